@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+# make          the shim
+# make test     everything that is promised, on real servers (installs what it needs, as root)
+# make demo     a plain stop and a drain of the same server, side by side
+
+BUILD ?= build
+CFLAGS ?= -O2 -g
+WEIR_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Ishim -fPIC -fvisibility=hidden \
+	-ftls-model=initial-exec -fno-stack-protector -U_FORTIFY_SOURCE -fno-builtin
+WEIR_LDFLAGS = -shared -Wl,-z,now,-z,relro,--version-script=shim/exports.map,-soname,libweir.so
+
+SOURCES = $(wildcard shim/*.c shim/interpose/*.c)
+OBJECTS = $(SOURCES:shim/%.c=$(BUILD)/shim/%.o)
+PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/tests/%,$(wildcard tests/programs/*.c))
+
+all: $(BUILD)/libweir.so
+
+$(BUILD)/libweir.so: $(OBJECTS) shim/exports.map
+	$(CC) $(CFLAGS) $(WEIR_LDFLAGS) -o $@ $(OBJECTS) -ldl
+
+$(BUILD)/shim/%.o: shim/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WEIR_CFLAGS) -MMD -c -o $@ $<
+
+tests: $(PROGRAMS)
+
+$(BUILD)/tests/%: tests/programs/%.c Makefile shim/weir.h
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -g -Wall -Wextra -Werror -Ishim -pthread -o $@ $<
+
+test: all
+	tests/run
+
+demo: all
+	scripts/demo
+
+clean:
+	rm -rf $(BUILD)
+
+-include $(OBJECTS:.o=.d)
+
+.PHONY: all tests test demo clean

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * common.h - what every file of the shim begins with: attributes, and the rules of its threads.
+ *
+ * The shim's code runs on the program's threads, in its signal handlers, between its fork and
+ * exec, and in a thread that libc does not know. So, once start-up is over:
+ *   - no allocation, no lock, no stdio: the names below do not compile;
+ *   - no libc call but through libc.h (the call that the program made itself) and no system call
+ *     but through sys.h, which leaves errno alone.
+ */
+#ifndef WEIR_COMMON_H
+#define WEIR_COMMON_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define WEIR_VERSION "0.1.0"
+
+#define EXPORT __attribute__((visibility("default")))
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
+#define CACHE_LINE 64
+
+/* The largest page of the machines that we build for: what is aligned to it has pages of its own. */
+#ifdef __x86_64__
+#define PAGE_MAX 4096
+#else
+#define PAGE_MAX 65536
+#endif
+
+/* Declared before they are poisoned: a header that is included later may not name them either. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#pragma GCC poison malloc calloc realloc free strdup printf fprintf snprintf vsnprintf puts fopen
+#pragma GCC poison pthread_mutex_lock pthread_create getpid gettid
+
+/* A short wait in a loop that another processor is about to end. */
+static inline void spin_pause(void)
+{
+#ifdef __x86_64__
+    __builtin_ia32_pause();
+#else
+    __asm__ volatile("yield");
+#endif
+}
+
+#endif

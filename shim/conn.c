@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+#include "conn.h"
+
+#include <errno.h>
+
+enum step {
+    KEEP,
+    USE,    /* in use */
+    IDLE,   /* idle */
+    ANSWER, /* idle, after an answer */
+};
+
+/* INTERFACE.md section 2, mode by mode. */
+static const uint8_t steps[MODES][CONN_EVENTS] = {
+    /*                  READ  WROTE   CUT   TIMEOUT  MARK_IDLE  MARK_IN_USE */
+    [MODE_MANUAL]    = {KEEP, KEEP,   KEEP, KEEP,    IDLE,      USE},
+    [MODE_AUTOMATIC] = {USE,  KEEP,   KEEP, KEEP,    IDLE,      USE},
+    [MODE_DEADLINE]  = {USE,  KEEP,   KEEP, IDLE,    IDLE,      USE},
+    [MODE_REPLY]     = {USE,  ANSWER, USE,  KEEP,    IDLE,      USE},
+};
+
+static enum mode mode_of(uint64_t record)
+{
+    return (enum mode)((record & CONN_MODE) >> CONN_MODE_SHIFT);
+}
+
+static uint32_t identity_of(uint64_t record)
+{
+    return (uint32_t)(record >> CONN_IDENTITY_SHIFT);
+}
+
+void conn_accepted(int fd, enum mode mode, uint32_t identity, bool is_unix)
+{
+    if (mode == MODE_OFF)
+        return;
+    table_add(fd, (uint64_t)identity << CONN_IDENTITY_SHIFT | epoch_now() | CONN_REF |
+                      (uint64_t)mode << CONN_MODE_SHIFT | (is_unix ? CONN_UNIX : 0));
+}
+
+/* The record after the step, with what a half-close adds to it. */
+static uint64_t stepped(uint64_t record, enum conn_event event)
+{
+    switch ((enum step)steps[mode_of(record)][event]) {
+    case USE:
+        if (record & CONN_ANSWERED && event == CONN_READ)
+            record |= CONN_SEASONED;
+        record |= CONN_IN_USE;
+        break;
+    case ANSWER:
+        record |= CONN_ANSWERED;
+        record &= ~CONN_IN_USE;
+        break;
+    case IDLE:
+        record &= ~CONN_IN_USE;
+        break;
+    case KEEP:
+        break;
+    }
+    if (event == CONN_READ && record & CONN_SHUT)
+        record |= CONN_OWED;
+    if (event == CONN_WROTE)
+        record &= ~CONN_OWED;
+    return record;
+}
+
+/* A change of one record that table_shard's counters follow. fd's number picks the shard. */
+static bool change(record_t *slot, int fd, uint64_t *old, uint64_t new)
+{
+    if (!atomic_compare_exchange_weak(slot, old, new))
+        return false;
+    if ((*old ^ new) & CONN_IN_USE)
+        atomic_fetch_add_explicit(&table_shard(fd)->live,
+                                  new & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE,
+                                  memory_order_relaxed);
+    return true;
+}
+
+/*
+ * The record's number: that of the shard which counts it. (An alias that was read through fd
+ * belongs to another number's shard.)
+ */
+static int number_of(int fd)
+{
+    return table_kind(fd) == KIND_ALIAS ? (int)atomic_load(&table.alias[fd]) : fd;
+}
+
+/* A child's first read or write on an inherited connection makes it its own. */
+static void adopt(record_t *slot, int number)
+{
+    uint64_t record = atomic_load(slot), mine = epoch_now();
+    uint64_t adopted;
+    do {
+        if (!record || (record & CONN_EPOCH) == mine || record & CONN_DISOWNED)
+            return;
+        adopted = (record & ~CONN_EPOCH) | mine;
+    } while (!atomic_compare_exchange_weak(slot, &record, adopted));
+    struct shard *shard = table_shard(number);
+    atomic_fetch_add_explicit(&shard->live, LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0),
+                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&shard->accepted, 1, memory_order_relaxed);
+}
+
+static bool event_on(int fd, enum conn_event event)
+{
+    record_t *slot = table_record(fd);
+    if (!slot)
+        return false;
+    int number = number_of(fd);
+    adopt(slot, number);
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed), new;
+    do {
+        if (!record || record & CONN_DISOWNED)
+            return false;
+        new = stepped(record, event);
+        if (new == record)
+            return true;
+    } while (!change(slot, number, &record, new));
+    return true;
+}
+
+void conn_event(int fd, enum conn_event event)
+{
+    event_on(fd, event);
+}
+
+int conn_mark(int fd, bool in_use)
+{
+    return event_on(fd, in_use ? CONN_MARK_IN_USE : CONN_MARK_IDLE) ? 0 : ENOENT;
+}
+
+int conn_disown(int fd)
+{
+    record_t *slot = table_record(fd);
+    if (!slot)
+        return ENOENT;
+    int number = number_of(fd);
+    adopt(slot, number);
+    uint64_t record = atomic_load(slot);
+    do {
+        if (!record)
+            return ENOENT;
+        if (record & CONN_DISOWNED)
+            return EALREADY;
+    } while (!atomic_compare_exchange_weak(slot, &record, record | CONN_DISOWNED));
+    struct shard *shard = table_shard(number);
+    atomic_fetch_sub_explicit(&shard->live, LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0),
+                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&shard->disowned, 1, memory_order_relaxed);
+    return 0;
+}
+
+/* Whether fd still is the connection of this record, although the number may have changed hands. */
+static bool is_still(int fd, uint64_t record)
+{
+    return sock_identity(fd, record & CONN_UNIX) == identity_of(record) || !identity_of(record);
+}
+
+void conn_read_end(int fd)
+{
+    record_t *slot = table_record(fd);
+    uint64_t record = slot ? atomic_load(slot) : 0;
+    do {
+        if (!(record & CONN_SHUT) || record & (CONN_OWED | CONN_IN_USE | CONN_FIN | CONN_DISOWNED) ||
+            (record & CONN_EPOCH) != epoch_now())
+            return;
+        struct sock_queues queues;
+        sock_queues(fd, &queues);
+        /* Both ways shut, anything more from the peer is answered with RST, which would take
+         * what it has not read yet along (DESIGN.md, "A half-close is forgotten by nobody"). */
+        if (queues.unsent || !is_still(fd, record))
+            return;
+    } while (!atomic_compare_exchange_strong(slot, &record, record | CONN_FIN));
+    sock_shut_write(fd);
+}
+
+/* ---- the drainer's side ---- */
+
+static enum conn_look look_reply(int fd, uint64_t record, const struct conn_limits *limits)
+{
+    struct sock_queues queues;
+    struct sock_info info;
+    sock_queues(fd, &queues);
+    sock_info(fd, &info);
+
+    if (queues.unread || queues.unsent)
+        return LOOK_IN_USE;
+    if (!info.has) /* AF_UNIX: the kernel keeps no times */
+        return LOOK_IDLE;
+    if (!info.has_received && !(record & CONN_ANSWERED))
+        return info.received_ms >= limits->first_byte ? LOOK_IDLE : LOOK_WAITING;
+    if (info.received_ms < info.sent_ms)
+        return LOOK_IN_USE; /* the peer spoke last, past our wrappers or theirs */
+
+    int64_t quiet = record & CONN_SEASONED ? limits->settle : limits->first_byte;
+    int64_t rounds = info.rtt_us * INT64_C(4) / 1000;
+    if (quiet < rounds)
+        quiet = rounds;
+    return info.sent_ms >= quiet && info.received_ms >= quiet ? LOOK_IDLE : LOOK_WAITING;
+}
+
+enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify)
+{
+    record_t *slot = table_record(fd);
+    uint64_t record = slot ? atomic_load(slot) : 0;
+    if (!record || record & CONN_DISOWNED || (record & CONN_EPOCH) != epoch_now())
+        return LOOK_GONE;
+    bool in_use = record & (CONN_IN_USE | CONN_OWED);
+    if ((verify || !(in_use || record & CONN_SHUT)) && !is_still(fd, record))
+        return LOOK_GONE;
+    if (in_use)
+        return LOOK_IN_USE;
+    if (record & CONN_SHUT)
+        return LOOK_SHUT;
+    if (mode_of(record) == MODE_REPLY)
+        return look_reply(fd, record, limits);
+    if (mode_of(record) != MODE_MANUAL) {
+        /* A request that has arrived is about to be read, and is in use from then on. */
+        struct sock_queues queues;
+        sock_queues(fd, &queues);
+        if (queues.unread)
+            return LOOK_WAITING;
+    }
+    return LOOK_IDLE;
+}
+
+bool conn_shut(int fd)
+{
+    record_t *slot = table_record(fd);
+    uint64_t record = slot ? atomic_load(slot) : 0;
+    do {
+        if (!record || record & (CONN_IN_USE | CONN_DISOWNED))
+            return false;
+    } while (!atomic_compare_exchange_weak(slot, &record, record | CONN_SHUT));
+    sock_shut_read(fd);
+    return true;
+}
+
+void conn_finish(int fd)
+{
+    record_t *slot = table_record(fd);
+    uint64_t record = slot ? atomic_load(slot) : 0;
+    do {
+        if (!(record & CONN_SHUT) || record & (CONN_IN_USE | CONN_OWED | CONN_FIN) ||
+            !is_still(fd, record))
+            return;
+        struct sock_queues queues;
+        sock_queues(fd, &queues);
+        if (queues.unread || queues.unsent)
+            return;
+    } while (!atomic_compare_exchange_weak(slot, &record, record | CONN_FIN));
+    sock_shut_write(fd);
+}
+
+bool conn_force(int fd)
+{
+    record_t *slot = table_record(fd);
+    uint64_t record = slot ? atomic_load(slot) : 0;
+    do {
+        if (!record || record & (CONN_FORCED | CONN_DISOWNED))
+            return false;
+    } while (!atomic_compare_exchange_weak(slot, &record, record | CONN_SHUT | CONN_FORCED));
+    sock_shut_both(fd);
+    return true;
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * conn.h - what accept, a read, a write, an option, a mark and a close do to a connection.
+ *
+ * The wrappers in interpose/ tell what has happened; the drainer asks and acts. The inline
+ * functions are the hot path: what a call costs that changes nothing.
+ */
+#ifndef WEIR_CONN_H
+#define WEIR_CONN_H
+
+#include "epoch.h"
+#include "settings.h"
+#include "sock.h"
+#include "table.h"
+
+enum conn_event {
+    CONN_READ,    /* a read returned data */
+    CONN_WROTE,   /* a write took all of it */
+    CONN_CUT,     /* a write took a part, or nothing because the peer is slow */
+    CONN_TIMEOUT, /* SO_RCVTIMEO was set */
+    CONN_MARK_IDLE,
+    CONN_MARK_IN_USE,
+    CONN_EVENTS,
+};
+
+/* An accept returned fd. identity: of the peer's address, on AF_UNIX of the listener's. */
+void conn_accepted(int fd, enum mode mode, uint32_t identity, bool is_unix);
+
+/* The event has happened to fd's connection. */
+void conn_event(int fd, enum conn_event event);
+
+/* A read has met the end of file: sends our FIN where the program has nothing left to say. */
+void conn_read_end(int fd);
+
+/* weir_mark_*, weir_disown: 0, or the errno that they fail with. */
+int conn_mark(int fd, bool in_use);
+int conn_disown(int fd);
+
+/* The bits that say whether an event can change anything, in a record in use and not half-closed. */
+#define CONN_STEADY (CONN_EPOCH | CONN_IN_USE | CONN_SHUT)
+
+/* A read on fd, which the table knows, returned `got`, of a buffer that had room. */
+static inline void conn_read(int fd, ssize_t got)
+{
+    record_t *slot = table_record(fd);
+    if (!slot)
+        return;
+    if (LIKELY(got > 0)) {
+        uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+        if ((record & CONN_STEADY) !=
+            atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed))
+            conn_event(fd, CONN_READ);
+    } else if (got == 0) {
+        conn_read_end(fd);
+    }
+}
+
+/* A write of `asked` bytes on fd, which the table knows, took `done` (-1: would block). */
+static inline void conn_wrote(int fd, size_t asked, ssize_t done)
+{
+    record_t *slot = table_record(fd);
+    if (!slot)
+        return;
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    bool cut = done < 0 || (size_t)done < asked;
+    if (cut || (record & (CONN_IN_USE | CONN_OWED)))
+        conn_event(fd, cut ? CONN_CUT : CONN_WROTE);
+}
+
+/* Whether our FIN is out: a write would be answered with SIGPIPE. It is reported as done instead. */
+static inline bool conn_is_over(int fd)
+{
+    record_t *slot = table_record(fd);
+    return slot && UNLIKELY(atomic_load_explicit(slot, memory_order_relaxed) & CONN_FIN);
+}
+
+/* ---- for the drainer: fd is claimed ---- */
+
+enum conn_look {
+    LOOK_GONE,    /* not a connection that is to be drained here (any more) */
+    LOOK_IN_USE,
+    LOOK_WAITING, /* idle, but it has to stay so for a while yet */
+    LOOK_IDLE,
+    LOOK_SHUT,    /* half-closed: the program has to close it */
+};
+
+/* What the limits of `reply` are, in ms. */
+struct conn_limits {
+    int64_t settle, first_byte;
+};
+
+/*
+ * verify: ask the kernel whether fd still is this connection also where nothing will be done to it.
+ */
+enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify);
+
+/* Half-closes an idle connection. False: it is in use by now. */
+bool conn_shut(int fd);
+
+/* Sends the FIN of a half-closed connection to which the program does not attend. */
+void conn_finish(int fd);
+
+/* Shuts it both ways. False: that was done before. */
+bool conn_force(int fd);
+
+#endif

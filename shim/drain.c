@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: MIT */
+#include "drain.h"
+
+#include "conn.h"
+#include "listener.h"
+#include "log.h"
+#include "start.h"
+#include "sys.h"
+#include "table.h"
+
+#define STEP_MS 5            /* between two walks over the table of a drain */
+#define FINISH_AFTER_MS 250  /* half-closed, and the program has not looked: the peer is told */
+#define CLOSE_IDLE_MOST_MS 1000 /* how long the thread stays for that after a close-idle */
+#define GRACE_MS 1000        /* after the timeout: for the program to close what was forced */
+#define VERIFY_MS 100
+#define REPORT_MS 5000       /* between two lines of progress */
+#define NAMED_MOST 10        /* connections named in one report */
+
+static struct {
+    _Atomic uint32_t phase; /* a futex word */
+    _Atomic uint32_t passes;
+    _Atomic bool timed_out; /* the timeout forced some */
+
+    bool forcing;  /* drain-all, or the timeout has passed */
+    bool by_timeout;
+    bool passing;  /* a close-idle that has still to see to what it has shut */
+    int64_t since, until, pass_until; /* sys_now_ms; until 0: for ever */
+    int64_t finish_at, verify_at, report_at, name_at;
+    uint64_t forced;
+    struct totals at_begin;
+} drain;
+
+enum phase drain_phase(void)
+{
+    return (enum phase)atomic_load(&drain.phase);
+}
+
+_Atomic uint32_t *drain_passes(void)
+{
+    return &drain.passes;
+}
+
+static struct conn_limits limits(void)
+{
+    const struct settings *settings = start_settings();
+    return (struct conn_limits){settings->settle, settings->first_byte};
+}
+
+/* ---- walks over the table ---- */
+
+/* fd is claimed. Returns whether the walk is to go on. */
+typedef bool visit_fn(int fd, void *context);
+
+static void walk(visit_fn *visit, void *context)
+{
+    uint32_t high = atomic_load(&table.high);
+    for (uint32_t fd = 0; fd < high; fd++) {
+        /* Most of a large table is empty: eight descriptors at a look. */
+        if (fd % 8 == 0 && fd + 8 <= high &&
+            __atomic_load_n((const uint64_t *)(const void *)&table.kind[fd], __ATOMIC_RELAXED) == 0) {
+            fd += 7;
+            continue;
+        }
+        if (!table_claim((int)fd))
+            continue;
+        bool go_on = visit((int)fd, context);
+        table_release((int)fd);
+        if (!go_on)
+            return;
+    }
+}
+
+struct count {
+    struct conn_limits limits;
+    bool verify; /* also those that nothing is done to */
+    uint64_t idle, in_use, shut;
+};
+
+static enum conn_look count_look(int fd, struct count *count)
+{
+    enum conn_look look = conn_look(fd, &count->limits, count->verify);
+    count->idle += look == LOOK_IDLE || look == LOOK_WAITING;
+    count->in_use += look == LOOK_IN_USE;
+    count->shut += look == LOOK_SHUT;
+    return look;
+}
+
+static bool count_one(int fd, void *context)
+{
+    count_look(fd, context);
+    return true;
+}
+
+static bool shut_one(int fd, void *context)
+{
+    struct count *count = context;
+    if (count_look(fd, count) == LOOK_IDLE && conn_shut(fd)) {
+        count->idle--;
+        count->shut++;
+    }
+    return true;
+}
+
+static bool finish_one(int fd, void *context)
+{
+    (void)context;
+    conn_finish(fd);
+    return true;
+}
+
+/* How long it has been in use: since the drain began, or since its peer's last byte. */
+static int64_t in_use_ms(int fd, int64_t now)
+{
+    struct sock_info info;
+    sock_info(fd, &info);
+    int64_t draining = now - drain.since;
+    return info.has && info.received_ms > draining ? info.received_ms : draining;
+}
+
+static void log_connection(const char *what, int fd, enum conn_look look, int64_t now)
+{
+    struct log_line line;
+    struct sock_queues queues;
+    sock_queues(fd, &queues);
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, what);
+    sock_peer(fd, &line.text);
+    if (look == LOOK_SHUT) {
+        text_string(&line.text, ": idle, but the program does not close it, ");
+    } else {
+        text_string(&line.text, ": in use ");
+        text_number(&line.text, (uint64_t)in_use_ms(fd, now) / 1000);
+        text_string(&line.text, "s, ");
+    }
+    text_number(&line.text, queues.unsent);
+    text_string(&line.text, " bytes unsent");
+    if (queues.unread) {
+        text_string(&line.text, ", ");
+        text_number(&line.text, queues.unread);
+        text_string(&line.text, " unread");
+    }
+    log_send(&line);
+}
+
+static bool force_one(int fd, void *context)
+{
+    const int64_t *now = context;
+    struct conn_limits none = {0, 0};
+    enum conn_look look = conn_look(fd, &none, true);
+    bool matters = look == LOOK_IN_USE || (look == LOOK_SHUT && drain.by_timeout);
+    if (look == LOOK_GONE || !conn_force(fd) || !matters)
+        return true;
+    drain.forced++;
+    log_connection("forced ", fd, look, *now);
+    return true;
+}
+
+struct oldest {
+    int64_t age;
+    struct text peer;
+    uint64_t named;
+    int64_t now;
+};
+
+static bool find_oldest(int fd, void *context)
+{
+    struct oldest *oldest = context;
+    struct conn_limits now = limits();
+    if (conn_look(fd, &now, true) != LOOK_IN_USE)
+        return true;
+    int64_t age = in_use_ms(fd, oldest->now);
+    if (age > oldest->age) {
+        oldest->age = age;
+        oldest->peer.used = 0;
+        sock_peer(fd, &oldest->peer);
+    }
+    return true;
+}
+
+static bool name_one(int fd, void *context)
+{
+    struct oldest *oldest = context;
+    struct conn_limits now = limits();
+    if (conn_look(fd, &now, true) != LOOK_IN_USE)
+        return true;
+    log_connection("still waits for ", fd, LOOK_IN_USE, oldest->now);
+    return ++oldest->named < NAMED_MOST;
+}
+
+/* ---- what the log says ---- */
+
+static void say_origin(struct text *text, const struct origin *origin)
+{
+    char name[16];
+    if (!origin->signal) {
+        text_string(text, "the program asked for it");
+        return;
+    }
+    settings_signal_name(origin->signal, name);
+    if (!(*name >= '0' && *name <= '9'))
+        text_string(text, "SIG");
+    text_string(text, name);
+    text_string(text, " from pid ");
+    text_number(text, (uint64_t)origin->pid);
+    text_string(text, " uid ");
+    text_number(text, (uint64_t)origin->uid);
+}
+
+static void say_begin(const char *what, const struct origin *origin)
+{
+    struct totals totals;
+    struct log_line line;
+    table_totals(&totals);
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, what);
+    say_origin(&line.text, origin);
+    text_string(&line.text, "; ");
+    text_number(&line.text, totals.tracked - totals.in_use);
+    text_string(&line.text, " idle, ");
+    text_number(&line.text, totals.in_use);
+    text_string(&line.text, " in use");
+    log_send(&line);
+}
+
+static void say_progress(int64_t now)
+{
+    char peer[160] = "";
+    struct oldest oldest = {-1, TEXT_ON(peer), 0, now};
+    struct count count = {.limits = limits()};
+    walk(count_one, &count);
+    walk(find_oldest, &oldest);
+
+    struct log_line line;
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, "draining ");
+    text_number(&line.text, (uint64_t)(now - drain.since) / 1000);
+    text_string(&line.text, "s: ");
+    text_number(&line.text, count.in_use);
+    text_string(&line.text, " in use");
+    if (count.idle + count.shut) {
+        text_string(&line.text, ", ");
+        text_number(&line.text, count.idle + count.shut);
+        text_string(&line.text, " idle");
+    }
+    if (oldest.age >= 0) {
+        text_string(&line.text, ", oldest ");
+        text_string(&line.text, peer);
+        text_string(&line.text, " for ");
+        text_number(&line.text, (uint64_t)oldest.age / 1000);
+        text_string(&line.text, "s");
+    }
+    if (drain.until) {
+        text_string(&line.text, "; ");
+        text_number(&line.text, (uint64_t)(drain.until > now ? drain.until - now + 999 : 0) / 1000);
+        text_string(&line.text, "s left");
+    }
+    log_send(&line);
+}
+
+/* The connections that the drain has met: those of its beginning and those accepted since. */
+static uint64_t met(void)
+{
+    struct totals totals;
+    table_totals(&totals);
+    return drain.at_begin.tracked + (totals.accepted - drain.at_begin.accepted) -
+           (totals.disowned - drain.at_begin.disowned);
+}
+
+void drain_say_end(const char *afterwards)
+{
+    struct log_line line;
+    uint64_t all = met();
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, "drained in ");
+    text_tenths(&line.text, sys_now_ms() - drain.since);
+    text_string(&line.text, ": ");
+    text_number(&line.text, all > drain.forced ? all - drain.forced : 0);
+    text_string(&line.text, " closed clean, ");
+    text_number(&line.text, drain.forced);
+    text_string(&line.text, " forced; ");
+    text_string(&line.text, afterwards);
+    log_send(&line);
+}
+
+/* ---- steps ---- */
+
+static void force_all(int64_t now, bool by_timeout)
+{
+    drain.forcing = true;
+    drain.by_timeout = by_timeout;
+    if (by_timeout)
+        drain.until = now + GRACE_MS;
+    walk(force_one, &now);
+    atomic_store(&drain.timed_out, by_timeout && drain.forced);
+}
+
+static void begin_close_idle(int64_t now, const struct origin *origin)
+{
+    struct count count = {.limits = limits()};
+    say_begin("closing idle connections: ", origin);
+    walk(shut_one, &count);
+    drain.passing = true;
+    drain.finish_at = now + FINISH_AFTER_MS;
+    drain.pass_until = now + CLOSE_IDLE_MOST_MS;
+    atomic_fetch_add(&drain.passes, 1);
+    sys_futex_wake(&drain.passes);
+}
+
+static void begin_drain(int64_t now)
+{
+    const struct settings *settings = start_settings();
+    drain.since = now;
+    drain.forced = 0;
+    drain.until = settings->timeout ? now + settings->timeout : 0;
+    drain.finish_at = now + FINISH_AFTER_MS;
+    drain.report_at = now + REPORT_MS;
+    drain.name_at = settings->timeout ? now + settings->timeout / 2 : INT64_MAX;
+    drain.passing = false;
+    table_totals(&drain.at_begin);
+    atomic_store(&drain.phase, PHASE_DRAINING);
+    listener_stop_all(settings->listeners);
+}
+
+void drain_begin(enum action action, const struct origin *origin)
+{
+    int64_t now = sys_now_ms();
+    bool serving = drain_phase() == PHASE_SERVING;
+
+    if (action == ACTION_CLOSE_IDLE) {
+        if (serving)
+            begin_close_idle(now, origin);
+        return;
+    }
+    if (drain_phase() == PHASE_DRAINED || (!serving && action != ACTION_DRAIN_ALL))
+        return;
+    say_begin(action == ACTION_DRAIN_ALL ? "draining all: " : "draining: ", origin);
+    if (serving)
+        begin_drain(now);
+    if (action == ACTION_DRAIN_ALL)
+        force_all(now, false);
+}
+
+static void end(void)
+{
+    atomic_store(&drain.phase, PHASE_DRAINED);
+    sys_futex_wake(&drain.phase);
+}
+
+/* Every so often, the peers of connections to which the program does not attend are told. */
+static void finish_when_due(int64_t now)
+{
+    if (now < drain.finish_at)
+        return;
+    walk(finish_one, NULL);
+    drain.finish_at = now + FINISH_AFTER_MS;
+}
+
+static bool step_close_idle(int64_t now)
+{
+    if (!drain.passing)
+        return false;
+    finish_when_due(now);
+    struct count count = {.limits = limits(), .verify = true};
+    walk(count_one, &count);
+    drain.passing = count.shut && now < drain.pass_until;
+    return drain.passing;
+}
+
+static bool step_drain(int64_t now)
+{
+    /* Connections that the program closed where we don't see it are found out now and then. */
+    bool verify = now >= drain.verify_at;
+    struct count count = {.limits = limits(), .verify = verify};
+    if (verify)
+        drain.verify_at = now + VERIFY_MS;
+
+    listener_stop_all(start_settings()->listeners);
+    if (drain.forcing) {
+        walk(force_one, &now);
+        walk(count_one, &count);
+    } else {
+        walk(shut_one, &count);
+        finish_when_due(now);
+    }
+    bool timed_out = drain.until && now >= drain.until;
+    if ((!count.idle && !count.in_use && !count.shut) || (timed_out && drain.forcing)) {
+        end();
+        return false;
+    }
+    if (timed_out)
+        force_all(now, true);
+    if (drain.forcing)
+        return true;
+    if (now >= drain.report_at) {
+        say_progress(now);
+        drain.report_at = now + REPORT_MS;
+    }
+    if (now >= drain.name_at) {
+        struct oldest names = {.now = now};
+        walk(name_one, &names);
+        drain.name_at = now + REPORT_MS;
+    }
+    return true;
+}
+
+int64_t drain_step(void)
+{
+    int64_t now = sys_now_ms();
+    if (!(drain_phase() == PHASE_DRAINING ? step_drain(now) : step_close_idle(now)))
+        return -1;
+    /* At the most a fifth of a processor, however long a walk is. */
+    int64_t took = sys_now_ms() - now;
+    return took * 4 > STEP_MS ? took * 4 : STEP_MS;
+}
+
+bool drain_wait(void)
+{
+    uint32_t phase;
+    while ((phase = atomic_load(&drain.phase)) != PHASE_DRAINED)
+        sys_futex_wait(&drain.phase, phase, -1);
+    return atomic_load(&drain.timed_out);
+}
+
+bool drain_forked(void)
+{
+    bool draining = drain_phase() == PHASE_DRAINING;
+    atomic_store(&drain.phase, PHASE_SERVING);
+    atomic_store(&drain.timed_out, false);
+    drain.forcing = false;
+    drain.passing = false;
+    return draining;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * drain.h - close-idle, drain, drain-all: which connection, and when.
+ *
+ * Everything here but drain_phase, drain_wait and drain_forced runs in the handler thread alone.
+ */
+#ifndef WEIR_DRAIN_H
+#define WEIR_DRAIN_H
+
+#include "handler.h"
+
+enum phase { PHASE_SERVING, PHASE_DRAINING, PHASE_DRAINED };
+
+enum phase drain_phase(void);
+
+/* Begins the action, or makes a drain that is on stronger. */
+void drain_begin(enum action action, const struct origin *origin);
+
+/*
+ * Does what can be done now. Returns the ms until there may be more to do, or -1: nothing is left.
+ */
+int64_t drain_step(void);
+
+/* How often close-idle has been done. For who waits for the next one: a futex word. */
+_Atomic uint32_t *drain_passes(void);
+
+/* Waits until the process is drained. Returns whether a connection was forced. */
+bool drain_wait(void);
+
+/* What became of the last drain: "drained in ...", once the phase is PHASE_DRAINED. */
+void drain_say_end(const char *afterwards);
+
+/* In a child: it has not drained anything yet. Returns whether its parent was draining. */
+bool drain_forked(void);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#include "epoch.h"
+
+#include "sys.h"
+#include "table.h"
+
+#include <sys/mman.h>
+
+struct epoch_page epoch_page;
+
+/* Copied to a child like any other variable: tells it its parent's epoch. */
+static _Atomic uint64_t last_epoch;
+static void (*forked)(void);
+
+static void set(uint64_t epoch)
+{
+    atomic_store(&last_epoch, epoch);
+    atomic_store(&epoch_page.in_use, epoch | CONN_IN_USE);
+}
+
+void epoch_make(void (*on_fork)(void))
+{
+    forked = on_fork;
+    sys3(SYS_madvise, &epoch_page, sizeof epoch_page, MADV_WIPEONFORK);
+    set(UINT64_C(1) << CONN_EPOCH_SHIFT);
+}
+
+uint64_t epoch_now(void)
+{
+    uint64_t in_use = atomic_load_explicit(&epoch_page.in_use, memory_order_acquire);
+    if (LIKELY(in_use))
+        return in_use & CONN_EPOCH;
+    if (!forked)
+        return 0;
+
+    /* 8 bits: 0 is kept for "not yet". A child begins with one thread: the race is with its own
+     * signal handlers only, and whoever comes first does the work. */
+    uint64_t parent = atomic_load(&last_epoch) >> CONN_EPOCH_SHIFT;
+    uint64_t mine = (parent % 255 + 1) << CONN_EPOCH_SHIFT;
+    if (atomic_compare_exchange_strong(&epoch_page.in_use, &in_use, mine | CONN_IN_USE)) {
+        atomic_store(&last_epoch, mine);
+        forked();
+    }
+    return atomic_load_explicit(&epoch_page.in_use, memory_order_acquire) & CONN_EPOCH;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * epoch.h - which process this is, told from its parent by one load.
+ *
+ * A child inherits a copy of everything here, also through a fork that no wrapper sees (libc's
+ * daemon(), _Fork, a raw clone). One page is marked MADV_WIPEONFORK, so that the kernel hands the
+ * child zeros instead (madvise(2), Linux 4.14): the first look at it after a fork finds 0 and
+ * makes the child a process of its own. vfork shares memory and wipes nothing.
+ */
+#ifndef WEIR_EPOCH_H
+#define WEIR_EPOCH_H
+
+#include "common.h"
+
+struct epoch_page {
+    /* A record of this process's that is in use and not half-closed, under CONN_STEADY; 0: forked. */
+    _Alignas(PAGE_MAX) _Atomic uint64_t in_use;
+    char rest[PAGE_MAX - sizeof(uint64_t)];
+};
+
+extern struct epoch_page epoch_page;
+
+/* Called once, from start-up; on_fork is called in a child when it finds that it is one. */
+void epoch_make(void (*on_fork)(void));
+
+/* This process's epoch, shifted to its place in a record. Notices a fork. */
+uint64_t epoch_now(void);
+
+/* The epoch without noticing anything: 0 in a child that has not found out yet. */
+static inline bool epoch_is_noticed(void)
+{
+    return atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed) != 0;
+}
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * handler.h - the signals that are ours, and the thread that acts on them.
+ *
+ * A signal's handler, on whichever of the program's threads the kernel picks, only leaves a wish
+ * and makes the handler thread where there is none. The thread is a raw clone with a stack and a
+ * TLS block of its own: it makes its system calls itself and never calls libc, for it may have been
+ * made in the middle of malloc, and no libc knows it. It takes no signals, does what is wished
+ * (drain.c), and ends when nothing is left to do: a process has it only while something drains.
+ */
+#ifndef WEIR_HANDLER_H
+#define WEIR_HANDLER_H
+
+#include "settings.h"
+
+#include <signal.h>
+
+/* Who asked for an action: a signal's sender, or the program itself (signal 0). */
+struct origin {
+    int signal, pid, uid;
+};
+
+/* Takes the signals of the settings. What the program has installed for them already stays. */
+void handler_install(const struct settings *settings);
+
+/*
+ * The program calls sigaction for one of our signals (or another: then false, and the call is to
+ * be made as it is). True: done here, the way the program expects it to be.
+ */
+bool handler_sigaction(int sig, const struct sigaction *action, struct sigaction *old);
+
+/*
+ * Leaves a wish for the handler thread and makes sure that there is one. False: none can be made,
+ * and idle connections were closed once instead.
+ */
+bool handler_wish(enum action action, const struct origin *origin);
+
+/* A child's first look at itself: the thread did not come along. */
+void handler_forked(void);
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* bind, listen, accept, accept4, epoll_ctl: where connections come from. */
+#include "conn.h"
+#include "libc.h"
+#include "listener.h"
+#include "start.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+
+EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    int result = libc_bind(fd, addr, len);
+    if (result == 0 && addr)
+        listener_bound(fd, addr, len);
+    return result;
+}
+
+EXPORT int listen(int fd, int backlog)
+{
+    int result = libc_listen(fd, backlog);
+    if (result == 0 && start_serving())
+        listener_listens(fd);
+    return result;
+}
+
+/*
+ * The peer's address is the connection's identity. Where the program does not ask for it (or not
+ * for all of it) the kernel writes it to room of ours: a substituted argument, not a call more.
+ */
+struct peer {
+    struct sockaddr_storage addr;
+    socklen_t len;
+};
+
+static void copy_out(const struct peer *peer, struct sockaddr *addr, socklen_t *len)
+{
+    const char *from = (const char *)&peer->addr;
+    char *to = (char *)addr;
+    for (socklen_t i = 0; i < *len && i < peer->len; i++)
+        to[i] = from[i];
+    *len = peer->len;
+}
+
+/* The call itself. accept and accept4 differ in flags alone: -1 is accept. */
+static int call(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+    return flags < 0 ? libc_accept(fd, addr, len) : libc_accept4(fd, addr, len, flags);
+}
+
+/*
+ * An accept that began before the listener was swapped ends with EINVAL on the old socket: it goes
+ * on, on the new one.
+ */
+static int call_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+    socklen_t room = len ? *len : 0;
+    int got = call(fd, addr, len, flags);
+    for (int tries = 0; got < 0 && errno == EINVAL && listener_is_stopped(fd) && tries < 3; tries++) {
+        if (len)
+            *len = room;
+        got = call(fd, addr, len, flags);
+    }
+    return got;
+}
+
+static bool blocks(int fd)
+{
+    return !(sys2(SYS_fcntl, fd, F_GETFL) & O_NONBLOCK);
+}
+
+static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+    if (!start_serving() || (addr && !len) || (addr && (int)*len < 0))
+        return call(fd, addr, len, flags);
+    if (UNLIKELY(listener_must_abort(fd)) && blocks(fd)) {
+        errno = ECONNABORTED;
+        return -1;
+    }
+
+    struct peer peer = {.len = sizeof peer.addr};
+    bool enough = addr && *len >= sizeof(struct sockaddr_in6);
+    int got = enough ? call_on(fd, addr, len, flags)
+                     : call_on(fd, (struct sockaddr *)&peer.addr, &peer.len, flags);
+    if (got < 0)
+        return got;
+    if (addr && !enough)
+        copy_out(&peer, addr, len);
+
+    struct listener_view view;
+    listener_view(fd, &view);
+    const struct sockaddr *from = enough ? addr : (const struct sockaddr *)&peer.addr;
+    bool is_unix = view.is_unix || from->sa_family == AF_UNIX;
+    conn_accepted(got, view.mode, is_unix ? view.address : sock_hash(from, enough ? *len : peer.len),
+                  is_unix);
+    return got;
+}
+
+EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
+{
+    return accept_on(fd, addr, len, -1);
+}
+
+EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+    /* Flags that accept4 refuses are negative only where they are nonsense. */
+    return flags < 0 ? libc_accept4(fd, addr, len, flags) : accept_on(fd, addr, len, flags);
+}
+
+EXPORT int epoll_ctl(int epoll, int op, int fd, struct epoll_event *event)
+{
+    int result = libc_epoll_ctl(epoll, op, fd, event);
+    if (UNLIKELY(table_knows(fd)) && result == 0) {
+        enum kind kind = table_kind(fd);
+        if (kind == KIND_LISTENER || kind == KIND_BOUND)
+            listener_registered(epoll, op, fd, event);
+    }
+    return result;
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What makes, duplicates and frees descriptors, and what is set on them.
+ *
+ * A number is taken out of the table before the system call that frees it: once that has returned
+ * another thread may be given the number.
+ */
+#include "conn.h"
+#include "libc.h"
+#include "listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <stdarg.h>
+
+/* ---- freed ---- */
+
+static void freed(int fd, enum kind kind)
+{
+    if (kind == KIND_LISTENER || kind == KIND_BOUND)
+        listener_gone(fd);
+    else
+        table_drop(fd, kind);
+}
+
+static void free_now(int fd)
+{
+    freed(fd, table_take(fd));
+}
+
+static void free_range(unsigned int first, unsigned int last)
+{
+    uint32_t high = atomic_load(&table.high);
+    for (unsigned int fd = first; fd <= last && fd < high; fd++)
+        free_now((int)fd);
+}
+
+EXPORT int close(int fd)
+{
+    if (UNLIKELY(table_knows(fd)))
+        free_now(fd);
+    return libc_close(fd);
+}
+
+EXPORT int fclose(FILE *file)
+{
+    int saved = errno;
+    int fd = table.limit ? fileno(file) : -1;
+    errno = saved;
+    if (UNLIKELY(table_knows(fd)))
+        free_now(fd);
+    return libc_fclose(file);
+}
+
+EXPORT int close_range(unsigned int first, unsigned int last, int flags)
+{
+    /* With a flag nothing is closed yet (CLOEXEC), or not in the table that the others share. */
+    if (flags == 0 && first <= last)
+        free_range(first, last);
+    return libc_close_range(first, last, flags);
+}
+
+EXPORT void closefrom(int first)
+{
+    free_range(first < 0 ? 0 : (unsigned int)first, UINT32_MAX);
+    libc_closefrom(first);
+}
+
+/* ---- duplicated ---- */
+
+static int duplicated(int fd, int to)
+{
+    if (to < 0 || !table_knows(fd))
+        return to;
+    enum kind kind = table_kind(fd);
+    if (kind == KIND_LISTENER || kind == KIND_BOUND)
+        listener_duplicated(fd, to);
+    else
+        table_alias(fd, to);
+    return to;
+}
+
+EXPORT int dup(int fd)
+{
+    return duplicated(fd, libc_dup(fd));
+}
+
+EXPORT int dup2(int fd, int to)
+{
+    if (fd == to)
+        return libc_dup2(fd, to);
+    enum kind was = table_take(to);
+    int result = libc_dup2(fd, to);
+    if (result < 0)
+        table_restore(to, was);
+    else
+        freed(to, was);
+    return duplicated(fd, result);
+}
+
+EXPORT int dup3(int fd, int to, int flags)
+{
+    if (fd == to)
+        return libc_dup3(fd, to, flags);
+    enum kind was = table_take(to);
+    int result = libc_dup3(fd, to, flags);
+    if (result < 0)
+        table_restore(to, was);
+    else
+        freed(to, was);
+    return duplicated(fd, result);
+}
+
+/* Whatever the command, its argument is an int, a long or a pointer: a long carries each. */
+#define FCNTL(name)                                                      \
+    EXPORT int name(int fd, int command, ...)                            \
+    {                                                                    \
+        va_list args;                                                    \
+        va_start(args, command);                                         \
+        long arg = va_arg(args, long);                                   \
+        va_end(args);                                                    \
+        int result = libc_##name(fd, command, arg);                      \
+        if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)          \
+            duplicated(fd, result);                                      \
+        return result;                                                   \
+    }
+
+FCNTL(fcntl)
+FCNTL(fcntl64)
+
+/* ---- set ---- */
+
+EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+    int result = libc_setsockopt(fd, level, name, value, len);
+    /* The kernel's two numbers: with a 32-bit and with a 64-bit time_t (asm-generic/socket.h). */
+    if (UNLIKELY(table_knows(fd)) && result == 0 && level == SOL_SOCKET &&
+        (name == SO_RCVTIMEO || name == 66 /* SO_RCVTIMEO_NEW */ || name == 20 /* _OLD */))
+        conn_event(fd, CONN_TIMEOUT);
+    return result;
+}
+
+EXPORT int shutdown(int fd, int how)
+{
+    int result = libc_shutdown(fd, how);
+    /* The program has said the last that it had to say. */
+    if (UNLIKELY(table_knows(fd)) && result == 0 && how != SHUT_RD)
+        conn_event(fd, CONN_WROTE);
+    return result;
+}
+
+EXPORT int __close(int fd) __attribute__((alias("close")));
+EXPORT int __dup2(int fd, int to) __THROW __attribute__((alias("dup2")));
+EXPORT int __fcntl(int fd, int command, ...) __attribute__((alias("fcntl")));

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libc.h - the functions that we stand in front of, as the next library in line has them.
+ *
+ * For each NAME of the table libc_NAME is a function pointer with NAME's prototype. It begins as a
+ * stub that finds them all, so that a wrapper that is called before our constructor (from another
+ * library's) works, and later calls cost no test. A name that this libc lacks fails with ENOSYS.
+ * They keep libc's contract whole: errno, cancellation point, restart.
+ */
+#ifndef WEIR_LIBC_H
+#define WEIR_LIBC_H
+
+#include "common.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+/* clang-format off */
+#define LIBC_FUNCTIONS(F) \
+    F(int, accept, (int fd, struct sockaddr *addr, socklen_t *len), (fd, addr, len)) \
+    F(int, accept4, (int fd, struct sockaddr *addr, socklen_t *len, int flags), (fd, addr, len, flags)) \
+    F(int, bind, (int fd, const struct sockaddr *addr, socklen_t len), (fd, addr, len)) \
+    F(int, listen, (int fd, int backlog), (fd, backlog)) \
+    F(ssize_t, read, (int fd, void *buf, size_t n), (fd, buf, n)) \
+    F(ssize_t, __read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room)) \
+    F(ssize_t, readv, (int fd, const struct iovec *iov, int count), (fd, iov, count)) \
+    F(ssize_t, recv, (int fd, void *buf, size_t n, int flags), (fd, buf, n, flags)) \
+    F(ssize_t, __recv_chk, (int fd, void *buf, size_t n, size_t room, int flags), (fd, buf, n, room, flags)) \
+    F(ssize_t, recvfrom, (int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len), \
+      (fd, buf, n, flags, addr, len)) \
+    F(ssize_t, __recvfrom_chk, (int fd, void *buf, size_t n, size_t room, int flags, struct sockaddr *addr, \
+      socklen_t *len), (fd, buf, n, room, flags, addr, len)) \
+    F(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags), (fd, msg, flags)) \
+    F(int, recvmmsg, (int fd, struct mmsghdr *msgs, unsigned int count, int flags, struct timespec *limit), \
+      (fd, msgs, count, flags, limit)) \
+    F(ssize_t, write, (int fd, const void *buf, size_t n), (fd, buf, n)) \
+    F(ssize_t, writev, (int fd, const struct iovec *iov, int count), (fd, iov, count)) \
+    F(ssize_t, send, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags)) \
+    F(ssize_t, sendto, (int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len), \
+      (fd, buf, n, flags, addr, len)) \
+    F(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags)) \
+    F(int, sendmmsg, (int fd, struct mmsghdr *msgs, unsigned int count, int flags), (fd, msgs, count, flags)) \
+    F(ssize_t, sendfile, (int out, int in, off_t *offset, size_t n), (out, in, offset, n)) \
+    F(ssize_t, sendfile64, (int out, int in, off64_t *offset, size_t n), (out, in, offset, n)) \
+    F(ssize_t, splice, (int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n, unsigned int flags), \
+      (in, in_offset, out, out_offset, n, flags)) \
+    F(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t len), (fd, level, name, value, len)) \
+    F(int, shutdown, (int fd, int how), (fd, how)) \
+    F(int, close, (int fd), (fd)) \
+    F(int, fclose, (FILE *file), (file)) \
+    F(int, close_range, (unsigned int first, unsigned int last, int flags), (first, last, flags)) \
+    F(void, closefrom, (int first), (first)) \
+    F(int, dup, (int fd), (fd)) \
+    F(int, dup2, (int fd, int to), (fd, to)) \
+    F(int, dup3, (int fd, int to, int flags), (fd, to, flags)) \
+    F(int, fcntl, (int fd, int command, long arg), (fd, command, arg)) \
+    F(int, fcntl64, (int fd, int command, long arg), (fd, command, arg)) \
+    F(int, epoll_ctl, (int epoll, int op, int fd, struct epoll_event *event), (epoll, op, fd, event)) \
+    F(int, sigaction, (int sig, const struct sigaction *new_action, struct sigaction *old), (sig, new_action, old)) \
+    F(sighandler_t, signal, (int sig, sighandler_t handler), (sig, handler)) \
+    F(long, syscall, (long n, long a, long b, long c, long d, long e, long f), (n, a, b, c, d, e, f))
+/* clang-format on */
+
+#define LIBC_DECLARE(type, name, params, args) extern type(*libc_##name) params;
+LIBC_FUNCTIONS(LIBC_DECLARE)
+#undef LIBC_DECLARE
+
+/* Finds them all. May be called more than once and from several threads at a time. */
+void libc_find(void);
+
+#endif

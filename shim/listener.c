@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+#include "listener.h"
+
+#include "epoch.h"
+#include "log.h"
+#include "sock.h"
+#include "start.h"
+#include "sys.h"
+#include "table.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#define LISTENERS_MOST 256
+#define REGISTRATIONS_MOST 1024
+
+enum state { LISTENING = 1, STOPPED };
+
+/* An entry is free where number is 0; it is taken by a compare-and-swap of number, filled in, and
+ * read by others once state says so. */
+static struct listener {
+    _Atomic int number; /* descriptor + 1 */
+    _Atomic int state;
+    enum mode mode;
+    bool is_unix;
+    bool inherited; /* across exec: whoever started us shares it with others */
+    int creator;    /* the pid that listened; 0: not known */
+    uint64_t epoch; /* of the process that listened */
+    uint32_t address;
+} listeners[LISTENERS_MOST];
+
+static struct registration {
+    _Atomic int number; /* the listener's descriptor + 1; -1: being written */
+    int epoll;
+    struct epoll_event event;
+} registrations[REGISTRATIONS_MOST];
+
+/* Counts the swaps, so that a thread can tell that one has been made since it looked last. */
+static _Atomic uint32_t swaps;
+static __thread uint32_t swaps_seen;
+
+/* A listener's descriptors have the number of its entry where a duplicate has its connection's. */
+static struct listener *find(int fd)
+{
+    enum kind kind = table_kind(fd);
+    if (kind != KIND_LISTENER && kind != KIND_BOUND)
+        return NULL;
+    struct listener *at = &listeners[atomic_load(&table.alias[fd]) % LISTENERS_MOST];
+    return atomic_load_explicit(&at->number, memory_order_acquire) == fd + 1 ? at : NULL;
+}
+
+/*
+ * The entry of a socket that is bound, which may have been before there was a table: a process
+ * that never listens is left alone (INTERFACE.md, "dormant").
+ */
+static struct listener *find_bound(int fd)
+{
+    for (int i = 0; i < LISTENERS_MOST; i++)
+        if (atomic_load_explicit(&listeners[i].number, memory_order_acquire) == fd + 1)
+            return &listeners[i];
+    return NULL;
+}
+
+/* An entry for fd. A socket that is bound and does not listen gives way where there is no room. */
+static struct listener *take(int fd)
+{
+    struct listener *known = find_bound(fd);
+    if (known)
+        return known;
+    for (int i = 0; i < 2 * LISTENERS_MOST; i++) {
+        struct listener *at = &listeners[i % LISTENERS_MOST];
+        int number = atomic_load(&at->number);
+        if ((number && (i < LISTENERS_MOST || atomic_load(&at->state))) ||
+            !atomic_compare_exchange_strong(&at->number, &number, fd + 1))
+            continue;
+        atomic_store(&at->state, 0);
+        at->mode = start_settings()->mode.rest; /* listen binds what is not bound (tcp(7)) */
+        at->is_unix = false;
+        at->address = 0;
+        at->inherited = false;
+        return at;
+    }
+    return NULL;
+}
+
+static void set_kind(int fd, const struct listener *listener, enum kind kind)
+{
+    if ((uint32_t)fd >= table.limit)
+        return;
+    table_set(fd, KIND_NONE); /* alias[fd] may still be a connection's */
+    atomic_store(&table.alias[fd], (uint32_t)(listener - listeners));
+    table_set(fd, kind);
+}
+
+static void describe(struct listener *listener, const struct sockaddr *addr, socklen_t len)
+{
+    listener->mode = settings_mode(&start_settings()->mode, addr, len);
+    listener->is_unix = addr->sa_family == AF_UNIX;
+    listener->address = sock_hash(addr, len);
+}
+
+void listener_bound(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    if (len < sizeof(sa_family_t) || (addr->sa_family != AF_INET && addr->sa_family != AF_INET6 &&
+                                      addr->sa_family != AF_UNIX))
+        return;
+    struct listener *listener = take(fd);
+    if (!listener)
+        return;
+    atomic_store(&listener->state, 0);
+    describe(listener, addr, len);
+    set_kind(fd, listener, KIND_BOUND);
+}
+
+static void listens(int fd, struct listener *listener)
+{
+    listener->creator = start_pid();
+    listener->epoch = epoch_now();
+    set_kind(fd, listener, KIND_LISTENER);
+    if (atomic_load(&listener->state) != STOPPED)
+        atomic_store(&listener->state, LISTENING);
+}
+
+void listener_listens(int fd)
+{
+    struct listener *listener = take(fd);
+    if (listener)
+        listens(fd, listener);
+}
+
+void listener_inherited(int fd)
+{
+    struct sockaddr_storage addr;
+    socklen_t len = sock_own_address(fd, &addr);
+    struct listener *listener = len ? take(fd) : NULL;
+    if (!listener)
+        return;
+    describe(listener, (struct sockaddr *)&addr, len);
+    listener->inherited = true;
+    listens(fd, listener);
+}
+
+void listener_duplicated(int fd, int to)
+{
+    struct listener *from = find(fd), *copy = from ? take(to) : NULL;
+    if (!copy)
+        return;
+    copy->mode = from->mode;
+    copy->is_unix = from->is_unix;
+    copy->inherited = from->inherited;
+    copy->address = from->address;
+    copy->creator = from->creator;
+    copy->epoch = from->epoch;
+    set_kind(to, copy, table_kind(fd));
+    atomic_store(&copy->state, atomic_load(&from->state));
+}
+
+void listener_gone(int fd)
+{
+    for (int i = 0; i < REGISTRATIONS_MOST; i++) {
+        int number = fd + 1;
+        atomic_compare_exchange_strong(&registrations[i].number, &number, 0);
+    }
+    struct listener *listener = find_bound(fd);
+    if (listener)
+        atomic_store(&listener->number, 0);
+}
+
+void listener_registered(int epoll, int op, int fd, const struct epoll_event *event)
+{
+    struct registration *at = NULL;
+    for (int i = 0; i < REGISTRATIONS_MOST && !at; i++)
+        if (atomic_load(&registrations[i].number) == fd + 1 && registrations[i].epoll == epoll)
+            at = &registrations[i];
+    if (op == EPOLL_CTL_DEL) {
+        if (at)
+            atomic_store(&at->number, 0);
+        return;
+    }
+    for (int i = 0; i < REGISTRATIONS_MOST && !at; i++) {
+        int none = 0;
+        if (atomic_compare_exchange_strong(&registrations[i].number, &none, -1))
+            at = &registrations[i];
+    }
+    if (!at)
+        return;
+    at->epoll = epoll;
+    at->event = *event;
+    atomic_store(&at->number, fd + 1);
+}
+
+void listener_view(int fd, struct listener_view *view)
+{
+    struct listener *listener = find(fd);
+    if (listener) {
+        *view = (struct listener_view){listener->mode, listener->is_unix, listener->address};
+    } else {
+        *view = (struct listener_view){.mode = start_settings()->mode.rest};
+    }
+}
+
+static void log_no_substitute(int fd, int error)
+{
+    struct log_line line;
+    log_begin(&line, LOG_ERROR);
+    text_string(&line.text, "can't stop accepting on ");
+    struct sockaddr_storage addr;
+    socklen_t len = sock_own_address(fd, &addr);
+    text_address(&line.text, (struct sockaddr *)&addr, len);
+    text_string(&line.text, ": no socket to put in its place (error ");
+    text_number(&line.text, (uint64_t)-error);
+    text_string(&line.text, "); new connections are still served");
+    log_send(&line);
+}
+
+/* Takes fd out of every epoll that holds it, or puts it back into those that held it. */
+static void register_again(int fd, bool *held, int op)
+{
+    for (int i = 0; i < REGISTRATIONS_MOST; i++) {
+        struct registration *at = &registrations[i];
+        if (op == EPOLL_CTL_DEL)
+            held[i] = atomic_load(&at->number) == fd + 1;
+        if (held[i])
+            held[i] = sys4(SYS_epoll_ctl, at->epoll, op, fd, &at->event) == 0;
+    }
+}
+
+static void swap(struct listener *listener, int fd, bool shut)
+{
+    static bool held[REGISTRATIONS_MOST];
+    int substitute = sock_unreachable_listener(fd);
+    if (substitute < 0) {
+        log_no_substitute(fd, substitute);
+        return;
+    }
+    long on_exec = sys2(SYS_fcntl, fd, F_GETFD);
+    long old = shut ? sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3) : -1;
+
+    /* First quiet, then dead: an epoll that saw the old one shut would spin. */
+    register_again(fd, held, EPOLL_CTL_DEL);
+    sys3(SYS_dup3, substitute, fd, on_exec & FD_CLOEXEC ? O_CLOEXEC : 0);
+    sys1(SYS_close, substitute);
+    register_again(fd, held, EPOLL_CTL_ADD);
+    atomic_store(&listener->state, STOPPED);
+    atomic_fetch_add(&swaps, 1);
+    if (old >= 0) {
+        /* Wakes who is blocked in accept, with EINVAL: the wrapper accepts again, on the new one. */
+        sock_shut_read((int)old);
+        sys1(SYS_close, old);
+    }
+}
+
+/* Whether somebody who is not drained goes on accepting from it: then it is not ours to shut. */
+static bool is_shared(const struct listener *listener, enum listeners what)
+{
+    if (what == LISTENERS_KEEP || (what == LISTENERS_AUTO && listener->inherited))
+        return true;
+    /* A daemon that forked to the background is the only one left; a worker has a parent. */
+    return listener->epoch != epoch_now() &&
+           (!listener->creator || sys2(SYS_kill, listener->creator, 0) != -ESRCH);
+}
+
+int listener_stop_all(enum listeners what)
+{
+    int stopped = 0;
+    for (int i = 0; i < LISTENERS_MOST; i++) {
+        struct listener *listener = &listeners[i];
+        int fd = atomic_load_explicit(&listener->number, memory_order_acquire) - 1;
+        if (fd < 0 || atomic_load(&listener->state) != LISTENING || listener->mode == MODE_OFF)
+            continue;
+        if (sock_is_listener(fd) != 1) { /* closed on a path that we don't see */
+            atomic_store(&listener->number, 0);
+            continue;
+        }
+        swap(listener, fd, !is_shared(listener, what));
+        stopped += atomic_load(&listener->state) == STOPPED;
+    }
+    return stopped;
+}
+
+bool listener_is_stopped(int fd)
+{
+    struct listener *listener = find(fd);
+    return listener && atomic_load(&listener->state) == STOPPED;
+}
+
+bool listener_must_abort(int fd)
+{
+    uint32_t now = atomic_load(&swaps);
+    if (LIKELY(now == swaps_seen) || !listener_is_stopped(fd))
+        return false;
+    swaps_seen = now;
+    return true;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * listener.h - the sockets that the program accepts from, and how they stop.
+ *
+ * A drain swaps a listener for one that nobody can reach, under the program's own number: its
+ * event loop stays quiet, a thread that accepts waits as on any quiet day, and the program has
+ * nothing to handle (DESIGN.md, "Swapping a listener"). For the swap each listener's epoll
+ * registrations are remembered as they pass through epoll_ctl.
+ */
+#ifndef WEIR_LISTENER_H
+#define WEIR_LISTENER_H
+
+#include "settings.h"
+
+#include <sys/epoll.h>
+
+/* The program has bound fd to an address; listens on fd; has made a duplicate of it; frees it. */
+void listener_bound(int fd, const struct sockaddr *addr, socklen_t len);
+void listener_listens(int fd);
+void listener_duplicated(int fd, int to);
+void listener_gone(int fd);
+
+/* fd was inherited across exec and listens: it is shared with whoever else holds it. */
+void listener_inherited(int fd);
+
+/* epoll_ctl(epoll, op, fd, event) has succeeded. */
+void listener_registered(int epoll, int op, int fd, const struct epoll_event *event);
+
+/* What an accept on fd gives to its connections. */
+struct listener_view {
+    enum mode mode;
+    bool is_unix;
+    uint32_t address; /* sock_hash of the listener's own address; 0: not known */
+};
+
+void listener_view(int fd, struct listener_view *view);
+
+/*
+ * Stops every listener that takes part in a drain and has not been stopped yet. Returns how many.
+ * In `listeners` is what becomes of the old sockets.
+ */
+int listener_stop_all(enum listeners listeners);
+
+/*
+ * Whether the calling thread's accept on fd, which it begins now, must fail with ECONNABORTED:
+ * once in a thread after a swap. It may have been told of a connection before, that is gone now,
+ * and would wait for ever (accept(2), "Error handling": such failures are to be expected).
+ */
+bool listener_must_abort(int fd);
+
+/* Whether fd has been stopped: an accept that fails with EINVAL on the old socket is to go on. */
+bool listener_is_stopped(int fd);
+
+#endif

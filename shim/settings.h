@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * settings.h - what the WEIR_* variables say.
+ *
+ * One table in settings.c has each setting's name, default, parser and text; it drives the
+ * environment, and is all that a new setting needs. Pure: reads the environment that it is given
+ * and says what is wrong; who logs it is the caller's affair.
+ */
+#ifndef WEIR_SETTINGS_H
+#define WEIR_SETTINGS_H
+
+#include "common.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+enum mode { MODE_OFF, MODE_MANUAL, MODE_AUTOMATIC, MODE_DEADLINE, MODE_REPLY, MODES };
+
+enum action { ACTION_NONE, ACTION_CLOSE_IDLE, ACTION_DRAIN, ACTION_DRAIN_ALL };
+
+enum listeners { LISTENERS_AUTO, LISTENERS_CLOSE, LISTENERS_KEEP };
+
+enum log_to { LOG_AUTO, LOG_STDERR, LOG_SYSLOG, LOG_NONE, LOG_FILE };
+
+enum log_level { LOG_ERROR, LOG_INFO, LOG_DEBUG };
+
+/* An item of WEIR_MODE: the mode of the listener at an address. */
+struct mode_item {
+    enum mode mode;
+    int family; /* AF_UNSPEC: any address with this port */
+    uint16_t port;
+    unsigned char ip[16];
+    char path[sizeof(((struct sockaddr_un *)0)->sun_path) + 1]; /* AF_UNIX; "@name" is abstract */
+};
+
+struct mode_list {
+    enum mode rest;
+    int count;
+    struct mode_item item[32];
+};
+
+struct settings {
+    struct mode_list mode;
+    int signal; /* 0: none */
+    enum action action;
+    uint64_t stop_signals; /* bit n-1: signal n */
+    int64_t double_signal, timeout, settle, first_byte; /* ms; 0 as INTERFACE.md says for each */
+    enum listeners listeners;
+    int on_drained; /* a signal; 0: none */
+    bool leave_children;
+    enum log_to log;
+    char log_path[256];
+    enum log_level log_level;
+};
+
+/* Where what is wrong with a value is put: one line without its end, control characters escaped. */
+struct complaint {
+    char text[400];
+};
+
+/*
+ * Reads every WEIR_* name of envp into *settings, defaults first. Returns false at the first bad
+ * value, with the complaint. Names that nobody knows are no error: settings_unknown finds them.
+ */
+bool settings_read(struct settings *settings, char *const envp[], struct complaint *complaint);
+
+/* The next entry of envp, from *at on, whose WEIR_ name nobody knows; NULL: no more. */
+const char *settings_unknown(char *const envp[], size_t *at);
+
+/* The mode of a listener at this address. */
+enum mode settings_mode(const struct mode_list *list, const struct sockaddr *addr, socklen_t len);
+
+const char *settings_mode_name(enum mode mode);
+
+/* "USR2", "RTMIN+3": written to text, which is returned. */
+const char *settings_signal_name(int sig, char text[16]);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+#include "sock.h"
+
+#include "sys.h"
+
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
+#include <sys/time.h>
+#include <sys/un.h>
+
+/* FNV-1a, which mixes an address of 16 or 28 bytes in as many steps. */
+uint32_t sock_hash(const struct sockaddr *addr, socklen_t len)
+{
+    const unsigned char *at = (const void *)addr;
+    if (len > sizeof(struct sockaddr_storage))
+        len = sizeof(struct sockaddr_storage);
+    uint32_t hash = 2166136261u;
+    for (socklen_t i = 0; i < len; i++)
+        hash = (hash ^ at[i]) * 16777619u;
+    return hash ? hash : 1;
+}
+
+uint32_t sock_identity(int fd, bool is_unix)
+{
+    struct sockaddr_storage addr;
+    socklen_t len = sizeof addr;
+    if (sys3(is_unix ? SYS_getsockname : SYS_getpeername, fd, &addr, &len) < 0)
+        return 0;
+    return sock_hash((struct sockaddr *)&addr, len);
+}
+
+void sock_queues(int fd, struct sock_queues *queues)
+{
+    int unread = 0, unsent = 0;
+    sys3(SYS_ioctl, fd, SIOCINQ, &unread);
+    sys3(SYS_ioctl, fd, SIOCOUTQ, &unsent);
+    queues->unread = (uint32_t)unread;
+    queues->unsent = (uint32_t)unsent;
+}
+
+void sock_info(int fd, struct sock_info *info)
+{
+    struct tcp_info tcp;
+    socklen_t len = sizeof tcp;
+    *info = (struct sock_info){0};
+    if (sys5(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &tcp, &len) < 0)
+        return;
+    info->has = true;
+    info->has_received = len < offsetof(struct tcp_info, tcpi_bytes_received) + 8 ||
+                         tcp.tcpi_bytes_received > 0;
+    info->received_ms = tcp.tcpi_last_data_recv;
+    info->sent_ms = tcp.tcpi_last_data_sent;
+    info->rtt_us = tcp.tcpi_rtt;
+}
+
+void sock_peer(int fd, struct text *text)
+{
+    struct sockaddr_storage addr;
+    socklen_t len = sizeof addr;
+    addr.ss_family = AF_UNSPEC;
+    long result = sys3(SYS_getpeername, fd, &addr, &len);
+    if (addr.ss_family == AF_UNIX) {
+        len = sizeof addr;
+        result = sys3(SYS_getsockname, fd, &addr, &len);
+    }
+    text_address(text, (struct sockaddr *)&addr, result < 0 ? 0 : len);
+}
+
+void sock_shut_read(int fd)
+{
+    sys2(SYS_shutdown, fd, SHUT_RD);
+}
+
+void sock_shut_write(int fd)
+{
+    sys2(SYS_shutdown, fd, SHUT_WR);
+}
+
+void sock_shut_both(int fd)
+{
+    sys2(SYS_shutdown, fd, SHUT_RDWR);
+}
+
+static long get_int(int fd, int level, int name, int *value)
+{
+    socklen_t len = sizeof *value;
+    return sys5(SYS_getsockopt, fd, level, name, value, &len);
+}
+
+static long set_int(int fd, int level, int name, int value)
+{
+    return sys5(SYS_setsockopt, fd, level, name, &value, sizeof value);
+}
+
+int sock_is_listener(int fd)
+{
+    int type, listens;
+    if (get_int(fd, SOL_SOCKET, SO_TYPE, &type) < 0 ||
+        (type != SOCK_STREAM && type != SOCK_SEQPACKET) ||
+        get_int(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens) < 0)
+        return -1;
+    return listens;
+}
+
+socklen_t sock_own_address(int fd, struct sockaddr_storage *addr)
+{
+    socklen_t len = sizeof *addr;
+    return sys3(SYS_getsockname, fd, addr, &len) < 0 ? 0 : len;
+}
+
+static long bind_out_of_reach(int fd, int family)
+{
+    if (family == AF_INET) {
+        struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        set_int(fd, IPPROTO_IP, IP_MINTTL, 255);
+        return sys3(SYS_bind, fd, &in, sizeof in);
+    }
+    if (family == AF_INET6) {
+        struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+        set_int(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, 255);
+        set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+        return sys3(SYS_bind, fd, &in6, sizeof in6);
+    }
+    /* unix(7), "Autobind feature": an abstract name that the kernel picks and nobody is told. */
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    return sys3(SYS_bind, fd, &un, sizeof un.sun_family);
+}
+
+int sock_unreachable_listener(int fd)
+{
+    int family, type;
+    struct timeval limit = {0, 0};
+    socklen_t len = sizeof limit;
+    if (get_int(fd, SOL_SOCKET, SO_DOMAIN, &family) < 0 ||
+        get_int(fd, SOL_SOCKET, SO_TYPE, &type) < 0)
+        return -1;
+    sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &len);
+
+    long flags = sys2(SYS_fcntl, fd, F_GETFL);
+    long made = sys3(SYS_socket, family, type | SOCK_CLOEXEC, 0);
+    if (made < 0)
+        return (int)made;
+    long failed = bind_out_of_reach((int)made, family);
+    if (failed >= 0) {
+        sys5(SYS_setsockopt, made, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+        sys3(SYS_fcntl, made, F_SETFL, flags & O_NONBLOCK);
+        failed = sys2(SYS_listen, made, 0);
+    }
+    if (failed < 0) {
+        sys1(SYS_close, made);
+        return (int)failed;
+    }
+    return (int)made;
+}

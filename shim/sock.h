@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sock.h - what the kernel knows of a socket, and does to it. No other file asks or tells it.
+ *
+ * Everything here makes system calls that do not block, and leaves errno alone.
+ */
+#ifndef WEIR_SOCK_H
+#define WEIR_SOCK_H
+
+#include "text.h"
+
+/* A 32-bit hash of an address, never 0: an identity that accept has for nothing. */
+uint32_t sock_hash(const struct sockaddr *addr, socklen_t len);
+
+/*
+ * The identity of the connection on fd as it is now: the hash of its peer's address, on AF_UNIX
+ * (whose clients seldom have one) of its own. 0: no connection.
+ */
+uint32_t sock_identity(int fd, bool is_unix);
+
+struct sock_queues {
+    uint32_t unread; /* received, not yet read by the program (SIOCINQ, tcp(7)) */
+    uint32_t unsent; /* written, not yet acknowledged, on AF_UNIX not yet read (SIOCOUTQ) */
+};
+
+void sock_queues(int fd, struct sock_queues *queues);
+
+/* From TCP_INFO (linux/tcp.h); has is false on AF_UNIX. Times before now. */
+struct sock_info {
+    bool has;
+    bool has_received; /* has the peer ever sent a byte (Linux 4.1: tcpi_bytes_received) */
+    uint32_t received_ms, sent_ms, rtt_us;
+};
+
+void sock_info(int fd, struct sock_info *info);
+
+/* The peer's address, on AF_UNIX our own. */
+void sock_peer(int fd, struct text *text);
+
+/*
+ * A half-close for reading: what is queued or still arrives can be read, then the program meets
+ * the end of file (DESIGN.md, "Half-close"). For writing: the peer meets it once it has the rest.
+ */
+void sock_shut_read(int fd);
+void sock_shut_write(int fd);
+void sock_shut_both(int fd);
+
+/* Is it a socket that listens? -1: not a stream socket at all; 0: a stream socket that doesn't. */
+int sock_is_listener(int fd);
+
+/*
+ * A listening socket of fd's family, with its flags and timeout, that nobody can reach: not by
+ * address (loopback, an ephemeral port) nor by hop count (IP_MINTTL 255, ip(7): a packet of a
+ * local peer has 64). Closed on exec. -errno: none.
+ */
+int sock_unreachable_listener(int fd);
+
+/* fd's own address. Its length, or 0. */
+socklen_t sock_own_address(int fd, struct sockaddr_storage *addr);
+
+#endif

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+#include "start.h"
+
+#include "drain.h"
+#include "epoch.h"
+#include "handler.h"
+#include "libc.h"
+#include "listener.h"
+#include "log.h"
+#include "sock.h"
+#include "sys.h"
+#include "table.h"
+
+#include <poll.h>
+#include <sys/resource.h>
+
+enum level { LOADED_NOT, ASIDE, DORMANT, STARTING, SERVING };
+
+static struct settings settings;
+static _Atomic int level;
+static _Atomic int own_pid;
+
+const struct settings *start_settings(void)
+{
+    return &settings;
+}
+
+int start_pid(void)
+{
+    return atomic_load(&own_pid);
+}
+
+/* ---- the environment ---- */
+
+#define TREE_NAME "WEIR_TREE="
+#define PRELOAD_NAME "LD_PRELOAD="
+
+static bool ends_with_library(const char *item, size_t length)
+{
+    static const char name[] = "libweir.so";
+    if (length < sizeof name - 1)
+        return false;
+    for (size_t i = 0; i < sizeof name - 1; i++)
+        if (item[length - (sizeof name - 1) + i] != name[i])
+            return false;
+    return length == sizeof name - 1 || item[length - sizeof name] == '/';
+}
+
+/*
+ * Takes our item out of LD_PRELOAD's value, in place. Returns whether another is left.
+ * ld.so(8): items are separated by spaces or colons.
+ */
+static bool leave_preload(char *value)
+{
+    char *to = value;
+    for (const char *at = value; *at;) {
+        size_t length = 0;
+        while (at[length] && at[length] != ':' && at[length] != ' ')
+            length++;
+        if (length && !ends_with_library(at, length)) {
+            if (to != value)
+                *to++ = ':';
+            for (size_t i = 0; i < length; i++)
+                *to++ = at[i];
+        }
+        at += length + (at[length] != '\0');
+    }
+    *to = '\0';
+    return to != value;
+}
+
+/*
+ * Programs that this one starts are to run without us: the environment is put right in place, so
+ * that main's third argument says the same.
+ */
+static void leave_children(char **envp)
+{
+    char **to = envp;
+    for (char **at = envp; *at; at++) {
+        char *value = (char *)text_after(*at, PRELOAD_NAME);
+        if (value ? leave_preload(value) : !text_after(*at, "WEIR_"))
+            *to++ = *at;
+    }
+    *to = NULL;
+}
+
+/*
+ * Names the tree in the environment, for the programs that this one starts: those that find it
+ * there are not the first of theirs. Without an allocation: the constructor's own array.
+ */
+static void name_tree(char **envp)
+{
+    static char name[sizeof TREE_NAME + 24];
+    static char *with_name[4096];
+    size_t n = 0;
+    while (envp[n])
+        n++;
+    if (n + 2 > COUNT_OF(with_name))
+        return;
+    struct text text = TEXT_ON(name);
+    text_string(&text, TREE_NAME);
+    text_number(&text, (uint64_t)start_pid());
+    for (size_t i = 0; i < n; i++)
+        with_name[i] = envp[i];
+    with_name[n] = name;
+    environ = with_name;
+}
+
+/* Whether this process is the first of its tree: nobody named one, or it did itself and has exec'd. */
+static bool is_first(char *const *envp)
+{
+    for (; *envp; envp++) {
+        const char *value = text_after(*envp, TREE_NAME);
+        if (value) {
+            char mine[24];
+            struct text text = TEXT_ON(mine);
+            text_number(&text, (uint64_t)start_pid());
+            return text_equal(value, mine);
+        }
+    }
+    return true;
+}
+
+/* ---- start-up ---- */
+
+static void forked(void)
+{
+    atomic_store(&own_pid, 0);
+    table_forget_counts();
+    handler_forked();
+    if (drain_forked()) {
+        struct origin parent = {0, 0, 0};
+        handler_wish(ACTION_DRAIN, &parent);
+    }
+}
+
+static uint32_t descriptors_most(void)
+{
+    /* A service manager's "infinity" is 2^30: more than any program opens. */
+    const rlim_t most = 1 << 22;
+    struct rlimit limit = {most, most};
+    sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit);
+    return (uint32_t)(limit.rlim_max < most ? limit.rlim_max : most);
+}
+
+static void say_ready(void)
+{
+    struct log_line line;
+    char name[16];
+    const char *separator = "drain on ";
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, "ready: mode ");
+    text_string(&line.text, settings_mode_name(settings.mode.rest));
+    if (settings.mode.count)
+        text_string(&line.text, " and others");
+    text_string(&line.text, ", ");
+    for (int sig = 1; sig < 65; sig++) {
+        if (sig == settings.signal || settings.stop_signals >> (sig - 1) & 1) {
+            text_string(&line.text, separator);
+            text_string(&line.text, settings_signal_name(sig, name));
+            separator = ",";
+        }
+    }
+    text_string(&line.text, *separator == ',' ? ", timeout " : "timeout ");
+    if (settings.timeout)
+        text_duration(&line.text, settings.timeout);
+    else
+        text_string(&line.text, "none");
+    log_send(&line);
+}
+
+static void stand_aside(const char *why)
+{
+    log_say(LOG_ERROR, why);
+    atomic_store(&level, ASIDE);
+}
+
+static bool begin_serving(void)
+{
+    if (!atomic_load(&own_pid))
+        atomic_store(&own_pid, (int)sys0(SYS_getpid));
+    if (table_make(descriptors_most()) < 0) {
+        stand_aside("no room for the table of descriptors: running without weir");
+        return false;
+    }
+    epoch_make(forked);
+    handler_install(&settings);
+    say_ready();
+    return true;
+}
+
+bool start_serving(void)
+{
+    int seen = atomic_load_explicit(&level, memory_order_acquire);
+    if (LIKELY(seen == SERVING))
+        return true;
+    if (seen != DORMANT && seen != STARTING)
+        return false;
+
+    /* A signal handler of the program's that accepts must not meet its own thread's start-up. */
+    uint64_t mask;
+    sys_block_signals(&mask);
+    seen = DORMANT;
+    if (atomic_compare_exchange_strong(&level, &seen, STARTING)) {
+        if (begin_serving())
+            atomic_store_explicit(&level, SERVING, memory_order_release);
+    } else {
+        while (atomic_load(&level) == STARTING)
+            sys0(SYS_sched_yield);
+    }
+    sys_unblock_signals(&mask);
+    return atomic_load(&level) == SERVING;
+}
+
+/* Sockets that were handed over across exec: listeners, as systemd and inetd do. */
+static void find_inherited(void)
+{
+    struct pollfd polled[256];
+    for (int i = 0; i < (int)COUNT_OF(polled); i++)
+        polled[i] = (struct pollfd){.fd = i};
+    struct timespec now = {0, 0};
+    if (sys5(SYS_ppoll, polled, COUNT_OF(polled), &now, NULL, 8) < 0)
+        return;
+    for (int fd = 0; fd < (int)COUNT_OF(polled); fd++)
+        if (!(polled[fd].revents & POLLNVAL) && sock_is_listener(fd) == 1 && start_serving())
+            listener_inherited(fd);
+}
+
+static void warn_of_unknown(char **envp)
+{
+    const char *entry;
+    for (size_t at = 0; (entry = settings_unknown(envp, &at));) {
+        char name[40];
+        struct text text = TEXT_ON(name);
+        struct log_line line;
+        for (; *entry && *entry != '='; entry++) {
+            char one[2] = {*entry, 0};
+            text_escaped(&text, one, 1);
+        }
+        log_begin(&line, LOG_INFO);
+        text_string(&line.text, name);
+        text_string(&line.text, ": no setting has this name; it is ignored");
+        log_send(&line);
+    }
+}
+
+__attribute__((constructor)) static void load(void)
+{
+    struct complaint complaint;
+    char **envp = environ;
+    libc_find();
+    log_remember_stderr();
+    atomic_store(&own_pid, (int)sys0(SYS_getpid));
+    if (!envp)
+        return;
+
+    if (!settings_read(&settings, envp, &complaint)) {
+        struct log_line line;
+        log_begin(&line, LOG_ERROR);
+        text_string(&line.text, complaint.text);
+        text_string(&line.text, ": running without weir");
+        log_send(&line);
+        /* One line for the whole tree: the programs that this one starts don't even load us. */
+        leave_children(envp);
+        atomic_store(&level, ASIDE);
+        return;
+    }
+    log_choose(&settings);
+    bool first = is_first(envp);
+    if (first)
+        warn_of_unknown(envp);
+    if (settings.leave_children)
+        leave_children(envp);
+    else if (first)
+        name_tree(envp);
+    atomic_store(&level, DORMANT);
+    if (first)
+        handler_install(&settings);
+    find_inherited();
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * start.h - what is set up when: settings at load, the rest before the first connection.
+ *
+ *   load       the constructor: settings are read, the environment is put in order; in the first
+ *              process of a tree the signals are taken. Any other process is dormant from here on.
+ *   serving    the first bind, listen, accept or inherited socket: the table is made, the signals
+ *              are taken, the log says "ready".
+ *   forked     a child finds out that it is one (epoch.h).
+ *
+ * Where anything fails the shim stands aside: one line in the log, and the program runs as if it
+ * weren't there.
+ */
+#ifndef WEIR_START_H
+#define WEIR_START_H
+
+#include "settings.h"
+
+/* Makes sure that the process is serving. False: the shim stands aside. */
+bool start_serving(void);
+
+const struct settings *start_settings(void);
+
+/* This process's pid, from the end of start-up; 0 in a forked child, where nobody has asked. */
+int start_pid(void);
+
+#endif

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+#include "sys.h"
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <time.h>
+
+int64_t sys_now_ms(void)
+{
+    struct timespec now = {0, 0};
+    sys2(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t ms)
+{
+    struct timespec limit = {ms / 1000, ms % 1000 * 1000000};
+    sys4(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, ms < 0 ? NULL : &limit);
+}
+
+void sys_futex_wake(const _Atomic uint32_t *word)
+{
+    sys3(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX);
+}
+
+void sys_block_signals(uint64_t *old)
+{
+    const uint64_t all = ~UINT64_C(0);
+    sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, old, sizeof all);
+}
+
+void sys_unblock_signals(const uint64_t *old)
+{
+    sys4(SYS_rt_sigprocmask, SIG_SETMASK, old, NULL, sizeof *old);
+}
+
+#define THREAD_FLAGS                                                                  \
+    (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | \
+     CLONE_SETTLS)
+
+#ifdef __x86_64__
+long sys_spawn(void *stack_top, void *tls, void (*entry)(void))
+{
+    register long r10 __asm__("r10") = 0;
+    register void *r8 __asm__("r8") = tls;
+    register void (*r9)(void) __asm__("r9") = entry;
+    long ret;
+    /* In the new thread every register but rax and rsp is as it was: r9 still holds entry. */
+    __asm__ volatile("syscall\n\t"
+                     "test %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "xor %%ebp, %%ebp\n\t"
+                     "call *%%r9\n\t"
+                     "hlt\n"
+                     "1:"
+                     : "=a"(ret)
+                     : "a"(SYS_clone), "D"((long)THREAD_FLAGS), "S"(stack_top), "d"(0L), "r"(r10),
+                       "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return ret;
+}
+
+void sys_exit_if(_Atomic uint32_t *word, uint32_t expected)
+{
+    __asm__ volatile("lock cmpxchgl %[zero], (%[word])\n\t"
+                     "jne 1f\n\t"
+                     "mov %[exit], %%eax\n\t"
+                     "xor %%edi, %%edi\n\t"
+                     "syscall\n"
+                     "1:"
+                     : "+a"(expected)
+                     : [word] "r"(word), [zero] "r"(0), [exit] "i"(SYS_exit)
+                     : "rdi", "rcx", "r11", "cc", "memory");
+}
+#else
+long sys_spawn(void *stack_top, void *tls, void (*entry)(void))
+{
+    register long x8 __asm__("x8") = SYS_clone;
+    register long x0 __asm__("x0") = THREAD_FLAGS;
+    register void *x1 __asm__("x1") = stack_top;
+    register long x2 __asm__("x2") = 0;
+    register void *x3 __asm__("x3") = tls;
+    register long x4 __asm__("x4") = 0;
+    register void (*x5)(void) __asm__("x5") = entry;
+    __asm__ volatile("svc 0\n\t"
+                     "cbnz x0, 1f\n\t"
+                     "mov x29, xzr\n\t"
+                     "blr x5\n\t"
+                     "brk 1\n"
+                     "1:"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                     : "memory", "x30");
+    return x0;
+}
+
+void sys_exit_if(_Atomic uint32_t *word, uint32_t expected)
+{
+    uint32_t seen, failed;
+    __asm__ volatile("0: ldaxr %w[seen], [%[word]]\n\t"
+                     "cmp %w[seen], %w[expected]\n\t"
+                     "b.ne 1f\n\t"
+                     "stlxr %w[failed], wzr, [%[word]]\n\t"
+                     "cbnz %w[failed], 0b\n\t"
+                     "mov x0, xzr\n\t"
+                     "mov x8, %[exit]\n\t"
+                     "svc 0\n"
+                     "1: clrex"
+                     : [seen] "=&r"(seen), [failed] "=&r"(failed)
+                     : [word] "r"(word), [expected] "r"(expected), [exit] "i"(SYS_exit)
+                     : "x0", "x8", "cc", "memory");
+}
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sys.h - system calls made by ourselves: no libc, no errno, no cancellation point.
+ *
+ * Each returns the kernel's result, -errno for an error. They may be called on any thread, in a
+ * signal handler, and in the handler thread, which has no libc.
+ */
+#ifndef WEIR_SYS_H
+#define WEIR_SYS_H
+
+#include "common.h"
+
+#include <sys/syscall.h>
+
+#ifdef __x86_64__
+static inline long sys_call(long n, long a, long b, long c, long d, long e, long f)
+{
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    long ret;
+    __asm__ volatile("syscall"
+                     : "=a"(ret)
+                     : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return ret;
+}
+#elif defined(__aarch64__)
+static inline long sys_call(long n, long a, long b, long c, long d, long e, long f)
+{
+    register long x8 __asm__("x8") = n;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    register long x5 __asm__("x5") = f;
+    __asm__ volatile("svc 0"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                     : "memory");
+    return x0;
+}
+#else
+#error "weir knows x86-64 and aarch64"
+#endif
+
+#define SYS_ARG(x) ((long)(x))
+#define sys0(n) sys_call(n, 0, 0, 0, 0, 0, 0)
+#define sys1(n, a) sys_call(n, SYS_ARG(a), 0, 0, 0, 0, 0)
+#define sys2(n, a, b) sys_call(n, SYS_ARG(a), SYS_ARG(b), 0, 0, 0, 0)
+#define sys3(n, a, b, c) sys_call(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), 0, 0, 0)
+#define sys4(n, a, b, c, d) sys_call(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), SYS_ARG(d), 0, 0)
+#define sys5(n, a, b, c, d, e) \
+    sys_call(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), SYS_ARG(d), SYS_ARG(e), 0)
+#define sys6(n, a, b, c, d, e, f) \
+    sys_call(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), SYS_ARG(d), SYS_ARG(e), SYS_ARG(f))
+
+/* Milliseconds of CLOCK_MONOTONIC. */
+int64_t sys_now_ms(void);
+
+/*
+ * Sleeps until *word is no longer value, somebody wakes it, or ms have passed (ms < 0: no limit).
+ * The word is private to the process.
+ */
+void sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t ms);
+void sys_futex_wake(const _Atomic uint32_t *word);
+
+/* Blocks every signal for the calling thread; the old mask goes to *old. Undone by sys_unblock. */
+void sys_block_signals(uint64_t *old);
+void sys_unblock_signals(const uint64_t *old);
+
+/*
+ * Starts a thread of this process on the given stack, with a TLS block of its own (tls: where the
+ * thread pointer is to point), that runs entry and never returns from it. The caller has blocked
+ * the signals that the thread is not to take. Returns its tid or -errno.
+ */
+long sys_spawn(void *stack_top, void *tls, void (*entry)(void));
+
+/*
+ * Ends the calling thread if *word is still expected, and sets it to 0 in the same instant: from
+ * then on the thread's stack is free, for not one instruction after it uses the stack.
+ * Returns only if *word was something else.
+ */
+void sys_exit_if(_Atomic uint32_t *word, uint32_t expected);
+
+#endif

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+#include "table.h"
+
+#include "epoch.h"
+#include "sys.h"
+
+#include <sys/mman.h>
+
+struct table table;
+
+/* A number's record moves within blocks of 512 (table_slot): a table ends with a whole block. */
+#define BLOCK 512
+
+int table_make(uint32_t limit)
+{
+    for (limit = (limit + BLOCK - 1) & ~(uint32_t)(BLOCK - 1); limit; limit = limit / 4 / BLOCK * BLOCK) {
+        size_t bytes = limit * (sizeof(uint8_t) + sizeof(record_t) + sizeof(uint32_t));
+        long at = sys6(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (at < 0 && at > -4096)
+            continue; /* RLIMIT_AS: a smaller one will do for most programs */
+        table.record = (record_t *)at;
+        table.alias = (_Atomic uint32_t *)(table.record + limit);
+        table.kind = (_Atomic uint8_t *)(table.alias + limit);
+        __atomic_store_n(&table.limit, limit, __ATOMIC_RELEASE);
+        return 0;
+    }
+    return -1;
+}
+
+void table_forget_counts(void)
+{
+    for (int i = 0; i < SHARDS; i++) {
+        atomic_store(&table.shard[i].live, 0);
+        atomic_store(&table.shard[i].accepted, 0);
+        atomic_store(&table.shard[i].closed_by_program, 0);
+        atomic_store(&table.shard[i].disowned, 0);
+    }
+}
+
+void table_totals(struct totals *totals)
+{
+    *totals = (struct totals){0};
+    for (int i = 0; i < SHARDS; i++) {
+        uint64_t live = atomic_load_explicit(&table.shard[i].live, memory_order_relaxed);
+        totals->tracked += live >> 32;
+        totals->in_use += live & UINT32_MAX;
+        totals->accepted += atomic_load_explicit(&table.shard[i].accepted, memory_order_relaxed);
+        totals->closed_by_program +=
+            atomic_load_explicit(&table.shard[i].closed_by_program, memory_order_relaxed);
+        totals->disowned += atomic_load_explicit(&table.shard[i].disowned, memory_order_relaxed);
+    }
+}
+
+static void raise_high(int fd)
+{
+    uint32_t high = atomic_load_explicit(&table.high, memory_order_relaxed);
+    while (high <= (uint32_t)fd &&
+           !atomic_compare_exchange_weak(&table.high, &high, (uint32_t)fd + 1))
+        ;
+}
+
+/* The process whose handler thread made the last claim: in its child they are void. */
+static _Atomic uint64_t claimant;
+
+static bool claim_stands(uint8_t kind)
+{
+    return (kind & KIND_CLAIMED) && atomic_load(&claimant) == epoch_now();
+}
+
+/* Replaces fd's kind, once no claim stands on it. Returns the old one. */
+static enum kind swap_kind(int fd, enum kind kind)
+{
+    uint8_t seen = atomic_load_explicit(&table.kind[fd], memory_order_relaxed);
+    int spins = 0;
+    for (;;) {
+        if (claim_stands(seen)) {
+            /* The claim lasts for a few system calls that don't block. */
+            if (++spins < 200)
+                spin_pause();
+            else
+                sys0(SYS_sched_yield);
+            seen = atomic_load_explicit(&table.kind[fd], memory_order_relaxed);
+        } else if (atomic_compare_exchange_weak(&table.kind[fd], &seen, (uint8_t)kind)) {
+            return seen & (uint8_t)~KIND_CLAIMED;
+        }
+    }
+}
+
+/* Whether a record counts in this process's figures. */
+static bool counts_here(uint64_t record)
+{
+    return (record & CONN_EPOCH) == epoch_now() && !(record & CONN_DISOWNED);
+}
+
+static void uncount(uint32_t number, uint64_t record)
+{
+    if (counts_here(record))
+        atomic_fetch_sub_explicit(&table_shard((int)number)->live,
+                                  LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0),
+                                  memory_order_relaxed);
+}
+
+/* One descriptor less. Frees the record with the last. */
+static void unref(uint32_t number, bool by_program)
+{
+    record_t *slot = table_slot(number);
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    uint64_t left;
+    do {
+        if (!record)
+            return;
+        left = (record & CONN_REFS) > CONN_REF ? record - CONN_REF : 0;
+    } while (!atomic_compare_exchange_weak(slot, &record, left));
+    if (left)
+        return;
+    uncount(number, record);
+    if (by_program && counts_here(record))
+        atomic_fetch_add_explicit(&table_shard((int)number)->closed_by_program, 1,
+                                  memory_order_relaxed);
+}
+
+static void drop(int fd, enum kind kind, bool by_program)
+{
+    if (kind == KIND_CONN)
+        unref((uint32_t)fd, by_program);
+    else if (kind == KIND_ALIAS)
+        unref(atomic_load_explicit(&table.alias[fd], memory_order_relaxed), by_program);
+}
+
+/* A free record for a connection whose number's own record still serves a duplicate elsewhere. */
+static bool find_record(uint64_t fresh, uint32_t *number)
+{
+    for (uint32_t n = table.limit - 1; n + BLOCK >= table.limit; n--) {
+        uint64_t none = 0;
+        if (atomic_compare_exchange_strong(table_slot(n), &none, fresh)) {
+            *number = n;
+            return true;
+        }
+    }
+    return false;
+}
+
+void table_add(int fd, uint64_t fresh)
+{
+    if ((uint32_t)fd >= table.limit)
+        return;
+    if (UNLIKELY(table_knows(fd)))
+        drop(fd, swap_kind(fd, KIND_NONE), false);
+
+    uint32_t number = (uint32_t)fd;
+    enum kind kind = KIND_CONN;
+    uint64_t none = 0;
+    if (UNLIKELY(!atomic_compare_exchange_strong(table_slot(number), &none, fresh))) {
+        if (!find_record(fresh, &number))
+            return;
+        kind = KIND_ALIAS;
+        atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
+    }
+    struct shard *shard = table_shard((int)number);
+    atomic_fetch_add_explicit(&shard->live, LIVE_TRACKED, memory_order_relaxed);
+    atomic_fetch_add_explicit(&shard->accepted, 1, memory_order_relaxed);
+    raise_high(fd);
+    atomic_store_explicit(&table.kind[fd], (uint8_t)kind, memory_order_release);
+}
+
+void table_set(int fd, enum kind kind)
+{
+    if ((uint32_t)fd >= table.limit)
+        return;
+    raise_high(fd);
+    drop(fd, swap_kind(fd, kind), false);
+}
+
+void table_alias(int fd, int to)
+{
+    enum kind kind = table_kind(fd);
+    if ((uint32_t)to >= table.limit || (kind != KIND_CONN && kind != KIND_ALIAS))
+        return;
+    uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
+    record_t *slot = table_slot(number);
+    uint64_t record = atomic_load(slot);
+    do {
+        /* 255 descriptors of one connection: the count stays there and is never the last. */
+        if (!record || (record & CONN_REFS) == CONN_REFS)
+            break;
+    } while (!atomic_compare_exchange_weak(slot, &record, record + CONN_REF));
+    if (!record)
+        return;
+    if (table_knows(to)) /* stale: closed on a path that we don't see */
+        drop(to, swap_kind(to, KIND_NONE), false);
+    atomic_store_explicit(&table.alias[to], number, memory_order_relaxed);
+    raise_high(to);
+    atomic_store_explicit(&table.kind[to], KIND_ALIAS, memory_order_release);
+}
+
+enum kind table_take(int fd)
+{
+    return table_knows(fd) ? swap_kind(fd, KIND_NONE) : KIND_NONE;
+}
+
+void table_restore(int fd, enum kind kind)
+{
+    if (kind != KIND_NONE)
+        atomic_store_explicit(&table.kind[fd], (uint8_t)kind, memory_order_release);
+}
+
+void table_drop(int fd, enum kind kind)
+{
+    drop(fd, kind, true);
+}
+
+bool table_claim(int fd)
+{
+    uint8_t kind = atomic_load_explicit(&table.kind[fd], memory_order_relaxed) &
+                   (uint8_t)~KIND_CLAIMED; /* void: there is one claimant at a time */
+    atomic_store(&claimant, epoch_now());
+    return (kind == KIND_CONN || kind == KIND_ALIAS) &&
+           atomic_compare_exchange_strong(&table.kind[fd], &kind, kind | KIND_CLAIMED);
+}
+
+void table_release(int fd)
+{
+    uint8_t kind = atomic_load_explicit(&table.kind[fd], memory_order_relaxed);
+    atomic_store_explicit(&table.kind[fd], kind & (uint8_t)~KIND_CLAIMED, memory_order_release);
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * table.h - what is known of each descriptor, and of each connection.
+ *
+ * Two arrays, reserved for the hard limit on descriptors and touched only where used:
+ *
+ *   kind[fd]      one byte: what the descriptor is. Most are KIND_NONE, and that is all that a
+ *                 wrapper has to see of them.
+ *   record[...]   one 64-bit word a connection. A connection's record is the one of the number
+ *                 that accept gave it; a duplicate's kind is KIND_ALIAS and alias[fd] says whose.
+ *
+ * A descriptor, and who makes which step (each is one compare-and-swap on kind[fd]):
+ *
+ *            accept, dup                        close, dup2 over it
+ *   NONE ------------------> CONN or ALIAS ---------------------------> NONE
+ *            bind, listen        |     ^
+ *        `-> BOUND, LISTENER     |     | handler thread: done
+ *                handler thread: v     |
+ *                claims        CONN|CLAIMED    a close that meets a claim waits for its end;
+ *                              ALIAS|CLAIMED   a claim inherited through fork is void
+ *
+ * A connection, and who makes which step (each is one compare-and-swap on its record):
+ *
+ *                     read                          SHUT, by the handler thread alone, is
+ *              .------------------.                 set beside either: the half-close. Then
+ *    idle      |                  v                 a read that returns data sets OWED, a
+ *   (accept) --'    .-------- in use (IN_USE)       write takes it away, and a read that
+ *      ^            |             ^                 meets the end without OWED sets FIN.
+ *      |   write, mark or option  | write cut short
+ *      `------------'-------------'                 The last descriptor's close frees it.
+ *
+ * Between a process and its child the records are copied: one whose epoch is not the current one
+ * was another process's, until a read or a write here takes it over.
+ */
+#ifndef WEIR_TABLE_H
+#define WEIR_TABLE_H
+
+#include "common.h"
+
+enum kind {
+    KIND_NONE,
+    KIND_CONN,     /* a connection, in the record of the same number */
+    KIND_ALIAS,    /* a connection, in the record of alias[fd] */
+    KIND_BOUND,    /* a socket with an address, not listening yet (listener.c) */
+    KIND_LISTENER, /* (listener.c) */
+    KIND_CLAIMED = 0x80,
+};
+
+/* A connection's record: flags 0-11, mode 12-15, descriptors 16-23, epoch 24-31, identity 32-63. */
+#define CONN_IN_USE UINT64_C(0x01)
+#define CONN_ANSWERED UINT64_C(0x02) /* reply: has had an answer */
+#define CONN_SEASONED UINT64_C(0x04) /* reply: asked again after an answer: it was whole */
+#define CONN_SHUT UINT64_C(0x08)     /* we have shut its reading side */
+#define CONN_OWED UINT64_C(0x10)     /* has been read from since then, and not written to */
+#define CONN_FIN UINT64_C(0x20)      /* we have sent our FIN: what is written goes nowhere */
+#define CONN_FORCED UINT64_C(0x40)   /* we have shut it both ways while it may have been in use */
+#define CONN_DISOWNED UINT64_C(0x80) /* the program's alone */
+#define CONN_UNIX UINT64_C(0x100)    /* identity is of the listener's address, not of the peer's */
+#define CONN_MODE_SHIFT 12
+#define CONN_MODE (UINT64_C(0xf) << CONN_MODE_SHIFT)
+#define CONN_REF (UINT64_C(1) << 16)
+#define CONN_REFS (UINT64_C(0xff) << 16)
+#define CONN_EPOCH_SHIFT 24
+#define CONN_EPOCH (UINT64_C(0xff) << CONN_EPOCH_SHIFT)
+#define CONN_IDENTITY_SHIFT 32
+
+typedef _Atomic uint64_t record_t;
+
+/* The counters of one shard of the descriptors, on cache lines of their own. */
+struct shard {
+    _Alignas(CACHE_LINE) _Atomic uint64_t live; /* tracked << 32 | in use */
+    _Atomic uint64_t accepted;
+    _Atomic uint64_t closed_by_program;
+    _Atomic uint64_t disowned;
+};
+
+#define SHARDS 16
+#define LIVE_TRACKED (UINT64_C(1) << 32)
+#define LIVE_IN_USE UINT64_C(1)
+
+struct table {
+    uint32_t limit; /* descriptors below it are known; 0 until there is a table */
+    _Atomic uint8_t *kind;
+    record_t *record;
+    _Atomic uint32_t *alias;
+    _Atomic uint32_t high; /* no descriptor at or above it was ever of a kind */
+    struct shard shard[SHARDS];
+};
+
+extern struct table table;
+
+/* Sums over the shards. */
+struct totals {
+    uint64_t tracked, in_use, accepted, closed_by_program, disowned;
+};
+
+/* Reserves the table for descriptors below limit, or fewer where there is no room. -1: none. */
+int table_make(uint32_t limit);
+
+/* What this process has done begins anew: called in a child after fork. */
+void table_forget_counts(void);
+
+void table_totals(struct totals *totals);
+
+/*
+ * fd is a new connection whose record is to be `fresh` (which counts one descriptor). Whatever was
+ * known of the number is stale: it was closed on a path that we don't see.
+ */
+void table_add(int fd, uint64_t fresh);
+
+/* fd is of this kind (BOUND, LISTENER) from now on. */
+void table_set(int fd, enum kind kind);
+
+/* `to` is another descriptor of fd's connection from now on. */
+void table_alias(int fd, int to);
+
+/*
+ * Takes fd out of the table, waiting for a claim on it to end, and returns what it was.
+ * table_restore undoes it where the call that was to close it failed; table_drop lets go of its
+ * connection for good. Callers: table_take before the system call that frees the number.
+ */
+enum kind table_take(int fd);
+void table_restore(int fd, enum kind kind);
+void table_drop(int fd, enum kind kind);
+
+/* Claims fd for the handler thread: no close goes ahead until table_release. False: not tracked. */
+bool table_claim(int fd);
+void table_release(int fd);
+
+static inline struct shard *table_shard(int fd)
+{
+    return &table.shard[(unsigned int)fd % SHARDS];
+}
+
+/*
+ * Where the record of a number lies: numbers that follow each other, which a server's threads are
+ * likely to work on at the same time, lie on different cache lines of the same page.
+ */
+static inline record_t *table_slot(uint32_t number)
+{
+    return &table.record[number ^ ((number << 3) & 511)];
+}
+
+static inline bool table_knows(int fd)
+{
+    return (uint32_t)fd < table.limit &&
+           atomic_load_explicit(&table.kind[(uint32_t)fd], memory_order_relaxed) != KIND_NONE;
+}
+
+static inline enum kind table_kind(int fd)
+{
+    if ((uint32_t)fd >= table.limit)
+        return KIND_NONE;
+    return atomic_load_explicit(&table.kind[(uint32_t)fd], memory_order_acquire) &
+           (uint8_t)~KIND_CLAIMED;
+}
+
+/* The record of fd's connection, or NULL where it is none. */
+static inline record_t *table_record(int fd)
+{
+    enum kind kind = table_kind(fd);
+    if (LIKELY(kind == KIND_CONN))
+        return table_slot((uint32_t)fd);
+    if (kind == KIND_ALIAS)
+        return table_slot(atomic_load_explicit(&table.alias[fd], memory_order_relaxed));
+    return NULL;
+}
+
+#endif
