@@ -28,7 +28,8 @@
 #define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
 #define CACHE_LINE 64
 
-/* The largest page of the machines that we build for: what is aligned to it has pages of its own. */
+/* The largest page of the machines that we build for: what is aligned to it has pages of its own.
+ */
 #ifdef __x86_64__
 #define PAGE_MAX 4096
 #else
@@ -43,7 +44,7 @@
 #include <unistd.h>
 
 #pragma GCC poison malloc calloc realloc free strdup printf fprintf snprintf vsnprintf puts fopen
-#pragma GCC poison pthread_mutex_lock pthread_create getpid gettid
+#pragma GCC poison pthread_mutex_lock getpid gettid
 
 /* A short wait in a loop that another processor is about to end. */
 static inline void spin_pause(void)

@@ -11,6 +11,7 @@ enum step {
 };
 
 /* INTERFACE.md section 2, mode by mode. */
+/* clang-format off */
 static const uint8_t steps[MODES][CONN_EVENTS] = {
     /*                  READ  WROTE   CUT   TIMEOUT  MARK_IDLE  MARK_IN_USE */
     [MODE_MANUAL]    = {KEEP, KEEP,   KEEP, KEEP,    IDLE,      USE},
@@ -18,6 +19,7 @@ static const uint8_t steps[MODES][CONN_EVENTS] = {
     [MODE_DEADLINE]  = {USE,  KEEP,   KEEP, IDLE,    IDLE,      USE},
     [MODE_REPLY]     = {USE,  ANSWER, USE,  KEEP,    IDLE,      USE},
 };
+/* clang-format on */
 
 static enum mode mode_of(uint64_t record)
 {
@@ -64,13 +66,13 @@ static uint64_t stepped(uint64_t record, enum conn_event event)
 }
 
 /* A change of one record that table_shard's counters follow. fd's number picks the shard. */
-static bool change(record_t *slot, int fd, uint64_t *old, uint64_t new)
+static bool change(record_t *slot, int fd, uint64_t *old, uint64_t next)
 {
-    if (!atomic_compare_exchange_weak(slot, old, new))
+    if (!atomic_compare_exchange_weak(slot, old, next))
         return false;
-    if ((*old ^ new) & CONN_IN_USE)
+    if ((*old ^ next) & CONN_IN_USE)
         atomic_fetch_add_explicit(&table_shard(fd)->live,
-                                  new & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE,
+                                  next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE,
                                   memory_order_relaxed);
     return true;
 }
@@ -102,19 +104,19 @@ static void adopt(record_t *slot, int number)
 
 static bool event_on(int fd, enum conn_event event)
 {
-    record_t *slot = table_record(fd);
+    record_t *slot = epoch_is_borrowed() ? NULL : table_record(fd);
     if (!slot)
         return false;
     int number = number_of(fd);
     adopt(slot, number);
-    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed), new;
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed), next;
     do {
         if (!record || record & CONN_DISOWNED)
             return false;
-        new = stepped(record, event);
-        if (new == record)
+        next = stepped(record, event);
+        if (next == record)
             return true;
-    } while (!change(slot, number, &record, new));
+    } while (!change(slot, number, &record, next));
     return true;
 }
 
@@ -160,7 +162,8 @@ void conn_read_end(int fd)
     record_t *slot = table_record(fd);
     uint64_t record = slot ? atomic_load(slot) : 0;
     do {
-        if (!(record & CONN_SHUT) || record & (CONN_OWED | CONN_IN_USE | CONN_FIN | CONN_DISOWNED) ||
+        if (!(record & CONN_SHUT) ||
+            record & (CONN_OWED | CONN_IN_USE | CONN_FIN | CONN_DISOWNED) ||
             (record & CONN_EPOCH) != epoch_now())
             return;
         struct sock_queues queues;

@@ -36,7 +36,8 @@ void conn_read_end(int fd);
 int conn_mark(int fd, bool in_use);
 int conn_disown(int fd);
 
-/* The bits that say whether an event can change anything, in a record in use and not half-closed. */
+/* The bits that say whether an event can change anything, in a record in use and not half-closed.
+ */
 #define CONN_STEADY (CONN_EPOCH | CONN_IN_USE | CONN_SHUT)
 
 /* A read on fd, which the table knows, returned `got`, of a buffer that had room. */
@@ -67,7 +68,8 @@ static inline void conn_wrote(int fd, size_t asked, ssize_t done)
         conn_event(fd, cut ? CONN_CUT : CONN_WROTE);
 }
 
-/* Whether our FIN is out: a write would be answered with SIGPIPE. It is reported as done instead. */
+/* Whether our FIN is out: a write would be answered with SIGPIPE. It is reported as done instead.
+ */
 static inline bool conn_is_over(int fd)
 {
     record_t *slot = table_record(fd);
@@ -77,11 +79,11 @@ static inline bool conn_is_over(int fd)
 /* ---- for the drainer: fd is claimed ---- */
 
 enum conn_look {
-    LOOK_GONE,    /* not a connection that is to be drained here (any more) */
+    LOOK_GONE, /* not a connection that is to be drained here (any more) */
     LOOK_IN_USE,
     LOOK_WAITING, /* idle, but it has to stay so for a while yet */
     LOOK_IDLE,
-    LOOK_SHUT,    /* half-closed: the program has to close it */
+    LOOK_SHUT, /* half-closed: the program has to close it */
 };
 
 /* What the limits of `reply` are, in ms. */

@@ -8,22 +8,22 @@
 #include "sys.h"
 #include "table.h"
 
-#define STEP_MS 5            /* between two walks over the table of a drain */
-#define FINISH_AFTER_MS 250  /* half-closed, and the program has not looked: the peer is told */
+#define STEP_MS 5               /* between two walks over the table of a drain */
+#define FINISH_AFTER_MS 250     /* half-closed, and the program has not looked: the peer is told */
 #define CLOSE_IDLE_MOST_MS 1000 /* how long the thread stays for that after a close-idle */
-#define GRACE_MS 1000        /* after the timeout: for the program to close what was forced */
+#define GRACE_MS 1000           /* after the timeout: for the program to close what was forced */
 #define VERIFY_MS 100
-#define REPORT_MS 5000       /* between two lines of progress */
-#define NAMED_MOST 10        /* connections named in one report */
+#define REPORT_MS 5000 /* between two lines of progress */
+#define NAMED_MOST 10  /* connections named in one report */
 
 static struct {
     _Atomic uint32_t phase; /* a futex word */
     _Atomic uint32_t passes;
     _Atomic bool timed_out; /* the timeout forced some */
 
-    bool forcing;  /* drain-all, or the timeout has passed */
+    bool forcing; /* drain-all, or the timeout has passed */
     bool by_timeout;
-    bool passing;  /* a close-idle that has still to see to what it has shut */
+    bool passing;                     /* a close-idle that has still to see to what it has shut */
     int64_t since, until, pass_until; /* sys_now_ms; until 0: for ever */
     int64_t finish_at, verify_at, report_at, name_at;
     uint64_t forced;
@@ -57,7 +57,8 @@ static void walk(visit_fn *visit, void *context)
     for (uint32_t fd = 0; fd < high; fd++) {
         /* Most of a large table is empty: eight descriptors at a look. */
         if (fd % 8 == 0 && fd + 8 <= high &&
-            __atomic_load_n((const uint64_t *)(const void *)&table.kind[fd], __ATOMIC_RELAXED) == 0) {
+            __atomic_load_n((const uint64_t *)(const void *)&table.kind[fd], __ATOMIC_RELAXED) ==
+                0) {
             fd += 7;
             continue;
         }

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 struct epoch_page epoch_page;
+__thread int epoch_borrowed;
 
 /* Copied to a child like any other variable: tells it its parent's epoch. */
 static _Atomic uint64_t last_epoch;

@@ -13,7 +13,8 @@
 #include "common.h"
 
 struct epoch_page {
-    /* A record of this process's that is in use and not half-closed, under CONN_STEADY; 0: forked. */
+    /* A record of this process's that is in use and not half-closed, under CONN_STEADY; 0: forked.
+     */
     _Alignas(PAGE_MAX) _Atomic uint64_t in_use;
     char rest[PAGE_MAX - sizeof(uint64_t)];
 };
@@ -30,6 +31,17 @@ uint64_t epoch_now(void);
 static inline bool epoch_is_noticed(void)
 {
     return atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed) != 0;
+}
+
+/*
+ * Whether this thread is a vfork child for now: on its parent's memory, with descriptors of its
+ * own. Nothing that it does to a descriptor is to be written into its parent's table.
+ */
+extern __thread int epoch_borrowed;
+
+static inline bool epoch_is_borrowed(void)
+{
+    return UNLIKELY(epoch_borrowed);
 }
 
 #endif

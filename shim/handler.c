@@ -5,6 +5,7 @@
 #include "epoch.h"
 #include "libc.h"
 #include "log.h"
+#include "signals.h"
 #include "start.h"
 #include "sys.h"
 
@@ -35,30 +36,16 @@ static struct {
 
 /* ---- stop signals ---- */
 
-/*
- * The stop signal with which the drain began, as the program is to get it in the end, and the
- * program's own actions for the signals that are ours.
- */
+/* The stop signal with which the drain began, as the program is to get it in the end. */
 static struct {
     _Atomic int taken; /* as above */
     siginfo_t info;
     int64_t at;
 } stop;
 
-#define SIGNALS 65
-static struct sigaction programs[SIGNALS]; /* what the program believes is installed */
-static _Atomic uint64_t ours;              /* bit n-1: the kernel has our handler for signal n */
-static uint64_t stops;                     /* those of them that stop */
-static _Atomic int trigger;                /* 0: none, or the program's own */
-
-static _Atomic bool passing;               /* drained: stop signals go to the program */
-
+static uint64_t stops;       /* WEIR_STOP_SIGNALS */
+static _Atomic int trigger;  /* 0: none, or the program's own */
 static int64_t triggered_at; /* the last trigger, for WEIR_DOUBLE_SIGNAL */
-
-static bool is_in(uint64_t set, int sig)
-{
-    return sig > 0 && sig < SIGNALS && set >> (sig - 1) & 1;
-}
 
 /* ---- the thread ---- */
 
@@ -79,21 +66,6 @@ static _Alignas(64) struct {
 static void name_thread(void)
 {
     sys2(SYS_prctl, PR_SET_NAME, "weir");
-}
-
-/*
- * pid_namespaces(7): the first process of a namespace is spared a signal's default action. Here the
- * signal is to end it all the same.
- */
-static void end_if_init(long pid, int sig)
-{
-    struct {
-        void *handler; /* the kernel's struct sigaction begins with it */
-        long rest[19];
-    } action = {NULL, {0}};
-    if (pid == 1 && sys4(SYS_rt_sigaction, sig, NULL, &action, sizeof(uint64_t)) == 0 &&
-        !action.handler)
-        sys1(SYS_exit_group, 128 + sig);
 }
 
 /* The drain is over: hands a stop signal on, and WEIR_ON_DRAINED. */
@@ -117,13 +89,13 @@ static void after_drain(void)
     drain_say_end(buffer);
 
     long pid = sys0(SYS_getpid);
-    atomic_store(&passing, true);
-    if (stopping) {
-        sys3(SYS_rt_sigqueueinfo, pid, sig, &stop.info); /* comes to pass_on */
-    } else {
-        end_if_init(pid, sig);
+    signals_hand_over(stops);
+    if (pid == 1 && signals_is_default(sig))
+        sys1(SYS_exit_group, 128 + sig); /* pid_namespaces(7): the kernel would drop it there */
+    if (stopping)
+        signals_send(0, &stop.info); /* comes to signals_deliver */
+    else
         sys2(SYS_kill, pid, sig);
-    }
 }
 
 static void handler_thread(void)
@@ -209,7 +181,7 @@ static enum action wished_by(const siginfo_t *info, int64_t now)
 
 static void on_stop(int sig, const siginfo_t *info, const struct origin *origin, int64_t now)
 {
-    if (programs[sig].sa_handler == SIG_IGN)
+    if (signals_is_ignored(sig))
         return; /* without us it would do nothing either */
     int none = 0;
     if (atomic_compare_exchange_strong(&stop.taken, &none, 1)) {
@@ -222,48 +194,28 @@ static void on_stop(int sig, const siginfo_t *info, const struct origin *origin,
     }
 }
 
-/*
- * Drained: from now on the kernel has the program's own action, and the signal, sent to this thread
- * once more with all that came with it, meets it when our handler has returned.
- */
-static void pass_on(int sig, siginfo_t *info)
-{
-    long pid = sys0(SYS_getpid);
-    libc_sigaction(sig, &programs[sig], NULL);
-    atomic_fetch_and(&ours, ~(UINT64_C(1) << (sig - 1)));
-    end_if_init(pid, sig);
-    sys4(SYS_rt_tgsigqueueinfo, pid, sys0(SYS_gettid), sig, info);
-}
-
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
-    (void)context;
     int saved = errno;
+    signals_interrupted(context);
+    if (epoch_is_borrowed())
+        return;  /* a vfork child, until it execs: the memory is its parent's */
     epoch_now(); /* in a child of a fork: what it inherited is its parent's */
+    if (!(signals_held() & SIGNAL_BIT(sig))) {
+        if (atomic_load(&stop.taken) == 2 && sig == stop.info.si_signo &&
+            info->si_code == SI_QUEUE && info->si_pid == stop.info.si_pid)
+            info->si_code = stop.info.si_code; /* see signals_send */
+        signals_deliver(sig, info, context);
+        errno = saved;
+        return;
+    }
     int64_t now = sys_now_ms();
     struct origin origin = {sig, info->si_pid, (int)info->si_uid};
-    if (is_in(stops, sig) && atomic_load(&passing))
-        pass_on(sig, info);
-    else if (is_in(stops, sig))
+    if (stops & SIGNAL_BIT(sig))
         on_stop(sig, info, &origin, now);
-    else if (sig == atomic_load(&trigger))
+    else
         handler_wish(wished_by(info, now), &origin);
     errno = saved;
-}
-
-/* Ours stays out of the program's way: its handlers' masks are its own affair. */
-static void take_signal(int sig)
-{
-    struct sigaction action = {.sa_sigaction = on_signal,
-                               .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
-    sigfillset(&action.sa_mask);
-    if (libc_sigaction(sig, &action, NULL) == 0)
-        atomic_fetch_or(&ours, UINT64_C(1) << (sig - 1));
-}
-
-static bool has_handler(const struct sigaction *action)
-{
-    return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
 }
 
 static void say_yielded(int sig)
@@ -282,41 +234,27 @@ static void say_yielded(int sig)
 void handler_install(const struct settings *settings)
 {
     stops = settings->stop_signals;
-    for (int sig = 1; sig < SIGNALS; sig++) {
-        bool triggers = sig == settings->signal;
-        if ((!triggers && !is_in(stops, sig)) || is_in(atomic_load(&ours), sig))
-            continue;
-        if (libc_sigaction(sig, NULL, &programs[sig]) != 0)
-            continue;
-        if (triggers && has_handler(&programs[sig])) {
-            say_yielded(sig);
-            continue;
-        }
-        if (triggers)
-            atomic_store(&trigger, sig);
-        take_signal(sig);
+    for (int sig = 1; sig < 65; sig++)
+        if (stops & SIGNAL_BIT(sig))
+            signals_take(sig, on_signal);
+    int sig = settings->signal;
+    if (!sig || atomic_load(&trigger) == sig)
+        return;
+    if (signals_has_handler(sig)) {
+        say_yielded(sig);
+    } else if (signals_take(sig, on_signal)) {
+        atomic_store(&trigger, sig);
     }
 }
 
-bool handler_sigaction(int sig, const struct sigaction *action, struct sigaction *old)
+void handler_yield(uint64_t wanted)
 {
-    if (!is_in(atomic_load(&ours), sig))
-        return false;
-    epoch_now();
-    struct sigaction before = programs[sig];
-    if (action) {
-        programs[sig] = *action;
-        if (sig == atomic_load(&trigger) && has_handler(action)) {
-            /* The program has a use for it: it keeps it from now on. */
-            atomic_store(&trigger, 0);
-            atomic_fetch_and(&ours, ~(UINT64_C(1) << (sig - 1)));
-            libc_sigaction(sig, action, NULL);
-            say_yielded(sig);
-        }
-    }
-    if (old)
-        *old = before;
-    return true;
+    int sig = atomic_load(&trigger);
+    if (!sig || !(wanted & SIGNAL_BIT(sig)) || epoch_is_borrowed() ||
+        !atomic_compare_exchange_strong(&trigger, &sig, 0))
+        return;
+    signals_hand_over(SIGNAL_BIT(sig));
+    say_yielded(sig);
 }
 
 void handler_forked(void)
@@ -324,6 +262,5 @@ void handler_forked(void)
     atomic_store(&wishes, 0);
     atomic_store(&first.taken, 0);
     atomic_store(&stop.taken, 0);
-    atomic_store(&passing, false);
     triggered_at = 0;
 }

@@ -23,11 +23,8 @@ struct origin {
 /* Takes the signals of the settings. What the program has installed for them already stays. */
 void handler_install(const struct settings *settings);
 
-/*
- * The program calls sigaction for one of our signals (or another: then false, and the call is to
- * be made as it is). True: done here, the way the program expects it to be.
- */
-bool handler_sigaction(int sig, const struct sigaction *action, struct sigaction *old);
+/* The program has a use of its own for these signals: if the trigger is among them, it keeps it. */
+void handler_yield(uint64_t wanted);
 
 /*
  * Leaves a wish for the handler thread and makes sure that there is one. False: none can be made,

@@ -12,12 +12,16 @@
 
 #include "common.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/sendfile.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 
 /* clang-format off */
 #define LIBC_FUNCTIONS(F) \
@@ -62,6 +66,35 @@
     F(int, epoll_ctl, (int epoll, int op, int fd, struct epoll_event *event), (epoll, op, fd, event)) \
     F(int, sigaction, (int sig, const struct sigaction *new_action, struct sigaction *old), (sig, new_action, old)) \
     F(sighandler_t, signal, (int sig, sighandler_t handler), (sig, handler)) \
+    F(int, sigprocmask, (int how, const sigset_t *set, sigset_t *old), (how, set, old)) \
+    F(int, pthread_sigmask, (int how, const sigset_t *set, sigset_t *old), (how, set, old)) \
+    F(int, sigsuspend, (const sigset_t *set), (set)) \
+    F(int, sigtimedwait, (const sigset_t *set, siginfo_t *info, const struct timespec *limit), (set, info, limit)) \
+    F(int, signalfd, (int fd, const sigset_t *set, int flags), (fd, set, flags)) \
+    F(int, pthread_create, (pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg), \
+      (thread, attr, run, arg)) \
+    F(int, epoll_wait, (int epoll, struct epoll_event *events, int most, int ms), (epoll, events, most, ms)) \
+    F(int, epoll_pwait, (int epoll, struct epoll_event *events, int most, int ms, const sigset_t *set), \
+      (epoll, events, most, ms, set)) \
+    F(int, epoll_pwait2, (int epoll, struct epoll_event *events, int most, const struct timespec *limit, \
+      const sigset_t *set), (epoll, events, most, limit, set)) \
+    F(int, poll, (struct pollfd *fds, nfds_t count, int ms), (fds, count, ms)) \
+    F(int, __poll_chk, (struct pollfd *fds, nfds_t count, int ms, size_t room), (fds, count, ms, room)) \
+    F(int, ppoll, (struct pollfd *fds, nfds_t count, const struct timespec *limit, const sigset_t *set), \
+      (fds, count, limit, set)) \
+    F(int, __ppoll_chk, (struct pollfd *fds, nfds_t count, const struct timespec *limit, const sigset_t *set, \
+      size_t room), (fds, count, limit, set, room)) \
+    F(int, select, (int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *limit), \
+      (count, in, out, except, limit)) \
+    F(int, pselect, (int count, fd_set *in, fd_set *out, fd_set *except, const struct timespec *limit, \
+      const sigset_t *set), (count, in, out, except, limit, set)) \
+    F(int, nanosleep, (const struct timespec *time, struct timespec *left), (time, left)) \
+    F(int, clock_nanosleep, (clockid_t clock, int flags, const struct timespec *time, struct timespec *left), \
+      (clock, flags, time, left)) \
+    F(int, usleep, (useconds_t us), (us)) \
+    F(unsigned int, sleep, (unsigned int seconds), (seconds)) \
+    F(int, pause, (void), ()) \
+    F(int, clock_gettime, (clockid_t clock, struct timespec *now), (clock, now)) \
     F(long, syscall, (long n, long a, long b, long c, long d, long e, long f), (n, a, b, c, d, e, f))
 /* clang-format on */
 

@@ -101,8 +101,8 @@ static void describe(struct listener *listener, const struct sockaddr *addr, soc
 
 void listener_bound(int fd, const struct sockaddr *addr, socklen_t len)
 {
-    if (len < sizeof(sa_family_t) || (addr->sa_family != AF_INET && addr->sa_family != AF_INET6 &&
-                                      addr->sa_family != AF_UNIX))
+    if (len < sizeof(sa_family_t) ||
+        (addr->sa_family != AF_INET && addr->sa_family != AF_INET6 && addr->sa_family != AF_UNIX))
         return;
     struct listener *listener = take(fd);
     if (!listener)
@@ -244,7 +244,8 @@ static void swap(struct listener *listener, int fd, bool shut)
     atomic_store(&listener->state, STOPPED);
     atomic_fetch_add(&swaps, 1);
     if (old >= 0) {
-        /* Wakes who is blocked in accept, with EINVAL: the wrapper accepts again, on the new one. */
+        /* Wakes who is blocked in accept, with EINVAL: the wrapper accepts again, on the new one.
+         */
         sock_shut_read((int)old);
         sys1(SYS_close, old);
     }

@@ -102,7 +102,8 @@ static void write_file(const char *at, size_t n)
 /* syslog(3)'s datagram: "<facility daemon, level>tag: text". */
 static void write_syslog(enum log_level level, const char *at)
 {
-    static const char *const priority[] = {[LOG_ERROR] = "<27>", [LOG_INFO] = "<30>", [LOG_DEBUG] = "<31>"};
+    static const char *const priority[] = {
+        [LOG_ERROR] = "<27>", [LOG_INFO] = "<30>", [LOG_DEBUG] = "<31>"};
     static const struct sockaddr_un journal = {AF_UNIX, "/dev/log"};
     char buffer[sizeof(((struct log_line *)0)->buffer) + 8];
     struct text text = TEXT_ON(buffer);

@@ -174,15 +174,15 @@ static bool find_word(const struct word *words, size_t count, const char *value,
     return false;
 }
 
-#define PARSE_WORD(name, type, ...)                                    \
-    static bool name(const char *value, void *into)                    \
-    {                                                                  \
-        static const struct word words[] = {__VA_ARGS__};              \
-        int found;                                                     \
-        if (!find_word(words, COUNT_OF(words), value, &found))         \
-            return false;                                              \
-        *(type *)into = (type)found;                                   \
-        return true;                                                   \
+#define PARSE_WORD(name, type, ...)                            \
+    static bool name(const char *value, void *into)            \
+    {                                                          \
+        static const struct word words[] = {__VA_ARGS__};      \
+        int found;                                             \
+        if (!find_word(words, COUNT_OF(words), value, &found)) \
+            return false;                                      \
+        *(type *)into = (type)found;                           \
+        return true;                                           \
     }
 
 PARSE_WORD(parse_action, enum action, {"close-idle", ACTION_CLOSE_IDLE}, {"drain", ACTION_DRAIN},
@@ -323,7 +323,8 @@ static bool unix_matches(const char *path, const struct sockaddr_un *un, socklen
     size_t room = len - offsetof(struct sockaddr_un, sun_path);
     size_t length = text_length(path);
     if (*path == '@')
-        return room == length && !un->sun_path[0] && same_bytes(path + 1, un->sun_path + 1, length - 1);
+        return room == length && !un->sun_path[0] &&
+               same_bytes(path + 1, un->sun_path + 1, length - 1);
     return room >= length && same_bytes(path, un->sun_path, length) &&
            (room == length || !un->sun_path[length]);
 }

@@ -43,7 +43,7 @@ struct settings {
     struct mode_list mode;
     int signal; /* 0: none */
     enum action action;
-    uint64_t stop_signals; /* bit n-1: signal n */
+    uint64_t stop_signals;                              /* bit n-1: signal n */
     int64_t double_signal, timeout, settle, first_byte; /* ms; 0 as INTERFACE.md says for each */
     enum listeners listeners;
     int on_drained; /* a signal; 0: none */

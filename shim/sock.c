@@ -49,8 +49,8 @@ void sock_info(int fd, struct sock_info *info)
     if (sys5(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &tcp, &len) < 0)
         return;
     info->has = true;
-    info->has_received = len < offsetof(struct tcp_info, tcpi_bytes_received) + 8 ||
-                         tcp.tcpi_bytes_received > 0;
+    info->has_received =
+        len < offsetof(struct tcp_info, tcpi_bytes_received) + 8 || tcp.tcpi_bytes_received > 0;
     info->received_ms = tcp.tcpi_last_data_recv;
     info->sent_ms = tcp.tcpi_last_data_sent;
     info->rtt_us = tcp.tcpi_rtt;

@@ -106,7 +106,8 @@ static void name_tree(char **envp)
     environ = with_name;
 }
 
-/* Whether this process is the first of its tree: nobody named one, or it did itself and has exec'd. */
+/* Whether this process is the first of its tree: nobody named one, or it did itself and has exec'd.
+ */
 static bool is_first(char *const *envp)
 {
     for (; *envp; envp++) {
@@ -193,8 +194,8 @@ bool start_serving(void)
 {
     int seen = atomic_load_explicit(&level, memory_order_acquire);
     if (LIKELY(seen == SERVING))
-        return true;
-    if (seen != DORMANT && seen != STARTING)
+        return !epoch_is_borrowed();
+    if ((seen != DORMANT && seen != STARTING) || epoch_is_borrowed())
         return false;
 
     /* A signal handler of the program's that accepts must not meet its own thread's start-up. */
@@ -216,12 +217,16 @@ bool start_serving(void)
 static void find_inherited(void)
 {
     struct pollfd polled[256];
-    for (int i = 0; i < (int)COUNT_OF(polled); i++)
-        polled[i] = (struct pollfd){.fd = i};
+    struct rlimit limit = {COUNT_OF(polled), 0};
     struct timespec now = {0, 0};
-    if (sys5(SYS_ppoll, polled, COUNT_OF(polled), &now, NULL, 8) < 0)
+    /* poll(2): more entries than RLIMIT_NOFILE are refused. */
+    sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit);
+    int most = limit.rlim_cur < COUNT_OF(polled) ? (int)limit.rlim_cur : (int)COUNT_OF(polled);
+    for (int i = 0; i < most; i++)
+        polled[i] = (struct pollfd){.fd = i};
+    if (sys5(SYS_ppoll, polled, most, &now, NULL, 8) < 0)
         return;
-    for (int fd = 0; fd < (int)COUNT_OF(polled); fd++)
+    for (int fd = 0; fd < most; fd++)
         if (!(polled[fd].revents & POLLNVAL) && sock_is_listener(fd) == 1 && start_serving())
             listener_inherited(fd);
 }

@@ -35,7 +35,7 @@ void sys_unblock_signals(const uint64_t *old)
     sys4(SYS_rt_sigprocmask, SIG_SETMASK, old, NULL, sizeof *old);
 }
 
-#define THREAD_FLAGS                                                                  \
+#define THREAD_FLAGS                                                                    \
     (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | \
      CLONE_SETTLS)
 

@@ -13,7 +13,8 @@ struct table table;
 
 int table_make(uint32_t limit)
 {
-    for (limit = (limit + BLOCK - 1) & ~(uint32_t)(BLOCK - 1); limit; limit = limit / 4 / BLOCK * BLOCK) {
+    for (limit = (limit + BLOCK - 1) & ~(uint32_t)(BLOCK - 1); limit;
+         limit = limit / 4 / BLOCK * BLOCK) {
         size_t bytes = limit * (sizeof(uint8_t) + sizeof(record_t) + sizeof(uint32_t));
         long at = sys6(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

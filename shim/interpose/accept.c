@@ -3,6 +3,7 @@
 #include "conn.h"
 #include "libc.h"
 #include "listener.h"
+#include "signals.h"
 #include "start.h"
 #include "sys.h"
 
@@ -13,7 +14,7 @@
 EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
     int result = libc_bind(fd, addr, len);
-    if (result == 0 && addr)
+    if (result == 0 && addr && !epoch_is_borrowed())
         listener_bound(fd, addr, len);
     return result;
 }
@@ -52,13 +53,19 @@ static int call(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 
 /*
  * An accept that began before the listener was swapped ends with EINVAL on the old socket: it goes
- * on, on the new one.
+ * on, on the new one. One with SO_RCVTIMEO ends with EINTR after our handler (signal(7)).
  */
+static bool must_go_on(int fd)
+{
+    return (errno == EINVAL && listener_is_stopped(fd)) ||
+           (errno == EINTR && signals_must_restart());
+}
+
 static int call_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
     socklen_t room = len ? *len : 0;
     int got = call(fd, addr, len, flags);
-    for (int tries = 0; got < 0 && errno == EINVAL && listener_is_stopped(fd) && tries < 3; tries++) {
+    for (int tries = 0; got < 0 && tries < 3 && must_go_on(fd); tries++) {
         if (len)
             *len = room;
         got = call(fd, addr, len, flags);
@@ -93,8 +100,8 @@ static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
     listener_view(fd, &view);
     const struct sockaddr *from = enough ? addr : (const struct sockaddr *)&peer.addr;
     bool is_unix = view.is_unix || from->sa_family == AF_UNIX;
-    conn_accepted(got, view.mode, is_unix ? view.address : sock_hash(from, enough ? *len : peer.len),
-                  is_unix);
+    conn_accepted(got, view.mode,
+                  is_unix ? view.address : sock_hash(from, enough ? *len : peer.len), is_unix);
     return got;
 }
 
@@ -112,7 +119,7 @@ EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 EXPORT int epoll_ctl(int epoll, int op, int fd, struct epoll_event *event)
 {
     int result = libc_epoll_ctl(epoll, op, fd, event);
-    if (UNLIKELY(table_knows(fd)) && result == 0) {
+    if (UNLIKELY(table_knows(fd)) && result == 0 && !epoch_is_borrowed()) {
         enum kind kind = table_kind(fd);
         if (kind == KIND_LISTENER || kind == KIND_BOUND)
             listener_registered(epoll, op, fd, event);

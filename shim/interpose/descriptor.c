@@ -26,12 +26,13 @@ static void freed(int fd, enum kind kind)
 
 static void free_now(int fd)
 {
-    freed(fd, table_take(fd));
+    if (!epoch_is_borrowed())
+        freed(fd, table_take(fd));
 }
 
 static void free_range(unsigned int first, unsigned int last)
 {
-    uint32_t high = atomic_load(&table.high);
+    uint32_t high = epoch_is_borrowed() ? 0 : atomic_load(&table.high);
     for (unsigned int fd = first; fd <= last && fd < high; fd++)
         free_now((int)fd);
 }
@@ -71,7 +72,7 @@ EXPORT void closefrom(int first)
 
 static int duplicated(int fd, int to)
 {
-    if (to < 0 || !table_knows(fd))
+    if (to < 0 || !table_knows(fd) || epoch_is_borrowed())
         return to;
     enum kind kind = table_kind(fd);
     if (kind == KIND_LISTENER || kind == KIND_BOUND)
@@ -88,7 +89,7 @@ EXPORT int dup(int fd)
 
 EXPORT int dup2(int fd, int to)
 {
-    if (fd == to)
+    if (fd == to || epoch_is_borrowed())
         return libc_dup2(fd, to);
     enum kind was = table_take(to);
     int result = libc_dup2(fd, to);
@@ -101,7 +102,7 @@ EXPORT int dup2(int fd, int to)
 
 EXPORT int dup3(int fd, int to, int flags)
 {
-    if (fd == to)
+    if (fd == to || epoch_is_borrowed())
         return libc_dup3(fd, to, flags);
     enum kind was = table_take(to);
     int result = libc_dup3(fd, to, flags);
@@ -113,17 +114,17 @@ EXPORT int dup3(int fd, int to, int flags)
 }
 
 /* Whatever the command, its argument is an int, a long or a pointer: a long carries each. */
-#define FCNTL(name)                                                      \
-    EXPORT int name(int fd, int command, ...)                            \
-    {                                                                    \
-        va_list args;                                                    \
-        va_start(args, command);                                         \
-        long arg = va_arg(args, long);                                   \
-        va_end(args);                                                    \
-        int result = libc_##name(fd, command, arg);                      \
-        if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)          \
-            duplicated(fd, result);                                      \
-        return result;                                                   \
+#define FCNTL(name)                                           \
+    EXPORT int name(int fd, int command, ...)                 \
+    {                                                         \
+        va_list args;                                         \
+        va_start(args, command);                              \
+        long arg = va_arg(args, long);                        \
+        va_end(args);                                         \
+        int result = libc_##name(fd, command, arg);           \
+        if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) \
+            duplicated(fd, result);                           \
+        return result;                                        \
     }
 
 FCNTL(fcntl)

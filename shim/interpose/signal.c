@@ -1,11 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* sigaction, signal and their older relations: the program's view of the signals that are ours. */
+/*
+ * sigaction, the masks, sigwait and their relations: the program's view of the signals that are
+ * ours. pthread_create, because a thread inherits its maker's mask.
+ */
 #include "handler.h"
 #include "libc.h"
+#include "signals.h"
+
+#include <errno.h>
 
 EXPORT int sigaction(int sig, const struct sigaction *action, struct sigaction *old)
 {
-    return handler_sigaction(sig, action, old) ? 0 : libc_sigaction(sig, action, old);
+    bool handles = action && action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
+    if (handles && sig > 0 && sig < 65)
+        handler_yield(SIGNAL_BIT(sig));
+    return signals_action(sig, action, old) ? 0 : libc_sigaction(sig, action, old);
 }
 
 static sighandler_t install(int sig, sighandler_t handler, int flags)
@@ -18,13 +27,93 @@ static sighandler_t install(int sig, sighandler_t handler, int flags)
 /* signal(2): the BSD semantics, unless siginterrupt has said otherwise, which libc keeps. */
 EXPORT sighandler_t signal(int sig, sighandler_t handler)
 {
-    return handler_sigaction(sig, NULL, NULL) ? install(sig, handler, SA_RESTART)
-                                              : libc_signal(sig, handler);
+    return handler != SIG_ERR && signals_action(sig, NULL, NULL) ? install(sig, handler, SA_RESTART)
+                                                                 : libc_signal(sig, handler);
 }
 
 EXPORT sighandler_t sysv_signal(int sig, sighandler_t handler)
 {
     return install(sig, handler, (int)(SA_RESETHAND | SA_NODEFER));
+}
+
+EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old)
+{
+    sigset_t kernel;
+    struct signals_mask mask;
+    signals_mask(how, set, &kernel, &mask);
+    int result = libc_sigprocmask(how, set ? &kernel : NULL, old);
+    if (result == 0)
+        signals_masked(&mask, old);
+    return result;
+}
+
+EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+    sigset_t kernel;
+    struct signals_mask mask;
+    signals_mask(how, set, &kernel, &mask);
+    int result = libc_pthread_sigmask(how, set ? &kernel : NULL, old);
+    if (result == 0)
+        signals_masked(&mask, old);
+    return result;
+}
+
+EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *),
+                          void *arg)
+{
+    signals_before_thread();
+    return libc_pthread_create(thread, attr, run, arg);
+}
+
+EXPORT int sigsuspend(const sigset_t *set)
+{
+    sigset_t kernel;
+    struct signals_mask mask;
+    int result;
+    do {
+        signals_about_to_wait();
+        signals_wait_begins(set, &kernel, &mask);
+        result = libc_sigsuspend(&kernel);
+        signals_wait_ends(&mask);
+    } while (signals_must_restart());
+    return result;
+}
+
+EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *limit)
+{
+    sigset_t kernel;
+    int sig;
+    handler_yield(signals_word(set));
+    do {
+        signals_about_to_wait();
+        signals_accepts(set, &kernel);
+        sig = libc_sigtimedwait(&kernel, info, limit);
+    } while (sig < 0 && errno == EINTR && signals_must_restart());
+    return sig;
+}
+
+EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info)
+{
+    return sigtimedwait(set, info, NULL);
+}
+
+/* sigwait(3): does not fail with EINTR. */
+EXPORT int sigwait(const sigset_t *set, int *sig)
+{
+    int got;
+    do {
+        got = sigtimedwait(set, NULL, NULL);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return errno;
+    *sig = got;
+    return 0;
+}
+
+EXPORT int signalfd(int fd, const sigset_t *set, int flags)
+{
+    handler_yield(signals_word(set));
+    return libc_signalfd(fd, set, flags);
 }
 
 EXPORT int __sigaction(int sig, const struct sigaction *action, struct sigaction *old) __THROW
@@ -33,3 +122,4 @@ EXPORT sighandler_t bsd_signal(int sig, sighandler_t handler) __THROW
     __attribute__((alias("signal")));
 EXPORT sighandler_t __sysv_signal(int sig, sighandler_t handler) __THROW
     __attribute__((alias("sysv_signal")));
+EXPORT int __sigsuspend(const sigset_t *set) __nonnull((1)) __attribute__((alias("sigsuspend")));

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Calls that wait, and that a signal's handler ends with EINTR also under SA_RESTART (signal(7)):
+ * where it was ours, which the program knows nothing of, they wait on.
+ *
+ * The time that is left is measured with the coarse clock, read without a system call (vdso(7)).
+ * Those that are given a mask for the time of the wait have our signals taken out of it.
+ */
+#include "libc.h"
+#include "signals.h"
+
+#include <errno.h>
+
+static int64_t coarse_ns(void)
+{
+    struct timespec now = {0, 0};
+    libc_clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static bool again(int result)
+{
+    return result < 0 && errno == EINTR && signals_must_restart();
+}
+
+/* When a wait of ms began. Nothing to measure where it ends at once or never. */
+static int64_t begin_ms(int ms)
+{
+    signals_about_to_wait();
+    return ms > 0 ? coarse_ns() : 0;
+}
+
+static int left_ms(int ms, int64_t began)
+{
+    if (ms <= 0)
+        return ms;
+    int64_t left = ms - (coarse_ns() - began) / 1000000;
+    return left > 0 ? (int)left : 0;
+}
+
+static int64_t begin_limit(const struct timespec *limit)
+{
+    signals_about_to_wait();
+    return limit && (limit->tv_sec || limit->tv_nsec) ? coarse_ns() : 0;
+}
+
+/* What is left of *limit, in *left. Returns what is to be passed on. */
+static const struct timespec *left_limit(const struct timespec *limit, int64_t began,
+                                         struct timespec *left)
+{
+    if (!began)
+        return limit;
+    int64_t ns = (int64_t)limit->tv_sec * 1000000000 + limit->tv_nsec - (coarse_ns() - began);
+    if (ns < 0)
+        ns = 0;
+    *left = (struct timespec){ns / 1000000000, ns % 1000000000};
+    return left;
+}
+
+EXPORT int epoll_wait(int epoll, struct epoll_event *events, int most, int ms)
+{
+    int64_t began = begin_ms(ms);
+    int result = libc_epoll_wait(epoll, events, most, ms);
+    while (again(result))
+        result = libc_epoll_wait(epoll, events, most, left_ms(ms, began));
+    return result;
+}
+
+EXPORT int poll(struct pollfd *fds, nfds_t count, int ms)
+{
+    int64_t began = begin_ms(ms);
+    int result = libc_poll(fds, count, ms);
+    while (again(result))
+        result = libc_poll(fds, count, left_ms(ms, began));
+    return result;
+}
+
+EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int ms, size_t room)
+{
+    int64_t began = begin_ms(ms);
+    int result = libc___poll_chk(fds, count, ms, room);
+    while (again(result))
+        result = libc___poll_chk(fds, count, left_ms(ms, began), room);
+    return result;
+}
+
+/* select(2): Linux leaves the time that is left in *limit. */
+EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *limit)
+{
+    signals_about_to_wait();
+    int result = libc_select(count, in, out, except, limit);
+    while (again(result))
+        result = libc_select(count, in, out, except, limit);
+    return result;
+}
+
+/* The mask of a wait, without our signals; NULL: the thread's own stays. */
+struct wait_mask {
+    sigset_t kernel;
+    struct signals_mask view;
+};
+
+static const sigset_t *mask_begins(const sigset_t *set, struct wait_mask *mask)
+{
+    if (!set)
+        return NULL;
+    signals_wait_begins(set, &mask->kernel, &mask->view);
+    return &mask->kernel;
+}
+
+static int mask_ends(int result, const sigset_t *set, const struct wait_mask *mask)
+{
+    if (set)
+        signals_wait_ends(&mask->view);
+    return result;
+}
+
+/* Makes a call that waits under `set`, which it sees as `masked`, until it is not our handler that
+ * ends it. */
+#define MASKED(call)                                          \
+    ({                                                        \
+        struct wait_mask mask;                                \
+        int result;                                           \
+        do {                                                  \
+            const sigset_t *masked = mask_begins(set, &mask); \
+            result = mask_ends((call), set, &mask);           \
+        } while (again(result));                              \
+        result;                                               \
+    })
+
+EXPORT int epoll_pwait(int epoll, struct epoll_event *events, int most, int ms, const sigset_t *set)
+{
+    int64_t began = begin_ms(ms);
+    int left = ms;
+    return MASKED(({
+        int once = libc_epoll_pwait(epoll, events, most, left, masked);
+        left = once < 0 ? left_ms(ms, began) : left;
+        once;
+    }));
+}
+
+EXPORT int epoll_pwait2(int epoll, struct epoll_event *events, int most,
+                        const struct timespec *limit, const sigset_t *set)
+{
+    struct timespec left;
+    const struct timespec *now = limit;
+    int64_t began = begin_limit(limit);
+    return MASKED(({
+        int once = libc_epoll_pwait2(epoll, events, most, now, masked);
+        now = once < 0 ? left_limit(limit, began, &left) : now;
+        once;
+    }));
+}
+
+EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *limit,
+                 const sigset_t *set)
+{
+    struct timespec left;
+    const struct timespec *now = limit;
+    int64_t began = begin_limit(limit);
+    return MASKED(({
+        int once = libc_ppoll(fds, count, now, masked);
+        now = once < 0 ? left_limit(limit, began, &left) : now;
+        once;
+    }));
+}
+
+EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *limit,
+                       const sigset_t *set, size_t room)
+{
+    struct timespec left;
+    const struct timespec *now = limit;
+    int64_t began = begin_limit(limit);
+    return MASKED(({
+        int once = libc___ppoll_chk(fds, count, now, masked, room);
+        now = once < 0 ? left_limit(limit, began, &left) : now;
+        once;
+    }));
+}
+
+EXPORT int pselect(int count, fd_set *in, fd_set *out, fd_set *except, const struct timespec *limit,
+                   const sigset_t *set)
+{
+    struct timespec left;
+    const struct timespec *now = limit;
+    int64_t began = begin_limit(limit);
+    return MASKED(({
+        int once = libc_pselect(count, in, out, except, now, masked);
+        now = once < 0 ? left_limit(limit, began, &left) : now;
+        once;
+    }));
+}
+
+EXPORT int nanosleep(const struct timespec *time, struct timespec *left)
+{
+    struct timespec rest;
+    signals_about_to_wait();
+    int result = libc_nanosleep(time, &rest);
+    while (again(result)) {
+        struct timespec more = rest;
+        result = libc_nanosleep(&more, &rest);
+    }
+    if (result < 0 && errno == EINTR && left)
+        *left = rest;
+    return result;
+}
+
+/* clock_nanosleep(2): returns the error; with TIMER_ABSTIME there is nothing left to measure. */
+EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timespec *time,
+                           struct timespec *left)
+{
+    struct timespec rest;
+    signals_about_to_wait();
+    int result = libc_clock_nanosleep(clock, flags, time, &rest);
+    while (result == EINTR && signals_must_restart()) {
+        struct timespec more = flags & TIMER_ABSTIME ? *time : rest;
+        result = libc_clock_nanosleep(clock, flags, &more, &rest);
+    }
+    if (result == EINTR && left && !(flags & TIMER_ABSTIME))
+        *left = rest;
+    return result;
+}
+
+EXPORT int usleep(useconds_t us)
+{
+    struct timespec time = {us / 1000000, (long)(us % 1000000) * 1000};
+    return nanosleep(&time, NULL);
+}
+
+EXPORT unsigned int sleep(unsigned int seconds)
+{
+    struct timespec time = {seconds, 0}, left;
+    int saved = errno;
+    if (nanosleep(&time, &left) == 0) {
+        errno = saved;
+        return 0;
+    }
+    return (unsigned int)left.tv_sec + (left.tv_nsec >= 500000000);
+}
+
+EXPORT int pause(void)
+{
+    int result;
+    do {
+        signals_about_to_wait();
+        result = libc_pause();
+    } while (again(result));
+    return result;
+}
+
+EXPORT int __poll(struct pollfd *fds, nfds_t count, int ms) __attribute__((alias("poll")));
+EXPORT int __select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *limit)
+    __attribute__((alias("select")));
+EXPORT int __nanosleep(const struct timespec *time, struct timespec *left)
+    __attribute__((alias("nanosleep")));

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+#include "signals.h"
+
+#include "epoch.h"
+#include "libc.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <ucontext.h>
+
+#define SIGNALS 65
+
+static struct sigaction programs[SIGNALS]; /* what the program believes is installed */
+static _Atomic uint64_t ours;              /* the kernel has our handler for these */
+static _Atomic uint64_t handed_over;       /* those of them that are the program's by now */
+static _Atomic uint64_t ever_blocked;      /* those of them that some thread believes it blocks */
+static _Atomic uint64_t inherited;         /* what the next thread believes that it blocks */
+
+static __thread uint64_t blocked; /* those of ours that the program believes this thread blocks */
+static __thread bool blocked_known;
+static __thread bool interrupted;
+
+static void set_word(sigset_t *set, uint64_t value)
+{
+    *(uint64_t *)(void *)set = value;
+}
+
+static bool is_ours(int sig)
+{
+    return sig > 0 && sig < SIGNALS && atomic_load(&ours) & SIGNAL_BIT(sig);
+}
+
+static uint64_t *view(void)
+{
+    if (!blocked_known) {
+        blocked = atomic_load(&inherited);
+        blocked_known = true;
+    }
+    return &blocked;
+}
+
+static void set_view(uint64_t set)
+{
+    *view() = set;
+    if (set & ~atomic_load(&ever_blocked))
+        atomic_fetch_or(&ever_blocked, set);
+}
+
+static bool has_handler(const struct sigaction *action)
+{
+    return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
+}
+
+bool signals_take(int sig, signals_fn *handler)
+{
+    struct sigaction action = {.sa_sigaction = handler,
+                               .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
+    uint64_t mask = SIGNAL_BIT(sig), before = 0;
+    if (is_ours(sig))
+        return true;
+    sigfillset(&action.sa_mask);
+    if (libc_sigaction(sig, &action, &programs[sig]) != 0)
+        return false;
+    atomic_fetch_or(&ours, SIGNAL_BIT(sig));
+    /* A mask is inherited across exec: who started us may have blocked it. */
+    sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &mask, &before, sizeof mask);
+    if (before & mask)
+        set_view(*view() | mask);
+    return true;
+}
+
+bool signals_has_handler(int sig)
+{
+    if (is_ours(sig))
+        return has_handler(&programs[sig]);
+    struct sigaction action;
+    return libc_sigaction(sig, NULL, &action) == 0 && has_handler(&action);
+}
+
+bool signals_is_ignored(int sig)
+{
+    return programs[sig].sa_handler == SIG_IGN;
+}
+
+bool signals_is_default(int sig)
+{
+    struct {
+        sighandler_t handler; /* the kernel's struct sigaction begins with it */
+        long rest[19];
+    } action = {SIG_DFL, {0}};
+    if (atomic_load(&ever_blocked) & SIGNAL_BIT(sig))
+        return false;
+    if (is_ours(sig))
+        return programs[sig].sa_handler == SIG_DFL;
+    return sys4(SYS_rt_sigaction, sig, NULL, &action, sizeof(uint64_t)) == 0 &&
+           action.handler == SIG_DFL;
+}
+
+uint64_t signals_held(void)
+{
+    return atomic_load(&ours) & ~atomic_load(&handed_over);
+}
+
+void signals_hand_over(uint64_t set)
+{
+    atomic_fetch_or(&handed_over, set & atomic_load(&ours));
+}
+
+/* The kernel has the program's own action from now on. */
+static void give_back(int sig)
+{
+    libc_sigaction(sig, &programs[sig], NULL);
+    atomic_fetch_and(&ours, ~SIGNAL_BIT(sig));
+}
+
+void signals_send(int tid, const siginfo_t *info)
+{
+    long pid = sys0(SYS_getpid);
+    siginfo_t again = *info;
+    for (int tries = 0; tries < 2; tries++) {
+        long result = tid ? sys4(SYS_rt_tgsigqueueinfo, pid, tid, again.si_signo, &again)
+                          : sys3(SYS_rt_sigqueueinfo, pid, again.si_signo, &again);
+        if (result != -EPERM)
+            return;
+        again.si_code = SI_QUEUE;
+    }
+}
+
+void signals_deliver(int sig, siginfo_t *info, void *context)
+{
+    ucontext_t *interrupted_at = context;
+
+    if (*view() & SIGNAL_BIT(sig)) {
+        /* From here on the kernel blocks it in this thread as well. The signal waits for another,
+         * for a signalfd or for a sigwait. */
+        set_word(&interrupted_at->uc_sigmask,
+                 signals_word(&interrupted_at->uc_sigmask) | SIGNAL_BIT(sig));
+        signals_send(0, info);
+        return;
+    }
+    struct sigaction action = programs[sig];
+    if (!has_handler(&action) || !(atomic_load(&ever_blocked) & SIGNAL_BIT(sig))) {
+        give_back(sig);
+        signals_send((int)sys0(SYS_gettid), info);
+        return;
+    }
+    /* Some thread still has to be stopped from taking it: our handler stays, and calls theirs. */
+    if (action.sa_flags & (int)SA_RESETHAND)
+        programs[sig].sa_handler = SIG_DFL;
+    if (action.sa_flags & SA_SIGINFO)
+        action.sa_sigaction(sig, info, context);
+    else
+        action.sa_handler(sig);
+}
+
+/* ---- what the program does ---- */
+
+bool signals_action(int sig, const struct sigaction *action, struct sigaction *old)
+{
+    if (!is_ours(sig) || epoch_is_borrowed())
+        return false;
+    struct sigaction before = programs[sig];
+    if (action) {
+        programs[sig] = *action;
+        if (SIGNAL_BIT(sig) & atomic_load(&handed_over) & ~atomic_load(&ever_blocked))
+            give_back(sig); /* nobody has to be stopped from taking it */
+    }
+    if (old)
+        *old = before;
+    return true;
+}
+
+void signals_mask(int how, const sigset_t *set, sigset_t *kernel, struct signals_mask *mask)
+{
+    uint64_t mine = atomic_load(&ours);
+    mask->before = mask->after = *view();
+    if (!set)
+        return;
+    *kernel = *set;
+    uint64_t wanted = signals_word(set) & mine;
+    switch (how) {
+    case SIG_BLOCK:
+        mask->after |= wanted;
+        break;
+    case SIG_UNBLOCK:
+        mask->after &= ~wanted;
+        return; /* nothing of ours is blocked but what was handed over: let it be unblocked */
+    case SIG_SETMASK:
+        mask->after = (mask->after & ~mine) | wanted;
+        break;
+    }
+    set_word(kernel, signals_word(set) & ~signals_held());
+}
+
+void signals_masked(const struct signals_mask *mask, sigset_t *old)
+{
+    uint64_t mine = atomic_load(&ours);
+    if (old)
+        set_word(old, (signals_word(old) & ~mine) | (mask->before & mine));
+    if (mask->after != mask->before)
+        set_view(mask->after);
+}
+
+void signals_wait_begins(const sigset_t *set, sigset_t *kernel, struct signals_mask *mask)
+{
+    uint64_t mine = atomic_load(&ours);
+    mask->before = *view();
+    *kernel = *set;
+    set_word(kernel, signals_word(set) & ~signals_held());
+    blocked = (mask->before & ~mine) | (signals_word(set) & mine);
+}
+
+void signals_wait_ends(const struct signals_mask *mask)
+{
+    blocked = mask->before;
+}
+
+void signals_accepts(const sigset_t *set, sigset_t *kernel)
+{
+    uint64_t theirs = signals_word(set) & atomic_load(&ours) & atomic_load(&handed_over);
+    if (theirs)
+        sys4(SYS_rt_sigprocmask, SIG_BLOCK, &theirs, NULL, sizeof theirs);
+    *kernel = *set;
+    set_word(kernel, signals_word(set) & ~signals_held());
+}
+
+void signals_before_thread(void)
+{
+    uint64_t mine = *view();
+    if (mine != atomic_load(&inherited))
+        atomic_store(&inherited, mine);
+}
+
+/* ---- EINTR ---- */
+
+/* signal(7): some calls fail with EINTR also under SA_RESTART. Then the interrupted context is
+ * that of a system call which is about to return it. */
+void signals_interrupted(const void *context)
+{
+    const ucontext_t *at = context;
+#ifdef __x86_64__
+    long result = at->uc_mcontext.gregs[REG_RAX];
+#else
+    long result = (long)at->uc_mcontext.regs[0];
+#endif
+    interrupted = result == -EINTR;
+}
+
+void signals_about_to_wait(void)
+{
+    interrupted = false;
+}
+
+bool signals_must_restart(void)
+{
+    bool was = interrupted;
+    interrupted = false;
+    return was;
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * signals.h - the program's view of the signals that are ours.
+ *
+ * For each of them the kernel has our handler, and no thread's kernel mask blocks it. What the
+ * program installs, blocks and waits for is kept here, read back to it as it would expect, and
+ * made true once a signal is handed over to it: because it has a use for the trigger itself, or
+ * because a stop signal has waited for the drain. Handing over is lazy: a thread that should have
+ * blocked the signal does so when it comes by, and sends it on.
+ *
+ * All functions are async-signal-safe and leave errno alone.
+ */
+#ifndef WEIR_SIGNALS_H
+#define WEIR_SIGNALS_H
+
+#include "common.h"
+
+#include <signal.h>
+
+#define SIGNAL_BIT(sig) (UINT64_C(1) << ((sig)-1))
+
+/* The kernel knows 64 signals, libc's set has room for more: the first word is the kernel's. */
+static inline uint64_t signals_word(const sigset_t *set)
+{
+    return set ? *(const uint64_t *)(const void *)set : 0;
+}
+
+/* A handler of ours: info and context as sigaction(2) has them. */
+typedef void signals_fn(int sig, siginfo_t *info, void *context);
+
+/* Takes sig, keeping the program's action aside. False: refused by the kernel. */
+bool signals_take(int sig, signals_fn *handler);
+
+/* Has the program a handler of its own for it? */
+bool signals_has_handler(int sig);
+bool signals_is_ignored(int sig);
+/* Would its default action be the program's answer: no handler, and no thread that waits for it? */
+bool signals_is_default(int sig);
+
+/* Those that are ours and have not been handed over. */
+uint64_t signals_held(void);
+
+/* From now on these are the program's: signals_deliver gives them to it. */
+void signals_hand_over(uint64_t set);
+
+/* In our handler, for a signal that has been handed over: the program gets it, or its thread
+ * blocks it and another one will. */
+void signals_deliver(int sig, siginfo_t *info, void *context);
+
+/*
+ * Sends the process (tid 0) or a thread of it a signal with all that it came with; but its si_code
+ * becomes SI_QUEUE where the kernel lets nobody but the first thread claim to be somebody else
+ * (kernel/signal.c, do_rt_sigqueueinfo).
+ */
+void signals_send(int tid, const siginfo_t *info);
+
+/* ---- what the program does ---- */
+
+/* sigaction(sig, action, old). False: not one of ours, to be made as it is. */
+bool signals_action(int sig, const struct sigaction *action, struct sigaction *old);
+
+/*
+ * sigprocmask(how, set, old): *kernel is what to tell the kernel instead of *set. After the call,
+ * if it succeeded, signals_masked with what it gave in *old (which it puts right).
+ */
+struct signals_mask {
+    uint64_t before, after;
+};
+
+void signals_mask(int how, const sigset_t *set, sigset_t *kernel, struct signals_mask *mask);
+void signals_masked(const struct signals_mask *mask, sigset_t *old);
+
+/*
+ * A call that replaces the mask while it waits (ppoll, sigsuspend): *kernel is the mask for it.
+ * signals_wait_ends restores the view.
+ */
+void signals_wait_begins(const sigset_t *set, sigset_t *kernel, struct signals_mask *mask);
+void signals_wait_ends(const struct signals_mask *mask);
+
+/*
+ * sigwait and its kin wait for set: *kernel is the set to tell the kernel, for now. Blocks for this
+ * thread what of it is the program's by now: those the call can meet.
+ */
+void signals_accepts(const sigset_t *set, sigset_t *kernel);
+
+/* The calling thread is about to make another, which inherits its mask. */
+void signals_before_thread(void);
+
+/*
+ * Whether the EINTR with which a call has just failed was the doing of our handler alone, so that
+ * the call is to be made again.
+ */
+bool signals_must_restart(void);
+/* To be called by our handler first: tells the above. */
+void signals_interrupted(const void *context);
+/* Before a call that waits: an earlier interruption was another call's. */
+void signals_about_to_wait(void);
+
+#endif
