@@ -61,14 +61,16 @@ static uint64_t stepped(uint64_t record, enum conn_event event)
     if (event == CONN_READ && record & CONN_SHUT)
         record |= CONN_OWED;
     if (event == CONN_WROTE)
-        record &= ~CONN_OWED;
-    return record;
+        record &= ~(CONN_OWED | CONN_CUT_SHORT);
+    if (event == CONN_CUT)
+        record |= CONN_CUT_SHORT;
+    return record & ~CONN_SEEN;
 }
 
 /* A change of one record that table_shard's counters follow. fd's number picks the shard. */
 static bool change(record_t *slot, int fd, uint64_t *old, uint64_t next)
 {
-    if (!atomic_compare_exchange_weak(slot, old, next))
+    if (!atomic_compare_exchange_strong(slot, old, next))
         return false;
     if ((*old ^ next) & CONN_IN_USE)
         atomic_fetch_add_explicit(&table_shard(fd)->live,
@@ -178,7 +180,33 @@ void conn_read_end(int fd)
 
 /* ---- the drainer's side ---- */
 
-static enum conn_look look_reply(int fd, uint64_t record, const struct conn_limits *limits)
+/*
+ * AF_UNIX: the kernel keeps no times. The drainer notes when it saw a connection first since it
+ * last changed: it has been quiet since then at the least.
+ */
+static int64_t seen_ms(int fd, record_t *slot, uint64_t record, const struct conn_limits *limits)
+{
+    if (!limits->seen_at)
+        return INT64_MAX; /* who does not wait can't tell */
+    if (!(record & CONN_SEEN)) {
+        atomic_compare_exchange_strong(slot, &record, record | CONN_SEEN);
+        limits->seen_at[fd] = limits->now;
+    }
+    return limits->now - limits->seen_at[fd];
+}
+
+/*
+ * An answer that was written past our wrappers (by stdio, by a system call made inline): the peer's
+ * last byte is older than our last, on a connection that we have never seen answered.
+ */
+static bool is_answered_unseen(uint64_t record, const struct sock_info *info)
+{
+    return !(record & (CONN_ANSWERED | CONN_CUT_SHORT)) && info->has && info->has_sent &&
+           info->sent_ms <= info->received_ms;
+}
+
+static enum conn_look look_reply(int fd, record_t *slot, uint64_t record,
+                                 const struct conn_limits *limits)
 {
     struct sock_queues queues;
     struct sock_info info;
@@ -187,8 +215,12 @@ static enum conn_look look_reply(int fd, uint64_t record, const struct conn_limi
 
     if (queues.unread || queues.unsent)
         return LOOK_IN_USE;
-    if (!info.has) /* AF_UNIX: the kernel keeps no times */
-        return LOOK_IDLE;
+    if (record & CONN_IN_USE && !is_answered_unseen(record, &info))
+        return LOOK_IN_USE;
+    if (!info.has) {
+        int64_t quiet = record & CONN_SEASONED ? limits->settle : limits->first_byte;
+        return seen_ms(fd, slot, record, limits) >= quiet ? LOOK_IDLE : LOOK_WAITING;
+    }
     if (!info.has_received && !(record & CONN_ANSWERED))
         return info.received_ms >= limits->first_byte ? LOOK_IDLE : LOOK_WAITING;
     if (info.received_ms < info.sent_ms)
@@ -210,12 +242,14 @@ enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify)
     bool in_use = record & (CONN_IN_USE | CONN_OWED);
     if ((verify || !(in_use || record & CONN_SHUT)) && !is_still(fd, record))
         return LOOK_GONE;
-    if (in_use)
+    if (record & CONN_FORCED)
+        return LOOK_FORCED;
+    if (in_use && (record & CONN_SHUT || mode_of(record) != MODE_REPLY))
         return LOOK_IN_USE;
     if (record & CONN_SHUT)
         return LOOK_SHUT;
     if (mode_of(record) == MODE_REPLY)
-        return look_reply(fd, record, limits);
+        return look_reply(fd, slot, record, limits);
     if (mode_of(record) != MODE_MANUAL) {
         /* A request that has arrived is about to be read, and is in use from then on. */
         struct sock_queues queues;
@@ -230,10 +264,12 @@ bool conn_shut(int fd)
 {
     record_t *slot = table_record(fd);
     uint64_t record = slot ? atomic_load(slot) : 0;
-    do {
-        if (!record || record & (CONN_IN_USE | CONN_DISOWNED))
-            return false;
-    } while (!atomic_compare_exchange_weak(slot, &record, record | CONN_SHUT));
+    /* One that is in use here was answered unseen (conn_look): it has changed if it was read from.
+     */
+    if (!record || record & CONN_DISOWNED)
+        return false;
+    if (!change(slot, number_of(fd), &record, (record & ~CONN_IN_USE) | CONN_SHUT))
+        return false;
     sock_shut_read(fd);
     return true;
 }
@@ -254,14 +290,13 @@ void conn_finish(int fd)
     sock_shut_write(fd);
 }
 
-bool conn_force(int fd)
+void conn_force(int fd)
 {
     record_t *slot = table_record(fd);
     uint64_t record = slot ? atomic_load(slot) : 0;
     do {
         if (!record || record & (CONN_FORCED | CONN_DISOWNED))
-            return false;
+            return;
     } while (!atomic_compare_exchange_weak(slot, &record, record | CONN_SHUT | CONN_FORCED));
     sock_shut_both(fd);
-    return true;
 }

@@ -83,12 +83,15 @@ enum conn_look {
     LOOK_IN_USE,
     LOOK_WAITING, /* idle, but it has to stay so for a while yet */
     LOOK_IDLE,
-    LOOK_SHUT, /* half-closed: the program has to close it */
+    LOOK_SHUT,   /* half-closed: the program has to close it */
+    LOOK_FORCED, /* shut both ways: likewise */
 };
 
 /* What the limits of `reply` are, in ms. */
 struct conn_limits {
     int64_t settle, first_byte;
+    int64_t now;      /* sys_now_ms */
+    int64_t *seen_at; /* per descriptor, for AF_UNIX; NULL: the look is not part of a longer wait */
 };
 
 /*
@@ -96,13 +99,13 @@ struct conn_limits {
  */
 enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify);
 
-/* Half-closes an idle connection. False: it is in use by now. */
+/* Half-closes a connection that conn_look has just found idle. False: it has changed since. */
 bool conn_shut(int fd);
 
 /* Sends the FIN of a half-closed connection to which the program does not attend. */
 void conn_finish(int fd);
 
-/* Shuts it both ways. False: that was done before. */
-bool conn_force(int fd);
+/* Shuts it both ways. */
+void conn_force(int fd);
 
 #endif

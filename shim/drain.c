@@ -8,10 +8,12 @@
 #include "sys.h"
 #include "table.h"
 
+#include <sys/mman.h>
+
 #define STEP_MS 5               /* between two walks over the table of a drain */
 #define FINISH_AFTER_MS 250     /* half-closed, and the program has not looked: the peer is told */
 #define CLOSE_IDLE_MOST_MS 1000 /* how long the thread stays for that after a close-idle */
-#define GRACE_MS 1000           /* after the timeout: for the program to close what was forced */
+#define CLOSE_MS 1000           /* after a drain-all: for the program to close what was shut */
 #define VERIFY_MS 100
 #define REPORT_MS 5000 /* between two lines of progress */
 #define NAMED_MOST 10  /* connections named in one report */
@@ -26,6 +28,7 @@ static struct {
     bool passing;                     /* a close-idle that has still to see to what it has shut */
     int64_t since, until, pass_until; /* sys_now_ms; until 0: for ever */
     int64_t finish_at, verify_at, report_at, name_at;
+    int64_t *seen_at; /* conn_limits; touched only where an AF_UNIX connection is waited for */
     uint64_t forced;
     struct totals at_begin;
 } drain;
@@ -43,7 +46,8 @@ _Atomic uint32_t *drain_passes(void)
 static struct conn_limits limits(void)
 {
     const struct settings *settings = start_settings();
-    return (struct conn_limits){settings->settle, settings->first_byte};
+    return (struct conn_limits){settings->settle, settings->first_byte, sys_now_ms(),
+                                drain_phase() == PHASE_SERVING ? NULL : drain.seen_at};
 }
 
 /* ---- walks over the table ---- */
@@ -82,7 +86,7 @@ static enum conn_look count_look(int fd, struct count *count)
     enum conn_look look = conn_look(fd, &count->limits, count->verify);
     count->idle += look == LOOK_IDLE || look == LOOK_WAITING;
     count->in_use += look == LOOK_IN_USE;
-    count->shut += look == LOOK_SHUT;
+    count->shut += look == LOOK_SHUT || look == LOOK_FORCED;
     return look;
 }
 
@@ -146,13 +150,15 @@ static void log_connection(const char *what, int fd, enum conn_look look, int64_
 static bool force_one(int fd, void *context)
 {
     const int64_t *now = context;
-    struct conn_limits none = {0, 0};
+    struct conn_limits none = {.now = *now};
     enum conn_look look = conn_look(fd, &none, true);
-    bool matters = look == LOOK_IN_USE || (look == LOOK_SHUT && drain.by_timeout);
-    if (look == LOOK_GONE || !conn_force(fd) || !matters)
+    if (look == LOOK_GONE || look == LOOK_FORCED)
         return true;
-    drain.forced++;
-    log_connection("forced ", fd, look, *now);
+    if (look == LOOK_IN_USE || (look == LOOK_SHUT && drain.by_timeout)) {
+        drain.forced++;
+        log_connection("forced ", fd, look, *now);
+    }
+    conn_force(fd);
     return true;
 }
 
@@ -289,8 +295,8 @@ static void force_all(int64_t now, bool by_timeout)
 {
     drain.forcing = true;
     drain.by_timeout = by_timeout;
-    if (by_timeout)
-        drain.until = now + GRACE_MS;
+    if (!by_timeout && (!drain.until || now + CLOSE_MS < drain.until))
+        drain.until = now + CLOSE_MS;
     walk(force_one, &now);
     atomic_store(&drain.timed_out, by_timeout && drain.forced);
 }
@@ -318,8 +324,13 @@ static void begin_drain(int64_t now)
     drain.name_at = settings->timeout ? now + settings->timeout / 2 : INT64_MAX;
     drain.passing = false;
     table_totals(&drain.at_begin);
+    if (!drain.seen_at) {
+        long at = sys6(SYS_mmap, NULL, table.limit * sizeof(int64_t), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        drain.seen_at = at < 0 && at > -4096 ? NULL : (int64_t *)at;
+    }
     atomic_store(&drain.phase, PHASE_DRAINING);
-    listener_stop_all(settings->listeners);
+    listener_stop_all(settings->listeners, false);
 }
 
 void drain_begin(enum action action, const struct origin *origin)
@@ -375,7 +386,7 @@ static bool step_drain(int64_t now)
     if (verify)
         drain.verify_at = now + VERIFY_MS;
 
-    listener_stop_all(start_settings()->listeners);
+    bool accepting = !listener_stop_all(start_settings()->listeners, drain.forcing);
     if (drain.forcing) {
         walk(force_one, &now);
         walk(count_one, &count);
@@ -384,12 +395,12 @@ static bool step_drain(int64_t now)
         finish_when_due(now);
     }
     bool timed_out = drain.until && now >= drain.until;
-    if ((!count.idle && !count.in_use && !count.shut) || (timed_out && drain.forcing)) {
+    if (timed_out && !drain.forcing)
+        force_all(now, true);
+    if (timed_out || (!accepting && !count.idle && !count.in_use && !count.shut)) {
         end();
         return false;
     }
-    if (timed_out)
-        force_all(now, true);
     if (drain.forcing)
         return true;
     if (now >= drain.report_at) {

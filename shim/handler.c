@@ -77,6 +77,7 @@ static void after_drain(void)
     struct text text = TEXT_ON(buffer);
     bool stopping = atomic_load(&stop.taken) == 2;
     int sig = stopping ? stop.info.si_signo : settings->on_drained;
+    signals_hand_over(stops); /* from now on they pass straight through */
     if (!sig) {
         drain_say_end("the program runs on");
         return;
@@ -89,7 +90,6 @@ static void after_drain(void)
     drain_say_end(buffer);
 
     long pid = sys0(SYS_getpid);
-    signals_hand_over(stops);
     if (pid == 1 && signals_is_default(sig))
         sys1(SYS_exit_group, 128 + sig); /* pid_namespaces(7): the kernel would drop it there */
     if (stopping)

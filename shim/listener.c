@@ -14,7 +14,10 @@
 #define LISTENERS_MOST 256
 #define REGISTRATIONS_MOST 1024
 
-enum state { LISTENING = 1, STOPPED };
+enum state { LISTENING = 1, CLOSING, STOPPED };
+
+/* How long the queue of a closed door must have been empty: for handshakes that are half done. */
+#define QUEUE_EMPTY_MS 50
 
 /* An entry is free where number is 0; it is taken by a compare-and-swap of number, filled in, and
  * read by others once state says so. */
@@ -23,9 +26,10 @@ static struct listener {
     _Atomic int state;
     enum mode mode;
     bool is_unix;
-    bool inherited; /* across exec: whoever started us shares it with others */
-    int creator;    /* the pid that listened; 0: not known */
-    uint64_t epoch; /* of the process that listened */
+    bool inherited;      /* across exec: whoever started us shares it with others */
+    int creator;         /* the pid that listened; 0: not known */
+    uint64_t epoch;      /* of the process that listened */
+    int64_t empty_since; /* CLOSING: nobody has been seen in the queue since */
     uint32_t address;
 } listeners[LISTENERS_MOST];
 
@@ -193,7 +197,9 @@ void listener_view(int fd, struct listener_view *view)
 {
     struct listener *listener = find(fd);
     if (listener) {
-        *view = (struct listener_view){listener->mode, listener->is_unix, listener->address};
+        *view =
+            (struct listener_view){listener->mode, listener->is_unix,
+                                   atomic_load(&listener->state) > LISTENING, listener->address};
     } else {
         *view = (struct listener_view){.mode = start_settings()->mode.rest};
     }
@@ -225,16 +231,30 @@ static void register_again(int fd, bool *held, int op)
     }
 }
 
-static void swap(struct listener *listener, int fd, bool shut)
+/*
+ * Whether somebody who is not drained may go on accepting from it, so that it is not ours to shut.
+ * A daemon that forked to the background is the only one left; a worker has a parent.
+ */
+static bool is_inherited_by_fork(const struct listener *listener)
+{
+    return listener->epoch != epoch_now() &&
+           (!listener->creator || sys2(SYS_kill, listener->creator, 0) != -ESRCH);
+}
+
+/* What is kept is held by a copy, for a successor that shares it: the one descriptor of ours. */
+#define KEPT_LEAST 100
+
+static void swap(struct listener *listener, int fd, bool keep)
 {
     static bool held[REGISTRATIONS_MOST];
     int substitute = sock_unreachable_listener(fd);
     if (substitute < 0) {
         log_no_substitute(fd, substitute);
+        atomic_store(&listener->state, STOPPED); /* as far as it can be */
         return;
     }
     long on_exec = sys2(SYS_fcntl, fd, F_GETFD);
-    long old = shut ? sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3) : -1;
+    long old = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, keep ? KEPT_LEAST : 3);
 
     /* First quiet, then dead: an epoll that saw the old one shut would spin. */
     register_again(fd, held, EPOLL_CTL_DEL);
@@ -243,40 +263,58 @@ static void swap(struct listener *listener, int fd, bool shut)
     register_again(fd, held, EPOLL_CTL_ADD);
     atomic_store(&listener->state, STOPPED);
     atomic_fetch_add(&swaps, 1);
-    if (old >= 0) {
-        /* Wakes who is blocked in accept, with EINVAL: the wrapper accepts again, on the new one.
-         */
+    if (keep || old < 0)
+        return;
+    /* Wakes who is blocked in accept, with EINVAL: the wrapper accepts again, on the new one. */
+    if (!is_inherited_by_fork(listener))
         sock_shut_read((int)old);
-        sys1(SYS_close, old);
-    }
+    sys1(SYS_close, old);
 }
 
-/* Whether somebody who is not drained goes on accepting from it: then it is not ours to shut. */
-static bool is_shared(const struct listener *listener, enum listeners what)
+static bool is_kept(const struct listener *listener, enum listeners what)
 {
-    if (what == LISTENERS_KEEP || (what == LISTENERS_AUTO && listener->inherited))
-        return true;
-    /* A daemon that forked to the background is the only one left; a worker has a parent. */
-    return listener->epoch != epoch_now() &&
-           (!listener->creator || sys2(SYS_kill, listener->creator, 0) != -ESRCH);
+    return what == LISTENERS_KEEP || (what == LISTENERS_AUTO && listener->inherited);
 }
 
-int listener_stop_all(enum listeners what)
+/* Nobody new: those who are in the queue are still accepted. */
+static void close_door(struct listener *listener, int fd)
 {
-    int stopped = 0;
+    listener->empty_since = 0;
+    if (!sock_close_door(fd))
+        sys2(SYS_listen, fd, 0); /* AF_UNIX: room for one more at the most (unix_recvq_full) */
+    atomic_store(&listener->state, CLOSING);
+}
+
+static bool queue_is_served(struct listener *listener, int fd)
+{
+    int64_t now = sys_now_ms();
+    if (sock_has_waiting(fd) || !listener->empty_since)
+        listener->empty_since = now;
+    return now - listener->empty_since >= QUEUE_EMPTY_MS;
+}
+
+bool listener_stop_all(enum listeners what, bool now)
+{
+    bool all = true;
     for (int i = 0; i < LISTENERS_MOST; i++) {
         struct listener *listener = &listeners[i];
         int fd = atomic_load_explicit(&listener->number, memory_order_acquire) - 1;
-        if (fd < 0 || atomic_load(&listener->state) != LISTENING || listener->mode == MODE_OFF)
+        int state = atomic_load(&listener->state);
+        if (fd < 0 || state == 0 || state == STOPPED || listener->mode == MODE_OFF)
             continue;
         if (sock_is_listener(fd) != 1) { /* closed on a path that we don't see */
             atomic_store(&listener->number, 0);
             continue;
         }
-        swap(listener, fd, !is_shared(listener, what));
-        stopped += atomic_load(&listener->state) == STOPPED;
+        bool keep = is_kept(listener, what);
+        if (state == LISTENING && !keep && !is_inherited_by_fork(listener))
+            close_door(listener, fd);
+        if (keep || now || is_inherited_by_fork(listener) || queue_is_served(listener, fd))
+            swap(listener, fd, keep);
+        else
+            all = false;
     }
-    return stopped;
+    return all;
 }
 
 bool listener_is_stopped(int fd)

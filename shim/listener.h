@@ -30,16 +30,18 @@ void listener_registered(int epoll, int op, int fd, const struct epoll_event *ev
 struct listener_view {
     enum mode mode;
     bool is_unix;
+    bool is_deaf;     /* accepted behind a closed door: sock_open_ears */
     uint32_t address; /* sock_hash of the listener's own address; 0: not known */
 };
 
 void listener_view(int fd, struct listener_view *view);
 
 /*
- * Stops every listener that takes part in a drain and has not been stopped yet. Returns how many.
- * In `listeners` is what becomes of the old sockets.
+ * Goes on with stopping every listener that takes part in a drain: closes its door to new clients,
+ * and once those in its queue have been accepted (or at once: `now`) swaps it. `listeners` says
+ * what becomes of the old sockets. Returns whether all are stopped; called until they are.
  */
-int listener_stop_all(enum listeners listeners);
+bool listener_stop_all(enum listeners listeners, bool now);
 
 /*
  * Whether the calling thread's accept on fd, which it begins now, must fail with ECONNABORTED:

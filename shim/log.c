@@ -89,12 +89,26 @@ static bool write_stderr(const char *at, size_t n, bool to_null)
     return same;
 }
 
-static void write_file(const char *at, size_t n)
+static void write_anywhere(enum log_level level, const char *at, size_t n);
+
+static void write_file(enum log_level level, const char *at, size_t n)
 {
     long fd = sys4(SYS_openat, AT_FDCWD, chosen.path,
                    O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
-    if (fd < 0)
+    if (fd < 0) {
+        /* A chroot, or a mistake: the lines go where they would have gone. */
+        struct log_line line;
+        chosen.to = LOG_AUTO;
+        log_begin(&line, LOG_ERROR);
+        text_string(&line.text, "WEIR_LOG: \"");
+        text_escaped(&line.text, chosen.path, 255);
+        text_string(&line.text, "\" can't be opened (error ");
+        text_number(&line.text, (uint64_t)-fd);
+        text_string(&line.text, "): as WEIR_LOG=auto from now on");
+        log_send(&line);
+        write_anywhere(level, at, n);
         return;
+    }
     write_all((int)fd, at, n);
     sys1(SYS_close, fd);
 }
@@ -119,6 +133,12 @@ static void write_syslog(enum log_level level, const char *at)
     sys1(SYS_close, fd);
 }
 
+static void write_anywhere(enum log_level level, const char *at, size_t n)
+{
+    if (!write_stderr(at, n, false))
+        write_syslog(level, at);
+}
+
 void log_send(struct log_line *line)
 {
     if (line->level > chosen.level || chosen.to == LOG_NONE)
@@ -132,7 +152,7 @@ void log_send(struct log_line *line)
     size_t n = line->text.used;
     switch (chosen.to) {
     case LOG_FILE:
-        write_file(at, n);
+        write_file(line->level, at, n);
         break;
     case LOG_SYSLOG:
         write_syslog(line->level, at);
@@ -141,8 +161,7 @@ void log_send(struct log_line *line)
         write_stderr(at, n, true);
         break;
     default:
-        if (!write_stderr(at, n, false))
-            write_syslog(line->level, at);
+        write_anywhere(line->level, at, n);
     }
 }
 

@@ -138,6 +138,7 @@ void signals_deliver(int sig, siginfo_t *info, void *context)
         signals_send(0, info);
         return;
     }
+    interrupted = false; /* the EINTR is the program's, as it would be without us */
     struct sigaction action = programs[sig];
     if (!has_handler(&action) || !(atomic_load(&ever_blocked) & SIGNAL_BIT(sig))) {
         give_back(sig);
@@ -243,7 +244,10 @@ void signals_interrupted(const void *context)
 #else
     long result = (long)at->uc_mcontext.regs[0];
 #endif
-    interrupted = result == -EINTR;
+    /* Another of the program's that has come with ours: its EINTR is to be seen. */
+    uint64_t pending = 0;
+    sys2(SYS_rt_sigpending, &pending, sizeof pending);
+    interrupted = result == -EINTR && !(pending & ~signals_word(&at->uc_sigmask));
 }
 
 void signals_about_to_wait(void)

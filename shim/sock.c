@@ -7,6 +7,7 @@
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -17,6 +18,14 @@ uint32_t sock_hash(const struct sockaddr *addr, socklen_t len)
     const unsigned char *at = (const void *)addr;
     if (len > sizeof(struct sockaddr_storage))
         len = sizeof(struct sockaddr_storage);
+    if (addr->sa_family == AF_UNIX && len > offsetof(struct sockaddr_un, sun_path) &&
+        ((const struct sockaddr_un *)addr)->sun_path[0]) {
+        /* unix(7), "Pathname sockets": what follows the NUL is nobody's. */
+        socklen_t used = offsetof(struct sockaddr_un, sun_path);
+        while (used < len && at[used])
+            used++;
+        len = used;
+    }
     uint32_t hash = 2166136261u;
     for (socklen_t i = 0; i < len; i++)
         hash = (hash ^ at[i]) * 16777619u;
@@ -49,6 +58,7 @@ void sock_info(int fd, struct sock_info *info)
     if (sys5(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &tcp, &len) < 0)
         return;
     info->has = true;
+    info->has_sent = tcp.tcpi_data_segs_out > 0;
     info->has_received =
         len < offsetof(struct tcp_info, tcpi_bytes_received) + 8 || tcp.tcpi_bytes_received > 0;
     info->received_ms = tcp.tcpi_last_data_recv;
@@ -109,6 +119,31 @@ socklen_t sock_own_address(int fd, struct sockaddr_storage *addr)
 {
     socklen_t len = sizeof *addr;
     return sys3(SYS_getsockname, fd, addr, &len) < 0 ? 0 : len;
+}
+
+/* Both, for a dual-stack listener has clients of either kind. -ENOPROTOOPT: not of that family. */
+static bool set_hops(int fd, int least)
+{
+    long v4 = set_int(fd, IPPROTO_IP, IP_MINTTL, least);
+    long v6 = set_int(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, least);
+    return v4 >= 0 || v6 >= 0;
+}
+
+bool sock_close_door(int fd)
+{
+    return set_hops(fd, 255);
+}
+
+void sock_open_ears(int fd)
+{
+    set_hops(fd, 0);
+}
+
+bool sock_has_waiting(int fd)
+{
+    struct pollfd polled = {.fd = fd, .events = POLLIN};
+    struct timespec now = {0, 0};
+    return sys5(SYS_ppoll, &polled, 1, &now, NULL, 8) > 0 && polled.revents & POLLIN;
 }
 
 static long bind_out_of_reach(int fd, int family)

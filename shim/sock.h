@@ -28,6 +28,7 @@ void sock_queues(int fd, struct sock_queues *queues);
 /* From TCP_INFO (linux/tcp.h); has is false on AF_UNIX. Times before now. */
 struct sock_info {
     bool has;
+    bool has_sent;     /* have we ever sent it a byte (Linux 4.6: tcpi_data_segs_out) */
     bool has_received; /* has the peer ever sent a byte (Linux 4.1: tcpi_bytes_received) */
     uint32_t received_ms, sent_ms, rtt_us;
 };
@@ -47,6 +48,18 @@ void sock_shut_both(int fd);
 
 /* Is it a socket that listens? -1: not a stream socket at all; 0: a stream socket that doesn't. */
 int sock_is_listener(int fd);
+
+/*
+ * Keeps new clients away from a listener, while those whose handshake is done stay in its queue:
+ * a SYN with fewer hops than 255 left is dropped (IP_MINTTL, ip(7); IPV6_MINHOPCOUNT), and whoever
+ * sent it tries again after a second. False: not TCP. What is accepted afterwards has inherited
+ * it, and is deaf until sock_open_ears.
+ */
+bool sock_close_door(int fd);
+void sock_open_ears(int fd);
+
+/* Is there somebody in the accept queue? */
+bool sock_has_waiting(int fd);
 
 /*
  * A listening socket of fd's family, with its flags and timeout, that nobody can reach: not by

@@ -98,6 +98,8 @@ static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 
     struct listener_view view;
     listener_view(fd, &view);
+    if (UNLIKELY(view.is_deaf))
+        sock_open_ears(got);
     const struct sockaddr *from = enough ? addr : (const struct sockaddr *)&peer.addr;
     bool is_unix = view.is_unix || from->sa_family == AF_UNIX;
     conn_accepted(got, view.mode,

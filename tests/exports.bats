@@ -1,0 +1,96 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# What the library shows to the world, and that it builds without a warning.
+
+load helpers
+
+REQUIRED=(
+    accept accept4
+    read __read_chk readv recv __recv_chk recvfrom __recvfrom_chk recvmsg recvmmsg
+    write writev send sendto sendmsg sendmmsg sendfile sendfile64 splice
+    setsockopt close fclose shutdown
+    dup dup2 dup3 fcntl fcntl64 close_range closefrom syscall
+    __read __write __close __send __dup2 __fcntl
+    bind listen epoll_ctl
+    sigaction __sigaction signal
+    weir_mark_idle weir_mark_in_use weir_disown weir_close_idle weir_drain weir_drain_all
+    weir_counts
+)
+
+# exported LIBRARY: the names that it defines, without their versions.
+exported() {
+    nm -D --defined-only "$1" | awk '$2 ~ /[A-Za-z]/ { sub(/@.*/, "", $3); print $3 }' | sort -u
+}
+
+libc() {
+    ldd "$(command -v env)" | awk '$1 ~ /^libc\./ { print $3 }'
+}
+
+@test "the library exports every call that it must see, and weir_*" {
+    local missing
+    missing=$(comm -23 <(printf '%s\n' "${REQUIRED[@]}" | sort) <(exported "$WEIR_LIB"))
+    [ -z "$missing" ] || { echo "missing: $missing" >&2; return 1; }
+}
+
+@test "the library exports nothing but names of libc and weir_*" {
+    local others
+    [ "$(exported "$(libc)" | wc -l)" -gt 2000 ]
+    others=$(comm -23 <(exported "$WEIR_LIB" | grep -v '^weir_') <(exported "$(libc)"))
+    [ -z "$others" ] || { echo "neither libc's nor weir_: $others" >&2; return 1; }
+}
+
+@test "of weir_* the library exports what weir.h declares, and nothing else" {
+    local declared
+    declared=$(gcc -E "$ROOT/shim/weir.h" | grep -o 'weir_[a-z_]* *(' | tr -d ' (' | sort -u)
+    [ -n "$declared" ]
+    diff <(echo "$declared") <(exported "$WEIR_LIB" | grep '^weir_')
+}
+
+@test "no call is exported that libc itself exports as data" {
+    local data
+    data=$(nm -D --defined-only "$WEIR_LIB" | awk '$2 !~ /^[TtWwi]$/')
+    [ -z "$data" ] || { echo "$data" >&2; return 1; }
+}
+
+@test "the library needs libc and nothing else, and no executable stack" {
+    local needed
+    needed=$(readelf -d "$WEIR_LIB" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
+        grep -Ev '^(libc\.so\.6|ld-linux-.*|libdl\.so\.2|libpthread\.so\.0)$' || true)
+    [ -z "$needed" ] || { echo "it needs $needed" >&2; return 1; }
+    readelf -lW "$WEIR_LIB" | grep -q 'GNU_STACK.* RW '
+}
+
+# builds_with COMPILER: everything, in a directory of its own, and the compiler is silent.
+builds_with() {
+    local said status=0
+    command -v "$1" >/dev/null || skip "there is no $1"
+    said=$(make -C "$ROOT" --no-print-directory "BUILD=$BATS_TEST_TMPDIR/build" "CC=$1" \
+        all tests 2>&1) || status=$?
+    [ "$status" = 0 ] || { echo "$said"; return 1; }
+    [ -s "$BATS_TEST_TMPDIR/build/libweir.so" ]
+    [ -x "$BATS_TEST_TMPDIR/build/tests/marked" ]
+    not_warned "$said"
+}
+
+not_warned() {
+    ! grep -iE 'warning|error:' <<<"$1"
+}
+
+@test "gcc builds it without a warning" {
+    builds_with gcc
+}
+
+@test "clang builds it without a warning" {
+    builds_with clang
+}
+
+@test "weir.h is accepted as C and as C++" {
+    echo '#include "weir.h"' >"$BATS_TEST_TMPDIR/user.c"
+    echo 'int main(void) { struct weir_counts c; return weir_counts ? weir_counts(&c) : 0; }' \
+        >>"$BATS_TEST_TMPDIR/user.c"
+    gcc -std=c11 -Wall -Wextra -Wpedantic -Werror -I"$ROOT/shim" -o "$BATS_TEST_TMPDIR/user" \
+        "$BATS_TEST_TMPDIR/user.c"
+    "$BATS_TEST_TMPDIR/user"
+    LD_PRELOAD=$WEIR_LIB "$BATS_TEST_TMPDIR/user"
+    g++ -x c++ -Wall -Wextra -Werror -I"$ROOT/shim" -fsyntax-only "$BATS_TEST_TMPDIR/user.c"
+}

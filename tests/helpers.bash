@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: MIT
+# What every test file has in common: `load helpers`. Servers are started under the shim (or bare),
+# waited for by their socket, ended by pid, and what they said is printed when a test fails.
+# shellcheck shell=bash
+
+ROOT=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
+
+# The environment of whoever runs the tests must not reach the shim.
+# shellcheck disable=SC2086  # names, a word each
+[ -z "${!WEIR_@}" ] || unset ${!WEIR_@}
+unset LD_PRELOAD
+
+WEIR_LIB=$ROOT/build/libweir.so
+# shellcheck disable=SC2034  # for the test files
+PROGRAMS=$ROOT/build/tests
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+STARTED=() # pids that teardown ends
+LOGGED=()  # names whose log teardown prints when the test failed
+
+# serve NAME [VAR=value...] -- COMMAND...
+# Starts COMMAND in the background under the shim, with these variables; SERVER_PID is its pid.
+serve() {
+    local name=$1
+    shift
+    [ -e "$WEIR_LIB" ] || { echo "there is no $WEIR_LIB: run make" >&2; return 1; }
+    serve_bare "$name" "LD_PRELOAD=$WEIR_LIB" "$@"
+}
+
+# The same without the shim.
+serve_bare() {
+    local name=$1 variables=()
+    shift
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        variables+=("$1")
+        shift
+    done
+    [ $# -gt 1 ] || { echo "serve $name: no -- COMMAND" >&2; return 1; }
+    shift
+    become env "${variables[@]}" "$@" </dev/null >"$BATS_TEST_TMPDIR/$name.log" 2>&1 &
+    SERVER_PID=$!
+    LOGGED+=("$name")
+    STARTED+=("$SERVER_PID")
+}
+
+# become COMMAND...: execs it with three descriptors. Descriptor 3 is bats' own, and a copy of a
+# client's connection would keep that open.
+become() {
+    local fd
+    for fd in "/proc/$BASHPID/fd"/*; do
+        fd=${fd##*/}
+        [ "$fd" -le 2 ] || eval "exec $fd>&-"
+    done
+    exec "$@"
+}
+
+# also_end PID...: teardown ends these too (a daemon that forked itself away).
+also_end() {
+    STARTED+=("$@")
+}
+
+log() {
+    cat "$BATS_TEST_TMPDIR/$1.log"
+}
+
+# wait_until SECONDS COMMAND...: polls until COMMAND succeeds; fails when the time is over.
+wait_until() {
+    local seconds=$1 end
+    shift
+    end=$(($(now_ms) + $(milliseconds "$seconds")))
+    until "$@"; do
+        if [ "$(now_ms)" -ge "$end" ]; then
+            echo "not within ${seconds}s: $*" >&2
+            return 1
+        fi
+        sleep 0.02
+    done
+}
+
+# milliseconds SECONDS: 1.5 -> 1500
+milliseconds() {
+    local whole=${1%%.*} part=000
+    [ "$whole" = "$1" ] || part=${1#*.}000
+    echo $((${whole:-0} * 1000 + 10#${part:0:3}))
+}
+
+now_ms() {
+    local now=${EPOCHREALTIME//[!0-9]/}
+    echo "${now%???}"
+}
+
+# log_has NAME REGEX: a line of NAME's log matches (grep -E).
+log_has() {
+    grep -Eq -- "$2" "$BATS_TEST_TMPDIR/$1.log"
+}
+
+# last_weir_line NAME: the last thing that the shim said in NAME's log.
+last_weir_line() {
+    grep -E '^weir(\[[0-9]+\])?' "$BATS_TEST_TMPDIR/$1.log" | tail -n 1
+}
+
+# wait_drained NAME [SECONDS]: until the log of NAME says that the drain ended.
+wait_drained() {
+    wait_until "${2:-10}" log_has "$1" '^weir\[[0-9]+\] .*: drained in '
+}
+
+alive() {
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    stat=${stat##*) }
+    [ "${stat:0:1}" != Z ] && [ "${stat:0:1}" != X ]
+}
+
+gone() {
+    ! alive "$1"
+}
+
+# wait_gone PID [SECONDS]
+wait_gone() {
+    wait_until "${2:-10}" gone "$1"
+}
+
+listening() {
+    # /proc/net/tcp: the local address is hexadecimal, state 0A is LISTEN.
+    local port
+    port=$(printf '%04X' "$1")
+    awk -v port="$port" 'BEGIN { found = 1 } $4 == "0A" && $2 ~ ":" port "$" { found = 0 }
+                         END { exit found }' /proc/net/tcp /proc/net/tcp6
+}
+
+listening_unix() {
+    # __SO_ACCEPTCON is 00010000 in the flags.
+    awk -v path="$1" 'BEGIN { found = 1 } $4 == "00010000" && $8 == path { found = 0 }
+                      END { exit found }' /proc/net/unix
+}
+
+# The sockets' state is looked up: a trial connection would show in what the tests count.
+wait_port() {
+    wait_until 10 listening "$1"
+}
+
+wait_unix() {
+    wait_until 10 listening_unix "$1"
+}
+
+# conn_open VAR PORT: connects to 127.0.0.1; the descriptor's number goes to VAR.
+conn_open() {
+    local number
+    exec {number}<>"/dev/tcp/127.0.0.1/$2" || return 1
+    printf -v "$1" %s "$number"
+}
+
+conn_close() {
+    eval "exec $1>&-"
+}
+
+# conn_send FD TEXT: TEXT with printf's escapes.
+conn_send() {
+    printf '%b' "$2" >&"$1"
+}
+
+# is_open FD: neither end-of-file nor data is waiting.
+is_open() {
+    if read -r -t 0 -u "$1"; then
+        echo "descriptor $1: its end or data is waiting" >&2
+        return 1
+    fi
+}
+
+# at_eof FD SECONDS: a clean end, and nothing before it, within SECONDS. A reset is no clean end.
+at_eof() {
+    local byte status=0 error=$BATS_TEST_TMPDIR/.at_eof
+    LC_ALL=C IFS= read -r -N 1 -t "$2" -u "$1" byte 2>"$error" || status=$?
+    if [ "$status" -gt 128 ]; then
+        echo "descriptor $1: still open after $2s" >&2
+    elif [ "$status" = 0 ] || [ -n "$byte" ]; then
+        echo "descriptor $1: data where the end was expected" >&2
+    elif [ -s "$error" ]; then
+        echo "descriptor $1: $(cat "$error")" >&2
+    else
+        return 0
+    fi
+    return 1
+}
+
+# all_at_eof SECONDS FD...: each of them, within SECONDS altogether.
+all_at_eof() {
+    local fd end left
+    end=$(($(now_ms) + $(milliseconds "$1")))
+    shift
+    for fd in "$@"; do
+        left=$((end - $(now_ms)))
+        [ "$left" -gt 10 ] || left=10
+        at_eof "$fd" "$(printf '%d.%03d' $((left / 1000)) $((left % 1000)))" || return 1
+    done
+}
+
+# read_line VAR FD SECONDS: one line, its CR LF taken off.
+read_line() {
+    local line_read
+    IFS= read -r -t "$3" -u "$2" line_read || return 1
+    printf -v "$1" %s "${line_read%$'\r'}"
+}
+
+# served PORT TEXT: a new connection that sends TEXT gets a byte of an answer within half a second.
+served() {
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    timeout 1 bash -c '{ exec 9<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || exit 1
+        printf %b "$2" >&9
+        IFS= read -r -N 1 -t 0.5 -u 9 byte && [ -n "$byte" ]' - "$1" "$2" 3>&-
+}
+
+not_served() {
+    if served "$@"; then
+        echo "port $1: a new connection was served" >&2
+        return 1
+    fi
+}
+
+# cpu_ticks PID: user and system time of the whole process, in hundredths of a second.
+cpu_ticks() {
+    local stat
+    stat=$(cat "/proc/$1/stat")
+    # proc(5): after the name in parentheses, utime and stime are the 12th and 13th field.
+    echo "${stat##*) }" | awk '{ print $12 + $13 }'
+}
+
+# is_quiet PID: it hardly runs for half a second (an event loop that spins would take all of it).
+is_quiet() {
+    local before after
+    before=$(cpu_ticks "$1")
+    sleep 0.5
+    after=$(cpu_ticks "$1")
+    if [ $((after - before)) -gt 5 ]; then
+        echo "pid $1: $((after - before))0 ms of processor time in 500 ms" >&2
+        return 1
+    fi
+}
+
+# end_started: ends what the test started, by pid, and says what it said if the test failed.
+end_started() {
+    local pid name
+    {
+        for pid in "${STARTED[@]}"; do
+            kill -KILL "$pid" || true
+        done
+        for pid in "${STARTED[@]}"; do
+            wait "$pid" || true
+        done
+    } 2>/dev/null # and bash's "Killed"
+    if [ -z "${BATS_TEST_COMPLETED:-}" ] && [ -z "${BATS_TEST_SKIPPED:-}" ]; then
+        for name in "${LOGGED[@]}"; do
+            echo "--- $name:"
+            tail -n 100 "$BATS_TEST_TMPDIR/$name.log" 2>/dev/null || true
+        done
+    fi
+    STARTED=()
+    LOGGED=()
+}
+
+teardown() {
+    end_started
+}
