@@ -45,7 +45,7 @@ static struct {
 
 static uint64_t stops;       /* WEIR_STOP_SIGNALS */
 static _Atomic int trigger;  /* 0: none, or the program's own */
-static int64_t triggered_at; /* the last trigger, for WEIR_DOUBLE_SIGNAL */
+static int64_t triggered_at; /* the first of two triggers, for WEIR_DOUBLE_SIGNAL */
 
 /* ---- the thread ---- */
 
@@ -162,10 +162,9 @@ bool handler_wish(enum action action, const struct origin *origin)
 static enum action wished_by(const siginfo_t *info, int64_t now)
 {
     const struct settings *settings = start_settings();
-    int64_t before = triggered_at;
-    triggered_at = now;
-    if (settings->double_signal && before && now - before <= settings->double_signal)
+    if (settings->double_signal && triggered_at && now - triggered_at <= settings->double_signal)
         return ACTION_DRAIN_ALL;
+    triggered_at = now;
     if (info->si_code == SI_QUEUE) {
         switch (info->si_value.sival_int) {
         case 1:
