@@ -23,6 +23,8 @@
 #define WEIR_VERSION "0.1.0"
 
 #define EXPORT __attribute__((visibility("default")))
+/* For variables: also a declaration must say so, or they are reached through the GOT. */
+#define HIDDEN __attribute__((visibility("hidden")))
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "conn.h"
 
+#include "sys.h"
+
 #include <errno.h>
 
 enum step {
@@ -31,12 +33,34 @@ static uint32_t identity_of(uint64_t record)
     return (uint32_t)(record >> CONN_IDENTITY_SHIFT);
 }
 
+static uint64_t fresh_record(enum mode mode, uint32_t identity, bool is_unix)
+{
+    return (uint64_t)identity << CONN_IDENTITY_SHIFT | epoch_now() | CONN_REF |
+           (uint64_t)mode << CONN_MODE_SHIFT | (is_unix ? CONN_UNIX : 0);
+}
+
 void conn_accepted(int fd, enum mode mode, uint32_t identity, bool is_unix)
 {
-    if (mode == MODE_OFF)
-        return;
-    table_add(fd, (uint64_t)identity << CONN_IDENTITY_SHIFT | epoch_now() | CONN_REF |
-                      (uint64_t)mode << CONN_MODE_SHIFT | (is_unix ? CONN_UNIX : 0));
+    if (mode != MODE_OFF)
+        table_add(fd, fresh_record(mode, identity, is_unix));
+}
+
+void conn_inherited(int fd, enum mode mode)
+{
+    bool is_unix;
+    uint32_t identity = sock_connection(fd, &is_unix);
+    if (identity)
+        conn_accepted(fd, mode, identity, is_unix);
+}
+
+void conn_received(int fd, enum mode mode)
+{
+    bool is_unix;
+    uint32_t identity = sock_connection(fd, &is_unix);
+    if (identity && mode != MODE_OFF)
+        table_promote(fd, fresh_record(mode, identity, is_unix));
+    else
+        table_forget(fd);
 }
 
 /* The record after the step, with what a half-close adds to it. */
@@ -159,23 +183,26 @@ static bool is_still(int fd, uint64_t record)
     return sock_identity(fd, record & CONN_UNIX) == identity_of(record) || !identity_of(record);
 }
 
-void conn_read_end(int fd)
+bool conn_read_end(int fd)
 {
-    record_t *slot = table_record(fd);
+    record_t *slot = sys_is_sandboxed() ? NULL : table_record(fd);
     uint64_t record = slot ? atomic_load(slot) : 0;
     do {
         if (!(record & CONN_SHUT) ||
             record & (CONN_OWED | CONN_IN_USE | CONN_FIN | CONN_DISOWNED) ||
             (record & CONN_EPOCH) != epoch_now())
-            return;
+            return false;
         struct sock_queues queues;
         sock_queues(fd, &queues);
         /* Both ways shut, anything more from the peer is answered with RST, which would take
          * what it has not read yet along (DESIGN.md, "A half-close is forgotten by nobody"). */
         if (queues.unsent || !is_still(fd, record))
-            return;
+            return false;
+        if (queues.unread)
+            return true;
     } while (!atomic_compare_exchange_strong(slot, &record, record | CONN_FIN));
     sock_shut_write(fd);
+    return false;
 }
 
 /* ---- the drainer's side ---- */

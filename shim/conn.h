@@ -26,11 +26,21 @@ enum conn_event {
 /* An accept returned fd. identity: of the peer's address, on AF_UNIX of the listener's. */
 void conn_accepted(int fd, enum mode mode, uint32_t identity, bool is_unix);
 
+/*
+ * fd came from another process, across exec or over a socket: it is tracked if it is a stream
+ * socket with a peer. For start-up, and for the drainer (which has claimed it).
+ */
+void conn_inherited(int fd, enum mode mode);
+void conn_received(int fd, enum mode mode);
+
 /* The event has happened to fd's connection. */
 void conn_event(int fd, enum conn_event event);
 
-/* A read has met the end of file: sends our FIN where the program has nothing left to say. */
-void conn_read_end(int fd);
+/*
+ * A read has met the end of file: sends our FIN where the program has nothing left to say. True: a
+ * request has come in behind the end, and is to be read instead.
+ */
+bool conn_read_end(int fd);
 
 /* weir_mark_*, weir_disown: 0, or the errno that they fail with. */
 int conn_mark(int fd, bool in_use);
@@ -40,20 +50,15 @@ int conn_disown(int fd);
  */
 #define CONN_STEADY (CONN_EPOCH | CONN_IN_USE | CONN_SHUT)
 
-/* A read on fd, which the table knows, returned `got`, of a buffer that had room. */
-static inline void conn_read(int fd, ssize_t got)
+/* A read on fd, which the table knows, returned data. */
+static inline void conn_read(int fd)
 {
     record_t *slot = table_record(fd);
     if (!slot)
         return;
-    if (LIKELY(got > 0)) {
-        uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
-        if ((record & CONN_STEADY) !=
-            atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed))
-            conn_event(fd, CONN_READ);
-    } else if (got == 0) {
-        conn_read_end(fd);
-    }
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    if ((record & CONN_STEADY) != atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed))
+        conn_event(fd, CONN_READ);
 }
 
 /* A write of `asked` bytes on fd, which the table knows, took `done` (-1: would block). */

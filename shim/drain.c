@@ -68,6 +68,8 @@ static void walk(visit_fn *visit, void *context)
         }
         if (!table_claim((int)fd))
             continue;
+        if (table_kind((int)fd) == KIND_RECEIVED)
+            conn_received((int)fd, start_settings()->mode.rest);
         bool go_on = visit((int)fd, context);
         table_release((int)fd);
         if (!go_on)

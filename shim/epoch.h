@@ -19,7 +19,7 @@ struct epoch_page {
     char rest[PAGE_MAX - sizeof(uint64_t)];
 };
 
-extern struct epoch_page epoch_page;
+extern HIDDEN struct epoch_page epoch_page;
 
 /* Called once, from start-up; on_fork is called in a child when it finds that it is one. */
 void epoch_make(void (*on_fork)(void));
@@ -37,7 +37,7 @@ static inline bool epoch_is_noticed(void)
  * Whether this thread is a vfork child for now: on its parent's memory, with descriptors of its
  * own. Nothing that it does to a descriptor is to be written into its parent's table.
  */
-extern __thread int epoch_borrowed;
+extern HIDDEN __thread int epoch_borrowed;
 
 static inline bool epoch_is_borrowed(void)
 {

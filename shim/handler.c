@@ -136,11 +136,15 @@ static bool make_thread(void)
     if (tid >= 0)
         return true;
 
-    /* RLIMIT_NPROC, or a sandbox: what can be done without waiting is done here and now. */
+    /* RLIMIT_NPROC: what can be done without waiting is done here and now. */
     struct origin nobody = {0, 0, 0};
-    log_say(LOG_ERROR, "no thread can be made: idle connections are closed once, nobody waits");
+    log_say(LOG_ERROR, "no thread can be made (RLIMIT_NPROC?): idle connections are closed once, "
+                       "and nobody waits for the rest");
     atomic_store(&wishes, 0);
     drain_begin(ACTION_CLOSE_IDLE, &nobody);
+    signals_hand_over(stops);
+    if (atomic_load(&stop.taken) == 2)
+        signals_send(0, &stop.info);
     return false;
 }
 
@@ -196,6 +200,8 @@ static void on_stop(int sig, const siginfo_t *info, const struct origin *origin,
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     int saved = errno;
+    if (sys_is_sandboxed())
+        return; /* nothing that could be done here is sure to be allowed */
     signals_interrupted(context);
     if (epoch_is_borrowed())
         return;  /* a vfork child, until it execs: the memory is its parent's */
@@ -244,6 +250,20 @@ void handler_install(const struct settings *settings)
     } else if (signals_take(sig, on_signal)) {
         atomic_store(&trigger, sig);
     }
+}
+
+void handler_enters_sandbox(bool enters)
+{
+    if (!enters) {
+        atomic_store(&sys_sandboxed, false);
+        return;
+    }
+    if (atomic_load(&sys_sandboxed))
+        return;
+    log_say(start_is_first() ? LOG_INFO : LOG_DEBUG,
+            "the program enters a seccomp sandbox: from here on this process is not drained");
+    signals_give_back(stops);
+    atomic_store(&sys_sandboxed, true);
 }
 
 void handler_yield(uint64_t wanted)

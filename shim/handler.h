@@ -27,6 +27,12 @@ void handler_install(const struct settings *settings);
 void handler_yield(uint64_t wanted);
 
 /*
+ * The program is about to enter a seccomp sandbox, in which no thread can be made: its stop signals
+ * are its own from now on, and the trigger does nothing. False where it did not enter after all.
+ */
+void handler_enters_sandbox(bool enters);
+
+/*
  * Leaves a wish for the handler thread and makes sure that there is one. False: none can be made,
  * and idle connections were closed once instead.
  */

@@ -56,6 +56,8 @@
     F(int, shutdown, (int fd, int how), (fd, how)) \
     F(int, close, (int fd), (fd)) \
     F(int, fclose, (FILE *file), (file)) \
+    F(FILE *, freopen, (const char *path, const char *mode, FILE *file), (path, mode, file)) \
+    F(FILE *, freopen64, (const char *path, const char *mode, FILE *file), (path, mode, file)) \
     F(int, close_range, (unsigned int first, unsigned int last, int flags), (first, last, flags)) \
     F(void, closefrom, (int first), (first)) \
     F(int, dup, (int fd), (fd)) \
@@ -65,6 +67,8 @@
     F(int, fcntl64, (int fd, int command, long arg), (fd, command, arg)) \
     F(int, epoll_ctl, (int epoll, int op, int fd, struct epoll_event *event), (epoll, op, fd, event)) \
     F(int, sigaction, (int sig, const struct sigaction *new_action, struct sigaction *old), (sig, new_action, old)) \
+    F(int, prctl, (int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d), \
+      (option, a, b, c, d)) \
     F(sighandler_t, signal, (int sig, sighandler_t handler), (sig, handler)) \
     F(int, sigprocmask, (int how, const sigset_t *set, sigset_t *old), (how, set, old)) \
     F(int, pthread_sigmask, (int how, const sigset_t *set, sigset_t *old), (how, set, old)) \
@@ -98,7 +102,7 @@
     F(long, syscall, (long n, long a, long b, long c, long d, long e, long f), (n, a, b, c, d, e, f))
 /* clang-format on */
 
-#define LIBC_DECLARE(type, name, params, args) extern type(*libc_##name) params;
+#define LIBC_DECLARE(type, name, params, args) extern HIDDEN type(*libc_##name) params;
 LIBC_FUNCTIONS(LIBC_DECLARE)
 #undef LIBC_DECLARE
 

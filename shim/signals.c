@@ -113,6 +113,13 @@ static void give_back(int sig)
     atomic_fetch_and(&ours, ~SIGNAL_BIT(sig));
 }
 
+void signals_give_back(uint64_t set)
+{
+    for (int sig = 1; sig < SIGNALS; sig++)
+        if (set & atomic_load(&ours) & SIGNAL_BIT(sig))
+            give_back(sig);
+}
+
 void signals_send(int tid, const siginfo_t *info)
 {
     long pid = sys0(SYS_getpid);

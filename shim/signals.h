@@ -43,6 +43,9 @@ uint64_t signals_held(void);
 /* From now on these are the program's: signals_deliver gives them to it. */
 void signals_hand_over(uint64_t set);
 
+/* At once, where the program makes no secret of what it wants: its actions are the kernel's. */
+void signals_give_back(uint64_t set);
+
 /* In our handler, for a signal that has been handed over: the program gets it, or its thread
  * blocks it and another one will. */
 void signals_deliver(int sig, siginfo_t *info, void *context);

@@ -100,6 +100,20 @@ static long get_int(int fd, int level, int name, int *value)
     return sys5(SYS_getsockopt, fd, level, name, value, &len);
 }
 
+int sock_family(int fd)
+{
+    int family;
+    return get_int(fd, SOL_SOCKET, SO_DOMAIN, &family) < 0 ? -1 : family;
+}
+
+uint32_t sock_connection(int fd, bool *is_unix)
+{
+    if (sock_is_listener(fd) != 0 || !sock_identity(fd, false))
+        return 0;
+    *is_unix = sock_family(fd) == AF_UNIX;
+    return sock_identity(fd, *is_unix);
+}
+
 static long set_int(int fd, int level, int name, int value)
 {
     return sys5(SYS_setsockopt, fd, level, name, &value, sizeof value);

@@ -18,6 +18,15 @@ uint32_t sock_hash(const struct sockaddr *addr, socklen_t len);
  */
 uint32_t sock_identity(int fd, bool is_unix);
 
+/*
+ * The identity of the connection on fd, whatever fd may be; 0: it is no stream socket with a peer.
+ * *is_unix tells which identity.
+ */
+uint32_t sock_connection(int fd, bool *is_unix);
+
+/* The family of the socket on fd; -1: it is none. */
+int sock_family(int fd);
+
 struct sock_queues {
     uint32_t unread; /* received, not yet read by the program (SIOCINQ, tcp(7)) */
     uint32_t unsent; /* written, not yet acknowledged, on AF_UNIX not yet read (SIOCOUTQ) */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "start.h"
 
+#include "conn.h"
 #include "drain.h"
 #include "epoch.h"
 #include "handler.h"
@@ -19,10 +20,16 @@ enum level { LOADED_NOT, ASIDE, DORMANT, STARTING, SERVING };
 static struct settings settings;
 static _Atomic int level;
 static _Atomic int own_pid;
+static bool first;
 
 const struct settings *start_settings(void)
 {
     return &settings;
+}
+
+bool start_is_first(void)
+{
+    return first && atomic_load(&own_pid);
 }
 
 int start_pid(void)
@@ -190,9 +197,15 @@ static bool begin_serving(void)
     return true;
 }
 
+static void load(void);
+
 bool start_serving(void)
 {
     int seen = atomic_load_explicit(&level, memory_order_acquire);
+    if (UNLIKELY(seen == LOADED_NOT)) {
+        load(); /* another library's constructor, before ours */
+        seen = atomic_load(&level);
+    }
     if (LIKELY(seen == SERVING))
         return !epoch_is_borrowed();
     if ((seen != DORMANT && seen != STARTING) || epoch_is_borrowed())
@@ -213,7 +226,40 @@ bool start_serving(void)
     return atomic_load(&level) == SERVING;
 }
 
-/* Sockets that were handed over across exec: listeners, as systemd and inetd do. */
+/* sd_listen_fds(3): LISTEN_PID says whom the descriptors are for. */
+static bool has_listen_fds(char *const *envp)
+{
+    char mine[24];
+    struct text text = TEXT_ON(mine);
+    text_number(&text, (uint64_t)start_pid());
+    for (; *envp; envp++) {
+        const char *pid = text_after(*envp, "LISTEN_PID=");
+        if (pid)
+            return text_equal(pid, mine);
+    }
+    return false;
+}
+
+/*
+ * The connections that were handed over across exec: inetd's on descriptor 0 (and on 1 and 2, the
+ * same), systemd's (Accept=yes) as the first of LISTEN_FDS. Any other that is open is a leak of
+ * whoever started us, and his.
+ */
+static void find_inherited_connection(int fd)
+{
+    int family = sock_family(fd);
+    bool is_unix;
+    uint32_t identity;
+    if ((family != AF_INET && family != AF_INET6) || !(identity = sock_connection(fd, &is_unix)) ||
+        !start_serving())
+        return;
+    conn_inherited(fd, settings.mode.rest);
+    for (int copy = fd + 1; fd == 0 && copy <= 2; copy++)
+        if (sock_connection(copy, &is_unix) == identity)
+            table_alias(fd, copy);
+}
+
+/* The listeners that were: whatever their number. */
 static void find_inherited(void)
 {
     struct pollfd polled[256];
@@ -229,6 +275,10 @@ static void find_inherited(void)
     for (int fd = 0; fd < most; fd++)
         if (!(polled[fd].revents & POLLNVAL) && sock_is_listener(fd) == 1 && start_serving())
             listener_inherited(fd);
+    if (!(polled[0].revents & POLLNVAL))
+        find_inherited_connection(0);
+    if (has_listen_fds(environ) && most > 3 && !(polled[3].revents & POLLNVAL))
+        find_inherited_connection(3);
 }
 
 static void warn_of_unknown(char **envp)
@@ -253,6 +303,9 @@ __attribute__((constructor)) static void load(void)
 {
     struct complaint complaint;
     char **envp = environ;
+    int not_yet = LOADED_NOT;
+    if (!atomic_compare_exchange_strong(&level, &not_yet, ASIDE))
+        return;
     libc_find();
     log_remember_stderr();
     atomic_store(&own_pid, (int)sys0(SYS_getpid));
@@ -271,7 +324,7 @@ __attribute__((constructor)) static void load(void)
         return;
     }
     log_choose(&settings);
-    bool first = is_first(envp);
+    first = is_first(envp);
     if (first)
         warn_of_unknown(envp);
     if (settings.leave_children)

@@ -21,6 +21,9 @@ bool start_serving(void);
 
 const struct settings *start_settings(void);
 
+/* Is it the first process of its tree? */
+bool start_is_first(void);
+
 /* This process's pid, from the end of start-up; 0 in a forked child, where nobody has asked. */
 int start_pid(void);
 

@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <time.h>
 
+_Atomic bool sys_sandboxed;
+
 int64_t sys_now_ms(void)
 {
     struct timespec now = {0, 0};

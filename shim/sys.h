@@ -56,6 +56,17 @@ static inline long sys_call(long n, long a, long b, long c, long d, long e, long
 #define sys6(n, a, b, c, d, e, f) \
     sys_call(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), SYS_ARG(d), SYS_ARG(e), SYS_ARG(f))
 
+/*
+ * Whether the process has entered a seccomp sandbox (seccomp(2)) since it was loaded: a system call
+ * that the program doesn't make itself may kill it, so none is made on its threads.
+ */
+extern HIDDEN _Atomic bool sys_sandboxed;
+
+static inline bool sys_is_sandboxed(void)
+{
+    return UNLIKELY(atomic_load_explicit(&sys_sandboxed, memory_order_relaxed));
+}
+
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t sys_now_ms(void);
 

@@ -77,7 +77,7 @@ static enum kind swap_kind(int fd, enum kind kind)
     for (;;) {
         if (claim_stands(seen)) {
             /* The claim lasts for a few system calls that don't block. */
-            if (++spins < 200)
+            if (++spins < 200 || sys_is_sandboxed())
                 spin_pause();
             else
                 sys0(SYS_sched_yield);
@@ -142,27 +142,44 @@ static bool find_record(uint64_t fresh, uint32_t *number)
     return false;
 }
 
-void table_add(int fd, uint64_t fresh)
+/* Gives a new connection a record and counts it. Returns fd's kind from now on; NONE: no room. */
+static enum kind make_record(int fd, uint64_t fresh)
 {
-    if ((uint32_t)fd >= table.limit)
-        return;
-    if (UNLIKELY(table_knows(fd)))
-        drop(fd, swap_kind(fd, KIND_NONE), false);
-
     uint32_t number = (uint32_t)fd;
     enum kind kind = KIND_CONN;
     uint64_t none = 0;
     if (UNLIKELY(!atomic_compare_exchange_strong(table_slot(number), &none, fresh))) {
         if (!find_record(fresh, &number))
-            return;
+            return KIND_NONE;
         kind = KIND_ALIAS;
         atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
     struct shard *shard = table_shard((int)number);
     atomic_fetch_add_explicit(&shard->live, LIVE_TRACKED, memory_order_relaxed);
     atomic_fetch_add_explicit(&shard->accepted, 1, memory_order_relaxed);
+    return kind;
+}
+
+void table_add(int fd, uint64_t fresh)
+{
+    if ((uint32_t)fd >= table.limit)
+        return;
+    if (UNLIKELY(table_knows(fd)))
+        drop(fd, swap_kind(fd, KIND_NONE), false);
     raise_high(fd);
+    enum kind kind = make_record(fd, fresh);
     atomic_store_explicit(&table.kind[fd], (uint8_t)kind, memory_order_release);
+}
+
+void table_promote(int fd, uint64_t fresh)
+{
+    enum kind kind = make_record(fd, fresh);
+    atomic_store_explicit(&table.kind[fd], (uint8_t)kind | KIND_CLAIMED, memory_order_release);
+}
+
+void table_forget(int fd)
+{
+    atomic_store_explicit(&table.kind[fd], KIND_CLAIMED, memory_order_release);
 }
 
 void table_set(int fd, enum kind kind)
@@ -216,7 +233,7 @@ bool table_claim(int fd)
     uint8_t kind = atomic_load_explicit(&table.kind[fd], memory_order_relaxed) &
                    (uint8_t)~KIND_CLAIMED; /* void: there is one claimant at a time */
     atomic_store(&claimant, epoch_now());
-    return (kind == KIND_CONN || kind == KIND_ALIAS) &&
+    return (kind == KIND_CONN || kind == KIND_ALIAS || kind == KIND_RECEIVED) &&
            atomic_compare_exchange_strong(&table.kind[fd], &kind, kind | KIND_CLAIMED);
 }
 

@@ -41,6 +41,7 @@ enum kind {
     KIND_NONE,
     KIND_CONN,     /* a connection, in the record of the same number */
     KIND_ALIAS,    /* a connection, in the record of alias[fd] */
+    KIND_RECEIVED, /* came over a socket (SCM_RIGHTS): what it is, is looked up when it matters */
     KIND_BOUND,    /* a socket with an address, not listening yet (listener.c) */
     KIND_LISTENER, /* (listener.c) */
     KIND_CLAIMED = 0x80,
@@ -89,7 +90,7 @@ struct table {
     struct shard shard[SHARDS];
 };
 
-extern struct table table;
+extern HIDDEN struct table table;
 
 /* Sums over the shards. */
 struct totals {
@@ -124,6 +125,10 @@ void table_alias(int fd, int to);
 enum kind table_take(int fd);
 void table_restore(int fd, enum kind kind);
 void table_drop(int fd, enum kind kind);
+
+/* fd, which is RECEIVED and claimed, turns out to be a connection, or something else. */
+void table_promote(int fd, uint64_t fresh);
+void table_forget(int fd);
 
 /* Claims fd for the handler thread: no close goes ahead until table_release. False: not tracked. */
 bool table_claim(int fd);

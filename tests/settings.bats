@@ -381,7 +381,7 @@ traced() {
     connect CLIENT
     drains_in_silence
     grep -q 'sendto(.*<[0-9]*>weir\[.* marked: ready: .*/dev/log' "$BATS_TEST_TMPDIR/trace"
-    grep -q 'sendto(.*<[0-9]*>weir\[.* marked: drained in .*/dev/log' "$BATS_TEST_TMPDIR/trace"
+    wait_until 5 grep -q 'sendto(.*<[0-9]*>weir\[.* marked: drained in .*/dev/log' "$BATS_TEST_TMPDIR/trace"
     not grep -q 'write(.*weir\[' "$BATS_TEST_TMPDIR/trace"
 }
 
@@ -389,7 +389,7 @@ traced() {
     start_marked_by "$(traced '')" WEIR_MODE=manual WEIR_LOG=syslog
     connect CLIENT
     drains_in_silence
-    grep -q 'sendto(.*<[0-9]*>weir\[.* marked: drained in .*/dev/log' "$BATS_TEST_TMPDIR/trace"
+    wait_until 5 grep -q 'sendto(.*<[0-9]*>weir\[.* marked: drained in .*/dev/log' "$BATS_TEST_TMPDIR/trace"
     [ -z "$(log marked)" ]
 }
 

@@ -82,7 +82,7 @@ static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
     if (!start_serving() || (addr && !len) || (addr && (int)*len < 0))
         return call(fd, addr, len, flags);
-    if (UNLIKELY(listener_must_abort(fd)) && blocks(fd)) {
+    if (UNLIKELY(listener_must_abort(fd)) && !sys_is_sandboxed() && blocks(fd)) {
         errno = ECONNABORTED;
         return -1;
     }
@@ -98,7 +98,7 @@ static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 
     struct listener_view view;
     listener_view(fd, &view);
-    if (UNLIKELY(view.is_deaf))
+    if (UNLIKELY(view.is_deaf) && !sys_is_sandboxed())
         sock_open_ears(got);
     const struct sockaddr *from = enough ? addr : (const struct sockaddr *)&peer.addr;
     bool is_unix = view.is_unix || from->sa_family == AF_UNIX;

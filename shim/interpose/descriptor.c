@@ -44,14 +44,32 @@ EXPORT int close(int fd)
     return libc_close(fd);
 }
 
-EXPORT int fclose(FILE *file)
+/* What stdio closes it closes inside libc. */
+static void free_file(FILE *file)
 {
     int saved = errno;
     int fd = table.limit ? fileno(file) : -1;
     errno = saved;
     if (UNLIKELY(table_knows(fd)))
         free_now(fd);
+}
+
+EXPORT int fclose(FILE *file)
+{
+    free_file(file);
     return libc_fclose(file);
+}
+
+EXPORT FILE *freopen(const char *path, const char *mode, FILE *file)
+{
+    free_file(file);
+    return libc_freopen(path, mode, file);
+}
+
+EXPORT FILE *freopen64(const char *path, const char *mode, FILE *file)
+{
+    free_file(file);
+    return libc_freopen64(path, mode, file);
 }
 
 EXPORT int close_range(unsigned int first, unsigned int last, int flags)

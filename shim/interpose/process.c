@@ -1,17 +1,40 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vfork: the child works on its parent's memory until it execs, so that its close and dup2 would
- * wipe its parent's table (CPython's subprocess is such a program). A thread-local, which the two
- * share, says that the child is running.
+ * prctl: the way into a seccomp sandbox. vfork: the child works on its parent's memory until it
+ * execs, so that its close and dup2 would wipe its parent's table (CPython's subprocess is such a
+ * program). A thread-local, which the two share, says that the child is running.
  *
  * The call returns twice on one stack, so no C function can be around it: the return address is
  * kept in a register that the system call leaves alone, as every libc's own vfork does.
  */
 #include "epoch.h"
+#include "handler.h"
 #include "libc.h"
 #include "sys.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <sys/prctl.h>
+
+static bool enters_sandbox(int option)
+{
+    return option == PR_SET_SECCOMP;
+}
+
+EXPORT int prctl(int option, ...)
+{
+    va_list args;
+    va_start(args, option);
+    unsigned long a = va_arg(args, unsigned long), b = va_arg(args, unsigned long);
+    unsigned long c = va_arg(args, unsigned long), d = va_arg(args, unsigned long);
+    va_end(args);
+    if (UNLIKELY(enters_sandbox(option)))
+        handler_enters_sandbox(true);
+    int result = libc_prctl(option, a, b, c, d);
+    if (UNLIKELY(enters_sandbox(option)) && result < 0)
+        handler_enters_sandbox(false);
+    return result;
+}
 
 /* The parent's return: the child is gone, or there was none. */
 __attribute__((used)) static long vfork_returns(long result)

@@ -3,24 +3,49 @@
 #include "conn.h"
 #include "libc.h"
 #include "signals.h"
+#include "start.h"
 
 #include <errno.h>
 
 /* What MSG_ERRQUEUE and MSG_OOB return is not of the stream (recv(2)). */
 #define NOT_OF_THE_STREAM (MSG_ERRQUEUE | MSG_OOB)
 
+static bool must_read_again(int fd, ssize_t got, bool has_room)
+{
+    if (got < 0)
+        return errno == EINTR && signals_must_restart();
+    return has_room && conn_read_end(fd);
+}
+
 /*
- * Makes a call on a descriptor that the table knows. signal(7): one with SO_RCVTIMEO fails with
- * EINTR also under SA_RESTART, and is made again where it was our handler that ended it.
+ * A reading call on a descriptor that the table knows: conn is told what came of it. It is made
+ * again where our handler ended it with EINTR (signal(7): one with SO_RCVTIMEO fails so also under
+ * SA_RESTART), and where a request has come in behind the end that our half-close had made.
  */
-#define CALL(call)                                                                \
-    ({                                                                            \
-        __typeof__(call) got_;                                                    \
-        do {                                                                      \
-            got_ = (call);                                                        \
-        } while (UNLIKELY(got_ < 0) && errno == EINTR && signals_must_restart()); \
-        got_;                                                                     \
+#define READ_KNOWN(fd, has_room, call)                                        \
+    ({                                                                        \
+        ssize_t got_;                                                         \
+        do {                                                                  \
+            got_ = (call);                                                    \
+        } while (UNLIKELY(got_ <= 0) && must_read_again(fd, got_, has_room)); \
+        if (got_ > 0)                                                         \
+            conn_read(fd);                                                    \
+        got_;                                                                 \
     })
+
+/*
+ * A call is one jump for a descriptor that is of no interest: so the rest is another function.
+ * has_room: whether 0 is the end of file. Of the stream: see above.
+ */
+#define READER(name, params, args, has_room, of_the_stream)                                   \
+    static __attribute__((noinline)) ssize_t known_##name params                              \
+    {                                                                                         \
+        return of_the_stream ? READ_KNOWN(fd, has_room, libc_##name args) : libc_##name args; \
+    }                                                                                         \
+    EXPORT ssize_t name params                                                                \
+    {                                                                                         \
+        return LIKELY(!table_knows(fd)) ? libc_##name args : known_##name args;               \
+    }
 
 static bool has_room(const struct iovec *iov, size_t count)
 {
@@ -30,97 +55,61 @@ static bool has_room(const struct iovec *iov, size_t count)
     return false;
 }
 
-EXPORT ssize_t read(int fd, void *buf, size_t n)
-{
-    if (LIKELY(!table_knows(fd)))
-        return libc_read(fd, buf, n);
-    ssize_t got = CALL(libc_read(fd, buf, n));
-    if (n)
-        conn_read(fd, got);
-    return got;
-}
+#define STREAM (!(flags & NOT_OF_THE_STREAM))
 
-EXPORT ssize_t __read_chk(int fd, void *buf, size_t n, size_t room)
-{
-    if (LIKELY(!table_knows(fd)))
-        return libc___read_chk(fd, buf, n, room);
-    ssize_t got = CALL(libc___read_chk(fd, buf, n, room));
-    if (n)
-        conn_read(fd, got);
-    return got;
-}
+READER(read, (int fd, void *buf, size_t n), (fd, buf, n), n, true)
+READER(__read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room), n, true)
+READER(readv, (int fd, const struct iovec *iov, int count), (fd, iov, count),
+       has_room(iov, (size_t)count), true)
+READER(recv, (int fd, void *buf, size_t n, int flags), (fd, buf, n, flags), n, STREAM)
+READER(__recv_chk, (int fd, void *buf, size_t n, size_t room, int flags), (fd, buf, n, room, flags),
+       n, STREAM)
+READER(recvfrom, (int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len),
+       (fd, buf, n, flags, addr, len), n, STREAM)
+READER(__recvfrom_chk,
+       (int fd, void *buf, size_t n, size_t room, int flags, struct sockaddr *addr, socklen_t *len),
+       (fd, buf, n, room, flags, addr, len), n, STREAM)
 
-EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
+/* Descriptors that came along (unix(7), SCM_RIGHTS). The kernel says where there are none. */
+static void receive(struct msghdr *msg)
 {
-    if (LIKELY(!table_knows(fd)))
-        return libc_readv(fd, iov, count);
-    ssize_t got = CALL(libc_readv(fd, iov, count));
-    if (got > 0 || (got == 0 && count > 0 && has_room(iov, (size_t)count)))
-        conn_read(fd, got);
-    return got;
-}
-
-EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
-{
-    if (LIKELY(!table_knows(fd)))
-        return libc_recv(fd, buf, n, flags);
-    ssize_t got = CALL(libc_recv(fd, buf, n, flags));
-    if (n && !(flags & NOT_OF_THE_STREAM))
-        conn_read(fd, got);
-    return got;
-}
-
-EXPORT ssize_t __recv_chk(int fd, void *buf, size_t n, size_t room, int flags)
-{
-    if (LIKELY(!table_knows(fd)))
-        return libc___recv_chk(fd, buf, n, room, flags);
-    ssize_t got = CALL(libc___recv_chk(fd, buf, n, room, flags));
-    if (n && !(flags & NOT_OF_THE_STREAM))
-        conn_read(fd, got);
-    return got;
-}
-
-EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *addr,
-                        socklen_t *len)
-{
-    if (LIKELY(!table_knows(fd)))
-        return libc_recvfrom(fd, buf, n, flags, addr, len);
-    ssize_t got = CALL(libc_recvfrom(fd, buf, n, flags, addr, len));
-    if (n && !(flags & NOT_OF_THE_STREAM))
-        conn_read(fd, got);
-    return got;
-}
-
-EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t room, int flags,
-                              struct sockaddr *addr, socklen_t *len)
-{
-    if (LIKELY(!table_knows(fd)))
-        return libc___recvfrom_chk(fd, buf, n, room, flags, addr, len);
-    ssize_t got = CALL(libc___recvfrom_chk(fd, buf, n, room, flags, addr, len));
-    if (n && !(flags & NOT_OF_THE_STREAM))
-        conn_read(fd, got);
-    return got;
+    if (LIKELY(!msg->msg_controllen))
+        return;
+    for (struct cmsghdr *at = CMSG_FIRSTHDR(msg); at; at = CMSG_NXTHDR(msg, at)) {
+        if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS)
+            continue;
+        if (!start_serving())
+            return;
+        const int *fd = (const void *)CMSG_DATA(at);
+        for (size_t n = (at->cmsg_len - CMSG_LEN(0)) / sizeof *fd; n; n--)
+            table_set(*fd++, KIND_RECEIVED);
+    }
 }
 
 EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
-    if (LIKELY(!table_knows(fd)))
-        return libc_recvmsg(fd, msg, flags);
-    ssize_t got = CALL(libc_recvmsg(fd, msg, flags));
-    if (!(flags & NOT_OF_THE_STREAM) &&
-        (got > 0 || (got == 0 && has_room(msg->msg_iov, msg->msg_iovlen))))
-        conn_read(fd, got);
+    ssize_t got =
+        LIKELY(!table_knows(fd)) || !STREAM
+            ? libc_recvmsg(fd, msg, flags)
+            : READ_KNOWN(fd, has_room(msg->msg_iov, msg->msg_iovlen), libc_recvmsg(fd, msg, flags));
+    if (got >= 0)
+        receive(msg);
     return got;
 }
 
+/* Of a stream: the first message has what there is. */
 EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags,
                     struct timespec *limit)
 {
-    if (LIKELY(!table_knows(fd)))
-        return libc_recvmmsg(fd, msgs, count, flags, limit);
-    int got = CALL(libc_recvmmsg(fd, msgs, count, flags, limit));
-    if (got > 0 && !(flags & NOT_OF_THE_STREAM))
-        conn_read(fd, (ssize_t)msgs[0].msg_len);
+    int got = libc_recvmmsg(fd, msgs, count, flags, limit);
+    for (int i = 0; i < got; i++)
+        receive(&msgs[i].msg_hdr);
+    if (UNLIKELY(table_knows(fd)) && got > 0 && STREAM) {
+        if (msgs[0].msg_len)
+            conn_read(fd);
+        else
+            conn_read_end(fd);
+    }
     return got;
 }
 

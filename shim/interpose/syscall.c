@@ -6,9 +6,11 @@
  * returns twice (clone, vfork): the call is a jump, made by the compiler because all arguments are
  * passed on unchanged.
  */
+#include "handler.h"
 #include "libc.h"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -71,6 +73,18 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
         return dup3((int)a, (int)b, (int)c);
     case SYS_fcntl:
         return fcntl((int)a, (int)b, c);
+    case SYS_prctl:
+        return prctl((int)a, b, c, d, e);
+    case SYS_seccomp: {
+        /* seccomp(2): SECCOMP_SET_MODE_STRICT is 0, SECCOMP_SET_MODE_FILTER 1; others only ask. */
+        bool enters = a == 0 || a == 1;
+        if (enters)
+            handler_enters_sandbox(true);
+        long result = libc_syscall(n, a, b, c, d, e, f);
+        if (enters && result < 0)
+            handler_enters_sandbox(false);
+        return result;
+    }
     case SYS_epoll_ctl:
         return epoll_ctl((int)a, (int)b, (int)c, P(d));
     default:

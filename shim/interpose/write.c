@@ -27,63 +27,49 @@ static void wrote(int fd, size_t asked, ssize_t done, int flags)
         conn_wrote(fd, asked, done);
 }
 
-EXPORT ssize_t write(int fd, const void *buf, size_t n)
+/*
+ * A call is one jump for a descriptor that is of no interest: so the rest is another function.
+ * asked: how much the call is to write; told: what conn is told of it, `done` being the result.
+ */
+#define WRITER(name, fd, params, args, asked, told)                             \
+    static __attribute__((noinline)) ssize_t known_##name params                \
+    {                                                                           \
+        if (conn_is_over(fd))                                                   \
+            return (ssize_t)(asked);                                            \
+        ssize_t done = libc_##name args;                                        \
+        told;                                                                   \
+        return done;                                                            \
+    }                                                                           \
+    EXPORT ssize_t name params                                                  \
+    {                                                                           \
+        return LIKELY(!table_knows(fd)) ? libc_##name args : known_##name args; \
+    }
+
+WRITER(write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n, wrote(fd, n, done, 0))
+WRITER(writev, fd, (int fd, const struct iovec *iov, int count), (fd, iov, count),
+       length_of(iov, (size_t)count), wrote(fd, length_of(iov, (size_t)count), done, 0))
+WRITER(send, fd, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags), n,
+       wrote(fd, n, done, flags))
+WRITER(sendto, fd,
+       (int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len),
+       (fd, buf, n, flags, addr, len), n, wrote(fd, n, done, flags))
+WRITER(sendmsg, fd, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags),
+       length_of(msg->msg_iov, msg->msg_iovlen),
+       wrote(fd, length_of(msg->msg_iov, msg->msg_iovlen), done, flags))
+
+/*
+ * Less than was asked for may be the file's end as well as the peer's slowness: the first is told
+ * by a call that follows and returns 0, the second by one that fails with EAGAIN.
+ */
+static void sent_file(int out, size_t asked, ssize_t done)
 {
-    if (LIKELY(!table_knows(fd)))
-        return libc_write(fd, buf, n);
-    if (conn_is_over(fd))
-        return (ssize_t)n;
-    ssize_t done = libc_write(fd, buf, n);
-    wrote(fd, n, done, 0);
-    return done;
+    wrote(out, done == 0 ? 1 : asked, done == 0 ? 1 : done, 0);
 }
 
-EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
-{
-    if (LIKELY(!table_knows(fd)))
-        return libc_writev(fd, iov, count);
-    size_t asked = count > 0 ? length_of(iov, (size_t)count) : 0;
-    if (conn_is_over(fd))
-        return (ssize_t)asked;
-    ssize_t done = libc_writev(fd, iov, count);
-    wrote(fd, asked, done, 0);
-    return done;
-}
-
-EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
-{
-    if (LIKELY(!table_knows(fd)))
-        return libc_send(fd, buf, n, flags);
-    if (conn_is_over(fd))
-        return (ssize_t)n;
-    ssize_t done = libc_send(fd, buf, n, flags);
-    wrote(fd, n, done, flags);
-    return done;
-}
-
-EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr,
-                      socklen_t len)
-{
-    if (LIKELY(!table_knows(fd)))
-        return libc_sendto(fd, buf, n, flags, addr, len);
-    if (conn_is_over(fd))
-        return (ssize_t)n;
-    ssize_t done = libc_sendto(fd, buf, n, flags, addr, len);
-    wrote(fd, n, done, flags);
-    return done;
-}
-
-EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
-{
-    if (LIKELY(!table_knows(fd)))
-        return libc_sendmsg(fd, msg, flags);
-    size_t asked = length_of(msg->msg_iov, msg->msg_iovlen);
-    if (conn_is_over(fd))
-        return (ssize_t)asked;
-    ssize_t done = libc_sendmsg(fd, msg, flags);
-    wrote(fd, asked, done, flags);
-    return done;
-}
+WRITER(sendfile, out, (int out, int in, off_t *offset, size_t n), (out, in, offset, n), n,
+       sent_file(out, n, done))
+WRITER(sendfile64, out, (int out, int in, off64_t *offset, size_t n), (out, in, offset, n), n,
+       sent_file(out, n, done))
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags)
 {
@@ -107,45 +93,16 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags)
     return sent;
 }
 
-/*
- * Less than was asked for may be the file's end as well as the peer's slowness: the first is told
- * by a call that follows and returns 0, the second by one that fails with EAGAIN.
- */
-static void sent_file(int out, size_t asked, ssize_t done)
-{
-    wrote(out, done == 0 ? 1 : asked, done == 0 ? 1 : done, 0);
-}
-
-EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t n)
-{
-    if (LIKELY(!table_knows(out)))
-        return libc_sendfile(out, in, offset, n);
-    if (conn_is_over(out))
-        return (ssize_t)n;
-    ssize_t done = libc_sendfile(out, in, offset, n);
-    sent_file(out, n, done);
-    return done;
-}
-
-EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t n)
-{
-    if (LIKELY(!table_knows(out)))
-        return libc_sendfile64(out, in, offset, n);
-    if (conn_is_over(out))
-        return (ssize_t)n;
-    ssize_t done = libc_sendfile64(out, in, offset, n);
-    sent_file(out, n, done);
-    return done;
-}
-
 /* Reads, writes, or both: one end at least is a pipe (splice(2)). */
 EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n,
                       unsigned int flags)
 {
     bool reads = table_knows(in), writes = table_knows(out);
     ssize_t done = libc_splice(in, in_offset, out, out_offset, n, flags);
-    if (UNLIKELY(reads) && n)
-        conn_read(in, done);
+    if (UNLIKELY(reads) && done > 0)
+        conn_read(in);
+    if (UNLIKELY(reads) && done == 0 && n)
+        conn_read_end(in);
     if (UNLIKELY(writes) && done > 0) /* less than n is the pipe's affair as a rule */
         wrote(out, (size_t)done, done, 0);
     return done;

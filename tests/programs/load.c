@@ -21,6 +21,8 @@
 //   refused        connections refused
 //   connect_reset  connections reset before their first request was sent
 //   open           connections still open at the end
+//   crossed        careful: sent in the very moment in which the server's close arrived, after the
+//                  look and before send had returned: no server can help that
 //   last_end_ms    when the last connection ended (ms of the real-time clock; 0: none did)
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -54,7 +56,7 @@ static struct {
 } options = {.connections = 50, .seconds = 10, .pause_max = 0.25};
 
 static struct {
-    unsigned long answered, unanswered, reset, truncated, refused, connect_reset;
+    unsigned long answered, unanswered, reset, truncated, refused, connect_reset, crossed;
     unsigned long open, last_end_ms;
 } totals;
 
@@ -321,6 +323,16 @@ static bool look(struct connection *c) {
     return true;
 }
 
+static bool has_ended(const struct connection *c) {
+    char byte;
+    return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+static void end_crossed(struct connection *c) {
+    totals.crossed++;
+    end_connection(c);
+}
+
 static int write_request(char *to, size_t room, const struct connection *c) {
     const char *path = options.path;
     if (options.protocol == HTTP)
@@ -345,6 +357,8 @@ static void send_request(struct connection *c) {
         ended_by_server(c, errno);
     else if (sent != length)
         errx(1, "a request of %d bytes did not fit", length);
+    else if (options.careful && has_ended(c))
+        end_crossed(c);
     else
         read_answer(c); // a careless client's edge has passed
 }
@@ -493,7 +507,8 @@ int main(int argc, char **argv) {
     alive = not_yet_ready = options.connections;
     run(connections);
     printf("answered=%lu unanswered=%lu reset=%lu truncated=%lu refused=%lu connect_reset=%lu "
-           "open=%lu last_end_ms=%lu\n",
+           "open=%lu last_end_ms=%lu crossed=%lu\n",
            totals.answered, totals.unanswered, totals.reset, totals.truncated, totals.refused,
-           totals.connect_reset, totals.open, totals.last_end_ms);
+           totals.connect_reset, totals.open, totals.last_end_ms,
+           totals.crossed);
 }
