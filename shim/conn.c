@@ -5,23 +5,35 @@
 
 #include <errno.h>
 
-enum step {
-    KEEP,
-    USE,    /* in use */
-    IDLE,   /* idle */
-    ANSWER, /* idle, after an answer */
+/*
+ * What an event makes of a record: bits taken away, bits set, and bits that turn on the one above
+ * them: who is read from after an ANSWER is SEASONED, and OWED one when it has been SHUT.
+ */
+struct step {
+    uint16_t clear, set, carry;
 };
 
-/* INTERFACE.md section 2, mode by mode. */
 /* clang-format off */
-static const uint8_t steps[MODES][CONN_EVENTS] = {
-    /*                  READ  WROTE   CUT   TIMEOUT  MARK_IDLE  MARK_IN_USE */
-    [MODE_MANUAL]    = {KEEP, KEEP,   KEEP, KEEP,    IDLE,      USE},
-    [MODE_AUTOMATIC] = {USE,  KEEP,   KEEP, KEEP,    IDLE,      USE},
-    [MODE_DEADLINE]  = {USE,  KEEP,   KEEP, IDLE,    IDLE,      USE},
-    [MODE_REPLY]     = {USE,  ANSWER, USE,  KEEP,    IDLE,      USE},
+#define CARRY (CONN_ANSWERED | CONN_SHUT)
+#define READ   {CONN_SEEN, 0, CONN_SHUT}
+#define READ_U {CONN_SEEN, CONN_IN_USE, CARRY}
+#define WROTE  {CONN_SEEN | CONN_OWED, 0, 0}
+#define ANSWER {CONN_SEEN | CONN_OWED | CONN_CUT_SHORT | CONN_IN_USE, CONN_ANSWERED, 0}
+#define CUT    {CONN_SEEN, CONN_IN_USE | CONN_CUT_SHORT, 0}
+#define IDLE   {CONN_SEEN | CONN_IN_USE, 0, 0}
+#define USE    {CONN_SEEN, CONN_IN_USE, 0}
+#define KEEP   {0, 0, 0}
+
+/* INTERFACE.md section 2, mode by mode. */
+static const struct step steps[MODES][CONN_EVENTS] = {
+    /*                  READ    WROTE   CUT   TIMEOUT  MARK_IDLE  MARK_IN_USE */
+    [MODE_MANUAL]    = {READ,   WROTE,  KEEP, KEEP,    IDLE,      USE},
+    [MODE_AUTOMATIC] = {READ_U, WROTE,  KEEP, KEEP,    IDLE,      USE},
+    [MODE_DEADLINE]  = {READ_U, WROTE,  KEEP, IDLE,    IDLE,      USE},
+    [MODE_REPLY]     = {READ_U, ANSWER, CUT,  KEEP,    IDLE,      USE},
 };
 /* clang-format on */
+_Static_assert(CONN_SEASONED == CONN_ANSWERED << 1 && CONN_OWED == CONN_SHUT << 1, "carry");
 
 static enum mode mode_of(uint64_t record)
 {
@@ -63,46 +75,6 @@ void conn_received(int fd, enum mode mode)
         table_forget(fd);
 }
 
-/* The record after the step, with what a half-close adds to it. */
-static uint64_t stepped(uint64_t record, enum conn_event event)
-{
-    switch ((enum step)steps[mode_of(record)][event]) {
-    case USE:
-        if (record & CONN_ANSWERED && event == CONN_READ)
-            record |= CONN_SEASONED;
-        record |= CONN_IN_USE;
-        break;
-    case ANSWER:
-        record |= CONN_ANSWERED;
-        record &= ~CONN_IN_USE;
-        break;
-    case IDLE:
-        record &= ~CONN_IN_USE;
-        break;
-    case KEEP:
-        break;
-    }
-    if (event == CONN_READ && record & CONN_SHUT)
-        record |= CONN_OWED;
-    if (event == CONN_WROTE)
-        record &= ~(CONN_OWED | CONN_CUT_SHORT);
-    if (event == CONN_CUT)
-        record |= CONN_CUT_SHORT;
-    return record & ~CONN_SEEN;
-}
-
-/* A change of one record that table_shard's counters follow. fd's number picks the shard. */
-static bool change(record_t *slot, int fd, uint64_t *old, uint64_t next)
-{
-    if (!atomic_compare_exchange_strong(slot, old, next))
-        return false;
-    if ((*old ^ next) & CONN_IN_USE)
-        atomic_fetch_add_explicit(&table_shard(fd)->live,
-                                  next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE,
-                                  memory_order_relaxed);
-    return true;
-}
-
 /*
  * The record's number: that of the shard which counts it. (An alias that was read through fd
  * belongs to another number's shard.)
@@ -110,6 +82,18 @@ static bool change(record_t *slot, int fd, uint64_t *old, uint64_t next)
 static int number_of(int fd)
 {
     return table_kind(fd) == KIND_ALIAS ? (int)atomic_load(&table.alias[fd]) : fd;
+}
+
+/* A change of fd's record that the counters follow. */
+static bool change(record_t *slot, int fd, uint64_t *old, uint64_t next)
+{
+    if (!atomic_compare_exchange_strong(slot, old, next))
+        return false;
+    if ((*old ^ next) & CONN_IN_USE)
+        atomic_fetch_add_explicit(&table_shard(number_of(fd))->live,
+                                  next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE,
+                                  memory_order_relaxed);
+    return true;
 }
 
 /* A child's first read or write on an inherited connection makes it its own. */
@@ -133,16 +117,21 @@ static bool event_on(int fd, enum conn_event event)
     record_t *slot = epoch_is_borrowed() ? NULL : table_record(fd);
     if (!slot)
         return false;
-    int number = number_of(fd);
-    adopt(slot, number);
-    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed), next;
-    do {
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    uint64_t mine = atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed) & CONN_EPOCH;
+    if (UNLIKELY((record & (CONN_EPOCH | CONN_DISOWNED)) != mine || !mine)) {
+        adopt(slot, number_of(fd));
+        record = atomic_load_explicit(slot, memory_order_relaxed);
         if (!record || record & CONN_DISOWNED)
             return false;
-        next = stepped(record, event);
+    }
+    const struct step *step = &steps[mode_of(record)][event];
+    uint64_t next;
+    do {
+        next = (record & ~(uint64_t)step->clear) | step->set | (record & step->carry) << 1;
         if (next == record)
             return true;
-    } while (!change(slot, number, &record, next));
+    } while (!change(slot, fd, &record, next));
     return true;
 }
 
@@ -295,7 +284,7 @@ bool conn_shut(int fd)
      */
     if (!record || record & CONN_DISOWNED)
         return false;
-    if (!change(slot, number_of(fd), &record, (record & ~CONN_IN_USE) | CONN_SHUT))
+    if (!change(slot, fd, &record, (record & ~CONN_IN_USE) | CONN_SHUT))
         return false;
     sock_shut_read(fd);
     return true;
