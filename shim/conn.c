@@ -75,29 +75,20 @@ void conn_received(int fd, enum mode mode)
         table_forget(fd);
 }
 
-/*
- * The record's number: that of the shard which counts it. (An alias that was read through fd
- * belongs to another number's shard.)
- */
-static int number_of(int fd)
-{
-    return table_kind(fd) == KIND_ALIAS ? (int)atomic_load(&table.alias[fd]) : fd;
-}
-
-/* A change of fd's record that the counters follow. */
-static bool change(record_t *slot, int fd, uint64_t *old, uint64_t next)
+/* A change of a record that the counters follow. */
+static bool change(record_t *slot, uint64_t *old, uint64_t next)
 {
     if (!atomic_compare_exchange_strong(slot, old, next))
         return false;
     if ((*old ^ next) & CONN_IN_USE)
-        atomic_fetch_add_explicit(&table_shard(number_of(fd))->live,
+        atomic_fetch_add_explicit(&table_shard(slot)->live,
                                   next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE,
                                   memory_order_relaxed);
     return true;
 }
 
 /* A child's first read or write on an inherited connection makes it its own. */
-static void adopt(record_t *slot, int number)
+static void adopt(record_t *slot)
 {
     uint64_t record = atomic_load(slot), mine = epoch_now();
     uint64_t adopted;
@@ -106,21 +97,19 @@ static void adopt(record_t *slot, int number)
             return;
         adopted = (record & ~CONN_EPOCH) | mine;
     } while (!atomic_compare_exchange_weak(slot, &record, adopted));
-    struct shard *shard = table_shard(number);
+    struct shard *shard = table_shard(slot);
     atomic_fetch_add_explicit(&shard->live, LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0),
                               memory_order_relaxed);
     atomic_fetch_add_explicit(&shard->accepted, 1, memory_order_relaxed);
 }
 
-static bool event_on(int fd, enum conn_event event)
+bool conn_step(record_t *slot, uint64_t record, enum conn_event event)
 {
-    record_t *slot = epoch_is_borrowed() ? NULL : table_record(fd);
-    if (!slot)
-        return false;
-    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     uint64_t mine = atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed) & CONN_EPOCH;
     if (UNLIKELY((record & (CONN_EPOCH | CONN_DISOWNED)) != mine || !mine)) {
-        adopt(slot, number_of(fd));
+        if (epoch_is_borrowed())
+            return false;
+        adopt(slot);
         record = atomic_load_explicit(slot, memory_order_relaxed);
         if (!record || record & CONN_DISOWNED)
             return false;
@@ -131,18 +120,19 @@ static bool event_on(int fd, enum conn_event event)
         next = (record & ~(uint64_t)step->clear) | step->set | (record & step->carry) << 1;
         if (next == record)
             return true;
-    } while (!change(slot, fd, &record, next));
+    } while (!change(slot, &record, next));
     return true;
 }
 
-void conn_event(int fd, enum conn_event event)
+bool conn_event(int fd, enum conn_event event)
 {
-    event_on(fd, event);
+    record_t *slot = table_record(fd);
+    return slot && conn_step(slot, atomic_load_explicit(slot, memory_order_relaxed), event);
 }
 
 int conn_mark(int fd, bool in_use)
 {
-    return event_on(fd, in_use ? CONN_MARK_IN_USE : CONN_MARK_IDLE) ? 0 : ENOENT;
+    return conn_event(fd, in_use ? CONN_MARK_IN_USE : CONN_MARK_IDLE) ? 0 : ENOENT;
 }
 
 int conn_disown(int fd)
@@ -150,8 +140,7 @@ int conn_disown(int fd)
     record_t *slot = table_record(fd);
     if (!slot)
         return ENOENT;
-    int number = number_of(fd);
-    adopt(slot, number);
+    adopt(slot);
     uint64_t record = atomic_load(slot);
     do {
         if (!record)
@@ -159,7 +148,7 @@ int conn_disown(int fd)
         if (record & CONN_DISOWNED)
             return EALREADY;
     } while (!atomic_compare_exchange_weak(slot, &record, record | CONN_DISOWNED));
-    struct shard *shard = table_shard(number);
+    struct shard *shard = table_shard(slot);
     atomic_fetch_sub_explicit(&shard->live, LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0),
                               memory_order_relaxed);
     atomic_fetch_add_explicit(&shard->disowned, 1, memory_order_relaxed);
@@ -260,7 +249,10 @@ enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify)
         return LOOK_GONE;
     if (record & CONN_FORCED)
         return LOOK_FORCED;
-    if (in_use && (record & CONN_SHUT || mode_of(record) != MODE_REPLY))
+    /* In reply mode one that never had an answer that we saw is in use only if the kernel agrees.
+     */
+    if (in_use &&
+        (mode_of(record) != MODE_REPLY || record & (CONN_SHUT | CONN_ANSWERED | CONN_CUT_SHORT)))
         return LOOK_IN_USE;
     if (record & CONN_SHUT)
         return LOOK_SHUT;
@@ -284,7 +276,7 @@ bool conn_shut(int fd)
      */
     if (!record || record & CONN_DISOWNED)
         return false;
-    if (!change(slot, fd, &record, (record & ~CONN_IN_USE) | CONN_SHUT))
+    if (!change(slot, &record, (record & ~CONN_IN_USE) | CONN_SHUT))
         return false;
     sock_shut_read(fd);
     return true;

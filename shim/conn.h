@@ -33,8 +33,12 @@ void conn_accepted(int fd, enum mode mode, uint32_t identity, bool is_unix);
 void conn_inherited(int fd, enum mode mode);
 void conn_received(int fd, enum mode mode);
 
-/* The event has happened to fd's connection. */
-void conn_event(int fd, enum conn_event event);
+/*
+ * The event has happened to fd's connection; to the connection of a record, as it was seen. False:
+ * it is not tracked.
+ */
+bool conn_event(int fd, enum conn_event event);
+bool conn_step(record_t *slot, uint64_t record, enum conn_event event);
 
 /*
  * A read has met the end of file: sends our FIN where the program has nothing left to say. True: a
@@ -58,7 +62,7 @@ static inline void conn_read(int fd)
         return;
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     if ((record & CONN_STEADY) != atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed))
-        conn_event(fd, CONN_READ);
+        conn_step(slot, record, CONN_READ);
 }
 
 /* A write of `asked` bytes on fd, which the table knows, took `done` (-1: would block). */
@@ -70,7 +74,7 @@ static inline void conn_wrote(int fd, size_t asked, ssize_t done)
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     bool cut = done < 0 || (size_t)done < asked;
     if (cut || (record & (CONN_IN_USE | CONN_OWED)))
-        conn_event(fd, cut ? CONN_CUT : CONN_WROTE);
+        conn_step(slot, record, cut ? CONN_CUT : CONN_WROTE);
 }
 
 /* Whether our FIN is out: a write would be answered with SIGPIPE. It is reported as done instead.

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/wait.h>
 
 #define LISTENERS_MOST 256
 #define REGISTRATIONS_MOST 1024
@@ -231,14 +232,21 @@ static void register_again(int fd, bool *held, int op)
     }
 }
 
-/*
- * Whether somebody who is not drained may go on accepting from it, so that it is not ours to shut.
- * A daemon that forked to the background is the only one left; a worker has a parent.
- */
-static bool is_inherited_by_fork(const struct listener *listener)
+/* waitid(2): WNOWAIT leaves a child that has ended to the program. */
+static bool has_children(void)
 {
-    return listener->epoch != epoch_now() &&
-           (!listener->creator || sys2(SYS_kill, listener->creator, 0) != -ESRCH);
+    return sys5(SYS_waitid, P_ALL, 0, NULL, WEXITED | WNOHANG | WNOWAIT, NULL) != -ECHILD;
+}
+
+/*
+ * Whether somebody who is not drained may go on accepting from it, so that it is not ours to shut:
+ * a parent or a child. A daemon that forked to the background is the only one left.
+ */
+static bool is_shared(const struct listener *listener)
+{
+    if (listener->epoch == epoch_now())
+        return has_children();
+    return !listener->creator || sys2(SYS_kill, listener->creator, 0) != -ESRCH;
 }
 
 /* What is kept is held by a copy, for a successor that shares it: the one descriptor of ours. */
@@ -255,6 +263,8 @@ static void swap(struct listener *listener, int fd, bool keep)
     }
     long on_exec = sys2(SYS_fcntl, fd, F_GETFD);
     long old = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, keep ? KEPT_LEAST : 3);
+    if (old < 0)
+        old = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
 
     /* First quiet, then dead: an epoll that saw the old one shut would spin. */
     register_again(fd, held, EPOLL_CTL_DEL);
@@ -266,7 +276,7 @@ static void swap(struct listener *listener, int fd, bool keep)
     if (keep || old < 0)
         return;
     /* Wakes who is blocked in accept, with EINVAL: the wrapper accepts again, on the new one. */
-    if (!is_inherited_by_fork(listener))
+    if (!is_shared(listener))
         sock_shut_read((int)old);
     sys1(SYS_close, old);
 }
@@ -306,10 +316,10 @@ bool listener_stop_all(enum listeners what, bool now)
             atomic_store(&listener->number, 0);
             continue;
         }
-        bool keep = is_kept(listener, what);
-        if (state == LISTENING && !keep && !is_inherited_by_fork(listener))
+        bool keep = is_kept(listener, what), shared = is_shared(listener);
+        if (state == LISTENING && !keep && !shared)
             close_door(listener, fd);
-        if (keep || now || is_inherited_by_fork(listener) || queue_is_served(listener, fd))
+        if (keep || now || shared || queue_is_served(listener, fd))
             swap(listener, fd, keep);
         else
             all = false;

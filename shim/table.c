@@ -94,10 +94,10 @@ static bool counts_here(uint64_t record)
     return (record & CONN_EPOCH) == epoch_now() && !(record & CONN_DISOWNED);
 }
 
-static void uncount(uint32_t number, uint64_t record)
+static void uncount(const record_t *slot, uint64_t record)
 {
     if (counts_here(record))
-        atomic_fetch_sub_explicit(&table_shard((int)number)->live,
+        atomic_fetch_sub_explicit(&table_shard(slot)->live,
                                   LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0),
                                   memory_order_relaxed);
 }
@@ -115,10 +115,9 @@ static void unref(uint32_t number, bool by_program)
     } while (!atomic_compare_exchange_weak(slot, &record, left));
     if (left)
         return;
-    uncount(number, record);
+    uncount(slot, record);
     if (by_program && counts_here(record))
-        atomic_fetch_add_explicit(&table_shard((int)number)->closed_by_program, 1,
-                                  memory_order_relaxed);
+        atomic_fetch_add_explicit(&table_shard(slot)->closed_by_program, 1, memory_order_relaxed);
 }
 
 static void drop(int fd, enum kind kind, bool by_program)
@@ -154,7 +153,7 @@ static enum kind make_record(int fd, uint64_t fresh)
         kind = KIND_ALIAS;
         atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
-    struct shard *shard = table_shard((int)number);
+    struct shard *shard = table_shard(table_slot(number));
     atomic_fetch_add_explicit(&shard->live, LIVE_TRACKED, memory_order_relaxed);
     atomic_fetch_add_explicit(&shard->accepted, 1, memory_order_relaxed);
     return kind;
@@ -230,11 +229,12 @@ void table_drop(int fd, enum kind kind)
 
 bool table_claim(int fd)
 {
-    uint8_t kind = atomic_load_explicit(&table.kind[fd], memory_order_relaxed) &
-                   (uint8_t)~KIND_CLAIMED; /* void: there is one claimant at a time */
+    uint8_t seen = atomic_load_explicit(&table.kind[fd], memory_order_relaxed);
+    uint8_t kind = seen & (uint8_t)~KIND_CLAIMED; /* void: there is one claimant at a time */
+    if (kind != KIND_CONN && kind != KIND_ALIAS && kind != KIND_RECEIVED)
+        return false;
     atomic_store(&claimant, epoch_now());
-    return (kind == KIND_CONN || kind == KIND_ALIAS || kind == KIND_RECEIVED) &&
-           atomic_compare_exchange_strong(&table.kind[fd], &kind, kind | KIND_CLAIMED);
+    return atomic_compare_exchange_strong(&table.kind[fd], &seen, kind | KIND_CLAIMED);
 }
 
 void table_release(int fd)

@@ -69,7 +69,7 @@ enum kind {
 
 typedef _Atomic uint64_t record_t;
 
-/* The counters of one shard of the descriptors, on cache lines of their own. */
+/* The counters of one shard of the records, on cache lines of their own. */
 struct shard {
     _Alignas(CACHE_LINE) _Atomic uint64_t live; /* tracked << 32 | in use */
     _Atomic uint64_t accepted;
@@ -77,7 +77,7 @@ struct shard {
     _Atomic uint64_t disowned;
 };
 
-#define SHARDS 16
+#define SHARDS 8
 #define LIVE_TRACKED (UINT64_C(1) << 32)
 #define LIVE_IN_USE UINT64_C(1)
 
@@ -134,11 +134,6 @@ void table_forget(int fd);
 bool table_claim(int fd);
 void table_release(int fd);
 
-static inline struct shard *table_shard(int fd)
-{
-    return &table.shard[(unsigned int)fd % SHARDS];
-}
-
 /*
  * Where the record of a number lies: numbers that follow each other, which a server's threads are
  * likely to work on at the same time, lie on different cache lines of the same page.
@@ -146,6 +141,12 @@ static inline struct shard *table_shard(int fd)
 static inline record_t *table_slot(uint32_t number)
 {
     return &table.record[number ^ ((number << 3) & 511)];
+}
+
+/* The counters of a record: by the three bits that table_slot leaves alone. */
+static inline struct shard *table_shard(const record_t *slot)
+{
+    return &table.shard[(size_t)(slot - table.record) % SHARDS];
 }
 
 static inline bool table_knows(int fd)
