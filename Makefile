@@ -22,6 +22,8 @@ $(BUILD)/shim/%.o: shim/%.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WEIR_CFLAGS) -MMD -c -o $@ $<
 
+include tests/unit/unit.mk
+
 tests: $(PROGRAMS)
 
 $(BUILD)/tests/%: tests/programs/%.c Makefile shim/weir.h

@@ -45,6 +45,17 @@ static uint32_t identity_of(uint64_t record)
     return (uint32_t)(record >> CONN_IDENTITY_SHIFT);
 }
 
+void (*conn_on_first)(void);
+
+static void tell_first(void)
+{
+    void (*tell)(void) = conn_on_first;
+    if (UNLIKELY(tell != NULL)) {
+        conn_on_first = NULL;
+        tell();
+    }
+}
+
 static uint64_t fresh_record(enum mode mode, uint32_t identity, bool is_unix)
 {
     return (uint64_t)identity << CONN_IDENTITY_SHIFT | epoch_now() | CONN_REF |
@@ -53,8 +64,13 @@ static uint64_t fresh_record(enum mode mode, uint32_t identity, bool is_unix)
 
 void conn_accepted(int fd, enum mode mode, uint32_t identity, bool is_unix)
 {
-    if (mode != MODE_OFF)
-        table_add(fd, fresh_record(mode, identity, is_unix));
+    if (mode == MODE_OFF) {
+        if (UNLIKELY(table_knows(fd)))
+            table_set(fd, KIND_NONE); /* stale: closed on a path that we don't see */
+        return;
+    }
+    table_add(fd, fresh_record(mode, identity, is_unix));
+    tell_first();
 }
 
 void conn_inherited(int fd, enum mode mode)
@@ -87,9 +103,10 @@ static bool change(record_t *slot, uint64_t *old, uint64_t next)
     return true;
 }
 
-/* A child's first read or write on an inherited connection makes it its own. */
-static void adopt(record_t *slot)
+void conn_adopt(record_t *slot)
 {
+    if (epoch_is_borrowed())
+        return;
     uint64_t record = atomic_load(slot), mine = epoch_now();
     uint64_t adopted;
     do {
@@ -101,22 +118,24 @@ static void adopt(record_t *slot)
     atomic_fetch_add_explicit(&shard->live, LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0),
                               memory_order_relaxed);
     atomic_fetch_add_explicit(&shard->accepted, 1, memory_order_relaxed);
+    tell_first();
 }
 
 bool conn_step(record_t *slot, uint64_t record, enum conn_event event)
 {
     uint64_t mine = atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed) & CONN_EPOCH;
+    if (epoch_is_borrowed())
+        return false;
     if (UNLIKELY((record & (CONN_EPOCH | CONN_DISOWNED)) != mine || !mine)) {
-        if (epoch_is_borrowed())
-            return false;
-        adopt(slot);
+        conn_adopt(slot);
         record = atomic_load_explicit(slot, memory_order_relaxed);
-        if (!record || record & CONN_DISOWNED)
-            return false;
     }
-    const struct step *step = &steps[mode_of(record)][event];
     uint64_t next;
     do {
+        /* Another thread may have closed or disowned it since it was looked at. */
+        if (UNLIKELY(!record || record & CONN_DISOWNED))
+            return false;
+        const struct step *step = &steps[mode_of(record)][event];
         next = (record & ~(uint64_t)step->clear) | step->set | (record & step->carry) << 1;
         if (next == record)
             return true;
@@ -140,7 +159,7 @@ int conn_disown(int fd)
     record_t *slot = table_record(fd);
     if (!slot)
         return ENOENT;
-    adopt(slot);
+    conn_adopt(slot);
     uint64_t record = atomic_load(slot);
     do {
         if (!record)
@@ -159,6 +178,11 @@ int conn_disown(int fd)
 static bool is_still(int fd, uint64_t record)
 {
     return sock_identity(fd, record & CONN_UNIX) == identity_of(record) || !identity_of(record);
+}
+
+bool conn_is_still_over(int fd, uint64_t record)
+{
+    return is_still(fd, record) || sock_is_unconnected(fd);
 }
 
 bool conn_read_end(int fd)
@@ -238,10 +262,14 @@ static enum conn_look look_reply(int fd, record_t *slot, uint64_t record,
     return info.sent_ms >= quiet && info.received_ms >= quiet ? LOOK_IDLE : LOOK_WAITING;
 }
 
+/* What conn_look has decided on last: conn_shut acts on nothing else. There is one drainer. */
+static uint64_t looked_at;
+
 enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify)
 {
     record_t *slot = table_record(fd);
     uint64_t record = slot ? atomic_load(slot) : 0;
+    looked_at = record;
     if (!record || record & CONN_DISOWNED || (record & CONN_EPOCH) != epoch_now())
         return LOOK_GONE;
     bool in_use = record & (CONN_IN_USE | CONN_OWED);
@@ -272,39 +300,50 @@ bool conn_shut(int fd)
 {
     record_t *slot = table_record(fd);
     uint64_t record = slot ? atomic_load(slot) : 0;
-    /* One that is in use here was answered unseen (conn_look): it has changed if it was read from.
-     */
-    if (!record || record & CONN_DISOWNED)
+    /* One that is in use here was answered unseen (look_reply). */
+    if (!record || (record ^ looked_at) & ~CONN_SEEN || record & CONN_DISOWNED)
         return false;
-    if (!change(slot, &record, (record & ~CONN_IN_USE) | CONN_SHUT))
+    int pin = sock_pin(fd);
+    if (pin < 0)
         return false;
-    sock_shut_read(fd);
-    return true;
+    bool shut = is_still(pin, record) && change(slot, &record, (record & ~CONN_IN_USE) | CONN_SHUT);
+    if (shut)
+        sock_shut_read(pin);
+    sock_unpin(pin);
+    return shut;
 }
 
 void conn_finish(int fd)
 {
     record_t *slot = table_record(fd);
     uint64_t record = slot ? atomic_load(slot) : 0;
-    do {
-        if (!(record & CONN_SHUT) || record & (CONN_IN_USE | CONN_OWED | CONN_FIN) ||
-            !is_still(fd, record))
-            return;
-        struct sock_queues queues;
-        sock_queues(fd, &queues);
-        if (queues.unread || queues.unsent)
-            return;
-    } while (!atomic_compare_exchange_weak(slot, &record, record | CONN_FIN));
-    sock_shut_write(fd);
+    if (!(record & CONN_SHUT) || record & (CONN_IN_USE | CONN_OWED | CONN_FIN))
+        return;
+    int pin = sock_pin(fd);
+    if (pin < 0)
+        return;
+    struct sock_queues queues;
+    sock_queues(pin, &queues);
+    if (!queues.unread && !queues.unsent && is_still(pin, record) &&
+        atomic_compare_exchange_strong(slot, &record, record | CONN_FIN))
+        sock_shut_write(pin);
+    sock_unpin(pin);
 }
 
 void conn_force(int fd)
 {
     record_t *slot = table_record(fd);
     uint64_t record = slot ? atomic_load(slot) : 0;
+    int pin = record ? sock_pin(fd) : -1;
+    if (pin < 0)
+        return;
+    bool still = is_still(pin, record);
     do {
         if (!record || record & (CONN_FORCED | CONN_DISOWNED))
-            return;
-    } while (!atomic_compare_exchange_weak(slot, &record, record | CONN_SHUT | CONN_FORCED));
-    sock_shut_both(fd);
+            still = false;
+    } while (still &&
+             !atomic_compare_exchange_weak(slot, &record, record | CONN_SHUT | CONN_FORCED));
+    if (still)
+        sock_shut_both(pin);
+    sock_unpin(pin);
 }

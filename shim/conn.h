@@ -26,6 +26,10 @@ enum conn_event {
 /* An accept returned fd. identity: of the peer's address, on AF_UNIX of the listener's. */
 void conn_accepted(int fd, enum mode mode, uint32_t identity, bool is_unix);
 
+/* Called once, when the process next has a connection that it had not before; NULL: nobody waits.
+ */
+extern HIDDEN void (*conn_on_first)(void);
+
 /*
  * fd came from another process, across exec or over a socket: it is tracked if it is a stream
  * socket with a peer. For start-up, and for the drainer (which has claimed it).
@@ -54,6 +58,28 @@ int conn_disown(int fd);
  */
 #define CONN_STEADY (CONN_EPOCH | CONN_IN_USE | CONN_SHUT)
 
+/* The process's first call on a connection that it inherited through fork makes it its own. */
+void conn_adopt(record_t *slot);
+
+/* Whether fd still is the connection of a record with our FIN, and not somebody else's by now. */
+bool conn_is_still_over(int fd, uint64_t record);
+
+/*
+ * A read or a write on fd, which the table knows, begins. Returns whether our FIN is out: a write
+ * would be answered with SIGPIPE, and is reported as done instead.
+ */
+static inline bool conn_enters(int fd)
+{
+    record_t *slot = table_record(fd);
+    if (!slot)
+        return false;
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    uint64_t mine = atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed);
+    if (UNLIKELY((record ^ mine) & CONN_EPOCH))
+        conn_adopt(slot);
+    return UNLIKELY(record & CONN_FIN) && conn_is_still_over(fd, record);
+}
+
 /* A read on fd, which the table knows, returned data. */
 static inline void conn_read(int fd)
 {
@@ -75,14 +101,6 @@ static inline void conn_wrote(int fd, size_t asked, ssize_t done)
     bool cut = done < 0 || (size_t)done < asked;
     if (cut || (record & (CONN_IN_USE | CONN_OWED)))
         conn_step(slot, record, cut ? CONN_CUT : CONN_WROTE);
-}
-
-/* Whether our FIN is out: a write would be answered with SIGPIPE. It is reported as done instead.
- */
-static inline bool conn_is_over(int fd)
-{
-    record_t *slot = table_record(fd);
-    return slot && UNLIKELY(atomic_load_explicit(slot, memory_order_relaxed) & CONN_FIN);
 }
 
 /* ---- for the drainer: fd is claimed ---- */

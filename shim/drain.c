@@ -23,7 +23,8 @@ static struct {
     _Atomic uint32_t passes;
     _Atomic bool timed_out; /* the timeout forced some */
 
-    bool forcing; /* drain-all, or the timeout has passed */
+    bool inherited; /* begun by the process that this one was forked from */
+    bool forcing;   /* drain-all, or the timeout has passed */
     bool by_timeout;
     bool passing;                     /* a close-idle that has still to see to what it has shut */
     int64_t since, until, pass_until; /* sys_now_ms; until 0: for ever */
@@ -202,7 +203,9 @@ static void say_origin(struct text *text, const struct origin *origin)
 {
     char name[16];
     if (!origin->signal) {
-        text_string(text, "the program asked for it");
+        text_string(text, origin->pid == drain_inherited.pid
+                              ? "as the process that it was forked from"
+                              : "the program asked for it");
         return;
     }
     settings_signal_name(origin->signal, name);
@@ -315,6 +318,16 @@ static void begin_close_idle(int64_t now, const struct origin *origin)
     sys_futex_wake(&drain.passes);
 }
 
+/* Returns whether the program may still accept somebody. */
+static bool stop_accepting(void)
+{
+    bool wake = false;
+    bool all = listener_stop_all(start_settings()->listeners, drain.forcing, &wake);
+    if (wake)
+        handler_wake_threads();
+    return !all;
+}
+
 static void begin_drain(int64_t now)
 {
     const struct settings *settings = start_settings();
@@ -332,7 +345,7 @@ static void begin_drain(int64_t now)
         drain.seen_at = at < 0 && at > -4096 ? NULL : (int64_t *)at;
     }
     atomic_store(&drain.phase, PHASE_DRAINING);
-    listener_stop_all(settings->listeners, false);
+    stop_accepting();
 }
 
 void drain_begin(enum action action, const struct origin *origin)
@@ -348,8 +361,10 @@ void drain_begin(enum action action, const struct origin *origin)
     if (drain_phase() == PHASE_DRAINED || (!serving && action != ACTION_DRAIN_ALL))
         return;
     say_begin(action == ACTION_DRAIN_ALL ? "draining all: " : "draining: ", origin);
-    if (serving)
+    if (serving) {
+        drain.inherited = origin->pid == drain_inherited.pid;
         begin_drain(now);
+    }
     if (action == ACTION_DRAIN_ALL)
         force_all(now, false);
 }
@@ -388,7 +403,7 @@ static bool step_drain(int64_t now)
     if (verify)
         drain.verify_at = now + VERIFY_MS;
 
-    bool accepting = !listener_stop_all(start_settings()->listeners, drain.forcing);
+    bool accepting = stop_accepting();
     if (drain.forcing) {
         walk(force_one, &now);
         walk(count_one, &count);
@@ -420,7 +435,10 @@ static bool step_drain(int64_t now)
 int64_t drain_step(void)
 {
     int64_t now = sys_now_ms();
-    if (!(drain_phase() == PHASE_DRAINING ? step_drain(now) : step_close_idle(now)))
+    bool more = drain_phase() == PHASE_SERVING    ? step_close_idle(now)
+                : drain_phase() == PHASE_DRAINING ? step_drain(now)
+                                                  : stop_accepting();
+    if (!more)
         return -1;
     /* At the most a fifth of a processor, however long a walk is. */
     int64_t took = sys_now_ms() - now;
@@ -435,8 +453,16 @@ bool drain_wait(void)
     return atomic_load(&drain.timed_out);
 }
 
+const struct origin drain_inherited = {0, -1, 0};
+
+bool drain_is_inherited(void)
+{
+    return drain.inherited;
+}
+
 bool drain_forked(void)
 {
+    drain.inherited = false;
     bool draining = drain_phase() == PHASE_DRAINING;
     atomic_store(&drain.phase, PHASE_SERVING);
     atomic_store(&drain.timed_out, false);

@@ -33,4 +33,8 @@ void drain_say_end(const char *afterwards);
 /* In a child: it has not drained anything yet. Returns whether its parent was draining. */
 bool drain_forked(void);
 
+/* Is this drain one that the process goes on with, which its parent had begun? */
+bool drain_is_inherited(void);
+extern const struct origin drain_inherited;
+
 #endif

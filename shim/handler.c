@@ -10,6 +10,7 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/prctl.h>
 
 /* ---- wishes ---- */
@@ -76,7 +77,8 @@ static void after_drain(void)
     char buffer[64];
     struct text text = TEXT_ON(buffer);
     bool stopping = atomic_load(&stop.taken) == 2;
-    int sig = stopping ? stop.info.si_signo : settings->on_drained;
+    int on_drained = drain_is_inherited() ? 0 : settings->on_drained; /* its parent gets it */
+    int sig = stopping ? stop.info.si_signo : on_drained;
     signals_hand_over(stops); /* from now on they pass straight through */
     if (!sig) {
         drain_say_end("the program runs on");
@@ -161,6 +163,69 @@ bool handler_wish(enum action action, const struct origin *origin)
     return before & RUNNING || make_thread();
 }
 
+void handler_listens(void)
+{
+    static const struct origin nobody = {0, 0, 0};
+    if (drain_phase() == PHASE_DRAINED)
+        handler_wish(ACTION_DRAIN, &nobody); /* drain_step sees to it */
+}
+
+/* ---- waking the program's threads ---- */
+
+/* What a signal of ours carries that is only to interrupt. */
+static char wake_cookie;
+
+static bool is_wake(const siginfo_t *info)
+{
+    return info->si_code == SI_QUEUE && info->si_value.sival_ptr == &wake_cookie;
+}
+
+/* The signal to interrupt with: the kernel must have our handler for it. 0: there is none. */
+static int wake_signal(void)
+{
+    uint64_t held = signals_held();
+    for (int sig = 64; sig > 0; sig--)
+        if (held & SIGNAL_BIT(sig))
+            return sig;
+    return 0;
+}
+
+/* getdents64(2) */
+struct entry {
+    uint64_t inode;
+    int64_t next;
+    uint16_t length;
+    uint8_t type;
+    char name[];
+};
+
+void handler_wake_threads(void)
+{
+    char buffer[2048] __attribute__((aligned(8)));
+    siginfo_t info = {.si_signo = wake_signal(), .si_code = SI_QUEUE};
+    long pid = sys0(SYS_getpid), own = sys0(SYS_gettid), n;
+    info.si_pid = (int)pid;
+    info.si_value.sival_ptr = &wake_cookie;
+    if (!info.si_signo)
+        return;
+    long tasks =
+        sys4(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (tasks < 0) { /* a chroot: the first thread is the only one that we know */
+        sys4(SYS_rt_tgsigqueueinfo, pid, pid, info.si_signo, &info);
+        return;
+    }
+    while ((n = sys3(SYS_getdents64, tasks, buffer, sizeof buffer)) > 0) {
+        for (long at = 0; at < n; at += ((struct entry *)(buffer + at))->length) {
+            long tid = 0;
+            for (const char *digit = ((struct entry *)(buffer + at))->name; *digit >= '0'; digit++)
+                tid = tid * 10 + (*digit - '0');
+            if (tid > 0 && tid != own)
+                sys4(SYS_rt_tgsigqueueinfo, pid, tid, info.si_signo, &info);
+        }
+    }
+    sys1(SYS_close, tasks);
+}
+
 /* ---- the signals ---- */
 
 static enum action wished_by(const siginfo_t *info, int64_t now)
@@ -204,12 +269,23 @@ static void on_signal(int sig, siginfo_t *info, void *context)
         return; /* nothing that could be done here is sure to be allowed */
     signals_interrupted(context);
     if (epoch_is_borrowed())
-        return;  /* a vfork child, until it execs: the memory is its parent's */
+        return; /* a vfork child, until it execs: the memory is its parent's */
+    if (is_wake(info)) {
+        errno = saved;
+        return;
+    }
     epoch_now(); /* in a child of a fork: what it inherited is its parent's */
     if (!(signals_held() & SIGNAL_BIT(sig))) {
         if (atomic_load(&stop.taken) == 2 && sig == stop.info.si_signo &&
             info->si_code == SI_QUEUE && info->si_pid == stop.info.si_pid)
             info->si_code = stop.info.si_code; /* see signals_send */
+        signals_deliver(sig, info, context);
+        errno = saved;
+        return;
+    }
+    if (stops & SIGNAL_BIT(sig) && start_is_dormant()) {
+        /* Nothing to wait for: the program has it before its own kill(2) or raise(3) returns. */
+        signals_hand_over(SIGNAL_BIT(sig));
         signals_deliver(sig, info, context);
         errno = saved;
         return;
@@ -252,18 +328,21 @@ void handler_install(const struct settings *settings)
     }
 }
 
-void handler_enters_sandbox(bool enters)
+bool handler_enters_sandbox(void)
 {
-    if (!enters) {
-        atomic_store(&sys_sandboxed, false);
-        return;
-    }
-    if (atomic_load(&sys_sandboxed))
-        return;
+    bool was_in = atomic_load(&sys_sandboxed);
+    if (was_in)
+        return true;
     log_say(start_is_first() ? LOG_INFO : LOG_DEBUG,
             "the program enters a seccomp sandbox: from here on this process is not drained");
     signals_give_back(stops);
     atomic_store(&sys_sandboxed, true);
+    return false;
+}
+
+void handler_stays_out(bool was_in)
+{
+    atomic_store(&sys_sandboxed, was_in);
 }
 
 void handler_yield(uint64_t wanted)

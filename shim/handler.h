@@ -28,9 +28,20 @@ void handler_yield(uint64_t wanted);
 
 /*
  * The program is about to enter a seccomp sandbox, in which no thread can be made: its stop signals
- * are its own from now on, and the trigger does nothing. False where it did not enter after all.
+ * are its own from now on, and the trigger does nothing. Returns whether it was in one before;
+ * handler_stays_out where it did not enter after all.
  */
-void handler_enters_sandbox(bool enters);
+bool handler_enters_sandbox(void);
+void handler_stays_out(bool was_in);
+
+/* The program listens: where a drain is over, nobody is to be accepted from that one either. */
+void handler_listens(void);
+
+/*
+ * Makes every other thread of the process leave the system call that it waits in and begin it
+ * again, so that one that waits in accept finds what its listener has become.
+ */
+void handler_wake_threads(void);
 
 /*
  * Leaves a wish for the handler thread and makes sure that there is one. False: none can be made,

@@ -13,10 +13,15 @@
 #include "common.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <semaphore.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/msg.h>
 #include <sys/select.h>
+#include <sys/sem.h>
 #include <sys/sendfile.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -95,6 +100,23 @@
     F(int, nanosleep, (const struct timespec *time, struct timespec *left), (time, left)) \
     F(int, clock_nanosleep, (clockid_t clock, int flags, const struct timespec *time, struct timespec *left), \
       (clock, flags, time, left)) \
+    F(int, clone, (int (*run)(void *), void *stack, int flags, void *arg, void *ptid, void *tls, void *ctid), \
+      (run, stack, flags, arg, ptid, tls, ctid)) \
+    F(int, execve, (const char *path, char *const *argv, char *const *envp), (path, argv, envp)) \
+    F(int, execvpe, (const char *file, char *const *argv, char *const *envp), (file, argv, envp)) \
+    F(int, fexecve, (int fd, char *const *argv, char *const *envp), (fd, argv, envp)) \
+    F(int, posix_spawn, (pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, \
+      const posix_spawnattr_t *attr, char *const *argv, char *const *envp), (pid, path, actions, attr, argv, envp)) \
+    F(int, posix_spawnp, (pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions, \
+      const posix_spawnattr_t *attr, char *const *argv, char *const *envp), (pid, file, actions, attr, argv, envp)) \
+    F(int, semop, (int id, struct sembuf *ops, size_t count), (id, ops, count)) \
+    F(int, semtimedop, (int id, struct sembuf *ops, size_t count, const struct timespec *limit), \
+      (id, ops, count, limit)) \
+    F(int, msgsnd, (int id, const void *message, size_t n, int flags), (id, message, n, flags)) \
+    F(ssize_t, msgrcv, (int id, void *message, size_t n, long type, int flags), (id, message, n, type, flags)) \
+    F(int, sem_timedwait, (sem_t *sem, const struct timespec *until), (sem, until)) \
+    F(int, sem_clockwait, (sem_t *sem, clockid_t clock, const struct timespec *until), (sem, clock, until)) \
+    F(int, siginterrupt, (int sig, int interrupts), (sig, interrupts)) \
     F(int, usleep, (useconds_t us), (us)) \
     F(unsigned int, sleep, (unsigned int seconds), (seconds)) \
     F(int, pause, (void), ()) \

@@ -235,7 +235,8 @@ static void register_again(int fd, bool *held, int op)
 /* waitid(2): WNOWAIT leaves a child that has ended to the program. */
 static bool has_children(void)
 {
-    return sys5(SYS_waitid, P_ALL, 0, NULL, WEXITED | WNOHANG | WNOWAIT, NULL) != -ECHILD;
+    siginfo_t info; /* it may be NULL, which valgrind does not know */
+    return sys5(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT, NULL) != -ECHILD;
 }
 
 /*
@@ -252,7 +253,8 @@ static bool is_shared(const struct listener *listener)
 /* What is kept is held by a copy, for a successor that shares it: the one descriptor of ours. */
 #define KEPT_LEAST 100
 
-static void swap(struct listener *listener, int fd, bool keep)
+/* shut: nobody shares it. Otherwise, keep: hold it for whoever will. */
+static void swap(struct listener *listener, int fd, bool keep, bool shut)
 {
     static bool held[REGISTRATIONS_MOST];
     int substitute = sock_unreachable_listener(fd);
@@ -276,7 +278,7 @@ static void swap(struct listener *listener, int fd, bool keep)
     if (keep || old < 0)
         return;
     /* Wakes who is blocked in accept, with EINVAL: the wrapper accepts again, on the new one. */
-    if (!is_shared(listener))
+    if (shut)
         sock_shut_read((int)old);
     sys1(SYS_close, old);
 }
@@ -303,7 +305,7 @@ static bool queue_is_served(struct listener *listener, int fd)
     return now - listener->empty_since >= QUEUE_EMPTY_MS;
 }
 
-bool listener_stop_all(enum listeners what, bool now)
+bool listener_stop_all(enum listeners what, bool now, bool *wake)
 {
     bool all = true;
     for (int i = 0; i < LISTENERS_MOST; i++) {
@@ -319,10 +321,12 @@ bool listener_stop_all(enum listeners what, bool now)
         bool keep = is_kept(listener, what), shared = is_shared(listener);
         if (state == LISTENING && !keep && !shared)
             close_door(listener, fd);
-        if (keep || now || shared || queue_is_served(listener, fd))
-            swap(listener, fd, keep);
-        else
+        if (!keep && !shared && !now && !queue_is_served(listener, fd)) {
             all = false;
+            continue;
+        }
+        swap(listener, fd, keep, !keep && !shared);
+        *wake = *wake || keep || shared;
     }
     return all;
 }

@@ -39,9 +39,11 @@ void listener_view(int fd, struct listener_view *view);
 /*
  * Goes on with stopping every listener that takes part in a drain: closes its door to new clients,
  * and once those in its queue have been accepted (or at once: `now`) swaps it. `listeners` says
- * what becomes of the old sockets. Returns whether all are stopped; called until they are.
+ * what becomes of the old sockets. Returns whether all are stopped; called until they are. Sets
+ * *wake where a thread may still wait in accept on a socket that was left to others: it is to be
+ * interrupted, and then waits on the new one.
  */
-bool listener_stop_all(enum listeners listeners, bool now);
+bool listener_stop_all(enum listeners listeners, bool now, bool *wake);
 
 /*
  * Whether the calling thread's accept on fd, which it begins now, must fail with ECONNABORTED:

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "log.h"
 
+#include "sock.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -27,10 +28,20 @@ static bool is_null_device(const struct stat *status)
     return S_ISCHR(status->st_mode) && status->st_rdev == 0x103; /* 1,3: null(4) */
 }
 
+/* inetd gives a program its client as 0, 1 and 2: that is nobody's log. */
+static bool is_client(int fd)
+{
+    int family = sock_family(fd);
+    return family == AF_INET || family == AF_INET6;
+}
+
 void log_remember_stderr(void)
 {
-    struct stat status;
-    chosen.has_stderr = file_status(STDERR_FILENO, &status) == 0;
+    struct stat status, input;
+    chosen.has_stderr = file_status(STDERR_FILENO, &status) == 0 && !is_client(STDERR_FILENO);
+    if (chosen.has_stderr && S_ISSOCK(status.st_mode) && file_status(STDIN_FILENO, &input) == 0 &&
+        input.st_ino == status.st_ino && input.st_dev == status.st_dev)
+        chosen.has_stderr = false;
     chosen.stderr_dev = status.st_dev;
     chosen.stderr_ino = status.st_ino;
 }

@@ -318,15 +318,15 @@ static bool same_bytes(const void *a, const void *b, size_t n)
     return !n;
 }
 
-static bool unix_matches(const char *path, const struct sockaddr_un *un, socklen_t len)
+/* unix(7), "BUGS": getsockname may give a path of 108 bytes and its NUL, one more than sun_path. */
+static bool unix_matches(const char *path, const struct sockaddr *addr, socklen_t len)
 {
+    const char *bound = (const char *)addr + offsetof(struct sockaddr_un, sun_path);
     size_t room = len - offsetof(struct sockaddr_un, sun_path);
     size_t length = text_length(path);
     if (*path == '@')
-        return room == length && !un->sun_path[0] &&
-               same_bytes(path + 1, un->sun_path + 1, length - 1);
-    return room >= length && same_bytes(path, un->sun_path, length) &&
-           (room == length || !un->sun_path[length]);
+        return room == length && !*bound && same_bytes(path + 1, bound + 1, length - 1);
+    return room >= length && same_bytes(path, bound, length) && (room == length || !bound[length]);
 }
 
 enum mode settings_mode(const struct mode_list *list, const struct sockaddr *addr, socklen_t len)
@@ -345,7 +345,7 @@ enum mode settings_mode(const struct mode_list *list, const struct sockaddr *add
                     (item->family == AF_UNSPEC ||
                      (item->family == AF_INET6 && same_bytes(item->ip, &in6->sin6_addr, 16)));
         } else if (addr->sa_family == AF_UNIX && item->family == AF_UNIX) {
-            match = unix_matches(item->path, (const void *)addr, len);
+            match = unix_matches(item->path, addr, len);
         }
         if (match)
             return item->mode;

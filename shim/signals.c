@@ -19,6 +19,7 @@ static _Atomic uint64_t inherited;         /* what the next thread believes that
 static __thread uint64_t blocked; /* those of ours that the program believes this thread blocks */
 static __thread bool blocked_known;
 static __thread bool interrupted;
+static __thread bool borrowed_mask; /* a vfork child has set its own */
 
 static void set_word(sigset_t *set, uint64_t value)
 {
@@ -46,6 +47,8 @@ static void set_view(uint64_t set)
         atomic_fetch_or(&ever_blocked, set);
 }
 
+static signals_fn *our_handler;
+
 static bool has_handler(const struct sigaction *action)
 {
     return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
@@ -56,8 +59,10 @@ bool signals_take(int sig, signals_fn *handler)
     struct sigaction action = {.sa_sigaction = handler,
                                .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
     uint64_t mask = SIGNAL_BIT(sig), before = 0;
+    atomic_fetch_and(&handed_over, ~SIGNAL_BIT(sig)); /* it serves only now */
     if (is_ours(sig))
         return true;
+    our_handler = handler;
     sigfillset(&action.sa_mask);
     if (libc_sigaction(sig, &action, &programs[sig]) != 0)
         return false;
@@ -165,11 +170,24 @@ void signals_deliver(int sig, siginfo_t *info, void *context)
 
 bool signals_action(int sig, const struct sigaction *action, struct sigaction *old)
 {
-    if (!is_ours(sig) || epoch_is_borrowed())
+    if (!is_ours(sig))
         return false;
+    if (epoch_is_borrowed()) {
+        /* A vfork child's actions are its own, our memory is its parent's: it sees what the program
+         * has where the kernel has our handler, and sets the kernel's. */
+        struct sigaction kernel;
+        if (libc_sigaction(sig, action, &kernel) != 0)
+            return false; /* and again, for errno */
+        if (old)
+            *old = kernel.sa_sigaction == our_handler ? programs[sig] : kernel;
+        return true;
+    }
     struct sigaction before = programs[sig];
     if (action) {
         programs[sig] = *action;
+#ifdef __x86_64__
+        programs[sig].sa_flags |= 0x04000000; /* SA_RESTORER, which libc sets and reads back */
+#endif
         if (SIGNAL_BIT(sig) & atomic_load(&handed_over) & ~atomic_load(&ever_blocked))
             give_back(sig); /* nobody has to be stopped from taking it */
     }
@@ -185,6 +203,9 @@ void signals_mask(int how, const sigset_t *set, sigset_t *kernel, struct signals
     if (!set)
         return;
     *kernel = *set;
+    borrowed_mask = epoch_is_borrowed();
+    if (borrowed_mask)
+        return; /* its own mask, our parent's memory: only the kernel is told, and hands it on */
     uint64_t wanted = signals_word(set) & mine;
     switch (how) {
     case SIG_BLOCK:
@@ -204,7 +225,7 @@ void signals_masked(const struct signals_mask *mask, sigset_t *old)
 {
     uint64_t mine = atomic_load(&ours);
     if (old)
-        set_word(old, (signals_word(old) & ~mine) | (mask->before & mine));
+        set_word(old, signals_word(old) | (mask->before & mine));
     if (mask->after != mask->before)
         set_view(mask->after);
 }
@@ -237,6 +258,49 @@ void signals_before_thread(void)
     uint64_t mine = *view();
     if (mine != atomic_load(&inherited))
         atomic_store(&inherited, mine);
+}
+
+/* ---- exec ---- */
+
+/*
+ * What exec hands on is what the kernel has (signal(7)): the mask, and which signals are ignored.
+ * For as long as it takes, that is what the program believes.
+ */
+void signals_vfork_over(void)
+{
+    borrowed_mask = false;
+}
+
+void signals_exec_begins(struct signals_exec *exec)
+{
+    uint64_t mine = atomic_load(&ours), mask = borrowed_mask ? 0 : *view() & mine;
+    exec->blocked = exec->ignored = 0;
+    if (!mine)
+        return;
+    for (int sig = 1; sig < SIGNALS; sig++) {
+        struct sigaction now, ignore = {.sa_handler = SIG_IGN};
+        if (!(mine & SIGNAL_BIT(sig)) || programs[sig].sa_handler != SIG_IGN ||
+            libc_sigaction(sig, NULL, &now) != 0 || now.sa_sigaction != our_handler)
+            continue; /* a vfork child may have set its own */
+        libc_sigaction(sig, &ignore, &exec->kept);
+        exec->ignored |= SIGNAL_BIT(sig);
+    }
+    if (mask) {
+        uint64_t before = 0;
+        sys4(SYS_rt_sigprocmask, SIG_BLOCK, &mask, &before, sizeof mask);
+        exec->blocked = mask & ~before;
+    }
+}
+
+void signals_exec_ends(const struct signals_exec *exec)
+{
+    int saved = errno;
+    for (int sig = 1; sig < SIGNALS; sig++)
+        if (exec->ignored & SIGNAL_BIT(sig))
+            libc_sigaction(sig, &exec->kept, NULL);
+    if (exec->blocked)
+        sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &exec->blocked, NULL, sizeof exec->blocked);
+    errno = saved;
 }
 
 /* ---- EINTR ---- */

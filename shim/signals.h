@@ -99,4 +99,14 @@ void signals_interrupted(const void *context);
 /* Before a call that waits: an earlier interruption was another call's. */
 void signals_about_to_wait(void);
 
+void signals_vfork_over(void);
+
+/* Around exec and posix_spawn. */
+struct signals_exec {
+    uint64_t blocked, ignored;
+    struct sigaction kept;
+};
+void signals_exec_begins(struct signals_exec *exec);
+void signals_exec_ends(const struct signals_exec *exec);
+
 #endif

@@ -3,6 +3,7 @@
 
 #include "sys.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
@@ -11,6 +12,9 @@
 #include <sys/ioctl.h>
 #include <sys/time.h>
 #include <sys/un.h>
+
+/* Where nobody looks for the lowest free number (and select can still reach). */
+#define PINNED_LEAST 100
 
 /* FNV-1a, which mixes an address of 16 or 28 bytes in as many steps. */
 uint32_t sock_hash(const struct sockaddr *addr, socklen_t len)
@@ -79,6 +83,23 @@ void sock_peer(int fd, struct text *text)
     text_address(text, (struct sockaddr *)&addr, result < 0 ? 0 : len);
 }
 
+int sock_pin(int fd)
+{
+    return (int)sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, PINNED_LEAST);
+}
+
+void sock_unpin(int pin)
+{
+    sys1(SYS_close, pin);
+}
+
+bool sock_is_unconnected(int fd)
+{
+    struct sockaddr_storage addr;
+    socklen_t len = sizeof addr;
+    return sys3(SYS_getpeername, fd, &addr, &len) == -ENOTCONN;
+}
+
 void sock_shut_read(int fd)
 {
     sys2(SYS_shutdown, fd, SHUT_RD);
@@ -106,9 +127,24 @@ int sock_family(int fd)
     return get_int(fd, SOL_SOCKET, SO_DOMAIN, &family) < 0 ? -1 : family;
 }
 
+/*
+ * Whether it was this side that connected: its SYN is acknowledged, but is no byte sent, so that
+ * with nothing on its way the two sums differ by one (linux/tcp.h; tcpi_bytes_sent: Linux 4.19).
+ */
+static bool has_connected(int fd)
+{
+    struct tcp_info tcp;
+    struct sock_queues queues;
+    socklen_t len = sizeof tcp;
+    sock_queues(fd, &queues);
+    return sys5(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &tcp, &len) == 0 &&
+           len >= offsetof(struct tcp_info, tcpi_bytes_retrans) + 8 && !queues.unsent &&
+           tcp.tcpi_bytes_acked == tcp.tcpi_bytes_sent - tcp.tcpi_bytes_retrans + 1;
+}
+
 uint32_t sock_connection(int fd, bool *is_unix)
 {
-    if (sock_is_listener(fd) != 0 || !sock_identity(fd, false))
+    if (sock_is_listener(fd) != 0 || !sock_identity(fd, false) || has_connected(fd))
         return 0;
     *is_unix = sock_family(fd) == AF_UNIX;
     return sock_identity(fd, *is_unix);

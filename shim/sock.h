@@ -48,6 +48,16 @@ void sock_info(int fd, struct sock_info *info);
 void sock_peer(int fd, struct text *text);
 
 /*
+ * Another descriptor of the same open file, for as long as a step lasts: what is found out of it
+ * stays true when the program closes fd where no claim holds it back. -errno: fd is not open.
+ */
+int sock_pin(int fd);
+void sock_unpin(int pin);
+
+/* A socket that is no longer connected (or not yet): its peer can't be asked for. */
+bool sock_is_unconnected(int fd);
+
+/*
  * A half-close for reading: what is queued or still arrives can be read, then the program meets
  * the end of file (DESIGN.md, "Half-close"). For writing: the peer meets it once it has the rest.
  */

@@ -32,6 +32,11 @@ bool start_is_first(void)
     return first && atomic_load(&own_pid);
 }
 
+bool start_is_dormant(void)
+{
+    return atomic_load(&level) == DORMANT;
+}
+
 int start_pid(void)
 {
     return atomic_load(&own_pid);
@@ -131,15 +136,18 @@ static bool is_first(char *const *envp)
 
 /* ---- start-up ---- */
 
+/* A child of a process that drains, once it has a connection of its own. */
+static void go_on_draining(void)
+{
+    handler_wish(ACTION_DRAIN, &drain_inherited);
+}
+
 static void forked(void)
 {
     atomic_store(&own_pid, 0);
     table_forget_counts();
     handler_forked();
-    if (drain_forked()) {
-        struct origin parent = {0, 0, 0};
-        handler_wish(ACTION_DRAIN, &parent);
-    }
+    conn_on_first = drain_forked() ? go_on_draining : NULL;
 }
 
 static uint32_t descriptors_most(void)
@@ -192,20 +200,21 @@ static bool begin_serving(void)
         return false;
     }
     epoch_make(forked);
-    handler_install(&settings);
-    say_ready();
     return true;
 }
 
 static void load(void);
 
+void start_settled(void)
+{
+    if (UNLIKELY(atomic_load_explicit(&level, memory_order_acquire) == LOADED_NOT))
+        load();
+}
+
 bool start_serving(void)
 {
+    start_settled();
     int seen = atomic_load_explicit(&level, memory_order_acquire);
-    if (UNLIKELY(seen == LOADED_NOT)) {
-        load(); /* another library's constructor, before ours */
-        seen = atomic_load(&level);
-    }
     if (LIKELY(seen == SERVING))
         return !epoch_is_borrowed();
     if ((seen != DORMANT && seen != STARTING) || epoch_is_borrowed())
@@ -215,14 +224,20 @@ bool start_serving(void)
     uint64_t mask;
     sys_block_signals(&mask);
     seen = DORMANT;
+    bool made = false;
     if (atomic_compare_exchange_strong(&level, &seen, STARTING)) {
-        if (begin_serving())
+        made = begin_serving();
+        if (made)
             atomic_store_explicit(&level, SERVING, memory_order_release);
     } else {
         while (atomic_load(&level) == STARTING)
             sys0(SYS_sched_yield);
     }
     sys_unblock_signals(&mask);
+    if (made) { /* under the thread's own mask, which is looked at and changed */
+        handler_install(&settings);
+        say_ready();
+    }
     return atomic_load(&level) == SERVING;
 }
 

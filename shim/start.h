@@ -16,6 +16,9 @@
 
 #include "settings.h"
 
+/* Makes sure that the settings are read: in another library's constructor they may not be. */
+void start_settled(void);
+
 /* Makes sure that the process is serving. False: the shim stands aside. */
 bool start_serving(void);
 
@@ -26,5 +29,8 @@ bool start_is_first(void);
 
 /* This process's pid, from the end of start-up; 0 in a forked child, where nobody has asked. */
 int start_pid(void);
+
+/* Whether this process has never served: it has nothing to drain. */
+bool start_is_dormant(void);
 
 #endif

@@ -41,16 +41,21 @@ void table_forget_counts(void)
 
 void table_totals(struct totals *totals)
 {
+    int64_t tracked = 0, in_use = 0;
     *totals = (struct totals){0};
     for (int i = 0; i < SHARDS; i++) {
-        uint64_t live = atomic_load_explicit(&table.shard[i].live, memory_order_relaxed);
-        totals->tracked += live >> 32;
-        totals->in_use += live & UINT32_MAX;
+        /* A step is counted after it is made: two threads' steps may be counted the other way
+         * round, and then either half is below zero for a moment. */
+        int64_t live = (int64_t)atomic_load_explicit(&table.shard[i].live, memory_order_relaxed);
+        in_use += (int32_t)live;
+        tracked += (live - (int32_t)live) >> 32;
         totals->accepted += atomic_load_explicit(&table.shard[i].accepted, memory_order_relaxed);
         totals->closed_by_program +=
             atomic_load_explicit(&table.shard[i].closed_by_program, memory_order_relaxed);
         totals->disowned += atomic_load_explicit(&table.shard[i].disowned, memory_order_relaxed);
     }
+    totals->tracked = tracked < 0 ? 0 : (uint64_t)tracked;
+    totals->in_use = in_use < 0 ? 0 : (uint64_t)in_use;
 }
 
 static void raise_high(int fd)
@@ -61,12 +66,20 @@ static void raise_high(int fd)
         ;
 }
 
-/* The process whose handler thread made the last claim: in its child they are void. */
-static _Atomic uint64_t claimant;
+/*
+ * The last claim: its process's epoch, and the number. There is one at a time, so any other that a
+ * child finds in its table was its parent's and is void.
+ */
+static _Atomic uint64_t claim;
 
-static bool claim_stands(uint8_t kind)
+static uint64_t claim_on(int fd)
 {
-    return (kind & KIND_CLAIMED) && atomic_load(&claimant) == epoch_now();
+    return epoch_now() | (uint64_t)fd << CONN_IDENTITY_SHIFT;
+}
+
+static bool claim_stands(int fd, uint8_t kind)
+{
+    return (kind & KIND_CLAIMED) && atomic_load(&claim) == claim_on(fd);
 }
 
 /* Replaces fd's kind, once no claim stands on it. Returns the old one. */
@@ -75,7 +88,7 @@ static enum kind swap_kind(int fd, enum kind kind)
     uint8_t seen = atomic_load_explicit(&table.kind[fd], memory_order_relaxed);
     int spins = 0;
     for (;;) {
-        if (claim_stands(seen)) {
+        if (claim_stands(fd, seen)) {
             /* The claim lasts for a few system calls that don't block. */
             if (++spins < 200 || sys_is_sandboxed())
                 spin_pause();
@@ -102,6 +115,19 @@ static void uncount(const record_t *slot, uint64_t record)
                                   memory_order_relaxed);
 }
 
+/* Whether a descriptor of this connection is left: for what CONN_REFS can't count. */
+static bool has_descriptor(uint32_t number)
+{
+    uint32_t high = atomic_load(&table.high);
+    for (uint32_t fd = 0; fd < high; fd++) {
+        enum kind kind = table_kind((int)fd);
+        if ((kind == KIND_CONN && fd == number) ||
+            (kind == KIND_ALIAS && atomic_load(&table.alias[fd]) == number))
+            return true;
+    }
+    return false;
+}
+
 /* One descriptor less. Frees the record with the last. */
 static void unref(uint32_t number, bool by_program)
 {
@@ -111,7 +137,10 @@ static void unref(uint32_t number, bool by_program)
     do {
         if (!record)
             return;
-        left = (record & CONN_REFS) > CONN_REF ? record - CONN_REF : 0;
+        if ((record & CONN_REFS) == CONN_REFS)
+            left = has_descriptor(number) ? record : 0;
+        else
+            left = (record & CONN_REFS) > CONN_REF ? record - CONN_REF : 0;
     } while (!atomic_compare_exchange_weak(slot, &record, left));
     if (left)
         return;
@@ -198,7 +227,7 @@ void table_alias(int fd, int to)
     record_t *slot = table_slot(number);
     uint64_t record = atomic_load(slot);
     do {
-        /* 255 descriptors of one connection: the count stays there and is never the last. */
+        /* 255 descriptors of one connection: the count stays there (unref). */
         if (!record || (record & CONN_REFS) == CONN_REFS)
             break;
     } while (!atomic_compare_exchange_weak(slot, &record, record + CONN_REF));
@@ -230,10 +259,10 @@ void table_drop(int fd, enum kind kind)
 bool table_claim(int fd)
 {
     uint8_t seen = atomic_load_explicit(&table.kind[fd], memory_order_relaxed);
-    uint8_t kind = seen & (uint8_t)~KIND_CLAIMED; /* void: there is one claimant at a time */
+    uint8_t kind = seen & (uint8_t)~KIND_CLAIMED; /* where it is set, the claim is void */
     if (kind != KIND_CONN && kind != KIND_ALIAS && kind != KIND_RECEIVED)
         return false;
-    atomic_store(&claimant, epoch_now());
+    atomic_store(&claim, claim_on(fd));
     return atomic_compare_exchange_strong(&table.kind[fd], &seen, kind | KIND_CLAIMED);
 }
 

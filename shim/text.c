@@ -135,13 +135,14 @@ void text_address(struct text *text, const struct sockaddr *addr, socklen_t len)
         }
         port(text, in6->sin6_port);
     } else if (len >= sizeof(sa_family_t) && addr->sa_family == AF_UNIX) {
-        const struct sockaddr_un *un = (const void *)addr;
+        /* unix(7), "BUGS": a path of 108 bytes may come with a NUL that is not of sun_path. */
+        const char *path = (const char *)addr + offsetof(struct sockaddr_un, sun_path);
         size_t room = len - offsetof(struct sockaddr_un, sun_path);
         text_string(text, "unix:");
-        if (room && !un->sun_path[0])
+        if (room && !*path)
             put(text, '@'); /* unix(7): abstract */
-        for (size_t i = room && !un->sun_path[0] ? 1 : 0; i < room && un->sun_path[i]; i++) {
-            char one[2] = {un->sun_path[i], 0};
+        for (size_t i = room && !*path ? 1 : 0; i < room && path[i]; i++) {
+            char one[2] = {path[i], 0};
             text_escaped(text, one, 1);
         }
     } else {

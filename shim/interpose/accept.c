@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* bind, listen, accept, accept4, epoll_ctl: where connections come from. */
 #include "conn.h"
+#include "handler.h"
 #include "libc.h"
 #include "listener.h"
 #include "signals.h"
@@ -14,6 +15,7 @@
 EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
     int result = libc_bind(fd, addr, len);
+    start_settled();
     if (result == 0 && addr && !epoch_is_borrowed())
         listener_bound(fd, addr, len);
     return result;
@@ -21,9 +23,12 @@ EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 
 EXPORT int listen(int fd, int backlog)
 {
+    bool serving = start_serving(); /* before it listens: it is not an inherited one */
     int result = libc_listen(fd, backlog);
-    if (result == 0 && start_serving())
+    if (result == 0 && serving) {
         listener_listens(fd);
+        handler_listens();
+    }
     return result;
 }
 

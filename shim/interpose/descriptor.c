@@ -150,12 +150,19 @@ FCNTL(fcntl64)
 
 /* ---- set ---- */
 
+/* The kernel's two numbers: with a 32-bit and with a 64-bit time_t (asm-generic/socket.h). */
+enum { RCVTIMEO_OLD = 20, SNDTIMEO_OLD = 21, RCVTIMEO_NEW = 66, SNDTIMEO_NEW = 67 };
+
 EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
     int result = libc_setsockopt(fd, level, name, value, len);
-    /* The kernel's two numbers: with a 32-bit and with a 64-bit time_t (asm-generic/socket.h). */
-    if (UNLIKELY(table_knows(fd)) && result == 0 && level == SOL_SOCKET &&
-        (name == SO_RCVTIMEO || name == 66 /* SO_RCVTIMEO_NEW */ || name == 20 /* _OLD */))
+    bool receives = name == RCVTIMEO_OLD || name == RCVTIMEO_NEW;
+    bool sends = name == SNDTIMEO_OLD || name == SNDTIMEO_NEW;
+    if (level != SOL_SOCKET || result < 0 || !(receives || sends) || epoch_is_borrowed())
+        return result;
+    if (!table_knows(fd))
+        table_set(fd, KIND_TIMED);
+    else if (receives)
         conn_event(fd, CONN_TIMEOUT);
     return result;
 }

@@ -10,16 +10,12 @@
 #include "epoch.h"
 #include "handler.h"
 #include "libc.h"
+#include "signals.h"
 #include "sys.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
-
-static bool enters_sandbox(int option)
-{
-    return option == PR_SET_SECCOMP;
-}
 
 EXPORT int prctl(int option, ...)
 {
@@ -28,11 +24,12 @@ EXPORT int prctl(int option, ...)
     unsigned long a = va_arg(args, unsigned long), b = va_arg(args, unsigned long);
     unsigned long c = va_arg(args, unsigned long), d = va_arg(args, unsigned long);
     va_end(args);
-    if (UNLIKELY(enters_sandbox(option)))
-        handler_enters_sandbox(true);
+    if (LIKELY(option != PR_SET_SECCOMP))
+        return libc_prctl(option, a, b, c, d);
+    bool was_in = handler_enters_sandbox();
     int result = libc_prctl(option, a, b, c, d);
-    if (UNLIKELY(enters_sandbox(option)) && result < 0)
-        handler_enters_sandbox(false);
+    if (result < 0)
+        handler_stays_out(was_in);
     return result;
 }
 
@@ -40,10 +37,25 @@ EXPORT int prctl(int option, ...)
 __attribute__((used)) static long vfork_returns(long result)
 {
     epoch_borrowed--;
+    signals_vfork_over();
     if (result >= 0)
         return result;
     errno = (int)-result;
     return -1;
+}
+
+/* A child on its parent's memory, which waits for it: the same as vfork's. */
+EXPORT int clone(int (*run)(void *), void *stack, int flags, void *arg, ...)
+{
+    va_list args;
+    va_start(args, arg);
+    void *ptid = va_arg(args, void *), *tls = va_arg(args, void *), *ctid = va_arg(args, void *);
+    va_end(args);
+    bool borrows = (flags & CLONE_VM) && (flags & CLONE_VFORK) && !(flags & CLONE_THREAD);
+    epoch_borrowed += borrows;
+    int result = libc_clone(run, stack, flags, arg, ptid, tls, ctid);
+    epoch_borrowed -= borrows;
+    return result;
 }
 
 #ifdef __x86_64__

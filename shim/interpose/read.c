@@ -25,6 +25,7 @@ static bool must_read_again(int fd, ssize_t got, bool has_room)
 #define READ_KNOWN(fd, has_room, call)                                        \
     ({                                                                        \
         ssize_t got_;                                                         \
+        conn_enters(fd);                                                      \
         do {                                                                  \
             got_ = (call);                                                    \
         } while (UNLIKELY(got_ <= 0) && must_read_again(fd, got_, has_room)); \
@@ -37,14 +38,14 @@ static bool must_read_again(int fd, ssize_t got, bool has_room)
  * A call is one jump for a descriptor that is of no interest: so the rest is another function.
  * has_room: whether 0 is the end of file. Of the stream: see above.
  */
-#define READER(name, params, args, has_room, of_the_stream)                                   \
-    static __attribute__((noinline)) ssize_t known_##name params                              \
-    {                                                                                         \
-        return of_the_stream ? READ_KNOWN(fd, has_room, libc_##name args) : libc_##name args; \
-    }                                                                                         \
-    EXPORT ssize_t name params                                                                \
-    {                                                                                         \
-        return LIKELY(!table_knows(fd)) ? libc_##name args : known_##name args;               \
+#define READER(name, params, args, has_room, of_the_stream)                                     \
+    static __attribute__((noinline)) ssize_t known_##name params                                \
+    {                                                                                           \
+        return (of_the_stream) ? READ_KNOWN(fd, has_room, libc_##name args) : libc_##name args; \
+    }                                                                                           \
+    EXPORT ssize_t name params                                                                  \
+    {                                                                                           \
+        return LIKELY(!table_knows(fd)) ? libc_##name args : known_##name args;                 \
     }
 
 static bool has_room(const struct iovec *iov, size_t count)
@@ -101,7 +102,10 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags,
                     struct timespec *limit)
 {
-    int got = libc_recvmmsg(fd, msgs, count, flags, limit);
+    int got;
+    do {
+        got = libc_recvmmsg(fd, msgs, count, flags, limit);
+    } while (UNLIKELY(got < 0) && must_read_again(fd, got, false));
     for (int i = 0; i < got; i++)
         receive(&msgs[i].msg_hdr);
     if (UNLIKELY(table_knows(fd)) && got > 0 && STREAM) {

@@ -36,6 +36,16 @@ EXPORT sighandler_t sysv_signal(int sig, sighandler_t handler)
     return install(sig, handler, (int)(SA_RESETHAND | SA_NODEFER));
 }
 
+EXPORT int siginterrupt(int sig, int interrupts)
+{
+    struct sigaction action;
+    if (!signals_action(sig, NULL, &action))
+        return libc_siginterrupt(sig, interrupts);
+    action.sa_flags =
+        interrupts ? action.sa_flags & (int)~SA_RESTART : action.sa_flags | (int)SA_RESTART;
+    return sigaction(sig, &action, NULL);
+}
+
 EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old)
 {
     sigset_t kernel;
@@ -114,6 +124,43 @@ EXPORT int signalfd(int fd, const sigset_t *set, int flags)
 {
     handler_yield(signals_word(set));
     return libc_signalfd(fd, set, flags);
+}
+
+/* System V's: sigset(3). */
+static int mask_one(int how, int sig, sigset_t *old)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    return sigaddset(&set, sig) < 0 ? -1 : sigprocmask(how, &set, old);
+}
+
+EXPORT int sighold(int sig)
+{
+    return mask_one(SIG_BLOCK, sig, NULL);
+}
+
+EXPORT int sigrelse(int sig)
+{
+    return mask_one(SIG_UNBLOCK, sig, NULL);
+}
+
+EXPORT int sigignore(int sig)
+{
+    struct sigaction action = {.sa_handler = SIG_IGN};
+    return sigaction(sig, &action, NULL);
+}
+
+EXPORT sighandler_t sigset(int sig, sighandler_t handler)
+{
+    struct sigaction action = {.sa_handler = handler}, old;
+    sigset_t mask;
+    if (handler == SIG_HOLD) {
+        if (mask_one(SIG_BLOCK, sig, &mask) < 0 || sigaction(sig, NULL, &old) < 0)
+            return SIG_ERR;
+    } else if (sigaction(sig, &action, &old) < 0 || mask_one(SIG_UNBLOCK, sig, &mask) < 0) {
+        return SIG_ERR;
+    }
+    return sigismember(&mask, sig) ? SIG_HOLD : old.sa_handler;
 }
 
 EXPORT int __sigaction(int sig, const struct sigaction *action, struct sigaction *old) __THROW

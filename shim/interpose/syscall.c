@@ -77,14 +77,22 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
         return prctl((int)a, b, c, d, e);
     case SYS_seccomp: {
         /* seccomp(2): SECCOMP_SET_MODE_STRICT is 0, SECCOMP_SET_MODE_FILTER 1; others only ask. */
-        bool enters = a == 0 || a == 1;
-        if (enters)
-            handler_enters_sandbox(true);
+        if (a != 0 && a != 1)
+            return libc_syscall(n, a, b, c, d, e, f);
+        bool was_in = handler_enters_sandbox();
         long result = libc_syscall(n, a, b, c, d, e, f);
-        if (enters && result < 0)
-            handler_enters_sandbox(false);
+        if (result < 0)
+            handler_stays_out(was_in);
         return result;
     }
+#ifdef SYS_epoll_wait
+    case SYS_epoll_wait:
+        return epoll_wait((int)a, P(b), (int)c, (int)d);
+    case SYS_poll:
+        return poll(P(a), (nfds_t)b, (int)c);
+#endif
+    case SYS_nanosleep:
+        return nanosleep(P(a), P(b));
     case SYS_epoll_ctl:
         return epoll_ctl((int)a, (int)b, (int)c, P(d));
     default:

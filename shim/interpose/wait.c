@@ -10,6 +10,7 @@
 #include "signals.h"
 
 #include <errno.h>
+#include <threads.h>
 
 static int64_t coarse_ns(void)
 {
@@ -221,6 +222,13 @@ EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timespec *ti
     return result;
 }
 
+/* thrd_sleep(3): -1 where a signal ended it. */
+EXPORT int thrd_sleep(const struct timespec *time, struct timespec *left)
+{
+    int result = nanosleep(time, left);
+    return result == 0 ? 0 : errno == EINTR ? -1 : -2;
+}
+
 EXPORT int usleep(useconds_t us)
 {
     struct timespec time = {us / 1000000, (long)(us % 1000000) * 1000};
@@ -235,7 +243,7 @@ EXPORT unsigned int sleep(unsigned int seconds)
         errno = saved;
         return 0;
     }
-    return (unsigned int)left.tv_sec + (left.tv_nsec >= 500000000);
+    return (unsigned int)left.tv_sec;
 }
 
 EXPORT int pause(void)
@@ -245,6 +253,39 @@ EXPORT int pause(void)
         signals_about_to_wait();
         result = libc_pause();
     } while (again(result));
+    return result;
+}
+
+/* System V queues and semaphores are never restarted by the kernel. */
+#define RESTARTED(type, name, params, args) \
+    EXPORT type name params                 \
+    {                                       \
+        type result;                        \
+        signals_about_to_wait();            \
+        do {                                \
+            result = libc_##name args;      \
+        } while (again((int)result));       \
+        return result;                      \
+    }
+
+RESTARTED(int, semop, (int id, struct sembuf *ops, size_t count), (id, ops, count))
+RESTARTED(int, msgsnd, (int id, const void *message, size_t n, int flags), (id, message, n, flags))
+RESTARTED(ssize_t, msgrcv, (int id, void *message, size_t n, long type, int flags),
+          (id, message, n, type, flags))
+/* These two are told when to stop, not after how long. */
+RESTARTED(int, sem_timedwait, (sem_t *restrict sem, const struct timespec *restrict until),
+          (sem, until))
+RESTARTED(int, sem_clockwait,
+          (sem_t *restrict sem, clockid_t clock, const struct timespec *restrict until),
+          (sem, clock, until))
+
+EXPORT int semtimedop(int id, struct sembuf *ops, size_t count, const struct timespec *limit)
+{
+    struct timespec left;
+    int64_t began = begin_limit(limit);
+    int result = libc_semtimedop(id, ops, count, limit);
+    while (again(result))
+        result = libc_semtimedop(id, ops, count, left_limit(limit, began, &left));
     return result;
 }
 

@@ -7,6 +7,7 @@
  */
 #include "conn.h"
 #include "libc.h"
+#include "signals.h"
 
 #include <errno.h>
 
@@ -31,18 +32,21 @@ static void wrote(int fd, size_t asked, ssize_t done, int flags)
  * A call is one jump for a descriptor that is of no interest: so the rest is another function.
  * asked: how much the call is to write; told: what conn is told of it, `done` being the result.
  */
-#define WRITER(name, fd, params, args, asked, told)                             \
-    static __attribute__((noinline)) ssize_t known_##name params                \
-    {                                                                           \
-        if (conn_is_over(fd))                                                   \
-            return (ssize_t)(asked);                                            \
-        ssize_t done = libc_##name args;                                        \
-        told;                                                                   \
-        return done;                                                            \
-    }                                                                           \
-    EXPORT ssize_t name params                                                  \
-    {                                                                           \
-        return LIKELY(!table_knows(fd)) ? libc_##name args : known_##name args; \
+#define WRITER(name, fd, params, args, asked, told)                                  \
+    static __attribute__((noinline)) ssize_t known_##name params                     \
+    {                                                                                \
+        if (conn_enters(fd))                                                         \
+            return (ssize_t)(asked);                                                 \
+        ssize_t done;                                                                \
+        do { /* signal(7): one with SO_SNDTIMEO ends with EINTR after our handler */ \
+            done = libc_##name args;                                                 \
+        } while (UNLIKELY(done < 0) && errno == EINTR && signals_must_restart());    \
+        told;                                                                        \
+        return done;                                                                 \
+    }                                                                                \
+    EXPORT ssize_t name params                                                       \
+    {                                                                                \
+        return LIKELY(!table_knows(fd)) ? libc_##name args : known_##name args;      \
     }
 
 WRITER(write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n, wrote(fd, n, done, 0))
@@ -75,7 +79,7 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags)
 {
     if (LIKELY(!table_knows(fd)))
         return libc_sendmmsg(fd, msgs, count, flags);
-    if (conn_is_over(fd)) {
+    if (conn_enters(fd)) {
         for (unsigned int i = 0; i < count; i++)
             msgs[i].msg_len =
                 (unsigned int)length_of(msgs[i].msg_hdr.msg_iov, msgs[i].msg_hdr.msg_iovlen);

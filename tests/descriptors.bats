@@ -1,0 +1,381 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# A connection and its descriptors: copies, moves, stdio, other processes, exec. It is drained under
+# whatever number it has, it is gone when its last descriptor is, and who gets its number afterwards
+# has nothing to fear.
+# shellcheck disable=SC2030,SC2031,SC2154
+
+load helpers
+
+setup() {
+    port=$((22000 + 20 * BATS_TEST_NUMBER))
+    quick=(WEIR_FIRST_BYTE=200ms WEIR_SETTLE=50ms WEIR_ACTION=close-idle)
+}
+
+# ask FD TEXT: a line, and `answer` is its answer.
+ask() {
+    conn_send "$1" "$2\n"
+    read_line answer "$1" 3
+}
+
+echoes() {
+    ask "$1" ping
+    [ "$answer" = ping ]
+}
+
+# tracks FD NUMBER: so many connections are tracked in the process that serves FD.
+tracks() {
+    ask "$1" counts
+    [ "${answer%% *}" = "$2" ]
+}
+
+# ---- copies and moves ----
+
+start_moves() {
+    serve server "${quick[@]}" -- "$PROGRAMS/fd_moves" "$1" "$port"
+    wait_port "$port"
+}
+
+# What any server would do, on connections that it has moved: the idle one is closed, the one in use
+# is not, and when they have gone nothing is left of them.
+moved_is_drained() {
+    local idle busy later
+    start_moves "$1"
+    conn_open idle "$port"
+    conn_open busy "$port"
+    echoes "$idle"
+    echoes "$busy"
+    [ "$1" = scm ] || tracks "$busy" 2 # what came by a message may be looked at later
+    sleep 0.4
+    conn_send "$busy" 'slow\n'
+    sleep 0.2
+    kill -USR2 "$SERVER_PID"
+    at_eof "$idle" 2
+    read_line answer "$busy" 3
+    [ "$answer" = slow ]
+    echoes "$busy"
+    tracks "$busy" 1
+    conn_close "$busy"
+    conn_open later "$port"
+    [ "$1" = scm ] || wait_until 2 tracks "$later" 1
+}
+
+@test "a connection on the number that accept gave is drained" {
+    moved_is_drained stay
+}
+
+@test "a connection on a dup is drained" {
+    moved_is_drained dup
+}
+
+@test "a connection moved with dup2 is drained" {
+    moved_is_drained dup2
+}
+
+@test "a connection moved with dup3 is drained" {
+    moved_is_drained dup3
+}
+
+@test "a connection moved with F_DUPFD is drained" {
+    moved_is_drained dupfd
+}
+
+@test "a connection moved with F_DUPFD_CLOEXEC is drained" {
+    moved_is_drained dupfd_cloexec
+}
+
+@test "a connection moved with syscall(SYS_fcntl) and closed with syscall(SYS_close) is drained" {
+    moved_is_drained syscall
+}
+
+@test "a connection under a FILE, read and answered by stdio alone, is drained" {
+    moved_is_drained stdio
+}
+
+@test "a connection under two FILEs, one for each way, is drained" {
+    moved_is_drained stdio2
+}
+
+@test "a connection that went through the kernel and came back as another number is drained" {
+    moved_is_drained scm
+}
+
+@test "a connection is gone when its last descriptor is, and not before" {
+    local client other
+    start_moves both
+    conn_open client "$port"
+    conn_open other "$port"
+    echoes "$client"
+    tracks "$other" 2
+    ask "$client" bye
+    sleep 0.3
+    is_open "$client"
+    tracks "$other" 2
+    at_eof "$client" 2
+    wait_until 2 tracks "$other" 1
+}
+
+@test "a connection with a copy that nobody reads from is drained once the program closes both" {
+    local client
+    serve server "${quick[@]}" WEIR_ACTION=drain -- "$PROGRAMS/fd_moves" both "$port"
+    wait_port "$port"
+    conn_open client "$port"
+    echoes "$client"
+    sleep 0.4
+    kill -USR2 "$SERVER_PID"
+    at_eof "$client" 2
+    wait_drained server 3
+    log_has server ': 1 closed clean, 0 forced'
+}
+
+@test "dup2 over a tracked connection ends that one, and the number is the other's" {
+    local parked served again
+    start_moves swap
+    conn_open parked "$port"
+    conn_open served "$port"
+    at_eof "$parked" 1
+    tracks "$served" 1
+    sleep 0.4
+    kill -USR2 "$SERVER_PID"
+    at_eof "$served" 2
+    conn_open again "$port"
+    conn_open served "$port"
+    at_eof "$again" 1
+    tracks "$served" 1
+}
+
+@test "a connection whose FILE is opened anew is gone, and its number is left alone" {
+    local client other
+    start_moves freopen
+    conn_open client "$port"
+    conn_open other "$port"
+    echoes "$client"
+    echoes "$other"
+    ask "$client" bye
+    at_eof "$client" 2
+    tracks "$other" 1
+    sleep 0.4
+    kill -USR2 "$SERVER_PID"
+    at_eof "$other" 2
+    alive "$SERVER_PID"
+}
+
+@test "a drain ends although a connection went by freopen" {
+    local client
+    serve server "${quick[@]}" WEIR_ACTION=drain -- "$PROGRAMS/fd_moves" freopen "$port"
+    wait_port "$port"
+    conn_open client "$port"
+    ask "$client" bye
+    at_eof "$client" 2
+    kill -USR2 "$SERVER_PID"
+    wait_drained server 2
+    log_has server ', 0 forced'
+}
+
+# ---- to another process ----
+
+# start_passing [keep]: who accepts and who serves; `sender` and `receiver` are their pids.
+start_passing() {
+    local path=$BATS_TEST_TMPDIR/pass
+    serve receiver "${quick[@]}" -- "$PROGRAMS/fd_pass" serve "$path"
+    receiver=$SERVER_PID
+    wait_unix "$path"
+    serve sender "${quick[@]}" -- "$PROGRAMS/fd_pass" accept "$port" "$path" "$@"
+    sender=$SERVER_PID
+    wait_port "$port"
+}
+
+@test "a process that is sent a connection serves it, drains it, and counts what is left" {
+    local idle busy
+    start_passing
+    conn_open idle "$port"
+    conn_open busy "$port"
+    echoes "$idle"
+    echoes "$busy"
+    sleep 0.4
+    conn_send "$busy" 'slow\n'
+    sleep 0.2
+    kill -USR2 "$receiver"
+    at_eof "$idle" 2
+    read_line answer "$busy" 3
+    [ "$answer" = slow ]
+    tracks "$busy" 2 # it, and the one that it came by
+}
+
+@test "who has sent a connection away and closed it has nothing of it left" {
+    local client
+    start_passing
+    conn_open client "$port"
+    echoes "$client"
+    log_has sender '^0 0 0 1$'
+    sleep 0.4
+    kill -USR2 "$sender"
+    sleep 0.3
+    is_open "$client"
+    echoes "$client"
+}
+
+@test "a connection that was sent away closes for its client although the sender keeps a copy" {
+    local client
+    start_passing keep
+    conn_open client "$port"
+    echoes "$client"
+    sleep 0.4
+    kill -USR2 "$receiver"
+    at_eof "$client" 2
+}
+
+@test "an outgoing connection that another process sent is not touched" {
+    local path=$BATS_TEST_TMPDIR/pass
+    serve_bare peer -- "$PROGRAMS/fd_moves" stay "$port"
+    wait_port "$port"
+    serve receiver "${quick[@]}" -- "$PROGRAMS/fd_pass" serve "$path"
+    wait_unix "$path"
+    "$PROGRAMS/fd_pass" dial "$port" "$path"
+    sleep 0.5
+    kill -USR2 "$SERVER_PID"
+    sleep 0.5
+    # Both ends are still ESTABLISHED (proc(5): state 01).
+    port_hex=$(printf ':%04X' "$port")
+    run awk -v port="$port_hex" '$4 == "01" && ($2 ~ port || $3 ~ port)' /proc/net/tcp
+    [ "${#lines[@]}" = 2 ]
+}
+
+# ---- exec ----
+
+start_inetd() {
+    serve server "${quick[@]}" -- "$PROGRAMS/fd_inetd" "$port" "$@"
+    wait_port "$port"
+}
+
+child_of() {
+    wait_until 2 has_children "$1"
+    child=$(log server | sed -n 's/^child //p' | sed -n "$1p")
+    also_end "$child"
+}
+
+# It met the end of file and ended by itself: no signal did it.
+ended_well() {
+    wait_until 2 log_has server "^ended $1 "
+    log_has server "^ended $1 0$"
+}
+
+has_children() {
+    [ "$(log server | grep -c '^child ')" -ge "$1" ]
+}
+
+@test "a program that is given its connection as descriptor 0 drains it" {
+    local client
+    start_inetd io cat
+    conn_open client "$port"
+    echoes "$client"
+    child_of 1
+    sleep 0.4
+    kill -USR2 "$child"
+    at_eof "$client" 2
+    ended_well "$child"
+}
+
+@test "a program that is given its connection as descriptor 0 is not cut while it answers" {
+    local client
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    start_inetd io sh -c 'while read -r line; do sleep 0.8; echo "$line"; done'
+    conn_open client "$port"
+    conn_send "$client" 'hello\n'
+    child_of 1
+    sleep 0.4
+    kill -USR2 "$child"
+    read_line answer "$client" 2
+    [ "$answer" = hello ]
+    sleep 0.4
+    kill -USR2 "$child"
+    at_eof "$client" 2
+    ended_well "$child"
+}
+
+@test "no line of the log reaches a client that is descriptor 2" {
+    local client
+    start_inetd all cat
+    conn_open client "$port"
+    echoes "$client"
+    child_of 1
+    sleep 0.4
+    kill -USR2 "$child"
+    at_eof "$client" 2 # and nothing before it
+    ended_well "$child"
+}
+
+@test "the super server that starts a program for each connection has none of them left" {
+    local client
+    start_inetd io cat
+    conn_open client "$port"
+    echoes "$client"
+    sleep 0.4
+    kill -USR2 "$SERVER_PID"
+    log_has server 'closing idle connections: .* 0 idle, 0 in use'
+    sleep 0.3
+    is_open "$client"
+    echoes "$client"
+}
+
+@test "a service of openbsd-inetd drains the connection that it was given" {
+    local client
+    [ -x /usr/sbin/inetd ] || skip "openbsd-inetd is not installed"
+    echo "$port stream tcp nowait root /bin/cat cat" >"$BATS_TEST_TMPDIR/inetd.conf"
+    serve server "${quick[@]}" -- /usr/sbin/inetd -d "$BATS_TEST_TMPDIR/inetd.conf"
+    wait_port "$port"
+    conn_open client "$port"
+    echoes "$client"
+    child=$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")
+    also_end "$child"
+    sleep 0.4
+    kill -USR2 "${child% }"
+    at_eof "$client" 2
+    alive "$SERVER_PID"
+}
+
+# ---- a number that changes hands ----
+
+# reuse LIBRARY HOW ROUNDS: `result` is its last line.
+reuse() {
+    WEIR_LIB=$1
+    serve reuse WEIR_LOG=none "WEIR_MODE=automatic,127.0.0.1:$((port + 1))=off" -- \
+        "$PROGRAMS/reuse" "$2" "$3" "$port"
+    wait_gone "$SERVER_PID" 55
+    result=$(log reuse | tail -n 1)
+    echo "$2: $result"
+}
+
+# No innocent was hit, in rounds enough, and it was tried: some of the connections were shut in time.
+nobody_was_hit() {
+    [[ $result == "rounds $1 reused $1 passes "*" shut "[1-9]*" hit 0 lost 0" ]]
+}
+
+@test "a number closed on a path that we don't see and reused at once: nobody is hit in 200,000" {
+    reuse "$WEIR_LIB" unseen 200000
+    nobody_was_hit 200000
+}
+
+@test "a number closed with close and reused at once: nobody is hit in 200,000 rounds" {
+    reuse "$WEIR_LIB" seen 200000
+    nobody_was_hit 200000
+}
+
+# mutant NAME FILE SED...: a library whose FILE was changed, in `mutant`.
+mutant() {
+    local name=$1 file=$2 dir=$BATS_TEST_TMPDIR/mutant.$1
+    shift 2
+    mkdir -p "$dir"
+    cp -r "$ROOT/shim" "$ROOT/Makefile" "$dir"
+    sed -i "$@" "$dir/$file"
+    cmp -s "$dir/$file" "$ROOT/$file" && { echo "$name: nothing was changed"; return 1; }
+    make -s -C "$dir" BUILD="$dir/build" "$dir/build/libweir.so"
+    mutant=$dir/build/libweir.so
+}
+
+@test "without the identity the same test hits innocents: it can see them" {
+    mutant identity shim/conn.c '/^static bool is_still(/,/^}/ s/^    return .*/    return fd >= 0 \&\& (identity_of(record) || true);/'
+    reuse "$mutant" unseen 20000
+    [[ $result =~ hit\ ([0-9]+) ]]
+    [ "${BASH_REMATCH[1]}" -gt 0 ]
+}

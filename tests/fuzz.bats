@@ -1,0 +1,62 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# Every parser that reads what an outsider wrote: all of tests/fuzz/corpus, then a few seconds of
+# libFuzzer from there. scripts/fuzz has the long runs.
+
+load helpers
+
+setup_file() {
+    make -C "${BATS_TEST_DIRNAME}/.." --no-print-directory --silent fuzzers >&2
+}
+
+# finds_nothing TARGET
+finds_nothing() {
+    local target=$1 corpus=$ROOT/tests/fuzz/corpus/$1 new=$BATS_TEST_TMPDIR/new
+    local log=$BATS_TEST_TMPDIR/log files
+    files=("$corpus"/*)
+    [ "${#files[@]}" -ge 4 ]
+    mkdir -p "$new"
+    timeout 50 "$ROOT/build/fuzz/$target" -max_len=600 -max_total_time=4 -print_final_stats=1 \
+        -dict="$ROOT/tests/fuzz/words.dict" -artifact_prefix="$BATS_TEST_TMPDIR/" \
+        "$new" "$corpus" >"$log" 2>&1 || {
+        tail -n 60 "$log"
+        echo "to have it again, give the input above (Base64) to build/fuzz/$target"
+        return 1
+    }
+    # It has run, and on more than the corpus.
+    [ "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")" -gt $((10 * ${#files[@]})) ]
+}
+
+@test "the environment: nothing in a WEIR_ variable confuses its parser" {
+    finds_nothing settings
+}
+
+@test "WEIR_MODE's addresses: no list and no socket address confuses their match" {
+    finds_nothing mode
+}
+
+@test "addresses: whatever the kernel hands over is one printable, bounded line" {
+    finds_nothing address
+}
+
+@test "escapes: no string gets past them, or past the buffer" {
+    finds_nothing escaped
+}
+
+@test "a fuzz target finds what is wrong: a parser with a byte too many is caught" {
+    # A copy of text.c whose put() forgets to leave room for the NUL.
+    local copy=$BATS_TEST_TMPDIR/broken.c
+    sed 's/text->used + 1 < text->size/text->used < text->size/' "$ROOT/shim/text.c" >"$copy"
+    not cmp -s "$copy" "$ROOT/shim/text.c"
+    clang -std=gnu11 -O1 -g -I"$ROOT/shim" -fsanitize=fuzzer,address,undefined \
+        -fno-sanitize-recover=all -o "$BATS_TEST_TMPDIR/broken" \
+        "$ROOT/tests/fuzz/escaped.c" "$copy"
+    not "$BATS_TEST_TMPDIR/broken" -max_total_time=10 -artifact_prefix="$BATS_TEST_TMPDIR/" \
+        "$ROOT/tests/fuzz/corpus/escaped" >"$BATS_TEST_TMPDIR/log" 2>&1
+    grep -q 'AddressSanitizer: heap-buffer-overflow\|is not so' "$BATS_TEST_TMPDIR/log"
+}
+
+# not COMMAND...: fails when it succeeds; bash lets a plain "! COMMAND" pass under set -e.
+not() {
+    ! "$@"
+}

@@ -1,0 +1,46 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# The unit tests of the shim's modules (tests/unit), under AddressSanitizer with UBSan and under
+# ThreadSanitizer. A failing one says which of its sentences is not true.
+
+load helpers
+
+setup_file() {
+    make -C "${BATS_TEST_DIRNAME}/.." --no-print-directory --silent unit >&2
+}
+
+# passes PROGRAM [ARGUMENT...]: in both builds, and each has said that it tested something.
+passes() {
+    local build output
+    for build in asan tsan; do
+        echo "# $build/$*"
+        output=$BATS_TEST_TMPDIR/$build
+        TSAN_OPTIONS=halt_on_error=1 timeout 55 "$ROOT/build/unit/$build/$1" "${@:2}" \
+            >"$output" 2>&1 || { cat "$output"; return 1; }
+        grep -q '^ok - ' "$output"
+    done
+}
+
+@test "the table makes each step of the descriptor's diagram, and no other" {
+    passes table
+}
+
+@test "a connection makes each step of its diagram, mode by mode, and the drainer decides by it" {
+    passes conn
+}
+
+@test "a crowd of threads leaves table and connections as a simple model has them" {
+    passes crowd
+}
+
+@test "the same again with a seed that is always the same" {
+    passes crowd 20240229 15000 3
+}
+
+@test "each setting's good values are read, and its bad ones are refused" {
+    passes settings
+}
+
+@test "a line is put together, escaped and cut as text.h says" {
+    passes text
+}

@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: MIT */
+/* Each step of the connection's diagram in table.h, mode by mode, and what the drainer decides. */
+#include "unit.h"
+
+#include "conn.h"
+#include "fake_sock.h"
+#include "promised.h"
+
+#define FLAGS ((UINT64_C(1) << CONN_MODE_SHIFT) - 1)
+
+enum { FD = 7, COPY = 1000 };
+
+static struct conn_limits limits = {.settle = 100, .first_byte = 1000};
+static int64_t seen_at[FAKES];
+
+static void begin(enum mode mode)
+{
+    enum kind was = table_take(FD);
+    table_drop(FD, was);
+    fakes[FD] = (struct fake){.identity = 77};
+    conn_accepted(FD, mode, 77, false);
+    limits.now = 1000000;
+    limits.seen_at = seen_at;
+}
+
+static uint64_t now(void)
+{
+    return atomic_load(table_record(FD));
+}
+
+/* The record with these flags, and the count that goes with them. */
+static void set(uint64_t flags)
+{
+    uint64_t old = now(), next = (old & ~FLAGS) | flags;
+    atomic_store(table_record(FD), next);
+    if ((old ^ next) & CONN_IN_USE)
+        atomic_fetch_add(&table_shard(table_slot(FD))->live,
+                         next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE);
+}
+
+static uint64_t flags(void)
+{
+    return now() & FLAGS;
+}
+
+static uint64_t in_use_counted(void)
+{
+    struct totals totals;
+    table_totals(&totals);
+    CHECK(totals.tracked == 1, "%llu tracked", (unsigned long long)totals.tracked);
+    return totals.in_use;
+}
+
+static void each_mode_makes_its_steps(void)
+{
+    for (enum mode mode = MODE_MANUAL; mode < MODES; mode++) {
+        for (int event = 0; event < CONN_EVENTS; event++) {
+            for (int in_use = 0; in_use < 2; in_use++) {
+                char step = promised[mode][event];
+                uint64_t after = step == '=' ? (unsigned int)in_use : step == '+';
+                begin(mode);
+                CHECK(!flags(), "not idle from accept");
+                set(in_use ? CONN_IN_USE : 0);
+                conn_event(FD, (enum conn_event)event);
+                CHECK((flags() & CONN_IN_USE) == after, "%s, event %d, in use before: %d",
+                      settings_mode_name(mode), event, in_use);
+                CHECK(in_use_counted() == after, "%s, event %d: the count",
+                      settings_mode_name(mode), event);
+            }
+        }
+    }
+}
+
+/* All flags that a record may have, in all modes: an event takes and sets the ones that it should.
+ */
+static void each_event_leaves_the_other_flags_alone(void)
+{
+    const uint64_t all = CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED | CONN_SHUT | CONN_OWED |
+                         CONN_FIN | CONN_FORCED | CONN_UNIX | CONN_CUT_SHORT | CONN_SEEN;
+    for (enum mode mode = MODE_MANUAL; mode < MODES; mode++) {
+        for (int event = 0; event < CONN_EVENTS; event++) {
+            begin(mode);
+            for (uint64_t bits = 0; bits <= all; bits++) {
+                const uint64_t of_reply = CONN_ANSWERED | CONN_SEASONED | CONN_CUT_SHORT;
+                if (bits & ~all || (mode != MODE_REPLY && bits & of_reply))
+                    continue; /* never so */
+                char step = promised[mode][event];
+                uint64_t want = bits & ~CONN_SEEN;
+                if (step != '=')
+                    want = (want & ~CONN_IN_USE) | (step == '+' ? CONN_IN_USE : 0);
+                if (mode == MODE_REPLY && event == CONN_WROTE)
+                    want |= CONN_ANSWERED;
+                if (mode == MODE_REPLY && event == CONN_READ && bits & CONN_ANSWERED)
+                    want |= CONN_SEASONED;
+                if (event == CONN_READ && bits & CONN_SHUT)
+                    want |= CONN_OWED;
+                if (event == CONN_WROTE)
+                    want &= ~(CONN_OWED | CONN_CUT_SHORT);
+                if (mode == MODE_REPLY && event == CONN_CUT)
+                    want |= CONN_CUT_SHORT;
+                set(bits);
+                uint64_t rest = now() & ~FLAGS;
+                conn_event(FD, (enum conn_event)event);
+                /* That it was seen is the drainer's note on how long reply has been quiet. */
+                uint64_t note = mode == MODE_REPLY && event != CONN_TIMEOUT ? 0 : CONN_SEEN;
+                CHECK((flags() & ~note) == want, "%s, event %d on 0x%llx: 0x%llx, not 0x%llx",
+                      settings_mode_name(mode), event, (unsigned long long)bits,
+                      (unsigned long long)flags(), (unsigned long long)want);
+                CHECK((now() & ~FLAGS) == rest);
+                CHECK(in_use_counted() == (flags() & CONN_IN_USE));
+            }
+        }
+    }
+}
+
+/* What a wrapper leaves out on its short way would have changed nothing that counts. */
+static void the_short_way_ends_where_the_long_one_does(void)
+{
+    const uint64_t counts = CONN_IN_USE | CONN_OWED | CONN_SHUT | CONN_FIN | CONN_FORCED;
+    for (enum mode mode = MODE_MANUAL; mode < MODES; mode++) {
+        begin(mode);
+        for (uint64_t bits = 0; bits <= CONN_SEEN * 2 - 1; bits++) {
+            if (bits & CONN_DISOWNED)
+                continue;
+            for (int call = 0; call < 4; call++) {
+                static const enum conn_event events[] = {CONN_READ, CONN_WROTE, CONN_CUT, CONN_CUT};
+                set(bits);
+                conn_event(FD, events[call]);
+                uint64_t want = flags() & counts;
+                set(bits);
+                if (call == 0)
+                    conn_read(FD);
+                else
+                    conn_wrote(FD, 10, call == 1 ? 10 : call == 2 ? 3 : -1);
+                CHECK((flags() & counts) == want, "%s, call %d on 0x%llx: 0x%llx",
+                      settings_mode_name(mode), call, (unsigned long long)bits,
+                      (unsigned long long)flags());
+                CHECK(in_use_counted() == (flags() & CONN_IN_USE));
+            }
+        }
+    }
+}
+
+static void a_mark_says_what_is_not_tracked(void)
+{
+    begin(MODE_MANUAL);
+    CHECK(conn_mark(FD, true) == 0 && flags() == CONN_IN_USE);
+    CHECK(conn_mark(FD, false) == 0 && flags() == 0);
+    CHECK(conn_mark(FD + 1, true) == ENOENT && conn_mark(-1, true) == ENOENT);
+    table_set(FD + 1, KIND_LISTENER);
+    CHECK(conn_mark(FD + 1, true) == ENOENT && conn_disown(FD + 1) == ENOENT);
+    table_set(FD + 1, KIND_NONE);
+}
+
+static void one_that_was_disowned_is_nobody_s(void)
+{
+    struct totals before, after;
+    begin(MODE_AUTOMATIC);
+    conn_event(FD, CONN_READ);
+    table_totals(&before);
+    CHECK(conn_disown(FD) == 0);
+    table_totals(&after);
+    CHECK(after.tracked == 0 && after.in_use == 0 && after.disowned == before.disowned + 1);
+    CHECK(conn_disown(FD) == EALREADY && conn_mark(FD, true) == ENOENT);
+    conn_event(FD, CONN_MARK_IDLE);
+    conn_event(FD, CONN_READ);
+    conn_force(FD);
+    CHECK(conn_look(FD, &limits, true) == LOOK_GONE && !conn_shut(FD));
+    CHECK(!fakes[FD].shut_read && !fakes[FD].shut_both);
+    table_drop(FD, table_take(FD));
+    table_totals(&after);
+    CHECK(after.tracked == 0 && after.in_use == 0);
+    CHECK(after.closed_by_program == before.closed_by_program);
+}
+
+static void a_mode_of_off_is_not_tracked(void)
+{
+    begin(MODE_MANUAL);
+    table_drop(FD, table_take(FD));
+    conn_accepted(FD, MODE_OFF, 77, false);
+    CHECK(!table_knows(FD));
+}
+
+static void a_duplicate_is_the_same_connection(void)
+{
+    begin(MODE_AUTOMATIC);
+    table_alias(FD, COPY);
+    fakes[COPY] = (struct fake){.identity = 77};
+    conn_event(COPY, CONN_READ);
+    CHECK(flags() == CONN_IN_USE && in_use_counted() == 1);
+    CHECK(conn_look(COPY, &limits, true) == LOOK_IN_USE);
+    conn_mark(COPY, false);
+    CHECK(conn_look(COPY, &limits, true) == LOOK_IDLE && conn_shut(COPY));
+    CHECK(fakes[COPY].shut_read == 1 && flags() == CONN_SHUT);
+    CHECK(conn_look(FD, &limits, true) == LOOK_SHUT && in_use_counted() == 0);
+    table_drop(FD, table_take(FD));
+    CHECK(conn_look(COPY, &limits, true) == LOOK_SHUT && in_use_counted() == 0);
+    table_drop(COPY, table_take(COPY));
+}
+
+/* ---- the end of file ---- */
+
+static void the_end_of_file_sends_our_fin_where_nothing_is_owed(void)
+{
+    static const struct {
+        uint64_t flags;
+        bool fin;
+    } ends[] = {
+        {0, false}, /* the client left by himself */
+        {CONN_SHUT, true},
+        {CONN_SHUT | CONN_ANSWERED | CONN_SEASONED, true},
+        {CONN_SHUT | CONN_OWED, false},
+        {CONN_SHUT | CONN_IN_USE, false},
+        {CONN_SHUT | CONN_FIN, false},
+    };
+    for (size_t i = 0; i < COUNT_OF(ends); i++) {
+        begin(MODE_REPLY);
+        set(ends[i].flags);
+        conn_read_end(FD);
+        CHECK(fakes[FD].shut_write == ends[i].fin, "case %zu", i);
+        CHECK(flags() == (ends[i].flags | (ends[i].fin ? CONN_FIN : 0)), "case %zu", i);
+        CHECK(conn_enters(FD) == !!(flags() & CONN_FIN));
+        conn_read_end(FD);
+        CHECK(fakes[FD].shut_write == ends[i].fin, "case %zu: a second end", i);
+    }
+    begin(MODE_REPLY); /* the answer has not been taken yet */
+    set(CONN_SHUT);
+    fakes[FD].queues.unsent = 1;
+    conn_read_end(FD);
+    CHECK(!fakes[FD].shut_write && flags() == CONN_SHUT);
+    begin(MODE_REPLY); /* the number is somebody else's */
+    set(CONN_SHUT);
+    fakes[FD].identity = 78;
+    CHECK(!conn_read_end(FD) && !fakes[FD].shut_write && flags() == CONN_SHUT);
+    begin(MODE_REPLY); /* a request came in behind the end */
+    set(CONN_SHUT);
+    fakes[FD].queues.unread = 1;
+    CHECK(conn_read_end(FD) && !fakes[FD].shut_write && flags() == CONN_SHUT);
+}
+
+static void the_drainer_sends_the_fin_of_one_that_is_left_lying(void)
+{
+    static const uint64_t not_then[] = {0, CONN_SHUT | CONN_OWED, CONN_SHUT | CONN_IN_USE,
+                                        CONN_SHUT | CONN_FIN};
+    begin(MODE_REPLY);
+    set(CONN_SHUT);
+    conn_finish(FD);
+    conn_finish(FD);
+    CHECK(fakes[FD].shut_write == 1 && flags() == (CONN_SHUT | CONN_FIN));
+    for (size_t i = 0; i < COUNT_OF(not_then); i++) {
+        begin(MODE_REPLY);
+        set(not_then[i]);
+        conn_finish(FD);
+        CHECK(!fakes[FD].shut_write && flags() == not_then[i], "case %zu", i);
+    }
+    for (int i = 0; i < 3; i++) {
+        begin(MODE_REPLY);
+        set(CONN_SHUT);
+        fakes[FD].queues.unread = i == 0;
+        fakes[FD].queues.unsent = i == 1;
+        fakes[FD].identity = i == 2 ? 78 : 77;
+        conn_finish(FD);
+        CHECK(!fakes[FD].shut_write && flags() == CONN_SHUT, "case %d", i);
+    }
+}
+
+static void a_forced_one_is_shut_both_ways_once(void)
+{
+    begin(MODE_AUTOMATIC);
+    conn_event(FD, CONN_READ);
+    conn_force(FD);
+    conn_force(FD);
+    CHECK(fakes[FD].shut_both == 1);
+    CHECK(flags() == (CONN_IN_USE | CONN_SHUT | CONN_FORCED) && in_use_counted() == 1);
+    CHECK(conn_look(FD, &limits, true) == LOOK_FORCED);
+}
+
+/* ---- the drainer's look ---- */
+
+static void what_is_idle_in_the_first_three_modes(void)
+{
+    for (enum mode mode = MODE_MANUAL; mode < MODE_REPLY; mode++) {
+        begin(mode);
+        CHECK(conn_look(FD, &limits, false) == LOOK_IDLE);
+        fakes[FD].queues.unread = 5; /* a request that is about to be read */
+        CHECK(conn_look(FD, &limits, false) == (mode == MODE_MANUAL ? LOOK_IDLE : LOOK_WAITING));
+        conn_event(FD, CONN_MARK_IN_USE);
+        CHECK(conn_look(FD, &limits, false) == LOOK_IN_USE);
+        set(CONN_SHUT);
+        CHECK(conn_look(FD, &limits, false) == LOOK_SHUT);
+        set(CONN_SHUT | CONN_OWED);
+        CHECK(conn_look(FD, &limits, false) == LOOK_IN_USE);
+    }
+}
+
+static void what_is_not_the_connection_is_gone(void)
+{
+    begin(MODE_AUTOMATIC);
+    fakes[FD].identity = 78;
+    CHECK(conn_look(FD, &limits, false) == LOOK_GONE);
+    conn_event(FD, CONN_READ);
+    CHECK(conn_look(FD, &limits, true) == LOOK_GONE, "in use, and the number is somebody else's");
+    fakes[FD].identity = 0; /* no socket */
+    CHECK(conn_look(FD, &limits, true) == LOOK_GONE);
+    CHECK(conn_look(FD + 1, &limits, true) == LOOK_GONE);
+    begin(MODE_AUTOMATIC);
+    atomic_store(table_record(FD), now() ^ CONN_EPOCH); /* a parent's */
+    CHECK(conn_look(FD, &limits, true) == LOOK_GONE);
+    atomic_store(table_record(FD), now() ^ CONN_EPOCH);
+}
+
+static void what_reply_makes_of_the_kernel_s_figures(void)
+{
+    static const struct {
+        const char *what;
+        uint64_t flags;
+        struct sock_queues queues;
+        struct sock_info info;
+        enum conn_look look;
+    } cases[] = {
+        {"silent and new", 0, {0}, {.has = true, .received_ms = 999}, LOOK_WAITING},
+        {"silent past its first byte's time",
+         0,
+         {0},
+         {.has = true, .received_ms = 1000, .sent_ms = 1000},
+         LOOK_IDLE},
+        {"unread",
+         CONN_ANSWERED | CONN_SEASONED,
+         {1, 0},
+         {true, true, true, 5000, 5000, 0},
+         LOOK_IN_USE},
+        {"unsent",
+         CONN_ANSWERED | CONN_SEASONED,
+         {0, 1},
+         {true, true, true, 5000, 5000, 0},
+         LOOK_IN_USE},
+        {"asked, not answered", CONN_IN_USE, {0}, {true, false, true, 5000, 5000, 0}, LOOK_IN_USE},
+        {"asked, answered by stdio",
+         CONN_IN_USE,
+         {0},
+         {true, true, true, 5000, 5000, 0},
+         LOOK_IDLE},
+        {"asked, answered by stdio just now",
+         CONN_IN_USE,
+         {0},
+         {true, true, true, 5000, 10, 0},
+         LOOK_WAITING},
+        {"asked again after an answer",
+         CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED,
+         {0},
+         {true, true, true, 5000, 5000, 0},
+         LOOK_IN_USE},
+        {"its write was cut short",
+         CONN_IN_USE | CONN_CUT_SHORT,
+         {0},
+         {true, true, true, 5000, 5000, 0},
+         LOOK_IN_USE},
+        {"first answer, not long ago",
+         CONN_ANSWERED,
+         {0},
+         {true, true, true, 999, 999, 0},
+         LOOK_WAITING},
+        {"first answer, long ago",
+         CONN_ANSWERED,
+         {0},
+         {true, true, true, 1000, 1000, 0},
+         LOOK_IDLE},
+        {"seasoned, settling",
+         CONN_ANSWERED | CONN_SEASONED,
+         {0},
+         {true, true, true, 99, 99, 0},
+         LOOK_WAITING},
+        {"seasoned, settled",
+         CONN_ANSWERED | CONN_SEASONED,
+         {0},
+         {true, true, true, 100, 100, 0},
+         LOOK_IDLE},
+        {"seasoned, far away",
+         CONN_ANSWERED | CONN_SEASONED,
+         {0},
+         {true, true, true, 399, 399, 100000},
+         LOOK_WAITING},
+        {"seasoned, four round trips",
+         CONN_ANSWERED | CONN_SEASONED,
+         {0},
+         {true, true, true, 400, 400, 100000},
+         LOOK_IDLE},
+        {"the peer spoke last",
+         CONN_ANSWERED | CONN_SEASONED,
+         {0},
+         {true, true, true, 200, 5000, 0},
+         LOOK_IN_USE},
+        {"half-closed", CONN_SHUT | CONN_ANSWERED, {0}, {true, true, true, 1, 1, 0}, LOOK_SHUT},
+        {"half-closed, answer owed",
+         CONN_SHUT | CONN_OWED,
+         {0},
+         {true, true, true, 1, 1, 0},
+         LOOK_IN_USE},
+        {"forced",
+         CONN_SHUT | CONN_FORCED | CONN_IN_USE,
+         {0},
+         {true, true, true, 1, 1, 0},
+         LOOK_FORCED},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        begin(MODE_REPLY);
+        set(cases[i].flags);
+        fakes[FD].queues = cases[i].queues;
+        fakes[FD].info = cases[i].info;
+        enum conn_look look = conn_look(FD, &limits, true);
+        CHECK(look == cases[i].look, "%s: %d", cases[i].what, (int)look);
+        CHECK(flags() == cases[i].flags);
+    }
+}
+
+/* AF_UNIX has no times: quiet is what the drainer saw twice, with nothing in between. */
+static void what_reply_makes_of_unix_connections(void)
+{
+    struct conn_limits once = limits;
+    once.seen_at = NULL;
+    begin(MODE_REPLY);
+    CHECK(conn_look(FD, &once, true) == LOOK_IDLE && !flags(), "a look that can't wait");
+    CHECK(conn_look(FD, &limits, true) == LOOK_WAITING && flags() == CONN_SEEN);
+    limits.now += 999;
+    CHECK(conn_look(FD, &limits, true) == LOOK_WAITING);
+    limits.now += 1;
+    CHECK(conn_look(FD, &limits, true) == LOOK_IDLE);
+    conn_event(FD, CONN_READ);
+    CHECK(conn_look(FD, &limits, true) == LOOK_IN_USE);
+    conn_event(FD, CONN_WROTE);
+    conn_event(FD, CONN_READ);
+    conn_event(FD, CONN_WROTE);
+    CHECK(conn_look(FD, &limits, true) == LOOK_WAITING, "it had just been busy");
+    limits.now += 100;
+    CHECK(conn_look(FD, &limits, true) == LOOK_IDLE);
+}
+
+/* ---- the half-close ---- */
+
+static void an_idle_one_is_half_closed(void)
+{
+    for (enum mode mode = MODE_MANUAL; mode < MODES; mode++) {
+        begin(mode);
+        limits.seen_at = NULL;
+        CHECK(conn_look(FD, &limits, false) == LOOK_IDLE && conn_shut(FD));
+        CHECK(fakes[FD].shut_read == 1 && flags() == CONN_SHUT && in_use_counted() == 0);
+        CHECK(conn_look(FD, &limits, false) == LOOK_SHUT);
+        conn_read(FD); /* a request that had come before */
+        CHECK(flags() & CONN_OWED && conn_look(FD, &limits, false) == LOOK_IN_USE);
+        conn_read_end(FD);
+        CHECK(!fakes[FD].shut_write, "the end of file while an answer is owed");
+        conn_wrote(FD, 5, 5);
+        CHECK(!(flags() & CONN_OWED));
+    }
+    limits.seen_at = seen_at;
+}
+
+static void one_answered_by_stdio_is_half_closed(void)
+{
+    begin(MODE_REPLY);
+    conn_event(FD, CONN_READ);
+    fakes[FD].info = (struct sock_info){true, true, true, 5000, 5000, 0};
+    CHECK(conn_look(FD, &limits, false) == LOOK_IDLE && conn_shut(FD));
+    CHECK(flags() == CONN_SHUT && in_use_counted() == 0);
+}
+
+/* Between the look and the half-close it is read from, or marked: never on a connection in use. */
+static void one_that_has_come_into_use_since_the_look_is_not(void)
+{
+    for (enum mode mode = MODE_MANUAL; mode < MODES; mode++) {
+        begin(mode);
+        limits.seen_at = NULL;
+        CHECK(conn_look(FD, &limits, false) == LOOK_IDLE);
+        conn_event(FD, mode == MODE_MANUAL ? CONN_MARK_IN_USE : CONN_READ);
+        CHECK(!conn_shut(FD), "%s: in use, and half-closed all the same", settings_mode_name(mode));
+        CHECK(!fakes[FD].shut_read && flags() == CONN_IN_USE && in_use_counted() == 1);
+    }
+    limits.seen_at = seen_at;
+}
+
+/* ---- what came from another process ---- */
+
+static void what_came_over_a_socket_is_looked_up_when_it_matters(void)
+{
+    struct totals totals;
+    for (int i = 0; i < 3; i++) {
+        begin(MODE_REPLY);
+        table_drop(FD, table_take(FD));
+        table_set(FD, KIND_RECEIVED);
+        CHECK(!table_record(FD) && conn_mark(FD, true) == ENOENT);
+        CHECK(conn_look(FD, &limits, true) == LOOK_GONE);
+        fakes[FD].identity = i == 0 ? 77 : 0; /* else no connection */
+        CHECK(table_claim(FD));
+        conn_received(FD, i < 2 ? MODE_REPLY : MODE_OFF);
+        CHECK(atomic_load(&table.kind[FD]) & KIND_CLAIMED, "the claim went with it");
+        table_release(FD);
+        table_totals(&totals);
+        CHECK(table_kind(FD) == (i ? KIND_NONE : KIND_CONN) && totals.tracked == (i ? 0 : 1));
+        if (i == 0)
+            CHECK(now() >> CONN_IDENTITY_SHIFT == 77 && conn_mark(FD, true) == 0);
+    }
+    fakes[FD].identity = 77;
+    conn_inherited(FD, MODE_REPLY);
+    CHECK(table_kind(FD) == KIND_CONN && now() >> CONN_IDENTITY_SHIFT == 77);
+}
+
+/* ---- fork ---- */
+
+static void use_the_inherited(void)
+{
+    struct totals totals;
+    uint64_t in_use = flags() & CONN_IN_USE;
+    CHECK(conn_look(FD, &limits, true) == LOOK_GONE, "a parent's, and not ours yet");
+    CHECK(!conn_enters(FD), "a read begins");
+    table_totals(&totals);
+    CHECK(totals.tracked == 1 && totals.in_use == in_use && totals.accepted == 1);
+    conn_read(FD);
+    table_totals(&totals);
+    CHECK(totals.tracked == 1 && totals.in_use == 1 && totals.accepted == 1);
+    CHECK(conn_look(FD, &limits, true) == LOOK_IN_USE);
+    conn_wrote(FD, 1, 1);
+    table_totals(&totals);
+    CHECK(totals.tracked == 1 && totals.in_use == 0);
+    table_drop(FD, table_take(FD));
+    table_totals(&totals);
+    CHECK(totals.tracked == 0 && totals.in_use == 0 && totals.closed_by_program == 1);
+}
+
+static void a_child_that_reads_an_inherited_connection_makes_it_its_own(void)
+{
+    for (int in_use = 0; in_use < 2; in_use++) {
+        begin(MODE_REPLY);
+        set(in_use ? CONN_IN_USE : 0);
+        unit_in_child(use_the_inherited, 5);
+        CHECK(in_use_counted() == (unsigned int)in_use, "the parent's");
+    }
+}
+
+static void a_vfork_child_leaves_it_alone(void)
+{
+    begin(MODE_AUTOMATIC);
+    epoch_borrowed = 1;
+    conn_event(FD, CONN_READ);
+    CHECK(conn_mark(FD, true) == ENOENT);
+    epoch_borrowed = 0;
+    CHECK(!flags());
+}
+
+static const struct unit_test tests[] = {
+    {"each mode makes the steps that INTERFACE.md gives it", each_mode_makes_its_steps},
+    {"each event leaves the other flags alone", each_event_leaves_the_other_flags_alone},
+    {"a wrapper's short way ends where the long one does",
+     the_short_way_ends_where_the_long_one_does},
+    {"a mark says what is not tracked", a_mark_says_what_is_not_tracked},
+    {"a connection that was disowned is nobody's", one_that_was_disowned_is_nobody_s},
+    {"a connection of a listener whose mode is off is not tracked", a_mode_of_off_is_not_tracked},
+    {"a duplicate is the same connection", a_duplicate_is_the_same_connection},
+    {"the end of file sends our FIN where nothing is owed",
+     the_end_of_file_sends_our_fin_where_nothing_is_owed},
+    {"the drainer sends the FIN where the program does not attend",
+     the_drainer_sends_the_fin_of_one_that_is_left_lying},
+    {"a forced connection is shut both ways, once", a_forced_one_is_shut_both_ways_once},
+    {"manual, automatic and deadline: what is idle", what_is_idle_in_the_first_three_modes},
+    {"what is not the connection any more is gone", what_is_not_the_connection_is_gone},
+    {"reply: what the kernel's figures come to", what_reply_makes_of_the_kernel_s_figures},
+    {"reply: what is idle on AF_UNIX", what_reply_makes_of_unix_connections},
+    {"an idle connection is half-closed", an_idle_one_is_half_closed},
+    {"reply: one that stdio has answered is half-closed", one_answered_by_stdio_is_half_closed},
+    {"one that has come into use since the look is not half-closed",
+     one_that_has_come_into_use_since_the_look_is_not},
+    {"what came over a socket is looked up when it matters",
+     what_came_over_a_socket_is_looked_up_when_it_matters},
+    {"a child that reads an inherited connection makes it its own",
+     a_child_that_reads_an_inherited_connection_makes_it_its_own},
+    {"a vfork child leaves its parent's connections alone", a_vfork_child_leaves_it_alone},
+};
+
+int main(void)
+{
+    CHECK(!table_make(FAKES));
+    epoch_make(table_forget_counts);
+    return unit_main(tests, COUNT_OF(tests));
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+#include "fake_sock.h"
+
+struct fake fakes[FAKES];
+void (*fake_hook)(int fd, bool acts);
+
+static struct fake *fake(int fd, bool acts)
+{
+    if (fake_hook)
+        fake_hook(fd, acts);
+    return &fakes[fd];
+}
+
+uint32_t sock_identity(int fd, bool is_unix)
+{
+    (void)is_unix;
+    return fake(fd, false)->identity;
+}
+
+uint32_t sock_connection(int fd, bool *is_unix)
+{
+    *is_unix = false;
+    return fake(fd, false)->identity;
+}
+
+void sock_queues(int fd, struct sock_queues *queues)
+{
+    *queues = fake(fd, false)->queues;
+}
+
+void sock_info(int fd, struct sock_info *info)
+{
+    *info = fake(fd, false)->info;
+}
+
+void sock_shut_read(int fd)
+{
+    fake(fd, true)->shut_read++;
+}
+
+void sock_shut_write(int fd)
+{
+    fake(fd, true)->shut_write++;
+}
+
+void sock_shut_both(int fd)
+{
+    fake(fd, true)->shut_both++;
+}

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+# The unit tests, each twice: under AddressSanitizer with UBSan, and under ThreadSanitizer; and the
+# fuzz targets, which are clang's. Included by the Makefile.
+#   make unit      $(BUILD)/unit/asan/*, $(BUILD)/unit/tsan/*
+#   make fuzzers   $(BUILD)/fuzz/*
+
+CLANG ?= clang
+UNIT_CFLAGS = -std=gnu11 -O1 -g -fno-omit-frame-pointer -Wall -Wextra -Werror -Ishim -pthread
+UNIT_HEADERS = $(wildcard shim/*.h tests/unit/*.h tests/fuzz/*.h)
+UNIT_asan = $(CC) -fsanitize=address,undefined -fno-sanitize-recover=all
+UNIT_tsan = $(CLANG) -fsanitize=thread
+
+UNIT_table = shim/table.c shim/epoch.c shim/sys.c
+UNIT_conn = tests/unit/fake_sock.c shim/conn.c shim/settings.c shim/text.c $(UNIT_table)
+UNIT_crowd = $(UNIT_conn)
+UNIT_settings = shim/settings.c shim/text.c
+UNIT_text = shim/text.c
+UNIT_fuzz = shim/settings.c shim/text.c
+
+UNITS = table conn crowd settings text
+FUZZERS = settings mode address escaped
+
+unit: $(UNITS:%=$(BUILD)/unit/asan/%) $(UNITS:%=$(BUILD)/unit/tsan/%)
+fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
+
+# unit_rule SANITIZER NAME
+define unit_rule
+$(BUILD)/unit/$(1)/$(2): tests/unit/$(2).c $$(UNIT_$(2)) $$(UNIT_HEADERS)
+	@mkdir -p $$(@D)
+	$$(UNIT_$(1)) $$(UNIT_CFLAGS) -o $$@ tests/unit/$(2).c $$(UNIT_$(2))
+endef
+$(foreach unit,$(UNITS),$(foreach build,asan tsan,$(eval $(call unit_rule,$(build),$(unit)))))
+
+$(FUZZERS:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/%: tests/fuzz/%.c $(UNIT_fuzz) $(UNIT_HEADERS)
+	@mkdir -p $(@D)
+	$(CLANG) $(UNIT_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ \
+		tests/fuzz/$*.c $(UNIT_fuzz)
+
+.PHONY: unit fuzzers
