@@ -22,7 +22,7 @@ $(BUILD)/shim/%.o: shim/%.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WEIR_CFLAGS) -MMD -c -o $@ $<
 
-include tests/unit/unit.mk
+-include tests/unit/unit.mk
 
 tests: $(PROGRAMS)
 

@@ -309,7 +309,7 @@ bool conn_shut(int fd)
     bool shut = is_still(pin, record) && change(slot, &record, (record & ~CONN_IN_USE) | CONN_SHUT);
     if (shut)
         sock_shut_read(pin);
-    sock_unpin(pin);
+    sock_unpin(fd, pin);
     return shut;
 }
 
@@ -327,7 +327,7 @@ void conn_finish(int fd)
     if (!queues.unread && !queues.unsent && is_still(pin, record) &&
         atomic_compare_exchange_strong(slot, &record, record | CONN_FIN))
         sock_shut_write(pin);
-    sock_unpin(pin);
+    sock_unpin(fd, pin);
 }
 
 void conn_force(int fd)
@@ -345,5 +345,5 @@ void conn_force(int fd)
              !atomic_compare_exchange_weak(slot, &record, record | CONN_SHUT | CONN_FORCED));
     if (still)
         sock_shut_both(pin);
-    sock_unpin(pin);
+    sock_unpin(fd, pin);
 }

@@ -43,6 +43,7 @@ static struct registration {
 /* Counts the swaps, so that a thread can tell that one has been made since it looked last. */
 static _Atomic uint32_t swaps;
 static __thread uint32_t swaps_seen;
+__thread bool listener_polled;
 
 /* A listener's descriptors have the number of its entry where a duplicate has its connection's. */
 static struct listener *find(int fd)
@@ -343,5 +344,5 @@ bool listener_must_abort(int fd)
     if (LIKELY(now == swaps_seen) || !listener_is_stopped(fd))
         return false;
     swaps_seen = now;
-    return true;
+    return listener_polled;
 }

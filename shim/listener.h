@@ -45,10 +45,15 @@ void listener_view(int fd, struct listener_view *view);
  */
 bool listener_stop_all(enum listeners listeners, bool now, bool *wake);
 
+/* The calling thread asks for readiness (poll, select, epoll): what it is told may be of a
+ * listener. */
+extern HIDDEN __thread bool listener_polled;
+
 /*
  * Whether the calling thread's accept on fd, which it begins now, must fail with ECONNABORTED:
- * once in a thread after a swap. It may have been told of a connection before, that is gone now,
- * and would wait for ever (accept(2), "Error handling": such failures are to be expected).
+ * once in a thread after a swap. A thread that polls may have been told of a connection before,
+ * that is gone now, and would wait for ever (accept(2), "Error handling": such failures are to be
+ * expected).
  */
 bool listener_must_abort(int fd);
 

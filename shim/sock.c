@@ -85,12 +85,15 @@ void sock_peer(int fd, struct text *text)
 
 int sock_pin(int fd)
 {
-    return (int)sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, PINNED_LEAST);
+    long pin = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, PINNED_LEAST);
+    /* EINVAL: RLIMIT_NOFILE is below that. None left: the number itself has to do. */
+    return pin == -EMFILE || pin == -ENFILE || pin == -EINVAL ? fd : (int)pin;
 }
 
-void sock_unpin(int pin)
+void sock_unpin(int fd, int pin)
 {
-    sys1(SYS_close, pin);
+    if (pin != fd)
+        sys1(SYS_close, pin);
 }
 
 bool sock_is_unconnected(int fd)

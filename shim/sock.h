@@ -49,10 +49,11 @@ void sock_peer(int fd, struct text *text);
 
 /*
  * Another descriptor of the same open file, for as long as a step lasts: what is found out of it
- * stays true when the program closes fd where no claim holds it back. -errno: fd is not open.
+ * stays true when the program closes fd where no claim holds it back. Where no number is left it is
+ * fd itself. -errno: fd is not open.
  */
 int sock_pin(int fd);
-void sock_unpin(int pin);
+void sock_unpin(int fd, int pin);
 
 /* A socket that is no longer connected (or not yet): its peer can't be asked for. */
 bool sock_is_unconnected(int fd);

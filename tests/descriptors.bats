@@ -312,7 +312,7 @@ has_children() {
     echoes "$client"
     sleep 0.4
     kill -USR2 "$SERVER_PID"
-    log_has server 'closing idle connections: .* 0 idle, 0 in use'
+    wait_until 2 log_has server 'closing idle connections: .* 0 idle, 0 in use'
     sleep 0.3
     is_open "$client"
     echoes "$client"

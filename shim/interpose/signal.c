@@ -6,6 +6,7 @@
 #include "handler.h"
 #include "libc.h"
 #include "signals.h"
+#include "wait.h"
 
 #include <errno.h>
 
@@ -21,6 +22,8 @@ static sighandler_t install(int sig, sighandler_t handler, int flags)
 {
     struct sigaction action = {.sa_handler = handler, .sa_flags = flags}, old;
     sigemptyset(&action.sa_mask);
+    if (!(flags & (int)SA_NODEFER))
+        sigaddset(&action.sa_mask, sig); /* as libc's own signal has it */
     return sigaction(sig, &action, &old) < 0 ? SIG_ERR : old.sa_handler;
 }
 
@@ -92,14 +95,17 @@ EXPORT int sigsuspend(const sigset_t *set)
 EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *limit)
 {
     sigset_t kernel;
-    int sig;
+    struct timespec left;
+    const struct timespec *now = limit;
     handler_yield(signals_word(set));
-    do {
-        signals_about_to_wait();
+    int64_t began = wait_begins(limit);
+    for (;;) {
         signals_accepts(set, &kernel);
-        sig = libc_sigtimedwait(&kernel, info, limit);
-    } while (sig < 0 && errno == EINTR && signals_must_restart());
-    return sig;
+        int sig = libc_sigtimedwait(&kernel, info, now);
+        if (sig >= 0 || errno != EINTR || !signals_must_restart())
+            return sig;
+        now = wait_left(limit, began, &left);
+    }
 }
 
 EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info)

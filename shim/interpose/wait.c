@@ -7,7 +7,9 @@
  * Those that are given a mask for the time of the wait have our signals taken out of it.
  */
 #include "libc.h"
+#include "listener.h"
 #include "signals.h"
+#include "wait.h"
 
 #include <errno.h>
 #include <threads.h>
@@ -28,6 +30,7 @@ static bool again(int result)
 static int64_t begin_ms(int ms)
 {
     signals_about_to_wait();
+    listener_polled = true;
     return ms > 0 ? coarse_ns() : 0;
 }
 
@@ -39,15 +42,13 @@ static int left_ms(int ms, int64_t began)
     return left > 0 ? (int)left : 0;
 }
 
-static int64_t begin_limit(const struct timespec *limit)
+int64_t wait_begins(const struct timespec *limit)
 {
     signals_about_to_wait();
     return limit && (limit->tv_sec || limit->tv_nsec) ? coarse_ns() : 0;
 }
 
-/* What is left of *limit, in *left. Returns what is to be passed on. */
-static const struct timespec *left_limit(const struct timespec *limit, int64_t began,
-                                         struct timespec *left)
+const struct timespec *wait_left(const struct timespec *limit, int64_t began, struct timespec *left)
 {
     if (!began)
         return limit;
@@ -88,6 +89,7 @@ EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int ms, size_t room)
 /* select(2): Linux leaves the time that is left in *limit. */
 EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *limit)
 {
+    listener_polled = true;
     signals_about_to_wait();
     int result = libc_select(count, in, out, except, limit);
     while (again(result))
@@ -103,6 +105,7 @@ struct wait_mask {
 
 static const sigset_t *mask_begins(const sigset_t *set, struct wait_mask *mask)
 {
+    listener_polled = true;
     if (!set)
         return NULL;
     signals_wait_begins(set, &mask->kernel, &mask->view);
@@ -145,10 +148,10 @@ EXPORT int epoll_pwait2(int epoll, struct epoll_event *events, int most,
 {
     struct timespec left;
     const struct timespec *now = limit;
-    int64_t began = begin_limit(limit);
+    int64_t began = wait_begins(limit);
     return MASKED(({
         int once = libc_epoll_pwait2(epoll, events, most, now, masked);
-        now = once < 0 ? left_limit(limit, began, &left) : now;
+        now = once < 0 ? wait_left(limit, began, &left) : now;
         once;
     }));
 }
@@ -158,10 +161,10 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *limit,
 {
     struct timespec left;
     const struct timespec *now = limit;
-    int64_t began = begin_limit(limit);
+    int64_t began = wait_begins(limit);
     return MASKED(({
         int once = libc_ppoll(fds, count, now, masked);
-        now = once < 0 ? left_limit(limit, began, &left) : now;
+        now = once < 0 ? wait_left(limit, began, &left) : now;
         once;
     }));
 }
@@ -171,10 +174,10 @@ EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *
 {
     struct timespec left;
     const struct timespec *now = limit;
-    int64_t began = begin_limit(limit);
+    int64_t began = wait_begins(limit);
     return MASKED(({
         int once = libc___ppoll_chk(fds, count, now, masked, room);
-        now = once < 0 ? left_limit(limit, began, &left) : now;
+        now = once < 0 ? wait_left(limit, began, &left) : now;
         once;
     }));
 }
@@ -184,10 +187,10 @@ EXPORT int pselect(int count, fd_set *in, fd_set *out, fd_set *except, const str
 {
     struct timespec left;
     const struct timespec *now = limit;
-    int64_t began = begin_limit(limit);
+    int64_t began = wait_begins(limit);
     return MASKED(({
         int once = libc_pselect(count, in, out, except, now, masked);
-        now = once < 0 ? left_limit(limit, began, &left) : now;
+        now = once < 0 ? wait_left(limit, began, &left) : now;
         once;
     }));
 }
@@ -282,10 +285,10 @@ RESTARTED(int, sem_clockwait,
 EXPORT int semtimedop(int id, struct sembuf *ops, size_t count, const struct timespec *limit)
 {
     struct timespec left;
-    int64_t began = begin_limit(limit);
+    int64_t began = wait_begins(limit);
     int result = libc_semtimedop(id, ops, count, limit);
     while (again(result))
-        result = libc_semtimedop(id, ops, count, left_limit(limit, began, &left));
+        result = libc_semtimedop(id, ops, count, wait_left(limit, began, &left));
     return result;
 }
 

@@ -14,7 +14,6 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -30,7 +29,6 @@
 
 static const int shown[] = {SIGHUP, SIGINT, SIGUSR1, SIGUSR2, SIGTERM, SIGALRM};
 static char self[] = "/proc/self/exe";
-static sigjmp_buf away;
 
 static void print_set(const char *title, const sigset_t *set)
 {
@@ -58,21 +56,6 @@ static void info_handler(int sig, siginfo_t *info, void *context)
     handler(sig);
 }
 
-static void blocking_handler(int sig)
-{
-    sigset_t set;
-    handler(sig);
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigprocmask(SIG_BLOCK, &set, NULL); /* until it returns */
-}
-
-static void jumping_handler(int sig)
-{
-    (void)sig;
-    siglongjmp(away, 1);
-}
-
 static const char *name_of(void (*function)(int))
 {
     return function == SIG_DFL                                       ? "default"
@@ -80,8 +63,6 @@ static const char *name_of(void (*function)(int))
            : function == SIG_ERR                                     ? "error"
            : function == handler                                     ? "handler"
            : function == (void (*)(int))(void (*)(void))info_handler ? "info_handler"
-           : function == blocking_handler                            ? "blocking_handler"
-           : function == jumping_handler                             ? "jumping_handler"
                                                                      : "somebody else's";
 }
 
@@ -230,30 +211,6 @@ static void waits(int sig)
     sigqueue(getpid(), sig, (union sigval){.sival_int = 9});
 }
 
-static void jump(void)
-{
-    sigset_t term = set_of(SIGTERM, 0, 0), none = set_of(0, 0, 0);
-    struct timespec second = {1, 0};
-    install(SIGUSR1, jumping_handler, 0, none);
-    mask(SIG_SETMASK, term);
-    if (sigsetjmp(away, 1) == 0) {
-        mask(SIG_UNBLOCK, term);
-        raise(SIGUSR1);
-    }
-    show("siglongjmp brings the mask back");
-    mask(SIG_BLOCK, set_of(SIGUSR1, 0, 0));
-    raise(SIGUSR1);
-    if (sigsetjmp(away, 1) == 0)
-        ppoll(NULL, 0, &second, &none);
-    show("also out of ppoll");
-    if (sigsetjmp(away, 1) == 0) {
-        raise(SIGUSR1);
-        sigsuspend(&none);
-    }
-    show("and out of sigsuspend");
-    mask(SIG_SETMASK, none);
-}
-
 static void actions(int own)
 {
     sigset_t none = set_of(0, 0, 0), term = set_of(SIGTERM, 0, 0);
@@ -292,9 +249,6 @@ static void handlers(int own)
     mask(SIG_SETMASK, set_of(SIGINT, SIGALRM, 0));
     raise(own); /* what its action blocks comes beside */
     mask(SIG_SETMASK, none);
-    install(own, blocking_handler, 0, none);
-    raise(own);
-    show("what a handler blocked is unblocked when it returns");
 }
 
 /* X/Open's, and BSD's: libc makes them of its own sigaction and sigprocmask. */
@@ -333,8 +287,6 @@ int main(int argc, char **argv)
         handlers(own);
     else if (!strcmp(section, "waits"))
         waits(own);
-    else if (!strcmp(section, "jump"))
-        jump();
     else if (!strcmp(section, "children"))
         children();
     else if (!strcmp(section, "older"))

@@ -160,10 +160,12 @@ static int call_recv_datagram(void)
     return error_of(recv(datagrams, buffer, 1, 0));
 }
 
+/* Until nothing more goes: the peer's window still grows for a while (tcp(7), tcp_rmem). */
 static void fill(int fd)
 {
-    while (send(fd, buffer, sizeof buffer, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
-        ;
+    for (int quiet = 0; quiet < 5; quiet++, usleep(20000))
+        while (send(fd, buffer, sizeof buffer, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+            quiet = 0;
 }
 
 static int call_send(void)
@@ -316,7 +318,13 @@ static void try_call(int number, const char *mode)
     long took = now_ms() - began;
     long wanted = both ? TRIGGER_MS : own ? OWN_MS : calls[number].limit;
     int wanted_error = !own || calls[number].function == call_sleep ? calls[number].error : EINTR;
-    if (error == wanted_error && took >= wanted - 5 && took <= wanted + SLACK_MS)
+    /* A socket's own time limit begins anew with the call: nobody but the kernel knows what is
+     * left. */
+    bool anew = !own && calls[number].error == EAGAIN &&
+                calls[number].function != call_sigtimedwait &&
+                calls[number].function != call_semtimedop;
+    long most = wanted + (anew ? TRIGGER_MS : 0) + SLACK_MS;
+    if (error == wanted_error && took >= wanted - 5 && took <= most)
         printf("%s %ld ms, in time\n", calls[number].name, wanted);
     else
         printf("%s %ld ms, %s; expected %ld ms, %s\n", calls[number].name, took, strerror(error),
