@@ -56,37 +56,38 @@ static void tell_first(void)
     }
 }
 
-static uint64_t fresh_record(enum mode mode, uint32_t identity, bool is_unix)
+static uint64_t fresh_record(enum mode mode, uint32_t identity, enum identity kind)
 {
     return (uint64_t)identity << CONN_IDENTITY_SHIFT | epoch_now() | CONN_REF |
-           (uint64_t)mode << CONN_MODE_SHIFT | (is_unix ? CONN_UNIX : 0);
+           (uint64_t)mode << CONN_MODE_SHIFT | (kind == IDENTITY_OWN ? CONN_UNIX : 0) |
+           (kind == IDENTITY_PEER_AND_PORT ? CONN_PORT : 0);
 }
 
-void conn_accepted(int fd, enum mode mode, uint32_t identity, bool is_unix)
+void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind)
 {
     if (mode == MODE_OFF) {
         if (UNLIKELY(table_knows(fd)))
             table_set(fd, KIND_NONE); /* stale: closed on a path that we don't see */
         return;
     }
-    table_add(fd, fresh_record(mode, identity, is_unix));
+    table_add(fd, fresh_record(mode, identity, kind));
     tell_first();
 }
 
 void conn_inherited(int fd, enum mode mode)
 {
-    bool is_unix;
-    uint32_t identity = sock_connection(fd, &is_unix);
+    enum identity kind;
+    uint32_t identity = sock_connection(fd, &kind);
     if (identity)
-        conn_accepted(fd, mode, identity, is_unix);
+        conn_accepted(fd, mode, identity, kind);
 }
 
 void conn_received(int fd, enum mode mode)
 {
-    bool is_unix;
-    uint32_t identity = sock_connection(fd, &is_unix);
+    enum identity kind;
+    uint32_t identity = sock_connection(fd, &kind);
     if (identity && mode != MODE_OFF)
-        table_promote(fd, fresh_record(mode, identity, is_unix));
+        table_promote(fd, fresh_record(mode, identity, kind));
     else
         table_forget(fd);
 }
@@ -177,7 +178,10 @@ int conn_disown(int fd)
 /* Whether fd still is the connection of this record, although the number may have changed hands. */
 static bool is_still(int fd, uint64_t record)
 {
-    return sock_identity(fd, record & CONN_UNIX) == identity_of(record) || !identity_of(record);
+    enum identity kind = record & CONN_UNIX   ? IDENTITY_OWN
+                         : record & CONN_PORT ? IDENTITY_PEER_AND_PORT
+                                              : IDENTITY_PEER;
+    return !identity_of(record) || sock_identity(fd, kind) == identity_of(record);
 }
 
 bool conn_is_still_over(int fd, uint64_t record)

@@ -23,8 +23,8 @@ enum conn_event {
     CONN_EVENTS,
 };
 
-/* An accept returned fd. identity: of the peer's address, on AF_UNIX of the listener's. */
-void conn_accepted(int fd, enum mode mode, uint32_t identity, bool is_unix);
+/* An accept returned fd. */
+void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind);
 
 /* Called once, when the process next has a connection that it had not before; NULL: nobody waits.
  */

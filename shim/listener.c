@@ -32,6 +32,7 @@ static struct listener {
     uint64_t epoch;      /* of the process that listened */
     int64_t empty_since; /* CLOSING: nobody has been seen in the queue since */
     uint32_t address;
+    uint16_t port;
 } listeners[LISTENERS_MOST];
 
 static struct registration {
@@ -83,6 +84,7 @@ static struct listener *take(int fd)
         at->mode = start_settings()->mode.rest; /* listen binds what is not bound (tcp(7)) */
         at->is_unix = false;
         at->address = 0;
+        at->port = 0;
         at->inherited = false;
         return at;
     }
@@ -103,6 +105,7 @@ static void describe(struct listener *listener, const struct sockaddr *addr, soc
     listener->mode = settings_mode(&start_settings()->mode, addr, len);
     listener->is_unix = addr->sa_family == AF_UNIX;
     listener->address = sock_hash(addr, len);
+    listener->port = sock_port(addr, len);
 }
 
 void listener_bound(int fd, const struct sockaddr *addr, socklen_t len)
@@ -155,6 +158,7 @@ void listener_duplicated(int fd, int to)
     copy->is_unix = from->is_unix;
     copy->inherited = from->inherited;
     copy->address = from->address;
+    copy->port = from->port;
     copy->creator = from->creator;
     copy->epoch = from->epoch;
     set_kind(to, copy, table_kind(fd));
@@ -199,9 +203,9 @@ void listener_view(int fd, struct listener_view *view)
 {
     struct listener *listener = find(fd);
     if (listener) {
-        *view =
-            (struct listener_view){listener->mode, listener->is_unix,
-                                   atomic_load(&listener->state) > LISTENING, listener->address};
+        *view = (struct listener_view){listener->mode, listener->is_unix,
+                                       atomic_load(&listener->state) > LISTENING, listener->address,
+                                       listener->port};
     } else {
         *view = (struct listener_view){.mode = start_settings()->mode.rest};
     }

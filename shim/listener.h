@@ -32,6 +32,7 @@ struct listener_view {
     bool is_unix;
     bool is_deaf;     /* accepted behind a closed door: sock_open_ears */
     uint32_t address; /* sock_hash of the listener's own address; 0: not known */
+    uint16_t port;    /* in network order; 0: not known */
 };
 
 void listener_view(int fd, struct listener_view *view);

@@ -36,13 +36,32 @@ uint32_t sock_hash(const struct sockaddr *addr, socklen_t len)
     return hash ? hash : 1;
 }
 
-uint32_t sock_identity(int fd, bool is_unix)
+uint32_t sock_hash_port(uint32_t hash, uint16_t port)
 {
-    struct sockaddr_storage addr;
+    hash = (hash ^ port) * 16777619u;
+    return hash ? hash : 1;
+}
+
+uint16_t sock_port(const struct sockaddr *addr, socklen_t len)
+{
+    if (addr->sa_family == AF_INET && len >= sizeof(struct sockaddr_in))
+        return ((const struct sockaddr_in *)(const void *)addr)->sin_port;
+    if (addr->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6))
+        return ((const struct sockaddr_in6 *)(const void *)addr)->sin6_port;
+    return 0;
+}
+
+uint32_t sock_identity(int fd, enum identity kind)
+{
+    struct sockaddr_storage addr, own;
     socklen_t len = sizeof addr;
-    if (sys3(is_unix ? SYS_getsockname : SYS_getpeername, fd, &addr, &len) < 0)
+    if (sys3(kind == IDENTITY_OWN ? SYS_getsockname : SYS_getpeername, fd, &addr, &len) < 0)
         return 0;
-    return sock_hash((struct sockaddr *)&addr, len);
+    uint32_t hash = sock_hash((struct sockaddr *)&addr, len);
+    if (kind != IDENTITY_PEER_AND_PORT)
+        return hash;
+    len = sock_own_address(fd, &own);
+    return sock_hash_port(hash, sock_port((struct sockaddr *)&own, len));
 }
 
 void sock_queues(int fd, struct sock_queues *queues)
@@ -145,12 +164,12 @@ static bool has_connected(int fd)
            tcp.tcpi_bytes_acked == tcp.tcpi_bytes_sent - tcp.tcpi_bytes_retrans + 1;
 }
 
-uint32_t sock_connection(int fd, bool *is_unix)
+uint32_t sock_connection(int fd, enum identity *kind)
 {
-    if (sock_is_listener(fd) != 0 || !sock_identity(fd, false) || has_connected(fd))
+    if (sock_is_listener(fd) != 0 || !sock_identity(fd, IDENTITY_PEER) || has_connected(fd))
         return 0;
-    *is_unix = sock_family(fd) == AF_UNIX;
-    return sock_identity(fd, *is_unix);
+    *kind = sock_family(fd) == AF_UNIX ? IDENTITY_OWN : IDENTITY_PEER_AND_PORT;
+    return sock_identity(fd, *kind);
 }
 
 static long set_int(int fd, int level, int name, int value)

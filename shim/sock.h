@@ -13,16 +13,26 @@
 uint32_t sock_hash(const struct sockaddr *addr, socklen_t len);
 
 /*
- * The identity of the connection on fd as it is now: the hash of its peer's address, on AF_UNIX
- * (whose clients seldom have one) of its own. 0: no connection.
+ * What tells a connection from another: its peer's address, and the port that it came to where that
+ * is known (a client may use one port of its own towards two of ours); on AF_UNIX, whose clients
+ * seldom have an address, its own.
  */
-uint32_t sock_identity(int fd, bool is_unix);
+enum identity { IDENTITY_PEER, IDENTITY_OWN, IDENTITY_PEER_AND_PORT };
+
+/* A peer's sock_hash with the port mixed in, which is in network order. */
+uint32_t sock_hash_port(uint32_t hash, uint16_t port);
+
+/* An address's port in network order; 0: it has none. */
+uint16_t sock_port(const struct sockaddr *addr, socklen_t len);
+
+/* The identity of the connection on fd as it is now. 0: no connection. */
+uint32_t sock_identity(int fd, enum identity kind);
 
 /*
  * The identity of the connection on fd, whatever fd may be; 0: it is no stream socket with a peer.
- * *is_unix tells which identity.
+ * *kind tells which identity.
  */
-uint32_t sock_connection(int fd, bool *is_unix);
+uint32_t sock_connection(int fd, enum identity *kind);
 
 /* The family of the socket on fd; -1: it is none. */
 int sock_family(int fd);

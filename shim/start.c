@@ -263,14 +263,14 @@ static bool has_listen_fds(char *const *envp)
 static void find_inherited_connection(int fd)
 {
     int family = sock_family(fd);
-    bool is_unix;
+    enum identity kind;
     uint32_t identity;
-    if ((family != AF_INET && family != AF_INET6) || !(identity = sock_connection(fd, &is_unix)) ||
+    if ((family != AF_INET && family != AF_INET6) || !(identity = sock_connection(fd, &kind)) ||
         !start_serving())
         return;
     conn_inherited(fd, settings.mode.rest);
     for (int copy = fd + 1; fd == 0 && copy <= 2; copy++)
-        if (sock_connection(copy, &is_unix) == identity)
+        if (sock_connection(copy, &kind) == identity)
             table_alias(fd, copy);
 }
 

@@ -60,6 +60,7 @@ enum kind {
 #define CONN_UNIX UINT64_C(0x100)    /* identity is of the listener's address, not of the peer's */
 #define CONN_CUT_SHORT UINT64_C(0x200) /* in use because a write was cut short */
 #define CONN_SEEN UINT64_C(0x400)      /* the drainer has seen it since it last changed */
+#define CONN_PORT UINT64_C(0x800)      /* identity is of the peer's address and of our port */
 #define CONN_MODE_SHIFT 12
 #define CONN_MODE (UINT64_C(0xf) << CONN_MODE_SHIFT)
 #define CONN_REF (UINT64_C(1) << 16)

@@ -106,9 +106,16 @@ static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
     if (UNLIKELY(view.is_deaf) && !sys_is_sandboxed())
         sock_open_ears(got);
     const struct sockaddr *from = enough ? addr : (const struct sockaddr *)&peer.addr;
-    bool is_unix = view.is_unix || from->sa_family == AF_UNIX;
-    conn_accepted(got, view.mode,
-                  is_unix ? view.address : sock_hash(from, enough ? *len : peer.len), is_unix);
+    uint32_t identity = sock_hash(from, enough ? *len : peer.len);
+    enum identity kind = IDENTITY_PEER;
+    if (view.is_unix || from->sa_family == AF_UNIX) {
+        identity = view.address;
+        kind = IDENTITY_OWN;
+    } else if (view.port) {
+        identity = sock_hash_port(identity, view.port);
+        kind = IDENTITY_PEER_AND_PORT;
+    }
+    conn_accepted(got, view.mode, identity, kind);
     return got;
 }
 

@@ -11,15 +11,15 @@ static struct fake *fake(int fd, bool acts)
     return &fakes[fd];
 }
 
-uint32_t sock_identity(int fd, bool is_unix)
+uint32_t sock_identity(int fd, enum identity kind)
 {
-    (void)is_unix;
+    (void)kind;
     return fake(fd, false)->identity;
 }
 
-uint32_t sock_connection(int fd, bool *is_unix)
+uint32_t sock_connection(int fd, enum identity *kind)
 {
-    *is_unix = false;
+    *kind = IDENTITY_PEER;
     return fake(fd, false)->identity;
 }
 
