@@ -201,17 +201,13 @@ static bool name_one(int fd, void *context)
 
 static void say_origin(struct text *text, const struct origin *origin)
 {
-    char name[16];
     if (!origin->signal) {
         text_string(text, origin->pid == drain_inherited.pid
                               ? "as the process that it was forked from"
                               : "the program asked for it");
         return;
     }
-    settings_signal_name(origin->signal, name);
-    if (!(*name >= '0' && *name <= '9'))
-        text_string(text, "SIG");
-    text_string(text, name);
+    settings_say_signal(text, origin->signal);
     text_string(text, " from pid ");
     text_number(text, (uint64_t)origin->pid);
     text_string(text, " uid ");

@@ -39,7 +39,7 @@ static struct {
 
 /* The stop signal with which the drain began, as the program is to get it in the end. */
 static struct {
-    _Atomic int taken; /* as above */
+    _Atomic int taken; /* as above; 3: handed on */
     siginfo_t info;
     int64_t at;
 } stop;
@@ -69,35 +69,45 @@ static void name_thread(void)
     sys2(SYS_prctl, PR_SET_NAME, "weir");
 }
 
+/* Its default action would end the program, but at pid 1 the kernel drops it (pid_namespaces(7)).
+ */
+static void end_init(int sig)
+{
+    if (sys0(SYS_getpid) == 1 && signals_is_default(sig))
+        sys1(SYS_exit_group, 128 + sig);
+}
+
+/* Hands the stop signal on that has waited, if there is one: once. It comes to signals_deliver. */
+static void hand_stop_on(void)
+{
+    int there = 2;
+    if (!atomic_compare_exchange_strong(&stop.taken, &there, 3))
+        return;
+    end_init(stop.info.si_signo);
+    signals_send(0, &stop.info);
+}
+
 /* The drain is over: hands a stop signal on, and WEIR_ON_DRAINED. */
 static void after_drain(void)
 {
-    const struct settings *settings = start_settings();
-    char name[16];
     char buffer[64];
     struct text text = TEXT_ON(buffer);
-    bool stopping = atomic_load(&stop.taken) == 2;
-    int on_drained = drain_is_inherited() ? 0 : settings->on_drained; /* its parent gets it */
-    int sig = stopping ? stop.info.si_signo : on_drained;
     signals_hand_over(stops); /* from now on they pass straight through */
+    bool stopping = atomic_load(&stop.taken) == 2;
+    /* A drain that began in its parent: the parent gets it. */
+    int on_drained = drain_is_inherited() ? 0 : start_settings()->on_drained;
+    int sig = stopping ? stop.info.si_signo : on_drained;
     if (!sig) {
         drain_say_end("the program runs on");
         return;
     }
-    settings_signal_name(sig, name);
-    if (!(*name >= '0' && *name <= '9'))
-        text_string(&text, "SIG");
-    text_string(&text, name);
+    settings_say_signal(&text, sig);
     text_string(&text, " goes to the program");
     drain_say_end(buffer);
-
-    long pid = sys0(SYS_getpid);
-    if (pid == 1 && signals_is_default(sig))
-        sys1(SYS_exit_group, 128 + sig); /* pid_namespaces(7): the kernel would drop it there */
     if (stopping)
-        signals_send(0, &stop.info); /* comes to signals_deliver */
-    else
-        sys2(SYS_kill, pid, sig);
+        return; /* to hand_stop_on */
+    end_init(sig);
+    sys2(SYS_kill, sys0(SYS_getpid), sig);
 }
 
 static void handler_thread(void)
@@ -117,9 +127,11 @@ static void handler_thread(void)
             if (wish & 1u << action)
                 drain_begin((enum action)action, &origin);
         int64_t wait = drain_step();
-        if (!ended && drain_phase() == PHASE_DRAINED) {
+        if (drain_phase() == PHASE_DRAINED) {
+            if (!ended)
+                after_drain();
             ended = true;
-            after_drain();
+            hand_stop_on();
         }
         if (wait < 0)
             sys_exit_if(&wishes, RUNNING);
@@ -128,7 +140,7 @@ static void handler_thread(void)
     }
 }
 
-static bool make_thread(void)
+static bool make_thread(const struct origin *origin)
 {
     tls.self[0] = tls.self[2] = tls.self;
     uint64_t mask;
@@ -139,14 +151,12 @@ static bool make_thread(void)
         return true;
 
     /* RLIMIT_NPROC: what can be done without waiting is done here and now. */
-    struct origin nobody = {0, 0, 0};
     log_say(LOG_ERROR, "no thread can be made (RLIMIT_NPROC?): idle connections are closed once, "
                        "and nobody waits for the rest");
     atomic_store(&wishes, 0);
-    drain_begin(ACTION_CLOSE_IDLE, &nobody);
+    drain_begin(ACTION_CLOSE_IDLE, origin);
     signals_hand_over(stops);
-    if (atomic_load(&stop.taken) == 2)
-        signals_send(0, &stop.info);
+    hand_stop_on();
     return false;
 }
 
@@ -160,7 +170,7 @@ bool handler_wish(enum action action, const struct origin *origin)
     uint32_t before = atomic_fetch_or(&wishes, RUNNING | 1u << action);
     if (before & RUNNING)
         sys_futex_wake(&wishes);
-    return before & RUNNING || make_thread();
+    return before & RUNNING || make_thread(origin);
 }
 
 void handler_listens(void)
@@ -262,6 +272,13 @@ static void on_stop(int sig, const siginfo_t *info, const struct origin *origin,
     }
 }
 
+void handler_restore_code(siginfo_t *info)
+{
+    if (atomic_load(&stop.taken) == 3 && info->si_signo == stop.info.si_signo &&
+        info->si_code == SI_QUEUE && info->si_pid == stop.info.si_pid)
+        info->si_code = stop.info.si_code;
+}
+
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     int saved = errno;
@@ -276,9 +293,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
     }
     epoch_now(); /* in a child of a fork: what it inherited is its parent's */
     if (!(signals_held() & SIGNAL_BIT(sig))) {
-        if (atomic_load(&stop.taken) == 2 && sig == stop.info.si_signo &&
-            info->si_code == SI_QUEUE && info->si_pid == stop.info.si_pid)
-            info->si_code = stop.info.si_code; /* see signals_send */
+        handler_restore_code(info);
         signals_deliver(sig, info, context);
         errno = saved;
         return;
@@ -302,11 +317,8 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 static void say_yielded(int sig)
 {
     struct log_line line;
-    char name[16];
-    settings_signal_name(sig, name);
     log_begin(&line, LOG_INFO);
-    text_string(&line.text, *name >= '0' && *name <= '9' ? "signal " : "SIG");
-    text_string(&line.text, name);
+    settings_say_signal(&line.text, sig);
     text_string(&line.text, " belongs to the program: use WEIR_SIGNAL=RTMIN+3 (or another that it "
                             "leaves alone)");
     log_send(&line);

@@ -43,6 +43,9 @@ void handler_listens(void);
  */
 void handler_wake_threads(void);
 
+/* A stop signal that was sent on has lost its si_code on the way (signals_send): puts it back. */
+void handler_restore_code(siginfo_t *info);
+
 /*
  * Leaves a wish for the handler thread and makes sure that there is one. False: none can be made,
  * and idle connections were closed once instead.

@@ -156,6 +156,14 @@ const char *settings_signal_name(int sig, char name[16])
     return name;
 }
 
+void settings_say_signal(struct text *text, int sig)
+{
+    char name[16];
+    settings_signal_name(sig, name);
+    text_string(text, *name >= '0' && *name <= '9' ? "signal " : "SIG");
+    text_string(text, name);
+}
+
 /* ---- words ---- */
 
 struct word {

@@ -9,7 +9,7 @@
 #ifndef WEIR_SETTINGS_H
 #define WEIR_SETTINGS_H
 
-#include "common.h"
+#include "text.h"
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -74,5 +74,8 @@ const char *settings_mode_name(enum mode mode);
 
 /* "USR2", "RTMIN+3": written to text, which is returned. */
 const char *settings_signal_name(int sig, char text[16]);
+
+/* "SIGUSR2", "signal 16". */
+void settings_say_signal(struct text *text, int sig);
 
 #endif

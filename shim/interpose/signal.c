@@ -102,6 +102,8 @@ EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct times
     for (;;) {
         signals_accepts(set, &kernel);
         int sig = libc_sigtimedwait(&kernel, info, now);
+        if (sig > 0 && info)
+            handler_restore_code(info);
         if (sig >= 0 || errno != EINTR || !signals_must_restart())
             return sig;
         now = wait_left(limit, began, &left);
