@@ -105,6 +105,10 @@
     F(int, execve, (const char *path, char *const *argv, char *const *envp), (path, argv, envp)) \
     F(int, execvpe, (const char *file, char *const *argv, char *const *envp), (file, argv, envp)) \
     F(int, fexecve, (int fd, char *const *argv, char *const *envp), (fd, argv, envp)) \
+    F(int, execveat, (int dir, const char *path, char *const *argv, char *const *envp, int flags), \
+      (dir, path, argv, envp, flags)) \
+    F(int, system, (const char *command), (command)) \
+    F(FILE *, popen, (const char *command, const char *mode), (command, mode)) \
     F(int, posix_spawn, (pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, \
       const posix_spawnattr_t *attr, char *const *argv, char *const *envp), (pid, path, actions, attr, argv, envp)) \
     F(int, posix_spawnp, (pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions, \

@@ -4,13 +4,15 @@
 #include "libc.h"
 #include "signals.h"
 
-#define AROUND(call)                \
-    ({                              \
-        struct signals_exec exec;   \
-        signals_exec_begins(&exec); \
-        int result = (call);        \
-        signals_exec_ends(&exec);   \
-        result;                     \
+#include <stdarg.h>
+
+#define AROUND(call)                      \
+    ({                                    \
+        struct signals_exec exec;         \
+        signals_exec_begins(&exec);       \
+        __typeof__(call) result = (call); \
+        signals_exec_ends(&exec);         \
+        result;                           \
     })
 
 EXPORT int execve(const char *path, char *const *argv, char *const *envp)
@@ -48,4 +50,60 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
                         const posix_spawnattr_t *attr, char *const *argv, char *const *envp)
 {
     return AROUND(libc_posix_spawnp(pid, file, actions, attr, argv, envp));
+}
+
+EXPORT int execveat(int dir, const char *path, char *const *argv, char *const *envp, int flags)
+{
+    return AROUND(libc_execveat(dir, path, argv, envp, flags));
+}
+
+EXPORT int system(const char *command)
+{
+    return AROUND(libc_system(command));
+}
+
+EXPORT FILE *popen(const char *command, const char *mode)
+{
+    return AROUND(libc_popen(command, mode));
+}
+
+/* The arguments of execl and its like as an array, on the caller's stack: exec may follow vfork. */
+static int count_args(va_list args)
+{
+    int count = 1;
+    while (va_arg(args, const char *))
+        count++;
+    return count;
+}
+
+#define LISTED(exec, ...)                   \
+    ({                                      \
+        va_list args;                       \
+        va_start(args, arg);                \
+        int count = count_args(args);       \
+        va_end(args);                       \
+        char *argv[count + 1];              \
+        va_start(args, arg);                \
+        argv[0] = (char *)arg;              \
+        for (int i = 1; i <= count; i++)    \
+            argv[i] = va_arg(args, char *); \
+        char *const *envp = environ;        \
+        __VA_ARGS__;                        \
+        va_end(args);                       \
+        exec(path, argv, envp);             \
+    })
+
+EXPORT int execl(const char *path, const char *arg, ...)
+{
+    return LISTED(execve, (void)0);
+}
+
+EXPORT int execlp(const char *path, const char *arg, ...)
+{
+    return LISTED(execvpe, (void)0);
+}
+
+EXPORT int execle(const char *path, const char *arg, ...)
+{
+    return LISTED(execve, envp = va_arg(args, char *const *));
 }
