@@ -6,6 +6,7 @@
 
 #include "conn.h"
 #include "drain.h"
+#include "handler.h"
 #include "start.h"
 #include "sys.h"
 #include "table.h"

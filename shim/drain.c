@@ -4,7 +4,7 @@
 #include "conn.h"
 #include "listener.h"
 #include "log.h"
-#include "start.h"
+#include "signals.h"
 #include "sys.h"
 #include "table.h"
 
@@ -46,7 +46,7 @@ _Atomic uint32_t *drain_passes(void)
 
 static struct conn_limits limits(void)
 {
-    const struct settings *settings = start_settings();
+    const struct settings *settings = settings_now();
     return (struct conn_limits){settings->settle, settings->first_byte, sys_now_ms(),
                                 drain_phase() == PHASE_SERVING ? NULL : drain.seen_at};
 }
@@ -70,7 +70,7 @@ static void walk(visit_fn *visit, void *context)
         if (!table_claim((int)fd))
             continue;
         if (table_kind((int)fd) == KIND_RECEIVED)
-            conn_received((int)fd, start_settings()->mode.rest);
+            conn_received((int)fd, settings_now()->mode.rest);
         bool go_on = visit((int)fd, context);
         table_release((int)fd);
         if (!go_on)
@@ -318,15 +318,15 @@ static void begin_close_idle(int64_t now, const struct origin *origin)
 static bool stop_accepting(void)
 {
     bool wake = false;
-    bool all = listener_stop_all(start_settings()->listeners, drain.forcing, &wake);
+    bool all = listener_stop_all(settings_now()->listeners, drain.forcing, &wake);
     if (wake)
-        handler_wake_threads();
+        signals_wake_threads();
     return !all;
 }
 
 static void begin_drain(int64_t now)
 {
-    const struct settings *settings = start_settings();
+    const struct settings *settings = settings_now();
     drain.since = now;
     drain.forced = 0;
     drain.until = settings->timeout ? now + settings->timeout : 0;

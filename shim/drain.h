@@ -7,7 +7,12 @@
 #ifndef WEIR_DRAIN_H
 #define WEIR_DRAIN_H
 
-#include "handler.h"
+#include "settings.h"
+
+/* Who asked for an action: a signal's sender, or the program itself (signal 0). */
+struct origin {
+    int signal, pid, uid;
+};
 
 enum phase { PHASE_SERVING, PHASE_DRAINING, PHASE_DRAINED };
 

@@ -13,6 +13,19 @@ __thread int epoch_borrowed;
 static _Atomic uint64_t last_epoch;
 static void (*forked)(void);
 
+static _Atomic int pid;
+
+int epoch_pid(void)
+{
+    return atomic_load(&pid);
+}
+
+void epoch_ask_pid(void)
+{
+    if (!atomic_load(&pid))
+        atomic_store(&pid, (int)sys0(SYS_getpid));
+}
+
 static void set(uint64_t epoch)
 {
     atomic_store(&last_epoch, epoch);
@@ -40,6 +53,7 @@ uint64_t epoch_now(void)
     uint64_t mine = (parent % 255 + 1) << CONN_EPOCH_SHIFT;
     if (atomic_compare_exchange_strong(&epoch_page.in_use, &in_use, mine | CONN_IN_USE)) {
         atomic_store(&last_epoch, mine);
+        atomic_store(&pid, 0);
         forked();
     }
     return atomic_load_explicit(&epoch_page.in_use, memory_order_acquire) & CONN_EPOCH;

@@ -24,6 +24,13 @@ extern HIDDEN struct epoch_page epoch_page;
 /* Called once, from start-up; on_fork is called in a child when it finds that it is one. */
 void epoch_make(void (*on_fork)(void));
 
+/*
+ * This process's pid, which a child that has not asked does not know (0): asking is a system call,
+ * and is done at start-up only.
+ */
+int epoch_pid(void);
+void epoch_ask_pid(void);
+
 /* This process's epoch, shifted to its place in a record. Notices a fork. */
 uint64_t epoch_now(void);
 

@@ -10,7 +10,6 @@
 #include "sys.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/prctl.h>
 
 /* ---- wishes ---- */
@@ -95,7 +94,7 @@ static void after_drain(void)
     signals_hand_over(stops); /* from now on they pass straight through */
     bool stopping = atomic_load(&stop.taken) == 2;
     /* A drain that began in its parent: the parent gets it. */
-    int on_drained = drain_is_inherited() ? 0 : start_settings()->on_drained;
+    int on_drained = drain_is_inherited() ? 0 : settings_now()->on_drained;
     int sig = stopping ? stop.info.si_signo : on_drained;
     if (!sig) {
         drain_say_end("the program runs on");
@@ -180,67 +179,11 @@ void handler_listens(void)
         handler_wish(ACTION_DRAIN, &nobody); /* drain_step sees to it */
 }
 
-/* ---- waking the program's threads ---- */
-
-/* What a signal of ours carries that is only to interrupt. */
-static char wake_cookie;
-
-static bool is_wake(const siginfo_t *info)
-{
-    return info->si_code == SI_QUEUE && info->si_value.sival_ptr == &wake_cookie;
-}
-
-/* The signal to interrupt with: the kernel must have our handler for it. 0: there is none. */
-static int wake_signal(void)
-{
-    uint64_t held = signals_held();
-    for (int sig = 64; sig > 0; sig--)
-        if (held & SIGNAL_BIT(sig))
-            return sig;
-    return 0;
-}
-
-/* getdents64(2) */
-struct entry {
-    uint64_t inode;
-    int64_t next;
-    uint16_t length;
-    uint8_t type;
-    char name[];
-};
-
-void handler_wake_threads(void)
-{
-    char buffer[2048] __attribute__((aligned(8)));
-    siginfo_t info = {.si_signo = wake_signal(), .si_code = SI_QUEUE};
-    long pid = sys0(SYS_getpid), own = sys0(SYS_gettid), n;
-    info.si_pid = (int)pid;
-    info.si_value.sival_ptr = &wake_cookie;
-    if (!info.si_signo)
-        return;
-    long tasks =
-        sys4(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    if (tasks < 0) { /* a chroot: the first thread is the only one that we know */
-        sys4(SYS_rt_tgsigqueueinfo, pid, pid, info.si_signo, &info);
-        return;
-    }
-    while ((n = sys3(SYS_getdents64, tasks, buffer, sizeof buffer)) > 0) {
-        for (long at = 0; at < n; at += ((struct entry *)(buffer + at))->length) {
-            long tid = 0;
-            for (const char *digit = ((struct entry *)(buffer + at))->name; *digit >= '0'; digit++)
-                tid = tid * 10 + (*digit - '0');
-            if (tid > 0 && tid != own)
-                sys4(SYS_rt_tgsigqueueinfo, pid, tid, info.si_signo, &info);
-        }
-    }
-    sys1(SYS_close, tasks);
-}
-
 /* ---- the signals ---- */
 
 static enum action wished_by(const siginfo_t *info, int64_t now)
 {
-    const struct settings *settings = start_settings();
+    const struct settings *settings = settings_now();
     if (settings->double_signal && triggered_at && now - triggered_at <= settings->double_signal)
         return ACTION_DRAIN_ALL;
     triggered_at = now;
@@ -287,7 +230,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
     signals_interrupted(context);
     if (epoch_is_borrowed())
         return; /* a vfork child, until it execs: the memory is its parent's */
-    if (is_wake(info)) {
+    if (signals_is_wake(info)) {
         errno = saved;
         return;
     }

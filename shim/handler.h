@@ -11,14 +11,9 @@
 #ifndef WEIR_HANDLER_H
 #define WEIR_HANDLER_H
 
-#include "settings.h"
+#include "drain.h"
 
 #include <signal.h>
-
-/* Who asked for an action: a signal's sender, or the program itself (signal 0). */
-struct origin {
-    int signal, pid, uid;
-};
 
 /* Takes the signals of the settings. What the program has installed for them already stays. */
 void handler_install(const struct settings *settings);
@@ -36,12 +31,6 @@ void handler_stays_out(bool was_in);
 
 /* The program listens: where a drain is over, nobody is to be accepted from that one either. */
 void handler_listens(void);
-
-/*
- * Makes every other thread of the process leave the system call that it waits in and begin it
- * again, so that one that waits in accept finds what its listener has become.
- */
-void handler_wake_threads(void);
 
 /* A stop signal that was sent on has lost its si_code on the way (signals_send): puts it back. */
 void handler_restore_code(siginfo_t *info);

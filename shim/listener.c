@@ -4,7 +4,6 @@
 #include "epoch.h"
 #include "log.h"
 #include "sock.h"
-#include "start.h"
 #include "sys.h"
 #include "table.h"
 
@@ -81,7 +80,7 @@ static struct listener *take(int fd)
             !atomic_compare_exchange_strong(&at->number, &number, fd + 1))
             continue;
         atomic_store(&at->state, 0);
-        at->mode = start_settings()->mode.rest; /* listen binds what is not bound (tcp(7)) */
+        at->mode = settings_now()->mode.rest; /* listen binds what is not bound (tcp(7)) */
         at->is_unix = false;
         at->address = 0;
         at->port = 0;
@@ -102,7 +101,7 @@ static void set_kind(int fd, const struct listener *listener, enum kind kind)
 
 static void describe(struct listener *listener, const struct sockaddr *addr, socklen_t len)
 {
-    listener->mode = settings_mode(&start_settings()->mode, addr, len);
+    listener->mode = settings_mode(&settings_now()->mode, addr, len);
     listener->is_unix = addr->sa_family == AF_UNIX;
     listener->address = sock_hash(addr, len);
     listener->port = sock_port(addr, len);
@@ -123,7 +122,7 @@ void listener_bound(int fd, const struct sockaddr *addr, socklen_t len)
 
 static void listens(int fd, struct listener *listener)
 {
-    listener->creator = start_pid();
+    listener->creator = epoch_pid();
     listener->epoch = epoch_now();
     set_kind(fd, listener, KIND_LISTENER);
     if (atomic_load(&listener->state) != STOPPED)
@@ -207,7 +206,7 @@ void listener_view(int fd, struct listener_view *view)
                                        atomic_load(&listener->state) > LISTENING, listener->address,
                                        listener->port};
     } else {
-        *view = (struct listener_view){.mode = start_settings()->mode.rest};
+        *view = (struct listener_view){.mode = settings_now()->mode.rest};
     }
 }
 

@@ -463,3 +463,15 @@ const char *settings_unknown(char *const envp[], size_t *at)
     }
     return NULL;
 }
+
+static struct settings current;
+
+const struct settings *settings_now(void)
+{
+    return &current;
+}
+
+struct settings *settings_to_fill(void)
+{
+    return &current;
+}

@@ -64,6 +64,10 @@ struct complaint {
  */
 bool settings_read(struct settings *settings, char *const envp[], struct complaint *complaint);
 
+/* This process's, for every other file. start.c fills them in at load, nobody afterwards. */
+const struct settings *settings_now(void);
+struct settings *settings_to_fill(void);
+
 /* The next entry of envp, from *at on, whose WEIR_ name nobody knows; NULL: no more. */
 const char *settings_unknown(char *const envp[], size_t *at);
 

@@ -6,6 +6,7 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ucontext.h>
 
 #define SIGNALS 65
@@ -164,6 +165,62 @@ void signals_deliver(int sig, siginfo_t *info, void *context)
         action.sa_sigaction(sig, info, context);
     else
         action.sa_handler(sig);
+}
+
+/* ---- waking the program's threads ---- */
+
+/* What a signal of ours carries that is only to interrupt. */
+static char wake_cookie;
+
+bool signals_is_wake(const siginfo_t *info)
+{
+    return info->si_code == SI_QUEUE && info->si_value.sival_ptr == &wake_cookie;
+}
+
+/* The signal to interrupt with: the kernel must have our handler for it. 0: there is none. */
+static int wake_signal(void)
+{
+    uint64_t held = signals_held();
+    for (int sig = 64; sig > 0; sig--)
+        if (held & SIGNAL_BIT(sig))
+            return sig;
+    return 0;
+}
+
+/* getdents64(2) */
+struct entry {
+    uint64_t inode;
+    int64_t next;
+    uint16_t length;
+    uint8_t type;
+    char name[];
+};
+
+void signals_wake_threads(void)
+{
+    char buffer[2048] __attribute__((aligned(8)));
+    siginfo_t info = {.si_signo = wake_signal(), .si_code = SI_QUEUE};
+    long pid = sys0(SYS_getpid), own = sys0(SYS_gettid), n;
+    info.si_pid = (int)pid;
+    info.si_value.sival_ptr = &wake_cookie;
+    if (!info.si_signo)
+        return;
+    long tasks =
+        sys4(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (tasks < 0) { /* a chroot: the first thread is the only one that we know */
+        sys4(SYS_rt_tgsigqueueinfo, pid, pid, info.si_signo, &info);
+        return;
+    }
+    while ((n = sys3(SYS_getdents64, tasks, buffer, sizeof buffer)) > 0) {
+        for (long at = 0; at < n; at += ((struct entry *)(buffer + at))->length) {
+            long tid = 0;
+            for (const char *digit = ((struct entry *)(buffer + at))->name; *digit >= '0'; digit++)
+                tid = tid * 10 + (*digit - '0');
+            if (tid > 0 && tid != own)
+                sys4(SYS_rt_tgsigqueueinfo, pid, tid, info.si_signo, &info);
+        }
+    }
+    sys1(SYS_close, tasks);
 }
 
 /* ---- what the program does ---- */

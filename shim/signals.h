@@ -57,6 +57,14 @@ void signals_deliver(int sig, siginfo_t *info, void *context);
  */
 void signals_send(int tid, const siginfo_t *info);
 
+/*
+ * Makes every other thread of the process leave the system call that it waits in and begin it
+ * again, so that one that waits in accept finds what its listener has become.
+ */
+void signals_wake_threads(void);
+/* Whether it is that which a handler of ours was called for. */
+bool signals_is_wake(const siginfo_t *info);
+
 /* ---- what the program does ---- */
 
 /* sigaction(sig, action, old). False: not one of ours, to be made as it is. */

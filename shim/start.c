@@ -8,6 +8,7 @@
 #include "libc.h"
 #include "listener.h"
 #include "log.h"
+#include "settings.h"
 #include "sock.h"
 #include "sys.h"
 #include "table.h"
@@ -17,29 +18,17 @@
 
 enum level { LOADED_NOT, ASIDE, DORMANT, STARTING, SERVING };
 
-static struct settings settings;
 static _Atomic int level;
-static _Atomic int own_pid;
 static bool first;
-
-const struct settings *start_settings(void)
-{
-    return &settings;
-}
 
 bool start_is_first(void)
 {
-    return first && atomic_load(&own_pid);
+    return first && epoch_pid();
 }
 
 bool start_is_dormant(void)
 {
     return atomic_load(&level) == DORMANT;
-}
-
-int start_pid(void)
-{
-    return atomic_load(&own_pid);
 }
 
 /* ---- the environment ---- */
@@ -111,7 +100,7 @@ static void name_tree(char **envp)
         return;
     struct text text = TEXT_ON(name);
     text_string(&text, TREE_NAME);
-    text_number(&text, (uint64_t)start_pid());
+    text_number(&text, (uint64_t)epoch_pid());
     for (size_t i = 0; i < n; i++)
         with_name[i] = envp[i];
     with_name[n] = name;
@@ -127,7 +116,7 @@ static bool is_first(char *const *envp)
         if (value) {
             char mine[24];
             struct text text = TEXT_ON(mine);
-            text_number(&text, (uint64_t)start_pid());
+            text_number(&text, (uint64_t)epoch_pid());
             return text_equal(value, mine);
         }
     }
@@ -144,7 +133,6 @@ static void go_on_draining(void)
 
 static void forked(void)
 {
-    atomic_store(&own_pid, 0);
     table_forget_counts();
     handler_forked();
     conn_on_first = drain_forked() ? go_on_draining : NULL;
@@ -166,20 +154,20 @@ static void say_ready(void)
     const char *separator = "drain on ";
     log_begin(&line, LOG_INFO);
     text_string(&line.text, "ready: mode ");
-    text_string(&line.text, settings_mode_name(settings.mode.rest));
-    if (settings.mode.count)
+    text_string(&line.text, settings_mode_name(settings_now()->mode.rest));
+    if (settings_now()->mode.count)
         text_string(&line.text, " and others");
     text_string(&line.text, ", ");
     for (int sig = 1; sig < 65; sig++) {
-        if (sig == settings.signal || settings.stop_signals >> (sig - 1) & 1) {
+        if (sig == settings_now()->signal || settings_now()->stop_signals >> (sig - 1) & 1) {
             text_string(&line.text, separator);
             text_string(&line.text, settings_signal_name(sig, name));
             separator = ",";
         }
     }
     text_string(&line.text, *separator == ',' ? ", timeout " : "timeout ");
-    if (settings.timeout)
-        text_duration(&line.text, settings.timeout);
+    if (settings_now()->timeout)
+        text_duration(&line.text, settings_now()->timeout);
     else
         text_string(&line.text, "none");
     log_send(&line);
@@ -193,8 +181,7 @@ static void stand_aside(const char *why)
 
 static bool begin_serving(void)
 {
-    if (!atomic_load(&own_pid))
-        atomic_store(&own_pid, (int)sys0(SYS_getpid));
+    epoch_ask_pid();
     if (table_make(descriptors_most()) < 0) {
         stand_aside("no room for the table of descriptors: running without weir");
         return false;
@@ -235,7 +222,7 @@ bool start_serving(void)
     }
     sys_unblock_signals(&mask);
     if (made) { /* under the thread's own mask, which is looked at and changed */
-        handler_install(&settings);
+        handler_install(settings_now());
         say_ready();
     }
     return atomic_load(&level) == SERVING;
@@ -246,7 +233,7 @@ static bool has_listen_fds(char *const *envp)
 {
     char mine[24];
     struct text text = TEXT_ON(mine);
-    text_number(&text, (uint64_t)start_pid());
+    text_number(&text, (uint64_t)epoch_pid());
     for (; *envp; envp++) {
         const char *pid = text_after(*envp, "LISTEN_PID=");
         if (pid)
@@ -268,7 +255,7 @@ static void find_inherited_connection(int fd)
     if ((family != AF_INET && family != AF_INET6) || !(identity = sock_connection(fd, &kind)) ||
         !start_serving())
         return;
-    conn_inherited(fd, settings.mode.rest);
+    conn_inherited(fd, settings_now()->mode.rest);
     for (int copy = fd + 1; fd == 0 && copy <= 2; copy++)
         if (sock_connection(copy, &kind) == identity)
             table_alias(fd, copy);
@@ -323,11 +310,11 @@ __attribute__((constructor)) static void load(void)
         return;
     libc_find();
     log_remember_stderr();
-    atomic_store(&own_pid, (int)sys0(SYS_getpid));
+    epoch_ask_pid();
     if (!envp)
         return;
 
-    if (!settings_read(&settings, envp, &complaint)) {
+    if (!settings_read(settings_to_fill(), envp, &complaint)) {
         struct log_line line;
         log_begin(&line, LOG_ERROR);
         text_string(&line.text, complaint.text);
@@ -338,16 +325,16 @@ __attribute__((constructor)) static void load(void)
         atomic_store(&level, ASIDE);
         return;
     }
-    log_choose(&settings);
+    log_choose(settings_now());
     first = is_first(envp);
     if (first)
         warn_of_unknown(envp);
-    if (settings.leave_children)
+    if (settings_now()->leave_children)
         leave_children(envp);
     else if (first)
         name_tree(envp);
     atomic_store(&level, DORMANT);
     if (first)
-        handler_install(&settings);
+        handler_install(settings_now());
     find_inherited();
 }

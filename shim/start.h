@@ -14,7 +14,7 @@
 #ifndef WEIR_START_H
 #define WEIR_START_H
 
-#include "settings.h"
+#include "common.h"
 
 /* Makes sure that the settings are read: in another library's constructor they may not be. */
 void start_settled(void);
@@ -22,13 +22,8 @@ void start_settled(void);
 /* Makes sure that the process is serving. False: the shim stands aside. */
 bool start_serving(void);
 
-const struct settings *start_settings(void);
-
 /* Is it the first process of its tree? */
 bool start_is_first(void);
-
-/* This process's pid, from the end of start-up; 0 in a forked child, where nobody has asked. */
-int start_pid(void);
 
 /* Whether this process has never served: it has nothing to drain. */
 bool start_is_dormant(void);

@@ -49,27 +49,20 @@ EXPORT int siginterrupt(int sig, int interrupts)
     return sigaction(sig, &action, NULL);
 }
 
-EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old)
-{
-    sigset_t kernel;
-    struct signals_mask mask;
-    signals_mask(how, set, &kernel, &mask);
-    int result = libc_sigprocmask(how, set ? &kernel : NULL, old);
-    if (result == 0)
-        signals_masked(&mask, old);
-    return result;
-}
+#define MASKS(name)                                               \
+    EXPORT int name(int how, const sigset_t *set, sigset_t *old)  \
+    {                                                             \
+        sigset_t kernel;                                          \
+        struct signals_mask mask;                                 \
+        signals_mask(how, set, &kernel, &mask);                   \
+        int result = libc_##name(how, set ? &kernel : NULL, old); \
+        if (result == 0)                                          \
+            signals_masked(&mask, old);                           \
+        return result;                                            \
+    }
 
-EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
-{
-    sigset_t kernel;
-    struct signals_mask mask;
-    signals_mask(how, set, &kernel, &mask);
-    int result = libc_pthread_sigmask(how, set ? &kernel : NULL, old);
-    if (result == 0)
-        signals_masked(&mask, old);
-    return result;
-}
+MASKS(sigprocmask)
+MASKS(pthread_sigmask)
 
 EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *),
                           void *arg)
