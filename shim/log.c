@@ -28,6 +28,16 @@ static bool is_null_device(const struct stat *status)
     return S_ISCHR(status->st_mode) && status->st_rdev == 0x103; /* 1,3: null(4) */
 }
 
+/* A copy: libc's points into argv, which PostgreSQL and others write their titles over. */
+static char program[40] = "?";
+
+static void remember_program(void)
+{
+    struct text text = TEXT_ON(program);
+    if (program_invocation_short_name)
+        text_string(&text, program_invocation_short_name);
+}
+
 /* inetd gives a program its client as 0, 1 and 2: that is nobody's log. */
 static bool is_client(int fd)
 {
@@ -35,9 +45,10 @@ static bool is_client(int fd)
     return family == AF_INET || family == AF_INET6;
 }
 
-void log_remember_stderr(void)
+void log_remember(void)
 {
     struct stat status, input;
+    remember_program();
     chosen.has_stderr = file_status(STDERR_FILENO, &status) == 0 && !is_client(STDERR_FILENO);
     if (chosen.has_stderr && S_ISSOCK(status.st_mode) && file_status(STDIN_FILENO, &input) == 0 &&
         input.st_ino == status.st_ino && input.st_dev == status.st_dev)
@@ -54,11 +65,6 @@ void log_choose(const struct settings *settings)
     text_string(&path, settings->log_path);
 }
 
-const char *log_program(void)
-{
-    return program_invocation_short_name ? program_invocation_short_name : "?";
-}
-
 void log_begin(struct log_line *line, enum log_level level)
 {
     line->level = level;
@@ -66,7 +72,7 @@ void log_begin(struct log_line *line, enum log_level level)
     text_string(&line->text, "weir[");
     text_number(&line->text, (uint64_t)sys0(SYS_getpid));
     text_string(&line->text, "] ");
-    text_escaped(&line->text, log_program(), 40);
+    text_escaped(&line->text, program, sizeof program);
     text_string(&line->text, ": ");
 }
 

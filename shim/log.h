@@ -12,8 +12,11 @@
 #include "settings.h"
 #include "text.h"
 
-/* What stderr is now is what it has to be later. Called first, from the constructor. */
-void log_remember_stderr(void);
+/*
+ * What stderr is now is what it has to be later, and the program's name is what it is now. Called
+ * first, from the constructor.
+ */
+void log_remember(void);
 
 /* Where the lines go from now on, and which; to stderr (as LOG_AUTO) before. */
 void log_choose(const struct settings *settings);
@@ -30,8 +33,5 @@ void log_send(struct log_line *line);
 
 /* A line of one string. */
 void log_say(enum log_level level, const char *string);
-
-/* The program's name as the lines have it. */
-const char *log_program(void);
 
 #endif

@@ -309,7 +309,7 @@ __attribute__((constructor)) static void load(void)
     if (!atomic_compare_exchange_strong(&level, &not_yet, ASIDE))
         return;
     libc_find();
-    log_remember_stderr();
+    log_remember();
     epoch_ask_pid();
     if (!envp)
         return;
