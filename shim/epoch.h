@@ -34,12 +34,6 @@ void epoch_ask_pid(void);
 /* This process's epoch, shifted to its place in a record. Notices a fork. */
 uint64_t epoch_now(void);
 
-/* The epoch without noticing anything: 0 in a child that has not found out yet. */
-static inline bool epoch_is_noticed(void)
-{
-    return atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed) != 0;
-}
-
 /*
  * Whether this thread is a vfork child for now: on its parent's memory, with descriptors of its
  * own. Nothing that it does to a descriptor is to be written into its parent's table.

@@ -45,6 +45,7 @@ static struct {
 
 static uint64_t stops;       /* WEIR_STOP_SIGNALS */
 static _Atomic int trigger;  /* 0: none, or the program's own */
+static _Atomic bool yielded; /* the program has a use for it, and keeps it */
 static int64_t triggered_at; /* the first of two triggers, for WEIR_DOUBLE_SIGNAL */
 
 /* ---- the thread ---- */
@@ -259,6 +260,9 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 
 static void say_yielded(int sig)
 {
+    static _Atomic bool said;
+    if (atomic_exchange(&said, true))
+        return;
     struct log_line line;
     log_begin(&line, LOG_INFO);
     settings_say_signal(&line.text, sig);
@@ -276,7 +280,8 @@ void handler_install(const struct settings *settings)
     int sig = settings->signal;
     if (!sig || atomic_load(&trigger) == sig)
         return;
-    if (signals_has_handler(sig)) {
+    if (atomic_load(&yielded) || signals_has_handler(sig)) {
+        atomic_store(&yielded, true);
         say_yielded(sig);
     } else if (signals_take(sig, on_signal)) {
         atomic_store(&trigger, sig);
@@ -300,14 +305,18 @@ void handler_stays_out(bool was_in)
     atomic_store(&sys_sandboxed, was_in);
 }
 
-void handler_yield(uint64_t wanted)
+void handler_yield(uint64_t wanted, bool waits)
 {
-    int sig = atomic_load(&trigger);
-    if (!sig || !(wanted & SIGNAL_BIT(sig)) || epoch_is_borrowed() ||
-        !atomic_compare_exchange_strong(&trigger, &sig, 0))
+    int sig = settings_now()->signal, ours = sig;
+    if (!sig || !(wanted & SIGNAL_BIT(sig)) || epoch_is_borrowed())
         return;
-    signals_hand_over(SIGNAL_BIT(sig));
-    say_yielded(sig);
+    if (atomic_compare_exchange_strong(&trigger, &ours, 0)) {
+        atomic_store(&yielded, true);
+        signals_hand_over(SIGNAL_BIT(sig));
+        say_yielded(sig);
+    } else if (waits) {
+        atomic_store(&yielded, true); /* not taken yet: handler_install leaves it alone */
+    }
 }
 
 void handler_forked(void)

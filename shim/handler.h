@@ -18,8 +18,11 @@
 /* Takes the signals of the settings. What the program has installed for them already stays. */
 void handler_install(const struct settings *settings);
 
-/* The program has a use of its own for these signals: if the trigger is among them, it keeps it. */
-void handler_yield(uint64_t wanted);
+/*
+ * The program has a use of its own for these signals: if the trigger is among them, it keeps it.
+ * waits: it awaits or reads them, which nothing but this call tells; an action can be looked up.
+ */
+void handler_yield(uint64_t wanted, bool waits);
 
 /*
  * The program is about to enter a seccomp sandbox, in which no thread can be made: its stop signals

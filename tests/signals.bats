@@ -232,6 +232,23 @@ os.wait()' "$PROGRAMS/sig_stop" handler "$port"
     if log_has server 'draining'; then return 1; fi
 }
 
+@test "a program that awaits the trigger since before it listens keeps it, and the log says so once" {
+    # Not the first process of its tree: there the trigger is taken when it listens.
+    serve server -- sh -c '/usr/bin/python3 -c "$0" "$1"; :' '
+import os, signal, socket, sys, threading, time
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+def wait():
+    got = signal.sigtimedwait([signal.SIGUSR2], 5)
+    print("got", got and got.si_signo, flush=True)
+threading.Thread(target=wait).start()
+time.sleep(0.3)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+os.kill(os.getpid(), signal.SIGUSR2)' "$port"
+    wait_gone "$SERVER_PID" 10
+    log_has server '^got 12$'
+    [ "$(log server | grep -c 'SIGUSR2 belongs to the program')" = 1 ]
+}
+
 @test "two triggers at once are one drain" {
     local client
     serve server WEIR_FIRST_BYTE=100ms -- "$PROGRAMS/sig_stop" handler "$port"

@@ -14,7 +14,7 @@ EXPORT int sigaction(int sig, const struct sigaction *action, struct sigaction *
 {
     bool handles = action && action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
     if (handles && sig > 0 && sig < 65)
-        handler_yield(SIGNAL_BIT(sig));
+        handler_yield(SIGNAL_BIT(sig), false);
     return signals_action(sig, action, old) ? 0 : libc_sigaction(sig, action, old);
 }
 
@@ -90,7 +90,7 @@ EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct times
     sigset_t kernel;
     struct timespec left;
     const struct timespec *now = limit;
-    handler_yield(signals_word(set));
+    handler_yield(signals_word(set), true);
     int64_t began = wait_begins(limit);
     for (;;) {
         signals_accepts(set, &kernel);
@@ -123,7 +123,7 @@ EXPORT int sigwait(const sigset_t *set, int *sig)
 
 EXPORT int signalfd(int fd, const sigset_t *set, int flags)
 {
-    handler_yield(signals_word(set));
+    handler_yield(signals_word(set), true);
     return libc_signalfd(fd, set, flags);
 }
 
