@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 
 /* ---- wishes ---- */
 
@@ -221,6 +222,15 @@ void handler_restore_code(siginfo_t *info)
     if (atomic_load(&stop.taken) == 3 && info->si_signo == stop.info.si_signo &&
         info->si_code == SI_QUEUE && info->si_pid == stop.info.si_pid)
         info->si_code = stop.info.si_code;
+}
+
+void handler_restore_codes(void *read, size_t bytes)
+{
+    struct signalfd_siginfo *at = read;
+    for (; bytes >= sizeof *at; bytes -= sizeof *at, at++)
+        if (atomic_load(&stop.taken) == 3 && at->ssi_signo == (uint32_t)stop.info.si_signo &&
+            at->ssi_code == SI_QUEUE && at->ssi_pid == (uint32_t)stop.info.si_pid)
+            at->ssi_code = stop.info.si_code;
 }
 
 static void on_signal(int sig, siginfo_t *info, void *context)

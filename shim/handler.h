@@ -37,6 +37,8 @@ void handler_listens(void);
 
 /* A stop signal that was sent on has lost its si_code on the way (signals_send): puts it back. */
 void handler_restore_code(siginfo_t *info);
+/* The same for what a signalfd gave: `bytes` of struct signalfd_siginfo. */
+void handler_restore_codes(void *read, size_t bytes);
 
 /*
  * Leaves a wish for the handler thread and makes sure that there is one. False: none can be made,

@@ -42,6 +42,7 @@ enum kind {
     KIND_CONN,     /* a connection, in the record of the same number */
     KIND_ALIAS,    /* a connection, in the record of alias[fd] */
     KIND_TIMED,    /* anything else with a read timeout: its EINTR may be ours (signal(7)) */
+    KIND_SIGNALFD, /* what is read from it may be a stop signal that was sent on */
     KIND_RECEIVED, /* came over a socket (SCM_RIGHTS): what it is, is looked up when it matters */
     KIND_BOUND,    /* a socket with an address, not listening yet (listener.c) */
     KIND_LISTENER, /* (listener.c) */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Everything that reads from a connection: what does it return? conn_read has the rest. */
 #include "conn.h"
+#include "handler.h"
 #include "libc.h"
 #include "signals.h"
 #include "start.h"
@@ -58,7 +59,25 @@ static bool has_room(const struct iovec *iov, size_t count)
 
 #define STREAM (!(flags & NOT_OF_THE_STREAM))
 
-READER(read, (int fd, void *buf, size_t n), (fd, buf, n), n, true)
+static ssize_t read_signals(int fd, void *buf, size_t n)
+{
+    ssize_t got = libc_read(fd, buf, n);
+    if (got > 0)
+        handler_restore_codes(buf, (size_t)got);
+    return got;
+}
+
+static __attribute__((noinline)) ssize_t known_read(int fd, void *buf, size_t n)
+{
+    return table_kind(fd) == KIND_SIGNALFD ? read_signals(fd, buf, n)
+                                           : READ_KNOWN(fd, n, libc_read(fd, buf, n));
+}
+
+EXPORT ssize_t read(int fd, void *buf, size_t n)
+{
+    return LIKELY(!table_knows(fd)) ? libc_read(fd, buf, n) : known_read(fd, buf, n);
+}
+
 READER(__read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room), n, true)
 READER(readv, (int fd, const struct iovec *iov, int count), (fd, iov, count),
        has_room(iov, (size_t)count), true)

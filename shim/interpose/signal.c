@@ -3,9 +3,11 @@
  * sigaction, the masks, sigwait and their relations: the program's view of the signals that are
  * ours. pthread_create, because a thread inherits its maker's mask.
  */
+#include "epoch.h"
 #include "handler.h"
 #include "libc.h"
 #include "signals.h"
+#include "table.h"
 #include "wait.h"
 
 #include <errno.h>
@@ -124,7 +126,10 @@ EXPORT int sigwait(const sigset_t *set, int *sig)
 EXPORT int signalfd(int fd, const sigset_t *set, int flags)
 {
     handler_yield(signals_word(set), true);
-    return libc_signalfd(fd, set, flags);
+    int result = libc_signalfd(fd, set, flags);
+    if (result >= 0 && !epoch_is_borrowed())
+        table_set(result, KIND_SIGNALFD);
+    return result;
 }
 
 /* System V's: sigset(3). */
