@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make          the shim
+# make          the shim and the command weir
 # make test     everything that is promised, on real servers (installs what it needs, as root)
 # make demo     a plain stop and a drain of the same server, side by side
 
@@ -13,10 +13,21 @@ SOURCES = $(wildcard shim/*.c shim/interpose/*.c)
 OBJECTS = $(SOURCES:shim/%.c=$(BUILD)/shim/%.o)
 PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/tests/%,$(wildcard tests/programs/*.c))
 
-all: $(BUILD)/libweir.so
+# What weir(1) shares with the library: the settings and the state page's layout.
+COMMAND_SHARES = $(addprefix $(BUILD)/shim/,settings.o text.o page.o proc.o sock.o sys.o)
+COMMAND_OBJECTS = $(patsubst shim/%.c,$(BUILD)/shim/%.o,$(wildcard shim/command/*.c))
+
+all: $(BUILD)/libweir.so $(BUILD)/weir
 
 $(BUILD)/libweir.so: $(OBJECTS) shim/exports.map
 	$(CC) $(CFLAGS) $(WEIR_LDFLAGS) -o $@ $(OBJECTS) -ldl
+
+$(BUILD)/weir: $(COMMAND_OBJECTS) $(COMMAND_SHARES)
+	$(CC) $(CFLAGS) -o $@ $^
+
+$(BUILD)/shim/command/%.o: shim/command/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -std=gnu11 -Wall -Wextra -Werror -Ishim -DWEIR_COMMAND -MMD -c -o $@ $<
 
 $(BUILD)/shim/%.o: shim/%.c Makefile
 	@mkdir -p $(@D)
@@ -39,6 +50,6 @@ demo: all
 clean:
 	rm -rf $(BUILD)
 
--include $(OBJECTS:.o=.d)
+-include $(OBJECTS:.o=.d) $(COMMAND_OBJECTS:.o=.d)
 
 .PHONY: all tests test demo clean

@@ -45,8 +45,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#ifndef WEIR_COMMAND /* weir(1) is a program like any other */
 #pragma GCC poison malloc calloc realloc free strdup printf fprintf snprintf vsnprintf puts fopen
 #pragma GCC poison pthread_mutex_lock getpid gettid
+#endif
 
 /* A short wait in a loop that another processor is about to end. */
 static inline void spin_pause(void)

@@ -2,6 +2,7 @@
 #include "conn.h"
 
 #include "sys.h"
+#include "tree.h"
 
 #include <errno.h>
 
@@ -70,26 +71,30 @@ void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind
             table_set(fd, KIND_NONE); /* stale: closed on a path that we don't see */
         return;
     }
-    table_add(fd, fresh_record(mode, identity, kind));
     tell_first();
+    table_add(fd, fresh_record(mode, identity, kind));
 }
 
 void conn_inherited(int fd, enum mode mode)
 {
     enum identity kind;
     uint32_t identity = sock_connection(fd, &kind);
-    if (identity)
-        conn_accepted(fd, mode, identity, kind);
+    if (!identity)
+        return;
+    conn_accepted(fd, mode, identity, kind);
+    tree_adopts(identity);
 }
 
 void conn_received(int fd, enum mode mode)
 {
     enum identity kind;
     uint32_t identity = sock_connection(fd, &kind);
-    if (identity && mode != MODE_OFF)
+    if (identity && mode != MODE_OFF) {
         table_promote(fd, fresh_record(mode, identity, kind));
-    else
+        tree_adopts(identity);
+    } else {
         table_forget(fd);
+    }
 }
 
 /* A change of a record that the counters follow. */
@@ -115,11 +120,13 @@ void conn_adopt(record_t *slot)
             return;
         adopted = (record & ~CONN_EPOCH) | mine;
     } while (!atomic_compare_exchange_weak(slot, &record, adopted));
+    tell_first();
     struct shard *shard = table_shard(slot);
     atomic_fetch_add_explicit(&shard->live, LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0),
                               memory_order_relaxed);
-    atomic_fetch_add_explicit(&shard->accepted, 1, memory_order_relaxed);
-    tell_first();
+    /* Who accepted it has counted it, and has closed it or will: that close was none. */
+    atomic_fetch_sub_explicit(&shard->closed_by_program, 1, memory_order_relaxed);
+    tree_adopts(identity_of(record));
 }
 
 bool conn_step(record_t *slot, uint64_t record, enum conn_event event)

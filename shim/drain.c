@@ -7,6 +7,7 @@
 #include "signals.h"
 #include "sys.h"
 #include "table.h"
+#include "tree.h"
 
 #include <sys/mman.h>
 
@@ -23,8 +24,9 @@ static struct {
     _Atomic uint32_t passes;
     _Atomic bool timed_out; /* the timeout forced some */
 
-    bool inherited; /* begun by the process that this one was forked from */
-    bool forcing;   /* drain-all, or the timeout has passed */
+    bool inherited;  /* begun by the process that this one was forked from */
+    bool whole_tree; /* asked of the tree, not of this process */
+    bool forcing;    /* drain-all, or the timeout has passed */
     bool by_timeout;
     bool passing;                     /* a close-idle that has still to see to what it has shut */
     int64_t since, until, pass_until; /* sys_now_ms; until 0: for ever */
@@ -33,6 +35,12 @@ static struct {
     uint64_t forced;
     struct totals at_begin;
 } drain;
+
+static void set_phase(enum phase phase)
+{
+    atomic_store(&drain.phase, phase);
+    tree_set_phase(phase);
+}
 
 enum phase drain_phase(void)
 {
@@ -158,7 +166,11 @@ static bool force_one(int fd, void *context)
     if (look == LOOK_GONE || look == LOOK_FORCED)
         return true;
     if (look == LOOK_IN_USE || (look == LOOK_SHUT && drain.by_timeout)) {
+        struct sock_queues queues;
+        sock_queues(fd, &queues);
         drain.forced++;
+        tree_count_cut();
+        tree_count_loss(look == LOOK_IN_USE, queues.unread, queues.unsent);
         log_connection("forced ", fd, look, *now);
     }
     conn_force(fd);
@@ -201,25 +213,37 @@ static bool name_one(int fd, void *context)
 
 static void say_origin(struct text *text, const struct origin *origin)
 {
-    if (!origin->signal) {
+    if (!origin->signal && origin->pid <= 0) {
         text_string(text, origin->pid == drain_inherited.pid
                               ? "as the process that it was forked from"
                               : "the program asked for it");
         return;
     }
-    settings_say_signal(text, origin->signal);
+    if (origin->signal)
+        settings_say_signal(text, origin->signal);
+    else
+        text_string(text, "`weir`");
     text_string(text, " from pid ");
     text_number(text, (uint64_t)origin->pid);
     text_string(text, " uid ");
     text_number(text, (uint64_t)origin->uid);
 }
 
-static void say_begin(const char *what, const struct origin *origin)
+/* What is asked of the whole tree is one event, which its head tells. */
+static bool speaks(bool whole_tree)
+{
+    return !whole_tree || tree_is_head();
+}
+
+static void say_begin(const char *what, const struct origin *origin, bool whole_tree)
 {
     struct totals totals;
     struct log_line line;
-    table_totals(&totals);
-    log_begin(&line, LOG_INFO);
+    if (whole_tree)
+        tree_totals(&totals);
+    else
+        table_totals(&totals);
+    log_begin(&line, speaks(whole_tree) ? LOG_INFO : LOG_DEBUG);
     text_string(&line.text, what);
     say_origin(&line.text, origin);
     text_string(&line.text, "; ");
@@ -269,7 +293,10 @@ static void say_progress(int64_t now)
 static uint64_t met(void)
 {
     struct totals totals;
-    table_totals(&totals);
+    if (drain.whole_tree)
+        tree_totals(&totals);
+    else
+        table_totals(&totals);
     return drain.at_begin.tracked + (totals.accepted - drain.at_begin.accepted) -
            (totals.disowned - drain.at_begin.disowned);
 }
@@ -277,14 +304,14 @@ static uint64_t met(void)
 void drain_say_end(const char *afterwards)
 {
     struct log_line line;
-    uint64_t all = met();
-    log_begin(&line, LOG_INFO);
+    uint64_t all = met(), forced = drain.whole_tree ? tree_cut() : drain.forced;
+    log_begin(&line, speaks(drain.whole_tree) ? LOG_INFO : LOG_DEBUG);
     text_string(&line.text, "drained in ");
     text_tenths(&line.text, sys_now_ms() - drain.since);
     text_string(&line.text, ": ");
-    text_number(&line.text, all > drain.forced ? all - drain.forced : 0);
+    text_number(&line.text, all > forced ? all - forced : 0);
     text_string(&line.text, " closed clean, ");
-    text_number(&line.text, drain.forced);
+    text_number(&line.text, forced);
     text_string(&line.text, " forced; ");
     text_string(&line.text, afterwards);
     log_send(&line);
@@ -302,10 +329,10 @@ static void force_all(int64_t now, bool by_timeout)
     atomic_store(&drain.timed_out, by_timeout && drain.forced);
 }
 
-static void begin_close_idle(int64_t now, const struct origin *origin)
+static void begin_close_idle(int64_t now, const struct origin *origin, bool whole_tree)
 {
     struct count count = {.limits = limits()};
-    say_begin("closing idle connections: ", origin);
+    say_begin("closing idle connections: ", origin, whole_tree);
     walk(shut_one, &count);
     drain.passing = true;
     drain.finish_at = now + FINISH_AFTER_MS;
@@ -318,48 +345,52 @@ static void begin_close_idle(int64_t now, const struct origin *origin)
 static bool stop_accepting(void)
 {
     bool wake = false;
-    bool all = listener_stop_all(settings_now()->listeners, drain.forcing, &wake);
+    bool all = listener_stop_all(settings_now()->listeners, drain.forcing, drain.whole_tree, &wake);
     if (wake)
         signals_wake_threads();
     return !all;
 }
 
-static void begin_drain(int64_t now)
+static void begin_drain(int64_t now, const struct drain_terms *terms)
 {
-    const struct settings *settings = settings_now();
-    drain.since = now;
+    drain.since = terms->since;
     drain.forced = 0;
-    drain.until = settings->timeout ? now + settings->timeout : 0;
+    drain.until = terms->timeout ? terms->since + terms->timeout : 0;
     drain.finish_at = now + FINISH_AFTER_MS;
-    drain.report_at = now + REPORT_MS;
-    drain.name_at = settings->timeout ? now + settings->timeout / 2 : INT64_MAX;
+    drain.report_at = terms->since + REPORT_MS;
+    drain.name_at = terms->timeout ? terms->since + terms->timeout / 2 : INT64_MAX;
     drain.passing = false;
-    table_totals(&drain.at_begin);
+    if (drain.whole_tree)
+        tree_totals(&drain.at_begin);
+    else
+        table_totals(&drain.at_begin);
     if (!drain.seen_at) {
         long at = sys6(SYS_mmap, NULL, table.limit * sizeof(int64_t), PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         drain.seen_at = at < 0 && at > -4096 ? NULL : (int64_t *)at;
     }
-    atomic_store(&drain.phase, PHASE_DRAINING);
+    set_phase(PHASE_DRAINING);
     stop_accepting();
 }
 
-void drain_begin(enum action action, const struct origin *origin)
+void drain_begin(enum action action, const struct origin *origin, const struct drain_terms *terms)
 {
     int64_t now = sys_now_ms();
     bool serving = drain_phase() == PHASE_SERVING;
 
     if (action == ACTION_CLOSE_IDLE) {
         if (serving)
-            begin_close_idle(now, origin);
+            begin_close_idle(now, origin, terms->whole_tree);
         return;
     }
     if (drain_phase() == PHASE_DRAINED || (!serving && action != ACTION_DRAIN_ALL))
         return;
-    say_begin(action == ACTION_DRAIN_ALL ? "draining all: " : "draining: ", origin);
+    say_begin(action == ACTION_DRAIN_ALL ? "draining all: " : "draining: ", origin,
+              terms->whole_tree);
     if (serving) {
         drain.inherited = origin->pid == drain_inherited.pid;
-        begin_drain(now);
+        drain.whole_tree = terms->whole_tree;
+        begin_drain(now, terms);
     }
     if (action == ACTION_DRAIN_ALL)
         force_all(now, false);
@@ -367,7 +398,7 @@ void drain_begin(enum action action, const struct origin *origin)
 
 static void end(void)
 {
-    atomic_store(&drain.phase, PHASE_DRAINED);
+    set_phase(PHASE_DRAINED);
     sys_futex_wake(&drain.phase);
 }
 
@@ -459,6 +490,7 @@ bool drain_is_inherited(void)
 bool drain_forked(void)
 {
     drain.inherited = false;
+    drain.whole_tree = false;
     bool draining = drain_phase() == PHASE_DRAINING;
     atomic_store(&drain.phase, PHASE_SERVING);
     atomic_store(&drain.timed_out, false);

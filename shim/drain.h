@@ -7,19 +7,18 @@
 #ifndef WEIR_DRAIN_H
 #define WEIR_DRAIN_H
 
-#include "settings.h"
-
-/* Who asked for an action: a signal's sender, or the program itself (signal 0). */
-struct origin {
-    int signal, pid, uid;
-};
-
-enum phase { PHASE_SERVING, PHASE_DRAINING, PHASE_DRAINED };
+#include "page.h"
 
 enum phase drain_phase(void);
 
+/* since: sys_now_ms, when it was asked for; timeout: ms, 0: for ever. */
+struct drain_terms {
+    bool whole_tree;
+    int64_t since, timeout;
+};
+
 /* Begins the action, or makes a drain that is on stronger. */
-void drain_begin(enum action action, const struct origin *origin);
+void drain_begin(enum action action, const struct origin *origin, const struct drain_terms *terms);
 
 /*
  * Does what can be done now. Returns the ms until there may be more to do, or -1: nothing is left.

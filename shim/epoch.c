@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "epoch.h"
 
+#include "libc.h"
 #include "sys.h"
 #include "table.h"
 
 #include <sys/mman.h>
+#include <time.h>
 
 struct epoch_page epoch_page;
 __thread int epoch_borrowed;
@@ -20,10 +22,26 @@ int epoch_pid(void)
     return atomic_load(&pid);
 }
 
-void epoch_ask_pid(void)
+int epoch_ask_pid(void)
 {
     if (!atomic_load(&pid))
         atomic_store(&pid, (int)sys0(SYS_getpid));
+    return atomic_load(&pid);
+}
+
+_Atomic bool epoch_cloned;
+
+/*
+ * The calling thread's id as libc has it, which the kernel puts there for every child of its fork
+ * (CLONE_CHILD_SETTID): without a system call, from a clock's id (linux/posix-timers.h: the
+ * complement of the tid, and three bits). 0: not known, for a raw clone tells libc nothing.
+ */
+static int libc_tid(void)
+{
+    clockid_t clock;
+    if (atomic_load(&epoch_cloned) || libc_pthread_getcpuclockid(pthread_self(), &clock) != 0)
+        return 0;
+    return (int)~(clock >> 3);
 }
 
 static void set(uint64_t epoch)
@@ -53,7 +71,7 @@ uint64_t epoch_now(void)
     uint64_t mine = (parent % 255 + 1) << CONN_EPOCH_SHIFT;
     if (atomic_compare_exchange_strong(&epoch_page.in_use, &in_use, mine | CONN_IN_USE)) {
         atomic_store(&last_epoch, mine);
-        atomic_store(&pid, 0);
+        atomic_store(&pid, libc_tid()); /* a child begins with the one thread */
         forked();
     }
     return atomic_load_explicit(&epoch_page.in_use, memory_order_acquire) & CONN_EPOCH;

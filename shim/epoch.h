@@ -25,11 +25,14 @@ extern HIDDEN struct epoch_page epoch_page;
 void epoch_make(void (*on_fork)(void));
 
 /*
- * This process's pid, which a child that has not asked does not know (0): asking is a system call,
- * and is done at start-up only.
+ * This process's pid; 0: a child that was made by a raw clone does not know it. epoch_ask_pid asks
+ * the kernel where it is not known: at start-up, or when a signal of ours has come.
  */
 int epoch_pid(void);
-void epoch_ask_pid(void);
+int epoch_ask_pid(void);
+
+/* The program is about to clone by itself: its children's libc does not know their pids. */
+extern HIDDEN _Atomic bool epoch_cloned;
 
 /* This process's epoch, shifted to its place in a record. Notices a fork. */
 uint64_t epoch_now(void);

@@ -8,6 +8,7 @@
 #include "signals.h"
 #include "start.h"
 #include "sys.h"
+#include "tree.h"
 
 #include <errno.h>
 #include <sys/prctl.h>
@@ -20,16 +21,18 @@
  * so a wish is either seen by a thread or makes one, whoever is first.
  */
 enum wish {
+    WISH_LOOK = 1 << ACTION_NONE, /* at the page, at a stop signal */
     WISH_CLOSE_IDLE = 1 << ACTION_CLOSE_IDLE,
     WISH_DRAIN = 1 << ACTION_DRAIN,
     WISH_DRAIN_ALL = 1 << ACTION_DRAIN_ALL,
-    WISH_MASK = WISH_CLOSE_IDLE | WISH_DRAIN | WISH_DRAIN_ALL,
+    WISH_WAKE = 1 << 8, /* the other processes of the tree */
+    WISH_MASK = WISH_LOOK | WISH_CLOSE_IDLE | WISH_DRAIN | WISH_DRAIN_ALL | WISH_WAKE,
     RUNNING = 1 << 16,
 };
 
 static _Atomic uint32_t wishes; /* a futex word */
 
-/* Who wished first what has not been taken yet: told in the log. */
+/* Who wished first what has not been taken yet of this process: told in the log. */
 static struct {
     _Atomic int taken; /* 0: free, 1: being written, 2: there */
     struct origin origin;
@@ -47,6 +50,7 @@ static struct {
 static uint64_t stops;       /* WEIR_STOP_SIGNALS */
 static _Atomic int trigger;  /* 0: none, or the program's own */
 static _Atomic bool yielded; /* the program has a use for it, and keeps it */
+static _Atomic int control;  /* WEIR_CONTROL_SIGNAL; 0: none, or the program's own */
 static int64_t triggered_at; /* the first of two triggers, for WEIR_DOUBLE_SIGNAL */
 
 /* ---- the thread ---- */
@@ -89,14 +93,15 @@ static void hand_stop_on(void)
 }
 
 /* The drain is over: hands a stop signal on, and WEIR_ON_DRAINED. */
-static void after_drain(void)
+static void after_drain(bool of_tree)
 {
     char buffer[64];
     struct text text = TEXT_ON(buffer);
     signals_hand_over(stops); /* from now on they pass straight through */
     bool stopping = atomic_load(&stop.taken) == 2;
-    /* A drain that began in its parent: the parent gets it. */
-    int on_drained = drain_is_inherited() ? 0 : settings_now()->on_drained;
+    /* The first process of what was drained gets it: not who goes on with its parent's drain. */
+    bool is_first = of_tree ? tree_is_head() : !drain_is_inherited();
+    int on_drained = is_first ? settings_now()->on_drained : 0;
     int sig = stopping ? stop.info.si_signo : on_drained;
     if (!sig) {
         drain_say_end("the program runs on");
@@ -111,29 +116,93 @@ static void after_drain(void)
     sys2(SYS_kill, sys0(SYS_getpid), sig);
 }
 
+/* What has been wished of this process alone. */
+static void begin_own(uint32_t wish)
+{
+    struct origin origin = {0, 0, 0};
+    struct drain_terms terms = {false, sys_now_ms(), settings_now()->timeout};
+    if (!(wish & (WISH_CLOSE_IDLE | WISH_DRAIN | WISH_DRAIN_ALL)))
+        return;
+    if (atomic_load(&first.taken) == 2) {
+        origin = first.origin;
+        atomic_store(&first.taken, 0);
+    }
+    for (int action = ACTION_CLOSE_IDLE; action <= ACTION_DRAIN_ALL; action++)
+        if (wish & 1u << action)
+            drain_begin((enum action)action, &origin, &terms);
+}
+
+/* What has been asked of the whole tree. */
+static void begin_trees(void)
+{
+    uint32_t news = tree_news();
+    const struct page *page = tree_page();
+    if (!news)
+        return;
+    struct drain_terms terms = {true, atomic_load(&page->since), page_timeout(page)};
+    for (int action = ACTION_CLOSE_IDLE; action <= ACTION_DRAIN_ALL; action++)
+        if (news & 1u << action)
+            drain_begin((enum action)action,
+                        action == ACTION_CLOSE_IDLE ? &page->idle_by : &page->by, &terms);
+}
+
+/* How long a stop signal to another than the head waits for a drain of the tree to begin. */
+#define STOP_HELD_MS 100
+#define TREE_STEP_MS 20
+
+/*
+ * A stop signal that came to another than the head: held while the tree drains. Returns the ms
+ * until it has to be looked at again; -1: there is none.
+ */
+static int64_t see_to_stop(int64_t now)
+{
+    if (atomic_load(&stop.taken) != 2 || tree_is_head())
+        return -1;
+    if (tree_is_draining() && !tree_is_drained())
+        return TREE_STEP_MS;
+    int64_t left = tree_is_drained() ? 0 : stop.at + STOP_HELD_MS - now;
+    if (left > 0)
+        return left;
+    signals_hand_over(SIGNAL_BIT(stop.info.si_signo));
+    hand_stop_on();
+    return -1;
+}
+
+/* This process is drained. Returns the ms until the tree has to be looked at; -1: it is as well. */
+static int64_t see_to_tree(int64_t now)
+{
+    static bool ended, tree_ended; /* the end has been told, of this process and of the tree */
+    bool draining = tree_is_draining();
+    if (draining && !tree_check(now))
+        return TREE_STEP_MS;
+    if (draining ? !tree_ended : !ended)
+        after_drain(draining);
+    ended = true;
+    tree_ended = tree_ended || draining;
+    hand_stop_on();
+    return -1;
+}
+
+static int64_t sooner(int64_t a, int64_t b)
+{
+    return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 static void handler_thread(void)
 {
     uint64_t mask;
     sys_block_signals(&mask);
     name_thread();
-    bool ended = drain_phase() == PHASE_DRAINED;
     for (;;) {
         uint32_t wish = atomic_fetch_and(&wishes, RUNNING) & WISH_MASK;
-        struct origin origin = {0, 0, 0};
-        if (wish && atomic_load(&first.taken) == 2) {
-            origin = first.origin;
-            atomic_store(&first.taken, 0);
-        }
-        for (int action = ACTION_CLOSE_IDLE; action <= ACTION_DRAIN_ALL; action++)
-            if (wish & 1u << action)
-                drain_begin((enum action)action, &origin);
-        int64_t wait = drain_step();
-        if (drain_phase() == PHASE_DRAINED) {
-            if (!ended)
-                after_drain();
-            ended = true;
-            hand_stop_on();
-        }
+        if (wish & WISH_WAKE)
+            tree_wake(false);
+        begin_own(wish);
+        begin_trees();
+        int64_t now = sys_now_ms(), wait = drain_step();
+        if (drain_phase() == PHASE_DRAINED)
+            wait = sooner(wait, see_to_tree(now));
+        wait = sooner(wait, see_to_stop(now));
         if (wait < 0)
             sys_exit_if(&wishes, RUNNING);
         else
@@ -154,11 +223,20 @@ static bool make_thread(const struct origin *origin)
     /* RLIMIT_NPROC: what can be done without waiting is done here and now. */
     log_say(LOG_ERROR, "no thread can be made (RLIMIT_NPROC?): idle connections are closed once, "
                        "and nobody waits for the rest");
+    struct drain_terms terms = {false, sys_now_ms(), 0};
     atomic_store(&wishes, 0);
-    drain_begin(ACTION_CLOSE_IDLE, origin);
+    drain_begin(ACTION_CLOSE_IDLE, origin, &terms);
     signals_hand_over(stops);
     hand_stop_on();
     return false;
+}
+
+static bool wish_for(uint32_t wish, const struct origin *origin)
+{
+    uint32_t before = atomic_fetch_or(&wishes, RUNNING | wish);
+    if (before & RUNNING)
+        sys_futex_wake(&wishes);
+    return before & RUNNING || make_thread(origin);
 }
 
 bool handler_wish(enum action action, const struct origin *origin)
@@ -168,10 +246,20 @@ bool handler_wish(enum action action, const struct origin *origin)
         first.origin = *origin;
         atomic_store(&first.taken, 2);
     }
-    uint32_t before = atomic_fetch_or(&wishes, RUNNING | 1u << action);
-    if (before & RUNNING)
-        sys_futex_wake(&wishes);
-    return before & RUNNING || make_thread(origin);
+    return wish_for(1u << action, origin);
+}
+
+void handler_look(void)
+{
+    static const struct origin nobody = {0, 0, 0};
+    wish_for(WISH_LOOK, &nobody);
+}
+
+/* Asks it of the whole tree. */
+static void ask_tree(enum action action, const struct origin *origin)
+{
+    tree_ask(action, origin);
+    wish_for(WISH_LOOK | WISH_WAKE, origin);
 }
 
 void handler_listens(void)
@@ -202,19 +290,40 @@ static enum action wished_by(const siginfo_t *info, int64_t now)
     return settings->action;
 }
 
-static void on_stop(int sig, const siginfo_t *info, const struct origin *origin, int64_t now)
+/*
+ * A stop signal. The head drains the tree first; any other holds it for as long as the tree drains,
+ * and for a moment in which that may begin: a service manager and a terminal tell all at once.
+ */
+static void on_stop(int sig, const siginfo_t *info, const struct origin *origin, bool head)
 {
     if (signals_is_ignored(sig))
         return; /* without us it would do nothing either */
     int none = 0;
+    int64_t now = sys_now_ms();
     if (atomic_compare_exchange_strong(&stop.taken, &none, 1)) {
         stop.info = *info;
         stop.at = now;
         atomic_store(&stop.taken, 2);
-        handler_wish(ACTION_DRAIN, origin);
-    } else if (now - stop.at >= 1000) {
-        handler_wish(ACTION_DRAIN_ALL, origin);
+        if (head)
+            ask_tree(ACTION_DRAIN, origin);
+        else
+            handler_look();
+    } else if (head && now - stop.at >= 1000) {
+        ask_tree(ACTION_DRAIN_ALL, origin);
     }
+}
+
+/*
+ * Whether the program has it at once, before its own kill(2) or raise(3) returns: where there is
+ * nothing to wait for, and where it sends it to itself without being the head.
+ */
+static bool passes_straight(const siginfo_t *info, bool head)
+{
+    if (tree_is_draining() && !tree_is_drained())
+        return false;
+    if (head)
+        return start_is_dormant() && tree_is_alone();
+    return start_is_dormant() || (info->si_code <= 0 && info->si_pid == epoch_ask_pid());
 }
 
 void handler_restore_code(siginfo_t *info)
@@ -233,38 +342,48 @@ void handler_restore_codes(void *read, size_t bytes)
             at->ssi_code = stop.info.si_code;
 }
 
+/* Returns whether the program gets it. */
+static bool take_signal(int sig, siginfo_t *info, void *context)
+{
+    if (signals_is_wake(info))
+        return false;
+    epoch_now(); /* in a child of a fork: what it inherited is its parent's */
+    if (!(signals_held() & SIGNAL_BIT(sig))) {
+        handler_restore_code(info);
+        signals_deliver(sig, info, context);
+        return true;
+    }
+    if (sig == atomic_load(&control)) {
+        handler_look();
+        return false;
+    }
+    struct origin origin = {sig, info->si_pid, (int)info->si_uid};
+    bool head = tree_is_head();
+    if (!(stops & SIGNAL_BIT(sig))) {
+        enum action action = wished_by(info, sys_now_ms());
+        if (head)
+            ask_tree(action, &origin);
+        else
+            handler_wish(action, &origin);
+    } else if (passes_straight(info, head)) {
+        signals_hand_over(SIGNAL_BIT(sig));
+        signals_deliver(sig, info, context);
+        return true;
+    } else {
+        on_stop(sig, info, &origin, head);
+    }
+    return false;
+}
+
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     int saved = errno;
     if (sys_is_sandboxed())
         return; /* nothing that could be done here is sure to be allowed */
-    signals_interrupted(context);
     if (epoch_is_borrowed())
         return; /* a vfork child, until it execs: the memory is its parent's */
-    if (signals_is_wake(info)) {
-        errno = saved;
-        return;
-    }
-    epoch_now(); /* in a child of a fork: what it inherited is its parent's */
-    if (!(signals_held() & SIGNAL_BIT(sig))) {
-        handler_restore_code(info);
-        signals_deliver(sig, info, context);
-        errno = saved;
-        return;
-    }
-    if (stops & SIGNAL_BIT(sig) && start_is_dormant()) {
-        /* Nothing to wait for: the program has it before its own kill(2) or raise(3) returns. */
-        signals_hand_over(SIGNAL_BIT(sig));
-        signals_deliver(sig, info, context);
-        errno = saved;
-        return;
-    }
-    int64_t now = sys_now_ms();
-    struct origin origin = {sig, info->si_pid, (int)info->si_uid};
-    if (stops & SIGNAL_BIT(sig))
-        on_stop(sig, info, &origin, now);
-    else
-        handler_wish(wished_by(info, now), &origin);
+    if (!take_signal(sig, info, context))
+        signals_interrupted(context); /* last: another of the program's may have come meanwhile */
     errno = saved;
 }
 
@@ -276,9 +395,32 @@ static void say_yielded(int sig)
     struct log_line line;
     log_begin(&line, LOG_INFO);
     settings_say_signal(&line.text, sig);
-    text_string(&line.text, " belongs to the program: use WEIR_SIGNAL=RTMIN+3 (or another that it "
-                            "leaves alone)");
+    text_string(&line.text, " belongs to the program: use `weir drain ");
+    text_number(&line.text, tree_page() ? (uint64_t)tree_page()->pid : 0);
+    text_string(&line.text, "` or WEIR_SIGNAL=RTMIN+3");
     log_send(&line);
+}
+
+/* Without it, this process can't be told what is asked of its tree. */
+static void give_up_control(int sig)
+{
+    struct log_line line;
+    tree_set_flag(LINE_DEAF, true);
+    log_begin(&line, LOG_INFO);
+    settings_say_signal(&line.text, sig);
+    text_string(&line.text, " belongs to the program: `weir` can't wake this process; use another "
+                            "WEIR_CONTROL_SIGNAL");
+    log_send(&line);
+}
+
+static void install_control(int sig)
+{
+    if (!sig || atomic_load(&control) == sig)
+        return;
+    if (signals_has_handler(sig) || !signals_take(sig, on_signal))
+        give_up_control(sig);
+    else
+        atomic_store(&control, sig);
 }
 
 void handler_install(const struct settings *settings)
@@ -287,6 +429,7 @@ void handler_install(const struct settings *settings)
     for (int sig = 1; sig < 65; sig++)
         if (stops & SIGNAL_BIT(sig))
             signals_take(sig, on_signal);
+    install_control(settings->control_signal);
     int sig = settings->signal;
     if (!sig || atomic_load(&trigger) == sig)
         return;
@@ -306,6 +449,7 @@ bool handler_enters_sandbox(void)
     log_say(start_is_first() ? LOG_INFO : LOG_DEBUG,
             "the program enters a seccomp sandbox: from here on this process is not drained");
     signals_give_back(stops);
+    tree_set_flag(LINE_SANDBOXED, true);
     atomic_store(&sys_sandboxed, true);
     return false;
 }
@@ -313,12 +457,20 @@ bool handler_enters_sandbox(void)
 void handler_stays_out(bool was_in)
 {
     atomic_store(&sys_sandboxed, was_in);
+    tree_set_flag(LINE_SANDBOXED, was_in);
 }
 
 void handler_yield(uint64_t wanted, bool waits)
 {
-    int sig = settings_now()->signal, ours = sig;
-    if (!sig || !(wanted & SIGNAL_BIT(sig)) || epoch_is_borrowed())
+    int sig = settings_now()->signal, ours = sig, controls = atomic_load(&control);
+    if (epoch_is_borrowed())
+        return;
+    if (UNLIKELY(controls && wanted & SIGNAL_BIT(controls)) && !waits &&
+        atomic_compare_exchange_strong(&control, &controls, 0)) {
+        signals_hand_over(SIGNAL_BIT(controls));
+        give_up_control(controls);
+    }
+    if (!sig || !(wanted & SIGNAL_BIT(sig)))
         return;
     if (atomic_compare_exchange_strong(&trigger, &ours, 0)) {
         atomic_store(&yielded, true);

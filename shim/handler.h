@@ -46,6 +46,9 @@ void handler_restore_codes(void *read, size_t bytes);
  */
 bool handler_wish(enum action action, const struct origin *origin);
 
+/* Has the thread look at what is asked of the tree. */
+void handler_look(void);
+
 /* A child's first look at itself: the thread did not come along. */
 void handler_forked(void);
 

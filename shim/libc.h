@@ -82,6 +82,12 @@
     F(int, signalfd, (int fd, const sigset_t *set, int flags), (fd, set, flags)) \
     F(int, pthread_create, (pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg), \
       (thread, attr, run, arg)) \
+    F(int, pthread_getcpuclockid, (pthread_t thread, clockid_t *clock), (thread, clock)) \
+    F(pid_t, fork, (void), ()) \
+    F(pid_t, _Fork, (void), ()) \
+    F(int, daemon, (int nochdir, int noclose), (nochdir, noclose)) \
+    F(void, _exit, (int status), (status)) \
+    F(void, _Exit, (int status), (status)) \
     F(int, epoll_wait, (int epoll, struct epoll_event *events, int most, int ms), (epoll, events, most, ms)) \
     F(int, epoll_pwait, (int epoll, struct epoll_event *events, int most, int ms, const sigset_t *set), \
       (epoll, events, most, ms, set)) \

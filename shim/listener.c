@@ -6,6 +6,7 @@
 #include "sock.h"
 #include "sys.h"
 #include "table.h"
+#include "tree.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +33,9 @@ static struct listener {
     int64_t empty_since; /* CLOSING: nobody has been seen in the queue since */
     uint32_t address;
     uint16_t port;
+    int in_page; /* tree_add_listener */
+    struct sockaddr_storage addr;
+    socklen_t addr_len; /* 0: not known, for the program let the kernel choose */
 } listeners[LISTENERS_MOST];
 
 static struct registration {
@@ -85,6 +89,8 @@ static struct listener *take(int fd)
         at->address = 0;
         at->port = 0;
         at->inherited = false;
+        at->in_page = 0;
+        at->addr_len = 0;
         return at;
     }
     return NULL;
@@ -105,6 +111,12 @@ static void describe(struct listener *listener, const struct sockaddr *addr, soc
     listener->is_unix = addr->sa_family == AF_UNIX;
     listener->address = sock_hash(addr, len);
     listener->port = sock_port(addr, len);
+    listener->addr_len = 0;
+    if (len > sizeof listener->addr || (!listener->port && !listener->is_unix))
+        return;
+    for (socklen_t i = 0; i < len; i++)
+        ((char *)&listener->addr)[i] = ((const char *)addr)[i];
+    listener->addr_len = len;
 }
 
 void listener_bound(int fd, const struct sockaddr *addr, socklen_t len)
@@ -120,20 +132,43 @@ void listener_bound(int fd, const struct sockaddr *addr, socklen_t len)
     set_kind(fd, listener, KIND_BOUND);
 }
 
+/* How many listen: told without a walk. */
+static _Atomic int listening;
+
+bool listener_any(void)
+{
+    return atomic_load(&listening) > 0;
+}
+
+/* For who asks for the tree's state. */
+static void tell_tree(int fd, struct listener *listener)
+{
+    if (!listener->addr_len) /* the kernel has chosen the port, or the name */
+        listener->addr_len = sock_own_address(fd, &listener->addr);
+    if (listener->addr_len && !listener->in_page)
+        listener->in_page = tree_add_listener((struct sockaddr *)&listener->addr,
+                                              listener->addr_len, listener->mode);
+}
+
 static void listens(int fd, struct listener *listener)
 {
     listener->creator = epoch_pid();
     listener->epoch = epoch_now();
     set_kind(fd, listener, KIND_LISTENER);
-    if (atomic_load(&listener->state) != STOPPED)
+    int state = atomic_load(&listener->state);
+    if (!state && listener->mode != MODE_OFF)
+        atomic_fetch_add(&listening, 1);
+    if (state != STOPPED)
         atomic_store(&listener->state, LISTENING);
 }
 
 void listener_listens(int fd)
 {
     struct listener *listener = take(fd);
-    if (listener)
-        listens(fd, listener);
+    if (!listener)
+        return;
+    listens(fd, listener);
+    tell_tree(fd, listener);
 }
 
 void listener_inherited(int fd)
@@ -146,6 +181,7 @@ void listener_inherited(int fd)
     describe(listener, (struct sockaddr *)&addr, len);
     listener->inherited = true;
     listens(fd, listener);
+    tell_tree(fd, listener);
 }
 
 void listener_duplicated(int fd, int to)
@@ -160,8 +196,20 @@ void listener_duplicated(int fd, int to)
     copy->port = from->port;
     copy->creator = from->creator;
     copy->epoch = from->epoch;
+    if (atomic_load(&from->state) && !atomic_load(&copy->state) && from->mode != MODE_OFF)
+        atomic_fetch_add(&listening, 1);
     set_kind(to, copy, table_kind(fd));
     atomic_store(&copy->state, atomic_load(&from->state));
+}
+
+static void forget(struct listener *listener)
+{
+    if (atomic_load(&listener->state) && listener->mode != MODE_OFF)
+        atomic_fetch_sub(&listening, 1);
+    tree_remove_listener(listener->in_page);
+    listener->in_page = 0;
+    atomic_store(&listener->state, 0);
+    atomic_store(&listener->number, 0);
 }
 
 void listener_gone(int fd)
@@ -172,7 +220,7 @@ void listener_gone(int fd)
     }
     struct listener *listener = find_bound(fd);
     if (listener)
-        atomic_store(&listener->number, 0);
+        forget(listener);
 }
 
 void listener_registered(int epoll, int op, int fd, const struct epoll_event *event)
@@ -299,6 +347,7 @@ static void close_door(struct listener *listener, int fd)
     if (!sock_close_door(fd))
         sys2(SYS_listen, fd, 0); /* AF_UNIX: room for one more at the most (unix_recvq_full) */
     atomic_store(&listener->state, CLOSING);
+    tree_set_listener(listener->in_page, PAGE_CLOSING);
 }
 
 static bool queue_is_served(struct listener *listener, int fd)
@@ -309,7 +358,7 @@ static bool queue_is_served(struct listener *listener, int fd)
     return now - listener->empty_since >= QUEUE_EMPTY_MS;
 }
 
-bool listener_stop_all(enum listeners what, bool now, bool *wake)
+bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wake)
 {
     bool all = true;
     for (int i = 0; i < LISTENERS_MOST; i++) {
@@ -319,17 +368,19 @@ bool listener_stop_all(enum listeners what, bool now, bool *wake)
         if (fd < 0 || state == 0 || state == STOPPED || listener->mode == MODE_OFF)
             continue;
         if (sock_is_listener(fd) != 1) { /* closed on a path that we don't see */
-            atomic_store(&listener->number, 0);
+            forget(listener);
             continue;
         }
         bool keep = is_kept(listener, what), shared = is_shared(listener);
-        if (state == LISTENING && !keep && !shared)
+        bool closes = !keep && (!shared || whole_tree);
+        if (state == LISTENING && closes)
             close_door(listener, fd);
-        if (!keep && !shared && !now && !queue_is_served(listener, fd)) {
+        if (closes && !now && !queue_is_served(listener, fd)) {
             all = false;
             continue;
         }
         swap(listener, fd, keep, !keep && !shared);
+        tree_set_listener(listener->in_page, closes ? PAGE_STOPPED : PAGE_KEPT);
         *wake = *wake || keep || shared;
     }
     return all;

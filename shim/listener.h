@@ -23,6 +23,9 @@ void listener_gone(int fd);
 /* fd was inherited across exec and listens: it is shared with whoever else holds it. */
 void listener_inherited(int fd);
 
+/* Whether there is any that takes part in a drain. */
+bool listener_any(void);
+
 /* epoll_ctl(epoll, op, fd, event) has succeeded. */
 void listener_registered(int epoll, int op, int fd, const struct epoll_event *event);
 
@@ -40,11 +43,11 @@ void listener_view(int fd, struct listener_view *view);
 /*
  * Goes on with stopping every listener that takes part in a drain: closes its door to new clients,
  * and once those in its queue have been accepted (or at once: `now`) swaps it. `listeners` says
- * what becomes of the old sockets. Returns whether all are stopped; called until they are. Sets
- * *wake where a thread may still wait in accept on a socket that was left to others: it is to be
- * interrupted, and then waits on the new one.
+ * what becomes of the old sockets; whole_tree: those who share them stop as well. Returns whether
+ * all are stopped; called until they are. Sets *wake where a thread may still wait in accept on a
+ * socket that was left to others: it is to be interrupted, and then waits on the new one.
  */
-bool listener_stop_all(enum listeners listeners, bool now, bool *wake);
+bool listener_stop_all(enum listeners listeners, bool now, bool whole_tree, bool *wake);
 
 /* The calling thread asks for readiness (poll, select, epoll): what it is told may be of a
  * listener. */

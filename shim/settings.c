@@ -223,6 +223,14 @@ static bool parse_log(const char *value, void *into)
     return true;
 }
 
+static bool parse_run_dir(const char *value, void *into)
+{
+    struct text path = {into, 0, sizeof(((struct settings *)0)->run_dir)};
+    *path.at = '\0';
+    text_string(&path, value);
+    return !*value || (*value == '/' && path.used == text_length(value));
+}
+
 /* ---- modes ---- */
 
 static const char *const mode_names[MODES] = {
@@ -369,6 +377,7 @@ struct setting {
     parse_fn *parse;      /* NULL: its work has not been done yet, and any value is refused */
     size_t into;
     const char *accepted; /* after "is not", says what is */
+    const char *help;
 };
 
 #define DURATION "a duration (250ms, 30s, 5m, 0)"
@@ -379,28 +388,63 @@ struct setting {
 static const struct setting table[] = {
     {"WEIR_MODE", "reply", parse_modes, IN(mode),
      "a mode (manual, automatic, deadline, reply, off), or a list of them "
-     "(reply,:9090=off,127.0.0.1:80=deadline,[::1]:80=reply,unix:/run/x.sock=manual)"},
-    {"WEIR_SIGNAL", "USR2", parse_signal, IN(signal), SIGNAL " that can be caught"},
-    {"WEIR_ACTION", "drain", parse_action, IN(action), "an action (close-idle, drain, drain-all)"},
-    {"WEIR_DOUBLE_SIGNAL", "0", parse_duration, IN(double_signal), DURATION},
+     "(reply,:9090=off,127.0.0.1:80=deadline,[::1]:80=reply,unix:/run/x.sock=manual)",
+     "how a connection becomes idle: manual, automatic, deadline, reply or off; per listener: "
+     "reply,:9090=off,unix:/run/x.sock=manual"},
+    {"WEIR_SIGNAL", "USR2", parse_signal, IN(signal), SIGNAL " that can be caught",
+     "the signal that triggers WEIR_ACTION, or none"},
+    {"WEIR_ACTION", "drain", parse_action, IN(action), "an action (close-idle, drain, drain-all)",
+     "what a plain signal does: close-idle, drain or drain-all"},
+    {"WEIR_DOUBLE_SIGNAL", "0", parse_duration, IN(double_signal), DURATION,
+     "a second trigger within this time of the first asks for drain-all; 0: never"},
     {"WEIR_STOP_SIGNALS", "", parse_signals, IN(stop_signals),
-     "a list of signals that can be caught (TERM,INT)"},
-    {"WEIR_TIMEOUT", "25s", parse_duration, IN(timeout), DURATION},
-    {"WEIR_SETTLE", "100ms", parse_duration, IN(settle), DURATION},
-    {"WEIR_FIRST_BYTE", "1s", parse_duration, IN(first_byte), DURATION},
-    {"WEIR_LISTENERS", "auto", parse_listeners, IN(listeners), "one of auto, close, keep"},
-    {"WEIR_ON_DRAINED", "none", parse_any_signal, IN(on_drained), SIGNAL},
-    {"WEIR_CHILDREN", "follow", parse_children, IN(leave_children), "one of follow, leave"},
+     "a list of signals that can be caught (TERM,INT)",
+     "signals that drain first and are then delivered to the program: TERM,INT"},
+    {"WEIR_DELAY", NULL, NULL, 0, NOT_YET,
+     "how long a drain goes on accepting and serving before it stops accepting"},
+    {"WEIR_TIMEOUT", "25s", parse_duration, IN(timeout), DURATION,
+     "from the trigger to the force-close of what is left; 0: wait for ever"},
+    {"WEIR_SETTLE", "100ms", parse_duration, IN(settle), DURATION,
+     "reply: how long an answered connection must be quiet before it is idle"},
+    {"WEIR_FIRST_BYTE", "1s", parse_duration, IN(first_byte), DURATION,
+     "reply: how long a drain leaves a connection alone that has not sent its first byte"},
+    {"WEIR_SPREAD", NULL, NULL, 0, NOT_YET,
+     "close idle connections evenly over this time instead of at once"},
+    {"WEIR_LINGER", NULL, NULL, 0, NOT_YET,
+     "how long a closed connection is kept until the peer has taken the last byte; 0: none"},
+    {"WEIR_NOTICE", NULL, NULL, 0, NOT_YET,
+     "http: how long a drain leaves an idle connection open, to answer its next request with a "
+     "close notice"},
+    {"WEIR_LISTENERS", "auto", parse_listeners, IN(listeners), "one of auto, close, keep",
+     "at a drain: close them, keep them open and unaccepted, or auto: keep those inherited across "
+     "exec"},
+    {"WEIR_ON_DRAINED", "none", parse_any_signal, IN(on_drained), SIGNAL,
+     "a signal that the first process of what was drained then gets, or none"},
+    {"WEIR_CONTROL_SIGNAL", "RTMAX-3", parse_signal, IN(control_signal),
+     SIGNAL " that can be caught",
+     "the signal with which the weir command wakes a tree's processes"},
+    {"WEIR_CHILDREN", "follow", parse_children, IN(leave_children), "one of follow, leave",
+     "leave: programs that this one starts run without the shim"},
     {"WEIR_LOG", "auto", parse_log, 0,
-     "one of auto, stderr, syslog, none, or a file's path (with a slash, 255 characters at most)"},
-    {"WEIR_LOG_LEVEL", "info", parse_level, IN(log_level), "one of error, info, debug"},
-    {"WEIR_DELAY", NULL, NULL, 0, NOT_YET},
-    {"WEIR_SPREAD", NULL, NULL, 0, NOT_YET},
-    {"WEIR_LINGER", NULL, NULL, 0, NOT_YET},
-    {"WEIR_NOTICE", NULL, NULL, 0, NOT_YET},
-    {"WEIR_CONTROL_SIGNAL", NULL, NULL, 0, NOT_YET},
-    {"WEIR_RUN_DIR", NULL, NULL, 0, NOT_YET},
+     "one of auto, stderr, syslog, none, or a file's path (with a slash, 255 characters at most)",
+     "auto (stderr while it is still the file of the start and not /dev/null, else syslog), "
+     "stderr, syslog, none, or a file to append to"},
+    {"WEIR_LOG_LEVEL", "info", parse_level, IN(log_level), "one of error, info, debug",
+     "error, info or debug"},
+    {"WEIR_RUN_DIR", "", parse_run_dir, IN(run_dir),
+     "a directory's absolute path (200 characters at most)",
+     "where the state page lives; by default the first that can be written of /run/weir, "
+     "$XDG_RUNTIME_DIR/weir and /dev/shm/weir-UID"},
 };
+
+bool settings_describe(size_t i, struct setting_text *text)
+{
+    if (i >= COUNT_OF(table))
+        return false;
+    *text = (struct setting_text){table[i].name, table[i].standard ? table[i].standard : "",
+                                  table[i].help};
+    return true;
+}
 
 /* Ours, but not a setting: the process that a tree began with (start.c). */
 #define TREE_NAME "WEIR_TREE="
@@ -428,6 +472,25 @@ static void complain(struct complaint *complaint, const char *name, const char *
     text_string(&text, accepted);
 }
 
+/* One signal can't mean two things. */
+static bool are_distinct(const struct settings *settings, struct complaint *complaint)
+{
+    char name[16];
+    int trigger = settings->signal, control = settings->control_signal;
+    if (trigger && settings->stop_signals >> (trigger - 1) & 1) {
+        complain(complaint, "WEIR_STOP_SIGNALS", settings_signal_name(trigger, name),
+                 "free: it is WEIR_SIGNAL (set that to another signal, or to none)");
+        return false;
+    }
+    if (control && (control == trigger || settings->stop_signals >> (control - 1) & 1)) {
+        complain(complaint, "WEIR_CONTROL_SIGNAL", settings_signal_name(control, name),
+                 control == trigger ? "free: it is WEIR_SIGNAL"
+                                    : "free: it is one of WEIR_STOP_SIGNALS");
+        return false;
+    }
+    return true;
+}
+
 bool settings_read(struct settings *settings, char *const envp[], struct complaint *complaint)
 {
     *settings = (struct settings){0};
@@ -444,13 +507,7 @@ bool settings_read(struct settings *settings, char *const envp[], struct complai
             return false;
         }
     }
-    if (settings->signal && settings->stop_signals >> (settings->signal - 1) & 1) {
-        char name[16];
-        complain(complaint, "WEIR_STOP_SIGNALS", settings_signal_name(settings->signal, name),
-                 "free: it is WEIR_SIGNAL (set that to another signal, or to none)");
-        return false;
-    }
-    return true;
+    return are_distinct(settings, complaint);
 }
 
 const char *settings_unknown(char *const envp[], size_t *at)

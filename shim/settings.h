@@ -46,11 +46,13 @@ struct settings {
     uint64_t stop_signals;                              /* bit n-1: signal n */
     int64_t double_signal, timeout, settle, first_byte; /* ms; 0 as INTERFACE.md says for each */
     enum listeners listeners;
-    int on_drained; /* a signal; 0: none */
+    int on_drained;     /* a signal; 0: none */
+    int control_signal; /* 0: none */
     bool leave_children;
     enum log_to log;
     char log_path[256];
     enum log_level log_level;
+    char run_dir[201]; /* "": the standard ones */
 };
 
 /* Where what is wrong with a value is put: one line without its end, control characters escaped. */
@@ -70,6 +72,13 @@ struct settings *settings_to_fill(void);
 
 /* The next entry of envp, from *at on, whose WEIR_ name nobody knows; NULL: no more. */
 const char *settings_unknown(char *const envp[], size_t *at);
+
+/* What the table says of the i-th setting: for `weir run`, its help and the manual. False: no more.
+ */
+struct setting_text {
+    const char *name, *standard, *help;
+};
+bool settings_describe(size_t i, struct setting_text *text);
 
 /* The mode of a listener at this address. */
 enum mode settings_mode(const struct mode_list *list, const struct sockaddr *addr, socklen_t len);

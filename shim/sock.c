@@ -164,9 +164,17 @@ static bool has_connected(int fd)
            tcp.tcpi_bytes_acked == tcp.tcpi_bytes_sent - tcp.tcpi_bytes_retrans + 1;
 }
 
+/* unix(7): what was accepted has its listener's name; a socketpair, or who connected, has none. */
+static bool is_unnamed(int fd)
+{
+    struct sockaddr_storage addr;
+    return sock_own_address(fd, &addr) <= sizeof addr.ss_family;
+}
+
 uint32_t sock_connection(int fd, enum identity *kind)
 {
-    if (sock_is_listener(fd) != 0 || !sock_identity(fd, IDENTITY_PEER) || has_connected(fd))
+    if (sock_is_listener(fd) != 0 || !sock_identity(fd, IDENTITY_PEER) || has_connected(fd) ||
+        (sock_family(fd) == AF_UNIX && is_unnamed(fd)))
         return 0;
     *kind = sock_family(fd) == AF_UNIX ? IDENTITY_OWN : IDENTITY_PEER_AND_PORT;
     return sock_identity(fd, *kind);

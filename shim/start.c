@@ -12,7 +12,12 @@
 #include "sock.h"
 #include "sys.h"
 #include "table.h"
+#include "tree.h"
 
+#include "pagefile.h"
+
+#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/resource.h>
 
@@ -23,7 +28,7 @@ static bool first;
 
 bool start_is_first(void)
 {
-    return first && epoch_pid();
+    return first && tree_page() && epoch_pid() == tree_page()->pid;
 }
 
 bool start_is_dormant(void)
@@ -91,51 +96,78 @@ static void leave_children(char **envp)
  */
 static void name_tree(char **envp)
 {
-    static char name[sizeof TREE_NAME + 24];
+    static char name[sizeof TREE_NAME + PAGEFILE_PATH];
     static char *with_name[4096];
     size_t n = 0;
-    while (envp[n])
-        n++;
-    if (n + 2 > COUNT_OF(with_name))
-        return;
     struct text text = TEXT_ON(name);
     text_string(&text, TREE_NAME);
-    text_number(&text, (uint64_t)epoch_pid());
-    for (size_t i = 0; i < n; i++)
-        with_name[i] = envp[i];
-    with_name[n] = name;
+    text_string(&text, tree_name());
+    for (; envp[n]; n++) {
+        if (n + 2 >= COUNT_OF(with_name))
+            return;
+        with_name[n] = text_after(envp[n], TREE_NAME) ? name : envp[n];
+        if (with_name[n] == name)
+            text.used = 0; /* it was there: this process has exec'd */
+    }
+    if (text.used)
+        with_name[n] = name;
     environ = with_name;
 }
 
-/* Whether this process is the first of its tree: nobody named one, or it did itself and has exec'd.
- */
-static bool is_first(char *const *envp)
+/* WEIR_TREE's value, or NULL. */
+static const char *named_tree(char *const *envp)
 {
     for (; *envp; envp++) {
         const char *value = text_after(*envp, TREE_NAME);
-        if (value) {
-            char mine[24];
-            struct text text = TEXT_ON(mine);
-            text_number(&text, (uint64_t)epoch_pid());
-            return text_equal(value, mine);
-        }
+        if (value)
+            return value;
     }
-    return true;
+    return NULL;
 }
 
 /* ---- start-up ---- */
 
-/* A child of a process that drains, once it has a connection of its own. */
-static void go_on_draining(void)
+/* The first connection that a child has for its own. */
+static bool goes_on_draining;
+
+static void first_connection(void)
 {
-    handler_wish(ACTION_DRAIN, &drain_inherited);
+    tree_take_line();
+    if (goes_on_draining)
+        handler_wish(ACTION_DRAIN, &drain_inherited);
+    else if (tree_is_draining())
+        handler_look();
 }
 
+/* It must not take a system call (DESIGN.md, invariant 1). */
 static void forked(void)
 {
-    table_forget_counts();
+    struct totals totals;
+    table_totals(&totals);
+    tree_forked(totals.tracked || listener_any());
     handler_forked();
-    conn_on_first = drain_forked() ? go_on_draining : NULL;
+    goes_on_draining = drain_forked() && !tree_is_draining();
+    conn_on_first = first_connection;
+}
+
+static void in_child(void)
+{
+    tree_in_child();
+    if (tree_has_line() && tree_is_draining())
+        handler_look();
+}
+
+void start_forks(void)
+{
+    tree_forks();
+}
+
+void start_in_child(void)
+{
+    int saved = errno;
+    if (atomic_load(&level) == SERVING)
+        in_child();
+    errno = saved;
 }
 
 static uint32_t descriptors_most(void)
@@ -179,6 +211,9 @@ static void stand_aside(const char *why)
     atomic_store(&level, ASIDE);
 }
 
+/* WEIR_TREE as it was at load. */
+static const char *tree_value;
+
 static bool begin_serving(void)
 {
     epoch_ask_pid();
@@ -186,7 +221,11 @@ static bool begin_serving(void)
         stand_aside("no room for the table of descriptors: running without weir");
         return false;
     }
+    table.on_shared = tree_hands_on;
     epoch_make(forked);
+    tree_begin(tree_value, first);
+    if (*tree_name() == '/')
+        pagefile_clean(tree_name());
     return true;
 }
 
@@ -326,9 +365,12 @@ __attribute__((constructor)) static void load(void)
         return;
     }
     log_choose(settings_now());
-    first = is_first(envp);
-    if (first)
+    tree_value = named_tree(envp);
+    first = !tree_value || tree_is_named_after_us(tree_value);
+    if (first) {
         warn_of_unknown(envp);
+        tree_begin(tree_value, true);
+    }
     if (settings_now()->leave_children)
         leave_children(envp);
     else if (first)
@@ -337,4 +379,16 @@ __attribute__((constructor)) static void load(void)
     if (first)
         handler_install(settings_now());
     find_inherited();
+}
+
+/*
+ * A program that came and went leaves no page behind, nor does a tree that has drained. Any other
+ * does, for whoever is left of it: who comes next cleans up (pagefile_clean).
+ */
+__attribute__((destructor)) static void unload(void)
+{
+    tree_ends();
+    bool came_and_went = start_is_first() && start_is_dormant() && !tree_has_forked();
+    if (*tree_name() == '/' && (came_and_went || (tree_is_drained() && tree_is_alone())))
+        sys3(SYS_unlinkat, AT_FDCWD, tree_name(), 0);
 }

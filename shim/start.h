@@ -25,6 +25,10 @@ bool start_serving(void);
 /* Is it the first process of its tree? */
 bool start_is_first(void);
 
+/* Before a fork that shares descriptors, and after it in the child. Make no system call. */
+void start_forks(void);
+void start_in_child(void);
+
 /* Whether this process has never served: it has nothing to drain. */
 bool start_is_dormant(void);
 

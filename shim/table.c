@@ -6,7 +6,9 @@
 
 #include <sys/mman.h>
 
-struct table table;
+static struct shard own[SHARDS]; /* where there is no page */
+
+struct table table = {.shards = own, .shard_mask = SHARDS - 1};
 
 /* A number's record moves within blocks of 512 (table_slot): a table ends with a whole block. */
 #define BLOCK 512
@@ -29,33 +31,24 @@ int table_make(uint32_t limit)
     return -1;
 }
 
-void table_forget_counts(void)
+void table_count_in(struct shard *shards, uint32_t count)
 {
-    for (int i = 0; i < SHARDS; i++) {
-        atomic_store(&table.shard[i].live, 0);
-        atomic_store(&table.shard[i].accepted, 0);
-        atomic_store(&table.shard[i].closed_by_program, 0);
-        atomic_store(&table.shard[i].disowned, 0);
+    static const struct shard nothing;
+    if (!shards) {
+        for (uint32_t i = 0; i < SHARDS; i++)
+            own[i] = nothing;
+        shards = own;
+        count = SHARDS;
     }
+    table.shards = shards;
+    table.shard_mask = count - 1;
 }
 
 void table_totals(struct totals *totals)
 {
-    int64_t tracked = 0, in_use = 0;
     *totals = (struct totals){0};
-    for (int i = 0; i < SHARDS; i++) {
-        /* A step is counted after it is made: two threads' steps may be counted the other way
-         * round, and then either half is below zero for a moment. */
-        int64_t live = (int64_t)atomic_load_explicit(&table.shard[i].live, memory_order_relaxed);
-        in_use += (int32_t)live;
-        tracked += (live - (int32_t)live) >> 32;
-        totals->accepted += atomic_load_explicit(&table.shard[i].accepted, memory_order_relaxed);
-        totals->closed_by_program +=
-            atomic_load_explicit(&table.shard[i].closed_by_program, memory_order_relaxed);
-        totals->disowned += atomic_load_explicit(&table.shard[i].disowned, memory_order_relaxed);
-    }
-    totals->tracked = tracked < 0 ? 0 : (uint64_t)tracked;
-    totals->in_use = in_use < 0 ? 0 : (uint64_t)in_use;
+    page_add(totals, table.shards, table.shard_mask + 1);
+    page_settle(totals);
 }
 
 static void raise_high(int fd)
@@ -129,7 +122,7 @@ static bool has_descriptor(uint32_t number)
 }
 
 /* One descriptor less. Frees the record with the last. */
-static void unref(uint32_t number, bool by_program)
+static void unref(uint32_t number)
 {
     record_t *slot = table_slot(number);
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
@@ -144,17 +137,26 @@ static void unref(uint32_t number, bool by_program)
     } while (!atomic_compare_exchange_weak(slot, &record, left));
     if (left)
         return;
+    if (!counts_here(record))
+        return;
+    struct shard *shard = table_shard(slot);
+    _Atomic uint64_t *how = record & CONN_FORCED ? &shard->forced
+                            : record & CONN_SHUT ? &shard->closed_idle
+                                                 : &shard->closed_by_program;
     uncount(slot, record);
-    if (by_program && counts_here(record))
-        atomic_fetch_add_explicit(&table_shard(slot)->closed_by_program, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(how, 1, memory_order_relaxed);
+    if (UNLIKELY(atomic_load_explicit(&table.shares, memory_order_relaxed)) &&
+        atomic_load_explicit(&table.alias[number], memory_order_relaxed) !=
+            atomic_load_explicit(&table.generation, memory_order_relaxed))
+        table.on_shared(record);
 }
 
-static void drop(int fd, enum kind kind, bool by_program)
+static void drop(int fd, enum kind kind)
 {
     if (kind == KIND_CONN)
-        unref((uint32_t)fd, by_program);
+        unref((uint32_t)fd);
     else if (kind == KIND_ALIAS)
-        unref(atomic_load_explicit(&table.alias[fd], memory_order_relaxed), by_program);
+        unref(atomic_load_explicit(&table.alias[fd], memory_order_relaxed));
 }
 
 /* A free record for a connection whose number's own record still serves a duplicate elsewhere. */
@@ -182,6 +184,9 @@ static enum kind make_record(int fd, uint64_t fresh)
         kind = KIND_ALIAS;
         atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
+    uint32_t generation = atomic_load_explicit(&table.generation, memory_order_relaxed);
+    if (UNLIKELY(generation) && kind == KIND_CONN)
+        atomic_store_explicit(&table.alias[fd], generation, memory_order_relaxed);
     struct shard *shard = table_shard(table_slot(number));
     atomic_fetch_add_explicit(&shard->live, LIVE_TRACKED, memory_order_relaxed);
     atomic_fetch_add_explicit(&shard->accepted, 1, memory_order_relaxed);
@@ -193,7 +198,7 @@ void table_add(int fd, uint64_t fresh)
     if ((uint32_t)fd >= table.limit)
         return;
     if (UNLIKELY(table_knows(fd)))
-        drop(fd, swap_kind(fd, KIND_NONE), false);
+        drop(fd, swap_kind(fd, KIND_NONE));
     raise_high(fd);
     enum kind kind = make_record(fd, fresh);
     atomic_store_explicit(&table.kind[fd], (uint8_t)kind, memory_order_release);
@@ -215,7 +220,7 @@ void table_set(int fd, enum kind kind)
     if ((uint32_t)fd >= table.limit)
         return;
     raise_high(fd);
-    drop(fd, swap_kind(fd, kind), false);
+    drop(fd, swap_kind(fd, kind));
 }
 
 void table_alias(int fd, int to)
@@ -234,7 +239,7 @@ void table_alias(int fd, int to)
     if (!record)
         return;
     if (table_knows(to)) /* stale: closed on a path that we don't see */
-        drop(to, swap_kind(to, KIND_NONE), false);
+        drop(to, swap_kind(to, KIND_NONE));
     atomic_store_explicit(&table.alias[to], number, memory_order_relaxed);
     raise_high(to);
     atomic_store_explicit(&table.kind[to], KIND_ALIAS, memory_order_release);
@@ -253,7 +258,25 @@ void table_restore(int fd, enum kind kind)
 
 void table_drop(int fd, enum kind kind)
 {
-    drop(fd, kind, true);
+    drop(fd, kind);
+}
+
+void table_forks(void)
+{
+    if (!table.limit)
+        return;
+    atomic_fetch_add(&table.generation, 1);
+    atomic_store(&table.shares, true);
+}
+
+void table_sends(int fd)
+{
+    enum kind kind = table_kind(fd);
+    if (kind != KIND_CONN && kind != KIND_ALIAS)
+        return;
+    uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
+    atomic_store(&table.alias[number], atomic_load(&table.generation) - 1);
+    atomic_store(&table.shares, true);
 }
 
 bool table_claim(int fd)

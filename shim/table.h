@@ -36,6 +36,7 @@
 #define WEIR_TABLE_H
 
 #include "common.h"
+#include "page.h"
 
 enum kind {
     KIND_NONE,
@@ -72,39 +73,32 @@ enum kind {
 
 typedef _Atomic uint64_t record_t;
 
-/* The counters of one shard of the records, on cache lines of their own. */
-struct shard {
-    _Alignas(CACHE_LINE) _Atomic uint64_t live; /* tracked << 32 | in use */
-    _Atomic uint64_t accepted;
-    _Atomic uint64_t closed_by_program;
-    _Atomic uint64_t disowned;
-};
-
-#define SHARDS 8
-#define LIVE_TRACKED (UINT64_C(1) << 32)
-#define LIVE_IN_USE UINT64_C(1)
-
 struct table {
     uint32_t limit; /* descriptors below it are known; 0 until there is a table */
     _Atomic uint8_t *kind;
     record_t *record;
     _Atomic uint32_t *alias;
     _Atomic uint32_t high; /* no descriptor at or above it was ever of a kind */
-    struct shard shard[SHARDS];
+    struct shard *shards;  /* this process's: in the state page, where it has a line there */
+    uint32_t shard_mask;   /* of their number, less one: a power of two */
+
+    /*
+     * Counts the forks and the descriptors sent to others: a connection whose number's alias is
+     * another value may be shared with a child (of a KIND_CONN alias[fd] has no other use). shares:
+     * whether this process has done either.
+     */
+    _Atomic uint32_t generation;
+    _Atomic bool shares;
+    void (*on_shared)(uint64_t record); /* such a one was closed here */
 };
 
 extern HIDDEN struct table table;
 
-/* Sums over the shards. */
-struct totals {
-    uint64_t tracked, in_use, accepted, closed_by_program, disowned;
-};
-
 /* Reserves the table for descriptors below limit, or fewer where there is no room. -1: none. */
 int table_make(uint32_t limit);
 
-/* What this process has done begins anew: called in a child after fork. */
-void table_forget_counts(void);
+/* Counts there from now on; NULL: in the process's own memory, from 0. count: a power of two. */
+void table_count_in(struct shard *shards, uint32_t count);
 
 void table_totals(struct totals *totals);
 
@@ -133,6 +127,10 @@ void table_drop(int fd, enum kind kind);
 void table_promote(int fd, uint64_t fresh);
 void table_forget(int fd);
 
+/* The process forks: its connections are shared from now on. fd's is, being sent to somebody. */
+void table_forks(void);
+void table_sends(int fd);
+
 /* Claims fd for the handler thread: no close goes ahead until table_release. False: not tracked. */
 bool table_claim(int fd);
 void table_release(int fd);
@@ -149,7 +147,7 @@ static inline record_t *table_slot(uint32_t number)
 /* The counters of a record: by the three bits that table_slot leaves alone. */
 static inline struct shard *table_shard(const record_t *slot)
 {
-    return &table.shard[(size_t)(slot - table.record) % SHARDS];
+    return &table.shards[(size_t)(slot - table.record) & table.shard_mask];
 }
 
 static inline bool table_knows(int fd)

@@ -150,8 +150,6 @@ NOT_YET=(
     WEIR_SPREAD=1s
     WEIR_LINGER=2s
     WEIR_NOTICE=5s
-    WEIR_CONTROL_SIGNAL=RTMAX-3
-    WEIR_RUN_DIR=/tmp
 )
 
 @test "what has not been done yet is refused, never accepted and ignored" {

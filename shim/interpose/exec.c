@@ -3,21 +3,32 @@
  * this one believes it has. */
 #include "libc.h"
 #include "signals.h"
+#include "tree.h"
 
 #include <stdarg.h>
 
 #define AROUND(call)                      \
     ({                                    \
         struct signals_exec exec;         \
+        tree_spawns();                    \
         signals_exec_begins(&exec);       \
         __typeof__(call) result = (call); \
         signals_exec_ends(&exec);         \
         result;                           \
     })
 
+/* A process that becomes another program. */
+#define BECOMES(call)              \
+    ({                             \
+        tree_execs();              \
+        int failed = AROUND(call); \
+        tree_exec_failed();        \
+        failed;                    \
+    })
+
 EXPORT int execve(const char *path, char *const *argv, char *const *envp)
 {
-    return AROUND(libc_execve(path, argv, envp));
+    return BECOMES(libc_execve(path, argv, envp));
 }
 
 EXPORT int execv(const char *path, char *const *argv)
@@ -27,7 +38,7 @@ EXPORT int execv(const char *path, char *const *argv)
 
 EXPORT int execvpe(const char *file, char *const *argv, char *const *envp)
 {
-    return AROUND(libc_execvpe(file, argv, envp));
+    return BECOMES(libc_execvpe(file, argv, envp));
 }
 
 EXPORT int execvp(const char *file, char *const *argv)
@@ -37,7 +48,7 @@ EXPORT int execvp(const char *file, char *const *argv)
 
 EXPORT int fexecve(int fd, char *const *argv, char *const *envp)
 {
-    return AROUND(libc_fexecve(fd, argv, envp));
+    return BECOMES(libc_fexecve(fd, argv, envp));
 }
 
 EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
@@ -54,7 +65,7 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
 
 EXPORT int execveat(int dir, const char *path, char *const *argv, char *const *envp, int flags)
 {
-    return AROUND(libc_execveat(dir, path, argv, envp, flags));
+    return BECOMES(libc_execveat(dir, path, argv, envp, flags));
 }
 
 EXPORT int system(const char *command)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * prctl: the way into a seccomp sandbox. vfork: the child works on its parent's memory until it
- * execs, so that its close and dup2 would wipe its parent's table (CPython's subprocess is such a
- * program). A thread-local, which the two share, says that the child is running.
+ * prctl: the way into a seccomp sandbox. fork and its relations: a child that inherits sockets has
+ * its line in the tree's page from the start. _exit: it gives its line back. vfork: the child works
+ * on its parent's memory until it execs, so that its close and dup2 would wipe its parent's table
+ * (CPython's subprocess is such a program). A thread-local, which the two share, says that the
+ * child is running.
  *
  * The call returns twice on one stack, so no C function can be around it: the return address is
  * kept in a register that the system call leaves alone, as every libc's own vfork does.
@@ -11,7 +13,9 @@
 #include "handler.h"
 #include "libc.h"
 #include "signals.h"
+#include "start.h"
 #include "sys.h"
+#include "tree.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -33,6 +37,39 @@ EXPORT int prctl(int option, ...)
     return result;
 }
 
+#define FORKS(name)                \
+    EXPORT pid_t name(void)        \
+    {                              \
+        start_forks();             \
+        pid_t pid = libc_##name(); \
+        if (pid == 0)              \
+            start_in_child();      \
+        return pid;                \
+    }
+
+FORKS(fork)
+FORKS(_Fork)
+
+EXPORT int daemon(int nochdir, int noclose)
+{
+    start_forks();
+    int result = libc_daemon(nochdir, noclose);
+    if (result == 0)
+        start_in_child();
+    return result;
+}
+
+#define ENDS(name)               \
+    EXPORT void name(int status) \
+    {                            \
+        tree_ends();             \
+        libc_##name(status);     \
+        __builtin_unreachable(); \
+    }
+
+ENDS(_exit)
+ENDS(_Exit)
+
 /* The parent's return: the child is gone, or there was none. */
 __attribute__((used)) static long vfork_returns(long result)
 {
@@ -52,6 +89,10 @@ EXPORT int clone(int (*run)(void *), void *stack, int flags, void *arg, ...)
     void *ptid = va_arg(args, void *), *tls = va_arg(args, void *), *ctid = va_arg(args, void *);
     va_end(args);
     bool borrows = (flags & CLONE_VM) && (flags & CLONE_VFORK) && !(flags & CLONE_THREAD);
+    if (!(flags & CLONE_VM)) {
+        start_forks();
+        atomic_store(&epoch_cloned, true);
+    }
     epoch_borrowed += borrows;
     int result = libc_clone(run, stack, flags, arg, ptid, tls, ctid);
     epoch_borrowed -= borrows;
@@ -103,3 +144,5 @@ __asm__(".pushsection .text\n"
         ".set __vfork, vfork\n"
         ".popsection\n");
 #endif
+
+EXPORT pid_t __fork(void) __THROW __attribute__((alias("fork")));

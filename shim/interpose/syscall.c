@@ -6,16 +6,30 @@
  * returns twice (clone, vfork): the call is a jump, made by the compiler because all arguments are
  * passed on unchanged.
  */
+#include "epoch.h"
 #include "handler.h"
 #include "libc.h"
+#include "start.h"
+#include "tree.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define P(x) ((void *)(x))
+
+/* A child whose libc does not know its pid; a thread, or a child on our memory, is none. */
+static void clones(long n, long a)
+{
+    uint64_t flags = n == SYS_clone ? (uint64_t)a : n == SYS_clone3 && a ? *(uint64_t *)a : 0;
+    if (flags & CLONE_VM)
+        return;
+    start_forks();
+    atomic_store(&epoch_cloned, true);
+}
 
 /* Declared without the "..." of unistd.h: the arguments must be named to be passed on. */
 EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f) __asm__("syscall");
@@ -91,11 +105,24 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
     case SYS_poll:
         return poll(P(a), (nfds_t)b, (int)c);
 #endif
+#ifdef SYS_fork
+    case SYS_fork:
+#endif
+    case SYS_clone:
+    case SYS_clone3:
+        clones(n, a);
+        break;
+    case SYS_execve:
+        return execve(P(a), P(b), P(c));
+    case SYS_exit_group:
+        tree_ends();
+        break;
     case SYS_nanosleep:
         return nanosleep(P(a), P(b));
     case SYS_epoll_ctl:
         return epoll_ctl((int)a, (int)b, (int)c, P(d));
     default:
-        return libc_syscall(n, a, b, c, d, e, f);
+        break;
     }
+    return libc_syscall(n, a, b, c, d, e, f);
 }

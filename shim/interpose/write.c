@@ -32,7 +32,7 @@ static void wrote(int fd, size_t asked, ssize_t done, int flags)
  * A call is one jump for a descriptor that is of no interest: so the rest is another function.
  * asked: how much the call is to write; told: what conn is told of it, `done` being the result.
  */
-#define WRITER(name, fd, params, args, asked, told)                                  \
+#define KNOWN_WRITER(name, fd, params, args, asked, told)                            \
     static __attribute__((noinline)) ssize_t known_##name params                     \
     {                                                                                \
         if (conn_enters(fd))                                                         \
@@ -43,10 +43,13 @@ static void wrote(int fd, size_t asked, ssize_t done, int flags)
         } while (UNLIKELY(done < 0) && errno == EINTR && signals_must_restart());    \
         told;                                                                        \
         return done;                                                                 \
-    }                                                                                \
-    EXPORT ssize_t name params                                                       \
-    {                                                                                \
-        return LIKELY(!table_knows(fd)) ? libc_##name args : known_##name args;      \
+    }
+
+#define WRITER(name, fd, params, args, asked, told)                             \
+    KNOWN_WRITER(name, fd, params, args, asked, told)                           \
+    EXPORT ssize_t name params                                                  \
+    {                                                                           \
+        return LIKELY(!table_knows(fd)) ? libc_##name args : known_##name args; \
     }
 
 WRITER(write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n, wrote(fd, n, done, 0))
@@ -57,9 +60,30 @@ WRITER(send, fd, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, fl
 WRITER(sendto, fd,
        (int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len),
        (fd, buf, n, flags, addr, len), n, wrote(fd, n, done, flags))
-WRITER(sendmsg, fd, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags),
-       length_of(msg->msg_iov, msg->msg_iovlen),
-       wrote(fd, length_of(msg->msg_iov, msg->msg_iovlen), done, flags))
+/* Descriptors that go along (unix(7), SCM_RIGHTS): who gets a connection may close it last. */
+static void sends(const struct msghdr *msg)
+{
+    for (struct cmsghdr *at = CMSG_FIRSTHDR(msg); at; at = CMSG_NXTHDR((struct msghdr *)msg, at)) {
+        if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS)
+            continue;
+        const int *fd = (const void *)CMSG_DATA(at);
+        for (size_t n = (at->cmsg_len - CMSG_LEN(0)) / sizeof *fd; n; n--)
+            table_sends(*fd++);
+    }
+}
+
+KNOWN_WRITER(sendmsg, fd, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags),
+             length_of(msg->msg_iov, msg->msg_iovlen),
+             wrote(fd, length_of(msg->msg_iov, msg->msg_iovlen), done, flags))
+
+EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+    ssize_t done =
+        LIKELY(!table_knows(fd)) ? libc_sendmsg(fd, msg, flags) : known_sendmsg(fd, msg, flags);
+    if (done >= 0 && UNLIKELY(msg->msg_controllen))
+        sends(msg);
+    return done;
+}
 
 /*
  * Less than was asked for may be the file's end as well as the peer's slowness: the first is told

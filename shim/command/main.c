@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* weir(1): which subcommand? */
+#include "command.h"
+
+#include "say.h"
+#include "text.h"
+
+#include <errno.h>
+
+static const char help[] =
+    "usage: weir COMMAND ...\n"
+    "\n"
+    "  weir run [OPTION...] [--] COMMAND [ARG...]   run a program under the shim\n"
+    "  weir drain PID [--wait] [--timeout D]        drain the process tree that PID belongs to\n"
+    "  weir close-idle PID [--wait]                 close its idle connections, and no more\n"
+    "  weir drain-all PID [--wait] [--timeout D]    close every connection of it\n"
+    "  weir status [PID] [--json | --prometheus] [--watch]\n"
+    "                                               what it is doing\n"
+    "  weir list                                    every process tree, a line each\n"
+    "  weir check COMMAND|PID                       will the shim work there?\n"
+    "  weir --version\n"
+    "\n"
+    "`weir COMMAND --help` says more. Exit codes: 0 done, 1 failed, 2 usage, 3 the timeout forced\n"
+    "connections in use, 4 no such process or no shim in it, 5 not permitted.\n";
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"run", command_run},       {"drain", command_act},     {"close-idle", command_act},
+    {"drain-all", command_act}, {"status", command_status}, {"list", command_list},
+    {"check", command_check},
+};
+
+static int run(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    if (text_equal(name, "--version")) {
+        puts("weir " WEIR_VERSION);
+        return EXIT_DONE;
+    }
+    if (text_equal(name, "--help") || text_equal(name, "-h")) {
+        fputs(help, stdout);
+        return EXIT_DONE;
+    }
+    for (size_t i = 0; i < COUNT_OF(commands); i++)
+        if (text_equal(name, commands[i].name))
+            return commands[i].run(argc - 1, argv + 1);
+    if (argc > 1)
+        say("\"%s\" is not a command (see: weir --help)", escaped(name));
+    else
+        fputs(help, stderr);
+    return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    int code = run(argc, argv);
+    /* What was printed is lost where the disk is full: nobody may take that for an answer. */
+    if ((fflush(stdout) || ferror(stdout)) && code == EXIT_DONE) {
+        say("can't write to stdout: %s", strerror(errno));
+        return EXIT_FAILED;
+    }
+    return code;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+#include "page.h"
+
+#include "text.h"
+
+void page_add(struct totals *totals, const struct shard *shards, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct shard *at = &shards[i];
+        int64_t live = (int64_t)atomic_load_explicit(&at->live, memory_order_relaxed);
+        totals->in_use += (uint64_t)(int64_t)(int32_t)live;
+        totals->tracked += (uint64_t)((live - (int32_t)live) >> 32);
+        totals->accepted += atomic_load_explicit(&at->accepted, memory_order_relaxed);
+        totals->closed_by_program +=
+            atomic_load_explicit(&at->closed_by_program, memory_order_relaxed);
+        totals->closed_idle += atomic_load_explicit(&at->closed_idle, memory_order_relaxed);
+        totals->forced += atomic_load_explicit(&at->forced, memory_order_relaxed);
+        totals->disowned += atomic_load_explicit(&at->disowned, memory_order_relaxed);
+    }
+}
+
+void page_settle(struct totals *totals)
+{
+    if ((int64_t)totals->tracked < 0)
+        totals->tracked = 0;
+    if ((int64_t)totals->in_use < 0)
+        totals->in_use = 0;
+    if (totals->in_use > totals->tracked)
+        totals->in_use = totals->tracked;
+}
+
+void page_name(struct text *text, int32_t pid, uint64_t start)
+{
+    text_number(text, (uint64_t)pid);
+    text_string(text, ".");
+    text_number(text, start);
+}
+
+static bool is_magic(const struct page *page)
+{
+    for (size_t i = 0; i < sizeof page->magic; i++)
+        if (page->magic[i] != PAGE_MAGIC[i])
+            return false;
+    return true;
+}
+
+bool page_is_sound(const struct page *page, size_t size)
+{
+    return size >= sizeof *page && is_magic(page) && page->layout == PAGE_LAYOUT &&
+           page->size == sizeof *page && page->pid > 0;
+}
+
+/* ---- orders ---- */
+
+int64_t page_timeout(const struct page *page)
+{
+    int64_t timeout = atomic_load(&page->timeout);
+    return timeout < 0 ? page->settings.timeout : timeout;
+}
+
+bool page_ask(struct page *page, enum action action, const struct origin *origin, int64_t timeout,
+              int64_t now)
+{
+    uint64_t order = atomic_load(&page->order);
+    if (action == ACTION_CLOSE_IDLE) {
+        uint64_t next;
+        do {
+            if (order & (ORDER_DRAIN | ORDER_DRAIN_ALL))
+                return false;
+            page->idle_by = *origin;
+            next = (order & ~ORDER_CLOSE_IDLE) | ((order + 1) & ORDER_CLOSE_IDLE);
+        } while (!atomic_compare_exchange_weak(&page->order, &order, next));
+        return true;
+    }
+
+    uint64_t wish = ORDER_DRAIN | (action == ACTION_DRAIN_ALL ? ORDER_DRAIN_ALL : 0);
+    uint32_t none = 0;
+    if ((order & wish) == wish)
+        return false;
+    if (atomic_compare_exchange_strong(&page->by_taken, &none, 1)) {
+        page->by = *origin;
+        atomic_store(&page->timeout, timeout);
+        atomic_store(&page->since, now);
+        atomic_store(&page->by_taken, 2);
+    }
+    uint32_t serving = PHASE_SERVING;
+    atomic_compare_exchange_strong(&page->phase, &serving, PHASE_DRAINING);
+    return (atomic_fetch_or(&page->order, wish) & wish) != wish;
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+#include "pagefile.h"
+
+#include "proc.h"
+#include "sys.h"
+#include "text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+
+/* ---- directories ---- */
+
+/* What is taken for a run directory: nobody else can put files of ours into it. */
+static bool is_trusted(const struct stat *status, uint32_t uid)
+{
+    bool others_write = status->st_mode & (S_IWGRP | S_IWOTH);
+    return (status->st_uid == uid || status->st_uid == 0) &&
+           (!others_write || status->st_mode & S_ISVTX);
+}
+
+/* Opens it, and makes it first where it is missing. -errno. */
+static long open_dir(const char *path, mode_t mode, uint32_t uid)
+{
+    struct stat status;
+    long dir = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (dir == -ENOENT) {
+        long made = sys3(SYS_mkdirat, AT_FDCWD, path, mode);
+        if (made < 0 && made != -EEXIST)
+            return made;
+        dir = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+    }
+    if (dir < 0)
+        return dir;
+    long failed = sys2(SYS_fstat, dir, &status);
+    if (failed >= 0 && is_trusted(&status, uid))
+        return dir;
+    sys1(SYS_close, dir);
+    return failed < 0 ? failed : -EPERM;
+}
+
+static const char *variable(char *const *envp, const char *name)
+{
+    for (; envp && *envp; envp++) {
+        const char *value = text_after(*envp, name);
+        if (value)
+            return value;
+    }
+    return NULL;
+}
+
+/* The i-th directory to try. False: no more. "": not this one. */
+static bool choose_dir(int i, const struct settings *settings, char *const *envp, uint32_t uid,
+                       struct text *path, mode_t *mode)
+{
+    const char *runtime = variable(envp, "XDG_RUNTIME_DIR=");
+    *mode = 0700;
+    path->used = 0;
+    *path->at = '\0';
+    if (*settings->run_dir) {
+        text_string(path, settings->run_dir);
+        *mode = 0755;
+        return i == 0;
+    }
+    switch (i) {
+    case 0:
+        text_string(path, "/run/weir");
+        *mode = 0755;
+        return true;
+    case 1:
+        if (runtime && *runtime == '/' && text_length(runtime) < 150) {
+            text_string(path, runtime);
+            text_string(path, "/weir");
+        }
+        return true;
+    case 2:
+        text_string(path, "/dev/shm/weir-");
+        text_number(path, uid);
+        return true;
+    }
+    return false;
+}
+
+/* ---- files ---- */
+
+/* -errno. */
+static long allocate(int fd, size_t size)
+{
+    static const char zeros[4096];
+    long failed = sys4(SYS_fallocate, fd, 0, 0, size);
+    if (failed != -EOPNOTSUPP && failed != -ENOSYS)
+        return failed;
+    for (size_t at = 0; at < size; at += sizeof zeros) {
+        size_t n = size - at < sizeof zeros ? size - at : sizeof zeros;
+        long done = sys4(SYS_pwrite64, fd, zeros, n, at);
+        if (done != (long)n)
+            return done < 0 ? done : -ENOSPC;
+    }
+    return 0;
+}
+
+static struct page *map(int fd)
+{
+    long at = sys6(SYS_mmap, NULL, sizeof(struct page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return at < 0 && at > -4096 ? NULL : (struct page *)at;
+}
+
+/* Opens what is there already. NULL: it is not a page of ours. */
+static struct page *open_at(int dir, const char *name)
+{
+    struct stat status;
+    struct page *page = NULL;
+    long fd = sys4(SYS_openat, dir, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+    if (fd < 0)
+        return NULL;
+    if (sys2(SYS_fstat, fd, &status) == 0 && S_ISREG(status.st_mode) &&
+        status.st_uid == (uint32_t)sys0(SYS_geteuid) && (size_t)status.st_size >= sizeof *page)
+        page = map((int)fd);
+    sys1(SYS_close, fd);
+    if (page && !page_is_sound(page, (size_t)status.st_size)) {
+        sys2(SYS_munmap, page, sizeof *page);
+        page = NULL;
+    }
+    return page;
+}
+
+struct page *pagefile_open(const char *path)
+{
+    return open_at(AT_FDCWD, path);
+}
+
+static struct page *make_at(int dir, const char *name, int32_t pid, uint64_t start, int *error)
+{
+    const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    long fd = sys4(SYS_openat, dir, name, flags, 0600);
+    if (fd == -EEXIST) {
+        struct page *known = open_at(dir, name);
+        if (known && known->pid == pid && known->start == start && !atomic_load(&known->order))
+            return known;
+        if (known)
+            sys2(SYS_munmap, known, sizeof *known);
+        /* Of a tree that has drained, of another version, or a stranger's: that one stays. */
+        sys3(SYS_unlinkat, dir, name, 0);
+        fd = sys4(SYS_openat, dir, name, flags, 0600);
+    }
+    if (fd < 0) {
+        *error = (int)-fd;
+        return NULL;
+    }
+    long failed = allocate((int)fd, sizeof(struct page));
+    struct page *page = failed < 0 ? NULL : map((int)fd);
+    sys1(SYS_close, fd);
+    if (!page) {
+        *error = failed < 0 ? (int)-failed : ENOMEM;
+        sys3(SYS_unlinkat, dir, name, 0);
+    }
+    return page;
+}
+
+struct page *pagefile_make(const struct settings *settings, char *const *envp, int32_t pid,
+                           uint64_t start, char path[PAGEFILE_PATH], int *error)
+{
+    uint32_t uid = (uint32_t)sys0(SYS_geteuid);
+    struct text text = {path, 0, PAGEFILE_PATH};
+    char name[48];
+    struct text file = TEXT_ON(name);
+    mode_t mode;
+    page_name(&file, pid, start);
+    *error = ENOENT;
+    for (int i = 0; choose_dir(i, settings, envp, uid, &text, &mode); i++) {
+        if (!*path)
+            continue;
+        long dir = open_dir(path, mode, uid);
+        if (dir < 0) {
+            *error = (int)-dir;
+            continue;
+        }
+        struct page *page = make_at((int)dir, name, pid, start, error);
+        sys1(SYS_close, dir);
+        if (page) {
+            text_string(&text, "/");
+            text_string(&text, name);
+            return page;
+        }
+    }
+    *path = '\0';
+    long at = sys6(SYS_mmap, NULL, sizeof(struct page), PROT_READ | PROT_WRITE,
+                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return at < 0 && at > -4096 ? NULL : (struct page *)at;
+}
+
+/* ---- stale ones ---- */
+
+/* getdents64(2) */
+struct entry {
+    uint64_t inode;
+    int64_t next;
+    uint16_t length;
+    uint8_t type;
+    char name[];
+};
+
+void pagefile_each(const char *path, pagefile_visit_fn *visit, void *context)
+{
+    char buffer[2048] __attribute__((aligned(8)));
+    long n, dir = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (dir < 0)
+        return;
+    while ((n = sys3(SYS_getdents64, dir, buffer, sizeof buffer)) > 0)
+        for (long at = 0; at < n; at += ((struct entry *)(buffer + at))->length)
+            visit((int)dir, ((struct entry *)(buffer + at))->name, context);
+    sys1(SYS_close, dir);
+}
+
+/* "PID.START": its pid. 0: the name of something else. */
+static int32_t pid_of(const char *name, uint64_t *start)
+{
+    int64_t pid = 0;
+    for (; *name >= '0' && *name <= '9' && pid < INT32_MAX; name++)
+        pid = pid * 10 + (*name - '0');
+    if (*name++ != '.' || pid <= 0 || pid >= INT32_MAX)
+        return 0;
+    for (*start = 0; *name >= '0' && *name <= '9'; name++)
+        *start = *start * 10 + (uint64_t)(*name - '0');
+    return *name ? 0 : (int32_t)pid;
+}
+
+/*
+ * A daemon that forks itself away and listens late has no line yet: its page is given ten minutes.
+ */
+#define STALE_SECONDS 600
+
+static void clean_one(int dir, const char *name, void *context)
+{
+    struct stat status;
+    struct timespec now;
+    uint64_t start;
+    int32_t pid = pid_of(name, &start);
+    (void)context;
+    if (!pid || proc_start_time(pid) == start ||
+        sys4(SYS_newfstatat, dir, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
+        return;
+    struct page *page = open_at(dir, name);
+    if (!page)
+        return;
+    bool lives = false;
+    for (uint32_t i = 0; i < PAGE_LINES && !lives; i++)
+        lives = proc_line_lives(&page->line[i]);
+    sys2(SYS_munmap, page, sizeof *page);
+    sys2(SYS_clock_gettime, CLOCK_REALTIME, &now);
+    if (!lives && now.tv_sec - status.st_ctim.tv_sec > STALE_SECONDS)
+        sys3(SYS_unlinkat, dir, name, 0);
+}
+
+void pagefile_clean(const char *path)
+{
+    char dir[PAGEFILE_PATH];
+    struct text text = TEXT_ON(dir);
+    text_string(&text, path);
+    while (text.used && dir[text.used - 1] != '/')
+        text.used--;
+    dir[text.used] = '\0';
+    if (text.used)
+        pagefile_each(dir, clean_one, NULL);
+}

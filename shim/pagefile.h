@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pagefile.h - the file of a state page: which directory, made or opened, mapped.
+ *
+ * Called at start-up only. No descriptor is left open; the room of a new file is allocated before
+ * it is mapped (a sparse page on a full file system would be SIGBUS in the daemon).
+ */
+#ifndef WEIR_PAGEFILE_H
+#define WEIR_PAGEFILE_H
+
+#include "page.h"
+
+#define PAGEFILE_PATH 256
+
+/*
+ * Makes PID.START in the first run directory that can be written and maps it. Where that file is
+ * there, is ours and is sound it is opened instead: this process has made it before it exec'd;
+ * but one whose tree has drained is another program's, and is replaced. path: where it is; "" and
+ * memory shared by fork alone where no file can be made, with *error (errno) of the last try.
+ * NULL: no memory.
+ */
+struct page *pagefile_make(const struct settings *settings, char *const *envp, int32_t pid,
+                           uint64_t start, char path[PAGEFILE_PATH], int *error);
+
+/* Opens another process's, for joining it. NULL: it can't be, or is not sound. */
+struct page *pagefile_open(const char *path);
+
+/* Removes the pages of trees that are gone from the directory of this one. */
+void pagefile_clean(const char *path);
+
+/* Calls visit with the directory (an open descriptor) and name of each file of a run directory. */
+typedef void pagefile_visit_fn(int dir, const char *name, void *context);
+void pagefile_each(const char *dir, pagefile_visit_fn *visit, void *context);
+
+#endif

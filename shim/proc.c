@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+#include "proc.h"
+
+#include "sock.h"
+#include "sys.h"
+#include "text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+
+/* Opens /proc/PID/name ("self" for 0). -errno. */
+static long open_proc(int32_t pid, const char *name)
+{
+    char path[64];
+    struct text text = TEXT_ON(path);
+    text_string(&text, "/proc/");
+    if (pid > 0)
+        text_number(&text, (uint64_t)pid);
+    else
+        text_string(&text, "self");
+    text_string(&text, "/");
+    text_string(&text, name);
+    return sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+}
+
+/* Reads a file line by line: with a NUL for its end, and cut where it is longer. */
+struct lines {
+    int fd;
+    size_t from, filled;
+    char buffer[4096];
+};
+
+static char *next_line(struct lines *lines)
+{
+    for (;;) {
+        for (size_t i = lines->from; i < lines->filled; i++) {
+            if (lines->buffer[i] == '\n') {
+                char *line = lines->buffer + lines->from;
+                lines->buffer[i] = '\0';
+                lines->from = i + 1;
+                return line;
+            }
+        }
+        size_t rest = lines->filled - lines->from;
+        if (rest == sizeof lines->buffer)
+            rest = 0; /* longer than any of ours */
+        for (size_t i = 0; i < rest; i++)
+            lines->buffer[i] = lines->buffer[lines->from + i];
+        long got = sys3(SYS_read, lines->fd, lines->buffer + rest, sizeof lines->buffer - rest);
+        if (got <= 0)
+            return NULL;
+        lines->from = 0;
+        lines->filled = rest + (size_t)got;
+    }
+}
+
+static const char *skip_word(const char *at)
+{
+    while (*at == ' ')
+        at++;
+    while (*at && *at != ' ')
+        at++;
+    while (*at == ' ')
+        at++;
+    return at;
+}
+
+static uint64_t number_at(const char **at, unsigned base)
+{
+    uint64_t number = 0;
+    for (;; ++*at) {
+        unsigned char c = (unsigned char)**at;
+        unsigned digit = c >= '0' && c <= '9'   ? c - '0' + 0u
+                         : c >= 'a' && c <= 'f' ? c - 'a' + 10u
+                         : c >= 'A' && c <= 'F' ? c - 'A' + 10u
+                                                : 99;
+        if (digit >= base)
+            return number;
+        number = number * base + digit;
+    }
+}
+
+uint64_t proc_start_time(int32_t pid)
+{
+    char stat[1024];
+    long fd = open_proc(pid, "stat");
+    if (fd < 0)
+        return 0;
+    long got = sys3(SYS_read, fd, stat, sizeof stat - 1);
+    sys1(SYS_close, fd);
+    if (got <= 0)
+        return 0;
+    stat[got] = '\0';
+    /* The second field is the name in parentheses, which may hold anything. */
+    const char *at = stat, *name_end = NULL;
+    for (; *at; at++)
+        if (*at == ')')
+            name_end = at;
+    if (!name_end)
+        return 0;
+    at = name_end + 1;
+    while (*at == ' ')
+        at++;
+    if (*at == 'Z' || *at == 'X')
+        return 0; /* it has ended; its parent has not looked yet */
+    for (int field = 3; field < 22; field++)
+        at = skip_word(at);
+    return number_at(&at, 10);
+}
+
+#define TICK_MS 10 /* proc(5): sysconf(_SC_CLK_TCK) is 100 on every Linux that we know */
+
+int proc_is_alive(int32_t pid, uint64_t since)
+{
+    if (pid <= 0 || sys2(SYS_kill, pid, 0) == -ESRCH)
+        return 0;
+    uint64_t start = proc_start_time(pid);
+    if (!start) {
+        long fd = open_proc(0, "stat");
+        if (fd < 0)
+            return -1; /* a chroot */
+        sys1(SYS_close, fd);
+        return 0;
+    }
+    return start * TICK_MS <= since + TICK_MS;
+}
+
+bool proc_line_lives(const struct page_line *line)
+{
+    int32_t pid = atomic_load(&line->pid);
+    return pid > 0 && !(atomic_load(&line->flags) & LINE_EXECS) &&
+           proc_is_alive(pid, atomic_load(&line->since)) != 0;
+}
+
+/* A line of maps: "address-address perms offset device inode path". */
+static uint64_t mapped_inode(const char *line, uint64_t *from, uint64_t *to)
+{
+    const char *at = line;
+    *from = number_at(&at, 16);
+    at += *at == '-';
+    *to = number_at(&at, 16);
+    at = skip_word(skip_word(skip_word(skip_word(line))));
+    return number_at(&at, 10);
+}
+
+uint64_t proc_inode(const void *address)
+{
+    struct lines lines = {.fd = (int)open_proc(0, "maps")};
+    const char *line;
+    uint64_t from, to, inode = 0;
+    if (lines.fd < 0)
+        return 0;
+    while ((line = next_line(&lines))) {
+        inode = mapped_inode(line, &from, &to);
+        if (from <= (uintptr_t)address && (uintptr_t)address < to)
+            break;
+    }
+    sys1(SYS_close, lines.fd);
+    return line ? inode : 0;
+}
+
+int proc_maps(int32_t pid, uint64_t inode)
+{
+    struct lines lines = {.fd = (int)open_proc(pid, "maps")};
+    const char *line;
+    uint64_t from, to;
+    int found = 0;
+    if (lines.fd < 0)
+        return lines.fd == -ENOENT && proc_start_time(0) ? 0 : -1;
+    while (!found && (line = next_line(&lines)))
+        found = inode && mapped_inode(line, &from, &to) == inode;
+    sys1(SYS_close, lines.fd);
+    return found;
+}
+
+/* ---- connections that are handed on ---- */
+
+/* "0100007F:1F90": as the kernel prints a socket's address (net/ipv4/tcp_ipv4.c). */
+static socklen_t address_at(const char *at, struct sockaddr_storage *into, uint16_t *port)
+{
+    uint32_t words[4] = {0};
+    size_t digits = 0;
+    while ((at[digits] >= '0' && at[digits] <= '9') || (at[digits] >= 'A' && at[digits] <= 'F'))
+        digits++;
+    size_t count = digits / 8;
+    if ((count != 1 && count != 4) || at[digits] != ':')
+        return 0;
+    for (size_t i = 0; i < count; i++) {
+        char word[9];
+        for (size_t c = 0; c < 8; c++)
+            word[c] = at[i * 8 + c];
+        word[8] = '\0';
+        const char *number = word;
+        words[i] = (uint32_t)number_at(&number, 16);
+    }
+    const char *number = at + digits + 1;
+    *port = htons((uint16_t)number_at(&number, 16));
+    *into = (struct sockaddr_storage){0};
+    if (count == 1) {
+        struct sockaddr_in *in = (void *)into;
+        *in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = *port};
+        in->sin_addr.s_addr = words[0];
+        return sizeof *in;
+    }
+    struct sockaddr_in6 *in6 = (void *)into;
+    *in6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = *port};
+    for (size_t i = 0; i < 4; i++)
+        in6->sin6_addr.s6_addr32[i] = words[i];
+    return sizeof *in6;
+}
+
+/* Whether there is a socket of this identity that some process holds: one that none does has no
+ * inode. -1: it can't be told. */
+static int has_socket(int32_t pid, const char *name, uint32_t identity)
+{
+    struct lines lines = {.fd = (int)open_proc(pid, name)};
+    if (lines.fd < 0)
+        return -1;
+    int found = 0;
+    const char *line;
+    while (!found && (line = next_line(&lines))) {
+        /* "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ..." */
+        struct sockaddr_storage own, peer;
+        uint16_t port, peers_port;
+        const char *at = skip_word(line);
+        if (!address_at(at, &own, &port))
+            continue;
+        at = skip_word(at);
+        socklen_t len = address_at(at, &peer, &peers_port);
+        if (!len || sock_hash_port(sock_hash((struct sockaddr *)&peer, len), port) != identity)
+            continue;
+        for (int word = 2; word < 9; word++)
+            at = skip_word(at);
+        found = number_at(&at, 10) != 0;
+    }
+    sys1(SYS_close, lines.fd);
+    return found;
+}
+
+bool proc_gap_is_open(uint64_t entry, int32_t pid, int64_t now)
+{
+    if (!entry || entry & GAP_ADOPTED)
+        return false;
+    if (entry & GAP_UNIX)
+        return (((uint64_t)now - entry) & GAP_TIME) < GAP_UNIX_MS;
+    uint32_t identity = (uint32_t)(entry >> 32);
+    int v4 = has_socket(pid, "net/tcp", identity);
+    return v4 || has_socket(pid, "net/tcp6", identity) > 0;
+}

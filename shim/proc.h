@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * proc.h - what /proc tells of the processes that a state page names.
+ *
+ * For the shim's handler thread and for weir(1): nothing here calls libc. A chroot may have no
+ * /proc: then nothing can be told.
+ */
+#ifndef WEIR_PROC_H
+#define WEIR_PROC_H
+
+#include "page.h"
+
+/*
+ * Whether the process of a line is there still: a process of this pid that started (a tick of its
+ * start time is 10 ms) before the line was taken. -1: it can't be told (no /proc).
+ */
+int proc_is_alive(int32_t pid, uint64_t since);
+
+/* The inode of what is mapped at this address in the calling process. 0: it can't be told. */
+uint64_t proc_inode(const void *at);
+
+/* Whether that process has this inode among its maps, so that it may be signalled. -1: can't tell.
+ */
+int proc_maps(int32_t pid, uint64_t inode);
+
+/* A process's start time, in ticks since boot (proc(5), stat, field 22). 0: no such process. */
+uint64_t proc_start_time(int32_t pid);
+
+/*
+ * Whether an entry of gap stands for a connection that counts still: nobody has adopted it, and
+ * some process holds a socket of its identity, by /proc/PID/net/tcp and tcp6 (pid 0: our own
+ * network's). Where there is no /proc nothing can be told: true. now: CLOCK_MONOTONIC, ms.
+ */
+bool proc_gap_is_open(uint64_t entry, int32_t pid, int64_t now);
+
+/* Whether the process of a line lives, and is this program still. */
+bool proc_line_lives(const struct page_line *line);
+
+#endif
