@@ -72,16 +72,17 @@ void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind
         return;
     }
     tell_first();
-    table_add(fd, fresh_record(mode, identity, kind));
+    table_add(fd, fresh_record(mode, identity, kind), false);
 }
 
-void conn_inherited(int fd, enum mode mode)
+void conn_inherited(int fd, enum mode mode, bool elsewhere)
 {
     enum identity kind;
     uint32_t identity = sock_connection(fd, &kind);
-    if (!identity)
+    if (!identity || mode == MODE_OFF)
         return;
-    conn_accepted(fd, mode, identity, kind);
+    tell_first();
+    table_add(fd, fresh_record(mode, identity, kind), elsewhere);
     tree_adopts(identity);
 }
 
@@ -90,11 +91,17 @@ void conn_received(int fd, enum mode mode)
     enum identity kind;
     uint32_t identity = sock_connection(fd, &kind);
     if (identity && mode != MODE_OFF) {
-        table_promote(fd, fresh_record(mode, identity, kind));
+        table_promote(fd, fresh_record(mode, identity, kind), tree_sends());
         tree_adopts(identity);
     } else {
         table_forget(fd);
     }
+}
+
+void conn_uses_received(int fd)
+{
+    if (tree_sends() && !sys_is_sandboxed() && !epoch_is_borrowed() && table_take_received(fd))
+        conn_inherited(fd, settings_now()->mode.rest, true);
 }
 
 /* A change of a record that the counters follow. */

@@ -34,8 +34,15 @@ extern HIDDEN void (*conn_on_first)(void);
  * fd came from another process, across exec or over a socket: it is tracked if it is a stream
  * socket with a peer. For start-up, and for the drainer (which has claimed it).
  */
-void conn_inherited(int fd, enum mode mode);
+void conn_inherited(int fd, enum mode mode, bool elsewhere); /* elsewhere: table_add */
 void conn_received(int fd, enum mode mode);
+
+/*
+ * The program reads from or writes to what came over a socket, in a tree whose processes send each
+ * other connections: what it is, is asked for now, so that it counts where it is served. The one
+ * place outside a drain where a call on a connection makes others.
+ */
+void conn_uses_received(int fd);
 
 /*
  * The event has happened to fd's connection; to the connection of a record, as it was seen. False:
@@ -70,6 +77,8 @@ bool conn_is_still_over(int fd, uint64_t record);
  */
 static inline bool conn_enters(int fd)
 {
+    if (UNLIKELY(table_kind(fd) == KIND_RECEIVED))
+        conn_uses_received(fd);
     record_t *slot = table_record(fd);
     if (!slot)
         return false;

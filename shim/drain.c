@@ -2,6 +2,7 @@
 #include "drain.h"
 
 #include "conn.h"
+#include "head.h"
 #include "listener.h"
 #include "log.h"
 #include "signals.h"
@@ -232,7 +233,7 @@ static void say_origin(struct text *text, const struct origin *origin)
 /* What is asked of the whole tree is one event, which its head tells. */
 static bool speaks(bool whole_tree)
 {
-    return !whole_tree || tree_is_head();
+    return !whole_tree || head_is_here();
 }
 
 static void say_begin(const char *what, const struct origin *origin, bool whole_tree)

@@ -3,6 +3,7 @@
 
 #include "drain.h"
 #include "epoch.h"
+#include "head.h"
 #include "libc.h"
 #include "log.h"
 #include "signals.h"
@@ -40,11 +41,12 @@ static struct {
 
 /* ---- stop signals ---- */
 
-/* The stop signal with which the drain began, as the program is to get it in the end. */
+/* The stop signals that wait for the end of a drain, each as the program is to get it then. */
 static struct {
-    _Atomic int taken; /* as above; 3: handed on */
-    siginfo_t info;
-    int64_t at;
+    _Atomic uint64_t taken, held; /* written or being written; there */
+    _Atomic uint64_t handed_on;   /* info is of one that is on its way */
+    _Atomic int64_t at;           /* of the first */
+    siginfo_t info[65];
 } stop;
 
 static uint64_t stops;       /* WEIR_STOP_SIGNALS */
@@ -82,14 +84,21 @@ static void end_init(int sig)
         sys1(SYS_exit_group, 128 + sig);
 }
 
-/* Hands the stop signal on that has waited, if there is one: once. It comes to signals_deliver. */
-static void hand_stop_on(void)
+static int lowest(uint64_t set)
 {
-    int there = 2;
-    if (!atomic_compare_exchange_strong(&stop.taken, &there, 3))
-        return;
-    end_init(stop.info.si_signo);
-    signals_send(0, &stop.info);
+    return set ? __builtin_ctzll(set) + 1 : 0;
+}
+
+/* Hands those on that have waited: they come to signals_deliver. */
+static void hand_stops_on(void)
+{
+    uint64_t held = atomic_exchange(&stop.held, 0);
+    atomic_fetch_or(&stop.handed_on, held);
+    atomic_fetch_and(&stop.taken, ~held);
+    for (int sig; (sig = lowest(held)); held &= held - 1) {
+        end_init(sig);
+        signals_send(0, &stop.info[sig]);
+    }
 }
 
 /* The drain is over: hands a stop signal on, and WEIR_ON_DRAINED. */
@@ -98,11 +107,12 @@ static void after_drain(bool of_tree)
     char buffer[64];
     struct text text = TEXT_ON(buffer);
     signals_hand_over(stops); /* from now on they pass straight through */
-    bool stopping = atomic_load(&stop.taken) == 2;
+    int stopping = lowest(atomic_load(&stop.held));
     /* The first process of what was drained gets it: not who goes on with its parent's drain. */
-    bool is_first = of_tree ? tree_is_head() : !drain_is_inherited();
+    bool is_first =
+        of_tree ? head_is_here() && tree_page->tree_pid == tree_page->pid : !drain_is_inherited();
     int on_drained = is_first ? settings_now()->on_drained : 0;
-    int sig = stopping ? stop.info.si_signo : on_drained;
+    int sig = stopping ? stopping : on_drained;
     if (!sig) {
         drain_say_end("the program runs on");
         return;
@@ -111,7 +121,7 @@ static void after_drain(bool of_tree)
     text_string(&text, " goes to the program");
     drain_say_end(buffer);
     if (stopping)
-        return; /* to hand_stop_on */
+        return; /* to hand_stops_on */
     end_init(sig);
     sys2(SYS_kill, sys0(SYS_getpid), sig);
 }
@@ -135,8 +145,8 @@ static void begin_own(uint32_t wish)
 /* What has been asked of the whole tree. */
 static void begin_trees(void)
 {
-    uint32_t news = tree_news();
-    const struct page *page = tree_page();
+    uint32_t news = head_news();
+    const struct page *page = tree_page;
     if (!news)
         return;
     struct drain_terms terms = {true, atomic_load(&page->since), page_timeout(page)};
@@ -156,15 +166,15 @@ static void begin_trees(void)
  */
 static int64_t see_to_stop(int64_t now)
 {
-    if (atomic_load(&stop.taken) != 2 || tree_is_head())
+    if (!atomic_load(&stop.held) || head_is_here())
         return -1;
-    if (tree_is_draining() && !tree_is_drained())
+    if (head_tree_drains() && !head_tree_is_drained())
         return TREE_STEP_MS;
-    int64_t left = tree_is_drained() ? 0 : stop.at + STOP_HELD_MS - now;
+    int64_t left = head_tree_is_drained() ? 0 : atomic_load(&stop.at) + STOP_HELD_MS - now;
     if (left > 0)
         return left;
-    signals_hand_over(SIGNAL_BIT(stop.info.si_signo));
-    hand_stop_on();
+    signals_hand_over(atomic_load(&stop.held));
+    hand_stops_on();
     return -1;
 }
 
@@ -172,14 +182,14 @@ static int64_t see_to_stop(int64_t now)
 static int64_t see_to_tree(int64_t now)
 {
     static bool ended, tree_ended; /* the end has been told, of this process and of the tree */
-    bool draining = tree_is_draining();
-    if (draining && !tree_check(now))
+    bool draining = head_tree_drains();
+    if (draining && !head_check(now))
         return TREE_STEP_MS;
     if (draining ? !tree_ended : !ended)
         after_drain(draining);
     ended = true;
     tree_ended = tree_ended || draining;
-    hand_stop_on();
+    hand_stops_on();
     return -1;
 }
 
@@ -196,7 +206,7 @@ static void handler_thread(void)
     for (;;) {
         uint32_t wish = atomic_fetch_and(&wishes, RUNNING) & WISH_MASK;
         if (wish & WISH_WAKE)
-            tree_wake(false);
+            head_wake();
         begin_own(wish);
         begin_trees();
         int64_t now = sys_now_ms(), wait = drain_step();
@@ -227,7 +237,7 @@ static bool make_thread(const struct origin *origin)
     atomic_store(&wishes, 0);
     drain_begin(ACTION_CLOSE_IDLE, origin, &terms);
     signals_hand_over(stops);
-    hand_stop_on();
+    hand_stops_on();
     return false;
 }
 
@@ -258,7 +268,7 @@ void handler_look(void)
 /* Asks it of the whole tree. */
 static void ask_tree(enum action action, const struct origin *origin)
 {
-    tree_ask(action, origin);
+    head_ask(action, origin);
     wish_for(WISH_LOOK | WISH_WAKE, origin);
 }
 
@@ -298,19 +308,24 @@ static void on_stop(int sig, const siginfo_t *info, const struct origin *origin,
 {
     if (signals_is_ignored(sig))
         return; /* without us it would do nothing either */
-    int none = 0;
     int64_t now = sys_now_ms();
-    if (atomic_compare_exchange_strong(&stop.taken, &none, 1)) {
-        stop.info = *info;
-        stop.at = now;
-        atomic_store(&stop.taken, 2);
-        if (head)
-            ask_tree(ACTION_DRAIN, origin);
-        else
-            handler_look();
-    } else if (head && now - stop.at >= 1000) {
-        ask_tree(ACTION_DRAIN_ALL, origin);
+    uint64_t held = atomic_load(&stop.held);
+    if (head && held) {
+        if (now - atomic_load(&stop.at) >= 1000)
+            ask_tree(ACTION_DRAIN_ALL, origin);
+        return;
     }
+    if (atomic_fetch_or(&stop.taken, SIGNAL_BIT(sig)) & SIGNAL_BIT(sig))
+        return; /* two while the first waits are one */
+    stop.info[sig] = *info;
+    atomic_fetch_and(&stop.handed_on, ~SIGNAL_BIT(sig));
+    if (!held)
+        atomic_store(&stop.at, now);
+    atomic_fetch_or(&stop.held, SIGNAL_BIT(sig));
+    if (head)
+        ask_tree(ACTION_DRAIN, origin);
+    else
+        handler_look();
 }
 
 /*
@@ -319,27 +334,31 @@ static void on_stop(int sig, const siginfo_t *info, const struct origin *origin,
  */
 static bool passes_straight(const siginfo_t *info, bool head)
 {
-    if (tree_is_draining() && !tree_is_drained())
+    if (head_tree_drains() && !head_tree_is_drained())
         return false;
     if (head)
-        return start_is_dormant() && tree_is_alone();
+        return start_is_dormant() && head_is_alone();
     return start_is_dormant() || (info->si_code <= 0 && info->si_pid == epoch_ask_pid());
+}
+
+/* The code that a signal had before it was sent on, or the one that it has. */
+static int first_code(int sig, int code, int pid)
+{
+    bool ours = sig > 0 && sig < 65 && code == SI_QUEUE &&
+                atomic_load(&stop.handed_on) & SIGNAL_BIT(sig) && pid == stop.info[sig].si_pid;
+    return ours ? stop.info[sig].si_code : code;
 }
 
 void handler_restore_code(siginfo_t *info)
 {
-    if (atomic_load(&stop.taken) == 3 && info->si_signo == stop.info.si_signo &&
-        info->si_code == SI_QUEUE && info->si_pid == stop.info.si_pid)
-        info->si_code = stop.info.si_code;
+    info->si_code = first_code(info->si_signo, info->si_code, info->si_pid);
 }
 
 void handler_restore_codes(void *read, size_t bytes)
 {
     struct signalfd_siginfo *at = read;
     for (; bytes >= sizeof *at; bytes -= sizeof *at, at++)
-        if (atomic_load(&stop.taken) == 3 && at->ssi_signo == (uint32_t)stop.info.si_signo &&
-            at->ssi_code == SI_QUEUE && at->ssi_pid == (uint32_t)stop.info.si_pid)
-            at->ssi_code = stop.info.si_code;
+        at->ssi_code = first_code((int)at->ssi_signo, at->ssi_code, (int)at->ssi_pid);
 }
 
 /* Returns whether the program gets it. */
@@ -358,7 +377,7 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
         return false;
     }
     struct origin origin = {sig, info->si_pid, (int)info->si_uid};
-    bool head = tree_is_head();
+    bool head = head_is_here();
     if (!(stops & SIGNAL_BIT(sig))) {
         enum action action = wished_by(info, sys_now_ms());
         if (head)
@@ -382,8 +401,9 @@ static void on_signal(int sig, siginfo_t *info, void *context)
         return; /* nothing that could be done here is sure to be allowed */
     if (epoch_is_borrowed())
         return; /* a vfork child, until it execs: the memory is its parent's */
+    signals_interrupted(context);
     if (!take_signal(sig, info, context))
-        signals_interrupted(context); /* last: another of the program's may have come meanwhile */
+        signals_interrupted(context); /* another of the program's may have come meanwhile */
     errno = saved;
 }
 
@@ -396,7 +416,7 @@ static void say_yielded(int sig)
     log_begin(&line, LOG_INFO);
     settings_say_signal(&line.text, sig);
     text_string(&line.text, " belongs to the program: use `weir drain ");
-    text_number(&line.text, tree_page() ? (uint64_t)tree_page()->pid : 0);
+    text_number(&line.text, tree_page ? (uint64_t)tree_page->pid : 0);
     text_string(&line.text, "` or WEIR_SIGNAL=RTMIN+3");
     log_send(&line);
 }
@@ -486,5 +506,6 @@ void handler_forked(void)
     atomic_store(&wishes, 0);
     atomic_store(&first.taken, 0);
     atomic_store(&stop.taken, 0);
+    atomic_store(&stop.held, 0);
     triggered_at = 0;
 }

@@ -123,7 +123,8 @@ struct page {
     _Atomic int64_t since, ended; /* of the drain: CLOCK_MONOTONIC, ms */
     _Atomic uint32_t timed_out;   /* it ended because its time was over */
     _Atomic uint32_t unlisted;    /* processes have found no free line since the start */
-    _Atomic uint64_t gap_used;    /* a connection has been handed on, ever: look at gap */
+    _Atomic uint32_t gap_used;    /* a connection has been handed on, ever: look at gap */
+    _Atomic uint32_t sends;       /* and sent over a socket (SCM_RIGHTS) */
 
     struct page_sums gone;
 

@@ -254,14 +254,19 @@ static void clean_one(int dir, const char *name, void *context)
         sys3(SYS_unlinkat, dir, name, 0);
 }
 
-void pagefile_clean(const char *path)
+void pagefile_directory(const char *path, char dir[PAGEFILE_PATH])
 {
-    char dir[PAGEFILE_PATH];
-    struct text text = TEXT_ON(dir);
+    struct text text = {dir, 0, PAGEFILE_PATH};
     text_string(&text, path);
     while (text.used && dir[text.used - 1] != '/')
         text.used--;
     dir[text.used] = '\0';
-    if (text.used)
+}
+
+void pagefile_clean(const char *path)
+{
+    char dir[PAGEFILE_PATH];
+    pagefile_directory(path, dir);
+    if (*dir)
         pagefile_each(dir, clean_one, NULL);
 }

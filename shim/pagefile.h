@@ -28,6 +28,9 @@ struct page *pagefile_open(const char *path);
 /* Removes the pages of trees that are gone from the directory of this one. */
 void pagefile_clean(const char *path);
 
+/* The directory of a path, with its slash; "": it has none. */
+void pagefile_directory(const char *path, char dir[PAGEFILE_PATH]);
+
 /* Calls visit with the directory (an open descriptor) and name of each file of a run directory. */
 typedef void pagefile_visit_fn(int dir, const char *name, void *context);
 void pagefile_each(const char *dir, pagefile_visit_fn *visit, void *context);

@@ -139,6 +139,71 @@ void signals_send(int tid, const siginfo_t *info)
     }
 }
 
+/*
+ * Calls that end with EINTR when a handler without SA_RESTART has run (signal(7)). Not among them:
+ * those that the kernel always begins again (clone, execve).
+ */
+static bool ends_with_eintr(long call)
+{
+    switch (call) {
+    case SYS_read:
+    case SYS_readv:
+    case SYS_write:
+    case SYS_writev:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_recvmmsg:
+    case SYS_sendto:
+    case SYS_sendmsg:
+    case SYS_sendmmsg:
+    case SYS_sendfile:
+    case SYS_splice:
+    case SYS_accept:
+    case SYS_accept4:
+    case SYS_connect:
+    case SYS_wait4:
+    case SYS_waitid:
+    case SYS_futex:
+    case SYS_flock:
+    case SYS_fcntl:
+    case SYS_ioctl:
+    case SYS_openat:
+    case SYS_mq_timedsend:
+    case SYS_mq_timedreceive:
+    case SYS_getrandom:
+#ifdef SYS_open
+    case SYS_open:
+#endif
+        return true;
+    }
+    return false;
+}
+
+/*
+ * The kernel has put the context of a call that our handler interrupted back to its beginning, for
+ * SA_RESTART is set: where the program's own handler has not asked for that, the call has ended
+ * with EINTR instead (arch/x86/kernel/signal.c, arch/arm64/kernel/signal.c).
+ */
+static void end_call(ucontext_t *at)
+{
+#ifdef __x86_64__
+    greg_t *regs = at->uc_mcontext.gregs;
+    const unsigned char *code = (const unsigned char *)regs[REG_RIP];
+    /* syscall leaves the address after it in rcx: that tells one that was made already. */
+    if (regs[REG_RCX] == regs[REG_RIP] + 2 && code[0] == 0x0f && code[1] == 0x05 &&
+        ends_with_eintr(regs[REG_RAX])) {
+        regs[REG_RAX] = -EINTR;
+        regs[REG_RIP] += 2;
+    }
+#else
+    const uint32_t *code = (const uint32_t *)at->uc_mcontext.pc;
+    if (*code == 0xd4000001 /* svc #0 */ && ends_with_eintr((long)at->uc_mcontext.regs[8])) {
+        at->uc_mcontext.regs[0] = (uint64_t)-EINTR;
+        at->uc_mcontext.pc += 4;
+    }
+#endif
+}
+
 void signals_deliver(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *interrupted_at = context;
@@ -153,6 +218,8 @@ void signals_deliver(int sig, siginfo_t *info, void *context)
     }
     interrupted = false; /* the EINTR is the program's, as it would be without us */
     struct sigaction action = programs[sig];
+    if (has_handler(&action) && !(action.sa_flags & (int)SA_RESTART))
+        end_call(interrupted_at);
     if (!has_handler(&action) || !(atomic_load(&ever_blocked) & SIGNAL_BIT(sig))) {
         give_back(sig);
         signals_send((int)sys0(SYS_gettid), info);
@@ -375,7 +442,8 @@ void signals_interrupted(const void *context)
     /* Another of the program's that has come with ours: its EINTR is to be seen. */
     uint64_t pending = 0;
     sys2(SYS_rt_sigpending, &pending, sizeof pending);
-    interrupted = result == -EINTR && !(pending & ~signals_word(&at->uc_sigmask));
+    uint64_t theirs = pending & ~signals_word(&at->uc_sigmask) & ~signals_held();
+    interrupted = result == -EINTR && !theirs;
 }
 
 void signals_about_to_wait(void)

@@ -102,7 +102,7 @@ void signals_before_thread(void);
  * the call is to be made again.
  */
 bool signals_must_restart(void);
-/* To be called by our handler first: tells the above. */
+/* To be called by our handler, first and last: tells the above. */
 void signals_interrupted(const void *context);
 /* Before a call that waits: an earlier interruption was another call's. */
 void signals_about_to_wait(void);

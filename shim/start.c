@@ -5,6 +5,7 @@
 #include "drain.h"
 #include "epoch.h"
 #include "handler.h"
+#include "head.h"
 #include "libc.h"
 #include "listener.h"
 #include "log.h"
@@ -28,7 +29,7 @@ static bool first;
 
 bool start_is_first(void)
 {
-    return first && tree_page() && epoch_pid() == tree_page()->pid;
+    return first && tree_page && epoch_pid() == tree_page->pid;
 }
 
 bool start_is_dormant(void)
@@ -135,7 +136,7 @@ static void first_connection(void)
     tree_take_line();
     if (goes_on_draining)
         handler_wish(ACTION_DRAIN, &drain_inherited);
-    else if (tree_is_draining())
+    else if (head_tree_drains())
         handler_look();
 }
 
@@ -146,15 +147,8 @@ static void forked(void)
     table_totals(&totals);
     tree_forked(totals.tracked || listener_any());
     handler_forked();
-    goes_on_draining = drain_forked() && !tree_is_draining();
+    goes_on_draining = drain_forked() && !head_tree_drains();
     conn_on_first = first_connection;
-}
-
-static void in_child(void)
-{
-    tree_in_child();
-    if (tree_has_line() && tree_is_draining())
-        handler_look();
 }
 
 void start_forks(void)
@@ -165,8 +159,9 @@ void start_forks(void)
 void start_in_child(void)
 {
     int saved = errno;
-    if (atomic_load(&level) == SERVING)
-        in_child();
+    tree_in_child();
+    if (tree_has_line() && head_tree_drains())
+        handler_look();
     errno = saved;
 }
 
@@ -222,7 +217,6 @@ static bool begin_serving(void)
         return false;
     }
     table.on_shared = tree_hands_on;
-    epoch_make(forked);
     tree_begin(tree_value, first);
     if (*tree_name() == '/')
         pagefile_clean(tree_name());
@@ -294,7 +288,7 @@ static void find_inherited_connection(int fd)
     if ((family != AF_INET && family != AF_INET6) || !(identity = sock_connection(fd, &kind)) ||
         !start_serving())
         return;
-    conn_inherited(fd, settings_now()->mode.rest);
+    conn_inherited(fd, settings_now()->mode.rest, !first);
     for (int copy = fd + 1; fd == 0 && copy <= 2; copy++)
         if (sock_connection(copy, &kind) == identity)
             table_alias(fd, copy);
@@ -350,6 +344,7 @@ __attribute__((constructor)) static void load(void)
     libc_find();
     log_remember();
     epoch_ask_pid();
+    epoch_make(forked);
     if (!envp)
         return;
 
@@ -389,6 +384,6 @@ __attribute__((destructor)) static void unload(void)
 {
     tree_ends();
     bool came_and_went = start_is_first() && start_is_dormant() && !tree_has_forked();
-    if (*tree_name() == '/' && (came_and_went || (tree_is_drained() && tree_is_alone())))
+    if (*tree_name() == '/' && (came_and_went || (head_tree_is_drained() && head_is_alone())))
         sys3(SYS_unlinkat, AT_FDCWD, tree_name(), 0);
 }

@@ -173,7 +173,7 @@ static bool find_record(uint64_t fresh, uint32_t *number)
 }
 
 /* Gives a new connection a record and counts it. Returns fd's kind from now on; NONE: no room. */
-static enum kind make_record(int fd, uint64_t fresh)
+static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
 {
     uint32_t number = (uint32_t)fd;
     enum kind kind = KIND_CONN;
@@ -189,25 +189,34 @@ static enum kind make_record(int fd, uint64_t fresh)
         atomic_store_explicit(&table.alias[fd], generation, memory_order_relaxed);
     struct shard *shard = table_shard(table_slot(number));
     atomic_fetch_add_explicit(&shard->live, LIVE_TRACKED, memory_order_relaxed);
-    atomic_fetch_add_explicit(&shard->accepted, 1, memory_order_relaxed);
+    if (UNLIKELY(elsewhere))
+        atomic_fetch_sub_explicit(&shard->closed_by_program, 1, memory_order_relaxed);
+    else
+        atomic_fetch_add_explicit(&shard->accepted, 1, memory_order_relaxed);
     return kind;
 }
 
-void table_add(int fd, uint64_t fresh)
+void table_add(int fd, uint64_t fresh, bool elsewhere)
 {
     if ((uint32_t)fd >= table.limit)
         return;
     if (UNLIKELY(table_knows(fd)))
         drop(fd, swap_kind(fd, KIND_NONE));
     raise_high(fd);
-    enum kind kind = make_record(fd, fresh);
+    enum kind kind = make_record(fd, fresh, elsewhere);
     atomic_store_explicit(&table.kind[fd], (uint8_t)kind, memory_order_release);
 }
 
-void table_promote(int fd, uint64_t fresh)
+void table_promote(int fd, uint64_t fresh, bool elsewhere)
 {
-    enum kind kind = make_record(fd, fresh);
+    enum kind kind = make_record(fd, fresh, elsewhere);
     atomic_store_explicit(&table.kind[fd], (uint8_t)kind | KIND_CLAIMED, memory_order_release);
+}
+
+bool table_take_received(int fd)
+{
+    uint8_t received = KIND_RECEIVED;
+    return atomic_compare_exchange_strong(&table.kind[fd], &received, KIND_NONE);
 }
 
 void table_forget(int fd)

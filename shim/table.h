@@ -104,9 +104,10 @@ void table_totals(struct totals *totals);
 
 /*
  * fd is a new connection whose record is to be `fresh` (which counts one descriptor). Whatever was
- * known of the number is stale: it was closed on a path that we don't see.
+ * known of the number is stale: it was closed on a path that we don't see. elsewhere: it was
+ * accepted by another process of the tree, which has counted it, and has closed it or will.
  */
-void table_add(int fd, uint64_t fresh);
+void table_add(int fd, uint64_t fresh, bool elsewhere);
 
 /* fd is of this kind (BOUND, LISTENER) from now on. */
 void table_set(int fd, enum kind kind);
@@ -123,8 +124,12 @@ enum kind table_take(int fd);
 void table_restore(int fd, enum kind kind);
 void table_drop(int fd, enum kind kind);
 
+/* Takes fd, if it is RECEIVED and not claimed, to find out what it is; then table_add or nothing.
+ */
+bool table_take_received(int fd);
+
 /* fd, which is RECEIVED and claimed, turns out to be a connection, or something else. */
-void table_promote(int fd, uint64_t fresh);
+void table_promote(int fd, uint64_t fresh, bool elsewhere);
 void table_forget(int fd);
 
 /* The process forks: its connections are shared from now on. fd's is, being sent to somebody. */

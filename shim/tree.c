@@ -2,6 +2,7 @@
 #include "tree.h"
 
 #include "epoch.h"
+#include "head.h"
 #include "libc.h"
 #include "log.h"
 #include "pagefile.h"
@@ -17,10 +18,9 @@
 
 #define ANCESTORS_MOST 16
 
-static struct page *page;
+struct page *tree_page;
 static char path[PAGEFILE_PATH]; /* "": the page has no file */
 static char name[PAGEFILE_PATH];
-static uint64_t inode; /* of the page; 0: not asked yet */
 static bool was_first; /* this process, or the one that it was forked from, began the tree */
 
 /* Those of the tree that this process descends from, with the time at which they forked: the
@@ -34,13 +34,7 @@ static int generations;
 #define NO_LINE (-1)
 static _Atomic int my_line = NO_LINE; /* PAGE_LINES: there was none left */
 
-static uint32_t own_flags;   /* of this process's line, which its children take along */
-static uint64_t orders_done; /* what of page->order has been begun here */
-
-struct page *tree_page(void)
-{
-    return page;
-}
+static uint32_t own_flags; /* of this process's line, which its children take along */
 
 /* For times in the page, of a program's own thread: without a system call (vdso(7)). */
 static uint64_t boot_ms(void)
@@ -62,21 +56,21 @@ static uint64_t coarse_ms(void)
 static struct page_line *line_now(void)
 {
     int line = atomic_load_explicit(&my_line, memory_order_relaxed);
-    return line >= 0 && line < PAGE_LINES ? &page->line[line] : NULL;
+    return line >= 0 && line < PAGE_LINES ? &tree_page->line[line] : NULL;
 }
 
 /* Adds what a process has left to the page's sums. The line is held (pid -1). */
 static void fold(uint32_t index)
 {
     static const struct shard nothing;
-    struct page_line *line = &page->line[index];
+    struct page_line *line = &tree_page->line[index];
     struct totals totals = {0};
     uint32_t count, first = page_shards(index, &count);
-    page_add(&totals, &page->shard[first], count);
+    page_add(&totals, &tree_page->shard[first], count);
     page_settle(&totals);
     for (uint32_t i = 0; i < count; i++)
-        page->shard[first + i] = nothing;
-    struct page_sums *gone = &page->gone;
+        tree_page->shard[first + i] = nothing;
+    struct page_sums *gone = &tree_page->gone;
     atomic_fetch_add(&gone->accepted, totals.accepted);
     atomic_fetch_add(&gone->closed_by_program, totals.closed_by_program + totals.tracked);
     atomic_fetch_add(&gone->closed_idle, totals.closed_idle);
@@ -90,7 +84,7 @@ static void fold(uint32_t index)
 
 static bool take(uint32_t index, int32_t from)
 {
-    return atomic_compare_exchange_strong(&page->line[index].pid, &from, -1);
+    return atomic_compare_exchange_strong(&tree_page->line[index].pid, &from, -1);
 }
 
 /* A line of a process that has died, or has become another program. System calls: only where no
@@ -98,8 +92,8 @@ static bool take(uint32_t index, int32_t from)
 static int reap_line(void)
 {
     for (uint32_t i = 0; i < PAGE_LINES; i++) {
-        int32_t pid = atomic_load(&page->line[i].pid);
-        if (pid > 0 && !proc_line_lives(&page->line[i]) && take(i, pid)) {
+        int32_t pid = atomic_load(&tree_page->line[i].pid);
+        if (pid > 0 && !proc_line_lives(&tree_page->line[i]) && take(i, pid)) {
             fold(i);
             return (int)i;
         }
@@ -110,7 +104,7 @@ static int reap_line(void)
 static int free_line(void)
 {
     for (uint32_t i = 0; i < PAGE_LINES; i++)
-        if (!atomic_load_explicit(&page->line[i].pid, memory_order_relaxed) && take(i, 0))
+        if (!atomic_load_explicit(&tree_page->line[i].pid, memory_order_relaxed) && take(i, 0))
             return (int)i;
     return sys_is_sandboxed() ? PAGE_LINES : reap_line();
 }
@@ -119,24 +113,24 @@ static int free_line(void)
 static void fold_own(int32_t pid)
 {
     for (uint32_t i = 0; i < PAGE_LINES; i++) {
-        if (atomic_load(&page->line[i].pid) == pid && take(i, pid)) {
+        if (atomic_load(&tree_page->line[i].pid) == pid && take(i, pid)) {
             fold(i);
-            atomic_store(&page->line[i].pid, 0);
+            atomic_store(&tree_page->line[i].pid, 0);
         }
     }
 }
 
 void tree_take_line(void)
 {
-    if (LIKELY(atomic_load_explicit(&my_line, memory_order_relaxed) != NO_LINE) || !page)
+    if (LIKELY(atomic_load_explicit(&my_line, memory_order_relaxed) != NO_LINE) || !tree_page)
         return;
     int32_t pid = epoch_pid();
     if (!pid && !sys_is_sandboxed())
         pid = epoch_ask_pid(); /* a raw clone's child: its first connection is its start */
     int found = pid ? free_line() : PAGE_LINES, none = NO_LINE;
-    uint32_t count = 1, shards = COUNT_OF(page->shard) - 1;
+    uint32_t count = 1, shards = COUNT_OF(tree_page->shard) - 1;
     if (found < PAGE_LINES) {
-        struct page_line *line = &page->line[found];
+        struct page_line *line = &tree_page->line[found];
         atomic_store(&line->phase, PHASE_SERVING);
         atomic_store(&line->since, boot_ms());
         atomic_store(&line->table, (uint64_t)(uintptr_t)&table);
@@ -144,16 +138,16 @@ void tree_take_line(void)
         atomic_store(&line->flags, own_flags);
         shards = page_shards((uint32_t)found, &count);
     } else {
-        atomic_fetch_add(&page->unlisted, 1);
+        atomic_fetch_add(&tree_page->unlisted, 1);
     }
     if (!atomic_compare_exchange_strong(&my_line, &none, found)) {
         if (found < PAGE_LINES) /* a signal's handler, or another thread, was quicker */
-            atomic_store(&page->line[found].pid, 0);
+            atomic_store(&tree_page->line[found].pid, 0);
         return;
     }
-    table_count_in(&page->shard[shards], count);
+    table_count_in(&tree_page->shard[shards], count);
     if (found < PAGE_LINES)
-        atomic_store(&page->line[found].pid, pid);
+        atomic_store(&tree_page->line[found].pid, pid);
 }
 
 bool tree_has_line(void)
@@ -165,9 +159,9 @@ static void give_line_back(void)
 {
     struct page_line *line = line_now();
     int32_t pid = epoch_pid();
-    if (!line || !pid || !take((uint32_t)(line - page->line), pid))
+    if (!line || !pid || !take((uint32_t)(line - tree_page->line), pid))
         return;
-    fold((uint32_t)(line - page->line));
+    fold((uint32_t)(line - tree_page->line));
     table_count_in(NULL, 0);
     atomic_store(&my_line, NO_LINE);
     atomic_store(&line->pid, 0);
@@ -220,17 +214,17 @@ static void copy(char *to, size_t room, const char *from)
 static void fill_in(int32_t pid, uint64_t start, const char *tree)
 {
     const struct settings *settings = settings_now();
-    page->layout = PAGE_LAYOUT;
-    page->size = sizeof *page;
-    copy(page->version, sizeof page->version, WEIR_VERSION);
-    copy(page->program, sizeof page->program, program_invocation_short_name);
-    page->pid = pid;
-    page->start = start;
-    if (!tree || !parse_name(tree, &page->tree_pid, &page->tree_start)) {
-        page->tree_pid = pid;
-        page->tree_start = start;
+    tree_page->layout = PAGE_LAYOUT;
+    tree_page->size = sizeof *tree_page;
+    copy(tree_page->version, sizeof tree_page->version, WEIR_VERSION);
+    copy(tree_page->program, sizeof tree_page->program, program_invocation_short_name);
+    tree_page->pid = pid;
+    tree_page->start = start;
+    if (!tree || !parse_name(tree, &tree_page->tree_pid, &tree_page->tree_start)) {
+        tree_page->tree_pid = pid;
+        tree_page->tree_start = start;
     }
-    page->settings = (struct page_settings){
+    tree_page->settings = (struct page_settings){
         .mode = (uint32_t)settings->mode.rest,
         .signal = settings->signal,
         .control_signal = settings->control_signal,
@@ -238,10 +232,10 @@ static void fill_in(int32_t pid, uint64_t start, const char *tree)
         .stop_signals = settings->stop_signals,
         .timeout = settings->timeout,
     };
-    atomic_store(&page->timeout, -1);
-    atomic_store(&page->head, pid);
-    for (size_t i = 0; i < sizeof page->magic; i++)
-        page->magic[i] = PAGE_MAGIC[i];
+    atomic_store(&tree_page->timeout, -1);
+    atomic_store(&tree_page->head, pid);
+    for (size_t i = 0; i < sizeof tree_page->magic; i++)
+        tree_page->magic[i] = PAGE_MAGIC[i];
 }
 
 static void log_no_file(int error)
@@ -267,9 +261,9 @@ static void make(const char *tree)
     int32_t pid = epoch_ask_pid();
     uint64_t start = proc_start_time(pid);
     int error = 0;
-    page = pagefile_make(settings_now(), environ, pid, start, path, &error);
-    if (!page)
-        page = &alone;
+    tree_page = pagefile_make(settings_now(), environ, pid, start, path, &error);
+    if (!tree_page)
+        tree_page = &alone;
     if (!*path)
         log_no_file(error);
     fill_in(pid, start, tree);
@@ -282,17 +276,17 @@ static void make(const char *tree)
 
 void tree_begin(const char *value, bool first)
 {
-    if (!page) {
+    if (!tree_page) {
         was_first = first;
         if (!first && value && *value == '/')
-            page = pagefile_open(value);
-        if (page) {
+            tree_page = pagefile_open(value);
+        if (tree_page) {
             copy(path, sizeof path, value);
             copy(name, sizeof name, value);
         } else {
             make(first ? NULL : value);
         }
-        orders_done = atomic_load(&page->order) & ORDER_CLOSE_IDLE;
+        head_forget();
         fold_own(epoch_ask_pid());
     }
     tree_take_line();
@@ -325,7 +319,7 @@ static bool inherits_sockets;
 
 void tree_forked(bool inherits)
 {
-    struct page_line *line = page ? line_now() : NULL;
+    struct page_line *line = tree_page ? line_now() : NULL;
     int32_t parent = line ? atomic_load(&line->pid) : 0;
     was_first = false;
     inherits_sockets = inherits;
@@ -340,8 +334,7 @@ void tree_forked(bool inherits)
     }
     atomic_store(&my_line, NO_LINE);
     table_count_in(NULL, 0);
-    if (page)
-        orders_done = atomic_load(&page->order) & ORDER_CLOSE_IDLE;
+    head_forget();
 }
 
 void tree_in_child(void)
@@ -355,7 +348,7 @@ void tree_in_child(void)
 
 void tree_execs(void)
 {
-    struct page_line *line = page && !epoch_is_borrowed() ? line_now() : NULL;
+    struct page_line *line = tree_page && !epoch_is_borrowed() ? line_now() : NULL;
     tree_spawns();
     if (line && atomic_load(&line->pid) == epoch_pid())
         atomic_fetch_or(&line->flags, LINE_EXECS);
@@ -363,7 +356,7 @@ void tree_execs(void)
 
 void tree_exec_failed(void)
 {
-    struct page_line *line = page && !epoch_is_borrowed() ? line_now() : NULL;
+    struct page_line *line = tree_page && !epoch_is_borrowed() ? line_now() : NULL;
     if (line && atomic_load(&line->pid) == epoch_pid())
         atomic_fetch_and(&line->flags, ~LINE_EXECS);
 }
@@ -371,195 +364,30 @@ void tree_exec_failed(void)
 void tree_ends(void)
 {
     /* In a child that has not noticed yet that it is one, the line is its parent's. */
-    if (page && !epoch_is_borrowed() && epoch_now())
+    if (tree_page && !epoch_is_borrowed() && epoch_now())
         give_line_back();
 }
 
-/* ---- who acts ---- */
-
-static bool lives(int32_t pid)
+bool tree_descends_from_the_living(void)
 {
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
-        if (atomic_load(&page->line[i].pid) == pid)
-            return proc_line_lives(&page->line[i]);
-    return false;
-}
-
-bool tree_is_head(void)
-{
-    int32_t me = epoch_ask_pid(), head;
-    if (!page)
-        return false;
-    head = atomic_load(&page->head);
-    if (head == me || lives(head))
-        return head == me;
     for (int i = 0; i < generations; i++)
         if (proc_is_alive(ancestors[i].pid, ancestors[i].since) != 0)
-            return false;
-    return atomic_compare_exchange_strong(&page->head, &head, me);
-}
-
-bool tree_is_alone(void)
-{
-    int32_t me = epoch_ask_pid();
-    for (uint32_t i = 0; page && i < PAGE_LINES; i++) {
-        int32_t pid = atomic_load(&page->line[i].pid);
-        if (pid && pid != me && proc_line_lives(&page->line[i]))
-            return false;
-    }
-    return true;
-}
-
-/* ---- orders ---- */
-
-void tree_ask(enum action action, const struct origin *origin)
-{
-    page_ask(page, action, origin, -1, sys_now_ms());
-}
-
-/*
- * A privileged process signals nobody because the page says so: a worker that was broken into may
- * have written it.
- */
-static void wake_line(struct page_line *line)
-{
-    int32_t pid = atomic_load(&line->pid);
-    if (pid <= 0 || pid == epoch_pid() || atomic_load(&line->flags) & LINE_DEAF ||
-        !proc_line_lives(line))
-        return;
-    int mapped = proc_maps(pid, inode);
-    if (mapped == 1 || (mapped < 0 && sys0(SYS_geteuid) != 0))
-        sys2(SYS_kill, pid, settings_now()->control_signal);
-}
-
-void tree_wake(bool again)
-{
-    epoch_ask_pid();
-    if (!inode)
-        inode = proc_inode(page);
-    if (!settings_now()->control_signal) {
-        if (!again && !tree_is_alone())
-            log_say(LOG_ERROR, "WEIR_CONTROL_SIGNAL=none: the other processes can't be told");
-        return;
-    }
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
-        if (!again || atomic_load(&page->line[i].phase) == PHASE_SERVING)
-            wake_line(&page->line[i]);
-}
-
-uint32_t tree_news(void)
-{
-    if (!page)
-        return 0;
-    uint64_t order = atomic_load(&page->order), new = order & ~orders_done;
-    bool idle = (order ^ orders_done) & ORDER_CLOSE_IDLE;
-    orders_done = order;
-    return (idle ? 1u << ACTION_CLOSE_IDLE : 0) | (new &ORDER_DRAIN ? 1u << ACTION_DRAIN : 0) |
-           (new &ORDER_DRAIN_ALL ? 1u << ACTION_DRAIN_ALL : 0);
-}
-
-bool tree_is_draining(void)
-{
-    return page && atomic_load(&page->order) & ORDER_DRAIN;
-}
-
-bool tree_is_drained(void)
-{
-    return page && atomic_load(&page->phase) == PHASE_DRAINED;
-}
-
-/* How long after the timeout the tree waits for a process that does not answer. */
-#define GRACE_MS 2000
-#define WAKE_AGAIN_MS 1000
-
-/* Whether it is this process that sees whether all are done: the head, or else the first line. */
-static bool is_watcher(void)
-{
-    int32_t me = epoch_ask_pid(), head = atomic_load(&page->head);
-    if (head == me || lives(head))
-        return head == me;
-    for (uint32_t i = 0; i < PAGE_LINES; i++) {
-        int32_t pid = atomic_load(&page->line[i].pid);
-        if (pid == me)
             return true;
-        if (pid > 0 && proc_line_lives(&page->line[i]))
-            return false;
-    }
-    return true;
-}
-
-/* A process that can't drain is done when it has no connection left. */
-static bool is_done(uint32_t index)
-{
-    struct page_line *line = &page->line[index];
-    if (atomic_load(&line->phase) == PHASE_DRAINED || !proc_line_lives(line))
-        return true;
-    if (!(atomic_load(&line->flags) & (LINE_SANDBOXED | LINE_DEAF)))
-        return false;
-    struct totals totals = {0};
-    uint32_t count, first = page_shards(index, &count);
-    page_add(&totals, &page->shard[first], count);
-    page_settle(&totals);
-    return !totals.tracked;
-}
-
-static bool has_gap(int64_t now)
-{
-    bool open = false;
-    if (!atomic_load(&page->gap_used))
-        return false;
-    for (uint32_t i = 0; i < PAGE_GAPS && !open; i++) {
-        uint64_t entry = atomic_load(&page->gap[i]);
-        if (!entry || entry & GAP_ADOPTED)
-            continue;
-        open = proc_gap_is_open(entry, 0, now);
-        if (!open)
-            atomic_compare_exchange_strong(&page->gap[i], &entry, 0);
-    }
-    return open;
-}
-
-bool tree_check(int64_t now)
-{
-    static int64_t wake_at;
-    if (tree_is_drained())
-        return true;
-    if (!is_watcher())
-        return false;
-    int64_t timeout = page_timeout(page), since = atomic_load(&page->since);
-    bool late = timeout && now - since > timeout + GRACE_MS;
-    bool done = !has_gap(now);
-    for (uint32_t i = 0; i < PAGE_LINES && done; i++) {
-        int32_t pid = atomic_load(&page->line[i].pid);
-        if (pid && pid != epoch_pid())
-            done = is_done(i);
-    }
-    if (!done && !late) {
-        if (now >= wake_at) {
-            wake_at = now + WAKE_AGAIN_MS;
-            tree_wake(true); /* who was made while the others were woken */
-        }
-        return false;
-    }
-    if (late && !done)
-        atomic_store(&page->timed_out, 1);
-    atomic_store(&page->ended, now);
-    atomic_store(&page->phase, PHASE_DRAINED);
-    return true;
+    return false;
 }
 
 /* ---- what it says of itself ---- */
 
 void tree_set_phase(enum phase phase)
 {
-    struct page_line *line = page ? line_now() : NULL;
+    struct page_line *line = tree_page ? line_now() : NULL;
     if (line)
         atomic_store(&line->phase, phase);
 }
 
 void tree_set_flag(uint32_t flag, bool on)
 {
-    struct page_line *line = page ? line_now() : NULL;
+    struct page_line *line = tree_page ? line_now() : NULL;
     own_flags = on ? own_flags | flag : own_flags & ~flag;
     if (line)
         atomic_store(&line->flags, own_flags);
@@ -567,7 +395,7 @@ void tree_set_flag(uint32_t flag, bool on)
 
 void tree_count_loss(bool in_use, bool unread, bool unsent)
 {
-    struct page_line *line = page ? line_now() : NULL;
+    struct page_line *line = tree_page ? line_now() : NULL;
     if (!line)
         return;
     atomic_fetch_add(&line->forced_in_use, in_use);
@@ -577,7 +405,7 @@ void tree_count_loss(bool in_use, bool unread, bool unsent)
 
 void tree_count_cut(void)
 {
-    struct page_line *line = page ? line_now() : NULL;
+    struct page_line *line = tree_page ? line_now() : NULL;
     if (line)
         atomic_fetch_add(&line->cut, 1);
 }
@@ -589,11 +417,11 @@ void tree_totals(struct totals *totals)
     for (uint32_t i = 0; i <= PAGE_LINES; i++) {
         struct totals one = {0};
         uint32_t count, first = page_shards(i, &count);
-        if (i < PAGE_LINES && !atomic_load(&page->line[i].pid))
+        if (i < PAGE_LINES && !atomic_load(&tree_page->line[i].pid))
             continue;
-        page_add(&one, &page->shard[first], count);
-        if (i < PAGE_LINES && atomic_load(&page->line[i].pid) != epoch_pid() &&
-            !proc_line_lives(&page->line[i])) {
+        page_add(&one, &tree_page->shard[first], count);
+        if (i < PAGE_LINES && atomic_load(&tree_page->line[i].pid) != epoch_pid() &&
+            !proc_line_lives(&tree_page->line[i])) {
             ended += one.tracked;
             one.tracked = one.in_use = 0;
         }
@@ -605,32 +433,62 @@ void tree_totals(struct totals *totals)
         totals->forced += one.forced;
         totals->disowned += one.disowned;
     }
-    totals->accepted += atomic_load(&page->gone.accepted);
-    totals->closed_by_program += atomic_load(&page->gone.closed_by_program) + ended;
-    totals->closed_idle += atomic_load(&page->gone.closed_idle);
-    totals->forced += atomic_load(&page->gone.forced);
-    totals->disowned += atomic_load(&page->gone.disowned);
+    totals->accepted += atomic_load(&tree_page->gone.accepted);
+    totals->closed_by_program += atomic_load(&tree_page->gone.closed_by_program) + ended;
+    totals->closed_idle += atomic_load(&tree_page->gone.closed_idle);
+    totals->forced += atomic_load(&tree_page->gone.forced);
+    totals->disowned += atomic_load(&tree_page->gone.disowned);
     page_settle(totals);
 }
 
 uint64_t tree_cut(void)
 {
-    uint64_t cut = atomic_load(&page->gone.cut);
+    uint64_t cut = atomic_load(&tree_page->gone.cut);
     for (uint32_t i = 0; i < PAGE_LINES; i++)
-        if (atomic_load(&page->line[i].pid))
-            cut += atomic_load(&page->line[i].cut);
+        if (atomic_load(&tree_page->line[i].pid))
+            cut += atomic_load(&tree_page->line[i].cut);
     return cut;
+}
+
+static bool has_line(int32_t pid)
+{
+    for (uint32_t i = 0; i < PAGE_LINES; i++)
+        if (atomic_load(&tree_page->line[i].pid) == pid)
+            return true;
+    return false;
+}
+
+/* An entry of this address whose process is gone: it is the successor's now. */
+static int take_listener_over(const char *address, enum mode mode)
+{
+    for (int i = 0; i < PAGE_LISTENERS; i++) {
+        struct page_listener *at = &tree_page->listener[i];
+        int32_t pid = atomic_load(&at->pid);
+        if (pid > 0 && (pid == epoch_pid() || !has_line(pid)) && text_equal(at->address, address) &&
+            atomic_compare_exchange_strong(&at->pid, &pid, epoch_pid())) {
+            at->mode = (uint32_t)mode;
+            atomic_store(&at->state, PAGE_ACCEPTING);
+            return i + 1;
+        }
+    }
+    return 0;
 }
 
 int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode)
 {
-    for (int i = 0; page && i < PAGE_LISTENERS; i++) {
-        struct page_listener *at = &page->listener[i];
+    char address[sizeof tree_page->listener->address];
+    struct text wanted = TEXT_ON(address);
+    text_address(&wanted, addr, len);
+    int known = tree_page ? take_listener_over(address, mode) : 0;
+    if (known)
+        return known;
+    for (int i = 0; tree_page && i < PAGE_LISTENERS; i++) {
+        struct page_listener *at = &tree_page->listener[i];
         int32_t none = 0;
         if (atomic_load(&at->pid) || !atomic_compare_exchange_strong(&at->pid, &none, -1))
             continue;
         struct text text = TEXT_ON(at->address);
-        text_address(&text, addr, len);
+        text_string(&text, address);
         at->mode = (uint32_t)mode;
         atomic_store(&at->state, PAGE_ACCEPTING);
         atomic_store(&at->pid, epoch_pid());
@@ -642,21 +500,24 @@ int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode
 void tree_set_listener(int index, enum page_listener_state state)
 {
     if (index)
-        atomic_store(&page->listener[index - 1].state, state);
+        atomic_store(&tree_page->listener[index - 1].state, state);
 }
 
 void tree_remove_listener(int index)
 {
     int32_t me = epoch_pid();
     if (index && me)
-        atomic_compare_exchange_strong(&page->listener[index - 1].pid, &me, 0);
+        atomic_compare_exchange_strong(&tree_page->listener[index - 1].pid, &me, 0);
 }
 
 /* ---- connections that are handed on ---- */
 
-static _Atomic uint64_t *gap_of(uint32_t identity)
+/* Where an identity may lie: a few slots in a row. */
+#define GAP_PROBES 8
+
+static _Atomic uint64_t *gap_slot(uint32_t identity, int probe)
 {
-    return &page->gap[(identity * 2654435761u >> 16) % PAGE_GAPS];
+    return &tree_page->gap[((identity * 2654435761u >> 16) + (uint32_t)probe) % PAGE_GAPS];
 }
 
 static uint64_t gap_entry(uint32_t identity, uint64_t flags)
@@ -664,30 +525,53 @@ static uint64_t gap_entry(uint32_t identity, uint64_t flags)
     return (uint64_t)identity << 32 | flags | (coarse_ms() & GAP_TIME);
 }
 
+/* Takes away an entry of this identity and kind. */
+static bool take_gap(uint32_t identity, uint64_t adopted)
+{
+    for (int i = 0; i < GAP_PROBES; i++) {
+        _Atomic uint64_t *slot = gap_slot(identity, i);
+        uint64_t seen = atomic_load(slot);
+        if (seen && seen >> 32 == identity && (seen & GAP_ADOPTED) == adopted &&
+            atomic_compare_exchange_strong(slot, &seen, 0))
+            return true;
+    }
+    return false;
+}
+
+/* Puts one where there is room; a mark makes room for one that waits. */
+static void put_gap(uint32_t identity, uint64_t flags)
+{
+    for (int i = 0; i < GAP_PROBES; i++) {
+        _Atomic uint64_t *slot = gap_slot(identity, i);
+        uint64_t seen = atomic_load(slot);
+        if ((!seen || seen & GAP_ADOPTED) &&
+            atomic_compare_exchange_strong(slot, &seen, gap_entry(identity, flags)))
+            return;
+    }
+}
+
 void tree_hands_on(uint64_t record)
 {
     uint32_t identity = (uint32_t)(record >> CONN_IDENTITY_SHIFT);
-    if (!page || !identity)
+    if (!tree_page || !identity || take_gap(identity, GAP_ADOPTED))
         return;
-    _Atomic uint64_t *gap = gap_of(identity);
-    uint64_t seen = atomic_load(gap), next;
-    do {
-        bool adopted = seen >> 32 == identity && seen & GAP_ADOPTED;
-        next = adopted ? 0 : gap_entry(identity, record & CONN_UNIX ? GAP_UNIX : 0);
-    } while (!atomic_compare_exchange_weak(gap, &seen, next));
-    atomic_store(&page->gap_used, 1);
+    put_gap(identity, record & CONN_UNIX ? GAP_UNIX : 0);
+    atomic_store(&tree_page->gap_used, 1);
+}
+
+void tree_sends_one(void)
+{
+    if (tree_page)
+        atomic_store(&tree_page->sends, 1);
+}
+
+bool tree_sends(void)
+{
+    return tree_page && atomic_load_explicit(&tree_page->sends, memory_order_relaxed);
 }
 
 void tree_adopts(uint32_t identity)
 {
-    if (!page || !identity)
-        return;
-    _Atomic uint64_t *gap = gap_of(identity);
-    uint64_t seen = atomic_load(gap), next;
-    do {
-        bool waits = seen && !(seen & GAP_ADOPTED);
-        if (waits && seen >> 32 != identity)
-            return; /* another connection's, which waits */
-        next = waits ? 0 : gap_entry(identity, GAP_ADOPTED);
-    } while (!atomic_compare_exchange_weak(gap, &seen, next));
+    if (tree_page && identity && !take_gap(identity, 0))
+        put_gap(identity, GAP_ADOPTED);
 }

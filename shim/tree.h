@@ -5,9 +5,6 @@
  * The first process of a tree makes the page, its descendants inherit the mapping or open the file
  * that WEIR_TREE names. What lies on the program's own way (a fork, an accept, an exec, an exit)
  * only reads and writes memory: a child's pid is libc's, its time the vdso's.
- *
- * The head acts for the tree: the first process, and when that has ended (a daemon that forked
- * itself away) whoever asks first of those whose ancestors in the tree are all gone.
  */
 #ifndef WEIR_TREE_H
 #define WEIR_TREE_H
@@ -24,8 +21,8 @@
  */
 void tree_begin(const char *name, bool first);
 
-/* The page of this process's tree, or NULL before tree_begin. */
-struct page *tree_page(void);
+/* The page of this process's tree; NULL before tree_begin. */
+extern HIDDEN struct page *tree_page;
 
 /* What programs that this one starts are to find in WEIR_TREE: the page's path, or "PID.START". */
 const char *tree_name(void);
@@ -51,34 +48,12 @@ void tree_execs(void);
 void tree_exec_failed(void);
 void tree_ends(void);
 
+/* Whether one of those that it was forked from, as far as they are known, is there still. */
+bool tree_descends_from_the_living(void);
+
 /* Whether this process has ever started another. */
 bool tree_has_forked(void);
 void tree_spawns(void);
-
-/* ---- orders ---- */
-
-/* Whether this process acts for the tree. May make a few system calls: in a trigger's handler. */
-bool tree_is_head(void);
-
-/* Is there anybody else in the tree who serves? */
-bool tree_is_alone(void);
-
-/* Asks it of the whole tree (page_ask). The others are woken by tree_wake, in the thread. */
-void tree_ask(enum action action, const struct origin *origin);
-void tree_wake(bool again);
-
-/* What has been asked since the last call: the actions, as bits 1 << enum action. */
-uint32_t tree_news(void);
-
-/* A drain of the tree is on; is over. */
-bool tree_is_draining(void);
-bool tree_is_drained(void);
-
-/*
- * For a process that is drained itself, while the tree is not: the head, or the first of those that
- * are left, sees whether all are, and says so in the page. Returns whether the tree is drained.
- */
-bool tree_check(int64_t now);
 
 /* ---- what it says of itself ---- */
 
@@ -100,6 +75,9 @@ void tree_remove_listener(int index);
 
 /* This process has closed a connection that another one may hold, with this record. */
 void tree_hands_on(uint64_t record);
+/* Connections are sent to others over sockets; whether they ever were, in this tree. */
+void tree_sends_one(void);
+bool tree_sends(void);
 /* This process takes over a connection of another's. */
 void tree_adopts(uint32_t identity);
 

@@ -246,14 +246,16 @@ descendants() {
     ftp_visit
 }
 
-@test "a trigger to vsftpd itself: it accepts no more, and its sandboxed child is not cut off" {
+@test "a trigger to vsftpd itself: it accepts no more, and waits for its sandboxed child" {
     start_vsftpd YES
     ftp_login fd
     kill -USR2 "$SERVER_PID"
-    wait_drained server
+    wait_until 5 log_has server 'draining: '
     ftp "$fd" NOOP 200
     not_served "$port" ''
+    ! log_has server 'drained in '
     ftp "$fd" QUIT 221
+    wait_drained server
     alive "$SERVER_PID"
 }
 

@@ -8,6 +8,7 @@
 #include "conn.h"
 #include "libc.h"
 #include "signals.h"
+#include "tree.h"
 
 #include <errno.h>
 
@@ -67,8 +68,11 @@ static void sends(const struct msghdr *msg)
         if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS)
             continue;
         const int *fd = (const void *)CMSG_DATA(at);
-        for (size_t n = (at->cmsg_len - CMSG_LEN(0)) / sizeof *fd; n; n--)
-            table_sends(*fd++);
+        for (size_t n = (at->cmsg_len - CMSG_LEN(0)) / sizeof *fd; n; n--, fd++)
+            if (table_record(*fd) && !epoch_is_borrowed()) {
+                table_sends(*fd);
+                tree_sends_one();
+            }
     }
 }
 

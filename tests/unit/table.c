@@ -69,7 +69,7 @@ static struct totals news(void)
 static void accept_makes_a_connection(void)
 {
     CHECK(!table_knows(7) && table_kind(7) == KIND_NONE && !table_record(7));
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
     CHECK(table_knows(7) && table_kind(7) == KIND_CONN);
     CHECK(record(7) == FRESH);
     CHECK(atomic_load(&table.high) == 8);
@@ -88,7 +88,7 @@ static void close_ends_it(void)
 
 static void a_failed_dup2_restores_it(void)
 {
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
     enum kind was = table_take(7);
     CHECK(was == KIND_CONN && !table_knows(7));
     table_restore(7, was);
@@ -102,7 +102,7 @@ static void a_failed_dup2_restores_it(void)
 
 static void one_in_use_is_uncounted_as_such(void)
 {
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
     atomic_fetch_or(table_record(7), CONN_IN_USE); /* conn.c's step */
     atomic_fetch_add(&table_shard(table_slot(7))->live, LIVE_IN_USE);
     CHECK_NEWS(.tracked = 1, .in_use = 1, .accepted = 1);
@@ -117,7 +117,7 @@ static void one_in_use_is_uncounted_as_such(void)
 static void no_figure_is_below_zero(void)
 {
     struct totals totals;
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
     atomic_fetch_sub(&table_shard(table_slot(7))->live, LIVE_IN_USE);
     table_totals(&totals);
     CHECK(totals.in_use == 0 && totals.tracked == 1, "%llu in use, %llu tracked",
@@ -129,7 +129,7 @@ static void no_figure_is_below_zero(void)
 
 static void a_connection_goes_with_its_last_descriptor(void)
 {
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
     table_alias(7, 20);
     table_alias(20, 21); /* a duplicate of a duplicate */
     CHECK(table_kind(20) == KIND_ALIAS && table_kind(21) == KIND_ALIAS);
@@ -148,11 +148,11 @@ static void a_connection_goes_with_its_last_descriptor(void)
 
 static void a_number_that_a_duplicate_still_needs_gets_another_record(void)
 {
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
     table_alias(7, 20);
     close_it(7);
     uint64_t other = FRESH ^ UINT64_C(1) << CONN_IDENTITY_SHIFT;
-    table_add(7, other);
+    table_add(7, other, false);
     CHECK(table_knows(7) && record(7) == other && record(20) == FRESH);
     CHECK_NEWS(.tracked = 2, .accepted = 2);
     close_it(20);
@@ -166,25 +166,25 @@ static void a_number_that_a_duplicate_still_needs_gets_another_record(void)
 
 static void what_was_closed_unseen_is_stale(void)
 {
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
     table_alias(7, 20);
     news();
-    table_add(20, FRESH); /* the duplicate's number is a new connection's */
+    table_add(20, FRESH, false); /* the duplicate's number is a new connection's */
     CHECK(table_kind(20) == KIND_CONN && refs(7) == 1 && refs(20) == 1);
     CHECK_NEWS(.tracked = 1, .accepted = 1);
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
     CHECK(table_kind(7) == KIND_CONN && refs(7) == 1);
     CHECK_NEWS(.accepted = 1, .closed_by_program = 1); /* one gone, and one new */
     table_alias(7, 20); /* dup gave a number that we took for a connection */
     CHECK(table_record(20) == table_record(7) && refs(7) == 2);
     CHECK_NEWS(.tracked = -1, .closed_by_program = 1);
-    table_add(30, FRESH);
+    table_add(30, FRESH, false);
     table_set(30, KIND_LISTENER);
     CHECK(table_kind(30) == KIND_LISTENER && !table_record(30));
     CHECK_NEWS(.accepted = 1, .closed_by_program = 1);
     table_set(20, KIND_BOUND);
     CHECK(table_kind(20) == KIND_BOUND && refs(7) == 1);
-    table_add(30, FRESH);
+    table_add(30, FRESH, false);
     CHECK(table_kind(30) == KIND_CONN);
     table_set(20, KIND_NONE);
     close_it(30);
@@ -206,17 +206,17 @@ static void a_listener_is_no_connection(void)
 
 static void what_lies_beyond_the_table_is_left_alone(void)
 {
-    table_add(LIMIT, FRESH);
-    table_add(-1, FRESH);
+    table_add(LIMIT, FRESH, false);
+    table_add(-1, FRESH, false);
     table_set(LIMIT, KIND_LISTENER);
     table_set(-1, KIND_LISTENER);
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
     table_alias(7, LIMIT);
     table_alias(7, -1);
     CHECK(refs(7) == 1);
     CHECK(!table_knows(LIMIT) && !table_knows(-1) && table_kind(LIMIT) == KIND_NONE);
     CHECK(table_take(LIMIT) == KIND_NONE && table_take(-1) == KIND_NONE);
-    table_add(LIMIT - 1, FRESH);
+    table_add(LIMIT - 1, FRESH, false);
     CHECK(table_kind(LIMIT - 1) == KIND_CONN && atomic_load(&table.high) == LIMIT);
     close_it(LIMIT - 1);
     close_it(7);
@@ -226,7 +226,7 @@ static void what_lies_beyond_the_table_is_left_alone(void)
 /* A program that duplicates one connection 400 times: it is tracked until the last has gone. */
 static void more_duplicates_than_can_be_counted(void)
 {
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
     for (int fd = 100; fd < 500; fd++)
         table_alias(7, fd);
     news();
@@ -238,7 +238,7 @@ static void more_duplicates_than_can_be_counted(void)
     CHECK_NEWS(0);
     close_it(499);
     CHECK_NEWS(.tracked = -1, .closed_by_program = 1);
-    table_add(7, FRESH); /* the number is not the worse for it */
+    table_add(7, FRESH, false); /* the number is not the worse for it */
     CHECK(refs(7) == 1);
     close_it(7);
     news();
@@ -250,7 +250,7 @@ static void no_record_left(void)
 {
     static int spare[1024], count;
     for (count = 0; count < 1024; count++) {
-        table_add(7, FRESH);
+        table_add(7, FRESH, false);
         table_alias(7, 600 + count);
         close_it(7);
         spare[count] = 600 + count;
@@ -258,7 +258,7 @@ static void no_record_left(void)
             break;
     }
     CHECK(count >= 512, "%d", count);
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
     CHECK(!table_knows(7));
     news();
     for (int i = 0; i < count; i++)
@@ -266,7 +266,7 @@ static void no_record_left(void)
     struct totals totals;
     table_totals(&totals);
     CHECK(totals.tracked == 0 && totals.in_use == 0, "%llu", (unsigned long long)totals.tracked);
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
     CHECK(table_kind(7) == KIND_CONN);
     close_it(7);
     news();
@@ -274,7 +274,7 @@ static void no_record_left(void)
 
 static void a_claim_is_taken_once_and_released(void)
 {
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
     table_alias(7, 20);
     CHECK(table_claim(7) && is_claimed(7));
     CHECK(table_kind(7) == KIND_CONN && record(7) == FRESH + CONN_REF, "the program sees a claim");
@@ -311,7 +311,7 @@ static void by_listen(void)
 
 static void by_accept(void)
 {
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
 }
 
 static void by_dup(void)
@@ -323,10 +323,10 @@ static void by_dup(void)
 static void the_end_waits_for_the_claim(void)
 {
     void (*const ends[])(void) = {by_close, by_listen, by_accept, by_dup};
-    table_add(8, FRESH);
+    table_add(8, FRESH, false);
     for (size_t i = 0; i < COUNT_OF(ends); i++) {
         pthread_t thread;
-        table_add(7, FRESH);
+        table_add(7, FRESH, false);
         CHECK(table_claim(7));
         end = ends[i];
         atomic_store(&closed, 0);
@@ -372,8 +372,8 @@ static void close_in_a_draining_child(void)
 
 static void a_forked_claim_is_void(void)
 {
-    table_add(7, FRESH);
-    table_add(20, FRESH);
+    table_add(7, FRESH, false);
+    table_add(20, FRESH, false);
     CHECK(table_claim(7));
     unit_in_child(in_the_child_of_a_claim, 5);
     unit_in_child(close_in_a_draining_child, 5);
@@ -393,14 +393,14 @@ static void inherit(void)
     close_it(7);
     CHECK(!table_knows(7));
     CHECK_NEWS(0);
-    table_add(7, FRESH);
+    table_add(7, FRESH, false);
     CHECK_NEWS(.tracked = 1, .accepted = 1);
 }
 
 static void a_child_counts_its_own_alone(void)
 {
-    table_add(7, FRESH);
-    table_add(8, FRESH);
+    table_add(7, FRESH, false);
+    table_add(8, FRESH, false);
     unit_in_child(inherit, 5);
     struct totals totals;
     table_totals(&totals);
@@ -440,7 +440,7 @@ static void little_room(void)
     CHECK(!setrlimit(RLIMIT_AS, &most));
     CHECK(!table_make(1 << 26), "a smaller one has room");
     CHECK(table.limit >= 512 && table.limit < 1 << 23 && table.limit % 512 == 0, "%u", table.limit);
-    table_add((int)table.limit - 1, FRESH);
+    table_add((int)table.limit - 1, FRESH, false);
     CHECK(table_kind((int)table.limit - 1) == KIND_CONN);
     most.rlim_cur = 1 << 20;
     CHECK(!setrlimit(RLIMIT_AS, &most));

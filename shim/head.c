@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+#include "head.h"
+
+#include "epoch.h"
+#include "joined.h"
+#include "log.h"
+#include "pagefile.h"
+#include "proc.h"
+#include "settings.h"
+#include "sys.h"
+#include "tree.h"
+
+#include <signal.h>
+
+static uint64_t inode;       /* of the tree_page; 0: not asked yet */
+static uint64_t orders_done; /* what of tree_page->order has been begun here */
+
+void head_forget(void)
+{
+    orders_done = tree_page ? atomic_load(&tree_page->order) & ORDER_CLOSE_IDLE : 0;
+}
+
+static bool lives(int32_t pid)
+{
+    for (uint32_t i = 0; i < PAGE_LINES; i++)
+        if (atomic_load(&tree_page->line[i].pid) == pid)
+            return proc_line_lives(&tree_page->line[i]);
+    return false;
+}
+
+bool head_is_here(void)
+{
+    int32_t me = epoch_ask_pid(), head;
+    if (!tree_page)
+        return false;
+    head = atomic_load(&tree_page->head);
+    if (head == me || lives(head))
+        return head == me;
+    return !tree_descends_from_the_living() &&
+           atomic_compare_exchange_strong(&tree_page->head, &head, me);
+}
+
+bool head_is_alone(void)
+{
+    int32_t me = epoch_ask_pid();
+    for (uint32_t i = 0; tree_page && i < PAGE_LINES; i++) {
+        int32_t pid = atomic_load(&tree_page->line[i].pid);
+        if (pid && pid != me && proc_line_lives(&tree_page->line[i]))
+            return false;
+    }
+    return true;
+}
+
+/* ---- orders ---- */
+
+void head_ask(enum action action, const struct origin *origin)
+{
+    page_ask(tree_page, action, origin, -1, sys_now_ms());
+}
+
+/*
+ * A privileged process signals nobody because a page says so: a worker that was broken into may
+ * have written it.
+ */
+static void wake(int32_t pid, uint64_t inode)
+{
+    int mapped = proc_maps(pid, inode);
+    if (mapped == 1 || (mapped < 0 && sys0(SYS_geteuid) != 0))
+        sys2(SYS_kill, pid, settings_now()->control_signal);
+}
+
+void head_wake_page(struct page *page, uint64_t inode, bool again)
+{
+    for (uint32_t i = 0; i < PAGE_LINES; i++) {
+        struct page_line *line = &page->line[i];
+        int32_t pid = atomic_load(&line->pid);
+        if (pid > 0 && pid != epoch_pid() && !(atomic_load(&line->flags) & LINE_DEAF) &&
+            (!again || atomic_load(&line->phase) == PHASE_SERVING) && proc_line_lives(line))
+            wake(pid, inode);
+    }
+}
+
+/* ---- processes that found no free line ---- */
+
+static bool is_listed(int32_t pid)
+{
+    for (uint32_t i = 0; i < PAGE_LINES; i++)
+        if (atomic_load(&tree_page->line[i].pid) == pid)
+            return true;
+    return false;
+}
+
+struct unlisted {
+    bool wakes, found;
+};
+
+static void visit_unlisted(int dir, const char *name, void *context)
+{
+    struct unlisted *unlisted = context;
+    int32_t pid = 0;
+    (void)dir;
+    for (; *name >= '0' && *name <= '9' && pid < INT32_MAX / 10 - 9; name++)
+        pid = pid * 10 + (*name - '0');
+    if (*name || !pid || pid == epoch_pid() || is_listed(pid) || proc_maps(pid, inode) != 1)
+        return;
+    unlisted->found = true;
+    if (unlisted->wakes)
+        sys2(SYS_kill, pid, settings_now()->control_signal);
+}
+
+/* They are found by their maps. Returns whether there is any. */
+static bool see_to_unlisted(bool wakes)
+{
+    struct unlisted unlisted = {wakes, false};
+    if (atomic_load(&tree_page->unlisted))
+        pagefile_each("/proc", visit_unlisted, &unlisted);
+    return unlisted.found;
+}
+
+/* Whether some of their connections are left: of one that was killed the count stays. */
+static bool have_unlisted_connections(void)
+{
+    struct totals totals = {0};
+    uint32_t count, first = page_shards(PAGE_LINES, &count);
+    if (!atomic_load(&tree_page->unlisted))
+        return false;
+    page_add(&totals, &tree_page->shard[first], count);
+    page_settle(&totals);
+    return totals.tracked && see_to_unlisted(false);
+}
+
+/* ---- waking ---- */
+
+static void wake_all(bool again)
+{
+    if (!settings_now()->control_signal) {
+        if (!again && !head_is_alone())
+            log_say(LOG_ERROR, "WEIR_CONTROL_SIGNAL=none: the other processes can't be told");
+        return;
+    }
+    head_wake_page(tree_page, inode, again);
+    see_to_unlisted(true);
+}
+
+void head_wake(void)
+{
+    epoch_ask_pid();
+    if (!inode)
+        inode = proc_inode(tree_page);
+    wake_all(false);
+    joined_ask();
+}
+
+uint32_t head_news(void)
+{
+    if (!tree_page)
+        return 0;
+    uint64_t order = atomic_load(&tree_page->order), new = order & ~orders_done;
+    bool idle = (order ^ orders_done) & ORDER_CLOSE_IDLE;
+    orders_done = order;
+    return (idle ? 1u << ACTION_CLOSE_IDLE : 0) | (new &ORDER_DRAIN ? 1u << ACTION_DRAIN : 0) |
+           (new &ORDER_DRAIN_ALL ? 1u << ACTION_DRAIN_ALL : 0);
+}
+
+bool head_tree_drains(void)
+{
+    return tree_page && atomic_load(&tree_page->order) & ORDER_DRAIN;
+}
+
+bool head_tree_is_drained(void)
+{
+    return tree_page && atomic_load(&tree_page->phase) == PHASE_DRAINED;
+}
+
+/* How long after the timeout the tree waits for a process that does not answer. */
+#define GRACE_MS 2000
+#define WAKE_AGAIN_MS 1000
+
+/* Whether it is this process that sees whether all are done: the head, or else the first line. */
+static bool is_watcher(void)
+{
+    int32_t me = epoch_ask_pid(), head = atomic_load(&tree_page->head);
+    if (head == me || lives(head))
+        return head == me;
+    for (uint32_t i = 0; i < PAGE_LINES; i++) {
+        int32_t pid = atomic_load(&tree_page->line[i].pid);
+        if (pid == me)
+            return true;
+        if (pid > 0 && proc_line_lives(&tree_page->line[i]))
+            return false;
+    }
+    return true;
+}
+
+/* A process that can't drain is done when it has no connection left. */
+static bool is_done(uint32_t index)
+{
+    struct page_line *line = &tree_page->line[index];
+    if (atomic_load(&line->phase) == PHASE_DRAINED || !proc_line_lives(line))
+        return true;
+    if (!(atomic_load(&line->flags) & (LINE_SANDBOXED | LINE_DEAF)))
+        return false;
+    struct totals totals = {0};
+    uint32_t count, first = page_shards(index, &count);
+    page_add(&totals, &tree_page->shard[first], count);
+    page_settle(&totals);
+    return !totals.tracked;
+}
+
+static bool has_gap(int64_t now)
+{
+    bool open = false;
+    if (!atomic_load(&tree_page->gap_used))
+        return false;
+    for (uint32_t i = 0; i < PAGE_GAPS && !open; i++) {
+        uint64_t entry = atomic_load(&tree_page->gap[i]);
+        if (!entry || entry & GAP_ADOPTED)
+            continue;
+        open = proc_gap_is_open(entry, 0, now);
+        if (!open)
+            atomic_compare_exchange_strong(&tree_page->gap[i], &entry, 0);
+    }
+    return open;
+}
+
+bool head_check(int64_t now)
+{
+    static int64_t wake_at;
+    if (head_tree_is_drained())
+        return true;
+    if (!is_watcher())
+        return false;
+    int64_t timeout = page_timeout(tree_page), since = atomic_load(&tree_page->since);
+    bool late = timeout && now - since > timeout + GRACE_MS;
+    bool done = !has_gap(now) && !have_unlisted_connections() && joined_are_done(now);
+    for (uint32_t i = 0; i < PAGE_LINES && done; i++) {
+        int32_t pid = atomic_load(&tree_page->line[i].pid);
+        if (pid && pid != epoch_pid())
+            done = is_done(i);
+    }
+    if (!done && !late) {
+        if (now >= wake_at) {
+            wake_at = now + WAKE_AGAIN_MS;
+            wake_all(true); /* who was made while the others were woken */
+        }
+        return false;
+    }
+    if (late && !done)
+        atomic_store(&tree_page->timed_out, 1);
+    atomic_store(&tree_page->ended, now);
+    atomic_store(&tree_page->phase, PHASE_DRAINED);
+    return true;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * head.h - orders to the whole tree: who gives them, who is told, and when they have been done.
+ *
+ * The head acts for the tree: the first process, and when that has ended (a daemon that forked
+ * itself away) whoever asks first of those whose ancestors in the tree are all gone.
+ */
+#ifndef WEIR_HEAD_H
+#define WEIR_HEAD_H
+
+#include "page.h"
+
+/* Whether this process acts for the tree. May make a few system calls: in a trigger's handler. */
+bool head_is_here(void);
+
+/* Is there anybody else in the tree who serves? */
+bool head_is_alone(void);
+
+/* Asks it of the whole tree (page_ask). The others are woken by head_wake, in the thread. */
+void head_ask(enum action action, const struct origin *origin);
+void head_wake(void);
+
+/* Wakes the processes of a page, whose inode that is: of all, or of those that have not begun. */
+void head_wake_page(struct page *page, uint64_t inode, bool again);
+
+/* What has been asked since the last call: the actions, as bits 1 << enum action. */
+uint32_t head_news(void);
+
+/* A drain of the tree is on; is over. */
+bool head_tree_drains(void);
+bool head_tree_is_drained(void);
+
+/*
+ * For a process that is drained itself, while the tree is not: the head, or the first of those that
+ * are left, sees whether all are, and says so in the page. Returns whether the tree is drained.
+ */
+bool head_check(int64_t now);
+
+/* What has been asked before now is not this process's to do: at its start, and in a child. */
+void head_forget(void);
+
+#endif
