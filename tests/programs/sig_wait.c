@@ -308,12 +308,12 @@ static void try_call(int number, const char *mode)
     set_up();
     if (!strncmp(calls[number].name, "send", 4))
         fill(calls[number].function == call_send ? connection : client);
+    long began = now_ms(); /* before the sender's time begins */
     pid_t self = getpid(), sender = fork();
     if (sender == 0) {
         close(listener);
         send_signals(self, mode, endless);
     }
-    long began = now_ms();
     int error = calls[number].function();
     long took = now_ms() - began;
     long wanted = both ? TRIGGER_MS : own ? OWN_MS : calls[number].limit;
