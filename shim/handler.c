@@ -96,6 +96,8 @@ static void hand_stops_on(void)
     atomic_fetch_or(&stop.handed_on, held);
     atomic_fetch_and(&stop.taken, ~held);
     for (int sig; (sig = lowest(held)); held &= held - 1) {
+        if (signals_is_default(sig))
+            start_ends(); /* nothing else will */
         end_init(sig);
         signals_send(0, &stop.info[sig]);
     }
@@ -205,10 +207,10 @@ static void handler_thread(void)
     name_thread();
     for (;;) {
         uint32_t wish = atomic_fetch_and(&wishes, RUNNING) & WISH_MASK;
-        if (wish & WISH_WAKE)
-            head_wake();
         begin_own(wish);
         begin_trees();
+        if (wish & WISH_WAKE) /* after the figures of the beginning have been told */
+            head_wake();
         int64_t now = sys_now_ms(), wait = drain_step();
         if (drain_phase() == PHASE_DRAINED)
             wait = sooner(wait, see_to_tree(now));

@@ -380,10 +380,17 @@ __attribute__((constructor)) static void load(void)
  * A program that came and went leaves no page behind, nor does a tree that has drained. Any other
  * does, for whoever is left of it: who comes next cleans up (pagefile_clean).
  */
-__attribute__((destructor)) static void unload(void)
+void start_ends(void)
 {
-    tree_ends();
+    if (epoch_is_borrowed() || !epoch_now())
+        return;
     bool came_and_went = start_is_first() && start_is_dormant() && !tree_has_forked();
+    tree_ends();
     if (*tree_name() == '/' && (came_and_went || (head_tree_is_drained() && head_is_alone())))
         sys3(SYS_unlinkat, AT_FDCWD, tree_name(), 0);
+}
+
+__attribute__((destructor)) static void unload(void)
+{
+    start_ends();
 }

@@ -29,6 +29,9 @@ bool start_is_first(void);
 void start_forks(void);
 void start_in_child(void);
 
+/* The process is about to end. */
+void start_ends(void);
+
 /* Whether this process has never served: it has nothing to drain. */
 bool start_is_dormant(void);
 

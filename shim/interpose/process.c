@@ -15,7 +15,6 @@
 #include "signals.h"
 #include "start.h"
 #include "sys.h"
-#include "tree.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -62,7 +61,7 @@ EXPORT int daemon(int nochdir, int noclose)
 #define ENDS(name)               \
     EXPORT void name(int status) \
     {                            \
-        tree_ends();             \
+        start_ends();             \
         libc_##name(status);     \
         __builtin_unreachable(); \
     }

@@ -10,7 +10,6 @@
 #include "handler.h"
 #include "libc.h"
 #include "start.h"
-#include "tree.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -115,7 +114,7 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
     case SYS_execve:
         return execve(P(a), P(b), P(c));
     case SYS_exit_group:
-        tree_ends();
+        start_ends();
         break;
     case SYS_nanosleep:
         return nanosleep(P(a), P(b));
