@@ -75,33 +75,60 @@ void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind
     table_add(fd, fresh_record(mode, identity, kind), false);
 }
 
-void conn_inherited(int fd, enum mode mode, bool elsewhere)
+void (*conn_on_adopt)(void);
+
+static void tell_adopts(void)
+{
+    tell_first();
+    if (conn_on_adopt)
+        conn_on_adopt();
+}
+
+void conn_inherited(int fd, enum mode mode)
 {
     enum identity kind;
     uint32_t identity = sock_connection(fd, &kind);
-    if (!identity || mode == MODE_OFF)
-        return;
-    tell_first();
-    table_add(fd, fresh_record(mode, identity, kind), elsewhere);
-    tree_adopts(identity);
+    if (identity)
+        conn_accepted(fd, mode, identity, kind);
 }
 
 void conn_received(int fd, enum mode mode)
 {
     enum identity kind;
     uint32_t identity = sock_connection(fd, &kind);
-    if (identity && mode != MODE_OFF) {
-        table_promote(fd, fresh_record(mode, identity, kind), tree_sends());
-        tree_adopts(identity);
-    } else {
+    if (!identity || mode == MODE_OFF)
         table_forget(fd);
-    }
+    else if (!tree_sends())
+        table_promote(fd, fresh_record(mode, identity, kind), false); /* from outside of the tree */
+    else if (tree_adopts_waiting(identity))
+        table_promote(fd, fresh_record(mode, identity, kind), true);
+}
+
+/* inetd gives a service its connection three times. */
+static void alias_copies(int fd, uint32_t identity)
+{
+    enum identity kind;
+    for (int copy = 0; copy <= 2; copy++)
+        if (copy != fd && table_kind(copy) == KIND_RECEIVED &&
+            sock_connection(copy, &kind) == identity && table_take_received(copy))
+            table_alias(fd, copy);
 }
 
 void conn_uses_received(int fd)
 {
-    if (tree_sends() && !sys_is_sandboxed() && !epoch_is_borrowed() && table_take_received(fd))
-        conn_inherited(fd, settings_now()->mode.rest, true);
+    enum identity kind;
+    if (!tree_sends() || sys_is_sandboxed() || epoch_is_borrowed() || !table_take_received(fd))
+        return;
+    int saved = errno;
+    uint32_t identity = sock_connection(fd, &kind);
+    if (identity && settings_now()->mode.rest != MODE_OFF) {
+        tell_adopts();
+        table_add(fd, fresh_record(settings_now()->mode.rest, identity, kind), true);
+        tree_adopts(identity);
+        if (fd <= 2)
+            alias_copies(fd, identity);
+    }
+    errno = saved;
 }
 
 /* A change of a record that the counters follow. */
@@ -127,13 +154,22 @@ void conn_adopt(record_t *slot)
             return;
         adopted = (record & ~CONN_EPOCH) | mine;
     } while (!atomic_compare_exchange_weak(slot, &record, adopted));
-    tell_first();
+    tell_adopts();
     struct shard *shard = table_shard(slot);
     atomic_fetch_add_explicit(&shard->live, LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0),
                               memory_order_relaxed);
     /* Who accepted it has counted it, and has closed it or will: that close was none. */
     atomic_fetch_sub_explicit(&shard->closed_by_program, 1, memory_order_relaxed);
     tree_adopts(identity_of(record));
+}
+
+void conn_left(int fd)
+{
+    record_t *slot = table_record(fd);
+    uint64_t record = slot ? atomic_load(slot) : 0;
+    if (record && (record & CONN_EPOCH) != epoch_now() && !(record & CONN_DISOWNED) &&
+        tree_adopts_waiting(identity_of(record)))
+        conn_adopt(slot);
 }
 
 bool conn_step(record_t *slot, uint64_t record, enum conn_event event)

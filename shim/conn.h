@@ -30,12 +30,20 @@ void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind
  */
 extern HIDDEN void (*conn_on_first)(void);
 
-/*
- * fd came from another process, across exec or over a socket: it is tracked if it is a stream
- * socket with a peer. For start-up, and for the drainer (which has claimed it).
+/* Called before a connection of another process's becomes this one's; NULL: nobody waits. */
+extern HIDDEN void (*conn_on_adopt)(void);
+
+/* fd came across exec, from outside of the tree: it is tracked if it is a stream socket with a
+ * peer.
  */
-void conn_inherited(int fd, enum mode mode, bool elsewhere); /* elsewhere: table_add */
+void conn_inherited(int fd, enum mode mode);
+
+/*
+ * For the drainer, which has claimed fd: it came over a socket, or across exec, or the process was
+ * forked with it. If nobody else serves it, it is this process's from now on.
+ */
 void conn_received(int fd, enum mode mode);
+void conn_left(int fd);
 
 /*
  * The program reads from or writes to what came over a socket, in a tree whose processes send each

@@ -80,6 +80,8 @@ static void walk(visit_fn *visit, void *context)
             continue;
         if (table_kind((int)fd) == KIND_RECEIVED)
             conn_received((int)fd, settings_now()->mode.rest);
+        else
+            conn_left((int)fd);
         bool go_on = visit((int)fd, context);
         table_release((int)fd);
         if (!go_on)
@@ -479,6 +481,13 @@ bool drain_wait(void)
     while ((phase = atomic_load(&drain.phase)) != PHASE_DRAINED)
         sys_futex_wait(&drain.phase, phase, -1);
     return atomic_load(&drain.timed_out);
+}
+
+void drain_resumes(void)
+{
+    uint32_t drained = PHASE_DRAINED;
+    if (atomic_compare_exchange_strong(&drain.phase, &drained, PHASE_DRAINING))
+        tree_set_phase(PHASE_DRAINING);
 }
 
 const struct origin drain_inherited = {0, -1, 0};

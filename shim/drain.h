@@ -2,7 +2,8 @@
 /*
  * drain.h - close-idle, drain, drain-all: which connection, and when.
  *
- * Everything here but drain_phase, drain_wait and drain_forced runs in the handler thread alone.
+ * Everything here but drain_phase, drain_wait, drain_resumes and drain_forked runs in the handler
+ * thread alone.
  */
 #ifndef WEIR_DRAIN_H
 #define WEIR_DRAIN_H
@@ -30,6 +31,9 @@ _Atomic uint32_t *drain_passes(void);
 
 /* Waits until the process is drained. Returns whether a connection was forced. */
 bool drain_wait(void);
+
+/* This process was drained, and has a connection all the same: one that another has handed on. */
+void drain_resumes(void);
 
 /* What became of the last drain: "drained in ...", once the phase is PHASE_DRAINED. */
 void drain_say_end(const char *afterwards);

@@ -223,6 +223,17 @@ static bool has_gap(int64_t now)
     return open;
 }
 
+/* What is left after all that time is named by nobody, and is lost all the same. */
+static void give_up(void)
+{
+    struct totals totals;
+    tree_totals(&totals);
+    uint64_t left = totals.tracked;
+    atomic_fetch_add(&tree_page->gone.forced_in_use, left);
+    atomic_fetch_add(&tree_page->gone.cut, left);
+    atomic_store(&tree_page->timed_out, 1);
+}
+
 bool head_check(int64_t now)
 {
     static int64_t wake_at;
@@ -246,7 +257,7 @@ bool head_check(int64_t now)
         return false;
     }
     if (late && !done)
-        atomic_store(&tree_page->timed_out, 1);
+        give_up();
     atomic_store(&tree_page->ended, now);
     atomic_store(&tree_page->phase, PHASE_DRAINED);
     return true;

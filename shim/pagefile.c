@@ -245,7 +245,7 @@ static void clean_one(int dir, const char *name, void *context)
     struct page *page = open_at(dir, name);
     if (!page)
         return;
-    bool lives = false;
+    bool lives = page->pid_namespace != proc_pid_namespace(); /* nothing is known of its pids */
     for (uint32_t i = 0; i < PAGE_LINES && !lives; i++)
         lives = proc_line_lives(&page->line[i]);
     sys2(SYS_munmap, page, sizeof *page);

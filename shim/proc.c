@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/stat.h>
 
 /* Opens /proc/PID/name ("self" for 0). -errno. */
 static long open_proc(int32_t pid, const char *name)
@@ -131,6 +132,13 @@ bool proc_line_lives(const struct page_line *line)
     int32_t pid = atomic_load(&line->pid);
     return pid > 0 && !(atomic_load(&line->flags) & LINE_EXECS) &&
            proc_is_alive(pid, atomic_load(&line->since)) != 0;
+}
+
+uint32_t proc_pid_namespace(void)
+{
+    struct stat status;
+    long failed = sys4(SYS_newfstatat, AT_FDCWD, "/proc/self/ns/pid", &status, 0);
+    return failed < 0 ? 0 : (uint32_t)status.st_ino;
 }
 
 /* A line of maps: "address-address perms offset device inode path". */

@@ -16,6 +16,9 @@
  */
 int proc_is_alive(int32_t pid, uint64_t since);
 
+/* The pid namespace of the calling process, as an inode (namespaces(7)). 0: it can't be told. */
+uint32_t proc_pid_namespace(void);
+
 /* The inode of what is mapped at this address in the calling process. 0: it can't be told. */
 uint64_t proc_inode(const void *at);
 

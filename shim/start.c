@@ -140,6 +140,15 @@ static void first_connection(void)
         handler_look();
 }
 
+/* A connection that another process has handed on, while the tree drains. */
+static void adopts(void)
+{
+    if (LIKELY(!head_tree_drains()) || head_tree_is_drained())
+        return;
+    drain_resumes();
+    handler_look();
+}
+
 /* It must not take a system call (DESIGN.md, invariant 1). */
 static void forked(void)
 {
@@ -217,6 +226,7 @@ static bool begin_serving(void)
         return false;
     }
     table.on_shared = tree_hands_on;
+    conn_on_adopt = adopts;
     tree_begin(tree_value, first);
     if (*tree_name() == '/')
         pagefile_clean(tree_name());
@@ -282,16 +292,24 @@ static bool has_listen_fds(char *const *envp)
  */
 static void find_inherited_connection(int fd)
 {
-    int family = sock_family(fd);
+    int family = sock_family(fd), last = fd == 0 ? 2 : fd;
     enum identity kind;
     uint32_t identity;
     if ((family != AF_INET && family != AF_INET6) || !(identity = sock_connection(fd, &kind)) ||
         !start_serving())
         return;
-    conn_inherited(fd, settings_now()->mode.rest, !first);
-    for (int copy = fd + 1; fd == 0 && copy <= 2; copy++)
-        if (sock_connection(copy, &kind) == identity)
+    if (first)
+        conn_inherited(fd, settings_now()->mode.rest);
+    else
+        tree_sends_one();
+    for (int copy = fd; copy <= last; copy++) {
+        if (sock_connection(copy, &kind) != identity)
+            continue;
+        if (!first)
+            table_set(copy, KIND_RECEIVED); /* another's, until it is read from or written to */
+        else if (copy != fd)
             table_alias(fd, copy);
+    }
 }
 
 /* The listeners that were: whatever their number. */
@@ -314,6 +332,18 @@ static void find_inherited(void)
         find_inherited_connection(0);
     if (has_listen_fds(environ) && most > 3 && !(polled[3].revents & POLLNVAL))
         find_inherited_connection(3);
+}
+
+static const char *preload; /* "LD_PRELOAD=..." as it was at load */
+
+const char *start_lost_preload(char *const *envp)
+{
+    if (!preload || !named_tree(envp) || !table_knows(0) || !table_record(0))
+        return NULL;
+    for (; *envp; envp++)
+        if (text_after(*envp, PRELOAD_NAME))
+            return NULL;
+    return preload;
 }
 
 static void warn_of_unknown(char **envp)
@@ -361,6 +391,9 @@ __attribute__((constructor)) static void load(void)
     }
     log_choose(settings_now());
     tree_value = named_tree(envp);
+    for (char **at = envp; *at && !settings_now()->leave_children; at++)
+        if (text_after(*at, PRELOAD_NAME))
+            preload = *at;
     first = !tree_value || tree_is_named_after_us(tree_value);
     if (first) {
         warn_of_unknown(envp);

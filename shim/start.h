@@ -29,6 +29,12 @@ bool start_is_first(void);
 void start_forks(void);
 void start_in_child(void);
 
+/*
+ * Whether a program that is started with this environment, by inetd's way (the connection is its
+ * descriptor 0), has lost us on the way: an inetd takes LD_PRELOAD out. What to put back, or NULL.
+ */
+const char *start_lost_preload(char *const *envp);
+
 /* The process is about to end. */
 void start_ends(void);
 

@@ -220,6 +220,7 @@ static void fill_in(int32_t pid, uint64_t start, const char *tree)
     copy(tree_page->program, sizeof tree_page->program, program_invocation_short_name);
     tree_page->pid = pid;
     tree_page->start = start;
+    tree_page->pid_namespace = proc_pid_namespace();
     if (!tree || !parse_name(tree, &tree_page->tree_pid, &tree_page->tree_start)) {
         tree_page->tree_pid = pid;
         tree_page->tree_start = start;
@@ -280,6 +281,8 @@ void tree_begin(const char *value, bool first)
         was_first = first;
         if (!first && value && *value == '/')
             tree_page = pagefile_open(value);
+        if (tree_page && tree_page->pid_namespace != proc_pid_namespace())
+            tree_page = NULL; /* its pids are not ours */
         if (tree_page) {
             copy(path, sizeof path, value);
             copy(name, sizeof name, value);
@@ -433,6 +436,13 @@ void tree_totals(struct totals *totals)
         totals->forced += one.forced;
         totals->disowned += one.disowned;
     }
+    for (uint32_t i = 0; atomic_load(&tree_page->gap_used) && i < PAGE_GAPS; i++) {
+        /* Between two processes: who handed it on has counted a close, which was none. */
+        bool waits = proc_gap_is_open(atomic_load(&tree_page->gap[i]), 0, sys_now_ms());
+        totals->tracked += waits;
+        totals->in_use += waits;
+        totals->closed_by_program -= waits;
+    }
     totals->accepted += atomic_load(&tree_page->gone.accepted);
     totals->closed_by_program += atomic_load(&tree_page->gone.closed_by_program) + ended;
     totals->closed_idle += atomic_load(&tree_page->gone.closed_idle);
@@ -568,6 +578,11 @@ void tree_sends_one(void)
 bool tree_sends(void)
 {
     return tree_page && atomic_load_explicit(&tree_page->sends, memory_order_relaxed);
+}
+
+bool tree_adopts_waiting(uint32_t identity)
+{
+    return tree_page && atomic_load(&tree_page->gap_used) && take_gap(identity, 0);
 }
 
 void tree_adopts(uint32_t identity)

@@ -78,6 +78,9 @@ void tree_hands_on(uint64_t record);
 /* Connections are sent to others over sockets; whether they ever were, in this tree. */
 void tree_sends_one(void);
 bool tree_sends(void);
+/* Takes over what somebody has handed on and nobody has adopted. False: there is no such. */
+bool tree_adopts_waiting(uint32_t identity);
+
 /* This process takes over a connection of another's. */
 void tree_adopts(uint32_t identity);
 

@@ -3,6 +3,7 @@
  * this one believes it has. */
 #include "libc.h"
 #include "signals.h"
+#include "start.h"
 #include "tree.h"
 
 #include <stdarg.h>
@@ -26,9 +27,23 @@
         failed;                    \
     })
 
+/* envp, or a copy on the caller's stack with what start_lost_preload says in front. */
+#define WITH_PRELOAD(envp)                                            \
+    ({                                                                \
+        const char *preload = envp ? start_lost_preload(envp) : NULL; \
+        size_t count = 0;                                             \
+        while (preload && envp[count])                                \
+            count++;                                                  \
+        char **copy = __builtin_alloca((count + 2) * sizeof *copy);   \
+        copy[0] = (char *)preload;                                    \
+        for (size_t i = 0; preload && i <= count; i++)                \
+            copy[i + 1] = envp[i];                                    \
+        preload ? copy : envp;                                        \
+    })
+
 EXPORT int execve(const char *path, char *const *argv, char *const *envp)
 {
-    return BECOMES(libc_execve(path, argv, envp));
+    return BECOMES(libc_execve(path, argv, WITH_PRELOAD(envp)));
 }
 
 EXPORT int execv(const char *path, char *const *argv)
@@ -38,7 +53,7 @@ EXPORT int execv(const char *path, char *const *argv)
 
 EXPORT int execvpe(const char *file, char *const *argv, char *const *envp)
 {
-    return BECOMES(libc_execvpe(file, argv, envp));
+    return BECOMES(libc_execvpe(file, argv, WITH_PRELOAD(envp)));
 }
 
 EXPORT int execvp(const char *file, char *const *argv)

@@ -61,7 +61,7 @@ EXPORT int daemon(int nochdir, int noclose)
 #define ENDS(name)               \
     EXPORT void name(int status) \
     {                            \
-        start_ends();             \
+        start_ends();            \
         libc_##name(status);     \
         __builtin_unreachable(); \
     }

@@ -500,7 +500,7 @@ static void what_came_over_a_socket_is_looked_up_when_it_matters(void)
             CHECK(now() >> CONN_IDENTITY_SHIFT == 77 && conn_mark(FD, true) == 0);
     }
     fakes[FD].identity = 77;
-    conn_inherited(FD, MODE_REPLY, false);
+    conn_inherited(FD, MODE_REPLY);
     CHECK(table_kind(FD) == KIND_CONN && now() >> CONN_IDENTITY_SHIFT == 77);
 }
 

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * find.h - which state page belongs to a process; which there are.
+ */
+#ifndef WEIR_COMMAND_FIND_H
+#define WEIR_COMMAND_FIND_H
+
+#include "reader.h"
+
+/*
+ * The tree that a process belongs to, with the pages that are joined to it. Returns an exit code,
+ * and says on stderr why where it is not EXIT_DONE.
+ */
+int find_tree(int32_t pid, struct tree **tree);
+
+/* The trees that this user may see and that live, by pid. NULL: there are none. */
+struct tree *find_trees(void);
+
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * memory.h - the connections in use of a process, read out of its memory (table.h).
+ */
+#ifndef WEIR_COMMAND_MEMORY_H
+#define WEIR_COMMAND_MEMORY_H
+
+#include "command.h"
+
+#define IN_USE_MOST 65536 /* so many are looked at */
+
+/* The descriptors of connections in use. */
+struct in_use {
+    int32_t *fd;
+    size_t count;
+};
+
+/*
+ * Adds those of a process whose `struct table` lies at this address, and whose records are of this
+ * epoch. Nothing that is read there is trusted. False: its memory may not be read, or makes no
+ * sense.
+ */
+bool memory_in_use(int32_t pid, uint64_t table, uint32_t epoch, struct in_use *in_use);
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * reader.h - a state page, read without trust (page.h).
+ *
+ * Whoever can write the page may have put anything into it, and may cut the file off at any time.
+ * So it is never looked at where it lies: each look takes a copy by pread. What the copy says is
+ * checked here; whoever uses one of its texts or indexes goes through view.h.
+ */
+#ifndef WEIR_COMMAND_READER_H
+#define WEIR_COMMAND_READER_H
+
+#include "page.h"
+#include "proc.h"
+#include "process.h"
+
+/* What has been found out of the process that a line names. */
+struct known {
+    int32_t pid; /* as the line has it */
+    uint64_t since;
+    int32_t here;    /* its number in our pid namespace; 0: it is not a process of this tree */
+    int64_t checked; /* now_ms */
+};
+
+struct tree {
+    struct tree *next; /* in a list of trees */
+    struct tree
+        *joined; /* pages of processes that belong to this tree and could not open its page */
+    int fd;
+    uint64_t inode;
+    uint32_t uid;    /* who owns the file */
+    int64_t changed; /* st_ctime */
+    char name[48];   /* of the file */
+    char path[PATH_MAX];
+    uint64_t namespace; /* of its pids; 0: not known */
+    bool is_foreign;    /* that is not ours */
+    bool is_part;       /* of a tree whose page this user may not open */
+    struct page page;   /* the copy */
+    struct known known[PAGE_LINES + 1];
+};
+
+/* What opening a page gives, besides an errno: it is none; of another layout; makes no sense. */
+enum { NOT_A_PAGE = -1, OTHER_LAYOUT = -2, NOT_SOUND = -3 };
+
+/*
+ * Opens the page that a process maps there, wherever its file lies. OTHER_LAYOUT: *version is what
+ * made it. The copy has been taken, and is sound.
+ */
+int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **tree,
+                     char version[64]);
+
+/* Opens the page of this name in a directory (an open descriptor), whose path is `path`. */
+int tree_open_at(int dir, const char *name, const char *path, struct tree **tree, char version[64]);
+
+void tree_free(struct tree *tree); /* with those joined to it */
+void tree_free_list(struct tree *list);
+
+/* Whether a name is "PID.START". */
+bool is_page_name(const char *name);
+
+/* Takes a new copy, of those joined too. False: the file has been cut off. */
+bool tree_copy(struct tree *tree);
+
+/*
+ * Maps the page for writing, which only page_ask is to do. Where the file is cut off in the
+ * meantime, weir says so and exits. NULL, with errno.
+ */
+struct page *tree_map(const struct tree *tree);
+
+/*
+ * The process of a line, as a number of our own pid namespace: one that is alive, that began before
+ * the line was taken, and that maps this page. 0: there is none.
+ */
+int32_t tree_process(struct tree *tree, uint32_t line);
+
+/* The same for the first process, and for the head. */
+int32_t tree_first(struct tree *tree);
+int32_t tree_head(struct tree *tree);
+
+/* Whether any process of it lives (of those joined: their own affair). */
+bool tree_lives(struct tree *tree);
+
+/* The number that users know it by: of its first process, in our pid namespace if that lives. */
+int32_t tree_pid(struct tree *tree);
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+#include "say.h"
+
+#include "text.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <time.h>
+
+static void say_line(const char *name, const char *format, va_list arguments)
+{
+    /* One write: several processes may write to the same log. */
+    char line[2048];
+    vsnprintf(line, sizeof line, format, arguments);
+    fflush(stdout);
+    fprintf(stderr, name ? "weir %2$s: %1$s (see: weir %2$s --help)\n" : "weir: %s\n", line, name);
+}
+
+void say(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say_line(NULL, format, arguments);
+    va_end(arguments);
+}
+
+int say_usage(const char *name, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say_line(name, format, arguments);
+    va_end(arguments);
+    return EXIT_USAGE;
+}
+
+const char *escaped(const char *text)
+{
+    static char ring[8][1024];
+    static unsigned int next;
+    char *into = ring[next++ % COUNT_OF(ring)];
+    struct text out = {into, 0, sizeof ring[0]};
+    *into = '\0';
+    text_escaped(&out, text, 240);
+    return into;
+}
+
+int exit_code(int error)
+{
+    return error == EACCES || error == EPERM ? EXIT_FORBIDDEN : EXIT_FAILED;
+}
+
+int32_t pid_argument(const char *argument)
+{
+    int64_t pid = 0;
+    for (const char *at = argument; *at; at++) {
+        if (*at < '0' || *at > '9' || (pid = pid * 10 + (*at - '0')) > INT32_MAX)
+            return 0;
+    }
+    return (int32_t)pid;
+}
+
+int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void sleep_ms(int64_t ms)
+{
+    struct timespec time = {ms / 1000, ms % 1000 * 1000000};
+    nanosleep(&time, NULL);
+}
+
+volatile sig_atomic_t interrupted;
+
+static void note(int sig)
+{
+    interrupted = sig;
+}
+
+void stop_when_interrupted(bool on)
+{
+    struct sigaction action = {.sa_handler = on ? note : SIG_DFL};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * view.h - a tree's figures, as they are printed: checked, added up, and every text escaped (only
+ * " and \ still mean something to JSON and its like).
+ */
+#ifndef WEIR_COMMAND_VIEW_H
+#define WEIR_COMMAND_VIEW_H
+
+#include "reader.h"
+
+#define OLDEST_MOST 1000
+
+struct view_process {
+    int32_t pid;
+    uint64_t tracked, idle, in_use;
+    bool is_sandboxed, is_deaf;
+};
+
+struct view_connection {
+    int32_t pid;
+    int64_t in_use_ms; /* -1: not known (AF_UNIX) */
+    char peer[480];    /* "?": not known */
+};
+
+struct view_listener {
+    const char *mode, *state;
+    char address[480];
+};
+
+struct view {
+    int32_t pid;
+    char program[164], version[68];
+    const char *mode;
+    enum phase phase;
+    const char *phase_name;
+    struct totals totals;
+    uint64_t forced_in_use, unread, unsent;
+    bool has_drain;
+    char by[80];
+    int64_t elapsed, left; /* ms; left -1: no timeout */
+    struct view_listener *listener;
+    struct view_process *process;
+    struct view_connection *oldest; /* those in use, the oldest first; OLDEST_MOST at most */
+    size_t listeners, processes, oldests;
+    bool is_hidden; /* which are in use may not be looked at everywhere */
+};
+
+/* Looks at a tree, of which tree_copy has been taken. with_oldest: at its processes' memory too. */
+void view_take(struct view *view, struct tree *tree, bool with_oldest);
+
+void view_free(struct view *view);
+
+#endif
