@@ -5,6 +5,7 @@
 #include "tree.h"
 
 #include <errno.h>
+#include <sys/epoll.h>
 
 /*
  * What an event makes of a record: bits taken away, bits set, and bits that turn on the one above
@@ -73,6 +74,11 @@ void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind
     }
     tell_first();
     table_add(fd, fresh_record(mode, identity, kind), false);
+    if (rhythm_is_noting()) {
+        record_t *slot = table_record(fd);
+        if (slot)
+            rhythm_forget(table_number(slot));
+    }
 }
 
 void (*conn_on_adopt)(void);
@@ -104,14 +110,20 @@ void conn_received(int fd, enum mode mode)
         table_promote(fd, fresh_record(mode, identity, kind), true);
 }
 
-/* inetd gives a service its connection three times. */
-static void alias_copies(int fd, uint32_t identity)
+/* Whether the connection is known by another descriptor: inetd gives it to a service three times.
+ * Then fd is one of its descriptors. */
+static bool alias_known(int fd, uint32_t identity)
 {
-    enum identity kind;
-    for (int copy = 0; copy <= 2; copy++)
-        if (copy != fd && table_kind(copy) == KIND_RECEIVED &&
-            sock_connection(copy, &kind) == identity && table_take_received(copy))
-            table_alias(fd, copy);
+    int high = (int)atomic_load(&table.high);
+    for (int known = 0; known < high; known++) {
+        record_t *slot = known == fd ? NULL : table_record(known);
+        uint64_t record = slot ? atomic_load(slot) : 0;
+        if (record && identity_of(record) == identity && (record & CONN_EPOCH) == epoch_now()) {
+            table_alias(known, fd);
+            return true;
+        }
+    }
+    return false;
 }
 
 void conn_uses_received(int fd)
@@ -121,12 +133,10 @@ void conn_uses_received(int fd)
         return;
     int saved = errno;
     uint32_t identity = sock_connection(fd, &kind);
-    if (identity && settings_now()->mode.rest != MODE_OFF) {
+    if (identity && settings_now()->mode.rest != MODE_OFF && !alias_known(fd, identity)) {
         tell_adopts();
         table_add(fd, fresh_record(settings_now()->mode.rest, identity, kind), true);
         tree_adopts(identity);
-        if (fd <= 2)
-            alias_copies(fd, identity);
     }
     errno = saved;
 }
@@ -239,6 +249,52 @@ bool conn_is_still_over(int fd, uint64_t record)
     return is_still(fd, record) || sock_is_unconnected(fd);
 }
 
+void conn_watched(int fd, uint32_t events)
+{
+    record_t *slot = events & EPOLLRDHUP ? table_record(fd) : NULL;
+    if (slot && atomic_load(slot) && !epoch_is_borrowed())
+        atomic_fetch_or(slot, CONN_WATCHED);
+}
+
+void conn_notes_read(record_t *slot, uint64_t record)
+{
+    if (mode_of(record) == MODE_REPLY)
+        rhythm_read(table_number(slot), !(record & CONN_IN_USE));
+}
+
+void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole)
+{
+    uint64_t record = atomic_load(slot);
+    uint32_t number = table_number(slot);
+    if (mode_of(record) != MODE_REPLY || !done)
+        return;
+    /*
+     * To a program that watches for the end (nginx as a proxy) a half-close says that the client
+     * has left: a request that came in behind it would not be answered. So our FIN goes out with
+     * it, and only where there is no doubt.
+     */
+    bool watched = record & CONN_WATCHED;
+    if (!rhythm_wrote(number, done, watched) || !whole || sys_is_sandboxed() ||
+        record & (CONN_IN_USE | CONN_SHUT | CONN_OWED | CONN_DISOWNED) ||
+        (record & CONN_EPOCH) != epoch_now())
+        return;
+    int saved = errno;
+    struct sock_queues queues = {0, 0};
+    bool still = is_still(fd, record);
+    if (still)
+        sock_queues(fd, &queues); /* last: a request that comes in after it meets our FIN */
+    uint64_t shut = record | CONN_SHUT | (watched ? CONN_FIN : 0);
+    if (queues.unread)
+        rhythm_overlaps(number);
+    else if (still && atomic_compare_exchange_strong(slot, &record, shut)) {
+        if (watched)
+            sock_shut_both(fd);
+        else
+            sock_shut_read(fd);
+    }
+    errno = saved;
+}
+
 bool conn_read_end(int fd)
 {
     record_t *slot = sys_is_sandboxed() ? NULL : table_record(fd);
@@ -249,10 +305,12 @@ bool conn_read_end(int fd)
             (record & CONN_EPOCH) != epoch_now())
             return false;
         struct sock_queues queues;
-        sock_queues(fd, &queues);
+        if (!is_still(fd, record))
+            return false;
+        sock_queues(fd, &queues); /* last: a request that comes in after it meets our FIN */
         /* Both ways shut, anything more from the peer is answered with RST, which would take
          * what it has not read yet along (DESIGN.md, "A half-close is forgotten by nobody"). */
-        if (queues.unsent || !is_still(fd, record))
+        if (queues.unsent && !rhythm_waits_for_answers(table_number(slot)))
             return false;
         if (queues.unread)
             return true;
@@ -376,9 +434,10 @@ void conn_finish(int fd)
     int pin = sock_pin(fd);
     if (pin < 0)
         return;
-    struct sock_queues queues;
-    sock_queues(pin, &queues);
-    if (!queues.unread && !queues.unsent && is_still(pin, record) &&
+    struct sock_queues queues = {1, 0};
+    if (is_still(pin, record))
+        sock_queues(pin, &queues);
+    if (!queues.unread && !queues.unsent &&
         atomic_compare_exchange_strong(slot, &record, record | CONN_FIN))
         sock_shut_write(pin);
     sock_unpin(fd, pin);

@@ -9,6 +9,7 @@
 #define WEIR_CONN_H
 
 #include "epoch.h"
+#include "rhythm.h"
 #include "settings.h"
 #include "sock.h"
 #include "table.h"
@@ -97,6 +98,16 @@ static inline bool conn_enters(int fd)
     return UNLIKELY(record & CONN_FIN) && conn_is_still_over(fd, record);
 }
 
+/*
+ * While a drain is on: a read has returned data, a write took `done` bytes. The write that
+ * completes an answer to a client that never rests half-closes the connection.
+ */
+void conn_notes_read(record_t *slot, uint64_t record);
+void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole);
+
+/* epoll_ctl has asked for these events of fd, which the table knows. */
+void conn_watched(int fd, uint32_t events);
+
 /* A read on fd, which the table knows, returned data. */
 static inline void conn_read(int fd)
 {
@@ -104,6 +115,8 @@ static inline void conn_read(int fd)
     if (!slot)
         return;
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    if (rhythm_is_noting())
+        conn_notes_read(slot, record);
     if ((record & CONN_STEADY) != atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed))
         conn_step(slot, record, CONN_READ);
 }
@@ -118,6 +131,8 @@ static inline void conn_wrote(int fd, size_t asked, ssize_t done)
     bool cut = done < 0 || (size_t)done < asked;
     if (cut || (record & (CONN_IN_USE | CONN_OWED)))
         conn_step(slot, record, cut ? CONN_CUT : CONN_WROTE);
+    if (rhythm_is_noting())
+        conn_notes_wrote(fd, slot, done < 0 ? 0 : (size_t)done, !cut);
 }
 
 /* ---- for the drainer: fd is claimed ---- */

@@ -29,8 +29,8 @@ static struct {
     bool whole_tree; /* asked of the tree, not of this process */
     bool forcing;    /* drain-all, or the timeout has passed */
     bool by_timeout;
-    bool passing;                     /* a close-idle that has still to see to what it has shut */
-    int64_t since, until, pass_until; /* sys_now_ms; until 0: for ever */
+    bool passing; /* a close-idle that has still to see to what it has shut */
+    int64_t since, begins_at, until, pass_until; /* sys_now_ms; until 0: for ever */
     int64_t finish_at, verify_at, report_at, name_at;
     int64_t *seen_at; /* conn_limits; touched only where an AF_UNIX connection is waited for */
     uint64_t forced;
@@ -57,7 +57,7 @@ static struct conn_limits limits(void)
 {
     const struct settings *settings = settings_now();
     return (struct conn_limits){settings->settle, settings->first_byte, sys_now_ms(),
-                                drain_phase() == PHASE_SERVING ? NULL : drain.seen_at};
+                                drain_phase() <= PHASE_DELAYING ? NULL : drain.seen_at};
 }
 
 /* ---- walks over the table ---- */
@@ -242,11 +242,15 @@ static void say_begin(const char *what, const struct origin *origin, bool whole_
 {
     struct totals totals;
     struct log_line line;
-    if (whole_tree)
+    if (whole_tree && !speaks(true))
+        return;
+    if (whole_tree && head_tree_drains())
+        totals = tree_page->asked;
+    else if (whole_tree)
         tree_totals(&totals);
     else
         table_totals(&totals);
-    log_begin(&line, speaks(whole_tree) ? LOG_INFO : LOG_DEBUG);
+    log_begin(&line, LOG_INFO);
     text_string(&line.text, what);
     say_origin(&line.text, origin);
     text_string(&line.text, "; ");
@@ -307,8 +311,10 @@ static uint64_t met(void)
 void drain_say_end(const char *afterwards)
 {
     struct log_line line;
+    if (!speaks(drain.whole_tree))
+        return;
     uint64_t all = met(), forced = drain.whole_tree ? tree_cut() : drain.forced;
-    log_begin(&line, speaks(drain.whole_tree) ? LOG_INFO : LOG_DEBUG);
+    log_begin(&line, LOG_INFO);
     text_string(&line.text, "drained in ");
     text_tenths(&line.text, sys_now_ms() - drain.since);
     text_string(&line.text, ": ");
@@ -354,17 +360,28 @@ static bool stop_accepting(void)
     return !all;
 }
 
+/* The delay is over: from now on nobody new is accepted. */
+static void stop_serving(int64_t now)
+{
+    drain.finish_at = now + FINISH_AFTER_MS;
+    drain.passing = false;
+    if (drain.whole_tree)
+        tree_delayed();
+    set_phase(PHASE_DRAINING);
+    rhythm_begin(table.limit);
+    stop_accepting();
+}
+
 static void begin_drain(int64_t now, const struct drain_terms *terms)
 {
     drain.since = terms->since;
+    drain.begins_at = terms->since + settings_now()->delay;
     drain.forced = 0;
     drain.until = terms->timeout ? terms->since + terms->timeout : 0;
-    drain.finish_at = now + FINISH_AFTER_MS;
     drain.report_at = terms->since + REPORT_MS;
     drain.name_at = terms->timeout ? terms->since + terms->timeout / 2 : INT64_MAX;
-    drain.passing = false;
     if (drain.whole_tree)
-        tree_totals(&drain.at_begin);
+        drain.at_begin = tree_page->asked;
     else
         table_totals(&drain.at_begin);
     if (!drain.seen_at) {
@@ -372,8 +389,10 @@ static void begin_drain(int64_t now, const struct drain_terms *terms)
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         drain.seen_at = at < 0 && at > -4096 ? NULL : (int64_t *)at;
     }
-    set_phase(PHASE_DRAINING);
-    stop_accepting();
+    if (now < drain.begins_at)
+        set_phase(PHASE_DELAYING);
+    else
+        stop_serving(now);
 }
 
 void drain_begin(enum action action, const struct origin *origin, const struct drain_terms *terms)
@@ -395,8 +414,11 @@ void drain_begin(enum action action, const struct origin *origin, const struct d
         drain.whole_tree = terms->whole_tree;
         begin_drain(now, terms);
     }
-    if (action == ACTION_DRAIN_ALL)
-        force_all(now, false);
+    if (action != ACTION_DRAIN_ALL)
+        return;
+    if (drain_phase() == PHASE_DELAYING)
+        stop_serving(now);
+    force_all(now, false);
 }
 
 static void end(void)
@@ -465,6 +487,12 @@ static bool step_drain(int64_t now)
 int64_t drain_step(void)
 {
     int64_t now = sys_now_ms();
+    if (drain_phase() == PHASE_DELAYING) {
+        step_close_idle(now);
+        if (now < drain.begins_at)
+            return drain.passing ? STEP_MS : drain.begins_at - now;
+        stop_serving(now);
+    }
     bool more = drain_phase() == PHASE_SERVING    ? step_close_idle(now)
                 : drain_phase() == PHASE_DRAINING ? step_drain(now)
                                                   : stop_accepting();
@@ -501,7 +529,7 @@ bool drain_forked(void)
 {
     drain.inherited = false;
     drain.whole_tree = false;
-    bool draining = drain_phase() == PHASE_DRAINING;
+    bool draining = drain_phase() == PHASE_DRAINING || drain_phase() == PHASE_DELAYING;
     atomic_store(&drain.phase, PHASE_SERVING);
     atomic_store(&drain.timed_out, false);
     drain.forcing = false;

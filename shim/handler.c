@@ -160,7 +160,9 @@ static void begin_trees(void)
 
 /* How long a stop signal to another than the head waits for a drain of the tree to begin. */
 #define STOP_HELD_MS 100
+/* How often the watcher of a tree looks whether all are drained, and how often the others look. */
 #define TREE_STEP_MS 20
+#define TREE_WAIT_MS 200
 
 /*
  * A stop signal that came to another than the head: held while the tree drains. Returns the ms
@@ -171,7 +173,7 @@ static int64_t see_to_stop(int64_t now)
     if (!atomic_load(&stop.held) || head_is_here())
         return -1;
     if (head_tree_drains() && !head_tree_is_drained())
-        return TREE_STEP_MS;
+        return TREE_WAIT_MS;
     int64_t left = head_tree_is_drained() ? 0 : atomic_load(&stop.at) + STOP_HELD_MS - now;
     if (left > 0)
         return left;
@@ -186,7 +188,7 @@ static int64_t see_to_tree(int64_t now)
     static bool ended, tree_ended; /* the end has been told, of this process and of the tree */
     bool draining = head_tree_drains();
     if (draining && !head_check(now))
-        return TREE_STEP_MS;
+        return head_is_here() ? TREE_STEP_MS : TREE_WAIT_MS;
     if (draining ? !tree_ended : !ended)
         after_drain(draining);
     ended = true;
@@ -380,6 +382,8 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
     }
     struct origin origin = {sig, info->si_pid, (int)info->si_uid};
     bool head = head_is_here();
+    if (!head && start_is_dormant() && !(stops & SIGNAL_BIT(sig)))
+        return false; /* it serves nobody */
     if (!(stops & SIGNAL_BIT(sig))) {
         enum action action = wished_by(info, sys_now_ms());
         if (head)

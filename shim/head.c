@@ -108,6 +108,8 @@ static void visit_unlisted(int dir, const char *name, void *context)
         sys2(SYS_kill, pid, settings_now()->control_signal);
 }
 
+#define UNLISTED_MS 500
+
 /* They are found by their maps. Returns whether there is any. */
 static bool see_to_unlisted(bool wakes)
 {
@@ -118,15 +120,21 @@ static bool see_to_unlisted(bool wakes)
 }
 
 /* Whether some of their connections are left: of one that was killed the count stays. */
-static bool have_unlisted_connections(void)
+static bool have_unlisted_connections(int64_t now)
 {
+    static int64_t look_at;
+    static bool any;
     struct totals totals = {0};
     uint32_t count, first = page_shards(PAGE_LINES, &count);
     if (!atomic_load(&tree_page->unlisted))
         return false;
     page_add(&totals, &tree_page->shard[first], count);
     page_settle(&totals);
-    return totals.tracked && see_to_unlisted(false);
+    if (now >= look_at) { /* all of /proc */
+        look_at = now + UNLISTED_MS;
+        any = see_to_unlisted(false);
+    }
+    return totals.tracked && any;
 }
 
 /* ---- waking ---- */
@@ -139,7 +147,8 @@ static void wake_all(bool again)
         return;
     }
     head_wake_page(tree_page, inode, again);
-    see_to_unlisted(true);
+    if (!again)
+        see_to_unlisted(true);
 }
 
 void head_wake(void)
@@ -243,7 +252,7 @@ bool head_check(int64_t now)
         return false;
     int64_t timeout = page_timeout(tree_page), since = atomic_load(&tree_page->since);
     bool late = timeout && now - since > timeout + GRACE_MS;
-    bool done = !has_gap(now) && !have_unlisted_connections() && joined_are_done(now);
+    bool done = !has_gap(now) && !have_unlisted_connections(now) && joined_are_done(now);
     for (uint32_t i = 0; i < PAGE_LINES && done; i++) {
         int32_t pid = atomic_load(&tree_page->line[i].pid);
         if (pid && pid != epoch_pid())

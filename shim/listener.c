@@ -17,8 +17,12 @@
 
 enum state { LISTENING = 1, CLOSING, STOPPED };
 
-/* How long the queue of a closed door must have been empty: for handshakes that are half done. */
-#define QUEUE_EMPTY_MS 50
+/* How long the queue of a closed door must have been empty, and where nothing tells of handshakes
+ * that are half done; and how long those are waited for: past the first try again, after 1 s, of a
+ * SYN-ACK whose answer was lost (or deferred). */
+#define QUEUE_EMPTY_MS 20
+#define QUEUE_EMPTY_BLIND_MS 200
+#define HALF_OPEN_MS 2500
 
 /* An entry is free where number is 0; it is taken by a compare-and-swap of number, filled in, and
  * read by others once state says so. */
@@ -30,7 +34,8 @@ static struct listener {
     bool inherited;      /* across exec: whoever started us shares it with others */
     int creator;         /* the pid that listened; 0: not known */
     uint64_t epoch;      /* of the process that listened */
-    int64_t empty_since; /* CLOSING: nobody has been seen in the queue since */
+    int64_t closed_at;   /* CLOSING: the door has been closed since */
+    int64_t empty_since; /* and nobody has been seen in the queue since */
     uint32_t address;
     uint16_t port;
     int in_page; /* tree_add_listener */
@@ -344,6 +349,8 @@ static bool is_kept(const struct listener *listener, enum listeners what)
 static void close_door(struct listener *listener, int fd)
 {
     listener->empty_since = 0;
+    listener->closed_at = sys_now_ms();
+    sock_stop_deferring(fd);
     if (!sock_close_door(fd))
         sys2(SYS_listen, fd, 0); /* AF_UNIX: room for one more at the most (unix_recvq_full) */
     atomic_store(&listener->state, CLOSING);
@@ -355,7 +362,14 @@ static bool queue_is_served(struct listener *listener, int fd)
     int64_t now = sys_now_ms();
     if (sock_has_waiting(fd) || !listener->empty_since)
         listener->empty_since = now;
-    return now - listener->empty_since >= QUEUE_EMPTY_MS;
+    if (now - listener->empty_since < QUEUE_EMPTY_MS)
+        return false;
+    if (now - listener->closed_at >= HALF_OPEN_MS)
+        return true;
+    int half_open = sock_half_open(fd);
+    if (half_open > 0)
+        listener->empty_since = now;
+    return half_open == 0 || (half_open < 0 && now - listener->empty_since >= QUEUE_EMPTY_BLIND_MS);
 }
 
 bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wake)

@@ -58,6 +58,27 @@ int64_t page_timeout(const struct page *page)
     return timeout < 0 ? page->settings.timeout : timeout;
 }
 
+/* As far as the page tells: who has died since is not looked for. */
+static void sum_up(const struct page *page, struct totals *totals)
+{
+    *totals = (struct totals){0};
+    for (uint32_t i = 0; i <= PAGE_LINES; i++) {
+        uint32_t count, first = page_shards(i, &count);
+        if (i == PAGE_LINES || (atomic_load(&page->line[i].pid) > 0 &&
+                                !(atomic_load(&page->line[i].flags) & LINE_EXECS)))
+            page_add(totals, &page->shard[first], count);
+    }
+    for (uint32_t i = 0; i < PAGE_GAPS; i++) {
+        uint64_t entry = atomic_load(&page->gap[i]);
+        bool waits = entry && !(entry & GAP_ADOPTED);
+        totals->tracked += waits;
+        totals->in_use += waits;
+    }
+    totals->accepted += atomic_load(&page->gone.accepted);
+    totals->disowned += atomic_load(&page->gone.disowned);
+    page_settle(totals);
+}
+
 bool page_ask(struct page *page, enum action action, const struct origin *origin, int64_t timeout,
               int64_t now)
 {
@@ -79,11 +100,16 @@ bool page_ask(struct page *page, enum action action, const struct origin *origin
         return false;
     if (atomic_compare_exchange_strong(&page->by_taken, &none, 1)) {
         page->by = *origin;
+        sum_up(page, &page->asked);
         atomic_store(&page->timeout, timeout);
         atomic_store(&page->since, now);
         atomic_store(&page->by_taken, 2);
     }
-    uint32_t serving = PHASE_SERVING;
-    atomic_compare_exchange_strong(&page->phase, &serving, PHASE_DRAINING);
+    uint32_t phase = PHASE_SERVING;
+    bool delays = action == ACTION_DRAIN && page->settings.delay;
+    atomic_compare_exchange_strong(&page->phase, &phase, delays ? PHASE_DELAYING : PHASE_DRAINING);
+    phase = PHASE_DELAYING;
+    if (!delays)
+        atomic_compare_exchange_strong(&page->phase, &phase, PHASE_DRAINING);
     return (atomic_fetch_or(&page->order, wish) & wish) != wish;
 }

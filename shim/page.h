@@ -68,6 +68,11 @@ struct page_line {
 #define LINE_DEAF 2u      /* the program uses the control signal itself: it is not to be sent */
 #define LINE_EXECS 4u     /* is about to be another program: what it counts is void */
 
+/* Sums, and how they are added up. */
+struct totals {
+    uint64_t tracked, in_use, accepted, closed_by_program, disowned, closed_idle, forced;
+};
+
 /* What the processes that are gone have left. */
 struct page_sums {
     _Atomic uint64_t accepted, closed_by_program, closed_idle, forced, disowned;
@@ -120,6 +125,7 @@ struct page {
     _Atomic uint32_t by_taken;    /* 0: free, 1: being written, 2: there */
     struct origin by;             /* who asked for the drain */
     struct origin idle_by;        /* who asked last to close what is idle */
+    struct totals asked;          /* of the tree, when it was asked for */
     _Atomic int64_t since, ended; /* of the drain: CLOCK_MONOTONIC, ms */
     _Atomic uint32_t timed_out;   /* it ended because its time was over */
     _Atomic uint32_t unlisted;    /* processes have found no free line since the start */
@@ -151,11 +157,6 @@ static inline uint32_t page_shards(uint32_t line, uint32_t *count)
     *count = line < PAGE_WIDE ? SHARDS : 1;
     return line < PAGE_WIDE ? line * SHARDS : PAGE_WIDE * SHARDS + (line - PAGE_WIDE);
 }
-
-/* Sums, and how they are added up. */
-struct totals {
-    uint64_t tracked, in_use, accepted, closed_by_program, disowned, closed_idle, forced;
-};
 
 /*
  * Adds what is counted there. A step is counted after it is made, and two threads' steps may be

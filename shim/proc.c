@@ -218,6 +218,17 @@ static socklen_t address_at(const char *at, struct sockaddr_storage *into, uint1
     return sizeof *in6;
 }
 
+/* "st tx:rx": a peer that has not said its last, or whose last has not been read. */
+static bool has_a_say(const char *at)
+{
+    enum { ESTABLISHED = 1, CLOSE_WAIT = 8 }; /* net/tcp_states.h */
+    uint64_t state = number_at(&at, 16);
+    at += *at == ' ';
+    number_at(&at, 16);
+    at += *at == ':';
+    return state == ESTABLISHED || (state == CLOSE_WAIT && number_at(&at, 16));
+}
+
 /* Whether there is a socket of this identity that some process holds: one that none does has no
  * inode. -1: it can't be told. */
 static int has_socket(int32_t pid, const char *name, uint32_t identity)
@@ -236,6 +247,8 @@ static int has_socket(int32_t pid, const char *name, uint32_t identity)
             continue;
         at = skip_word(at);
         socklen_t len = address_at(at, &peer, &peers_port);
+        if (!has_a_say(skip_word(at)))
+            continue;
         if (!len || sock_hash_port(sock_hash((struct sockaddr *)&peer, len), port) != identity)
             continue;
         for (int word = 2; word < 9; word++)

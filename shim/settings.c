@@ -400,7 +400,7 @@ static const struct setting table[] = {
     {"WEIR_STOP_SIGNALS", "", parse_signals, IN(stop_signals),
      "a list of signals that can be caught (TERM,INT)",
      "signals that drain first and are then delivered to the program: TERM,INT"},
-    {"WEIR_DELAY", NULL, NULL, 0, NOT_YET,
+    {"WEIR_DELAY", "0", parse_duration, IN(delay), DURATION,
      "how long a drain goes on accepting and serving before it stops accepting"},
     {"WEIR_TIMEOUT", "25s", parse_duration, IN(timeout), DURATION,
      "from the trigger to the force-close of what is left; 0: wait for ever"},
@@ -408,9 +408,9 @@ static const struct setting table[] = {
      "reply: how long an answered connection must be quiet before it is idle"},
     {"WEIR_FIRST_BYTE", "1s", parse_duration, IN(first_byte), DURATION,
      "reply: how long a drain leaves a connection alone that has not sent its first byte"},
-    {"WEIR_SPREAD", NULL, NULL, 0, NOT_YET,
+    {"WEIR_SPREAD", "0", parse_duration, IN(spread), DURATION,
      "close idle connections evenly over this time instead of at once"},
-    {"WEIR_LINGER", NULL, NULL, 0, NOT_YET,
+    {"WEIR_LINGER", "2s", parse_duration, IN(linger), DURATION,
      "how long a closed connection is kept until the peer has taken the last byte; 0: none"},
     {"WEIR_NOTICE", NULL, NULL, 0, NOT_YET,
      "http: how long a drain leaves an idle connection open, to answer its next request with a "
@@ -472,6 +472,17 @@ static void complain(struct complaint *complaint, const char *name, const char *
     text_string(&text, accepted);
 }
 
+static bool delay_fits(const struct settings *settings, struct complaint *complaint)
+{
+    char value[24];
+    struct text text = TEXT_ON(value);
+    if (!settings->timeout || settings->delay < settings->timeout)
+        return true;
+    text_duration(&text, settings->delay);
+    complain(complaint, "WEIR_DELAY", value, "shorter than WEIR_TIMEOUT, which it is a part of");
+    return false;
+}
+
 /* One signal can't mean two things. */
 static bool are_distinct(const struct settings *settings, struct complaint *complaint)
 {
@@ -507,7 +518,7 @@ bool settings_read(struct settings *settings, char *const envp[], struct complai
             return false;
         }
     }
-    return are_distinct(settings, complaint);
+    return are_distinct(settings, complaint) && delay_fits(settings, complaint);
 }
 
 const char *settings_unknown(char *const envp[], size_t *at)

@@ -43,8 +43,9 @@ struct settings {
     struct mode_list mode;
     int signal; /* 0: none */
     enum action action;
-    uint64_t stop_signals;                              /* bit n-1: signal n */
-    int64_t double_signal, timeout, settle, first_byte; /* ms; 0 as INTERFACE.md says for each */
+    uint64_t stop_signals;                                     /* bit n-1: signal n */
+    int64_t double_signal, delay, timeout, settle, first_byte; /* ms; 0 as INTERFACE.md has it */
+    int64_t spread, linger;
     enum listeners listeners;
     int on_drained;     /* a signal; 0: none */
     int control_signal; /* 0: none */

@@ -5,6 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -224,6 +227,62 @@ bool sock_has_waiting(int fd)
     struct pollfd polled = {.fd = fd, .events = POLLIN};
     struct timespec now = {0, 0};
     return sys5(SYS_ppoll, &polled, 1, &now, NULL, 8) > 0 && polled.revents & POLLIN;
+}
+
+/* net/tcp_states.h, which is not for programs */
+enum { STATE_SYN_RECV = 3 };
+
+int sock_half_open(int fd)
+{
+    struct sockaddr_storage own;
+    struct {
+        struct nlmsghdr header;
+        struct inet_diag_req_v2 request;
+    } ask = {.header = {sizeof ask, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 0, 0}};
+    socklen_t len = sock_own_address(fd, &own);
+    uint16_t port = len ? sock_port((struct sockaddr *)&own, len) : 0;
+    if (!port)
+        return 0; /* AF_UNIX has no handshake */
+    long netlink = sys3(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    if (netlink < 0)
+        return -1;
+    int found = 0;
+    for (int family = 0; family < 2 && found >= 0; family++) {
+        char answer[4096] __attribute__((aligned(8)));
+        bool more = true;
+        ask.request = (struct inet_diag_req_v2){
+            .sdiag_family = family ? AF_INET6 : AF_INET,
+            .sdiag_protocol = IPPROTO_TCP,
+            .idiag_states = 1 << STATE_SYN_RECV,
+            .id.idiag_sport = port,
+        };
+        if (sys3(SYS_write, netlink, &ask, sizeof ask) != (long)sizeof ask)
+            found = -1;
+        while (more && found >= 0) {
+            long got = sys3(SYS_read, netlink, answer, sizeof answer);
+            more = got > 0;
+            for (long at = 0; more && at + (long)sizeof(struct nlmsghdr) <= got;) {
+                const struct nlmsghdr *message = (void *)(answer + at);
+                if (message->nlmsg_type == NLMSG_ERROR)
+                    found = -1;
+                if (message->nlmsg_type == NLMSG_DONE || message->nlmsg_type == NLMSG_ERROR ||
+                    message->nlmsg_len < sizeof *message)
+                    more = false;
+                else
+                    found++;
+                at += (long)NLMSG_ALIGN(message->nlmsg_len);
+            }
+        }
+    }
+    sys1(SYS_close, netlink);
+    return found;
+}
+
+void sock_stop_deferring(int fd)
+{
+    int seconds = 0;
+    if (get_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds) >= 0 && seconds)
+        set_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 0);
 }
 
 static long bind_out_of_reach(int fd, int family)

@@ -92,6 +92,15 @@ void sock_open_ears(int fd);
 bool sock_has_waiting(int fd);
 
 /*
+ * How many handshakes of a TCP listener are half done: the peer's last ACK is on its way (or its
+ * first data, where TCP_DEFER_ACCEPT is set). By sock_diag(7), of the port's. -1: can't be told.
+ */
+int sock_half_open(int fd);
+
+/* TCP_DEFER_ACCEPT (tcp(7)) is taken back: who has connected and sends nothing can be accepted. */
+void sock_stop_deferring(int fd);
+
+/*
  * A listening socket of fd's family, with its flags and timeout, that nobody can reach: not by
  * address (loopback, an ephemeral port) nor by hop count (IP_MINTTL 255, ip(7): a packet of a
  * local peer has 64). Closed on exec. -errno: none.

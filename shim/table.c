@@ -235,6 +235,8 @@ void table_set(int fd, enum kind kind)
 void table_alias(int fd, int to)
 {
     enum kind kind = table_kind(fd);
+    if (kind == KIND_RECEIVED)
+        table_set(to, KIND_RECEIVED);
     if ((uint32_t)to >= table.limit || (kind != KIND_CONN && kind != KIND_ALIAS))
         return;
     uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);

@@ -50,7 +50,8 @@ enum kind {
     KIND_CLAIMED = 0x80,
 };
 
-/* A connection's record: flags 0-11, mode 12-15, descriptors 16-23, epoch 24-31, identity 32-63. */
+/* A connection's record: flags 0-11 and 15, mode 12-14, descriptors 16-23, epoch 24-31, identity
+ * 32-63. */
 #define CONN_IN_USE UINT64_C(0x01)
 #define CONN_ANSWERED UINT64_C(0x02) /* reply: has had an answer */
 #define CONN_SEASONED UINT64_C(0x04) /* reply: asked again after an answer: it was whole */
@@ -64,7 +65,8 @@ enum kind {
 #define CONN_SEEN UINT64_C(0x400)      /* the drainer has seen it since it last changed */
 #define CONN_PORT UINT64_C(0x800)      /* identity is of the peer's address and of our port */
 #define CONN_MODE_SHIFT 12
-#define CONN_MODE (UINT64_C(0xf) << CONN_MODE_SHIFT)
+#define CONN_MODE (UINT64_C(0x7) << CONN_MODE_SHIFT)
+#define CONN_WATCHED UINT64_C(0x8000) /* the program asks epoll for EPOLLRDHUP on it */
 #define CONN_REF (UINT64_C(1) << 16)
 #define CONN_REFS (UINT64_C(0xff) << 16)
 #define CONN_EPOCH_SHIFT 24
@@ -149,10 +151,16 @@ static inline record_t *table_slot(uint32_t number)
     return &table.record[number ^ ((number << 3) & 511)];
 }
 
+/* The record's own number, which is not its connection's. */
+static inline uint32_t table_number(const record_t *slot)
+{
+    return (uint32_t)(slot - table.record);
+}
+
 /* The counters of a record: by the three bits that table_slot leaves alone. */
 static inline struct shard *table_shard(const record_t *slot)
 {
-    return &table.shards[(size_t)(slot - table.record) & table.shard_mask];
+    return &table.shards[table_number(slot) & table.shard_mask];
 }
 
 static inline bool table_knows(int fd)

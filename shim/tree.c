@@ -232,6 +232,7 @@ static void fill_in(int32_t pid, uint64_t start, const char *tree)
         .action = (uint32_t)settings->action,
         .stop_signals = settings->stop_signals,
         .timeout = settings->timeout,
+        .delay = settings->delay,
     };
     atomic_store(&tree_page->timeout, -1);
     atomic_store(&tree_page->head, pid);
@@ -311,6 +312,8 @@ void tree_forks(void)
 void tree_spawns(void)
 {
     atomic_store(&spawned, true);
+    if (!epoch_is_borrowed())
+        table_forks(); /* what is open may be the other's as well */
 }
 
 bool tree_has_forked(void)
@@ -326,6 +329,7 @@ void tree_forked(bool inherits)
     int32_t parent = line ? atomic_load(&line->pid) : 0;
     was_first = false;
     inherits_sockets = inherits;
+    atomic_store(&table.shares, false);
     atomic_store(&spawned, false);
     if (parent > 0) {
         if (generations == ANCESTORS_MOST) {
@@ -386,6 +390,12 @@ void tree_set_phase(enum phase phase)
     struct page_line *line = tree_page ? line_now() : NULL;
     if (line)
         atomic_store(&line->phase, phase);
+}
+
+void tree_delayed(void)
+{
+    uint32_t delaying = PHASE_DELAYING;
+    atomic_compare_exchange_strong(&tree_page->phase, &delaying, PHASE_DRAINING);
 }
 
 void tree_set_flag(uint32_t flag, bool on)
@@ -515,6 +525,7 @@ void tree_set_listener(int index, enum page_listener_state state)
 
 void tree_remove_listener(int index)
 {
+    epoch_now(); /* a child closes its copies first of all */
     int32_t me = epoch_pid();
     if (index && me)
         atomic_compare_exchange_strong(&tree_page->listener[index - 1].pid, &me, 0);

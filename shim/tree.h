@@ -58,6 +58,8 @@ void tree_spawns(void);
 /* ---- what it says of itself ---- */
 
 void tree_set_phase(enum phase phase);
+/* The delay of the tree's drain is over. */
+void tree_delayed(void);
 void tree_set_flag(uint32_t flag, bool on);
 void tree_count_loss(bool in_use, bool unread, bool unsent);
 void tree_count_cut(void);

@@ -264,17 +264,6 @@ int32_t tree_first(struct tree *tree)
     return process_of(tree, &tree->known[PAGE_LINES], tree->page.pid, tree->page.start * TICK_MS);
 }
 
-int32_t tree_head(struct tree *tree)
-{
-    int32_t head = tree->page.head;
-    if (head == tree->page.pid)
-        return tree_first(tree);
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
-        if (tree->page.line[i].pid == head && tree_process(tree, i))
-            return tree_process(tree, i);
-    return 0;
-}
-
 bool tree_lives(struct tree *tree)
 {
     if (tree_first(tree))

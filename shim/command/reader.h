@@ -72,9 +72,8 @@ struct page *tree_map(const struct tree *tree);
  */
 int32_t tree_process(struct tree *tree, uint32_t line);
 
-/* The same for the first process, and for the head. */
+/* The same for the first process. */
 int32_t tree_first(struct tree *tree);
-int32_t tree_head(struct tree *tree);
 
 /* Whether any process of it lives (of those joined: their own affair). */
 bool tree_lives(struct tree *tree);

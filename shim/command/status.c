@@ -79,8 +79,10 @@ static void show(struct tree *trees, const struct wish *wish)
     if (!views)
         return;
     count = 0;
-    for (struct tree *tree = trees; tree; tree = tree->next)
+    for (struct tree *tree = trees; tree; tree = tree->next) {
+        tree_copy(tree); /* or the last figures that there were */
         view_take(&views[count++], tree, wish->print != print_list);
+    }
     wish->print(views, count);
     for (size_t i = 0; i < count; i++)
         view_free(&views[i]);

@@ -137,6 +137,8 @@ EXPORT int epoll_ctl(int epoll, int op, int fd, struct epoll_event *event)
         enum kind kind = table_kind(fd);
         if (kind == KIND_LISTENER || kind == KIND_BOUND)
             listener_registered(epoll, op, fd, event);
+        else if (op != EPOLL_CTL_DEL)
+            conn_watched(fd, event->events);
     }
     return result;
 }

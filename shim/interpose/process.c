@@ -15,6 +15,7 @@
 #include "signals.h"
 #include "start.h"
 #include "sys.h"
+#include "tree.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -73,6 +74,7 @@ ENDS(_Exit)
 __attribute__((used)) static long vfork_returns(long result)
 {
     epoch_borrowed--;
+    tree_spawns();
     signals_vfork_over();
     if (result >= 0)
         return result;

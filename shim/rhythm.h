@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rhythm.h - what a connection that never rests teaches about its answers.
+ *
+ * A client whose next request follows each answer at once leaves no quiet moment in which the
+ * answer could be seen to be whole. But each request of its proves that the answer before it was:
+ * how many bytes that had, in how many writes. While the process drains this is noted, and an
+ * answer that has come to the same is taken for whole in the write that brings it there. A client
+ * that sends while an answer is on its way, or an answer whose pieces are far apart, teaches
+ * nothing.
+ *
+ * Read and written by the program's own threads, a connection by one at a time as a rule: two at
+ * once can only make it learn more slowly. Memory alone; there is none before a drain.
+ */
+#ifndef WEIR_RHYTHM_H
+#define WEIR_RHYTHM_H
+
+#include "common.h"
+
+/* Notes from now on, for `limit` records. In the handler thread. */
+void rhythm_begin(uint32_t limit);
+
+/* Whether it notes: a drain is on. */
+extern HIDDEN _Atomic bool rhythm_notes;
+
+static inline bool rhythm_is_noting(void)
+{
+    return UNLIKELY(atomic_load_explicit(&rhythm_notes, memory_order_relaxed));
+}
+
+/* The record of this number is a new connection's. */
+void rhythm_forget(uint32_t number);
+
+/* A read has returned data; after_answer: nothing was owed any more. */
+void rhythm_read(uint32_t number, bool after_answer);
+
+/*
+ * A write took `bytes`. Returns whether the answer is as whole as all before it were; exact: only
+ * where its length says so.
+ */
+bool rhythm_wrote(uint32_t number, size_t bytes, bool exact);
+
+/* The client has sent something before the answer was whole. */
+void rhythm_overlaps(uint32_t number);
+
+/* Whether the client has always waited for the whole answer, and more than once. */
+bool rhythm_waits_for_answers(uint32_t number);
+
+#endif
