@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "conn.h"
 
+#include "linger.h"
+#include "spread.h"
 #include "sys.h"
 #include "tree.h"
 
@@ -249,8 +251,9 @@ bool conn_is_still_over(int fd, uint64_t record)
     return is_still(fd, record) || sock_is_unconnected(fd);
 }
 
-void conn_watched(int fd, uint32_t events)
+void conn_watched(int epoll, int fd, uint32_t events)
 {
+    linger_remember_epoll(epoll);
     record_t *slot = events & EPOLLRDHUP ? table_record(fd) : NULL;
     if (slot && atomic_load(slot) && !epoch_is_borrowed())
         atomic_fetch_or(slot, CONN_WATCHED);
@@ -276,7 +279,7 @@ void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole)
     bool watched = record & CONN_WATCHED;
     if (!rhythm_wrote(number, done, watched) || !whole || sys_is_sandboxed() ||
         record & (CONN_IN_USE | CONN_SHUT | CONN_OWED | CONN_DISOWNED) ||
-        (record & CONN_EPOCH) != epoch_now())
+        (record & CONN_EPOCH) != epoch_now() || !spread_lets(identity_of(record)))
         return;
     int saved = errno;
     struct sock_queues queues = {0, 0};
@@ -292,6 +295,20 @@ void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole)
         else
             sock_shut_read(fd);
     }
+    errno = saved;
+}
+
+void conn_closes(int fd, enum kind kind)
+{
+    if (LIKELY(!rhythm_is_noting()) || (kind != KIND_CONN && kind != KIND_ALIAS))
+        return;
+    uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
+    uint64_t record = atomic_load(table_slot(number));
+    if (!record || (record & CONN_REFS) != CONN_REF || (record & CONN_EPOCH) != epoch_now() ||
+        record & (CONN_DISOWNED | CONN_FORCED) || !is_still(fd, record))
+        return;
+    int saved = errno;
+    linger_before_close(fd);
     errno = saved;
 }
 
@@ -406,6 +423,13 @@ enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify)
             return LOOK_WAITING;
     }
     return LOOK_IDLE;
+}
+
+int64_t conn_quiet_ms(int fd)
+{
+    struct sock_info info;
+    sock_info(fd, &info);
+    return info.sent_ms < info.received_ms ? info.sent_ms : info.received_ms;
 }
 
 bool conn_shut(int fd)

@@ -66,6 +66,12 @@ bool conn_step(record_t *slot, uint64_t record, enum conn_event event);
  */
 bool conn_read_end(int fd);
 
+/*
+ * fd, which was of this kind in the table until now, is about to be freed: where that ends a
+ * connection while a drain is on, it may have to linger.
+ */
+void conn_closes(int fd, enum kind kind);
+
 /* weir_mark_*, weir_disown: 0, or the errno that they fail with. */
 int conn_mark(int fd, bool in_use);
 int conn_disown(int fd);
@@ -106,7 +112,7 @@ void conn_notes_read(record_t *slot, uint64_t record);
 void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole);
 
 /* epoll_ctl has asked for these events of fd, which the table knows. */
-void conn_watched(int fd, uint32_t events);
+void conn_watched(int epoll, int fd, uint32_t events);
 
 /* A read on fd, which the table knows, returned data. */
 static inline void conn_read(int fd)
@@ -157,6 +163,9 @@ struct conn_limits {
  * verify: ask the kernel whether fd still is this connection also where nothing will be done to it.
  */
 enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify);
+
+/* How long it has been quiet, as far as the kernel knows. */
+int64_t conn_quiet_ms(int fd);
 
 /* Half-closes a connection that conn_look has just found idle. False: it has changed since. */
 bool conn_shut(int fd);

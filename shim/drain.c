@@ -3,9 +3,11 @@
 
 #include "conn.h"
 #include "head.h"
+#include "linger.h"
 #include "listener.h"
 #include "log.h"
 #include "signals.h"
+#include "spread.h"
 #include "sys.h"
 #include "table.h"
 #include "tree.h"
@@ -118,6 +120,37 @@ static bool shut_one(int fd, void *context)
         count->shut++;
     }
     return true;
+}
+
+static bool spread_one(int fd, void *context)
+{
+    if (count_look(fd, context) == LOOK_IDLE)
+        spread_count(conn_quiet_ms(fd));
+    return true;
+}
+
+static bool shut_due_one(int fd, void *context)
+{
+    struct count *count = context;
+    if (conn_look(fd, &count->limits, false) == LOOK_IDLE && spread_may_close(conn_quiet_ms(fd)) &&
+        conn_shut(fd)) {
+        count->idle--;
+        count->shut++;
+    }
+    return true;
+}
+
+/* Closes what is idle: at once, or what is due of it. */
+static void shut_idle(struct count *count, int64_t now)
+{
+    if (!spread_is_on(now)) {
+        walk(shut_one, count);
+        return;
+    }
+    spread_round_begins();
+    walk(spread_one, count);
+    spread_round_decides(now);
+    walk(shut_due_one, count);
 }
 
 static bool finish_one(int fd, void *context)
@@ -360,6 +393,13 @@ static bool stop_accepting(void)
     return !all;
 }
 
+/* WEIR_SPREAD, but it is over well before the timeout. */
+static int64_t spread_length(int64_t now)
+{
+    int64_t length = settings_now()->spread, most = (drain.until - now) * 3 / 4;
+    return drain.until && length > most ? most : length;
+}
+
 /* The delay is over: from now on nobody new is accepted. */
 static void stop_serving(int64_t now)
 {
@@ -368,7 +408,9 @@ static void stop_serving(int64_t now)
     if (drain.whole_tree)
         tree_delayed();
     set_phase(PHASE_DRAINING);
+    spread_begin(now, spread_length(now));
     rhythm_begin(table.limit);
+    linger_switch(true);
     stop_accepting();
 }
 
@@ -423,6 +465,7 @@ void drain_begin(enum action action, const struct origin *origin, const struct d
 
 static void end(void)
 {
+    linger_switch(false);
     set_phase(PHASE_DRAINED);
     sys_futex_wake(&drain.phase);
 }
@@ -455,18 +498,18 @@ static bool step_drain(int64_t now)
     if (verify)
         drain.verify_at = now + VERIFY_MS;
 
-    bool accepting = stop_accepting();
+    bool accepting = stop_accepting(), lingers = linger_step(now);
     if (drain.forcing) {
         walk(force_one, &now);
         walk(count_one, &count);
     } else {
-        walk(shut_one, &count);
+        shut_idle(&count, now);
         finish_when_due(now);
     }
     bool timed_out = drain.until && now >= drain.until;
     if (timed_out && !drain.forcing)
         force_all(now, true);
-    if (timed_out || (!accepting && !count.idle && !count.in_use && !count.shut)) {
+    if (timed_out || (!accepting && !lingers && !count.idle && !count.in_use && !count.shut)) {
         end();
         return false;
     }
@@ -495,7 +538,7 @@ int64_t drain_step(void)
     }
     bool more = drain_phase() == PHASE_SERVING    ? step_close_idle(now)
                 : drain_phase() == PHASE_DRAINING ? step_drain(now)
-                                                  : stop_accepting();
+                                                  : stop_accepting() | linger_step(now);
     if (!more)
         return -1;
     /* At the most a fifth of a processor, however long a walk is. */
@@ -514,8 +557,10 @@ bool drain_wait(void)
 void drain_resumes(void)
 {
     uint32_t drained = PHASE_DRAINED;
-    if (atomic_compare_exchange_strong(&drain.phase, &drained, PHASE_DRAINING))
-        tree_set_phase(PHASE_DRAINING);
+    if (!atomic_compare_exchange_strong(&drain.phase, &drained, PHASE_DRAINING))
+        return;
+    tree_set_phase(PHASE_DRAINING);
+    linger_switch(true);
 }
 
 const struct origin drain_inherited = {0, -1, 0};

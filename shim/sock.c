@@ -140,6 +140,13 @@ void sock_shut_both(int fd)
     sys2(SYS_shutdown, fd, SHUT_RDWR);
 }
 
+long sock_throw_away(int fd)
+{
+    char room[4096];
+    long got = sys6(SYS_recvfrom, fd, room, sizeof room, MSG_DONTWAIT, NULL, NULL);
+    return got >= 0 ? got : got == -EAGAIN ? -1 : -2;
+}
+
 static long get_int(int fd, int level, int name, int *value)
 {
     socklen_t len = sizeof *value;

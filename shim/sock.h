@@ -76,6 +76,12 @@ void sock_shut_read(int fd);
 void sock_shut_write(int fd);
 void sock_shut_both(int fd);
 
+/*
+ * Reads what has come in and throws it away. The bytes; 0: the end; -1: there is nothing now; less:
+ * the connection is broken.
+ */
+long sock_throw_away(int fd);
+
 /* Is it a socket that listens? -1: not a stream socket at all; 0: a stream socket that doesn't. */
 int sock_is_listener(int fd);
 

@@ -7,6 +7,7 @@
 #include "handler.h"
 #include "head.h"
 #include "libc.h"
+#include "linger.h"
 #include "listener.h"
 #include "log.h"
 #include "settings.h"
@@ -156,6 +157,7 @@ static void forked(void)
     table_totals(&totals);
     tree_forked(totals.tracked || listener_any());
     handler_forked();
+    linger_forked();
     goes_on_draining = drain_forked() && !head_tree_drains();
     conn_on_first = first_connection;
 }

@@ -145,10 +145,6 @@ DURATIONS=(250ms 30s 5m 1h 7 0)
 NOT_YET=(
     WEIR_MODE=http
     WEIR_MODE=reply,:80=http
-    WEIR_DELAY=5s
-    WEIR_DELAY=0
-    WEIR_SPREAD=1s
-    WEIR_LINGER=2s
     WEIR_NOTICE=5s
 )
 

@@ -138,7 +138,7 @@ EXPORT int epoll_ctl(int epoll, int op, int fd, struct epoll_event *event)
         if (kind == KIND_LISTENER || kind == KIND_BOUND)
             listener_registered(epoll, op, fd, event);
         else if (op != EPOLL_CTL_DEL)
-            conn_watched(fd, event->events);
+            conn_watched(epoll, fd, event->events);
     }
     return result;
 }

@@ -26,8 +26,11 @@ static void freed(int fd, enum kind kind)
 
 static void free_now(int fd)
 {
-    if (!epoch_is_borrowed())
-        freed(fd, table_take(fd));
+    if (epoch_is_borrowed())
+        return;
+    enum kind kind = table_take(fd);
+    conn_closes(fd, kind);
+    freed(fd, kind);
 }
 
 static void free_range(unsigned int first, unsigned int last)
@@ -110,6 +113,7 @@ EXPORT int dup2(int fd, int to)
     if (fd == to || epoch_is_borrowed())
         return libc_dup2(fd, to);
     enum kind was = table_take(to);
+    conn_closes(to, was);
     int result = libc_dup2(fd, to);
     if (result < 0)
         table_restore(to, was);
@@ -123,6 +127,7 @@ EXPORT int dup3(int fd, int to, int flags)
     if (fd == to || epoch_is_borrowed())
         return libc_dup3(fd, to, flags);
     enum kind was = table_take(to);
+    conn_closes(to, was);
     int result = libc_dup3(fd, to, flags);
     if (result < 0)
         table_restore(to, was);

@@ -63,6 +63,19 @@ void sock_shut_both(int fd)
     fake(fd, true)->shut_both++;
 }
 
+/* Of linger.h: nothing is kept. */
+void linger_before_close(int fd);
+void linger_before_close(int fd)
+{
+    (void)fd;
+}
+
+void linger_remember_epoll(int epoll);
+void linger_remember_epoll(int epoll)
+{
+    (void)epoll;
+}
+
 /* Of tree.h: nobody else is there to hand a connection on. */
 void tree_adopts(uint32_t identity);
 bool tree_adopts_waiting(uint32_t identity);
