@@ -39,7 +39,7 @@ tests: $(PROGRAMS)
 
 $(BUILD)/tests/%: tests/programs/%.c Makefile shim/weir.h
 	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -O2 -g -Wall -Wextra -Werror -Ishim -pthread -o $@ $<
+	$(CC) -std=gnu11 -O2 -g -Wall -Wextra -Werror -Ishim -pthread -MMD -o $@ $<
 
 test: all
 	tests/run
@@ -50,6 +50,6 @@ demo: all
 clean:
 	rm -rf $(BUILD)
 
--include $(OBJECTS:.o=.d) $(COMMAND_OBJECTS:.o=.d)
+-include $(OBJECTS:.o=.d) $(COMMAND_OBJECTS:.o=.d) $(PROGRAMS:=.d)
 
 .PHONY: all tests test demo clean

@@ -344,7 +344,7 @@ static uint64_t met(void)
 void drain_say_end(const char *afterwards)
 {
     struct log_line line;
-    if (!speaks(drain.whole_tree))
+    if (drain.whole_tree && !head_has_ended_it())
         return;
     uint64_t all = met(), forced = drain.whole_tree ? tree_cut() : drain.forced;
     log_begin(&line, LOG_INFO);

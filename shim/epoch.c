@@ -30,6 +30,7 @@ int epoch_ask_pid(void)
 }
 
 _Atomic bool epoch_cloned;
+_Atomic bool epoch_clones_foreigners;
 
 /*
  * The calling thread's id as libc has it, which the kernel puts there for every child of its fork

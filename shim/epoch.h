@@ -34,6 +34,9 @@ int epoch_ask_pid(void);
 /* The program is about to clone by itself: its children's libc does not know their pids. */
 extern HIDDEN _Atomic bool epoch_cloned;
 
+/* And into a pid namespace of its own: what they know of pids is not what others do. */
+extern HIDDEN _Atomic bool epoch_clones_foreigners;
+
 /* This process's epoch, shifted to its place in a record. Notices a fork. */
 uint64_t epoch_now(void);
 

@@ -112,7 +112,8 @@ static void after_drain(bool of_tree)
     int stopping = lowest(atomic_load(&stop.held));
     /* The first process of what was drained gets it: not who goes on with its parent's drain. */
     bool is_first =
-        of_tree ? head_is_here() && tree_page->tree_pid == tree_page->pid : !drain_is_inherited();
+        of_tree ? head_has_ended_it() && head_is_here() && tree_page->tree_pid == tree_page->pid
+                : !drain_is_inherited();
     int on_drained = is_first ? settings_now()->on_drained : 0;
     int sig = stopping ? stopping : on_drained;
     if (!sig) {
@@ -214,6 +215,7 @@ static void handler_thread(void)
         if (wish & WISH_WAKE) /* after the figures of the beginning have been told */
             head_wake();
         int64_t now = sys_now_ms(), wait = drain_step();
+        head_keep_awake(now);
         if (drain_phase() == PHASE_DRAINED)
             wait = sooner(wait, see_to_tree(now));
         wait = sooner(wait, see_to_stop(now));
@@ -222,6 +224,18 @@ static void handler_thread(void)
         else
             sys_futex_wait(&wishes, RUNNING, wait);
     }
+}
+
+/* The head of the tree drains, and wakes this process again and again: a step each time. */
+static void step_without_thread(void)
+{
+    tree_set_flag(LINE_THREADLESS, true);
+    begin_trees();
+    drain_step();
+    int64_t now = sys_now_ms();
+    if (drain_phase() == PHASE_DRAINED)
+        see_to_tree(now);
+    see_to_stop(now);
 }
 
 static bool make_thread(const struct origin *origin)
@@ -235,10 +249,14 @@ static bool make_thread(const struct origin *origin)
         return true;
 
     /* RLIMIT_NPROC: what can be done without waiting is done here and now. */
+    atomic_store(&wishes, 0);
+    if (head_tree_drains() && !head_is_here()) {
+        step_without_thread();
+        return false;
+    }
     log_say(LOG_ERROR, "no thread can be made (RLIMIT_NPROC?): idle connections are closed once, "
                        "and nobody waits for the rest");
     struct drain_terms terms = {false, sys_now_ms(), 0};
-    atomic_store(&wishes, 0);
     drain_begin(ACTION_CLOSE_IDLE, origin, &terms);
     signals_hand_over(stops);
     hand_stops_on();

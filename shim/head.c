@@ -31,7 +31,7 @@ static bool lives(int32_t pid)
 bool head_is_here(void)
 {
     int32_t me = epoch_ask_pid(), head;
-    if (!tree_page)
+    if (!tree_page || tree_is_foreign())
         return false;
     head = atomic_load(&tree_page->head);
     if (head == me || lives(head))
@@ -69,13 +69,26 @@ static void wake(int32_t pid, uint64_t inode)
         sys2(SYS_kill, pid, settings_now()->control_signal);
 }
 
-void head_wake_page(struct page *page, uint64_t inode, bool again)
+static bool is_to_wake(const struct page_line *line, enum wake which)
+{
+    switch (which) {
+    case WAKE_ALL:
+        return true;
+    case WAKE_NOT_BEGUN:
+        return atomic_load(&line->phase) == PHASE_SERVING;
+    case WAKE_THREADLESS:
+        return atomic_load(&line->flags) & LINE_THREADLESS;
+    }
+    return false;
+}
+
+void head_wake_page(struct page *page, uint64_t inode, enum wake which)
 {
     for (uint32_t i = 0; i < PAGE_LINES; i++) {
         struct page_line *line = &page->line[i];
         int32_t pid = atomic_load(&line->pid);
         if (pid > 0 && pid != epoch_pid() && !(atomic_load(&line->flags) & LINE_DEAF) &&
-            (!again || atomic_load(&line->phase) == PHASE_SERVING) && proc_line_lives(line))
+            is_to_wake(line, which) && proc_line_lives(line))
             wake(pid, inode);
     }
 }
@@ -141,21 +154,20 @@ static bool have_unlisted_connections(int64_t now)
 
 static void wake_all(bool again)
 {
+    epoch_ask_pid();
+    if (!inode)
+        inode = proc_inode(tree_page);
     if (!settings_now()->control_signal) {
         if (!again && !head_is_alone())
             log_say(LOG_ERROR, "WEIR_CONTROL_SIGNAL=none: the other processes can't be told");
         return;
     }
-    head_wake_page(tree_page, inode, again);
-    if (!again)
-        see_to_unlisted(true);
+    head_wake_page(tree_page, inode, again ? WAKE_NOT_BEGUN : WAKE_ALL);
+    see_to_unlisted(true);
 }
 
 void head_wake(void)
 {
-    epoch_ask_pid();
-    if (!inode)
-        inode = proc_inode(tree_page);
     wake_all(false);
     joined_ask();
 }
@@ -183,11 +195,16 @@ bool head_tree_is_drained(void)
 
 /* How long after the timeout the tree waits for a process that does not answer. */
 #define GRACE_MS 2000
-#define WAKE_AGAIN_MS 1000
+#define WAKE_AGAIN_MS 500
+#define THREADLESS_MS 50
+
+static bool ended_here; /* this process has seen the tree's drain to its end */
 
 /* Whether it is this process that sees whether all are done: the head, or else the first line. */
 static bool is_watcher(void)
 {
+    if (tree_is_foreign())
+        return false;
     int32_t me = epoch_ask_pid(), head = atomic_load(&tree_page->head);
     if (head == me || lives(head))
         return head == me;
@@ -243,9 +260,32 @@ static void give_up(void)
     atomic_store(&tree_page->timed_out, 1);
 }
 
+bool head_has_ended_it(void)
+{
+    return ended_here;
+}
+
+/*
+ * Who has not begun yet, or can make no thread and goes on only when it is woken: while others see
+ * to themselves.
+ */
+void head_keep_awake(int64_t now)
+{
+    static int64_t again_at, step_at;
+    if (!head_tree_drains() || head_tree_is_drained() || !is_watcher())
+        return;
+    if (now >= again_at) {
+        again_at = now + WAKE_AGAIN_MS;
+        wake_all(true);
+    }
+    if (now >= step_at) {
+        step_at = now + THREADLESS_MS;
+        head_wake_page(tree_page, inode, WAKE_THREADLESS);
+    }
+}
+
 bool head_check(int64_t now)
 {
-    static int64_t wake_at;
     if (head_tree_is_drained())
         return true;
     if (!is_watcher())
@@ -258,15 +298,11 @@ bool head_check(int64_t now)
         if (pid && pid != epoch_pid())
             done = is_done(i);
     }
-    if (!done && !late) {
-        if (now >= wake_at) {
-            wake_at = now + WAKE_AGAIN_MS;
-            wake_all(true); /* who was made while the others were woken */
-        }
+    if (!done && !late)
         return false;
-    }
     if (late && !done)
         give_up();
+    ended_here = true;
     atomic_store(&tree_page->ended, now);
     atomic_store(&tree_page->phase, PHASE_DRAINED);
     return true;

@@ -20,8 +20,15 @@ bool head_is_alone(void);
 void head_ask(enum action action, const struct origin *origin);
 void head_wake(void);
 
-/* Wakes the processes of a page, whose inode that is: of all, or of those that have not begun. */
-void head_wake_page(struct page *page, uint64_t inode, bool again);
+/* Wakes processes of a page, whose inode that is. */
+enum wake { WAKE_ALL, WAKE_NOT_BEGUN, WAKE_THREADLESS };
+void head_wake_page(struct page *page, uint64_t inode, enum wake which);
+
+/* In the head, while its tree drains: wakes those that need it again and again. */
+void head_keep_awake(int64_t now);
+
+/* Whether it was this process that saw the end of the tree's drain: one does, and tells it. */
+bool head_has_ended_it(void);
 
 /* What has been asked since the last call: the actions, as bits 1 << enum action. */
 uint32_t head_news(void);

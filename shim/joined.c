@@ -58,7 +58,7 @@ static void ask_one(int dir, const char *name, void *context)
                                                  : ACTION_CLOSE_IDLE;
     const struct origin *by = action == ACTION_CLOSE_IDLE ? &tree_page->idle_by : &tree_page->by;
     page_ask(page, action, by, page_timeout(tree_page), atomic_load(&tree_page->since));
-    head_wake_page(page, inode, false);
+    head_wake_page(page, inode, WAKE_ALL);
     sys2(SYS_munmap, page, sizeof *page);
 }
 

@@ -64,9 +64,10 @@ struct page_line {
     uint32_t unused[2];
 };
 
-#define LINE_SANDBOXED 1u /* in a seccomp sandbox: it is waited for, and does not drain */
-#define LINE_DEAF 2u      /* the program uses the control signal itself: it is not to be sent */
-#define LINE_EXECS 4u     /* is about to be another program: what it counts is void */
+#define LINE_SANDBOXED 1u  /* in a seccomp sandbox: it is waited for, and does not drain */
+#define LINE_DEAF 2u       /* the program uses the control signal itself: it is not to be sent */
+#define LINE_THREADLESS 8u /* can make no thread: each control signal is a step of its drain */
+#define LINE_EXECS 4u      /* is about to be another program: what it counts is void */
 
 /* Sums, and how they are added up. */
 struct totals {

@@ -34,6 +34,7 @@ static int generations;
 #define NO_LINE (-1)
 static _Atomic int my_line = NO_LINE; /* PAGE_LINES: there was none left */
 
+static bool foreign;       /* tree_is_foreign */
 static uint32_t own_flags; /* of this process's line, which its children take along */
 
 /* For times in the page, of a program's own thread: without a system call (vdso(7)). */
@@ -127,7 +128,7 @@ void tree_take_line(void)
     int32_t pid = epoch_pid();
     if (!pid && !sys_is_sandboxed())
         pid = epoch_ask_pid(); /* a raw clone's child: its first connection is its start */
-    int found = pid ? free_line() : PAGE_LINES, none = NO_LINE;
+    int found = pid && !foreign ? free_line() : PAGE_LINES, none = NO_LINE;
     uint32_t count = 1, shards = COUNT_OF(tree_page->shard) - 1;
     if (found < PAGE_LINES) {
         struct page_line *line = &tree_page->line[found];
@@ -148,6 +149,11 @@ void tree_take_line(void)
     table_count_in(&tree_page->shard[shards], count);
     if (found < PAGE_LINES)
         atomic_store(&tree_page->line[found].pid, pid);
+}
+
+bool tree_is_foreign(void)
+{
+    return foreign;
 }
 
 bool tree_has_line(void)
@@ -328,6 +334,7 @@ void tree_forked(bool inherits)
     struct page_line *line = tree_page ? line_now() : NULL;
     int32_t parent = line ? atomic_load(&line->pid) : 0;
     was_first = false;
+    foreign = atomic_load(&epoch_clones_foreigners);
     inherits_sockets = inherits;
     atomic_store(&table.shares, false);
     atomic_store(&spawned, false);

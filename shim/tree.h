@@ -43,6 +43,10 @@ void tree_forked(bool inherits);
 void tree_take_line(void);
 bool tree_has_line(void);
 
+/* Whether it is in a pid namespace of its own: it can't tell who lives, nor be told of by its pid,
+ * and has no line. */
+bool tree_is_foreign(void);
+
 /* About to exec; it failed, the program goes on. About to end. */
 void tree_execs(void);
 void tree_exec_failed(void);

@@ -93,6 +93,8 @@ EXPORT int clone(int (*run)(void *), void *stack, int flags, void *arg, ...)
     if (!(flags & CLONE_VM)) {
         start_forks();
         atomic_store(&epoch_cloned, true);
+        if (flags & CLONE_NEWPID)
+            atomic_store(&epoch_clones_foreigners, true);
     }
     epoch_borrowed += borrows;
     int result = libc_clone(run, stack, flags, arg, ptid, tls, ctid);

@@ -28,6 +28,8 @@ static void clones(long n, long a)
         return;
     start_forks();
     atomic_store(&epoch_cloned, true);
+    if (flags & CLONE_NEWPID)
+        atomic_store(&epoch_clones_foreigners, true);
 }
 
 /* Declared without the "..." of unistd.h: the arguments must be named to be passed on. */
