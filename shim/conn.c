@@ -449,11 +449,12 @@ bool conn_shut(int fd)
     return shut;
 }
 
-void conn_finish(int fd)
+void conn_finish(int fd, bool late)
 {
     record_t *slot = table_record(fd);
     uint64_t record = slot ? atomic_load(slot) : 0;
-    if (!(record & CONN_SHUT) || record & (CONN_IN_USE | CONN_OWED | CONN_FIN))
+    if (!(record & CONN_SHUT) || (mode_of(record) == MODE_REPLY && !late) ||
+        record & (CONN_IN_USE | CONN_OWED | CONN_FIN))
         return;
     int pin = sock_pin(fd);
     if (pin < 0)

@@ -170,8 +170,12 @@ int64_t conn_quiet_ms(int fd);
 /* Half-closes a connection that conn_look has just found idle. False: it has changed since. */
 bool conn_shut(int fd);
 
-/* Sends the FIN of a half-closed connection to which the program does not attend. */
-void conn_finish(int fd);
+/*
+ * Sends the FIN of a half-closed connection to which the program does not attend. What `reply`
+ * takes for idle may be in the middle of a long answer (an FTP transfer): there only in the end
+ * (late).
+ */
+void conn_finish(int fd, bool late);
 
 /* Shuts it both ways. */
 void conn_force(int fd);

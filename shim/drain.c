@@ -155,8 +155,8 @@ static void shut_idle(struct count *count, int64_t now)
 
 static bool finish_one(int fd, void *context)
 {
-    (void)context;
-    conn_finish(fd);
+    const bool *late = context;
+    conn_finish(fd, *late);
     return true;
 }
 
@@ -475,7 +475,8 @@ static void finish_when_due(int64_t now)
 {
     if (now < drain.finish_at)
         return;
-    walk(finish_one, NULL);
+    bool late = drain_phase() == PHASE_DRAINING && now >= drain.name_at;
+    walk(finish_one, &late);
     drain.finish_at = now + FINISH_AFTER_MS;
 }
 

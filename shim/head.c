@@ -55,7 +55,9 @@ bool head_is_alone(void)
 
 void head_ask(enum action action, const struct origin *origin)
 {
-    page_ask(tree_page, action, origin, -1, sys_now_ms());
+    struct totals totals;
+    tree_totals(&totals);
+    page_ask(tree_page, action, origin, -1, sys_now_ms(), &totals);
 }
 
 /*
@@ -64,9 +66,9 @@ void head_ask(enum action action, const struct origin *origin)
  */
 static void wake(int32_t pid, uint64_t inode)
 {
-    int mapped = proc_maps(pid, inode);
-    if (mapped == 1 || (mapped < 0 && sys0(SYS_geteuid) != 0))
-        sys2(SYS_kill, pid, settings_now()->control_signal);
+    int mapped = proc_maps(pid, inode), sig = settings_now()->control_signal;
+    if ((mapped == 1 || (mapped < 0 && sys0(SYS_geteuid) != 0)) && proc_catches(pid, sig) != 0)
+        sys2(SYS_kill, pid, sig);
 }
 
 static bool is_to_wake(const struct page_line *line, enum wake which)
@@ -114,11 +116,14 @@ static void visit_unlisted(int dir, const char *name, void *context)
     (void)dir;
     for (; *name >= '0' && *name <= '9' && pid < INT32_MAX / 10 - 9; name++)
         pid = pid * 10 + (*name - '0');
-    if (*name || !pid || pid == epoch_pid() || is_listed(pid) || proc_maps(pid, inode) != 1)
+    /* weir(1) maps the page as well, and catches nothing. */
+    int sig = settings_now()->control_signal;
+    if (*name || !pid || pid == epoch_pid() || is_listed(pid) || proc_maps(pid, inode) != 1 ||
+        proc_catches(pid, sig) != 1)
         return;
     unlisted->found = true;
     if (unlisted->wakes)
-        sys2(SYS_kill, pid, settings_now()->control_signal);
+        sys2(SYS_kill, pid, sig);
 }
 
 #define UNLISTED_MS 500

@@ -57,7 +57,9 @@ static void ask_one(int dir, const char *name, void *context)
                          : order & ORDER_DRAIN   ? ACTION_DRAIN
                                                  : ACTION_CLOSE_IDLE;
     const struct origin *by = action == ACTION_CLOSE_IDLE ? &tree_page->idle_by : &tree_page->by;
-    page_ask(page, action, by, page_timeout(tree_page), atomic_load(&tree_page->since));
+    struct totals totals;
+    proc_totals(page, 0, &totals);
+    page_ask(page, action, by, page_timeout(tree_page), atomic_load(&tree_page->since), &totals);
     head_wake_page(page, inode, WAKE_ALL);
     sys2(SYS_munmap, page, sizeof *page);
 }

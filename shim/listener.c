@@ -20,7 +20,7 @@ enum state { LISTENING = 1, CLOSING, STOPPED };
 /* How long the queue of a closed door must have been empty, and where nothing tells of handshakes
  * that are half done; and how long those are waited for: past the first try again, after 1 s, of a
  * SYN-ACK whose answer was lost (or deferred). */
-#define QUEUE_EMPTY_MS 20
+#define QUEUE_EMPTY_MS 50
 #define QUEUE_EMPTY_BLIND_MS 200
 #define HALF_OPEN_MS 2500
 

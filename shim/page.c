@@ -58,29 +58,8 @@ int64_t page_timeout(const struct page *page)
     return timeout < 0 ? page->settings.timeout : timeout;
 }
 
-/* As far as the page tells: who has died since is not looked for. */
-static void sum_up(const struct page *page, struct totals *totals)
-{
-    *totals = (struct totals){0};
-    for (uint32_t i = 0; i <= PAGE_LINES; i++) {
-        uint32_t count, first = page_shards(i, &count);
-        if (i == PAGE_LINES || (atomic_load(&page->line[i].pid) > 0 &&
-                                !(atomic_load(&page->line[i].flags) & LINE_EXECS)))
-            page_add(totals, &page->shard[first], count);
-    }
-    for (uint32_t i = 0; i < PAGE_GAPS; i++) {
-        uint64_t entry = atomic_load(&page->gap[i]);
-        bool waits = entry && !(entry & GAP_ADOPTED);
-        totals->tracked += waits;
-        totals->in_use += waits;
-    }
-    totals->accepted += atomic_load(&page->gone.accepted);
-    totals->disowned += atomic_load(&page->gone.disowned);
-    page_settle(totals);
-}
-
 bool page_ask(struct page *page, enum action action, const struct origin *origin, int64_t timeout,
-              int64_t now)
+              int64_t now, const struct totals *asked)
 {
     uint64_t order = atomic_load(&page->order);
     if (action == ACTION_CLOSE_IDLE) {
@@ -100,7 +79,7 @@ bool page_ask(struct page *page, enum action action, const struct origin *origin
         return false;
     if (atomic_compare_exchange_strong(&page->by_taken, &none, 1)) {
         page->by = *origin;
-        sum_up(page, &page->asked);
+        page->asked = *asked;
         atomic_store(&page->timeout, timeout);
         atomic_store(&page->since, now);
         atomic_store(&page->by_taken, 2);

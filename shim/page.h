@@ -175,12 +175,13 @@ bool page_is_sound(const struct page *page, size_t size);
 
 /*
  * Leaves an order for the whole tree: to close what is idle, to drain, to drain all. timeout: of
- * this drain (ms; 0: for ever), or -1. now: CLOCK_MONOTONIC in ms. Who then wakes the processes is
+ * this drain (ms; 0: for ever), or -1. now: CLOCK_MONOTONIC in ms. asked: the tree's sums as they
+ * are (proc_totals). Who then wakes the processes is
  * the caller's affair. Returns false where there was nothing to be done: a drain is on (or over),
  * and the action is no stronger.
  */
 bool page_ask(struct page *page, enum action action, const struct origin *origin, int64_t timeout,
-              int64_t now);
+              int64_t now, const struct totals *asked);
 
 /* The timeout of the drain that is on, in ms; 0: for ever. */
 int64_t page_timeout(const struct page *page);

@@ -134,6 +134,21 @@ bool proc_line_lives(const struct page_line *line)
            proc_is_alive(pid, atomic_load(&line->since)) != 0;
 }
 
+int proc_catches(int32_t pid, int sig)
+{
+    struct lines lines = {.fd = (int)open_proc(pid, "status")};
+    const char *line, *set;
+    int found = -1;
+    if (lines.fd < 0)
+        return -1;
+    while (found < 0 && (line = next_line(&lines))) {
+        if ((set = text_after(line, "SigCgt:\t")))
+            found = number_at(&set, 16) >> (sig - 1) & 1;
+    }
+    sys1(SYS_close, lines.fd);
+    return found;
+}
+
 uint32_t proc_pid_namespace(void)
 {
     struct stat status;
@@ -268,4 +283,44 @@ bool proc_gap_is_open(uint64_t entry, int32_t pid, int64_t now)
     uint32_t identity = (uint32_t)(entry >> 32);
     int v4 = has_socket(pid, "net/tcp", identity);
     return v4 || has_socket(pid, "net/tcp6", identity) > 0;
+}
+
+/* ---- sums ---- */
+
+void proc_totals(const struct page *tree, int32_t me, struct totals *totals)
+{
+    *totals = (struct totals){0};
+    uint64_t ended = 0;
+    for (uint32_t i = 0; i <= PAGE_LINES; i++) {
+        struct totals one = {0};
+        uint32_t count, first = page_shards(i, &count);
+        if (i < PAGE_LINES && !atomic_load(&tree->line[i].pid))
+            continue;
+        page_add(&one, &tree->shard[first], count);
+        if (i < PAGE_LINES && atomic_load(&tree->line[i].pid) != me &&
+            !proc_line_lives(&tree->line[i])) {
+            ended += one.tracked;
+            one.tracked = one.in_use = 0;
+        }
+        totals->tracked += one.tracked;
+        totals->in_use += one.in_use;
+        totals->accepted += one.accepted;
+        totals->closed_by_program += one.closed_by_program;
+        totals->closed_idle += one.closed_idle;
+        totals->forced += one.forced;
+        totals->disowned += one.disowned;
+    }
+    for (uint32_t i = 0; atomic_load(&tree->gap_used) && i < PAGE_GAPS; i++) {
+        /* Between two processes: who handed it on has counted a close, which was none. */
+        bool waits = proc_gap_is_open(atomic_load(&tree->gap[i]), 0, sys_now_ms());
+        totals->tracked += waits;
+        totals->in_use += waits;
+        totals->closed_by_program -= waits;
+    }
+    totals->accepted += atomic_load(&tree->gone.accepted);
+    totals->closed_by_program += atomic_load(&tree->gone.closed_by_program) + ended;
+    totals->closed_idle += atomic_load(&tree->gone.closed_idle);
+    totals->forced += atomic_load(&tree->gone.forced);
+    totals->disowned += atomic_load(&tree->gone.disowned);
+    page_settle(totals);
 }

@@ -30,6 +30,16 @@ int proc_maps(int32_t pid, uint64_t inode);
 uint64_t proc_start_time(int32_t pid);
 
 /*
+ * All counts of a tree: of the processes that live (me: the caller's pid, which does), of those
+ * that are gone, of what is between two processes.
+ */
+void proc_totals(const struct page *tree, int32_t me, struct totals *totals);
+
+/* Whether the process has a handler for the signal (its default action would end it). -1: can't
+ * tell. */
+int proc_catches(int32_t pid, int sig);
+
+/*
  * Whether an entry of gap stands for a connection that counts still: nobody has adopted it, and
  * some process holds a socket of its identity, by /proc/PID/net/tcp and tcp6 (pid 0: our own
  * network's). Where there is no /proc nothing can be told: true. now: CLOCK_MONOTONIC, ms.

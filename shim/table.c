@@ -13,6 +13,9 @@ struct table table = {.shards = own, .shard_mask = SHARDS - 1};
 /* A number's record moves within blocks of 512 (table_slot): a table ends with a whole block. */
 #define BLOCK 512
 
+/* No generation: a connection that was sent to another process. */
+#define SENT UINT32_MAX
+
 int table_make(uint32_t limit)
 {
     for (limit = (limit + BLOCK - 1) & ~(uint32_t)(BLOCK - 1); limit;
@@ -121,6 +124,17 @@ static bool has_descriptor(uint32_t number)
     return false;
 }
 
+/*
+ * Whether a connection that this process has closed may be served by another one: it was sent to
+ * it, or was there when it was forked; but not if it was served, or half-closed, here.
+ */
+static bool is_handed_on(uint32_t number, uint64_t record)
+{
+    uint32_t since = atomic_load_explicit(&table.alias[number], memory_order_relaxed);
+    bool served = record & CONN_SHUT || (record & (CONN_ANSWERED | CONN_IN_USE)) == CONN_ANSWERED;
+    return since == SENT || (since != atomic_load(&table.generation) && !served);
+}
+
 /* One descriptor less. Frees the record with the last. */
 static void unref(uint32_t number)
 {
@@ -145,10 +159,6 @@ static void unref(uint32_t number)
                                                  : &shard->closed_by_program;
     uncount(slot, record);
     atomic_fetch_add_explicit(how, 1, memory_order_relaxed);
-    if (UNLIKELY(atomic_load_explicit(&table.shares, memory_order_relaxed)) &&
-        atomic_load_explicit(&table.alias[number], memory_order_relaxed) !=
-            atomic_load_explicit(&table.generation, memory_order_relaxed))
-        table.on_shared(record);
 }
 
 static void drop(int fd, enum kind kind)
@@ -256,6 +266,18 @@ void table_alias(int fd, int to)
     atomic_store_explicit(&table.kind[to], KIND_ALIAS, memory_order_release);
 }
 
+void table_hand_on(int fd)
+{
+    enum kind kind = table_kind(fd);
+    if (kind != KIND_CONN && kind != KIND_ALIAS)
+        return;
+    uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
+    uint64_t record = atomic_load(table_slot(number));
+    if (record && (record & CONN_REFS) == CONN_REF && counts_here(record) &&
+        is_handed_on(number, record))
+        table.on_shared(record);
+}
+
 enum kind table_take(int fd)
 {
     return table_knows(fd) ? swap_kind(fd, KIND_NONE) : KIND_NONE;
@@ -286,7 +308,7 @@ void table_sends(int fd)
     if (kind != KIND_CONN && kind != KIND_ALIAS)
         return;
     uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
-    atomic_store(&table.alias[number], atomic_load(&table.generation) - 1);
+    atomic_store(&table.alias[number], SENT);
     atomic_store(&table.shares, true);
 }
 

@@ -91,7 +91,7 @@ struct table {
      */
     _Atomic uint32_t generation;
     _Atomic bool shares;
-    void (*on_shared)(uint64_t record); /* such a one was closed here */
+    void (*on_shared)(uint64_t record); /* such a one is about to be closed here */
 };
 
 extern HIDDEN struct table table;
@@ -116,6 +116,12 @@ void table_set(int fd, enum kind kind);
 
 /* `to` is another descriptor of fd's connection from now on. */
 void table_alias(int fd, int to);
+
+/*
+ * fd is about to be closed in a process that shares (table.shares): tells on_shared where another
+ * one may serve its connection. Before table_take: so a drain never sees it in neither.
+ */
+void table_hand_on(int fd);
 
 /*
  * Takes fd out of the table, waiting for a claim on it to end, and returns what it was.

@@ -432,40 +432,7 @@ void tree_count_cut(void)
 
 void tree_totals(struct totals *totals)
 {
-    *totals = (struct totals){0};
-    uint64_t ended = 0;
-    for (uint32_t i = 0; i <= PAGE_LINES; i++) {
-        struct totals one = {0};
-        uint32_t count, first = page_shards(i, &count);
-        if (i < PAGE_LINES && !atomic_load(&tree_page->line[i].pid))
-            continue;
-        page_add(&one, &tree_page->shard[first], count);
-        if (i < PAGE_LINES && atomic_load(&tree_page->line[i].pid) != epoch_pid() &&
-            !proc_line_lives(&tree_page->line[i])) {
-            ended += one.tracked;
-            one.tracked = one.in_use = 0;
-        }
-        totals->tracked += one.tracked;
-        totals->in_use += one.in_use;
-        totals->accepted += one.accepted;
-        totals->closed_by_program += one.closed_by_program;
-        totals->closed_idle += one.closed_idle;
-        totals->forced += one.forced;
-        totals->disowned += one.disowned;
-    }
-    for (uint32_t i = 0; atomic_load(&tree_page->gap_used) && i < PAGE_GAPS; i++) {
-        /* Between two processes: who handed it on has counted a close, which was none. */
-        bool waits = proc_gap_is_open(atomic_load(&tree_page->gap[i]), 0, sys_now_ms());
-        totals->tracked += waits;
-        totals->in_use += waits;
-        totals->closed_by_program -= waits;
-    }
-    totals->accepted += atomic_load(&tree_page->gone.accepted);
-    totals->closed_by_program += atomic_load(&tree_page->gone.closed_by_program) + ended;
-    totals->closed_idle += atomic_load(&tree_page->gone.closed_idle);
-    totals->forced += atomic_load(&tree_page->gone.forced);
-    totals->disowned += atomic_load(&tree_page->gone.disowned);
-    page_settle(totals);
+    proc_totals(tree_page, epoch_pid(), totals);
 }
 
 uint64_t tree_cut(void)

@@ -135,7 +135,9 @@ static bool ask_page(struct tree *tree, struct page *page, const struct wish *wi
                      struct woken *woken)
 {
     struct origin origin = {0, getpid(), (int32_t)getuid()};
-    bool news = page_ask(page, wish->action, &origin, wish->timeout, now_ms());
+    struct totals totals;
+    proc_totals(page, 0, &totals);
+    bool news = page_ask(page, wish->action, &origin, wish->timeout, now_ms(), &totals);
     int sig = tree->page.settings.control_signal;
     tree_copy(tree);
     for (uint32_t i = 0; i < PAGE_LINES; i++)

@@ -28,6 +28,8 @@ static void free_now(int fd)
 {
     if (epoch_is_borrowed())
         return;
+    if (UNLIKELY(table.shares))
+        table_hand_on(fd);
     enum kind kind = table_take(fd);
     conn_closes(fd, kind);
     freed(fd, kind);
@@ -112,6 +114,8 @@ EXPORT int dup2(int fd, int to)
 {
     if (fd == to || epoch_is_borrowed())
         return libc_dup2(fd, to);
+    if (UNLIKELY(table.shares) && table_knows(to))
+        table_hand_on(to);
     enum kind was = table_take(to);
     conn_closes(to, was);
     int result = libc_dup2(fd, to);
@@ -126,6 +130,8 @@ EXPORT int dup3(int fd, int to, int flags)
 {
     if (fd == to || epoch_is_borrowed())
         return libc_dup3(fd, to, flags);
+    if (UNLIKELY(table.shares) && table_knows(to))
+        table_hand_on(to);
     enum kind was = table_take(to);
     conn_closes(to, was);
     int result = libc_dup3(fd, to, flags);

@@ -244,13 +244,13 @@ static void the_drainer_sends_the_fin_of_one_that_is_left_lying(void)
                                         CONN_SHUT | CONN_FIN};
     begin(MODE_REPLY);
     set(CONN_SHUT);
-    conn_finish(FD);
-    conn_finish(FD);
+    conn_finish(FD, true);
+    conn_finish(FD, true);
     CHECK(fakes[FD].shut_write == 1 && flags() == (CONN_SHUT | CONN_FIN));
     for (size_t i = 0; i < COUNT_OF(not_then); i++) {
         begin(MODE_REPLY);
         set(not_then[i]);
-        conn_finish(FD);
+        conn_finish(FD, true);
         CHECK(!fakes[FD].shut_write && flags() == not_then[i], "case %zu", i);
     }
     for (int i = 0; i < 3; i++) {
@@ -259,7 +259,7 @@ static void the_drainer_sends_the_fin_of_one_that_is_left_lying(void)
         fakes[FD].queues.unread = i == 0;
         fakes[FD].queues.unsent = i == 1;
         fakes[FD].identity = i == 2 ? 78 : 77;
-        conn_finish(FD);
+        conn_finish(FD, true);
         CHECK(!fakes[FD].shut_write && flags() == CONN_SHUT, "case %d", i);
     }
 }

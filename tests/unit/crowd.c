@@ -387,7 +387,7 @@ static void visit(int fd)
     if (look == LOOK_IDLE && one_in(8))
         shuts += conn_shut(fd);
     else if (look == LOOK_SHUT)
-        conn_finish(fd);
+        conn_finish(fd, true);
     if (one_in(200)) {
         conn_force(fd);
         forces++;
