@@ -78,7 +78,7 @@ static void walk(visit_fn *visit, void *context)
             fd += 7;
             continue;
         }
-        if (!table_claim((int)fd))
+        if (table_kind((int)fd) == KIND_LISTENER || !table_claim((int)fd))
             continue;
         if (table_kind((int)fd) == KIND_RECEIVED)
             conn_received((int)fd, settings_now()->mode.rest);

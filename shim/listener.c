@@ -393,7 +393,12 @@ bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wak
             all = false;
             continue;
         }
-        swap(listener, fd, keep, !keep && !shared);
+        /* Under a claim: the number is not to be another's when the substitute comes to it. */
+        if (!table_claim(fd))
+            continue;
+        if (atomic_load(&listener->number) == fd + 1 && sock_is_listener(fd) == 1)
+            swap(listener, fd, keep, !keep && !shared);
+        table_release(fd);
         tree_set_listener(listener->in_page, closes ? PAGE_STOPPED : PAGE_KEPT);
         *wake = *wake || keep || shared;
     }

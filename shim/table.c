@@ -278,6 +278,16 @@ void table_hand_on(int fd)
         table.on_shared(record);
 }
 
+void table_each(void (*visit)(uint64_t record))
+{
+    uint32_t high = atomic_load(&table.high);
+    for (uint32_t fd = 0; fd < high; fd++) {
+        uint64_t record = table_kind((int)fd) == KIND_CONN ? atomic_load(table_slot(fd)) : 0;
+        if (record && counts_here(record))
+            visit(record);
+    }
+}
+
 enum kind table_take(int fd)
 {
     return table_knows(fd) ? swap_kind(fd, KIND_NONE) : KIND_NONE;
@@ -316,7 +326,7 @@ bool table_claim(int fd)
 {
     uint8_t seen = atomic_load_explicit(&table.kind[fd], memory_order_relaxed);
     uint8_t kind = seen & (uint8_t)~KIND_CLAIMED; /* where it is set, the claim is void */
-    if (kind != KIND_CONN && kind != KIND_ALIAS && kind != KIND_RECEIVED)
+    if (kind != KIND_CONN && kind != KIND_ALIAS && kind != KIND_RECEIVED && kind != KIND_LISTENER)
         return false;
     atomic_store(&claim, claim_on(fd));
     return atomic_compare_exchange_strong(&table.kind[fd], &seen, kind | KIND_CLAIMED);

@@ -123,6 +123,9 @@ void table_alias(int fd, int to);
  */
 void table_hand_on(int fd);
 
+/* Each connection of this process by its own number, for an exec. */
+void table_each(void (*visit)(uint64_t record));
+
 /*
  * Takes fd out of the table, waiting for a claim on it to end, and returns what it was.
  * table_restore undoes it where the call that was to close it failed; table_drop lets go of its
@@ -144,7 +147,8 @@ void table_forget(int fd);
 void table_forks(void);
 void table_sends(int fd);
 
-/* Claims fd for the handler thread: no close goes ahead until table_release. False: not tracked. */
+/* Claims a connection or a listener for the handler thread: no close goes ahead until
+ * table_release. False: not tracked. */
 bool table_claim(int fd);
 void table_release(int fd);
 

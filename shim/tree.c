@@ -360,19 +360,30 @@ void tree_in_child(void)
         tree_take_line();
 }
 
+static void take_back(uint64_t record)
+{
+    tree_adopts_waiting((uint32_t)(record >> CONN_IDENTITY_SHIFT));
+}
+
 void tree_execs(void)
 {
     struct page_line *line = tree_page && !epoch_is_borrowed() ? line_now() : NULL;
     tree_spawns();
-    if (line && atomic_load(&line->pid) == epoch_pid())
+    if (!line)
+        return;
+    table_each(tree_hands_on); /* the next program may have them, or who was forked with them */
+    if (atomic_load(&line->pid) == epoch_pid())
         atomic_fetch_or(&line->flags, LINE_EXECS);
 }
 
 void tree_exec_failed(void)
 {
     struct page_line *line = tree_page && !epoch_is_borrowed() ? line_now() : NULL;
-    if (line && atomic_load(&line->pid) == epoch_pid())
+    if (!line)
+        return;
+    if (atomic_load(&line->pid) == epoch_pid())
         atomic_fetch_and(&line->flags, ~LINE_EXECS);
+    table_each(take_back);
 }
 
 void tree_ends(void)
