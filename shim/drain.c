@@ -537,9 +537,15 @@ int64_t drain_step(void)
             return drain.passing ? STEP_MS : drain.begins_at - now;
         stop_serving(now);
     }
-    bool more = drain_phase() == PHASE_SERVING    ? step_close_idle(now)
-                : drain_phase() == PHASE_DRAINING ? step_drain(now)
-                                                  : stop_accepting() | linger_step(now);
+    bool more;
+    if (drain_phase() == PHASE_SERVING) {
+        more = step_close_idle(now);
+    } else if (drain_phase() == PHASE_DRAINING) {
+        more = step_drain(now);
+    } else {
+        more = stop_accepting();
+        more = linger_step(now) || more;
+    }
     if (!more)
         return -1;
     /* At the most a fifth of a processor, however long a walk is. */
