@@ -282,15 +282,14 @@ void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole)
         (record & CONN_EPOCH) != epoch_now() || !spread_lets(identity_of(record)))
         return;
     int saved = errno;
-    struct sock_queues queues = {0, 0};
-    bool still = is_still(fd, record);
-    if (still)
-        sock_queues(fd, &queues); /* last: a request that comes in after it meets our FIN */
+    struct sock_queues queues;
     uint64_t shut = record | CONN_SHUT | (watched ? CONN_FIN : 0);
-    if (queues.unread)
-        rhythm_overlaps(number);
-    else if (still && atomic_compare_exchange_strong(slot, &record, shut)) {
-        if (watched)
+    if (is_still(fd, record) && atomic_compare_exchange_strong(slot, &record, shut)) {
+        sock_queues(fd, &queues); /* last: a request that comes in after it meets our FIN */
+        rhythm_looked(number, queues.unread);
+        if (queues.unread)
+            atomic_fetch_and(slot, ~(shut & ~record));
+        else if (watched)
             sock_shut_both(fd);
         else
             sock_shut_read(fd);
@@ -316,24 +315,26 @@ bool conn_read_end(int fd)
 {
     record_t *slot = sys_is_sandboxed() ? NULL : table_record(fd);
     uint64_t record = slot ? atomic_load(slot) : 0;
+    if (!(record & CONN_SHUT) || !is_still(fd, record))
+        return false;
     do {
         if (!(record & CONN_SHUT) ||
             record & (CONN_OWED | CONN_IN_USE | CONN_FIN | CONN_DISOWNED) ||
             (record & CONN_EPOCH) != epoch_now())
             return false;
-        struct sock_queues queues;
-        if (!is_still(fd, record))
-            return false;
-        sock_queues(fd, &queues); /* last: a request that comes in after it meets our FIN */
-        /* Both ways shut, anything more from the peer is answered with RST, which would take
-         * what it has not read yet along (DESIGN.md, "A half-close is forgotten by nobody"). */
-        if (queues.unsent && !rhythm_waits_for_answers(table_number(slot)))
-            return false;
-        if (queues.unread)
-            return true;
     } while (!atomic_compare_exchange_strong(slot, &record, record | CONN_FIN));
-    sock_shut_write(fd);
-    return false;
+
+    /* The look comes last: a request that comes in after it meets our FIN. */
+    struct sock_queues queues;
+    sock_queues(fd, &queues);
+    /* Both ways shut, anything more from the peer is answered with RST, which would take what it
+     * has not read yet along (DESIGN.md, "A half-close is forgotten by nobody"). */
+    if (!queues.unread && (!queues.unsent || rhythm_waits_for_answers(table_number(slot)))) {
+        sock_shut_write(fd);
+        return false;
+    }
+    atomic_fetch_and(slot, ~CONN_FIN);
+    return queues.unread;
 }
 
 /* ---- the drainer's side ---- */

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "signals.h"
 #include "spread.h"
+#include "start.h"
 #include "sys.h"
 #include "table.h"
 #include "tree.h"
@@ -265,17 +266,18 @@ static void say_origin(struct text *text, const struct origin *origin)
     text_number(text, (uint64_t)origin->uid);
 }
 
-/* What is asked of the whole tree is one event, which its head tells. */
+/* What is asked of the whole tree is one event, which its head tells; who is dormant tells nothing.
+ */
 static bool speaks(bool whole_tree)
 {
-    return !whole_tree || head_is_here();
+    return whole_tree ? head_is_here() : !start_is_dormant();
 }
 
 static void say_begin(const char *what, const struct origin *origin, bool whole_tree)
 {
     struct totals totals;
     struct log_line line;
-    if (whole_tree && !speaks(true))
+    if (!speaks(whole_tree))
         return;
     if (whole_tree && head_tree_drains())
         totals = tree_page->asked;
@@ -344,7 +346,7 @@ static uint64_t met(void)
 void drain_say_end(const char *afterwards)
 {
     struct log_line line;
-    if (drain.whole_tree && !head_has_ended_it())
+    if (drain.whole_tree ? !head_has_ended_it() : !speaks(false))
         return;
     uint64_t all = met(), forced = drain.whole_tree ? tree_cut() : drain.forced;
     log_begin(&line, LOG_INFO);

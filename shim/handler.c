@@ -296,9 +296,9 @@ static void ask_tree(enum action action, const struct origin *origin)
 
 void handler_listens(void)
 {
-    static const struct origin nobody = {0, 0, 0};
-    if (drain_phase() == PHASE_DRAINED)
-        handler_wish(ACTION_DRAIN, &nobody); /* drain_step sees to it */
+    /* The thread may have looked at the listeners just before, and be about to end. */
+    if (drain_phase() >= PHASE_DRAINING || head_tree_drains())
+        handler_look();
 }
 
 /* ---- the signals ---- */
@@ -400,8 +400,6 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
     }
     struct origin origin = {sig, info->si_pid, (int)info->si_uid};
     bool head = head_is_here();
-    if (!head && start_is_dormant() && !(stops & SIGNAL_BIT(sig)))
-        return false; /* it serves nobody */
     if (!(stops & SIGNAL_BIT(sig))) {
         enum action action = wished_by(info, sys_now_ms());
         if (head)

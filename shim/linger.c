@@ -14,9 +14,9 @@
 #define ROUNDS_MOST 16 /* of reading from one connection, in a step */
 
 static struct kept {
-    _Atomic int number; /* descriptor + 1; 0: free; -1: being written */
-    bool had_input;     /* the peer was sending: it may send more */
-    int64_t until;
+    _Atomic int number;     /* descriptor + 1; 0: free; -1: being written */
+    _Atomic bool had_input; /* the peer was sending: it may send more */
+    _Atomic int64_t until;
 } kept[KEPT_MOST];
 
 static _Atomic uint32_t kept_count;
@@ -97,8 +97,8 @@ void linger_before_close(int fd)
     }
     leave_epolls(fd);
     sock_shut_write(copy);
-    place->had_input = queues.unread;
-    place->until = sys_now_ms() + linger;
+    atomic_store(&place->had_input, queues.unread);
+    atomic_store(&place->until, sys_now_ms() + linger);
     atomic_fetch_add(&kept_count, 1);
     atomic_store(&place->number, copy + 1);
 }
@@ -110,15 +110,16 @@ static bool attend(struct kept *at, int fd, int64_t now)
     bool ended = false;
     for (int round = 0; round < ROUNDS_MOST && !ended; round++) {
         long got = sock_throw_away(fd);
-        at->had_input = at->had_input || got > 0;
+        if (got > 0)
+            atomic_store(&at->had_input, true);
         ended = got == 0 || got < -1;
         if (got == -1)
             break;
     }
     sock_queues(fd, &queues);
-    if (!queues.unsent && (ended || !at->had_input))
+    if (!queues.unsent && (ended || !atomic_load(&at->had_input)))
         return false;
-    if (now < at->until)
+    if (now < atomic_load(&at->until))
         return true;
     if (queues.unsent || queues.unread)
         say_lost("gave up on ", fd, &queues, " after WEIR_LINGER");

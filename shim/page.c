@@ -29,6 +29,13 @@ void page_settle(struct totals *totals)
         totals->in_use = totals->tracked;
 }
 
+void page_settle_tree(struct totals *totals)
+{
+    page_settle(totals);
+    if ((int64_t)totals->closed_by_program < 0)
+        totals->closed_by_program = 0;
+}
+
 void page_name(struct text *text, int32_t pid, uint64_t start)
 {
     text_number(text, (uint64_t)pid);

@@ -167,6 +167,10 @@ static inline uint32_t page_shards(uint32_t line, uint32_t *count)
 void page_add(struct totals *totals, const struct shard *shards, uint32_t count);
 void page_settle(struct totals *totals);
 
+/* The same of a tree's sums: there a connection that changes hands may be adopted before the close
+ * that it makes up for has been counted. */
+void page_settle_tree(struct totals *totals);
+
 /* The name of a page's file. text: at least 48 bytes. */
 void page_name(struct text *text, int32_t pid, uint64_t start);
 

@@ -322,5 +322,5 @@ void proc_totals(const struct page *tree, int32_t me, struct totals *totals)
     totals->closed_idle += atomic_load(&tree->gone.closed_idle);
     totals->forced += atomic_load(&tree->gone.forced);
     totals->disowned += atomic_load(&tree->gone.disowned);
-    page_settle(totals);
+    page_settle_tree(totals);
 }

@@ -10,30 +10,52 @@
 #define SIZES 4             /* lengths of whole answers that are remembered */
 #define ANSWERS_LEAST 3     /* whole answers before a length says anything */
 #define SAME_WRITES_LEAST 8 /* and in a row, before their number of writes does */
+#define ANSWERS_MANY 32     /* whole answers before the most writes that one had say anything */
+#define OVERLAPS_MOST 8     /* times in a row that a client has sent so soon: it does not wait */
 #define SLOW_MS 20          /* between two writes of an answer: it is streamed */
 
+typedef _Atomic uint32_t field_t;
+
 struct rhythm {
-    uint32_t bytes, sizes[SIZES]; /* of this answer; of those before it */
-    uint32_t wrote_at;            /* coarse ms, of its last write */
-    uint8_t writes, last_writes;  /* of this answer, of the one before */
-    uint8_t answers, same_writes; /* whole ones; in a row with as many writes */
-    bool overlaps, slow;
+    field_t bytes, sizes[SIZES];              /* of this answer; of those before it */
+    field_t wrote_at;                         /* coarse ms, of its last write */
+    field_t writes, last_writes, most_writes; /* of this answer, of the one before */
+    field_t answers, same_writes;             /* whole ones; in a row with as many writes */
+    field_t overlaps;                         /* in a row */
+    field_t slow;                             /* 1: it was so once */
 };
 
-static struct rhythm *rhythms;
-static uint32_t count;
+static struct rhythm *_Atomic rhythms;
+static field_t count;
 _Atomic bool rhythm_notes;
+
+static uint32_t get(const field_t *field)
+{
+    return atomic_load_explicit(field, memory_order_relaxed);
+}
+
+static void put(field_t *field, uint32_t value)
+{
+    atomic_store_explicit(field, value, memory_order_relaxed);
+}
+
+/* NULL: there are no notes of it. */
+static struct rhythm *find(uint32_t number)
+{
+    struct rhythm *at = atomic_load_explicit(&rhythms, memory_order_acquire);
+    return at && number < get(&count) ? &at[number] : NULL;
+}
 
 void rhythm_begin(uint32_t limit)
 {
-    if (rhythms || !limit)
+    if (atomic_load(&rhythms) || !limit)
         return;
-    long at = sys6(SYS_mmap, NULL, limit * sizeof *rhythms, PROT_READ | PROT_WRITE,
+    long at = sys6(SYS_mmap, NULL, limit * sizeof(struct rhythm), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at < 0 && at > -4096)
         return; /* who never rests is cut at the timeout */
-    rhythms = (struct rhythm *)at;
-    count = limit;
+    put(&count, limit);
+    atomic_store(&rhythms, (struct rhythm *)at);
     atomic_store(&rhythm_notes, true);
 }
 
@@ -46,55 +68,77 @@ static uint32_t now_ms(void)
 
 void rhythm_forget(uint32_t number)
 {
-    if (number < count)
-        rhythms[number] = (struct rhythm){0};
-}
-
-static uint8_t one_more(uint8_t n)
-{
-    return n < UINT8_MAX ? n + 1 : n;
+    struct rhythm *rhythm = find(number);
+    if (!rhythm)
+        return;
+    put(&rhythm->bytes, 0);
+    put(&rhythm->writes, 0);
+    put(&rhythm->last_writes, 0);
+    put(&rhythm->most_writes, 0);
+    put(&rhythm->answers, 0);
+    put(&rhythm->same_writes, 0);
+    put(&rhythm->overlaps, 0);
+    put(&rhythm->slow, 0);
 }
 
 void rhythm_read(uint32_t number, bool after_answer)
 {
-    struct rhythm *rhythm = number < count ? &rhythms[number] : NULL;
-    if (!rhythm || !after_answer || !rhythm->writes)
+    struct rhythm *rhythm = find(number);
+    uint32_t writes = rhythm ? get(&rhythm->writes) : 0;
+    if (!writes || !after_answer)
         return;
-    rhythm->same_writes = rhythm->writes == rhythm->last_writes ? one_more(rhythm->same_writes) : 0;
-    rhythm->last_writes = rhythm->writes;
-    rhythm->sizes[rhythm->answers % SIZES] = rhythm->bytes;
-    rhythm->answers = rhythm->answers == UINT8_MAX ? UINT8_MAX - SIZES + 1 : rhythm->answers + 1;
-    rhythm->bytes = 0;
-    rhythm->writes = 0;
+    put(&rhythm->same_writes,
+        writes == get(&rhythm->last_writes) ? get(&rhythm->same_writes) + 1 : 0);
+    put(&rhythm->last_writes, writes);
+    if (writes > get(&rhythm->most_writes))
+        put(&rhythm->most_writes, writes);
+    put(&rhythm->sizes[get(&rhythm->answers) % SIZES], get(&rhythm->bytes));
+    put(&rhythm->answers, get(&rhythm->answers) + 1);
+    put(&rhythm->bytes, 0);
+    put(&rhythm->writes, 0);
+}
+
+/* As long as one of the answers before it. */
+static bool is_known_length(const struct rhythm *rhythm)
+{
+    for (uint32_t i = 0; i < SIZES && i < get(&rhythm->answers); i++)
+        if (get(&rhythm->sizes[i]) == get(&rhythm->bytes))
+            return true;
+    return false;
 }
 
 bool rhythm_wrote(uint32_t number, size_t bytes, bool exact)
 {
-    struct rhythm *rhythm = number < count ? &rhythms[number] : NULL;
+    struct rhythm *rhythm = find(number);
     if (!rhythm)
         return false;
     uint32_t now = now_ms();
-    if (rhythm->writes && now - rhythm->wrote_at > SLOW_MS)
-        rhythm->slow = true;
-    rhythm->wrote_at = now;
-    rhythm->writes = one_more(rhythm->writes);
-    rhythm->bytes += (uint32_t)bytes;
-    if (rhythm->overlaps || rhythm->answers < ANSWERS_LEAST)
+    if (get(&rhythm->writes) && now - get(&rhythm->wrote_at) > SLOW_MS)
+        put(&rhythm->slow, 1);
+    put(&rhythm->wrote_at, now);
+    put(&rhythm->writes, get(&rhythm->writes) + 1);
+    put(&rhythm->bytes, get(&rhythm->bytes) + (uint32_t)bytes);
+    if (get(&rhythm->overlaps) >= OVERLAPS_MOST || get(&rhythm->answers) < ANSWERS_LEAST)
         return false;
-    for (int i = 0; i < SIZES && i < rhythm->answers; i++)
-        if (rhythm->sizes[i] == rhythm->bytes)
-            return true;
-    return !exact && !rhythm->slow && rhythm->same_writes >= SAME_WRITES_LEAST &&
-           rhythm->writes == rhythm->last_writes;
+    if (is_known_length(rhythm))
+        return true;
+    bool as_last = get(&rhythm->same_writes) >= SAME_WRITES_LEAST &&
+                   get(&rhythm->writes) == get(&rhythm->last_writes);
+    bool as_most =
+        get(&rhythm->answers) >= ANSWERS_MANY && get(&rhythm->writes) == get(&rhythm->most_writes);
+    return !exact && !get(&rhythm->slow) && (as_last || as_most);
 }
 
-void rhythm_overlaps(uint32_t number)
+void rhythm_looked(uint32_t number, bool has_sent)
 {
-    if (number < count)
-        rhythms[number].overlaps = true;
+    struct rhythm *rhythm = find(number);
+    if (rhythm)
+        put(&rhythm->overlaps, has_sent ? get(&rhythm->overlaps) + 1 : 0);
 }
 
 bool rhythm_waits_for_answers(uint32_t number)
 {
-    return number < count && !rhythms[number].overlaps && rhythms[number].answers >= ANSWERS_LEAST;
+    const struct rhythm *rhythm = find(number);
+    return rhythm && get(&rhythm->overlaps) < OVERLAPS_MOST &&
+           get(&rhythm->answers) >= ANSWERS_LEAST;
 }

@@ -40,8 +40,11 @@ void rhythm_read(uint32_t number, bool after_answer);
  */
 bool rhythm_wrote(uint32_t number, size_t bytes, bool exact);
 
-/* The client has sent something before the answer was whole. */
-void rhythm_overlaps(uint32_t number);
+/*
+ * After the write of a whole answer: whether the client has sent something already. It may just be
+ * quick; one that has each time does not wait for its answers.
+ */
+void rhythm_looked(uint32_t number, bool has_sent);
 
 /* Whether the client has always waited for the whole answer, and more than once. */
 bool rhythm_waits_for_answers(uint32_t number);

@@ -278,12 +278,13 @@ void table_hand_on(int fd)
         table.on_shared(record);
 }
 
-void table_each(void (*visit)(uint64_t record))
+void table_each_untouched(void (*visit)(uint64_t record))
 {
+    const uint64_t touched = CONN_IN_USE | CONN_ANSWERED | CONN_SHUT;
     uint32_t high = atomic_load(&table.high);
     for (uint32_t fd = 0; fd < high; fd++) {
         uint64_t record = table_kind((int)fd) == KIND_CONN ? atomic_load(table_slot(fd)) : 0;
-        if (record && counts_here(record))
+        if (record && counts_here(record) && !(record & touched))
             visit(record);
     }
 }

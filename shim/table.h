@@ -123,8 +123,8 @@ void table_alias(int fd, int to);
  */
 void table_hand_on(int fd);
 
-/* Each connection of this process by its own number, for an exec. */
-void table_each(void (*visit)(uint64_t record));
+/* Each connection of this process on which it has done nothing yet, for an exec. */
+void table_each_untouched(void (*visit)(uint64_t record));
 
 /*
  * Takes fd out of the table, waiting for a claim on it to end, and returns what it was.

@@ -371,7 +371,8 @@ void tree_execs(void)
     tree_spawns();
     if (!line)
         return;
-    table_each(tree_hands_on); /* the next program may have them, or who was forked with them */
+    table_each_untouched(
+        tree_hands_on); /* the next program may have them, or who was forked with them */
     if (atomic_load(&line->pid) == epoch_pid())
         atomic_fetch_or(&line->flags, LINE_EXECS);
 }
@@ -383,7 +384,7 @@ void tree_exec_failed(void)
         return;
     if (atomic_load(&line->pid) == epoch_pid())
         atomic_fetch_and(&line->flags, ~LINE_EXECS);
-    table_each(take_back);
+    table_each_untouched(take_back);
 }
 
 void tree_ends(void)

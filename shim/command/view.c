@@ -185,7 +185,7 @@ void view_take(struct view *view, struct tree *tree, bool with_oldest)
         add_page(view, part);
         add_handed_on(view, part, &sockets);
     }
-    page_settle(&view->totals);
+    page_settle_tree(&view->totals);
     if (with_oldest && view->totals.in_use)
         take_oldest(view, tree, &sockets);
     sockets_free(&sockets);

@@ -328,8 +328,11 @@ int main(int argc, char **argv)
     if (is("daemon"))
         fork_away();
     pthread_t thread;
-    if (is("thread") && pthread_create(&thread, NULL, do_nothing, NULL) != 0)
-        fail("pg_tree: pthread_create");
+    if (is("thread")) {
+        if (pthread_create(&thread, NULL, do_nothing, NULL) != 0)
+            fail("pg_tree: pthread_create");
+        usleep(100000); /* what its own start costs is over before the first client comes */
+    }
     printf("server %d\n", (int)getpid());
     if (is("brief"))
         return 0;
