@@ -7,9 +7,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 
 /* ---- directories ---- */
 
@@ -227,31 +227,29 @@ static int32_t pid_of(const char *name, uint64_t *start)
     return *name ? 0 : (int32_t)pid;
 }
 
-/*
- * A daemon that forks itself away and listens late has no line yet: its page is given ten minutes.
- */
-#define STALE_SECONDS 600
+bool pagefile_is_unused(int fd)
+{
+    /* SIGURG: whoever opens it for writing in this very moment has the lease broken, and the
+     * default SIGIO would end the program. */
+    if (sys3(SYS_fcntl, fd, F_SETSIG, SIGURG) < 0 || sys3(SYS_fcntl, fd, F_SETLEASE, F_RDLCK) < 0)
+        return false;
+    sys3(SYS_fcntl, fd, F_SETLEASE, F_UNLCK);
+    return true;
+}
 
 static void clean_one(int dir, const char *name, void *context)
 {
-    struct stat status;
-    struct timespec now;
     uint64_t start;
     int32_t pid = pid_of(name, &start);
     (void)context;
-    if (!pid || proc_start_time(pid) == start ||
-        sys4(SYS_newfstatat, dir, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
+    if (!pid || proc_start_time(pid) == start)
         return;
-    struct page *page = open_at(dir, name);
-    if (!page)
+    long fd = sys4(SYS_openat, dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+    if (fd < 0)
         return;
-    bool lives = page->pid_namespace != proc_pid_namespace(); /* nothing is known of its pids */
-    for (uint32_t i = 0; i < PAGE_LINES && !lives; i++)
-        lives = proc_line_lives(&page->line[i]);
-    sys2(SYS_munmap, page, sizeof *page);
-    sys2(SYS_clock_gettime, CLOCK_REALTIME, &now);
-    if (!lives && now.tv_sec - status.st_ctim.tv_sec > STALE_SECONDS)
+    if (pagefile_is_unused((int)fd))
         sys3(SYS_unlinkat, dir, name, 0);
+    sys1(SYS_close, fd);
 }
 
 void pagefile_directory(const char *path, char dir[PAGEFILE_PATH])

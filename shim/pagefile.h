@@ -25,6 +25,12 @@ struct page *pagefile_make(const struct settings *settings, char *const *envp, i
 /* Opens another process's, for joining it. NULL: it can't be, or is not sound. */
 struct page *pagefile_open(const char *path);
 
+/*
+ * Whether no process maps the file (or has it open for writing), in whatever namespace: a lease is
+ * given only then (fcntl(2), F_SETLEASE). False also where it can't be told: another user's file.
+ */
+bool pagefile_is_unused(int fd);
+
 /* Removes the pages of trees that are gone from the directory of this one. */
 void pagefile_clean(const char *path);
 

@@ -13,9 +13,9 @@
 /* What the exit code says (INTERFACE.md, section 4). */
 enum {
     EXIT_DONE = 0,
-    EXIT_FAILED = 1,    /* or died in the middle; the page can't be reached, or is another version's */
-    EXIT_USAGE = 2,     /* or a value that can't be parsed */
-    EXIT_FORCED = 3,    /* --wait: the timeout forced connections that were in use */
+    EXIT_FAILED = 1, /* or died in the middle; the page can't be reached, or is another version's */
+    EXIT_USAGE = 2,  /* or a value that can't be parsed */
+    EXIT_FORCED = 3, /* --wait: the timeout forced connections that were in use */
     EXIT_NO_SHIM = 4,   /* no such process, or it does not run under the shim */
     EXIT_FORBIDDEN = 5, /* not permitted */
 };

@@ -85,7 +85,6 @@ static int open_found(int path_fd, const char *name, struct tree **found, char v
     tree->fd = fd;
     tree->inode = status.st_ino;
     tree->uid = status.st_uid;
-    tree->changed = status.st_ctime;
     *found = tree;
     return 0;
 }

@@ -28,7 +28,6 @@ struct tree {
     int fd;
     uint64_t inode;
     uint32_t uid;    /* who owns the file */
-    int64_t changed; /* st_ctime */
     char name[48];   /* of the file */
     char path[PATH_MAX];
     uint64_t namespace; /* of its pids; 0: not known */

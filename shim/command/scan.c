@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "scan.h"
 
+#include "pagefile.h"
 #include "say.h"
 #include "text.h"
 
@@ -10,10 +11,6 @@
 #include <glob.h>
 #include <time.h>
 
-/* A page that nobody lives in is left alone for so long: its process may be about to take a line.
- */
-#define STALE_SECONDS 600
-
 /* Who makes up pages without end is not to fill our memory. */
 #define PAGES_MOST 4096
 #define PAGES_OF_PROCESS 4
@@ -21,8 +18,7 @@
 struct scan {
     struct tree *list;
     int count;
-    bool removes;     /* files of trees that are gone */
-    bool was_refused; /* there is a process that may map what we don't know of */
+    bool removes; /* files of trees that are gone */
 };
 
 static struct tree *find(const struct scan *scan, const char *name, uint64_t inode)
@@ -45,14 +41,16 @@ static void keep(struct scan *scan, struct tree *tree)
 
 /* ---- run directories ---- */
 
-/* Removes the file of a tree that is gone. */
-static void remove_stale(int dir, const struct tree *tree)
+/* Whether it is the file of a tree that is gone; removes it then. */
+static bool is_stale(int dir, const char *name, bool removes)
 {
-    /* Who shares a run directory across containers sees no process of the others'. */
-    if (tree->namespace && !tree->is_foreign &&
-        proc_start_time(tree->page.pid) != tree->page.start &&
-        time(NULL) - tree->changed >= STALE_SECONDS)
-        unlinkat(dir, tree->name, 0);
+    int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    bool unused = fd >= 0 && pagefile_is_unused(fd);
+    if (unused && removes)
+        unlinkat(dir, name, 0);
+    if (fd >= 0)
+        close(fd);
+    return unused;
 }
 
 /* Of those that nobody lives in none is kept: a directory may be full of them. */
@@ -60,15 +58,14 @@ static void add_file(int dir, const char *name, const char *path, struct scan *s
 {
     char version[64];
     struct tree *tree;
-    if (!is_page_name(name) || tree_open_at(dir, name, path, &tree, version))
+    if (!is_page_name(name) || is_stale(dir, name, scan->removes) ||
+        tree_open_at(dir, name, path, &tree, version))
         return;
     bool known = find(scan, name, tree->inode);
     if (!known && tree_lives(tree)) {
         keep(scan, tree);
         return;
     }
-    if (!known && scan->removes && !scan->was_refused)
-        remove_stale(dir, tree);
     tree_free(tree);
 }
 
@@ -149,9 +146,6 @@ static void add_process(int32_t pid, void *context)
     char version[64];
     struct tree *tree;
     int kept = 0, error = maps_open(&maps, pid);
-    /* One of another user's can't have opened a page of ours, if we are not root. */
-    if ((error == EACCES || error == EPERM) && (!geteuid() || process_uid(pid) == geteuid()))
-        scan->was_refused = true;
     while (!error && kept < PAGES_OF_PROCESS && maps_next(&maps, &mapping)) {
         const char *name = base_name(mapping.path);
         if (mapping.is_shared && is_page_name(name) && !find(scan, name, mapping.inode) &&

@@ -20,7 +20,7 @@
  * fork N (children that do nothing, and close nothing), end (of them), become NAME (another
  * program), again (execs itself, as "one"). With PG_CATCH set TERM and
  * INT are caught: "got SIGNAL PID MS", in ms since 1970; if it is "exit" the process exits then.
- * PG_KEEPS is the number of a signal that is caught as well.
+ * PG_KEEPS is the number of a signal that is caught as well, PG_ROOT the directory of "chroot".
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -190,7 +190,7 @@ static void be_child(int fd)
         exec_inetd(fd);
     if (is("nobody") && (setgroups(0, NULL) || setgid(65534) || setuid(65534)))
         _exit(1);
-    if (is("chroot") && (chroot("/var/empty") || chdir("/")))
+    if (is("chroot") && (chroot(getenv("PG_ROOT")) || chdir("/")))
         _exit(1);
     sleep_ms(atoi(pause_ms));
     serve_one(fd);
