@@ -83,6 +83,13 @@ void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind
     }
 }
 
+void conn_was_deaf(int fd)
+{
+    record_t *slot = table_record(fd);
+    if (slot)
+        rhythm_was_deaf(table_number(slot));
+}
+
 void (*conn_on_adopt)(void);
 
 static void tell_adopts(void)
@@ -364,6 +371,9 @@ static bool is_answered_unseen(uint64_t record, const struct sock_info *info)
            info->sent_ms <= info->received_ms;
 }
 
+/* A first request that was lost comes again after 1 s, and once more after 2 (RFC 6298, 5.7). */
+#define SENT_AGAIN_MS 3500
+
 static enum conn_look look_reply(int fd, record_t *slot, uint64_t record,
                                  const struct conn_limits *limits)
 {
@@ -380,8 +390,10 @@ static enum conn_look look_reply(int fd, record_t *slot, uint64_t record,
         int64_t quiet = record & CONN_SEASONED ? limits->settle : limits->first_byte;
         return seen_ms(fd, slot, record, limits) >= quiet ? LOOK_IDLE : LOOK_WAITING;
     }
-    if (!info.has_received && !(record & CONN_ANSWERED))
-        return info.received_ms >= limits->first_byte ? LOOK_IDLE : LOOK_WAITING;
+    if (!info.has_received && !(record & CONN_ANSWERED)) {
+        int64_t more = rhythm_needs_time(table_number(slot)) ? SENT_AGAIN_MS : 0;
+        return info.received_ms >= limits->first_byte + more ? LOOK_IDLE : LOOK_WAITING;
+    }
     if (info.received_ms < info.sent_ms)
         return LOOK_IN_USE; /* the peer spoke last, past our wrappers or theirs */
 

@@ -27,6 +27,9 @@ enum conn_event {
 /* An accept returned fd. */
 void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind);
 
+/* What fd's peer sent before the accept was lost: it needs time to send it again. */
+void conn_was_deaf(int fd);
+
 /* Called once, when the process next has a connection that it had not before; NULL: nobody waits.
  */
 extern HIDDEN void (*conn_on_first)(void);
@@ -71,6 +74,12 @@ bool conn_read_end(int fd);
  * connection while a drain is on, it may have to linger.
  */
 void conn_closes(int fd, enum kind kind);
+
+/* Whether that can be so at all. */
+static inline bool conn_may_linger(void)
+{
+    return rhythm_is_noting();
+}
 
 /* weir_mark_*, weir_disown: 0, or the errno that they fail with. */
 int conn_mark(int fd, bool in_use);

@@ -103,6 +103,17 @@ void linger_before_close(int fd)
     atomic_store(&place->number, copy + 1);
 }
 
+int linger_next(unsigned int from)
+{
+    int least = -1;
+    for (uint32_t i = 0; atomic_load(&kept_count) && i < KEPT_MOST; i++) {
+        int fd = atomic_load(&kept[i].number) - 1;
+        if (fd >= 0 && (unsigned int)fd >= from && (least < 0 || fd < least))
+            least = fd;
+    }
+    return least;
+}
+
 /* Returns whether the connection has to be kept. */
 static bool attend(struct kept *at, int fd, int64_t now)
 {

@@ -26,6 +26,9 @@ void linger_before_close(int fd);
  * a connection that it has freed. */
 void linger_remember_epoll(int epoll);
 
+/* The least descriptor of a copy from this number on; -1: there is none. */
+int linger_next(unsigned int from);
+
 /* In the handler thread: goes on with all of them. Returns whether any is left. */
 bool linger_step(int64_t now);
 

@@ -22,6 +22,7 @@ struct rhythm {
     field_t writes, last_writes, most_writes; /* of this answer, of the one before */
     field_t answers, same_writes;             /* whole ones; in a row with as many writes */
     field_t overlaps;                         /* in a row */
+    field_t deaf;                             /* 1: at its accept */
     field_t slow;                             /* 1: it was so once */
 };
 
@@ -79,6 +80,20 @@ void rhythm_forget(uint32_t number)
     put(&rhythm->same_writes, 0);
     put(&rhythm->overlaps, 0);
     put(&rhythm->slow, 0);
+    put(&rhythm->deaf, 0);
+}
+
+void rhythm_was_deaf(uint32_t number)
+{
+    struct rhythm *rhythm = find(number);
+    if (rhythm)
+        put(&rhythm->deaf, 1);
+}
+
+bool rhythm_needs_time(uint32_t number)
+{
+    const struct rhythm *rhythm = find(number);
+    return rhythm && get(&rhythm->deaf);
 }
 
 void rhythm_read(uint32_t number, bool after_answer)

@@ -46,6 +46,10 @@ bool rhythm_wrote(uint32_t number, size_t bytes, bool exact);
  */
 void rhythm_looked(uint32_t number, bool has_sent);
 
+/* What the client has sent before the accept was lost, and comes again later. */
+void rhythm_was_deaf(uint32_t number);
+bool rhythm_needs_time(uint32_t number);
+
 /* Whether the client has always waited for the whole answer, and more than once. */
 bool rhythm_waits_for_answers(uint32_t number);
 

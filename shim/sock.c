@@ -224,9 +224,12 @@ bool sock_close_door(int fd)
     return set_hops(fd, 255);
 }
 
-void sock_open_ears(int fd)
+bool sock_open_ears(int fd)
 {
-    set_hops(fd, 0);
+    int v4 = 0, v6 = 0;
+    get_int(fd, IPPROTO_IP, IP_MINTTL, &v4);
+    get_int(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, &v6);
+    return (v4 == 255 || v6 == 255) && set_hops(fd, 0);
 }
 
 bool sock_has_waiting(int fd)

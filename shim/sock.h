@@ -92,7 +92,9 @@ int sock_is_listener(int fd);
  * it, and is deaf until sock_open_ears.
  */
 bool sock_close_door(int fd);
-void sock_open_ears(int fd);
+
+/* Returns whether it was deaf: what its peer has sent was lost, and comes again. */
+bool sock_open_ears(int fd);
 
 /* Is there somebody in the accept queue? */
 bool sock_has_waiting(int fd);

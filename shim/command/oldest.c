@@ -34,9 +34,9 @@ void add_handed_on(struct view *view, struct tree *tree, struct sockets *sockets
     sockets_read(sockets, pid);
     for (uint32_t i = 0; i < PAGE_GAPS; i++) {
         if (is_open(tree->page.gap[i], pid, sockets)) {
-            view->totals.accepted++;
             view->totals.tracked++;
             view->totals.in_use++;
+            view->totals.closed_by_program--; /* who handed it on has counted a close */
         }
     }
 }

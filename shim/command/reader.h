@@ -27,8 +27,8 @@ struct tree {
         *joined; /* pages of processes that belong to this tree and could not open its page */
     int fd;
     uint64_t inode;
-    uint32_t uid;    /* who owns the file */
-    char name[48];   /* of the file */
+    uint32_t uid;  /* who owns the file */
+    char name[48]; /* of the file */
     char path[PATH_MAX];
     uint64_t namespace; /* of its pids; 0: not known */
     bool is_foreign;    /* that is not ours */

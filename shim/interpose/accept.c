@@ -2,6 +2,7 @@
 /* bind, listen, accept, accept4, epoll_ctl: where connections come from. */
 #include "conn.h"
 #include "handler.h"
+#include "head.h"
 #include "libc.h"
 #include "listener.h"
 #include "signals.h"
@@ -103,8 +104,9 @@ static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 
     struct listener_view view;
     listener_view(fd, &view);
-    if (UNLIKELY(view.is_deaf) && !sys_is_sandboxed())
-        sock_open_ears(got);
+    /* Whoever shares the listener may have closed its door already. */
+    bool may_be_deaf = view.is_deaf || head_tree_drains();
+    bool deaf = UNLIKELY(may_be_deaf) && !sys_is_sandboxed() && sock_open_ears(got);
     const struct sockaddr *from = enough ? addr : (const struct sockaddr *)&peer.addr;
     uint32_t identity = sock_hash(from, enough ? *len : peer.len);
     enum identity kind = IDENTITY_PEER;
@@ -116,6 +118,8 @@ static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
         kind = IDENTITY_PEER_AND_PORT;
     }
     conn_accepted(got, view.mode, identity, kind);
+    if (UNLIKELY(deaf))
+        conn_was_deaf(got);
     return got;
 }
 

@@ -7,7 +7,9 @@
  */
 #include "conn.h"
 #include "libc.h"
+#include "linger.h"
 #include "listener.h"
+#include "sys.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -77,18 +79,36 @@ EXPORT FILE *freopen64(const char *path, const char *mode, FILE *file)
     return libc_freopen64(path, mode, file);
 }
 
+/* In pieces around the copies that linger. */
+static int close_around(unsigned int first, unsigned int last)
+{
+    int result = 0;
+    for (int kept; (kept = linger_next(first)) >= 0 && (unsigned int)kept <= last;) {
+        if ((unsigned int)kept > first)
+            result = libc_close_range(first, (unsigned int)kept - 1, 0);
+        first = (unsigned int)kept + 1;
+    }
+    return first <= last ? libc_close_range(first, last, 0) : result;
+}
+
 EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 {
     /* With a flag nothing is closed yet (CLOEXEC), or not in the table that the others share. */
-    if (flags == 0 && first <= last)
-        free_range(first, last);
-    return libc_close_range(first, last, flags);
+    if (flags != 0 || first > last)
+        return libc_close_range(first, last, flags);
+    free_range(first, last);
+    return UNLIKELY(linger_next(0) >= 0) && !epoch_is_borrowed() ? close_around(first, last)
+                                                                 : libc_close_range(first, last, 0);
 }
 
 EXPORT void closefrom(int first)
 {
-    free_range(first < 0 ? 0 : (unsigned int)first, UINT32_MAX);
-    libc_closefrom(first);
+    unsigned int from = first < 0 ? 0 : (unsigned int)first;
+    free_range(from, UINT32_MAX);
+    if (UNLIKELY(linger_next(0) >= 0) && !epoch_is_borrowed())
+        close_around(from, UINT32_MAX);
+    else
+        libc_closefrom(first);
 }
 
 /* ---- duplicated ---- */
@@ -110,14 +130,22 @@ EXPORT int dup(int fd)
     return duplicated(fd, libc_dup(fd));
 }
 
+/* dup2 is about to put fd in the place of `to`. Where it fails nothing is closed. */
+static enum kind replaces(int fd, int to)
+{
+    if (UNLIKELY(table.shares) && table_knows(to))
+        table_hand_on(to);
+    enum kind was = table_take(to);
+    if (UNLIKELY(was != KIND_NONE) && conn_may_linger() && sys2(SYS_fcntl, fd, F_GETFD) >= 0)
+        conn_closes(to, was);
+    return was;
+}
+
 EXPORT int dup2(int fd, int to)
 {
     if (fd == to || epoch_is_borrowed())
         return libc_dup2(fd, to);
-    if (UNLIKELY(table.shares) && table_knows(to))
-        table_hand_on(to);
-    enum kind was = table_take(to);
-    conn_closes(to, was);
+    enum kind was = replaces(fd, to);
     int result = libc_dup2(fd, to);
     if (result < 0)
         table_restore(to, was);
@@ -130,10 +158,7 @@ EXPORT int dup3(int fd, int to, int flags)
 {
     if (fd == to || epoch_is_borrowed())
         return libc_dup3(fd, to, flags);
-    if (UNLIKELY(table.shares) && table_knows(to))
-        table_hand_on(to);
-    enum kind was = table_take(to);
-    conn_closes(to, was);
+    enum kind was = replaces(fd, to);
     int result = libc_dup3(fd, to, flags);
     if (result < 0)
         table_restore(to, was);
