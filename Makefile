@@ -14,7 +14,7 @@ OBJECTS = $(SOURCES:shim/%.c=$(BUILD)/shim/%.o)
 PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/tests/%,$(wildcard tests/programs/*.c))
 
 # What weir(1) shares with the library: the settings and the state page's layout.
-COMMAND_SHARES = $(addprefix $(BUILD)/shim/,settings.o text.o page.o proc.o sock.o sys.o)
+COMMAND_SHARES = $(addprefix $(BUILD)/shim/,settings.o text.o page.o pagefile.o proc.o sock.o sys.o)
 COMMAND_OBJECTS = $(patsubst shim/%.c,$(BUILD)/shim/%.o,$(wildcard shim/command/*.c))
 
 all: $(BUILD)/libweir.so $(BUILD)/weir

@@ -64,9 +64,9 @@ void head_ask(enum action action, const struct origin *origin)
  * A privileged process signals nobody because a page says so: a worker that was broken into may
  * have written it.
  */
-static void wake(int32_t pid, uint64_t inode)
+static void wake(int32_t pid, uint64_t inode, const char *name)
 {
-    int mapped = proc_maps(pid, inode), sig = settings_now()->control_signal;
+    int mapped = proc_maps(pid, inode, name), sig = settings_now()->control_signal;
     if ((mapped == 1 || (mapped < 0 && sys0(SYS_geteuid) != 0)) && proc_catches(pid, sig) != 0)
         sys2(SYS_kill, pid, sig);
 }
@@ -84,14 +84,25 @@ static bool is_to_wake(const struct page_line *line, enum wake which)
     return false;
 }
 
+/* By which its processes map it. "": there is no file. */
+static void name_of(const struct page *page, char name[48])
+{
+    struct text text = {name, 0, 48};
+    *name = '\0';
+    if (page != tree_page || *tree_name() == '/')
+        page_name(&text, page->pid, page->start);
+}
+
 void head_wake_page(struct page *page, uint64_t inode, enum wake which)
 {
+    char name[48];
+    name_of(page, name);
     for (uint32_t i = 0; i < PAGE_LINES; i++) {
         struct page_line *line = &page->line[i];
         int32_t pid = atomic_load(&line->pid);
         if (pid > 0 && pid != epoch_pid() && !(atomic_load(&line->flags) & LINE_DEAF) &&
             is_to_wake(line, which) && proc_line_lives(line))
-            wake(pid, inode);
+            wake(pid, inode, name);
     }
 }
 
@@ -107,6 +118,7 @@ static bool is_listed(int32_t pid)
 
 struct unlisted {
     bool wakes, found;
+    char page[48];
 };
 
 static void visit_unlisted(int dir, const char *name, void *context)
@@ -118,8 +130,8 @@ static void visit_unlisted(int dir, const char *name, void *context)
         pid = pid * 10 + (*name - '0');
     /* weir(1) maps the page as well, and catches nothing. */
     int sig = settings_now()->control_signal;
-    if (*name || !pid || pid == epoch_pid() || is_listed(pid) || proc_maps(pid, inode) != 1 ||
-        proc_catches(pid, sig) != 1)
+    if (*name || !pid || pid == epoch_pid() || is_listed(pid) ||
+        proc_maps(pid, inode, unlisted->page) != 1 || proc_catches(pid, sig) != 1)
         return;
     unlisted->found = true;
     if (unlisted->wakes)
@@ -131,7 +143,8 @@ static void visit_unlisted(int dir, const char *name, void *context)
 /* They are found by their maps. Returns whether there is any. */
 static bool see_to_unlisted(bool wakes)
 {
-    struct unlisted unlisted = {wakes, false};
+    struct unlisted unlisted = {.wakes = wakes};
+    name_of(tree_page, unlisted.page);
     if (atomic_load(&tree_page->unlisted))
         pagefile_each("/proc", visit_unlisted, &unlisted);
     return unlisted.found;

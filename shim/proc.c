@@ -183,7 +183,15 @@ uint64_t proc_inode(const void *address)
     return line ? inode : 0;
 }
 
-int proc_maps(int32_t pid, uint64_t inode)
+static bool has_text(const char *in, const char *text)
+{
+    for (; *in; in++)
+        if (text_after(in, text))
+            return true;
+    return !*text;
+}
+
+int proc_maps(int32_t pid, uint64_t inode, const char *name)
 {
     struct lines lines = {.fd = (int)open_proc(pid, "maps")};
     const char *line;
@@ -192,7 +200,7 @@ int proc_maps(int32_t pid, uint64_t inode)
     if (lines.fd < 0)
         return lines.fd == -ENOENT && proc_start_time(0) ? 0 : -1;
     while (!found && (line = next_line(&lines)))
-        found = inode && mapped_inode(line, &from, &to) == inode;
+        found = inode && mapped_inode(line, &from, &to) == inode && has_text(line, name);
     sys1(SYS_close, lines.fd);
     return found;
 }

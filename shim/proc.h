@@ -22,9 +22,11 @@ uint32_t proc_pid_namespace(void);
 /* The inode of what is mapped at this address in the calling process. 0: it can't be told. */
 uint64_t proc_inode(const void *at);
 
-/* Whether that process has this inode among its maps, so that it may be signalled. -1: can't tell.
+/*
+ * Whether that process has this inode among its maps, by a path that has this name in it (another
+ * file system may have the same number), so that it may be signalled. -1: can't tell.
  */
-int proc_maps(int32_t pid, uint64_t inode);
+int proc_maps(int32_t pid, uint64_t inode, const char *name);
 
 /* A process's start time, in ticks since boot (proc(5), stat, field 22). 0: no such process. */
 uint64_t proc_start_time(int32_t pid);

@@ -6,11 +6,24 @@
 
 load helpers
 
+setup_file() {
+    make -C "${BATS_TEST_DIRNAME}/.." --no-print-directory --silent "BUILD=$BATS_FILE_TMPDIR/asan" \
+        CC=clang CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all' \
+        "$BATS_FILE_TMPDIR/asan/weir" >&2
+}
+
 setup() {
     port=$((25000 + 20 * BATS_TEST_NUMBER))
     run_dir=$BATS_TEST_TMPDIR/run
     mkdir "$run_dir"
 }
+
+teardown() {
+    end_started
+    [ ${#outside[@]} = 0 ] || rm -rf "${outside[@]}"
+}
+
+outside=() # files that other users can reach, for teardown to remove
 
 # weir ARGUMENT...: what it says stands in $said and $complained, its exit code in $code.
 weir() {
@@ -19,6 +32,38 @@ weir() {
         </dev/null 3>&- || code=$?
     said=$(cat "$BATS_TEST_TMPDIR/said")
     complained=$(cat "$BATS_TEST_TMPDIR/complained")
+}
+
+# weir_begins ARGUMENT...: the same in the background, as WEIR_PID. What it says goes to $saying.
+# typed_begins ARGUMENT...: on a terminal of its own.
+weir_begins() {
+    saying=$BATS_TEST_TMPDIR/saying
+    become "$ROOT/build/weir" "$@" </dev/null >"$saying" 2>&1 &
+    WEIR_PID=$!
+    also_end "$WEIR_PID"
+}
+
+typed_begins() {
+    saying=$BATS_TEST_TMPDIR/saying
+    become script -qfec "echo \$\$ >$saying.pid; exec $ROOT/build/weir $*" "$saying" \
+        </dev/null >/dev/null 2>&1 &
+    also_end $!
+    wait_until 5 test -s "$saying.pid"
+    WEIR_PID=$(cat "$saying.pid")
+    also_end "$WEIR_PID"
+}
+
+says() {
+    [ "$(grep -Ec -- "$1" "$saying")" -ge "${2:-1}" ]
+}
+
+# weir_ends CODE: the one in the background does.
+weir_ends() {
+    code=0
+    wait_gone "$WEIR_PID" 10
+    wait "$WEIR_PID" || code=$?
+    cat "$saying"
+    [ "$code" = "$1" ]
 }
 
 # exits CODE ARGUMENT...
@@ -368,17 +413,21 @@ holds() {
 
 @test "status --watch shows it again each second, and ends with the program" {
     make_page sound
-    (sleep 2.5 && kill -KILL "$SERVER_PID") 3>&- &
-    exits 0 status "$SERVER_PID" --watch --json
-    [ "$(grep -c '"program": "page_make"' <<<"$said")" -ge 3 ]
-    lacks "$said" $'\033'
+    before=$(now_ms)
+    weir_begins status "$SERVER_PID" --watch --json
+    wait_until 20 says '"program": "page_make"' 3
+    [ $(($(now_ms) - before)) -ge 1900 ]
+    kill -KILL "$SERVER_PID"
+    weir_ends 0
+    not says $'\033'
 }
 
 @test "status --watch draws over itself on a terminal only" {
     make_page sound
-    timeout 20 script -qec "timeout -s INT 1.5 $ROOT/build/weir status $SERVER_PID --watch" \
-        "$BATS_TEST_TMPDIR/typed" </dev/null >/dev/null 3>&- || true
-    [ "$(grep -c $'\033\\[H\033\\[J' "$BATS_TEST_TMPDIR/typed")" -ge 2 ]
+    typed_begins status "$SERVER_PID" --watch
+    wait_until 20 says $'\033\\[H\033\\[Jpage_make' 2
+    kill -INT "$WEIR_PID"
+    wait_gone "$WEIR_PID" 5
 }
 
 @test "a connection that is handed to a child which has not touched it yet is in use" {
@@ -388,7 +437,7 @@ import os, socket, sys, time
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 connection = listener.accept()[0]
 if os.fork() == 0:
-    time.sleep(2)
+    time.sleep(4)
     connection.send(connection.recv(100))
     time.sleep(60)
 connection.close()
@@ -400,9 +449,10 @@ time.sleep(60)' "$port"
     wait_until 3 log_has server closed
     is "$SERVER_PID" 'd["connections"] == {"tracked": 1, "idle": 0, "in_use": 1}'
     is "$SERVER_PID" "sum(one['tracked'] for one in d['processes']) == 0"
-    read_line answer "$client" 4
+    is "$SERVER_PID" 'd["totals"]["accepted"] == 1 and d["totals"]["closed_by_program"] == 0'
+    read_line answer "$client" 10
     is "$SERVER_PID" 'd["connections"] == {"tracked": 1, "idle": 1, "in_use": 0}'
-    is "$SERVER_PID" 'd["totals"]["accepted"] == 1 + d["totals"]["closed_by_program"]'
+    is "$SERVER_PID" 'd["totals"]["accepted"] == 1 and d["totals"]["closed_by_program"] == 0'
 }
 
 @test "the figures add up in the middle of a busy day" {
@@ -410,13 +460,13 @@ time.sleep(60)' "$port"
     wait_port "$port"
     /usr/bin/python3 -c '
 import socket, sys, time
-end = time.time() + 3
+end = time.time() + 2
 while time.time() < end:
     clients = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for i in range(8)]
     for client in clients:
         client.send(b"ping\n")
         client.close()' "$port" 3>&- &
-    for _ in {1..20}; do
+    for _ in {1..8}; do
         exits 0 status "$SERVER_PID" --json
         sleep 0.1
     done
@@ -455,7 +505,7 @@ while time.time() < end:
     exits 0 drain "$SERVER_PID" --timeout 10s
     [ $(($(now_ms) - before)) -lt 2000 ]
     sleep 0.5
-    is "$SERVER_PID" 'd["phase"] == "draining" and 10 > d["drain"]["left_s"] > 5'
+    is "$SERVER_PID" 'd["phase"] == "draining" and 10 > d["drain"]["left_s"] > 2'
     is "$SERVER_PID" 'abs(d["drain"]["elapsed_s"] + d["drain"]["left_s"] - 10) < 0.1'
     exits 0 status "$SERVER_PID"
     has "$said" 'draining for'
@@ -494,14 +544,15 @@ while time.time() < end:
 }
 
 @test "drain --wait has one line that moves on a terminal, and leaves it clean" {
-    local busy typed=$BATS_TEST_TMPDIR/typed
+    local busy
     start_redis
     ask_and_wait busy
-    timeout 20 script -qec "timeout -s INT 1.2 $ROOT/build/weir drain $SERVER_PID --wait" "$typed" \
-        </dev/null >/dev/null 3>&- || true
-    grep -q $'\r\033\\[K.*: draining: 1 in use, 0 idle, .*left' "$typed"
+    typed_begins drain "$SERVER_PID" --wait
+    wait_until 10 says $'\r\033\\[K.*: draining: 1 in use, 0 idle, .*left\r\033\\[K'
     # Interrupted: the line is gone, and the drain is not.
-    grep -q $'\r\033\\[Kweir: no longer waiting: the drain goes on' "$typed"
+    kill -INT "$WEIR_PID"
+    wait_gone "$WEIR_PID" 5
+    wait_until 5 says $'\r\033\\[Kweir: no longer waiting: the drain goes on'
     is "$SERVER_PID" 'd["phase"] == "draining"'
 }
 
@@ -509,9 +560,11 @@ while time.time() < end:
     local busy
     start_redis
     ask_and_wait busy
-    code=0
-    timeout -s TERM 1 "$ROOT/build/weir" drain "$SERVER_PID" --wait >/dev/null 2>&1 || code=$?
-    [ "$code" != 0 ]
+    weir_begins drain "$SERVER_PID" --wait
+    wait_until 10 says ': draining: 1 in use'
+    kill -TERM "$WEIR_PID"
+    weir_ends 143
+    says 'no longer waiting: the drain goes on'
     is "$SERVER_PID" 'd["phase"] == "draining"'
     is_open "$busy"
 }
@@ -605,9 +658,11 @@ while time.time() < end:
     local busy
     start_redis
     ask_and_wait busy
-    (sleep 1 && kill -KILL "$SERVER_PID") 3>&- &
-    exits 1 drain "$SERVER_PID" --wait
-    has "$complained" 'died in the middle of the drain'
+    weir_begins drain "$SERVER_PID" --wait
+    wait_until 10 says ': draining: 1 in use'
+    kill -KILL "$SERVER_PID"
+    weir_ends 1
+    says 'died in the middle of the drain'
 }
 
 @test "processes that could not open the tree's page are a part of it all the same" {
@@ -622,6 +677,7 @@ while True:
         connection.send(b"pong\n")
     connection.close()
 END
+    outside+=("/tmp/weir-serve.$$.py")
     cp "$BATS_TEST_TMPDIR/serve.py" "/tmp/weir-serve.$$.py"
     serve server -- sh -c '
         redis-server --bind 127.0.0.1 --port "$0" --save "" &
@@ -629,7 +685,6 @@ END
         wait' "$port" "/tmp/weir-serve.$$.py"
     wait_port "$port"
     wait_port $((port + 1))
-    rm "/tmp/weir-serve.$$.py"
     wait_until 5 holds '"python3" in [open("/proc/%d/comm" % one["pid"]).read().strip()
         for one in d["processes"]]'
     conn_open client $((port + 1))
@@ -657,6 +712,7 @@ END
 @test "exit 5: another user's process" {
     as_root
     start_redis
+    outside+=("/tmp/weir.$$")
     cp "$ROOT/build/weir" "/tmp/weir.$$"
     for command in drain close-idle drain-all status; do
         code=0
@@ -666,12 +722,12 @@ END
         grep -q 'not permitted' "$BATS_TEST_TMPDIR/said"
     done
     lacks "$(as_nobody "/tmp/weir.$$" status --json)" redis-server
-    rm "/tmp/weir.$$"
     is "$SERVER_PID" 'd["phase"] == "serving"'
 }
 
 @test "a user sees and drains trees of his own" {
     as_root
+    outside+=("/tmp/weir.$$" "/tmp/libweir.$$.so")
     cp "$ROOT/build/weir" "/tmp/weir.$$"
     cp "$ROOT/build/libweir.so" "/tmp/libweir.$$.so"
     serve_bare server -- setpriv --reuid=65534 --regid=65534 --clear-groups \
@@ -682,7 +738,6 @@ END
     has "$(as_nobody "/tmp/weir.$$" list)" redis-server
     as_nobody "/tmp/weir.$$" drain "$SERVER_PID" --wait
     at_eof "$idle" 1
-    rm "/tmp/weir.$$" "/tmp/libweir.$$.so"
 }
 
 @test "exit 1: a page of another layout, naming both versions" {
@@ -818,6 +873,7 @@ time.sleep(60)'
     make_page sound
     victim=$SERVER_PID
     name=$(basename "$run_dir/$victim".*)
+    outside+=("/dev/shm/weir-stranger$$" "/tmp/page_make.$$")
     mkdir -m 777 "/dev/shm/weir-stranger$$"
     cp "$PROGRAMS/page_make" "/tmp/page_make.$$"
     serve_bare stranger -- setpriv --reuid=65534 --regid=65534 --clear-groups \
@@ -828,16 +884,13 @@ time.sleep(60)'
     wait_until 2 log_has stranger woken
     not log_has page1 woken
     is "$victim" 'd["phase"] == "serving"'
-    rm -r "/dev/shm/weir-stranger$$" "/tmp/page_make.$$"
 }
 
 @test "a page that is written over with anything confuses nobody" {
-    local asan=$BATS_TEST_TMPDIR/asan
-    make -C "$ROOT" --no-print-directory --silent BUILD="$asan" CC=clang \
-        CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all' "$asan/weir" >&2
     serve_bare fuzz ASAN_OPTIONS=exitcode=99 -- \
-        "$PROGRAMS/page_make" "$run_dir" fuzz 8 "$BATS_TEST_TMPDIR/out" "$asan/weir"
-    wait_gone "$SERVER_PID" 30
+        "$PROGRAMS/page_make" "$run_dir" fuzz 8 "$BATS_TEST_TMPDIR/out" \
+        "$BATS_FILE_TMPDIR/asan/weir"
+    wait_gone "$SERVER_PID" 45
     log fuzz
     tail -n 40 "$BATS_TEST_TMPDIR/out.err"
     log_has fuzz '^seed [0-9]+ runs [0-9]{2,} bad 0$'

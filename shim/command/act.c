@@ -147,6 +147,13 @@ static bool ask_page(struct tree *tree, struct page *page, const struct wish *wi
 
 /* ---- what stands in the way ---- */
 
+/* What a page says is not to be believed: a worker that was broken into could have root send its
+ * master what that takes for an order. */
+static bool is_harmless(int32_t sig)
+{
+    return sig >= SIGRTMIN || sig == SIGUSR1 || sig == SIGUSR2 || sig == SIGURG || sig == SIGWINCH;
+}
+
 static int check(struct tree *tree, const struct wish *wish)
 {
     int32_t pid = tree_pid(tree);
@@ -166,6 +173,12 @@ static int check(struct tree *tree, const struct wish *wish)
         say("pid %" PRId32 ": it was started with WEIR_CONTROL_SIGNAL=none, so that nothing can "
             "wake it: send it WEIR_SIGNAL, or start it with a control signal",
             pid);
+        return EXIT_FAILED;
+    }
+    if (!is_harmless(tree->page.settings.control_signal)) {
+        say("pid %" PRId32 ": its state page says that signal %" PRId32 " wakes it, which could do "
+            "harm, and is not sent: send it WEIR_SIGNAL",
+            pid, tree->page.settings.control_signal);
         return EXIT_FAILED;
     }
     if (wish->timeout > 0 && tree->page.settings.delay >= wish->timeout) {

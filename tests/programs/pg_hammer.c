@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../shim/weir.h" /* weak: null without the shim */
+
 #define PROCESSES_MOST 64
 #define KEPT_MOST 8 /* of a thread, when it ends */
 
@@ -29,6 +31,7 @@ struct model {
 };
 
 static struct model *model, *mine;
+static pthread_barrier_t rounds_over;
 static int listener, threads, rounds;
 static struct sockaddr_in address;
 
@@ -48,10 +51,21 @@ static int connect_one(void)
     return client;
 }
 
+/* Back and forth, beside the other threads, and then as it is to be. */
+static void mark(int fd, int in_use)
+{
+    for (int i = 0; weir_mark_in_use && i < 10000; i++) {
+        weir_mark_in_use(fd);
+        weir_mark_idle(fd);
+    }
+    if (weir_mark_in_use && in_use)
+        weir_mark_in_use(fd);
+}
+
 static void *hammer(void *argument)
 {
     unsigned seed = (unsigned)(size_t)argument * 7919 + (unsigned)getpid();
-    int kept = 0;
+    int kept = 0, kept_fd[KEPT_MOST], kept_reads[KEPT_MOST];
     char byte;
     for (int i = 0; i < rounds; i++) {
         int client = connect_one(), fd = accept(listener, NULL, NULL);
@@ -63,7 +77,8 @@ static void *hammer(void *argument)
             fail("pg_hammer: write");
         close(client);
         if (kept < KEPT_MOST && (rand_r(&seed) % 16 == 0 || rounds - i <= KEPT_MOST - kept)) {
-            kept++; /* held to the end */
+            kept_fd[kept] = fd; /* held to the end */
+            kept_reads[kept++] = reads;
             mine->tracked++;
             mine->in_use += (unsigned)reads;
             continue;
@@ -71,6 +86,9 @@ static void *hammer(void *argument)
         close(fd);
         mine->closed++;
     }
+    pthread_barrier_wait(&rounds_over);
+    for (int i = 0; i < kept; i++)
+        mark(kept_fd[i], kept_reads[i]);
     mine->threads_done++;
     return NULL;
 }
@@ -79,6 +97,7 @@ static void be_process(void)
 {
     pthread_t thread;
     mine->pid = getpid();
+    pthread_barrier_init(&rounds_over, NULL, (unsigned)threads);
     for (int i = 0; i < threads; i++)
         if (pthread_create(&thread, NULL, hammer, (void *)(size_t)i) != 0)
             fail("pg_hammer: pthread_create");
