@@ -306,7 +306,8 @@ void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole)
 
 void conn_closes(int fd, enum kind kind)
 {
-    if (LIKELY(!rhythm_is_noting()) || (kind != KIND_CONN && kind != KIND_ALIAS))
+    if (LIKELY(!rhythm_is_noting()) || sys_is_sandboxed() ||
+        (kind != KIND_CONN && kind != KIND_ALIAS))
         return;
     uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
     uint64_t record = atomic_load(table_slot(number));

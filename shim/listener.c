@@ -2,6 +2,7 @@
 #include "listener.h"
 
 #include "epoch.h"
+#include "head.h"
 #include "log.h"
 #include "sock.h"
 #include "sys.h"
@@ -34,6 +35,7 @@ static struct listener {
     bool inherited;      /* across exec: whoever started us shares it with others */
     int creator;         /* the pid that listened; 0: not known */
     uint64_t epoch;      /* of the process that listened */
+    _Atomic bool is_dry; /* AF_UNIX, CLOSING: accept has said that the queue is empty */
     int64_t closed_at;   /* CLOSING: the door has been closed since */
     int64_t empty_since; /* and nobody has been seen in the queue since */
     uint32_t address;
@@ -95,6 +97,7 @@ static struct listener *take(int fd)
         at->port = 0;
         at->inherited = false;
         at->in_page = 0;
+        atomic_store(&at->is_dry, false);
         at->addr_len = 0;
         return at;
     }
@@ -351,14 +354,18 @@ static void close_door(struct listener *listener, int fd)
     listener->empty_since = 0;
     listener->closed_at = sys_now_ms();
     sock_stop_deferring(fd);
+    /* AF_UNIX: a connect is refused from now on, accept hands out the queue and then fails with
+     * EINVAL (net/unix/af_unix.c, unix_stream_connect and unix_accept). */
     if (!sock_close_door(fd))
-        sys2(SYS_listen, fd, 0); /* AF_UNIX: room for one more at the most (unix_recvq_full) */
+        sock_shut_read(fd);
     atomic_store(&listener->state, CLOSING);
     tree_set_listener(listener->in_page, PAGE_CLOSING);
 }
 
 static bool queue_is_served(struct listener *listener, int fd)
 {
+    if (listener->is_unix)
+        return atomic_load(&listener->is_dry);
     int64_t now = sys_now_ms();
     if (sock_has_waiting(fd) || !listener->empty_since)
         listener->empty_since = now;
@@ -403,6 +410,18 @@ bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wak
         *wake = *wake || keep || shared;
     }
     return all;
+}
+
+bool listener_ran_dry(int fd)
+{
+    struct listener *listener = find(fd);
+    if (!listener || !listener->is_unix || listener->mode == MODE_OFF)
+        return false;
+    int state = atomic_load(&listener->state);
+    if (state == LISTENING ? !head_tree_drains() : state != CLOSING)
+        return false; /* LISTENING: who shares it has closed the door */
+    atomic_store(&listener->is_dry, true);
+    return true;
 }
 
 bool listener_is_stopped(int fd)

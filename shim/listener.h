@@ -61,6 +61,12 @@ extern HIDDEN __thread bool listener_polled;
  */
 bool listener_must_abort(int fd);
 
+/*
+ * An accept on fd has failed with EINVAL, or would have blocked: whether that is the end of the
+ * queue of an AF_UNIX listener whose door is closed (close_door). It is swapped in a moment.
+ */
+bool listener_ran_dry(int fd);
+
 /* Whether fd has been stopped: an accept that fails with EINVAL on the old socket is to go on. */
 bool listener_is_stopped(int fd);
 

@@ -57,12 +57,33 @@ static int call(int fd, struct sockaddr *addr, socklen_t *len, int flags)
     return flags < 0 ? libc_accept(fd, addr, len) : libc_accept4(fd, addr, len, flags);
 }
 
+static bool blocks(int fd)
+{
+    return !(sys2(SYS_fcntl, fd, F_GETFL) & O_NONBLOCK);
+}
+
+/* A thread that waits in accept waits on, until the listener is swapped. */
+static void wait_for_swap(int fd)
+{
+    struct timespec step = {0, 1000000};
+    for (int ms = 0; ms < 2000 && !listener_is_stopped(fd); ms++)
+        sys2(SYS_nanosleep, &step, NULL);
+}
+
 /*
  * An accept that began before the listener was swapped ends with EINVAL on the old socket: it goes
  * on, on the new one. One with SO_RCVTIMEO ends with EINTR after our handler (signal(7)).
  */
 static bool must_go_on(int fd)
 {
+    if ((errno == EINVAL || errno == EAGAIN) && UNLIKELY(listener_ran_dry(fd))) {
+        if (errno == EAGAIN || sys_is_sandboxed() || !blocks(fd)) {
+            errno = EAGAIN;
+            return false;
+        }
+        wait_for_swap(fd);
+        return true;
+    }
     return (errno == EINVAL && listener_is_stopped(fd)) ||
            (errno == EINTR && signals_must_restart());
 }
@@ -77,11 +98,6 @@ static int call_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
         got = call(fd, addr, len, flags);
     }
     return got;
-}
-
-static bool blocks(int fd)
-{
-    return !(sys2(SYS_fcntl, fd, F_GETFL) & O_NONBLOCK);
 }
 
 static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
