@@ -266,10 +266,10 @@ void conn_watched(int epoll, int fd, uint32_t events)
         atomic_fetch_or(slot, CONN_WATCHED);
 }
 
-void conn_notes_read(record_t *slot, uint64_t record)
+void conn_notes_read(record_t *slot, uint64_t record, size_t n)
 {
     if (mode_of(record) == MODE_REPLY)
-        rhythm_read(table_number(slot), !(record & CONN_IN_USE));
+        rhythm_read(table_number(slot), n, !(record & CONN_IN_USE));
 }
 
 void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole)

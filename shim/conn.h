@@ -114,24 +114,24 @@ static inline bool conn_enters(int fd)
 }
 
 /*
- * While a drain is on: a read has returned data, a write took `done` bytes. The write that
+ * While a drain is on: a read has returned n bytes, a write took `done`. The write that
  * completes an answer to a client that never rests half-closes the connection.
  */
-void conn_notes_read(record_t *slot, uint64_t record);
+void conn_notes_read(record_t *slot, uint64_t record, size_t n);
 void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole);
 
 /* epoll_ctl has asked for these events of fd, which the table knows. */
 void conn_watched(int epoll, int fd, uint32_t events);
 
-/* A read on fd, which the table knows, returned data. */
-static inline void conn_read(int fd)
+/* A read on fd, which the table knows, returned n bytes. */
+static inline void conn_read(int fd, size_t n)
 {
     record_t *slot = table_record(fd);
     if (!slot)
         return;
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     if (rhythm_is_noting())
-        conn_notes_read(slot, record);
+        conn_notes_read(slot, record, n);
     if ((record & CONN_STEADY) != atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed))
         conn_step(slot, record, CONN_READ);
 }

@@ -7,23 +7,23 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#define SIZES 4             /* lengths of whole answers that are remembered */
-#define ANSWERS_LEAST 3     /* whole answers before a length says anything */
-#define SAME_WRITES_LEAST 8 /* and in a row, before their number of writes does */
-#define ANSWERS_MANY 32     /* whole answers before the most writes that one had say anything */
-#define OVERLAPS_MOST 8     /* times in a row that a client has sent so soon: it does not wait */
-#define SLOW_MS 20          /* between two writes of an answer: it is streamed */
+#define SAME_LEAST 3    /* answers in a row that were alike, before their length says anything */
+#define ANSWERS_MANY 64 /* whole answers before the most writes that one had say anything */
+#define OVERLAPS_MOST 8 /* times in a row that a client has sent so soon: it may not wait */
+#define SLOW_MS 20      /* between two writes of an answer: it is streamed */
 
 typedef _Atomic uint32_t field_t;
 
 struct rhythm {
-    field_t bytes, sizes[SIZES];              /* of this answer; of those before it */
-    field_t wrote_at;                         /* coarse ms, of its last write */
-    field_t writes, last_writes, most_writes; /* of this answer, of the one before */
-    field_t answers, same_writes;             /* whole ones; in a row with as many writes */
-    field_t overlaps;                         /* in a row */
-    field_t deaf;                             /* 1: at its accept */
-    field_t slow;                             /* 1: it was so once */
+    field_t asked, bytes, writes;                /* the request, its answer so far */
+    field_t last_asked, last_bytes, most_writes; /* of those before */
+    field_t wrote_at;                            /* coarse ms, of the last write */
+    field_t answers;                             /* whole ones */
+    field_t same;                                /* in a row as the last one */
+    field_t least, most;                         /* requests' lengths */
+    field_t overlaps;                            /* looks in a row that met the next request */
+    field_t deaf;                                /* 1: at its accept */
+    field_t slow;                                /* 1: it was so once */
 };
 
 static struct rhythm *_Atomic rhythms;
@@ -70,17 +70,9 @@ static uint32_t now_ms(void)
 void rhythm_forget(uint32_t number)
 {
     struct rhythm *rhythm = find(number);
-    if (!rhythm)
-        return;
-    put(&rhythm->bytes, 0);
-    put(&rhythm->writes, 0);
-    put(&rhythm->last_writes, 0);
-    put(&rhythm->most_writes, 0);
-    put(&rhythm->answers, 0);
-    put(&rhythm->same_writes, 0);
-    put(&rhythm->overlaps, 0);
-    put(&rhythm->slow, 0);
-    put(&rhythm->deaf, 0);
+    field_t *field = (field_t *)rhythm;
+    for (size_t i = 0; rhythm && i < sizeof *rhythm / sizeof *field; i++)
+        put(&field[i], 0);
 }
 
 void rhythm_was_deaf(uint32_t number)
@@ -96,30 +88,47 @@ bool rhythm_needs_time(uint32_t number)
     return rhythm && get(&rhythm->deaf);
 }
 
-void rhythm_read(uint32_t number, bool after_answer)
+/* The answer was whole: a request has come after it. */
+static void learn(struct rhythm *rhythm)
 {
-    struct rhythm *rhythm = find(number);
-    uint32_t writes = rhythm ? get(&rhythm->writes) : 0;
-    if (!writes || !after_answer)
-        return;
-    put(&rhythm->same_writes,
-        writes == get(&rhythm->last_writes) ? get(&rhythm->same_writes) + 1 : 0);
-    put(&rhythm->last_writes, writes);
+    uint32_t asked = get(&rhythm->asked), bytes = get(&rhythm->bytes);
+    uint32_t writes = get(&rhythm->writes), answers = get(&rhythm->answers);
+    bool same = asked == get(&rhythm->last_asked) && bytes == get(&rhythm->last_bytes);
+    put(&rhythm->same, same ? get(&rhythm->same) + 1 : 1);
+    put(&rhythm->last_asked, asked);
+    put(&rhythm->last_bytes, bytes);
     if (writes > get(&rhythm->most_writes))
         put(&rhythm->most_writes, writes);
-    put(&rhythm->sizes[get(&rhythm->answers) % SIZES], get(&rhythm->bytes));
-    put(&rhythm->answers, get(&rhythm->answers) + 1);
+    if (!answers || asked < get(&rhythm->least))
+        put(&rhythm->least, asked);
+    if (asked > get(&rhythm->most))
+        put(&rhythm->most, asked);
+    put(&rhythm->answers, answers + 1);
+    if (get(&rhythm->overlaps))
+        put(&rhythm->overlaps, get(&rhythm->overlaps) - 1);
+    put(&rhythm->asked, 0);
     put(&rhythm->bytes, 0);
     put(&rhythm->writes, 0);
 }
 
-/* As long as one of the answers before it. */
-static bool is_known_length(const struct rhythm *rhythm)
+void rhythm_read(uint32_t number, size_t bytes, bool after_answer)
 {
-    for (uint32_t i = 0; i < SIZES && i < get(&rhythm->answers); i++)
-        if (get(&rhythm->sizes[i]) == get(&rhythm->bytes))
-            return true;
-    return false;
+    struct rhythm *rhythm = find(number);
+    if (!rhythm)
+        return;
+    /* What was on its way when the drain began is not known from its beginning. */
+    if (after_answer && get(&rhythm->writes) && get(&rhythm->asked))
+        learn(rhythm);
+    else if (after_answer)
+        put(&rhythm->asked, 0), put(&rhythm->bytes, 0), put(&rhythm->writes, 0);
+    put(&rhythm->asked, get(&rhythm->asked) + (uint32_t)bytes);
+}
+
+/* All requests are about as long: one kind of them. */
+static bool asks_alike(const struct rhythm *rhythm)
+{
+    uint32_t least = get(&rhythm->least), most = get(&rhythm->most), now = get(&rhythm->asked);
+    return most <= least + least / 4 + 16 && now >= least && now <= most;
 }
 
 bool rhythm_wrote(uint32_t number, size_t bytes, bool exact)
@@ -133,15 +142,14 @@ bool rhythm_wrote(uint32_t number, size_t bytes, bool exact)
     put(&rhythm->wrote_at, now);
     put(&rhythm->writes, get(&rhythm->writes) + 1);
     put(&rhythm->bytes, get(&rhythm->bytes) + (uint32_t)bytes);
-    if (get(&rhythm->overlaps) >= OVERLAPS_MOST || get(&rhythm->answers) < ANSWERS_LEAST)
+    if (get(&rhythm->overlaps) >= OVERLAPS_MOST)
         return false;
-    if (is_known_length(rhythm))
+    if (get(&rhythm->same) >= SAME_LEAST && get(&rhythm->asked) == get(&rhythm->last_asked) &&
+        get(&rhythm->bytes) == get(&rhythm->last_bytes))
         return true;
-    bool as_last = get(&rhythm->same_writes) >= SAME_WRITES_LEAST &&
-                   get(&rhythm->writes) == get(&rhythm->last_writes);
-    bool as_most =
-        get(&rhythm->answers) >= ANSWERS_MANY && get(&rhythm->writes) == get(&rhythm->most_writes);
-    return !exact && !get(&rhythm->slow) && (as_last || as_most);
+    return !exact && !get(&rhythm->slow) && asks_alike(rhythm) &&
+           get(&rhythm->answers) >= ANSWERS_MANY &&
+           get(&rhythm->writes) == get(&rhythm->most_writes);
 }
 
 void rhythm_looked(uint32_t number, bool has_sent)
@@ -154,6 +162,5 @@ void rhythm_looked(uint32_t number, bool has_sent)
 bool rhythm_waits_for_answers(uint32_t number)
 {
     const struct rhythm *rhythm = find(number);
-    return rhythm && get(&rhythm->overlaps) < OVERLAPS_MOST &&
-           get(&rhythm->answers) >= ANSWERS_LEAST;
+    return rhythm && !get(&rhythm->overlaps) && get(&rhythm->answers) >= SAME_LEAST;
 }

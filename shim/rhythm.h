@@ -4,10 +4,11 @@
  *
  * A client whose next request follows each answer at once leaves no quiet moment in which the
  * answer could be seen to be whole. But each request of its proves that the answer before it was:
- * how many bytes that had, in how many writes. While the process drains this is noted, and an
- * answer that has come to the same is taken for whole in the write that brings it there. A client
- * that sends while an answer is on its way, or an answer whose pieces are far apart, teaches
- * nothing.
+ * how many bytes that had, to a request of how many, in how many writes. While the process drains
+ * this is noted. An answer that has come to what the last ones did, to requests alike, is taken for
+ * whole in the write that brings it there. Where requests differ (a "100 Continue" and what follows
+ * it, several at once and one alone), the client sends while an answer is on its way, or an
+ * answer's pieces are far apart, nothing is learned.
  *
  * Read and written by the program's own threads, a connection by one at a time as a rule: two at
  * once can only make it learn more slowly. Memory alone; there is none before a drain.
@@ -31,12 +32,12 @@ static inline bool rhythm_is_noting(void)
 /* The record of this number is a new connection's. */
 void rhythm_forget(uint32_t number);
 
-/* A read has returned data; after_answer: nothing was owed any more. */
-void rhythm_read(uint32_t number, bool after_answer);
+/* A read has returned so many bytes; after_answer: nothing was owed any more. */
+void rhythm_read(uint32_t number, size_t bytes, bool after_answer);
 
 /*
  * A write took `bytes`. Returns whether the answer is as whole as all before it were; exact: only
- * where its length says so.
+ * where it is as long as the last ones were, to requests as long.
  */
 bool rhythm_wrote(uint32_t number, size_t bytes, bool exact);
 

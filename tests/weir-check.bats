@@ -187,7 +187,7 @@ END
     mkdir "$PUBLIC/lib"
     gcc -shared -fPIC -Wl,-soname,libhere.so.1 -o "$PUBLIC/lib/libhere.so.1" \
         "$BATS_TEST_TMPDIR/here.c"
-    for tags in enable-new-dtags disable-new-dtags; do
+    for tags in disable-new-dtags enable-new-dtags; do
         # shellcheck disable=SC2016  # the loader's $ORIGIN
         compiled here -DUSES=here "$PUBLIC/lib/libhere.so.1" -Wl,--$tags,-rpath,'${ORIGIN}/lib'
         works "$PUBLIC/here"
@@ -199,17 +199,48 @@ END
         not says 'not found'
         mv "$PUBLIC/away" "$PUBLIC/lib"
     done
-    # What is there and no file is passed over, and not waited for.
+    # What is there and no file is passed over, and not waited for: here the list comes first.
     mkdir "$PUBLIC/fifo"
     mkfifo "$PUBLIC/fifo/libhere.so.1"
     export LD_LIBRARY_PATH=$PUBLIC/fifo
     timeout 5 "$WEIR" check "$PUBLIC/here"
 }
 
+@test "a library that only ld.so.cache knows is found there" {
+    echo 'int here(void) { return 0; }' >"$BATS_TEST_TMPDIR/here.c"
+    mkdir "$PUBLIC/lib"
+    gcc -shared -fPIC -Wl,-soname,libhere.so.1 -o "$PUBLIC/lib/libhere.so.1" \
+        "$BATS_TEST_TMPDIR/here.c"
+    compiled here -DUSES=here "$PUBLIC/lib/libhere.so.1"
+    checked 0 "$PUBLIC/here"
+    says 'here needs libhere\.so\.1, which is not found'
+    echo "$PUBLIC/lib" >"$BATS_TEST_TMPDIR/conf"
+    ldconfig -X -f "$BATS_TEST_TMPDIR/conf" -C "$BATS_TEST_TMPDIR/cache"
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    run unshare --mount sh -c 'mount --bind "$1" /etc/ld.so.cache && exec "$2" check "$3"' - \
+        "$BATS_TEST_TMPDIR/cache" "$WEIR" "$PUBLIC/here"
+    [ "$status" = 0 ]
+    says '^Libraries that it needs and that were looked at: 3\.$'
+}
+
+@test "the loader itself can be run, and what it is told to start is not known" {
+    works /lib64/ld-linux-x86-64.so.2
+    says 'is the loader: what it is told to start is not looked at'
+    "$WEIR" run /lib64/ld-linux-x86-64.so.2 /bin/cat /proc/self/maps | grep -q libweir
+}
+
 @test "a program with functions of its own in front of the shim's is said to have them" {
-    compiled own -rdynamic -DUSES=dup3 -x c - <<<'int dup3(void) { return 0; }'
+    local name names=(dup3 poll recv send splice)
+    for name in "${names[@]}"; do
+        echo "int $name(void) { return 0; }"
+    done >"$BATS_TEST_TMPDIR/own.names.c"
+    compiled own -rdynamic -fno-builtin "$BATS_TEST_TMPDIR/own.names.c"
     works "$PUBLIC/own"
-    says '^It has functions of its own in front of the shim.s, .*: dup3\.$'
+    says "^It has functions of its own in front of the shim.s, .*: ${names[*]}\.$"
+    # By the older hash table as well.
+    compiled own -rdynamic -fno-builtin "$BATS_TEST_TMPDIR/own.names.c" -Wl,--hash-style=sysv
+    works "$PUBLIC/own"
+    says "^It has functions of its own in front of the shim.s, .*: ${names[*]}\.$"
 }
 
 @test "AddressSanitizer of gcc ends a program that is preloaded into: so it is said" {

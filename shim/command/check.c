@@ -160,7 +160,6 @@ static char *path_of_code(char *line)
 static bool read_maps(struct process *process, const char *program, struct calls *calls,
                       size_t *libraries, struct check *check)
 {
-    static const char deleted[] = " (deleted)";
     size_t length;
     char *text = read_proc(process->pid, "maps", &length), *rest = text, *line;
     char last[PATH_MAX] = "", path[PATH_MAX + 32];
@@ -173,15 +172,14 @@ static bool read_maps(struct process *process, const char *program, struct calls
         if (!mapped || !strcmp(mapped, program) || !strcmp(mapped, last) ||
             snprintf(last, sizeof last, "%s", mapped) >= (int)sizeof last)
             continue;
-        size_t n = strlen(mapped);
-        bool is_deleted = n > strlen(deleted) && !strcmp(mapped + n - strlen(deleted), deleted);
         if (!strncmp(check_base(mapped), "libweir.so", strlen("libweir.so"))) {
             snprintf(process->mapped, sizeof process->mapped, "%s", mapped);
             continue;
         }
-        /* proc(5), /proc/PID/root: as the process itself sees its files, in a container too. */
+        /* proc(5), /proc/PID/root: as the process itself sees its files, in a container too. One
+         * that is gone has " (deleted)" behind its name, and is not found. */
         snprintf(path, sizeof path, "/proc/%d/root%s", process->pid, mapped);
-        if (is_deleted || elf_map(path, &file) != ELF_OPENED)
+        if (elf_map(path, &file) != ELF_OPENED)
             continue;
         if (elf_read(&elf, file.at, file.size) == ELF_NATIVE && !elf.loader) {
             if (elf.is_go)

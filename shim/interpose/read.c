@@ -31,7 +31,7 @@ static bool must_read_again(int fd, ssize_t got, bool has_room)
             got_ = (call);                                                    \
         } while (UNLIKELY(got_ <= 0) && must_read_again(fd, got_, has_room)); \
         if (got_ > 0)                                                         \
-            conn_read(fd);                                                    \
+            conn_read(fd, (size_t)got_);                                      \
         got_;                                                                 \
     })
 
@@ -129,7 +129,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags,
         receive(&msgs[i].msg_hdr);
     if (UNLIKELY(table_knows(fd)) && got > 0 && STREAM) {
         if (msgs[0].msg_len)
-            conn_read(fd);
+            conn_read(fd, msgs[0].msg_len);
         else
             conn_read_end(fd);
     }

@@ -132,7 +132,7 @@ EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, 
     bool reads = table_knows(in), writes = table_knows(out);
     ssize_t done = libc_splice(in, in_offset, out, out_offset, n, flags);
     if (UNLIKELY(reads) && done > 0)
-        conn_read(in);
+        conn_read(in, (size_t)done);
     if (UNLIKELY(reads) && done == 0 && n)
         conn_read_end(in);
     if (UNLIKELY(writes) && done > 0) /* less than n is the pipe's affair as a rule */

@@ -3,12 +3,13 @@
 // SPDX-License-Identifier: MIT
 //
 // load [OPTION...] PORT               on 127.0.0.1
-//   --protocol http|redis|memcached    http
+//   --protocol http|redis|memcached|line    http; line: a line out, any line back
 //   --connections N                    50
 //   --seconds S                        10; it ends earlier when all connections are gone
 //   --pause MIN-MAX                    ms between an answer and the next request; 0-250
 //   --path P                           http: the path, "/"; redis: SET P-CONNECTION NUMBER instead
-//                                      of PING; memcached: get P instead of version
+//                                      of PING; memcached: get P instead of version; line: the line
+//                                      P instead of CONNECTION NUMBER
 //   --careful                          watches for the server's close, and looks right before it
 //                                      sends; without it a close shows only in the next request
 //   --one-shot                         a new connection for each request
@@ -19,16 +20,19 @@
 //   reset          sent; a reset came instead of the first byte of an answer
 //   truncated      sent; the connection ended in the middle of the answer
 //   refused        connections refused
-//   connect_reset  connections reset before their first request was sent
-//   open           connections still open at the end
-//   crossed        careful: sent in the very moment in which the server's close arrived, after the
-//                  look and before send had returned: no server can help that
-//   last_end_ms    when the last connection ended (ms of the real-time clock; 0: none did)
+//   connect_reset  connections reset (one-shot, careful: or ended) before their first request went
+//   out open           connections still open at the end last_end_ms    when the last connection
+//   ended (ms of the real-time clock; 0: none did) crossed        careful: the request and the
+//   server's FIN passed each other on the way. The FIN
+//                  itself says so: it does not acknowledge the request
+//   idle_reset     connections reset between two requests: nothing was lost by that
+// The first five that lose a request, and that are still open, are named on stderr.
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <err.h>
 #include <errno.h>
 #include <getopt.h>
+#include <linux/sockios.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -38,12 +42,13 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum protocol { HTTP, REDIS, MEMCACHED };
+enum protocol { HTTP, REDIS, MEMCACHED, LINE };
 
 static struct {
     enum protocol protocol;
@@ -57,7 +62,7 @@ static struct {
 
 static struct {
     unsigned long answered, unanswered, reset, truncated, refused, connect_reset, crossed;
-    unsigned long open, last_end_ms;
+    unsigned long idle_reset, open, last_end_ms;
 } totals;
 
 // What the next line or the bytes to skip belong to.
@@ -65,20 +70,21 @@ enum part { HEAD, HEADER, CHUNK_SIZE, TRAILER, BODY, WHOLE };
 
 struct answer {
     enum part part;
-    bool begun;         // a byte of it is there
+    bool begun; // a byte of it is there
     bool chunked, until_close, says_close;
-    uint64_t skip;      // bytes to pass over before the next line
-    uint64_t length;    // Content-Length; UINT64_MAX: none
+    uint64_t skip;   // bytes to pass over before the next line
+    uint64_t length; // Content-Length; UINT64_MAX: none
     size_t line_length;
-    char line[256];     // a longer line is cut
+    char line[256]; // a longer line is cut
 };
 
 struct connection {
     enum { GONE, CONNECTING, PAUSING, WAITING } state;
     int fd; // -1 while a one-shot client pauses between two connections
     int number;
-    double due;          // PAUSING: when the next request goes out
-    unsigned long sent;  // requests on this connection
+    double due;         // PAUSING: when the next request goes out
+    double sent_at;     // when the last one went out
+    unsigned long sent; // requests on this connection
     bool answered_once;
     struct answer answer;
 };
@@ -88,7 +94,8 @@ static int alive;         // connections that are not GONE
 static int not_yet_ready; // connections without a first answer
 static volatile sig_atomic_t stopped;
 
-static double now(void) {
+static double now(void)
+{
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
@@ -99,23 +106,26 @@ static double now(void) {
 static struct pause {
     double due;
     struct connection *connection;
-} *pauses;
+} * pauses;
 static int pause_count;
 
-static void pauses_swap(int a, int b) {
+static void pauses_swap(int a, int b)
+{
     struct pause kept = pauses[a];
     pauses[a] = pauses[b];
     pauses[b] = kept;
 }
 
-static void pauses_add(struct connection *c) {
+static void pauses_add(struct connection *c)
+{
     int i = pause_count++;
     pauses[i] = (struct pause){c->due, c};
     for (; i > 0 && pauses[i].due < pauses[(i - 1) / 2].due; i = (i - 1) / 2)
         pauses_swap(i, (i - 1) / 2);
 }
 
-static struct pause pauses_take(void) {
+static struct pause pauses_take(void)
+{
     struct pause first = pauses[0];
     pauses[0] = pauses[--pause_count];
     for (int i = 0, child; (child = 2 * i + 1) < pause_count; i = child) {
@@ -128,26 +138,30 @@ static struct pause pauses_take(void) {
     return first;
 }
 
-static void begin_pause(struct connection *c, double at_least) {
+static void begin_pause(struct connection *c, double at_least)
+{
     double pause = options.pause_min + drand48() * (options.pause_max - options.pause_min);
     c->state = PAUSING;
     c->due = now() + (pause > at_least ? pause : at_least);
     pauses_add(c);
 }
 
-static void begin_answer(struct answer *a) {
+static void begin_answer(struct answer *a)
+{
     memset(a, 0, offsetof(struct answer, line));
     a->length = UINT64_MAX;
 }
 
-static void first_answer_or_end(struct connection *c) {
+static void first_answer_or_end(struct connection *c)
+{
     if (!c->answered_once && --not_yet_ready == 0)
         fprintf(stderr, "load: ready: each connection was answered once or is gone\n");
     c->answered_once = true;
 }
 
 // The connection is over, whoever ended it.
-static void end_connection(struct connection *c) {
+static void end_connection(struct connection *c)
+{
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     totals.last_end_ms = (unsigned long)t.tv_sec * 1000 + (unsigned long)t.tv_nsec / 1000000;
@@ -162,37 +176,82 @@ static void end_connection(struct connection *c) {
     }
 }
 
+// Whether the request passed the server's FIN on the way: the server's kernel had not got it when
+// it sent the FIN. tcp(7), SIOCOUTQ: bytes sent and not acknowledged. Every FIN acknowledges all
+// that has arrived before it, so a request that it leaves out came later; an answer to a request
+// that was there, however slow this program is to look, can't look like that. (An acknowledgement
+// that comes behind the FIN, from a server that reads on, makes it look like the server's fault:
+// look at once.)
+static bool has_crossed(const struct connection *c)
+{
+    int unacknowledged = 0;
+    return options.careful && ioctl(c->fd, SIOCOUTQ, &unacknowledged) == 0 && unacknowledged > 0;
+}
+
+// What became of a connection, for whoever looks for the reason.
+static void describe(const struct connection *c, const char *what)
+{
+    static const char *const states[] = {"gone", "connecting", "pausing", "waiting"};
+    struct sockaddr_in address = {0};
+    int unread = 0, unacknowledged = 0;
+    getsockname(c->fd, (struct sockaddr *)&address, &(socklen_t){sizeof address});
+    ioctl(c->fd, SIOCINQ, &unread);
+    ioctl(c->fd, SIOCOUTQ, &unacknowledged);
+    fprintf(stderr,
+            "load: connection %d, port %u: %s, %s, %lu requests, the last %.6f s ago, "
+            "%d bytes unread, %d unacknowledged\n",
+            c->number, ntohs(address.sin_port), what, states[c->state], c->sent,
+            c->sent ? now() - c->sent_at : 0, unread, unacknowledged);
+}
+
+// How a request ended that has no answer.
+static void lose(const struct connection *c, unsigned long *class, const char *what)
+{
+    static int described;
+    if (described++ < 5)
+        describe(c, what);
+    (*class)++;
+}
+
 // The server ended the connection; error is 0 for a clean end.
-static void ended_by_server(struct connection *c, int error) {
+static void ended_by_server(struct connection *c, int error)
+{
     if (c->state == CONNECTING) {
         if (error == ECONNREFUSED)
             totals.refused++;
         else
-            totals.connect_reset++;
+            lose(c, &totals.connect_reset, "reset at connect");
     } else if (c->state == WAITING) {
         if (c->answer.until_close && !error)
             totals.answered++;
         else if (c->answer.begun)
-            totals.truncated++;
+            lose(c, &totals.truncated, "truncated");
         else if (error)
-            totals.reset++;
+            lose(c, &totals.reset, "reset");
+        else if (has_crossed(c))
+            lose(c, &totals.crossed, "crossed");
         else
-            totals.unanswered++;
+            lose(c, &totals.unanswered, "unanswered");
     } else if (error && c->sent == 0) {
-        totals.connect_reset++;
+        lose(c, &totals.connect_reset, "reset at connect");
+    } else if (error) {
+        totals.idle_reset++;
     }
     end_connection(c);
 }
 
-static void nonsense(const struct answer *a) {
+static void nonsense(const struct answer *a)
+{
     errx(1, "this is no answer: \"%.*s\"", (int)a->line_length, a->line);
 }
 
-static bool begins(const char *line, const char *word) {
+static bool begins(const char *line, const char *word)
+{
     return strncasecmp(line, word, strlen(word)) == 0;
 }
 
-static void http_head(struct answer *a) {
+static void http_head(struct answer *a)
+{
     unsigned status;
     char minor;
     if (sscanf(a->line, "HTTP/1.%c %u", &minor, &status) != 2)
@@ -203,7 +262,8 @@ static void http_head(struct answer *a) {
     a->part = HEADER;
 }
 
-static void http_header(struct answer *a) {
+static void http_header(struct answer *a)
+{
     const char *value = strchr(a->line, ':');
     value = value ? value + 1 + strspn(value + 1, " ") : "";
     if (begins(a->line, "content-length:") && a->length)
@@ -226,7 +286,8 @@ static void http_header(struct answer *a) {
     }
 }
 
-static void http_chunk_size(struct answer *a) {
+static void http_chunk_size(struct answer *a)
+{
     if (!isxdigit((unsigned char)a->line[0]))
         nonsense(a);
     uint64_t size = strtoull(a->line, NULL, 16);
@@ -234,13 +295,15 @@ static void http_chunk_size(struct answer *a) {
     a->skip = size ? size + 2 : 0; // the chunk's own CR LF
 }
 
-static void redis_line(struct answer *a) {
+static void redis_line(struct answer *a)
+{
     if (!strchr("+-:", a->line[0]))
         nonsense(a);
     a->part = WHOLE;
 }
 
-static void memcached_line(struct answer *a) {
+static void memcached_line(struct answer *a)
+{
     unsigned long long size;
     if (sscanf(a->line, "VALUE %*s %*u %llu", &size) == 1)
         a->skip = size + 2;
@@ -250,8 +313,11 @@ static void memcached_line(struct answer *a) {
         nonsense(a);
 }
 
-static void on_line(struct answer *a) {
-    if (options.protocol == REDIS)
+static void on_line(struct answer *a)
+{
+    if (options.protocol == LINE)
+        a->part = WHOLE;
+    else if (options.protocol == REDIS)
         redis_line(a);
     else if (options.protocol == MEMCACHED)
         memcached_line(a);
@@ -265,7 +331,8 @@ static void on_line(struct answer *a) {
         a->part = WHOLE; // the trailer's empty line
 }
 
-static void feed(struct answer *a, const char *bytes, size_t count) {
+static void feed(struct answer *a, const char *bytes, size_t count)
+{
     a->begun = true;
     for (size_t i = 0; i < count;) {
         if (a->part == WHOLE)
@@ -292,7 +359,8 @@ static void feed(struct answer *a, const char *bytes, size_t count) {
     }
 }
 
-static void read_answer(struct connection *c) {
+static void read_answer(struct connection *c)
+{
     static char bytes[65536];
     ssize_t got;
     while ((got = recv(c->fd, bytes, sizeof bytes, 0)) > 0) {
@@ -312,7 +380,8 @@ static void read_answer(struct connection *c) {
 }
 
 // In a pause: true when the server has ended the connection, which is over then.
-static bool look(struct connection *c) {
+static bool look(struct connection *c)
+{
     char byte;
     ssize_t got = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     if (got > 0)
@@ -323,47 +392,49 @@ static bool look(struct connection *c) {
     return true;
 }
 
-static bool has_ended(const struct connection *c) {
-    char byte;
-    return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
-}
-
-static void end_crossed(struct connection *c) {
-    totals.crossed++;
-    end_connection(c);
-}
-
-static int write_request(char *to, size_t room, const struct connection *c) {
+static int write_request(char *to, size_t room, const struct connection *c)
+{
     const char *path = options.path;
     if (options.protocol == HTTP)
         return snprintf(to, room, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path ? path : "/");
     if (options.protocol == MEMCACHED)
         return snprintf(to, room, path ? "get %s\r\n" : "version\r\n", path);
+    if (options.protocol == LINE && path)
+        return snprintf(to, room, "%s\n", path);
+    if (options.protocol == LINE)
+        return snprintf(to, room, "%d %lu\n", c->number, c->sent);
     if (!path)
         return snprintf(to, room, "PING\r\n");
     return snprintf(to, room, "SET %s-%d %lu\r\n", path, c->number, c->sent);
 }
 
-static void send_request(struct connection *c) {
+static void send_request(struct connection *c)
+{
     char request[1024];
     if (options.careful && look(c))
         return;
     int length = write_request(request, sizeof request, c);
+    if (length >= (int)sizeof request)
+        errx(2, "--path: too long");
+    ssize_t sent = send(c->fd, request, (size_t)length, MSG_NOSIGNAL);
+    if (sent < 0 && c->sent == 0) {
+        ended_by_server(c, errno); // it had been reset before
+        return;
+    }
     begin_answer(&c->answer);
     c->state = WAITING;
+    c->sent_at = now();
     c->sent++;
-    ssize_t sent = send(c->fd, request, (size_t)length, MSG_NOSIGNAL);
     if (sent < 0)
         ended_by_server(c, errno);
     else if (sent != length)
         errx(1, "a request of %d bytes did not fit", length);
-    else if (options.careful && has_ended(c))
-        end_crossed(c);
     else
-        read_answer(c); // a careless client's edge has passed
+        read_answer(c); // at once: a careless client's edge has passed, see has_crossed for others
 }
 
-static void open_connection(struct connection *c) {
+static void open_connection(struct connection *c)
+{
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0)
         err(1, "socket");
@@ -382,7 +453,8 @@ static void open_connection(struct connection *c) {
         err(1, "epoll_ctl");
 }
 
-static void on_event(struct connection *c, uint32_t events) {
+static void on_event(struct connection *c, uint32_t events)
+{
     if (c->state == CONNECTING && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
         int error = 0;
         getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &(socklen_t){sizeof error});
@@ -399,7 +471,8 @@ static void on_event(struct connection *c, uint32_t events) {
     }
 }
 
-static void run_pauses(void) {
+static void run_pauses(void)
+{
     double time = now();
     while (pause_count > 0 && pauses[0].due <= time) {
         struct pause p = pauses_take();
@@ -412,7 +485,8 @@ static void run_pauses(void) {
     }
 }
 
-static void run(struct connection *connections) {
+static void run(struct connection *connections)
+{
     struct epoll_event events[256];
     double end = now() + options.seconds;
     for (int i = 0; i < options.connections; i++) {
@@ -431,10 +505,12 @@ static void run(struct connection *connections) {
         run_pauses();
     }
     for (int i = 0; i < options.connections; i++)
-        totals.open += connections[i].state != GONE && connections[i].fd >= 0;
+        if (connections[i].state != GONE && connections[i].fd >= 0 && totals.open++ < 5)
+            describe(&connections[i], "open");
 }
 
-static void parse_pause(const char *text) {
+static void parse_pause(const char *text)
+{
     char *end;
     options.pause_min = options.pause_max = strtod(text, &end) / 1000;
     if (*end == '-')
@@ -443,17 +519,21 @@ static void parse_pause(const char *text) {
         errx(2, "--pause: \"%s\" is no range of milliseconds", text);
 }
 
-static enum protocol protocol(const char *name) {
+static enum protocol protocol(const char *name)
+{
     if (strcmp(name, "redis") == 0)
         return REDIS;
     if (strcmp(name, "memcached") == 0)
         return MEMCACHED;
+    if (strcmp(name, "line") == 0)
+        return LINE;
     if (strcmp(name, "http") != 0)
-        errx(2, "--protocol: \"%s\" is none of http, redis, memcached", name);
+        errx(2, "--protocol: \"%s\" is none of http, redis, memcached, line", name);
     return HTTP;
 }
 
-static void parse(int argc, char **argv) {
+static void parse(int argc, char **argv)
+{
     static const struct option known[] = {
         {"protocol", required_argument, 0, 'P'}, {"connections", required_argument, 0, 'n'},
         {"seconds", required_argument, 0, 's'},  {"pause", required_argument, 0, 'p'},
@@ -484,12 +564,14 @@ static void parse(int argc, char **argv) {
                                            .sin_port = htons((uint16_t)atoi(argv[optind]))};
 }
 
-static void stop(int signal) {
+static void stop(int signal)
+{
     (void)signal;
     stopped = 1;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     parse(argc, argv);
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
@@ -507,8 +589,8 @@ int main(int argc, char **argv) {
     alive = not_yet_ready = options.connections;
     run(connections);
     printf("answered=%lu unanswered=%lu reset=%lu truncated=%lu refused=%lu connect_reset=%lu "
-           "open=%lu last_end_ms=%lu crossed=%lu\n",
+           "open=%lu last_end_ms=%lu crossed=%lu idle_reset=%lu\n",
            totals.answered, totals.unanswered, totals.reset, totals.truncated, totals.refused,
-           totals.connect_reset, totals.open, totals.last_end_ms,
-           totals.crossed);
+           totals.connect_reset, totals.open, totals.last_end_ms, totals.crossed,
+           totals.idle_reset);
 }

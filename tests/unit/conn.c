@@ -129,7 +129,7 @@ static void the_short_way_ends_where_the_long_one_does(void)
                 uint64_t want = flags() & counts;
                 set(bits);
                 if (call == 0)
-                    conn_read(FD);
+                    conn_read(FD, 1);
                 else
                     conn_wrote(FD, 10, call == 1 ? 10 : call == 2 ? 3 : -1);
                 CHECK((flags() & counts) == want, "%s, call %d on 0x%llx: 0x%llx",
@@ -445,7 +445,7 @@ static void an_idle_one_is_half_closed(void)
         CHECK(conn_look(FD, &limits, false) == LOOK_IDLE && conn_shut(FD));
         CHECK(fakes[FD].shut_read == 1 && flags() == CONN_SHUT && in_use_counted() == 0);
         CHECK(conn_look(FD, &limits, false) == LOOK_SHUT);
-        conn_read(FD); /* a request that had come before */
+        conn_read(FD, 1); /* a request that had come before */
         CHECK(flags() & CONN_OWED && conn_look(FD, &limits, false) == LOOK_IN_USE);
         conn_read_end(FD);
         CHECK(!fakes[FD].shut_write, "the end of file while an answer is owed");
@@ -514,7 +514,7 @@ static void use_the_inherited(void)
     CHECK(!conn_enters(FD), "a read begins");
     table_totals(&totals);
     CHECK(totals.tracked == 1 && totals.in_use == in_use && !totals.accepted, "its parent's");
-    conn_read(FD);
+    conn_read(FD, 1);
     table_totals(&totals);
     CHECK(totals.tracked == 1 && totals.in_use == 1);
     CHECK(conn_look(FD, &limits, true) == LOOK_IN_USE);

@@ -151,7 +151,7 @@ static void event(struct owner *owner, int i)
     bool was_shut = atomic_load(table_record(fd)) & CONN_SHUT;
     bool short_way = one_in(2);
     if (event == CONN_READ && short_way)
-        conn_read(fd);
+        conn_read(fd, 1);
     else if ((event == CONN_WROTE || event == CONN_CUT) && short_way)
         conn_wrote(fd, 10, event == CONN_WROTE ? 10 : one_in(2) ? 3 : -1);
     else if (event == CONN_MARK_IDLE || event == CONN_MARK_IN_USE)
@@ -343,7 +343,7 @@ static void *share(void *argument)
             if (is_first && one_in(16))
                 end_shared();
             else if (one_in(2))
-                conn_read(fd);
+                conn_read(fd, 1);
             else
                 conn_wrote(fd, 10, 10);
         }
