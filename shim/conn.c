@@ -315,7 +315,7 @@ void conn_closes(int fd, enum kind kind)
         record & (CONN_DISOWNED | CONN_FORCED) || !is_still(fd, record))
         return;
     int saved = errno;
-    linger_before_close(fd);
+    linger_before_close(fd, record & CONN_FIN);
     errno = saved;
 }
 

@@ -78,14 +78,14 @@ static void say_lost(const char *what, int fd, const struct sock_queues *queues,
     log_send(&line);
 }
 
-void linger_before_close(int fd)
+void linger_before_close(int fd, bool fin_sent)
 {
     struct sock_queues queues;
     int64_t linger = settings_now()->linger;
     if (!atomic_load(&is_on) || sys_is_sandboxed())
         return;
     sock_queues(fd, &queues);
-    if (!queues.unread && !queues.unsent)
+    if (!queues.unread && queues.unsent <= fin_sent)
         return;
     struct kept *place = linger ? free_place() : NULL;
     int copy = place ? sock_pin(fd) : -1;

@@ -18,9 +18,9 @@ void linger_switch(bool on);
 
 /*
  * The program is about to free fd, the last descriptor of a connection, on its own thread: keeps it
- * where there is need. identity: for the log.
+ * where there is need. fin_sent: our FIN is out, and counts as a byte until it is acknowledged.
  */
-void linger_before_close(int fd);
+void linger_before_close(int fd, bool fin_sent);
 
 /* An epoll in which connections are registered: a copy must be in none, or its loop gets events of
  * a connection that it has freed. */

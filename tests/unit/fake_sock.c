@@ -64,10 +64,10 @@ void sock_shut_both(int fd)
 }
 
 /* Of linger.h: nothing is kept. */
-void linger_before_close(int fd);
-void linger_before_close(int fd)
+void linger_before_close(int fd, bool fin_sent);
+void linger_before_close(int fd, bool fin_sent)
 {
-    (void)fd;
+    (void)fd, (void)fin_sent;
 }
 
 void linger_remember_epoll(int epoll);
