@@ -14,6 +14,13 @@ __thread int epoch_borrowed;
 /* Copied to a child like any other variable: tells it its parent's epoch. */
 static _Atomic uint64_t last_epoch;
 static void (*forked)(void);
+static void (*noticed)(void);
+static _Atomic bool is_new;
+
+bool epoch_is_new(void)
+{
+    return atomic_load(&is_new);
+}
 
 static _Atomic int pid;
 
@@ -51,9 +58,10 @@ static void set(uint64_t epoch)
     atomic_store(&epoch_page.in_use, epoch | CONN_IN_USE);
 }
 
-void epoch_make(void (*on_fork)(void))
+void epoch_make(void (*on_fork)(void), void (*afterwards)(void))
 {
     forked = on_fork;
+    noticed = afterwards;
     sys3(SYS_madvise, &epoch_page, sizeof epoch_page, MADV_WIPEONFORK);
     set(UINT64_C(1) << CONN_EPOCH_SHIFT);
 }
@@ -70,10 +78,16 @@ uint64_t epoch_now(void)
      * signal handlers only, and whoever comes first does the work. */
     uint64_t parent = atomic_load(&last_epoch) >> CONN_EPOCH_SHIFT;
     uint64_t mine = (parent % 255 + 1) << CONN_EPOCH_SHIFT;
+    atomic_store(&is_new, true);
     if (atomic_compare_exchange_strong(&epoch_page.in_use, &in_use, mine | CONN_IN_USE)) {
         atomic_store(&last_epoch, mine);
         atomic_store(&pid, libc_tid()); /* a child begins with the one thread */
         forked();
+        atomic_store(&is_new, false);
+        noticed();
+    } else {
+        atomic_store(&is_new, false); /* a signal's handler has been quicker */
+        noticed();
     }
     return atomic_load_explicit(&epoch_page.in_use, memory_order_acquire) & CONN_EPOCH;
 }

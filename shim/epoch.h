@@ -21,8 +21,13 @@ struct epoch_page {
 
 extern HIDDEN struct epoch_page epoch_page;
 
-/* Called once, from start-up; on_fork is called in a child when it finds that it is one. */
-void epoch_make(void (*on_fork)(void));
+/*
+ * Called once, from start-up; on_fork is called in a child when it finds that it is one, and then
+ * afterwards. In between epoch_is_new: a signal's handler that comes then finds half of its
+ * parent's state, and must put off what it has to do until afterwards.
+ */
+void epoch_make(void (*on_fork)(void), void (*afterwards)(void));
+bool epoch_is_new(void);
 
 /*
  * This process's pid; 0: a child that was made by a raw clone does not know it. epoch_ask_pid asks

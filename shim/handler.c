@@ -416,9 +416,24 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
     return false;
 }
 
+/* A signal that came while this process was finding out that it is a child (epoch.h). */
+static siginfo_t put_off;
+static _Atomic bool is_put_off;
+
+void handler_noticed(void)
+{
+    if (UNLIKELY(atomic_exchange(&is_put_off, false)))
+        signals_send(0, &put_off);
+}
+
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     int saved = errno;
+    if (UNLIKELY(epoch_is_new())) {
+        put_off = *info;
+        atomic_store(&is_put_off, true);
+        return;
+    }
     if (sys_is_sandboxed())
         return; /* nothing that could be done here is sure to be allowed */
     if (epoch_is_borrowed())

@@ -49,7 +49,9 @@ bool handler_wish(enum action action, const struct origin *origin);
 /* Has the thread look at what is asked of the tree. */
 void handler_look(void);
 
-/* A child's first look at itself: the thread did not come along. */
+/* A child's first look at itself: the thread did not come along. Then, when all the rest has been
+ * put right: sends a signal again that has come meanwhile. */
 void handler_forked(void);
+void handler_noticed(void);
 
 #endif

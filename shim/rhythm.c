@@ -8,6 +8,7 @@
 #include <time.h>
 
 #define SAME_LEAST 3    /* answers in a row that were alike, before their length says anything */
+#define SIZES 8         /* lengths of answers that are remembered */
 #define ANSWERS_MANY 64 /* whole answers before the most writes that one had say anything */
 #define OVERLAPS_MOST 8 /* times in a row that a client has sent so soon: it may not wait */
 #define SLOW_MS 20      /* between two writes of an answer: it is streamed */
@@ -17,13 +18,14 @@ typedef _Atomic uint32_t field_t;
 struct rhythm {
     field_t asked, bytes, writes;                /* the request, its answer so far */
     field_t last_asked, last_bytes, most_writes; /* of those before */
-    field_t wrote_at;                            /* coarse ms, of the last write */
-    field_t answers;                             /* whole ones */
-    field_t same;                                /* in a row as the last one */
-    field_t least, most;                         /* requests' lengths */
-    field_t overlaps;                            /* looks in a row that met the next request */
-    field_t deaf;                                /* 1: at its accept */
-    field_t slow;                                /* 1: it was so once */
+    field_t sizes[SIZES];
+    field_t wrote_at;    /* coarse ms, of the last write */
+    field_t answers;     /* whole ones */
+    field_t same;        /* in a row as the last one */
+    field_t least, most; /* requests' lengths */
+    field_t overlaps;    /* looks in a row that met the next request */
+    field_t deaf;        /* 1: at its accept */
+    field_t slow;        /* 1: it was so once */
 };
 
 static struct rhythm *_Atomic rhythms;
@@ -95,6 +97,7 @@ static void learn(struct rhythm *rhythm)
     uint32_t writes = get(&rhythm->writes), answers = get(&rhythm->answers);
     bool same = asked == get(&rhythm->last_asked) && bytes == get(&rhythm->last_bytes);
     put(&rhythm->same, same ? get(&rhythm->same) + 1 : 1);
+    put(&rhythm->sizes[answers % SIZES], bytes);
     put(&rhythm->last_asked, asked);
     put(&rhythm->last_bytes, bytes);
     if (writes > get(&rhythm->most_writes))
@@ -131,6 +134,19 @@ static bool asks_alike(const struct rhythm *rhythm)
     return most <= least + least / 4 + 16 && now >= least && now <= most;
 }
 
+/*
+ * A dialog says the same small things at its turns ("100 Continue", "354 "), and something else
+ * between them: such an answer is not the end of what the client wants. Lengths that never come
+ * again, or are all one, are no turns.
+ */
+static bool is_a_turn(const struct rhythm *rhythm)
+{
+    uint32_t alike = 0;
+    for (int i = 0; i < SIZES; i++)
+        alike += get(&rhythm->sizes[i]) == get(&rhythm->bytes);
+    return alike && alike < SIZES;
+}
+
 bool rhythm_wrote(uint32_t number, size_t bytes, bool exact)
 {
     struct rhythm *rhythm = find(number);
@@ -147,7 +163,7 @@ bool rhythm_wrote(uint32_t number, size_t bytes, bool exact)
     if (get(&rhythm->same) >= SAME_LEAST && get(&rhythm->asked) == get(&rhythm->last_asked) &&
         get(&rhythm->bytes) == get(&rhythm->last_bytes))
         return true;
-    return !exact && !get(&rhythm->slow) && asks_alike(rhythm) &&
+    return !exact && !get(&rhythm->slow) && (asks_alike(rhythm) || !is_a_turn(rhythm)) &&
            get(&rhythm->answers) >= ANSWERS_MANY &&
            get(&rhythm->writes) == get(&rhythm->most_writes);
 }

@@ -153,12 +153,14 @@ static void adopts(void)
 /* It must not take a system call (DESIGN.md, invariant 1). */
 static void forked(void)
 {
+    /* First what a signal that comes in the middle of this would leave a wish in. */
+    handler_forked();
+    bool drained = drain_forked();
     struct totals totals;
     table_totals(&totals);
     tree_forked(totals.tracked || listener_any());
-    handler_forked();
     linger_forked();
-    goes_on_draining = drain_forked() && !head_tree_drains();
+    goes_on_draining = drained && !head_tree_drains();
     conn_on_first = first_connection;
 }
 
@@ -376,7 +378,7 @@ __attribute__((constructor)) static void load(void)
     libc_find();
     log_remember();
     epoch_ask_pid();
-    epoch_make(forked);
+    epoch_make(forked, handler_noticed);
     if (!envp)
         return;
 

@@ -583,6 +583,6 @@ static void forget_counts(void)
 int main(void)
 {
     CHECK(!table_make(FAKES));
-    epoch_make(forget_counts);
+    epoch_make(forget_counts, forget_counts);
     return unit_main(tests, COUNT_OF(tests));
 }

@@ -504,7 +504,7 @@ int main(int argc, char **argv)
         (unsigned long long)steps, (unsigned long long)rounds);
 
     CHECK(!table_make(FAKES));
-    epoch_make(forget_counts);
+    epoch_make(forget_counts, forget_counts);
     fake_hook = hook;
     for (int fd = 0; fd < FAKES; fd++)
         fakes[fd].identity = IDENTITY;

@@ -477,11 +477,15 @@ static const struct unit_test tests[] = {
     {"where there is little room the table is smaller", where_there_is_little_room_it_is_smaller},
 };
 
+static void nothing(void)
+{
+}
+
 int main(void)
 {
     CHECK(!table.limit && !table_knows(0));
     CHECK(!table_make(LIMIT - 100));
     CHECK(table.limit == LIMIT, "%u", table.limit);
-    epoch_make(forked);
+    epoch_make(forked, nothing);
     return unit_main(tests, COUNT_OF(tests));
 }
