@@ -21,9 +21,10 @@
 //   truncated      sent; the connection ended in the middle of the answer
 //   refused        connections refused
 //   connect_reset  connections reset (one-shot, careful: or ended) before their first request went
-//   out open           connections still open at the end last_end_ms    when the last connection
-//   ended (ms of the real-time clock; 0: none did) crossed        careful: the request and the
-//   server's FIN passed each other on the way. The FIN
+//                  out
+//   open           connections still open at the end
+//   last_end_ms    when the last connection ended (ms of the real-time clock; 0: none did)
+//   crossed        careful: the request and the server's FIN passed each other on the way. The FIN
 //                  itself says so: it does not acknowledge the request
 //   idle_reset     connections reset between two requests: nothing was lost by that
 // The first five that lose a request, and that are still open, are named on stderr.
