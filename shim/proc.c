@@ -134,19 +134,41 @@ bool proc_line_lives(const struct page_line *line)
            proc_is_alive(pid, atomic_load(&line->since)) != 0;
 }
 
-int proc_catches(int32_t pid, int sig)
+/* A line of /proc/PID/status (proc(5)) as a number. False: there is no such. */
+static bool status_of(int32_t pid, const char *label, unsigned base, uint64_t *number)
 {
     struct lines lines = {.fd = (int)open_proc(pid, "status")};
-    const char *line, *set;
-    int found = -1;
+    const char *line, *value = NULL;
     if (lines.fd < 0)
-        return -1;
-    while (found < 0 && (line = next_line(&lines))) {
-        if ((set = text_after(line, "SigCgt:\t")))
-            found = number_at(&set, 16) >> (sig - 1) & 1;
-    }
+        return false;
+    while (!value && (line = next_line(&lines)))
+        value = text_after(line, label);
+    if (value)
+        *number = number_at(&value, base);
     sys1(SYS_close, lines.fd);
-    return found;
+    return value;
+}
+
+int proc_catches(int32_t pid, int sig)
+{
+    uint64_t caught;
+    return status_of(pid, "SigCgt:\t", 16, &caught) ? (int)(caught >> (sig - 1) & 1) : -1;
+}
+
+#define GENERATIONS_MOST 32
+
+bool proc_descends(int32_t pid)
+{
+    int32_t me = (int32_t)sys0(SYS_getpid);
+    for (int i = 0; i < GENERATIONS_MOST; i++) {
+        uint64_t parent;
+        if (!status_of(pid, "PPid:\t", 10, &parent) || !parent || parent > INT32_MAX)
+            return false;
+        pid = (int32_t)parent;
+        if (pid == me)
+            return true;
+    }
+    return false;
 }
 
 uint32_t proc_pid_namespace(void)

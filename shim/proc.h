@@ -41,6 +41,9 @@ void proc_totals(const struct page *tree, int32_t me, struct totals *totals);
  * tell. */
 int proc_catches(int32_t pid, int sig);
 
+/* Whether the process descends from the calling one, as far as their parents still live. */
+bool proc_descends(int32_t pid);
+
 /*
  * Whether an entry of gap stands for a connection that counts still: nobody has adopted it, and
  * some process holds a socket of its identity, by /proc/PID/net/tcp and tcp6 (pid 0: our own
