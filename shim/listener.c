@@ -32,7 +32,7 @@ static struct listener {
     _Atomic int state;
     enum mode mode;
     bool is_unix;
-    bool inherited;      /* across exec: whoever started us shares it with others */
+    bool inherited;      /* across exec: whoever started the tree shares it with others */
     int creator;         /* the pid that listened; 0: not known */
     uint64_t epoch;      /* of the process that listened */
     _Atomic bool is_dry; /* AF_UNIX, CLOSING: accept has said that the queue is empty */
@@ -154,8 +154,9 @@ static void tell_tree(int fd, struct listener *listener)
     if (!listener->addr_len) /* the kernel has chosen the port, or the name */
         listener->addr_len = sock_own_address(fd, &listener->addr);
     if (listener->addr_len && !listener->in_page)
-        listener->in_page = tree_add_listener((struct sockaddr *)&listener->addr,
-                                              listener->addr_len, listener->mode);
+        listener->in_page =
+            tree_add_listener((struct sockaddr *)&listener->addr, listener->addr_len,
+                              listener->mode, listener->inherited);
 }
 
 static void listens(int fd, struct listener *listener)
@@ -187,7 +188,8 @@ void listener_inherited(int fd)
     if (!listener)
         return;
     describe(listener, (struct sockaddr *)&addr, len);
-    listener->inherited = true;
+    /* One that a process of ours has made and handed to this one is the tree's to close. */
+    listener->inherited = !tree_listens_at((struct sockaddr *)&addr, len);
     listens(fd, listener);
     tell_tree(fd, listener);
 }

@@ -20,7 +20,8 @@ void listener_listens(int fd);
 void listener_duplicated(int fd, int to);
 void listener_gone(int fd);
 
-/* fd was inherited across exec and listens: it is shared with whoever else holds it. */
+/* fd was inherited across exec and listens: it is shared with whoever else holds it, unless a
+ * process of the tree has made it. */
 void listener_inherited(int fd);
 
 /* Whether there is any that takes part in a drain. */

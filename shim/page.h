@@ -83,7 +83,8 @@ struct page_sums {
 struct page_listener {
     _Atomic int32_t pid;    /* who listened: the one whose close counts; 0: free; -1: being taken */
     _Atomic uint32_t state; /* enum page_listener_state */
-    uint32_t mode;          /* enum mode */
+    uint16_t mode;          /* enum mode */
+    uint16_t from_outside;  /* it was inherited across exec from outside of the tree */
     char address[116];      /* as text_address writes it, with a NUL */
 };
 

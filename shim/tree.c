@@ -465,14 +465,15 @@ static bool has_line(int32_t pid)
 }
 
 /* An entry of this address whose process is gone: it is the successor's now. */
-static int take_listener_over(const char *address, enum mode mode)
+static int take_listener_over(const char *address, enum mode mode, bool from_outside)
 {
     for (int i = 0; i < PAGE_LISTENERS; i++) {
         struct page_listener *at = &tree_page->listener[i];
         int32_t pid = atomic_load(&at->pid);
         if (pid > 0 && (pid == epoch_pid() || !has_line(pid)) && text_equal(at->address, address) &&
             atomic_compare_exchange_strong(&at->pid, &pid, epoch_pid())) {
-            at->mode = (uint32_t)mode;
+            at->mode = (uint16_t)mode;
+            at->from_outside = from_outside;
             atomic_store(&at->state, PAGE_ACCEPTING);
             return i + 1;
         }
@@ -480,12 +481,12 @@ static int take_listener_over(const char *address, enum mode mode)
     return 0;
 }
 
-int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode)
+int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode, bool from_outside)
 {
     char address[sizeof tree_page->listener->address];
     struct text wanted = TEXT_ON(address);
     text_address(&wanted, addr, len);
-    int known = tree_page ? take_listener_over(address, mode) : 0;
+    int known = tree_page ? take_listener_over(address, mode, from_outside) : 0;
     if (known)
         return known;
     for (int i = 0; tree_page && i < PAGE_LISTENERS; i++) {
@@ -495,12 +496,26 @@ int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode
             continue;
         struct text text = TEXT_ON(at->address);
         text_string(&text, address);
-        at->mode = (uint32_t)mode;
+        at->mode = (uint16_t)mode;
+        at->from_outside = from_outside;
         atomic_store(&at->state, PAGE_ACCEPTING);
         atomic_store(&at->pid, epoch_pid());
         return i + 1;
     }
     return 0;
+}
+
+bool tree_listens_at(const struct sockaddr *addr, socklen_t len)
+{
+    char address[sizeof tree_page->listener->address];
+    struct text wanted = TEXT_ON(address);
+    text_address(&wanted, addr, len);
+    for (int i = 0; tree_page && i < PAGE_LISTENERS; i++) {
+        const struct page_listener *at = &tree_page->listener[i];
+        if (atomic_load(&at->pid) > 0 && !at->from_outside && text_equal(at->address, address))
+            return true;
+    }
+    return false;
 }
 
 void tree_set_listener(int index, enum page_listener_state state)

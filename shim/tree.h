@@ -72,10 +72,15 @@ void tree_count_cut(void);
 void tree_totals(struct totals *totals);
 uint64_t tree_cut(void);
 
-/* A listener: its index in the page, + 1 (0: no room); what became of it. */
-int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode);
+/* A listener: its index in the page, + 1 (0: no room); what became of it. from_outside: whoever
+ * started the tree has handed it over. */
+int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode,
+                      bool from_outside);
 void tree_set_listener(int index, enum page_listener_state state);
 void tree_remove_listener(int index);
+
+/* Whether a process of the tree has made a listener of this address itself. */
+bool tree_listens_at(const struct sockaddr *addr, socklen_t len);
 
 /* ---- connections that are handed on ---- */
 

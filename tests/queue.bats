@@ -518,3 +518,21 @@ hands_over() {
     sleep 0.5
     is_open "$later"
 }
+
+# A master that makes the listener itself and hands it to a program that it starts (as dovecot's
+# does): nobody outside of the tree shares it.
+@test "a listener that a process of the tree has handed on across exec: its queue is served" {
+    cat >"$BATS_TEST_TMPDIR/master.py" <<'END'
+import os, socket, subprocess, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=4096)
+os.dup2(listener.fileno(), 3)
+subprocess.call([sys.argv[2], "--pace", "2000", "fd:3"], pass_fds=[3])
+END
+    serve server -- /usr/bin/python3 "$BATS_TEST_TMPDIR/master.py" "$port" "$PROGRAMS/queue_server"
+    wait_port "$port"
+    wait_until 5 log_has server '^weir.* queue_server: ready'
+    they_connect waiting --clients 300 "$at"
+    drain
+    ended_well 20
+    all_answered waiting 300
+}
