@@ -1,0 +1,221 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# Dialogs of many commands, whose client pauses for 50 ms before each, in mode reply: at whatever
+# moment a drain comes, a dialog is finished or closed between two commands, never in the middle of
+# one.
+# shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
+
+load helpers
+
+setup() {
+    port=$((19000 + 10 * BATS_TEST_NUMBER))
+    temporary=$BATS_TEST_TMPDIR
+    chmod 755 "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR"/* "$temporary" # servers have users of their own
+    : >"$temporary/weir.log"
+    chmod 666 "$temporary/weir.log"
+    LOGGED+=(weir)
+}
+
+# In the foreground; a process for each client.
+start_exim() {
+    mkdir "$temporary/spool"
+    chown Debian-exim: "$temporary/spool"
+    cat >"$temporary/exim.conf" <<END2
+spool_directory = $temporary/spool
+log_file_path = $temporary/spool/%slog
+pid_file_path = $temporary/spool/pid
+primary_hostname = localhost
+host_lookup =
+rfc1413_hosts =
+tls_advertise_hosts =
+smtp_accept_max = 500
+smtp_connect_backlog = 1000
+smtp_load_reserve = 1000.0
+queue_only = true
+acl_smtp_rcpt = accept
+acl_smtp_data = accept
+begin acl
+begin routers
+begin transports
+END2
+    serve server "WEIR_LOG=$temporary/weir.log" "$@" -- exim4 -bdf -C "$temporary/exim.conf" \
+        -oX "127.0.0.1 : $port" -oP "$temporary/spool/pid"
+    wait_port "$port"
+}
+
+# A process that takes the log-ins, and hands each client to one of its own. Dovecot empties its
+# children's environment, but for the names that it is told: WEIR_TREE says whose they are.
+start_dovecot() {
+    local name names=(LD_PRELOAD WEIR_TREE) mode=reply
+    mkdir -p "$temporary/mail/user/Maildir"
+    chown -R mail: "$temporary/mail"
+    for name in WEIR_LOG WEIR_MODE "$@"; do
+        names+=("${name%%=*}")
+    done
+    cat >"$temporary/dovecot.conf" <<END2
+base_dir = $temporary/run
+state_dir = $temporary/state
+log_path = /dev/stderr
+protocols = imap
+listen = 127.0.0.1
+ssl = no
+disable_plaintext_auth = no
+import_environment = TZ CORE_OUTOFMEM ${names[*]}
+mail_location = maildir:~/Maildir
+mail_max_userip_connections = 0
+default_process_limit = 400
+first_valid_uid = 1
+first_valid_gid = 1
+passdb {
+    driver = static
+    args = nopassword
+}
+userdb {
+    driver = static
+    args = uid=mail gid=mail home=$temporary/mail/%u
+}
+service dict {
+    unix_listener dict {
+        mode = 0
+    }
+}
+service dict-async {
+    unix_listener dict-async {
+        mode = 0
+    }
+}
+service director {
+    unix_listener director-admin {
+        mode = 0
+    }
+}
+service doveadm {
+    unix_listener doveadm-server {
+        mode = 0
+    }
+}
+service replicator {
+    unix_listener replicator {
+        mode = 0
+    }
+}
+service aggregator {
+    unix_listener replication-notify {
+        mode = 0
+    }
+}
+service old-stats {
+    unix_listener old-stats {
+        mode = 0
+    }
+}
+service imap-login {
+    inet_listener imap {
+        port = $port
+    }
+    inet_listener imaps {
+        port = 0
+    }
+}
+END2
+    # What its processes say to each other, by sockets of their own, takes no part in a drain.
+    serve_bare first -- dovecot -F -c "$temporary/dovecot.conf"
+    wait_port "$port"
+    for name in "$temporary"/run/* "$temporary"/run/*/*; do
+        [ ! -S "$name" ] || mode+=",unix:$name=off"
+    done
+    end_started 2>"$temporary/ended"
+    LOGGED=(weir)
+    serve server "WEIR_LOG=$temporary/weir.log" "WEIR_MODE=$mode" "$@" -- \
+        dovecot -F -c "$temporary/dovecot.conf"
+    wait_port "$port"
+}
+
+# Two processes for each client.
+start_vsftpd() {
+    mkdir "$temporary/files" "$temporary/empty"
+    head -c 1500000 /dev/zero >"$temporary/files/slow"
+    head -c 10 /dev/zero >"$temporary/files/small"
+    cat >"$temporary/vsftpd.conf" <<END2
+listen=YES
+listen_address=127.0.0.1
+listen_port=$port
+background=NO
+anonymous_enable=YES
+anon_root=$temporary/files
+anon_max_rate=1000000
+xferlog_enable=NO
+seccomp_sandbox=${sandbox:-NO}
+secure_chroot_dir=$temporary/empty
+pasv_address=127.0.0.1
+END2
+    serve server "WEIR_LOG=$temporary/weir.log" "$@" -- vsftpd "$temporary/vsftpd.conf"
+    wait_port "$port"
+}
+
+# dialogs PROTOCOL COUNT STAGGER [MORE]: in the background, until the first are nearly over.
+dialogs() {
+    /usr/bin/python3 "$ROOT/tests/programs/dialog_client.py" "$1" "$port" "$2" "$3" 3>&- \
+        >"$temporary/dialogs.log" 2>&1 &
+    CLIENTS=$!
+    LOGGED+=(dialogs)
+    STARTED+=("$CLIENTS")
+    wait_until 20 log_has dialogs 'under way'
+}
+
+# all_end_well COUNT: so many dialogs have ended, and none in the middle of a command.
+all_end_well() {
+    wait "$CLIENTS"
+    sort "$temporary/dialogs.log" | uniq -c
+    ! log_has dialogs 'LOST|Error' || return 1
+    [ "$(grep -Ec '^(finished|closed before .*|refused)$' "$temporary/dialogs.log")" = "$1" ]
+}
+
+# drained SECONDS
+drained() {
+    wait_drained weir "$1"
+    log_has weir ': drained in [0-9.]+m?s: .* 0 forced; the program runs on$'
+    alive "$SERVER_PID"
+}
+
+@test "without a drain each of the dialogs is finished" {
+    start_exim
+    dialogs smtp 2 1
+    all_end_well 2
+    [ "$(grep -c finished "$temporary/dialogs.log")" = 2 ]
+    end_started
+    LOGGED=(weir)
+    start_dovecot
+    dialogs imap 2 1
+    all_end_well 2
+    [ "$(grep -c finished "$temporary/dialogs.log")" = 2 ]
+    end_started
+    start_vsftpd
+    dialogs ftp 2 1
+    all_end_well 2
+    [ "$(grep -c finished "$temporary/dialogs.log")" = 2 ]
+}
+
+@test "SMTP (exim): a dialog is finished or closed between two commands, whenever the drain comes" {
+    start_exim WEIR_SIGNAL=RTMIN+3
+    dialogs smtp 60 20
+    kill -s RTMIN+3 "$SERVER_PID"
+    all_end_well 60
+    drained 5
+}
+
+@test "IMAP (dovecot): a dialog is finished or closed between two commands, whenever the drain comes" {
+    start_dovecot WEIR_SIGNAL=RTMIN+3
+    dialogs imap 60 20
+    kill -s RTMIN+3 "$SERVER_PID"
+    all_end_well 60
+    drained 5
+}
+
+@test "FTP (vsftpd): a dialog, and its transfer, is finished or closed between two commands" {
+    start_vsftpd WEIR_SIGNAL=RTMIN+3
+    dialogs ftp 40 100
+    kill -s RTMIN+3 "$SERVER_PID"
+    all_end_well 40
+    drained 10
+}
