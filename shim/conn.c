@@ -272,31 +272,66 @@ void conn_notes_read(record_t *slot, uint64_t record, size_t n)
         rhythm_read(table_number(slot), n, !(record & CONN_IN_USE));
 }
 
+/* Whether the connection of a record may be closed by the write that completes an answer. */
+static bool may_end(uint64_t record, uint64_t busy)
+{
+    return !(record & (busy | CONN_FIN | CONN_DISOWNED)) && mode_of(record) == MODE_REPLY &&
+           (record & CONN_EPOCH) == epoch_now() && !sys_is_sandboxed() &&
+           spread_lets(identity_of(record));
+}
+
+/* Nobody has sent anything more: the look comes last. What comes in after it meets our FIN. */
+static bool has_sent_nothing(int fd, uint32_t number)
+{
+    struct sock_queues queues;
+    sock_queues(fd, &queues);
+    rhythm_looked(number, queues.unread);
+    return !queues.unread;
+}
+
+bool conn_holds_back(int fd, size_t asked)
+{
+    record_t *slot = table_record(fd);
+    uint64_t record = slot ? atomic_load(slot) : 0;
+    if (!record || !may_end(record, 0) || !rhythm_expects(table_number(slot), asked))
+        return false;
+    int saved = errno;
+    bool held = is_still(fd, record) && sock_cork(fd);
+    errno = saved;
+    return held;
+}
+
+void conn_release(int fd)
+{
+    record_t *slot = table_record(fd);
+    int saved = errno;
+    if (!slot || !(atomic_load(slot) & CONN_FIN))
+        sock_uncork(fd);
+    errno = saved;
+}
+
 void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole)
 {
     uint64_t record = atomic_load(slot);
     uint32_t number = table_number(slot);
     if (mode_of(record) != MODE_REPLY || !done)
         return;
+    enum rhythm_sign sign = rhythm_wrote(number, done);
     /*
-     * To a program that watches for the end (nginx as a proxy) a half-close says that the client
-     * has left: a request that came in behind it would not be answered. So our FIN goes out with
-     * it, and only where there is no doubt.
+     * A half-close alone is undone by nothing, but loses nothing either where the answer was not
+     * whole: the program writes on. It is enough where there is doubt, but not for a program that
+     * watches for the end (nginx as a proxy): to that it says that the client has left.
      */
-    bool watched = record & CONN_WATCHED;
-    if (!rhythm_wrote(number, done, watched) || !whole || sys_is_sandboxed() ||
-        record & (CONN_IN_USE | CONN_SHUT | CONN_OWED | CONN_DISOWNED) ||
-        (record & CONN_EPOCH) != epoch_now() || !spread_lets(identity_of(record)))
+    bool sure = sign == RHYTHM_SURE;
+    if (!whole || !may_end(record, CONN_IN_USE | CONN_OWED) || sign == RHYTHM_NONE ||
+        (!sure && record & (CONN_WATCHED | CONN_SHUT)))
         return;
     int saved = errno;
-    struct sock_queues queues;
-    uint64_t shut = record | CONN_SHUT | (watched ? CONN_FIN : 0);
+    uint64_t shut = record | CONN_SHUT | (sure ? CONN_FIN : 0);
     if (is_still(fd, record) && atomic_compare_exchange_strong(slot, &record, shut)) {
-        sock_queues(fd, &queues); /* last: a request that comes in after it meets our FIN */
-        rhythm_looked(number, queues.unread);
-        if (queues.unread)
+        if (!has_sent_nothing(fd, number))
             atomic_fetch_and(slot, ~(shut & ~record));
-        else if (watched)
+        else if (sure)
             sock_shut_both(fd);
         else
             sock_shut_read(fd);

@@ -120,6 +120,18 @@ static inline bool conn_enters(int fd)
 void conn_notes_read(record_t *slot, uint64_t record, size_t n);
 void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole);
 
+/*
+ * A write of `asked` bytes, which is about to be made, completes the last answer: it is held back
+ * so that our FIN goes out with it. True: conn_release, after the write and what came of it.
+ */
+bool conn_holds_back(int fd, size_t asked);
+void conn_release(int fd);
+
+static inline bool conn_may_hold_back(int fd, size_t asked)
+{
+    return rhythm_is_noting() && conn_holds_back(fd, asked);
+}
+
 /* epoll_ctl has asked for these events of fd, which the table knows. */
 void conn_watched(int epoll, int fd, uint32_t events);
 

@@ -7,25 +7,32 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#define SAME_LEAST 3    /* answers in a row that were alike, before their length says anything */
+#define SAME_LEAST 8    /* answers in a row that were alike, before their length says anything */
 #define SIZES 8         /* lengths of answers that are remembered */
-#define ANSWERS_MANY 64 /* whole answers before the most writes that one had say anything */
+#define ANSWERS_MANY 24 /* whole answers before the most writes that one had say anything */
+#define WAITS_LEAST 3   /* answers that a client has waited for, before it is one that waits */
 #define OVERLAPS_MOST 8 /* times in a row that a client has sent so soon: it may not wait */
 #define SLOW_MS 20      /* between two writes of an answer: it is streamed */
 
 typedef _Atomic uint32_t field_t;
 
+/* What ANSWERS_MANY answers in a row had in common: what was odd once is forgotten after two. */
+struct span {
+    field_t writes;      /* the most that one had */
+    field_t slow;        /* 1: one was so */
+    field_t least, most; /* requests' lengths; most 0: there was none yet */
+};
+
 struct rhythm {
-    field_t asked, bytes, writes;                /* the request, its answer so far */
-    field_t last_asked, last_bytes, most_writes; /* of those before */
+    field_t asked, bytes, writes;   /* the request, its answer so far */
+    field_t last_asked, last_bytes; /* of the one before */
     field_t sizes[SIZES];
-    field_t wrote_at;    /* coarse ms, of the last write */
-    field_t answers;     /* whole ones */
-    field_t same;        /* in a row as the last one */
-    field_t least, most; /* requests' lengths */
-    field_t overlaps;    /* looks in a row that met the next request */
-    field_t deaf;        /* 1: at its accept */
-    field_t slow;        /* 1: it was so once */
+    field_t wrote_at; /* coarse ms, of the last write */
+    field_t answers;  /* whole ones */
+    field_t same;     /* in a row as the last one */
+    field_t overlaps; /* looks in a row that met the next request */
+    field_t deaf;     /* 1: at its accept */
+    struct span span[2];
 };
 
 static struct rhythm *_Atomic rhythms;
@@ -90,6 +97,41 @@ bool rhythm_needs_time(uint32_t number)
     return rhythm && get(&rhythm->deaf);
 }
 
+static struct span *span_now(struct rhythm *rhythm)
+{
+    return &rhythm->span[get(&rhythm->answers) / ANSWERS_MANY % 2];
+}
+
+static void span_learn(struct span *span, uint32_t asked, uint32_t writes)
+{
+    if (writes > get(&span->writes))
+        put(&span->writes, writes);
+    if (!get(&span->most) || asked < get(&span->least))
+        put(&span->least, asked);
+    if (asked > get(&span->most))
+        put(&span->most, asked);
+}
+
+static void span_forget(struct span *span)
+{
+    put(&span->writes, 0);
+    put(&span->slow, 0);
+    put(&span->least, 0);
+    put(&span->most, 0);
+}
+
+/* Of both spans. */
+static uint32_t most_writes(const struct rhythm *rhythm)
+{
+    uint32_t one = get(&rhythm->span[0].writes), other = get(&rhythm->span[1].writes);
+    return one > other ? one : other;
+}
+
+static bool is_slow(const struct rhythm *rhythm)
+{
+    return get(&rhythm->span[0].slow) || get(&rhythm->span[1].slow);
+}
+
 /* The answer was whole: a request has come after it. */
 static void learn(struct rhythm *rhythm)
 {
@@ -100,13 +142,10 @@ static void learn(struct rhythm *rhythm)
     put(&rhythm->sizes[answers % SIZES], bytes);
     put(&rhythm->last_asked, asked);
     put(&rhythm->last_bytes, bytes);
-    if (writes > get(&rhythm->most_writes))
-        put(&rhythm->most_writes, writes);
-    if (!answers || asked < get(&rhythm->least))
-        put(&rhythm->least, asked);
-    if (asked > get(&rhythm->most))
-        put(&rhythm->most, asked);
+    span_learn(span_now(rhythm), asked, writes);
     put(&rhythm->answers, answers + 1);
+    if ((answers + 1) % ANSWERS_MANY == 0)
+        span_forget(span_now(rhythm));
     if (get(&rhythm->overlaps))
         put(&rhythm->overlaps, get(&rhythm->overlaps) - 1);
     put(&rhythm->asked, 0);
@@ -130,8 +169,15 @@ void rhythm_read(uint32_t number, size_t bytes, bool after_answer)
 /* All requests are about as long: one kind of them. */
 static bool asks_alike(const struct rhythm *rhythm)
 {
-    uint32_t least = get(&rhythm->least), most = get(&rhythm->most), now = get(&rhythm->asked);
-    return most <= least + least / 4 + 16 && now >= least && now <= most;
+    uint32_t now = get(&rhythm->asked), least = now, most = now;
+    for (int i = 0; i < 2; i++) {
+        const struct span *span = &rhythm->span[i];
+        if (get(&span->most) && get(&span->least) < least)
+            least = get(&span->least);
+        if (get(&span->most) > most)
+            most = get(&span->most);
+    }
+    return most <= least + least / 4 + 16;
 }
 
 /*
@@ -147,25 +193,36 @@ static bool is_a_turn(const struct rhythm *rhythm)
     return alike && alike < SIZES;
 }
 
-bool rhythm_wrote(uint32_t number, size_t bytes, bool exact)
+static bool is_as_before(const struct rhythm *rhythm, uint32_t bytes)
+{
+    return get(&rhythm->overlaps) < OVERLAPS_MOST && get(&rhythm->same) >= SAME_LEAST &&
+           get(&rhythm->asked) == get(&rhythm->last_asked) && bytes == get(&rhythm->last_bytes);
+}
+
+bool rhythm_expects(uint32_t number, size_t bytes)
+{
+    const struct rhythm *rhythm = find(number);
+    return rhythm && is_as_before(rhythm, get(&rhythm->bytes) + (uint32_t)bytes);
+}
+
+enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes)
 {
     struct rhythm *rhythm = find(number);
     if (!rhythm)
-        return false;
+        return RHYTHM_NONE;
     uint32_t now = now_ms();
     if (get(&rhythm->writes) && now - get(&rhythm->wrote_at) > SLOW_MS)
-        put(&rhythm->slow, 1);
+        put(&span_now(rhythm)->slow, 1);
     put(&rhythm->wrote_at, now);
     put(&rhythm->writes, get(&rhythm->writes) + 1);
     put(&rhythm->bytes, get(&rhythm->bytes) + (uint32_t)bytes);
-    if (get(&rhythm->overlaps) >= OVERLAPS_MOST)
-        return false;
-    if (get(&rhythm->same) >= SAME_LEAST && get(&rhythm->asked) == get(&rhythm->last_asked) &&
-        get(&rhythm->bytes) == get(&rhythm->last_bytes))
-        return true;
-    return !exact && !get(&rhythm->slow) && (asks_alike(rhythm) || !is_a_turn(rhythm)) &&
-           get(&rhythm->answers) >= ANSWERS_MANY &&
-           get(&rhythm->writes) == get(&rhythm->most_writes);
+    if (is_as_before(rhythm, get(&rhythm->bytes)))
+        return RHYTHM_SURE;
+    bool is_likely = !is_slow(rhythm) && get(&rhythm->overlaps) < OVERLAPS_MOST &&
+                     (asks_alike(rhythm) || !is_a_turn(rhythm)) &&
+                     get(&rhythm->answers) >= ANSWERS_MANY &&
+                     get(&rhythm->writes) == most_writes(rhythm);
+    return is_likely ? RHYTHM_LIKELY : RHYTHM_NONE;
 }
 
 void rhythm_looked(uint32_t number, bool has_sent)
@@ -178,5 +235,5 @@ void rhythm_looked(uint32_t number, bool has_sent)
 bool rhythm_waits_for_answers(uint32_t number)
 {
     const struct rhythm *rhythm = find(number);
-    return rhythm && !get(&rhythm->overlaps) && get(&rhythm->answers) >= SAME_LEAST;
+    return rhythm && !get(&rhythm->overlaps) && get(&rhythm->answers) >= WAITS_LEAST;
 }

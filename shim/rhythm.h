@@ -35,11 +35,18 @@ void rhythm_forget(uint32_t number);
 /* A read has returned so many bytes; after_answer: nothing was owed any more. */
 void rhythm_read(uint32_t number, size_t bytes, bool after_answer);
 
-/*
- * A write took `bytes`. Returns whether the answer is as whole as all before it were; exact: only
- * where it is as long as the last ones were, to requests as long.
- */
-bool rhythm_wrote(uint32_t number, size_t bytes, bool exact);
+/* What the answers before say of one that has come so far. */
+enum rhythm_sign {
+    RHYTHM_NONE,
+    RHYTHM_LIKELY, /* whole: it has had as many writes as any before it */
+    RHYTHM_SURE,   /* whole: it is as long as all of the last ones were, to requests as long */
+};
+
+/* A write is about to take `bytes`: whether the answer will be whole then, for sure. */
+bool rhythm_expects(uint32_t number, size_t bytes);
+
+/* A write took `bytes`. */
+enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes);
 
 /*
  * After the write of a whole answer: whether the client has sent something already. It may just be

@@ -195,6 +195,18 @@ static long set_int(int fd, int level, int name, int value)
     return sys5(SYS_setsockopt, fd, level, name, &value, sizeof value);
 }
 
+bool sock_cork(int fd)
+{
+    int corked = 1;
+    return get_int(fd, IPPROTO_TCP, TCP_CORK, &corked) >= 0 && !corked &&
+           set_int(fd, IPPROTO_TCP, TCP_CORK, 1) >= 0;
+}
+
+void sock_uncork(int fd)
+{
+    set_int(fd, IPPROTO_TCP, TCP_CORK, 0);
+}
+
 int sock_is_listener(int fd)
 {
     int type, listens;

@@ -77,6 +77,14 @@ void sock_shut_write(int fd);
 void sock_shut_both(int fd);
 
 /*
+ * Holds back the last segment of what is written from now on (TCP_CORK, tcp(7)): a shutdown then
+ * sends it with the FIN in it, so that no peer has the one before the other. False: not TCP, or the
+ * program does so itself. sock_uncork sends it.
+ */
+bool sock_cork(int fd);
+void sock_uncork(int fd);
+
+/*
  * Reads what has come in and throws it away. The bytes; 0: the end; -1: there is nothing now; less:
  * the connection is broken.
  */

@@ -38,11 +38,14 @@ static void wrote(int fd, size_t asked, ssize_t done, int flags)
     {                                                                                \
         if (conn_enters(fd))                                                         \
             return (ssize_t)(asked);                                                 \
+        bool held_back = conn_may_hold_back(fd, asked);                              \
         ssize_t done;                                                                \
         do { /* signal(7): one with SO_SNDTIMEO ends with EINTR after our handler */ \
             done = libc_##name args;                                                 \
         } while (UNLIKELY(done < 0) && errno == EINTR && signals_must_restart());    \
         told;                                                                        \
+        if (UNLIKELY(held_back))                                                     \
+            conn_release(fd);                                                        \
         return done;                                                                 \
     }
 

@@ -63,6 +63,16 @@ void sock_shut_both(int fd)
     fake(fd, true)->shut_both++;
 }
 
+bool sock_cork(int fd)
+{
+    return !atomic_exchange(&fake(fd, true)->corked, true);
+}
+
+void sock_uncork(int fd)
+{
+    atomic_store(&fake(fd, true)->corked, false);
+}
+
 /* Of linger.h: nothing is kept. */
 void linger_before_close(int fd, bool fin_sent);
 void linger_before_close(int fd, bool fin_sent)

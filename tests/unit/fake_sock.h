@@ -15,6 +15,7 @@ struct fake {
     struct sock_info info;
     uint32_t identity;
     _Atomic unsigned int shut_read, shut_write, shut_both;
+    _Atomic bool corked;
 };
 
 extern struct fake fakes[FAKES];
