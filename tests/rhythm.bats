@@ -1,0 +1,368 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# Clients that never rest: the next request follows each answer after 0 to 3 ms, for ever. A drain
+# in mode reply ends within two seconds all the same, and nobody has lost an answer; an answer that
+# only comes slowly is not taken for finished.
+# shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
+
+load helpers
+
+setup() {
+    port=$((15000 + 10 * BATS_TEST_NUMBER))
+    temporary=$BATS_TEST_TMPDIR
+    trigger=USR2
+}
+
+# --- clients and what became of them
+
+# busy NAME [OPTION...] PORT: clients that never rest, in the background; CLIENTS is their pid.
+busy() {
+    local name=$1
+    shift
+    "$PROGRAMS/answer_busy" --seconds 12 "$@" 3>&- >"$temporary/$name.out" \
+        2>"$temporary/$name.log" &
+    CLIENTS=$!
+    LOGGED+=("$name")
+    STARTED+=("$CLIENTS")
+    wait_until 10 log_has "$name" 'ready'
+}
+
+# busy_ended NAME: their line is in `totals`, word by word.
+busy_ended() {
+    local word words
+    wait "$CLIENTS"
+    cat "$temporary/$1.out"
+    declare -gA totals=()
+    read -ra words <"$temporary/$1.out"
+    for word in "${words[@]}"; do
+        totals[${word%%=*}]=${word#*=}
+    done
+    [ -n "${totals[answered]}" ]
+}
+
+# nothing_lost: of what the careful clients asked for.
+nothing_lost() {
+    local what
+    for what in unanswered truncated reset stalled open; do
+        [ "${totals[$what]}" = 0 ] || { echo "$what: ${totals[$what]}" >&2; return 1; }
+    done
+    [ "${totals[crossed]}" -le "${crossed_most:-10}" ]
+}
+
+# rests_never [OPTION...]: against the server on $port, that drains in the middle of it.
+rests_never() {
+    busy clients "$@" "$port"
+    sleep 0.7
+    before=$(now_ms)
+    kill -s "$trigger" "$SERVER_PID"
+    busy_ended clients
+    nothing_lost
+    took=$((totals[ended_ms] - before))
+    echo "the last client was told after $took ms"
+    [ "$took" -le "${most:-2000}" ]
+    wait_drained server 2
+    log_has server "^weir\[$SERVER_PID\] .*: drained in [0-9.]+m?s: .* 0 forced; the program runs on"
+    alive "$SERVER_PID"
+}
+
+# --- servers
+
+start_nginx() {
+    cat >"$temporary/nginx.conf" <<END2
+daemon off;
+master_process off;
+pid $temporary/nginx.pid;
+error_log stderr notice;
+events { worker_connections 1000; }
+http {
+    access_log off;
+    client_body_temp_path $temporary/body;
+    proxy_temp_path $temporary/proxy;
+    fastcgi_temp_path $temporary/fastcgi;
+    uwsgi_temp_path $temporary/uwsgi;
+    scgi_temp_path $temporary/scgi;
+    keepalive_requests 1000000;
+    upstream origin { server 127.0.0.1:$((port + 1)); keepalive 100; }
+    server {
+        listen 127.0.0.1:$port backlog=1000;
+        root $temporary/files;
+        $1
+    }
+}
+END2
+    shift
+    trigger=RTMIN+3
+    serve server WEIR_SIGNAL=RTMIN+3 "$@" -- nginx -e stderr -c "$temporary/nginx.conf"
+    wait_port "$port"
+}
+
+start_asyncio() {
+    serve server "$@" -- /usr/bin/python3 "$ROOT/tests/programs/answer_server.py" "$port"
+    wait_port "$port"
+}
+
+# The same without the shim, for a proxy to stand before it.
+start_upstream() {
+    serve_bare upstream "$@" -- /usr/bin/python3 "$ROOT/tests/programs/answer_server.py" $((port + 1))
+    wait_port $((port + 1))
+}
+
+start_python() {
+    cat >"$temporary/server.py" <<'END2'
+import http.server, random, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = 0  # the head is one write, the body another
+
+    def do_GET(self):
+        body = bytes(random.randint(1, 5000))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *message):
+        pass
+
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 1000
+
+Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+END2
+    serve server "$@" -- /usr/bin/python3 "$temporary/server.py" "$port"
+    wait_port "$port"
+}
+
+@test "nginx: clients that never rest are told within two seconds, and none has lost an answer" {
+    mkdir "$temporary/files"
+    echo 'It works' >"$temporary/files/index.html"
+    start_nginx ''
+    rests_never --connections 200
+}
+
+@test "redis: clients that never rest are told within two seconds, and none has lost an answer" {
+    serve server -- redis-server --bind 127.0.0.1 --port "$port" --save '' --dir "$temporary"
+    wait_port "$port"
+    rests_never --connections 200 --protocol redis
+}
+
+@test "memcached: clients that never rest are told within two seconds, and none has lost an answer" {
+    serve server -- memcached -l 127.0.0.1 -p "$port" -U 0 -u nobody
+    wait_port "$port"
+    rests_never --connections 200 --protocol memcached
+}
+
+@test "Python's http.server: clients that never rest are told within two seconds, and none has lost an answer" {
+    start_python
+    rests_never --connections 20
+}
+
+@test "Node: clients that never rest are told within two seconds, and none has lost an answer" {
+    serve server -- node -e '
+        require("http").createServer((request, response) => {
+            response.end("It works\n".repeat(1 + Math.random() * 500));
+        }).listen({ port: Number(process.argv[1]), host: "127.0.0.1", backlog: 1000 })' "$port"
+    wait_port "$port"
+    rests_never --connections 200
+}
+
+@test "asyncio: clients that never rest are told within two seconds, and none has lost an answer" {
+    start_asyncio
+    rests_never --path /short
+}
+
+@test "answers of many lengths, in one write each: told within two seconds, nothing lost" {
+    start_asyncio
+    rests_never --path /varied
+}
+
+@test "answers in two to five writes at once: told within two seconds, nothing lost" {
+    start_asyncio
+    rests_never --path /parts
+}
+
+@test "clients that do not pause at all are told within two seconds, nothing lost" {
+    start_asyncio
+    crossed_most=50
+    rests_never --path /short --pause 0-0
+}
+
+# --- answers that are slow, not finished
+
+# Pieces that come up to nearly WEIR_SETTLE apart, with room for the pauses of a busy machine.
+paced=(ANSWER_GAP=200-350)
+settle=(WEIR_SETTLE=400ms)
+
+# streams [OPTION...]: the drain comes in the middle of what `server` and `upstream` stream.
+streams() {
+    busy clients "$@" "$port"
+    sleep 0.6
+    [[ $* != *sometimes* ]] || kill -USR1 "$origin"
+    kill -s "$trigger" "$SERVER_PID"
+    busy_ended clients
+    nothing_lost
+    wait_drained server 2
+    log_has server "^weir\[$SERVER_PID\] .*: drained in [0-9.]+m?s: .* 0 forced; the program runs on"
+}
+
+start_slow_asyncio() {
+    start_asyncio "${paced[@]}" "${settle[@]}"
+    origin=$SERVER_PID
+}
+
+start_slow_nginx() {
+    start_upstream "${paced[@]}" "${@:2}"
+    origin=$SERVER_PID
+    start_nginx "location / { proxy_pass http://origin; $1
+                              proxy_http_version 1.1; proxy_set_header Connection ''; }" \
+        "${settle[@]}"
+}
+
+start_slow_haproxy() {
+    start_upstream "${paced[@]}"
+    origin=$SERVER_PID
+    cat >"$temporary/haproxy.cfg" <<END2
+defaults
+    mode http
+    option http-keep-alive
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend front
+    bind 127.0.0.1:$port
+    default_backend back
+backend back
+    server one 127.0.0.1:$((port + 1))
+END2
+    serve server "${settle[@]}" -- haproxy -db -f "$temporary/haproxy.cfg"
+    wait_port "$port"
+}
+
+@test "pieces 50 to 95 ms apart are one answer, with WEIR_SETTLE at 100 ms" {
+    local try
+    # Where the machine was so busy that a piece came too late, it says nothing: once more.
+    for try in 1 2 3 4; do
+        port=$((port + 1))
+        start_asyncio
+        busy "clients$try" --path /stream --requests 4 --connections 10 "$port"
+        sleep 0.6
+        kill -s "$trigger" "$SERVER_PID"
+        busy_ended "clients$try"
+        ! nothing_lost || break
+        log_has server '^late '
+        [ "$try" != 4 ]
+    done
+}
+
+@test "an answer in pieces is not taken for finished, the first of its connection nor the next" {
+    start_slow_asyncio
+    streams --path /stream --requests 3
+}
+
+@test "an answer in pieces, after many short ones on its connection, is not taken for finished" {
+    start_slow_asyncio
+    streams --path /sometimes --requests 300
+}
+
+@test "nginx as a proxy passes on an answer in pieces: it is not aborted" {
+    start_slow_nginx 'proxy_buffering off;'
+    streams --path /stream --requests 3
+}
+
+# Pieces that fill nginx's buffers, or it would keep them back for longer than WEIR_SETTLE.
+@test "nginx as a proxy with buffers passes on an answer in pieces: it is not aborted" {
+    start_slow_nginx '' ANSWER_PIECE=9000
+    streams --path /stream --requests 3
+}
+
+@test "nginx as a proxy passes on an answer in pieces after many short ones" {
+    start_slow_nginx 'proxy_buffering off;'
+    streams --path /sometimes --requests 300
+}
+
+@test "HAProxy passes on an answer in pieces: it is not aborted" {
+    start_slow_haproxy
+    streams --path /stream --requests 3
+}
+
+@test "HAProxy passes on an answer in pieces after many short ones" {
+    start_slow_haproxy
+    streams --path /sometimes --requests 300
+}
+
+# --- pipelines, uploads, PostgreSQL
+
+@test "redis: clients with 16 requests at a time, for ever, lose no answer" {
+    serve server -- redis-server --bind 127.0.0.1 --port "$port" --save '' --dir "$temporary"
+    wait_port "$port"
+    rests_never --protocol redis --pipeline 16
+}
+
+@test "nginx: clients with 16 requests at a time, for ever, lose no answer" {
+    mkdir "$temporary/files"
+    echo 'It works' >"$temporary/files/index.html"
+    start_nginx ''
+    rests_never --pipeline 16
+}
+
+# From a dialog within each exchange nothing is learned: the clients are told once they rest.
+@test "nginx: uploads that wait for 100 Continue, one after the other, are not cut" {
+    mkdir "$temporary/files"
+    start_nginx "location / { dav_methods PUT; client_max_body_size 10m; }"
+    most=8000
+    rests_never --protocol upload --connections 20 --requests 250
+}
+
+@test "asyncio: uploads that wait for 100 Continue, one after the other, are not cut" {
+    start_asyncio
+    most=8000
+    rests_never --protocol upload --connections 20 --requests 400
+}
+
+# --- PostgreSQL
+
+# A cluster for all tests of this file, made when the first needs it; it refuses to run as root.
+start_postgres() {
+    local bin=/usr/lib/postgresql/15/bin cluster=$BATS_FILE_TMPDIR/cluster
+    cd /
+    as_postgres=(setpriv --reuid postgres --regid postgres --init-groups env HOME=/)
+    [ -d "$cluster" ] || {
+        chmod 755 "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/file" "$BATS_FILE_TMPDIR"
+        mkdir "$cluster"
+        chown postgres "$cluster"
+        "${as_postgres[@]}" "$bin/initdb" -A trust -U postgres --no-sync --no-instructions \
+            -D "$cluster" >"$temporary/initdb.log" 3>&-
+    }
+    serve_bare server -- "${as_postgres[@]}" "LD_PRELOAD=$WEIR_LIB" "$@" "$bin/postgres" \
+        -D "$cluster" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
+        -c fsync=off -c log_min_messages=fatal
+    wait_port "$port"
+    wait_until 10 "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"
+}
+
+@test "PostgreSQL under 50 clients that never rest: no statement that it received goes unanswered" {
+    trigger=RTMIN+3
+    start_postgres WEIR_SIGNAL=RTMIN+3
+    rests_never --protocol postgres
+}
+
+@test "PostgreSQL under pgbench -S with 50 clients: the drain ends, none is reset" {
+    trigger=RTMIN+3
+    start_postgres WEIR_SIGNAL=RTMIN+3
+    /usr/lib/postgresql/15/bin/pgbench -h 127.0.0.1 -p "$port" -U postgres -i -q postgres 3>&- \
+        >"$temporary/init.out" 2>&1
+    /usr/lib/postgresql/15/bin/pgbench -h 127.0.0.1 -p "$port" -U postgres -n -S -c 50 -j 2 -T 6 \
+        postgres 3>&- >"$temporary/pgbench.out" 2>"$temporary/pgbench.log" &
+    CLIENTS=$!
+    LOGGED+=(pgbench)
+    STARTED+=("$CLIENTS")
+    sleep 2
+    kill -s "$trigger" "$SERVER_PID"
+    wait_drained server 4
+    log_has server "^weir\[$SERVER_PID\] .*: drained in [0-9.]+m?s: .* 0 forced; the program runs on"
+    wait "$CLIENTS" || true
+    cat "$temporary/pgbench.out"
+    grep -q 'number of failed transactions: 0 ' "$temporary/pgbench.out"
+    ! log_has pgbench 'reset by peer' || false
+}
