@@ -103,8 +103,10 @@ void conn_inherited(int fd, enum mode mode)
 {
     enum identity kind;
     uint32_t identity = sock_connection(fd, &kind);
-    if (identity)
-        conn_accepted(fd, mode, identity, kind);
+    if (!identity)
+        return;
+    atomic_store(&table.busy, HINT_ASK); /* it may have a read timeout */
+    conn_accepted(fd, mode, identity, kind);
 }
 
 void conn_received(int fd, enum mode mode)
@@ -153,13 +155,13 @@ void conn_uses_received(int fd)
 /* A change of a record that the counters follow. */
 static bool change(record_t *slot, uint64_t *old, uint64_t next)
 {
-    if (!atomic_compare_exchange_strong(slot, old, next))
-        return false;
-    if ((*old ^ next) & CONN_IN_USE)
-        atomic_fetch_add_explicit(&table_shard(slot)->live,
-                                  next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE,
-                                  memory_order_relaxed);
-    return true;
+    bool alone = solo_enter(), changed = solo_change(alone, slot, old, next);
+    if (changed && (*old ^ next) & CONN_IN_USE)
+        solo_count(alone, &table_shard(slot)->live,
+                   next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE);
+    if (LIKELY(alone))
+        solo_leave();
+    return changed;
 }
 
 void conn_adopt(record_t *slot)
@@ -213,15 +215,76 @@ bool conn_step(record_t *slot, uint64_t record, enum conn_event event)
     return true;
 }
 
+/* The same of fd's connection, whatever a hint has said of its reads so far. */
+static bool step_of(int fd, record_t *slot, uint64_t record, enum conn_event event)
+{
+    bool known = conn_step(slot, record, event);
+    if ((uint32_t)fd < table.limit)
+        atomic_store_explicit(table_hint_at((uint32_t)fd), HINT_ASK, memory_order_relaxed);
+    return known;
+}
+
 bool conn_event(int fd, enum conn_event event)
 {
     record_t *slot = table_record(fd);
-    return slot && conn_step(slot, atomic_load_explicit(slot, memory_order_relaxed), event);
+    return slot && step_of(fd, slot, atomic_load_explicit(slot, memory_order_relaxed), event);
 }
 
 int conn_mark(int fd, bool in_use)
 {
+    record_t *slot = table_kind(fd) == KIND_CONN ? table_slot((uint32_t)fd) : NULL;
+    uint64_t record = slot ? atomic_load_explicit(slot, memory_order_relaxed) : 0;
+    uint32_t key = conn_key(record);
+    if (LIKELY(!in_use && (key == KEY_AUTOMATIC || key == KEY_DEADLINE)) &&
+        conn_turns(fd, slot, record, false))
+        return 0;
     return conn_event(fd, in_use ? CONN_MARK_IN_USE : CONN_MARK_IDLE) ? 0 : ENOENT;
+}
+
+/* A read leaves this connection in use as it is, and says no more than that until it is not. */
+static void hint_busy(int fd, uint64_t record)
+{
+    uint32_t key = conn_key(record);
+    if ((key == KEY_REPLY || key == KEY_AUTOMATIC || key == KEY_DEADLINE) && solo_enter()) {
+        int8_t busy = atomic_load_explicit(&table.busy, memory_order_relaxed);
+        atomic_store_explicit(table_hint_at((uint32_t)fd), busy, memory_order_relaxed);
+        solo_leave();
+    }
+}
+
+record_t *conn_enters_other(int fd)
+{
+    enum kind kind = table_kind(fd);
+    if (UNLIKELY(kind == KIND_RECEIVED))
+        conn_uses_received(fd);
+    record_t *slot = table_record(fd);
+    if (slot && (atomic_load_explicit(slot, memory_order_relaxed) ^
+                 atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed)) &
+                    CONN_EPOCH)
+        conn_adopt(slot);
+    if (kind == KIND_NONE)
+        table_ignores(fd);
+    return slot;
+}
+
+void conn_reads(int fd, record_t *slot, size_t n)
+{
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    if (rhythm_is_noting())
+        conn_notes_read(slot, record, n);
+    if ((record & CONN_STEADY) != atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed))
+        conn_step(slot, record, CONN_READ);
+    hint_busy(fd, atomic_load_explicit(slot, memory_order_relaxed));
+}
+
+void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done)
+{
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    bool cut = done < 0 || (size_t)done < asked;
+    if (cut || (record & (CONN_IN_USE | CONN_OWED)))
+        step_of(fd, slot, record, cut ? CONN_CUT : CONN_WROTE);
+    if (rhythm_is_noting())
+        conn_notes_wrote(fd, slot, done < 0 ? 0 : (size_t)done, !cut);
 }
 
 int conn_disown(int fd)

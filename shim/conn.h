@@ -89,6 +89,29 @@ int conn_disown(int fd);
  */
 #define CONN_STEADY (CONN_EPOCH | CONN_IN_USE | CONN_SHUT)
 
+/*
+ * What tells the records to which reads and writes come again and again: the connections of this
+ * process that have one descriptor and that no drain has touched. It is the low half of the record
+ * against epoch_page.in_use.
+ */
+#define CONN_KEY \
+    ((uint32_t)(CONN_EPOCH | CONN_REFS | CONN_MODE | 0xfff) & ~(uint32_t)(CONN_UNIX | CONN_PORT))
+#define CONN_KEY_OF(mode, flags) \
+    ((uint32_t)(CONN_REF | (uint64_t)(mode) << CONN_MODE_SHIFT | (flags)))
+
+enum {
+    /* in use; idle differs by CONN_IN_USE */
+    KEY_REPLY = CONN_KEY_OF(MODE_REPLY, CONN_ANSWERED | CONN_SEASONED),
+    KEY_AUTOMATIC = CONN_KEY_OF(MODE_AUTOMATIC, 0),
+    KEY_DEADLINE = CONN_KEY_OF(MODE_DEADLINE, 0),
+};
+
+static inline uint32_t conn_key(uint64_t record)
+{
+    uint64_t mine = atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed);
+    return (uint32_t)(record ^ mine) & CONN_KEY;
+}
+
 /* The process's first call on a connection that it inherited through fork makes it its own. */
 void conn_adopt(record_t *slot);
 
@@ -96,20 +119,28 @@ void conn_adopt(record_t *slot);
 bool conn_is_still_over(int fd, uint64_t record);
 
 /*
- * A read or a write on fd, which the table knows, begins. Returns whether our FIN is out: a write
- * would be answered with SIGPIPE, and is reported as done instead.
+ * A read or a write on fd, which is below the limit and of which there is no hint, begins. Returns
+ * the record of its connection, which is this process's from now on; NULL: it is none.
  */
-static inline bool conn_enters(int fd)
+record_t *conn_enters_other(int fd);
+
+static inline record_t *conn_enters(int fd)
 {
-    if (UNLIKELY(table_kind(fd) == KIND_RECEIVED))
-        conn_uses_received(fd);
-    record_t *slot = table_record(fd);
-    if (!slot)
-        return false;
-    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
-    uint64_t mine = atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed);
-    if (UNLIKELY((record ^ mine) & CONN_EPOCH))
+    if (UNLIKELY(!table_is_conn(fd)))
+        return conn_enters_other(fd);
+    record_t *slot = table_slot((uint32_t)fd);
+    if (UNLIKELY((atomic_load_explicit(slot, memory_order_relaxed) ^
+                  atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed)) &
+                 CONN_EPOCH))
         conn_adopt(slot);
+    return slot;
+}
+
+/* Whether our FIN is out: a write would be answered with SIGPIPE, and is reported as done instead.
+ */
+static inline bool conn_is_over(int fd, record_t *slot)
+{
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     return UNLIKELY(record & CONN_FIN) && conn_is_still_over(fd, record);
 }
 
@@ -135,31 +166,48 @@ static inline bool conn_may_hold_back(int fd, size_t asked)
 /* epoll_ctl has asked for these events of fd, which the table knows. */
 void conn_watched(int epoll, int fd, uint32_t events);
 
-/* A read on fd, which the table knows, returned n bytes. */
-static inline void conn_read(int fd, size_t n)
+/*
+ * In use from now on, where a record of one of those keys was idle, or idle; false where that is
+ * not to be done here: it has changed, or there are more threads (so always while a drain is on).
+ */
+static inline bool conn_turns(int fd, record_t *slot, uint64_t record, bool busy)
 {
-    record_t *slot = table_record(fd);
-    if (!slot)
-        return;
-    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
-    if (rhythm_is_noting())
-        conn_notes_read(slot, record, n);
-    if ((record & CONN_STEADY) != atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed))
-        conn_step(slot, record, CONN_READ);
+    if (!solo_enter())
+        return false;
+    bool turned = solo_cas(slot, &record, record ^ CONN_IN_USE);
+    if (LIKELY(turned)) {
+        /* Any shard will do: a figure is the sum of all. */
+        solo_add(&table.shards->live, busy ? LIVE_IN_USE : -LIVE_IN_USE);
+        int8_t hint = busy ? atomic_load_explicit(&table.busy, memory_order_relaxed) : HINT_ASK;
+        atomic_store_explicit(table_hint_at((uint32_t)fd), hint, memory_order_relaxed);
+    }
+    solo_leave();
+    return turned;
 }
 
-/* A write of `asked` bytes on fd, which the table knows, took `done` (-1: would block). */
-static inline void conn_wrote(int fd, size_t asked, ssize_t done)
+/* The rest: what has happened is new to the record, or it is one of many threads. */
+void conn_reads(int fd, record_t *slot, size_t n);
+void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done);
+
+/* A read on fd, whose record that is, returned n bytes. */
+static inline void conn_read(int fd, record_t *slot, size_t n)
 {
-    record_t *slot = table_record(fd);
-    if (!slot)
-        return;
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
-    bool cut = done < 0 || (size_t)done < asked;
-    if (cut || (record & (CONN_IN_USE | CONN_OWED)))
-        conn_step(slot, record, cut ? CONN_CUT : CONN_WROTE);
-    if (rhythm_is_noting())
-        conn_notes_wrote(fd, slot, done < 0 ? 0 : (size_t)done, !cut);
+    uint32_t key = conn_key(record) ^ (uint32_t)CONN_IN_USE;
+    if ((LIKELY(key == KEY_REPLY) || key == KEY_AUTOMATIC || key == KEY_DEADLINE) &&
+        conn_turns(fd, slot, record, true))
+        return;
+    conn_reads(fd, slot, n);
+}
+
+/* A write of `asked` bytes on fd, whose record that is, took `done` (-1: would block). */
+static inline void conn_wrote(int fd, record_t *slot, size_t asked, ssize_t done)
+{
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    if (LIKELY((size_t)done == asked) && conn_key(record) == KEY_REPLY &&
+        conn_turns(fd, slot, record, false))
+        return;
+    conn_wrote_other(fd, slot, asked, done);
 }
 
 /* ---- for the drainer: fd is claimed ---- */

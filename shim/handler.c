@@ -9,6 +9,7 @@
 #include "signals.h"
 #include "start.h"
 #include "sys.h"
+#include "table.h"
 #include "tree.h"
 
 #include <errno.h>
@@ -209,6 +210,7 @@ static void handler_thread(void)
     sys_block_signals(&mask);
     name_thread();
     for (;;) {
+        solo_end();
         uint32_t wish = atomic_fetch_and(&wishes, RUNNING) & WISH_MASK;
         begin_own(wish);
         begin_trees();
@@ -219,10 +221,13 @@ static void handler_thread(void)
         if (drain_phase() == PHASE_DRAINED)
             wait = sooner(wait, see_to_tree(now));
         wait = sooner(wait, see_to_stop(now));
-        if (wait < 0)
+        if (wait < 0) {
+            if (drain_phase() == PHASE_SERVING)
+                table_solo_again();
             sys_exit_if(&wishes, RUNNING);
-        else
+        } else {
             sys_futex_wait(&wishes, RUNNING, wait);
+        }
     }
 }
 
@@ -249,6 +254,7 @@ static bool make_thread(const struct origin *origin)
         return true;
 
     /* RLIMIT_NPROC: what can be done without waiting is done here and now. */
+    solo_end();
     atomic_store(&wishes, 0);
     if (head_tree_drains() && !head_is_here()) {
         step_without_thread();

@@ -19,23 +19,51 @@
 /* Where nobody looks for the lowest free number (and select can still reach). */
 #define PINNED_LEAST 100
 
-/* FNV-1a, which mixes an address of 16 or 28 bytes in as many steps. */
-uint32_t sock_hash(const struct sockaddr *addr, socklen_t len)
+/* Multiplies by the golden ratio, so that each bit reaches the upper half, and brings that down. */
+static uint64_t stir(uint64_t hash, uint64_t word)
 {
-    const unsigned char *at = (const void *)addr;
-    if (len > sizeof(struct sockaddr_storage))
-        len = sizeof(struct sockaddr_storage);
-    if (addr->sa_family == AF_UNIX && len > offsetof(struct sockaddr_un, sun_path) &&
-        ((const struct sockaddr_un *)addr)->sun_path[0]) {
-        /* unix(7), "Pathname sockets": what follows the NUL is nobody's. */
-        socklen_t used = offsetof(struct sockaddr_un, sun_path);
-        while (used < len && at[used])
-            used++;
-        len = used;
-    }
+    hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+    return hash ^ hash >> 32;
+}
+
+static uint64_t word_at(const void *at)
+{
+    uint64_t word;
+    __builtin_memcpy(&word, at, sizeof word);
+    return word;
+}
+
+/* FNV-1a. */
+static uint32_t hash_bytes(const unsigned char *at, socklen_t len)
+{
     uint32_t hash = 2166136261u;
     for (socklen_t i = 0; i < len; i++)
         hash = (hash ^ at[i]) * 16777619u;
+    return hash;
+}
+
+uint32_t sock_hash(const struct sockaddr *addr, socklen_t len)
+{
+    const char *at = (const void *)addr;
+    uint32_t hash;
+    if (LIKELY(addr->sa_family == AF_INET) && len >= sizeof(struct sockaddr_in)) {
+        hash = (uint32_t)stir(0, word_at(at)); /* family, port and address: the rest is padding */
+    } else if (addr->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6)) {
+        uint64_t sum = stir(stir(stir(0, word_at(at)), word_at(at + 8)), word_at(at + 16));
+        hash = (uint32_t)stir(sum, ((const struct sockaddr_in6 *)(const void *)at)->sin6_scope_id);
+    } else {
+        if (len > sizeof(struct sockaddr_storage))
+            len = sizeof(struct sockaddr_storage);
+        if (addr->sa_family == AF_UNIX && len > offsetof(struct sockaddr_un, sun_path) &&
+            ((const struct sockaddr_un *)addr)->sun_path[0]) {
+            /* unix(7), "Pathname sockets": what follows the NUL is nobody's. */
+            socklen_t used = offsetof(struct sockaddr_un, sun_path);
+            while (used < len && at[used])
+                used++;
+            len = used;
+        }
+        hash = hash_bytes((const unsigned char *)at, len);
+    }
     return hash ? hash : 1;
 }
 

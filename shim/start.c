@@ -155,6 +155,7 @@ static void forked(void)
 {
     /* First what a signal that comes in the middle of this would leave a wish in. */
     handler_forked();
+    table_forked();
     bool drained = drain_forked();
     struct totals totals;
     table_totals(&totals);

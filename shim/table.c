@@ -8,7 +8,7 @@
 
 static struct shard own[SHARDS]; /* where there is no page */
 
-struct table table = {.shards = own, .shard_mask = SHARDS - 1};
+struct table table = {.shards = own, .shard_mask = SHARDS - 1, .busy = HINT_BUSY};
 
 /* A number's record moves within blocks of 512 (table_slot): a table ends with a whole block. */
 #define BLOCK 512
@@ -16,18 +16,63 @@ struct table table = {.shards = own, .shard_mask = SHARDS - 1};
 /* No generation: a connection that was sent to another process. */
 #define SENT UINT32_MAX
 
+/* The hints of one thread, and those of many, in which no connection has any. */
+static _Atomic int8_t *solo_hints, *crowd_hints;
+
+/* What one thread has noted is not followed by the others. */
+static void solo_ended(void)
+{
+    atomic_store(&table.hint, crowd_hints);
+}
+
+static size_t hints_size(uint32_t limit)
+{
+    return (limit + PAGE_MAX - 1) & ~(size_t)(PAGE_MAX - 1);
+}
+
+static void begin_solo(uint32_t limit)
+{
+    atomic_store(&table.hint, crowd_hints);
+    /* Linux 4.14; without it a child would take its parent's hints for its own. */
+    if (sys3(SYS_madvise, solo_hints, hints_size(limit), MADV_WIPEONFORK) < 0)
+        return;
+    atomic_store(&table.hint, solo_hints);
+    solo_begin(solo_ended);
+}
+
+void table_solo_again(void)
+{
+    if (!solo_may_begin() ||
+        sys3(SYS_madvise, solo_hints, hints_size(table.limit), MADV_DONTNEED) < 0)
+        return;
+    atomic_store(&table.hint, solo_hints);
+    solo_begin(solo_ended);
+}
+
+void table_forked(void)
+{
+    if (!solo_may_begin())
+        return;
+    atomic_store(&table.hint, solo_hints); /* which the kernel has wiped */
+    solo_begin(solo_ended);
+}
+
 int table_make(uint32_t limit)
 {
     for (limit = (limit + BLOCK - 1) & ~(uint32_t)(BLOCK - 1); limit;
          limit = limit / 4 / BLOCK * BLOCK) {
-        size_t bytes = limit * (sizeof(uint8_t) + sizeof(record_t) + sizeof(uint32_t));
+        size_t hints = hints_size(limit);
+        size_t bytes = limit * (sizeof(uint8_t) + sizeof(record_t) + sizeof(uint32_t)) + 2 * hints;
         long at = sys6(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (at < 0 && at > -4096)
             continue; /* RLIMIT_AS: a smaller one will do for most programs */
-        table.record = (record_t *)at;
+        solo_hints = (_Atomic int8_t *)at;
+        crowd_hints = solo_hints + hints;
+        table.record = (record_t *)(at + 2 * (long)hints);
         table.alias = (_Atomic uint32_t *)(table.record + limit);
         table.kind = (_Atomic uint8_t *)(table.alias + limit);
+        begin_solo(limit);
         __atomic_store_n(&table.limit, limit, __ATOMIC_RELEASE);
         return 0;
     }
@@ -78,8 +123,31 @@ static bool claim_stands(int fd, uint8_t kind)
     return (kind & KIND_CLAIMED) && atomic_load(&claim) == claim_on(fd);
 }
 
-/* Replaces fd's kind, once no claim stands on it. Returns the old one. */
-static enum kind swap_kind(int fd, enum kind kind)
+/* The kind first: who finds the hint again, finds it out by that. */
+static void set_hint(int fd, enum kind kind)
+{
+    atomic_store_explicit(table_hint_at((uint32_t)fd), kind == KIND_NONE ? HINT_NONE : HINT_ASK,
+                          memory_order_release);
+}
+
+static void set_kind(int fd, uint8_t kind)
+{
+    atomic_store_explicit(&table.kind[fd], kind, memory_order_release);
+    set_hint(fd, kind);
+}
+
+void table_ignores(int fd)
+{
+    /* In one order for all: either this sees that fd is somebody now, or who made it so comes later
+     * with its hint. */
+    if ((uint32_t)fd >= table.limit)
+        return;
+    atomic_store(table_hint_at((uint32_t)fd), HINT_NONE);
+    if (atomic_load(&table.kind[fd]) != KIND_NONE)
+        atomic_store(table_hint_at((uint32_t)fd), HINT_ASK);
+}
+
+static enum kind claimed_swap(int fd, enum kind kind)
 {
     uint8_t seen = atomic_load_explicit(&table.kind[fd], memory_order_relaxed);
     int spins = 0;
@@ -97,18 +165,26 @@ static enum kind swap_kind(int fd, enum kind kind)
     }
 }
 
+/* Replaces fd's kind, once no claim stands on it. Returns the old one. */
+static enum kind swap_kind(int fd, enum kind kind)
+{
+    enum kind old;
+    if (LIKELY(solo_enter())) { /* who claims is not here */
+        old = atomic_load_explicit(&table.kind[fd], memory_order_relaxed) & (uint8_t)~KIND_CLAIMED;
+        atomic_store_explicit(&table.kind[fd], (uint8_t)kind, memory_order_relaxed);
+        set_hint(fd, kind);
+        solo_leave();
+        return old;
+    }
+    old = claimed_swap(fd, kind);
+    set_hint(fd, kind);
+    return old;
+}
+
 /* Whether a record counts in this process's figures. */
 static bool counts_here(uint64_t record)
 {
     return (record & CONN_EPOCH) == epoch_now() && !(record & CONN_DISOWNED);
-}
-
-static void uncount(const record_t *slot, uint64_t record)
-{
-    if (counts_here(record))
-        atomic_fetch_sub_explicit(&table_shard(slot)->live,
-                                  LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0),
-                                  memory_order_relaxed);
 }
 
 /* Whether a descriptor of this connection is left: for what CONN_REFS can't count. */
@@ -141,24 +217,23 @@ static void unref(uint32_t number)
     record_t *slot = table_slot(number);
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     uint64_t left;
+    bool alone = solo_enter();
     do {
-        if (!record)
-            return;
         if ((record & CONN_REFS) == CONN_REFS)
             left = has_descriptor(number) ? record : 0;
         else
             left = (record & CONN_REFS) > CONN_REF ? record - CONN_REF : 0;
-    } while (!atomic_compare_exchange_weak(slot, &record, left));
-    if (left)
-        return;
-    if (!counts_here(record))
-        return;
-    struct shard *shard = table_shard(slot);
-    _Atomic uint64_t *how = record & CONN_FORCED ? &shard->forced
-                            : record & CONN_SHUT ? &shard->closed_idle
-                                                 : &shard->closed_by_program;
-    uncount(slot, record);
-    atomic_fetch_add_explicit(how, 1, memory_order_relaxed);
+    } while (record && !solo_change(alone, slot, &record, left));
+    if (record && !left && counts_here(record)) {
+        struct shard *shard = table_shard(slot);
+        _Atomic uint64_t *how = record & CONN_FORCED ? &shard->forced
+                                : record & CONN_SHUT ? &shard->closed_idle
+                                                     : &shard->closed_by_program;
+        solo_count(alone, &shard->live, -(LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0)));
+        solo_count(alone, how, 1);
+    }
+    if (LIKELY(alone))
+        solo_leave();
 }
 
 static void drop(int fd, enum kind kind)
@@ -188,21 +263,24 @@ static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
     uint32_t number = (uint32_t)fd;
     enum kind kind = KIND_CONN;
     uint64_t none = 0;
-    if (UNLIKELY(!atomic_compare_exchange_strong(table_slot(number), &none, fresh))) {
-        if (!find_record(fresh, &number))
-            return KIND_NONE;
-        kind = KIND_ALIAS;
+    bool alone = solo_enter();
+    if (UNLIKELY(!solo_change(alone, table_slot(number), &none, fresh))) {
+        kind = find_record(fresh, &number) ? KIND_ALIAS : KIND_NONE;
         atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
     uint32_t generation = atomic_load_explicit(&table.generation, memory_order_relaxed);
     if (UNLIKELY(generation) && kind == KIND_CONN)
         atomic_store_explicit(&table.alias[fd], generation, memory_order_relaxed);
-    struct shard *shard = table_shard(table_slot(number));
-    atomic_fetch_add_explicit(&shard->live, LIVE_TRACKED, memory_order_relaxed);
-    if (UNLIKELY(elsewhere))
-        atomic_fetch_sub_explicit(&shard->closed_by_program, 1, memory_order_relaxed);
-    else
-        atomic_fetch_add_explicit(&shard->accepted, 1, memory_order_relaxed);
+    if (LIKELY(kind != KIND_NONE)) {
+        struct shard *shard = table_shard(table_slot(number));
+        solo_count(alone, &shard->live, LIVE_TRACKED);
+        if (UNLIKELY(elsewhere))
+            solo_count(alone, &shard->closed_by_program, (uint64_t)-1);
+        else
+            solo_count(alone, &shard->accepted, 1);
+    }
+    if (LIKELY(alone))
+        solo_leave();
     return kind;
 }
 
@@ -214,13 +292,13 @@ void table_add(int fd, uint64_t fresh, bool elsewhere)
         drop(fd, swap_kind(fd, KIND_NONE));
     raise_high(fd);
     enum kind kind = make_record(fd, fresh, elsewhere);
-    atomic_store_explicit(&table.kind[fd], (uint8_t)kind, memory_order_release);
+    set_kind(fd, (uint8_t)kind);
 }
 
 void table_promote(int fd, uint64_t fresh, bool elsewhere)
 {
     enum kind kind = make_record(fd, fresh, elsewhere);
-    atomic_store_explicit(&table.kind[fd], (uint8_t)kind | KIND_CLAIMED, memory_order_release);
+    set_kind(fd, (uint8_t)kind | KIND_CLAIMED);
 }
 
 bool table_take_received(int fd)
@@ -263,7 +341,8 @@ void table_alias(int fd, int to)
         drop(to, swap_kind(to, KIND_NONE));
     atomic_store_explicit(&table.alias[to], number, memory_order_relaxed);
     raise_high(to);
-    atomic_store_explicit(&table.kind[to], KIND_ALIAS, memory_order_release);
+    set_kind(to, KIND_ALIAS);
+    set_hint(fd, KIND_ALIAS); /* what becomes of it is no longer seen on fd alone */
 }
 
 void table_hand_on(int fd)
@@ -297,7 +376,7 @@ enum kind table_take(int fd)
 void table_restore(int fd, enum kind kind)
 {
     if (kind != KIND_NONE)
-        atomic_store_explicit(&table.kind[fd], (uint8_t)kind, memory_order_release);
+        set_kind(fd, (uint8_t)kind);
 }
 
 void table_drop(int fd, enum kind kind)

@@ -37,6 +37,7 @@
 
 #include "common.h"
 #include "page.h"
+#include "solo.h"
 
 enum kind {
     KIND_NONE,
@@ -48,6 +49,16 @@ enum kind {
     KIND_BOUND,    /* a socket with an address, not listening yet (listener.c) */
     KIND_LISTENER, /* (listener.c) */
     KIND_CLAIMED = 0x80,
+};
+
+/*
+ * What a read or a write on a descriptor has to see first of all. Beside kind and record it can be
+ * forgotten at any time; the kernel forgets it in a child (MADV_WIPEONFORK).
+ */
+enum hint {
+    HINT_BUSY = -1, /* solo: a connection in use, which a read leaves as it is */
+    HINT_ASK = 0,   /* kind tells */
+    HINT_NONE = 1,  /* of no interest */
 };
 
 /* A connection's record: flags 0-11 and 15, mode 12-14, descriptors 16-23, epoch 24-31, identity
@@ -76,7 +87,8 @@ enum kind {
 typedef _Atomic uint64_t record_t;
 
 struct table {
-    uint32_t limit; /* descriptors below it are known; 0 until there is a table */
+    uint32_t limit;               /* descriptors below it are known; 0 until there is a table */
+    _Atomic int8_t *_Atomic hint; /* those of one thread (solo.h), or of many */
     _Atomic uint8_t *kind;
     record_t *record;
     _Atomic uint32_t *alias;
@@ -91,6 +103,10 @@ struct table {
      */
     _Atomic uint32_t generation;
     _Atomic bool shares;
+
+    /* HINT_BUSY; HINT_ASK where a read timeout was set somewhere: a read may have to be made again
+     * after EINTR (signal(7)). */
+    _Atomic int8_t busy;
     void (*on_shared)(uint64_t record); /* such a one is about to be closed here */
 };
 
@@ -98,6 +114,10 @@ extern HIDDEN struct table table;
 
 /* Reserves the table for descriptors below limit, or fewer where there is no room. -1: none. */
 int table_make(uint32_t limit);
+
+/* One thread may work on it alone again; in a child, it does. */
+void table_solo_again(void);
+void table_forked(void);
 
 /* Counts there from now on; NULL: in the process's own memory, from 0. count: a power of two. */
 void table_count_in(struct shard *shards, uint32_t count);
@@ -173,6 +193,28 @@ static inline struct shard *table_shard(const record_t *slot)
     return &table.shards[table_number(slot) & table.shard_mask];
 }
 
+static inline _Atomic int8_t *table_hint_at(size_t fd)
+{
+    return &atomic_load_explicit(&table.hint, memory_order_relaxed)[fd];
+}
+
+/*
+ * The hint of a descriptor below the limit. A plain load, for the compilers compare an atomic one
+ * in a register only, and that is two instructions more in each call; a byte is never torn.
+ */
+static inline int8_t table_hint_within(size_t fd)
+{
+    return *(const int8_t *)table_hint_at(fd);
+}
+
+static inline int8_t table_hint(int fd)
+{
+    return LIKELY((uint32_t)fd < table.limit) ? table_hint_within((uint32_t)fd) : (int8_t)HINT_NONE;
+}
+
+/* fd, of which the table knows nothing, is of no interest until it does. */
+void table_ignores(int fd);
+
 static inline bool table_knows(int fd)
 {
     return (uint32_t)fd < table.limit &&
@@ -185,6 +227,13 @@ static inline enum kind table_kind(int fd)
         return KIND_NONE;
     return atomic_load_explicit(&table.kind[(uint32_t)fd], memory_order_acquire) &
            (uint8_t)~KIND_CLAIMED;
+}
+
+/* Of one below the limit: the case that is to be quick. */
+static inline bool table_is_conn(int fd)
+{
+    return LIKELY(atomic_load_explicit(&table.kind[(uint32_t)fd], memory_order_acquire) ==
+                  KIND_CONN);
 }
 
 /* The record of fd's connection, or NULL where it is none. */

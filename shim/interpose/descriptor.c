@@ -196,6 +196,8 @@ EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t 
     bool sends = name == SNDTIMEO_OLD || name == SNDTIMEO_NEW;
     if (level != SOL_SOCKET || result < 0 || !(receives || sends) || epoch_is_borrowed())
         return result;
+    if (receives)
+        atomic_store(&table.busy, HINT_ASK);
     if (!table_knows(fd))
         table_set(fd, KIND_TIMED);
     else if (receives)

@@ -26,28 +26,59 @@ static bool must_read_again(int fd, ssize_t got, bool has_room)
 #define READ_KNOWN(fd, has_room, call)                                        \
     ({                                                                        \
         ssize_t got_;                                                         \
-        conn_enters(fd);                                                      \
+        record_t *slot_ = conn_enters(fd);                                    \
         do {                                                                  \
             got_ = (call);                                                    \
         } while (UNLIKELY(got_ <= 0) && must_read_again(fd, got_, has_room)); \
-        if (got_ > 0)                                                         \
-            conn_read(fd, (size_t)got_);                                      \
+        if (LIKELY(got_ > 0 && slot_))                                        \
+            conn_read(fd, slot_, (size_t)got_);                               \
         got_;                                                                 \
     })
 
 /*
- * A call is one jump for a descriptor that is of no interest: so the rest is another function.
- * has_room: whether 0 is the end of file. Of the stream: see above.
+ * The same where a hint has said that nothing will come of it, and while the call waited it has
+ * been taken back: another thread has come, or a drain. The call can't be made again, for it has
+ * kept no argument but fd (that would cost as much as all the rest), and need not be: a connection
+ * in use is not half-closed under its only thread, and none that has a read timeout is hinted at.
  */
+static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
+{
+    record_t *slot = conn_enters(fd);
+    if (got > 0 && slot)
+        conn_read(fd, slot, (size_t)got);
+    else if (got == 0 && slot)
+        conn_read_end(fd);
+    return got;
+}
+
+/*
+ * A call is one jump for a descriptor that is of no interest, and little more where it is hinted
+ * that it changes nothing: so the rest is another function, known_NAME. (The empty asm: what has to
+ * outlive the call is put aside there, and not for everybody.)
+ */
+#define READ_BY_HINT(name, params, args)                  \
+    EXPORT ssize_t name params                            \
+    {                                                     \
+        int8_t hint = table_hint(fd);                     \
+        if (LIKELY(hint > HINT_ASK))                      \
+            return libc_##name args;                      \
+        if (hint == HINT_ASK)                             \
+            return known_##name args;                     \
+        size_t kept = (uint32_t)fd;                       \
+        __asm__("" : "+r"(kept));                         \
+        ssize_t got = libc_##name args;                   \
+        if (LIKELY(table_hint_within(kept) == HINT_BUSY)) \
+            return got;                                   \
+        return busy_no_more((int)kept, got);              \
+    }
+
+/* has_room: whether 0 is the end of file. Of the stream: see above. */
 #define READER(name, params, args, has_room, of_the_stream)                                     \
     static __attribute__((noinline)) ssize_t known_##name params                                \
     {                                                                                           \
         return (of_the_stream) ? READ_KNOWN(fd, has_room, libc_##name args) : libc_##name args; \
     }                                                                                           \
-    EXPORT ssize_t name params                                                                  \
-    {                                                                                           \
-        return LIKELY(!table_knows(fd)) ? libc_##name args : known_##name args;                 \
-    }
+    READ_BY_HINT(name, params, args)
 
 static bool has_room(const struct iovec *iov, size_t count)
 {
@@ -69,14 +100,12 @@ static ssize_t read_signals(int fd, void *buf, size_t n)
 
 static __attribute__((noinline)) ssize_t known_read(int fd, void *buf, size_t n)
 {
-    return table_kind(fd) == KIND_SIGNALFD ? read_signals(fd, buf, n)
-                                           : READ_KNOWN(fd, n, libc_read(fd, buf, n));
+    if (UNLIKELY(!table_is_conn(fd)) && table_kind(fd) == KIND_SIGNALFD)
+        return read_signals(fd, buf, n);
+    return READ_KNOWN(fd, n, libc_read(fd, buf, n));
 }
 
-EXPORT ssize_t read(int fd, void *buf, size_t n)
-{
-    return LIKELY(!table_knows(fd)) ? libc_read(fd, buf, n) : known_read(fd, buf, n);
-}
+READ_BY_HINT(read, (int fd, void *buf, size_t n), (fd, buf, n))
 
 READER(__read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room), n, true)
 READER(readv, (int fd, const struct iovec *iov, int count), (fd, iov, count),
@@ -109,7 +138,7 @@ static void receive(struct msghdr *msg)
 EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
     ssize_t got =
-        LIKELY(!table_knows(fd)) || !STREAM
+        LIKELY(table_hint(fd) > HINT_ASK) || !STREAM
             ? libc_recvmsg(fd, msg, flags)
             : READ_KNOWN(fd, has_room(msg->msg_iov, msg->msg_iovlen), libc_recvmsg(fd, msg, flags));
     if (got >= 0)
@@ -127,12 +156,11 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags,
     } while (UNLIKELY(got < 0) && must_read_again(fd, got, false));
     for (int i = 0; i < got; i++)
         receive(&msgs[i].msg_hdr);
-    if (UNLIKELY(table_knows(fd)) && got > 0 && STREAM) {
-        if (msgs[0].msg_len)
-            conn_read(fd, msgs[0].msg_len);
-        else
-            conn_read_end(fd);
-    }
+    record_t *slot = UNLIKELY(table_knows(fd)) && got > 0 && STREAM ? conn_enters(fd) : NULL;
+    if (slot && msgs[0].msg_len)
+        conn_read(fd, slot, msgs[0].msg_len);
+    else if (slot)
+        conn_read_end(fd);
     return got;
 }
 

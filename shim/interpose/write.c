@@ -21,49 +21,59 @@ static size_t length_of(const struct iovec *iov, size_t count)
 }
 
 /* A write of `asked` bytes returned done. MSG_MORE: the program says itself that more follows. */
-static void wrote(int fd, size_t asked, ssize_t done, int flags)
+static inline void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int flags)
 {
-    if (done < 0 && errno != EAGAIN)
+    if (UNLIKELY(done < 0) && errno != EAGAIN)
         return;
-    if (asked && (!(flags & MSG_MORE) || done < (ssize_t)asked))
-        conn_wrote(fd, asked, done);
+    if (LIKELY(asked) && (LIKELY(!(flags & MSG_MORE)) || done < (ssize_t)asked))
+        conn_wrote(fd, slot, asked, done);
 }
+
+/* signal(7): one with SO_SNDTIMEO ends with EINTR after our handler. */
+#define WRITE_AGAIN(call)                                                          \
+    ({                                                                             \
+        ssize_t done_;                                                             \
+        do {                                                                       \
+            done_ = (call);                                                        \
+        } while (UNLIKELY(done_ < 0) && errno == EINTR && signals_must_restart()); \
+        done_;                                                                     \
+    })
 
 /*
  * A call is one jump for a descriptor that is of no interest: so the rest is another function.
  * asked: how much the call is to write; told: what conn is told of it, `done` being the result.
  */
-#define KNOWN_WRITER(name, fd, params, args, asked, told)                            \
-    static __attribute__((noinline)) ssize_t known_##name params                     \
-    {                                                                                \
-        if (conn_enters(fd))                                                         \
-            return (ssize_t)(asked);                                                 \
-        bool held_back = conn_may_hold_back(fd, asked);                              \
-        ssize_t done;                                                                \
-        do { /* signal(7): one with SO_SNDTIMEO ends with EINTR after our handler */ \
-            done = libc_##name args;                                                 \
-        } while (UNLIKELY(done < 0) && errno == EINTR && signals_must_restart());    \
-        told;                                                                        \
-        if (UNLIKELY(held_back))                                                     \
-            conn_release(fd);                                                        \
-        return done;                                                                 \
+#define KNOWN_WRITER(name, fd, params, args, asked, told)        \
+    static __attribute__((noinline)) ssize_t known_##name params \
+    {                                                            \
+        record_t *slot = conn_enters(fd);                        \
+        if (UNLIKELY(!slot))                                     \
+            return WRITE_AGAIN(libc_##name args);                \
+        if (conn_is_over(fd, slot))                              \
+            return (ssize_t)(asked);                             \
+        bool held_back = conn_may_hold_back(fd, asked);          \
+        ssize_t done = WRITE_AGAIN(libc_##name args);            \
+        told;                                                    \
+        if (UNLIKELY(held_back))                                 \
+            conn_release(fd);                                    \
+        return done;                                             \
     }
 
-#define WRITER(name, fd, params, args, asked, told)                             \
-    KNOWN_WRITER(name, fd, params, args, asked, told)                           \
-    EXPORT ssize_t name params                                                  \
-    {                                                                           \
-        return LIKELY(!table_knows(fd)) ? libc_##name args : known_##name args; \
+#define WRITER(name, fd, params, args, asked, told)                                      \
+    KNOWN_WRITER(name, fd, params, args, asked, told)                                    \
+    EXPORT ssize_t name params                                                           \
+    {                                                                                    \
+        return LIKELY(table_hint(fd) > HINT_ASK) ? libc_##name args : known_##name args; \
     }
 
-WRITER(write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n, wrote(fd, n, done, 0))
+WRITER(write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n, wrote(fd, slot, n, done, 0))
 WRITER(writev, fd, (int fd, const struct iovec *iov, int count), (fd, iov, count),
-       length_of(iov, (size_t)count), wrote(fd, length_of(iov, (size_t)count), done, 0))
+       length_of(iov, (size_t)count), wrote(fd, slot, length_of(iov, (size_t)count), done, 0))
 WRITER(send, fd, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags), n,
-       wrote(fd, n, done, flags))
+       wrote(fd, slot, n, done, flags))
 WRITER(sendto, fd,
        (int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len),
-       (fd, buf, n, flags, addr, len), n, wrote(fd, n, done, flags))
+       (fd, buf, n, flags, addr, len), n, wrote(fd, slot, n, done, flags))
 /* Descriptors that go along (unix(7), SCM_RIGHTS): who gets a connection may close it last. */
 static void sends(const struct msghdr *msg)
 {
@@ -81,12 +91,12 @@ static void sends(const struct msghdr *msg)
 
 KNOWN_WRITER(sendmsg, fd, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags),
              length_of(msg->msg_iov, msg->msg_iovlen),
-             wrote(fd, length_of(msg->msg_iov, msg->msg_iovlen), done, flags))
+             wrote(fd, slot, length_of(msg->msg_iov, msg->msg_iovlen), done, flags))
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-    ssize_t done =
-        LIKELY(!table_knows(fd)) ? libc_sendmsg(fd, msg, flags) : known_sendmsg(fd, msg, flags);
+    ssize_t done = LIKELY(table_hint(fd) > HINT_ASK) ? libc_sendmsg(fd, msg, flags)
+                                                     : known_sendmsg(fd, msg, flags);
     if (done >= 0 && UNLIKELY(msg->msg_controllen))
         sends(msg);
     return done;
@@ -96,21 +106,22 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
  * Less than was asked for may be the file's end as well as the peer's slowness: the first is told
  * by a call that follows and returns 0, the second by one that fails with EAGAIN.
  */
-static void sent_file(int out, size_t asked, ssize_t done)
+static void sent_file(int out, record_t *slot, size_t asked, ssize_t done)
 {
-    wrote(out, done == 0 ? 1 : asked, done == 0 ? 1 : done, 0);
+    wrote(out, slot, done == 0 ? 1 : asked, done == 0 ? 1 : done, 0);
 }
 
 WRITER(sendfile, out, (int out, int in, off_t *offset, size_t n), (out, in, offset, n), n,
-       sent_file(out, n, done))
+       sent_file(out, slot, n, done))
 WRITER(sendfile64, out, (int out, int in, off64_t *offset, size_t n), (out, in, offset, n), n,
-       sent_file(out, n, done))
+       sent_file(out, slot, n, done))
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags)
 {
-    if (LIKELY(!table_knows(fd)))
+    record_t *slot = LIKELY(table_hint(fd) > HINT_ASK) ? NULL : conn_enters(fd);
+    if (LIKELY(!slot))
         return libc_sendmmsg(fd, msgs, count, flags);
-    if (conn_enters(fd)) {
+    if (conn_is_over(fd, slot)) {
         for (unsigned int i = 0; i < count; i++)
             msgs[i].msg_len =
                 (unsigned int)length_of(msgs[i].msg_hdr.msg_iov, msgs[i].msg_hdr.msg_iovlen);
@@ -121,9 +132,9 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags)
         const struct mmsghdr *last = &msgs[sent - 1];
         size_t asked = length_of(last->msg_hdr.msg_iov, last->msg_hdr.msg_iovlen);
         bool all = (unsigned int)sent == count;
-        wrote(fd, asked + !all, last->msg_len, flags);
+        wrote(fd, slot, asked + !all, last->msg_len, flags);
     } else if (sent < 0) {
-        wrote(fd, 1, sent, flags);
+        wrote(fd, slot, 1, sent, flags);
     }
     return sent;
 }
@@ -132,14 +143,15 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags)
 EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n,
                       unsigned int flags)
 {
-    bool reads = table_knows(in), writes = table_knows(out);
+    record_t *from = LIKELY(!table_knows(in)) ? NULL : conn_enters(in);
+    record_t *to = LIKELY(!table_knows(out)) ? NULL : conn_enters(out);
     ssize_t done = libc_splice(in, in_offset, out, out_offset, n, flags);
-    if (UNLIKELY(reads) && done > 0)
-        conn_read(in, (size_t)done);
-    if (UNLIKELY(reads) && done == 0 && n)
+    if (UNLIKELY(from) && done > 0)
+        conn_read(in, from, (size_t)done);
+    if (UNLIKELY(from) && done == 0 && n)
         conn_read_end(in);
-    if (UNLIKELY(writes) && done > 0) /* less than n is the pipe's affair as a rule */
-        wrote(out, (size_t)done, done, 0);
+    if (UNLIKELY(to) && done > 0) /* less than n is the pipe's affair as a rule */
+        wrote(out, to, (size_t)done, done, 0);
     return done;
 }
 

@@ -2,7 +2,7 @@
 /* Each step of the connection's diagram in table.h, mode by mode, and what the drainer decides. */
 #include "unit.h"
 
-#include "conn.h"
+#include "calls.h"
 #include "fake_sock.h"
 #include "promised.h"
 
@@ -129,9 +129,9 @@ static void the_short_way_ends_where_the_long_one_does(void)
                 uint64_t want = flags() & counts;
                 set(bits);
                 if (call == 0)
-                    conn_read(FD, 1);
+                    call_read(FD, 1);
                 else
-                    conn_wrote(FD, 10, call == 1 ? 10 : call == 2 ? 3 : -1);
+                    call_write(FD, 10, call == 1 ? 10 : call == 2 ? 3 : -1);
                 CHECK((flags() & counts) == want, "%s, call %d on 0x%llx: 0x%llx",
                       settings_mode_name(mode), call, (unsigned long long)bits,
                       (unsigned long long)flags());
@@ -219,7 +219,7 @@ static void the_end_of_file_sends_our_fin_where_nothing_is_owed(void)
         conn_read_end(FD);
         CHECK(fakes[FD].shut_write == ends[i].fin, "case %zu", i);
         CHECK(flags() == (ends[i].flags | (ends[i].fin ? CONN_FIN : 0)), "case %zu", i);
-        CHECK(conn_enters(FD) == !!(flags() & CONN_FIN));
+        CHECK(call_is_over(FD) == !!(flags() & CONN_FIN));
         conn_read_end(FD);
         CHECK(fakes[FD].shut_write == ends[i].fin, "case %zu: a second end", i);
     }
@@ -445,11 +445,11 @@ static void an_idle_one_is_half_closed(void)
         CHECK(conn_look(FD, &limits, false) == LOOK_IDLE && conn_shut(FD));
         CHECK(fakes[FD].shut_read == 1 && flags() == CONN_SHUT && in_use_counted() == 0);
         CHECK(conn_look(FD, &limits, false) == LOOK_SHUT);
-        conn_read(FD, 1); /* a request that had come before */
+        call_read(FD, 1); /* a request that had come before */
         CHECK(flags() & CONN_OWED && conn_look(FD, &limits, false) == LOOK_IN_USE);
         conn_read_end(FD);
         CHECK(!fakes[FD].shut_write, "the end of file while an answer is owed");
-        conn_wrote(FD, 5, 5);
+        call_write(FD, 5, 5);
         CHECK(!(flags() & CONN_OWED));
     }
     limits.seen_at = seen_at;
@@ -511,14 +511,14 @@ static void use_the_inherited(void)
     struct totals totals;
     uint64_t in_use = flags() & CONN_IN_USE;
     CHECK(conn_look(FD, &limits, true) == LOOK_GONE, "a parent's, and not ours yet");
-    CHECK(!conn_enters(FD), "a read begins");
+    CHECK(!call_is_over(FD), "a read begins");
     table_totals(&totals);
     CHECK(totals.tracked == 1 && totals.in_use == in_use && !totals.accepted, "its parent's");
-    conn_read(FD, 1);
+    call_read(FD, 1);
     table_totals(&totals);
     CHECK(totals.tracked == 1 && totals.in_use == 1);
     CHECK(conn_look(FD, &limits, true) == LOOK_IN_USE);
-    conn_wrote(FD, 1, 1);
+    call_write(FD, 1, 1);
     table_totals(&totals);
     CHECK(totals.tracked == 1 && totals.in_use == 0);
     table_drop(FD, table_take(FD));

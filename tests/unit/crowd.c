@@ -19,7 +19,7 @@
  */
 #include "unit.h"
 
-#include "conn.h"
+#include "calls.h"
 #include "fake_sock.h"
 #include "promised.h"
 
@@ -151,9 +151,9 @@ static void event(struct owner *owner, int i)
     bool was_shut = atomic_load(table_record(fd)) & CONN_SHUT;
     bool short_way = one_in(2);
     if (event == CONN_READ && short_way)
-        conn_read(fd, 1);
+        call_read(fd, 1);
     else if ((event == CONN_WROTE || event == CONN_CUT) && short_way)
-        conn_wrote(fd, 10, event == CONN_WROTE ? 10 : one_in(2) ? 3 : -1);
+        call_write(fd, 10, event == CONN_WROTE ? 10 : one_in(2) ? 3 : -1);
     else if (event == CONN_MARK_IDLE || event == CONN_MARK_IN_USE)
         CHECK_OWN(conn_mark(fd, event == CONN_MARK_IN_USE) == (model->disowned ? ENOENT : 0));
     else
@@ -343,9 +343,9 @@ static void *share(void *argument)
             if (is_first && one_in(16))
                 end_shared();
             else if (one_in(2))
-                conn_read(fd, 1);
+                call_read(fd, 1);
             else
-                conn_wrote(fd, 10, 10);
+                call_write(fd, 10, 10);
         }
         atomic_fetch_sub(&busy, 1);
         pthread_barrier_wait(&still);
@@ -397,6 +397,7 @@ static void visit(int fd)
 static void *drain(void *argument)
 {
     is_drainer = true;
+    solo_end(); /* as the handler thread does */
     dice = (uint64_t)(uintptr_t)argument;
     for (uint64_t round = 0; round < rounds; round++) {
         while (atomic_load(&busy)) {

@@ -10,14 +10,15 @@ UNIT_HEADERS = $(wildcard shim/*.h tests/unit/*.h tests/fuzz/*.h)
 UNIT_asan = $(CC) -fsanitize=address,undefined -fno-sanitize-recover=all
 UNIT_tsan = $(CLANG) -fsanitize=thread
 
-UNIT_table = shim/table.c shim/page.c shim/text.c shim/epoch.c shim/libc.c shim/sys.c
+UNIT_table = shim/table.c shim/solo.c shim/page.c shim/text.c shim/epoch.c shim/libc.c shim/sys.c
 UNIT_conn = tests/unit/fake_sock.c shim/conn.c shim/rhythm.c shim/spread.c shim/settings.c $(UNIT_table)
 UNIT_crowd = $(UNIT_conn)
+UNIT_solo = $(UNIT_conn)
 UNIT_settings = shim/settings.c shim/text.c
 UNIT_text = shim/text.c
 UNIT_fuzz = shim/settings.c shim/text.c
 
-UNITS = table conn crowd settings text
+UNITS = table conn crowd solo settings text
 FUZZERS = settings mode address escaped
 
 unit: $(UNITS:%=$(BUILD)/unit/asan/%) $(UNITS:%=$(BUILD)/unit/tsan/%)
