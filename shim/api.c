@@ -23,7 +23,7 @@ static int fail_with(int error)
 
 int weir_mark_idle(int fd)
 {
-    return fail_with(conn_mark(fd, false));
+    return LIKELY(conn_rests(fd)) ? 0 : fail_with(conn_mark(fd, false));
 }
 
 int weir_mark_in_use(int fd)

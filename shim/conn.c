@@ -232,12 +232,6 @@ bool conn_event(int fd, enum conn_event event)
 
 int conn_mark(int fd, bool in_use)
 {
-    record_t *slot = table_kind(fd) == KIND_CONN ? table_slot((uint32_t)fd) : NULL;
-    uint64_t record = slot ? atomic_load_explicit(slot, memory_order_relaxed) : 0;
-    uint32_t key = conn_key(record);
-    if (LIKELY(!in_use && (key == KEY_AUTOMATIC || key == KEY_DEADLINE)) &&
-        conn_turns(fd, slot, record, false))
-        return 0;
     return conn_event(fd, in_use ? CONN_MARK_IN_USE : CONN_MARK_IDLE) ? 0 : ENOENT;
 }
 
@@ -245,7 +239,9 @@ int conn_mark(int fd, bool in_use)
 static void hint_busy(int fd, uint64_t record)
 {
     uint32_t key = conn_key(record);
-    if ((key == KEY_REPLY || key == KEY_AUTOMATIC || key == KEY_DEADLINE) && solo_enter()) {
+    if ((key == KEY_REPLY || key == KEY_REPLY_FIRST || key == KEY_AUTOMATIC ||
+         key == KEY_DEADLINE) &&
+        solo_enter()) {
         int8_t busy = atomic_load_explicit(&table.busy, memory_order_relaxed);
         atomic_store_explicit(table_hint_at((uint32_t)fd), busy, memory_order_relaxed);
         solo_leave();

@@ -102,6 +102,7 @@ int conn_disown(int fd);
 enum {
     /* in use; idle differs by CONN_IN_USE */
     KEY_REPLY = CONN_KEY_OF(MODE_REPLY, CONN_ANSWERED | CONN_SEASONED),
+    KEY_REPLY_FIRST = CONN_KEY_OF(MODE_REPLY, 0),
     KEY_AUTOMATIC = CONN_KEY_OF(MODE_AUTOMATIC, 0),
     KEY_DEADLINE = CONN_KEY_OF(MODE_DEADLINE, 0),
 };
@@ -124,16 +125,20 @@ bool conn_is_still_over(int fd, uint64_t record);
  */
 record_t *conn_enters_other(int fd);
 
-static inline record_t *conn_enters(int fd)
+/* Of a KIND_CONN. */
+static inline record_t *conn_enters_own(int fd)
 {
-    if (UNLIKELY(!table_is_conn(fd)))
-        return conn_enters_other(fd);
     record_t *slot = table_slot((uint32_t)fd);
     if (UNLIKELY((atomic_load_explicit(slot, memory_order_relaxed) ^
                   atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed)) &
                  CONN_EPOCH))
         conn_adopt(slot);
     return slot;
+}
+
+static inline record_t *conn_enters(int fd)
+{
+    return LIKELY(table_is_conn(fd)) ? conn_enters_own(fd) : conn_enters_other(fd);
 }
 
 /* Whether our FIN is out: a write would be answered with SIGPIPE, and is reported as done instead.
@@ -167,22 +172,25 @@ static inline bool conn_may_hold_back(int fd, size_t asked)
 void conn_watched(int epoll, int fd, uint32_t events);
 
 /*
- * In use from now on, where a record of one of those keys was idle, or idle; false where that is
- * not to be done here: it has changed, or there are more threads (so always while a drain is on).
+ * In use from now on, where a record of one of those keys was idle, or idle. False: that is not to
+ * be done here, for there are more threads (so always while a drain is on).
  */
-static inline bool conn_turns(int fd, record_t *slot, uint64_t record, bool busy)
+static inline __attribute__((always_inline)) bool conn_turns(int fd, record_t *slot, bool busy)
 {
-    if (!solo_enter())
+    if (!solo_enter_again())
         return false;
-    bool turned = solo_cas(slot, &record, record ^ CONN_IN_USE);
-    if (LIKELY(turned)) {
-        /* Any shard will do: a figure is the sum of all. */
-        solo_add(&table.shards->live, busy ? LIVE_IN_USE : -LIVE_IN_USE);
-        int8_t hint = busy ? atomic_load_explicit(&table.busy, memory_order_relaxed) : HINT_ASK;
-        atomic_store_explicit(table_hint_at((uint32_t)fd), hint, memory_order_relaxed);
+    int8_t hint = HINT_ASK;
+    if (busy) {
+        solo_set(slot, CONN_IN_USE);
+        hint = atomic_load_explicit(&table.busy, memory_order_relaxed);
+    } else {
+        solo_clear(slot, CONN_IN_USE);
     }
+    /* Any shard will do: a figure is the sum of all. */
+    solo_add(&table.shards->live, busy ? LIVE_IN_USE : -LIVE_IN_USE);
+    atomic_store_explicit(table_hint_at((uint32_t)fd), hint, memory_order_relaxed);
     solo_leave();
-    return turned;
+    return true;
 }
 
 /* The rest: what has happened is new to the record, or it is one of many threads. */
@@ -190,14 +198,38 @@ void conn_reads(int fd, record_t *slot, size_t n);
 void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done);
 
 /* A read on fd, whose record that is, returned n bytes. */
-static inline void conn_read(int fd, record_t *slot, size_t n)
+static inline __attribute__((always_inline)) void conn_read(int fd, record_t *slot, size_t n)
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     uint32_t key = conn_key(record) ^ (uint32_t)CONN_IN_USE;
     if ((LIKELY(key == KEY_REPLY) || key == KEY_AUTOMATIC || key == KEY_DEADLINE) &&
-        conn_turns(fd, slot, record, true))
+        conn_turns(fd, slot, true))
         return;
     conn_reads(fd, slot, n);
+}
+
+/*
+ * A write has taken all that it was to, on a connection that was hinted to be in use. False: there
+ * is more to it than that.
+ */
+static inline __attribute__((always_inline)) bool conn_answers(int fd)
+{
+    record_t *slot = table_is_conn(fd) ? table_slot((uint32_t)fd) : table_record(fd);
+    if (UNLIKELY(!slot) || UNLIKELY(table_hint_within((uint32_t)fd) != HINT_BUSY))
+        return false;
+    uint32_t key = conn_key(atomic_load_explicit(slot, memory_order_relaxed));
+    return LIKELY(key == KEY_REPLY) ? conn_turns(fd, slot, false)
+                                    : key == KEY_AUTOMATIC || key == KEY_DEADLINE;
+}
+
+/* fd is marked idle. False: there is more to it than that. */
+static inline bool conn_rests(int fd)
+{
+    if (UNLIKELY((uint32_t)fd >= table.limit) || UNLIKELY(!table_is_conn(fd)))
+        return false;
+    record_t *slot = table_slot((uint32_t)fd);
+    uint32_t key = conn_key(atomic_load_explicit(slot, memory_order_relaxed));
+    return LIKELY(key == KEY_AUTOMATIC || key == KEY_DEADLINE) && conn_turns(fd, slot, false);
 }
 
 /* A write of `asked` bytes on fd, whose record that is, took `done` (-1: would block). */
@@ -205,7 +237,7 @@ static inline void conn_wrote(int fd, record_t *slot, size_t asked, ssize_t done
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     if (LIKELY((size_t)done == asked) && conn_key(record) == KEY_REPLY &&
-        conn_turns(fd, slot, record, false))
+        conn_turns(fd, slot, false))
         return;
     conn_wrote_other(fd, slot, asked, done);
 }

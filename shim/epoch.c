@@ -9,7 +9,7 @@
 #include <time.h>
 
 struct epoch_page epoch_page;
-__thread int epoch_borrowed;
+__thread union epoch_thread epoch_thread;
 
 /* Copied to a child like any other variable: tells it its parent's epoch. */
 static _Atomic uint64_t last_epoch;

@@ -46,14 +46,23 @@ extern HIDDEN _Atomic bool epoch_clones_foreigners;
 uint64_t epoch_now(void);
 
 /*
- * Whether this thread is a vfork child for now: on its parent's memory, with descriptors of its
- * own. Nothing that it does to a descriptor is to be written into its parent's table.
+ * What a thread is, in one word: whether it is a vfork child for now, on its parent's memory and
+ * with descriptors of its own (nothing that it does to a descriptor is to be written into its
+ * parent's table); and whose turn it is to be alone (solo.h).
  */
-extern HIDDEN __thread int epoch_borrowed;
+union epoch_thread {
+    struct {
+        int borrowed; /* first: process.c */
+        uint32_t turn;
+    };
+    uint64_t word;
+};
+
+extern HIDDEN __thread union epoch_thread epoch_thread;
 
 static inline bool epoch_is_borrowed(void)
 {
-    return UNLIKELY(epoch_borrowed);
+    return UNLIKELY(epoch_thread.borrowed);
 }
 
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "solo.h"
 
-struct solo solo;
+struct solo solo = {.owner = SOLO_ENDED};
 
 static void (*on_end)(void);
-static const void *_Atomic last_owner; /* while LEAVING */
+static _Atomic uint32_t last_turn; /* begun, or about to */
+static _Atomic uint64_t leaving;   /* who was the owner */
 
 /*
  * What the owner has stored is seen by others within nanoseconds (a store buffer drains by itself),
@@ -16,7 +17,7 @@ static const void *_Atomic last_owner; /* while LEAVING */
 void solo_begin(void (*ended)(void))
 {
     on_end = ended;
-    atomic_store(&solo.inside, 0);
+    atomic_store(&solo.inside, false);
     atomic_store(&solo.owner, SOLO_NOBODY);
 }
 
@@ -36,37 +37,41 @@ static void wait_outside(void)
 /* The owner itself is who is waited for, if a signal's handler comes here in the middle of it. */
 static void wait_ended(void)
 {
-    bool mine = atomic_load(&last_owner) == solo_me();
+    bool mine = atomic_load(&leaving) == epoch_thread.word;
     for (int i = 0; i < PAUSES_MOST && !mine && atomic_load(&solo.owner) == SOLO_LEAVING; i++)
         spin_pause();
 }
 
 void solo_end(void)
 {
-    const void *owner = atomic_load(&solo.owner);
+    uint64_t owner = atomic_load(&solo.owner);
     do {
-        if (!owner)
+        if (owner == SOLO_ENDED)
             return;
         if (owner == SOLO_LEAVING) {
             wait_ended();
             return;
         }
-        atomic_store(&last_owner, owner);
+        atomic_store(&leaving, owner);
     } while (!atomic_compare_exchange_weak(&solo.owner, &owner, SOLO_LEAVING));
     /* A signal's handler can't wait for its own thread. */
-    if (owner != solo_me() && owner != SOLO_NOBODY)
+    if (owner != epoch_thread.word && owner != SOLO_NOBODY)
         wait_outside();
     on_end();
-    atomic_store(&solo.owner, NULL);
+    atomic_store(&solo.owner, SOLO_ENDED);
 }
 
 bool solo_claim(void)
 {
-    const void *owner = SOLO_NOBODY;
-    if (LIKELY(!atomic_load_explicit(&solo.owner, memory_order_relaxed)))
+    if (LIKELY(atomic_load_explicit(&solo.owner, memory_order_relaxed) == SOLO_ENDED) ||
+        epoch_is_borrowed())
         return false;
-    if (atomic_compare_exchange_strong(&solo.owner, &owner, solo_me()))
-        return true;
-    solo_end();
-    return false;
+    uint64_t nobody = SOLO_NOBODY;
+    union epoch_thread me = {.turn = atomic_fetch_add(&last_turn, 1) + 1};
+    if (!atomic_compare_exchange_strong(&solo.owner, &nobody, me.word)) {
+        solo_end();
+        return false;
+    }
+    epoch_thread.turn = me.turn;
+    return true;
 }

@@ -6,8 +6,8 @@
  * changes by single instructions that a signal's handler can't divide, but another processor
  * could. The first other thread that comes to a connection (ours included) ends that for good:
  *
- *   NOBODY --- a thread comes ---> its solo_me() --- another comes ---> LEAVING ---> NULL: locked
- *                                                     once the owner is outside
+ *   NOBODY --- a thread comes ---> its turn --- another comes ---> LEAVING ---> ENDED: locked
+ *                                                   once the owner is outside
  *
  * So what costs something is the second thread's first step, a few microseconds, and no system
  * call. After a close-idle, when our thread has gone, whoever comes next may own it again.
@@ -17,21 +17,17 @@
 
 #include "epoch.h"
 
-#define SOLO_NOBODY ((const void *)1)
-#define SOLO_LEAVING ((const void *)2)
+/* No thread's word: none is a vfork child so many times over. */
+#define SOLO_ENDED UINT64_C(0x0ffffffff)
+#define SOLO_NOBODY UINT64_C(0x1ffffffff)
+#define SOLO_LEAVING UINT64_C(0x2ffffffff)
 
 struct solo {
-    const void *_Atomic owner;
-    _Atomic uint64_t inside; /* how deep its owner is: a signal's handler may come in again */
+    _Atomic uint64_t owner; /* its epoch_thread.word; there is no turn 0 */
+    _Atomic bool inside;    /* it is in the middle of a step */
 };
 
 extern HIDDEN struct solo solo;
-
-/* What tells a thread from every other one that lives: the address of a thread-local. */
-static inline const int *solo_me(void)
-{
-    return &epoch_borrowed;
-}
 
 /* It may be owned from now on (again; in a child). ended: called when that is over. */
 void solo_begin(void (*ended)(void));
@@ -55,7 +51,25 @@ static inline void solo_add(_Atomic uint64_t *at, uint64_t n)
 #endif
 }
 
-/* The same of a compare-and-swap. */
+/* Likewise: sets bits and clears others; and a compare-and-swap. */
+static inline void solo_set(_Atomic uint64_t *at, uint64_t bits)
+{
+#ifdef __x86_64__
+    __asm__ volatile("orq %1, %0" : "+m"(*at) : "er"(bits) : "cc", "memory");
+#else
+    atomic_fetch_or_explicit(at, bits, memory_order_relaxed);
+#endif
+}
+
+static inline void solo_clear(_Atomic uint64_t *at, uint64_t bits)
+{
+#ifdef __x86_64__
+    __asm__ volatile("andq %1, %0" : "+m"(*at) : "er"(~bits) : "cc", "memory");
+#else
+    atomic_fetch_and_explicit(at, ~bits, memory_order_relaxed);
+#endif
+}
+
 static inline bool solo_cas(_Atomic uint64_t *at, uint64_t *old, uint64_t next)
 {
 #ifdef __x86_64__
@@ -71,25 +85,31 @@ static inline bool solo_cas(_Atomic uint64_t *at, uint64_t *old, uint64_t next)
 }
 
 /*
- * Whether the calling thread is alone, until solo_leave. Between the two it must not wait. Not so
- * in a vfork child, which is its parent's thread to all appearances.
+ * Whether the calling thread is alone, until solo_leave. Between the two it must not wait. A vfork
+ * child, which is its parent's thread otherwise, never is. The first: where it is already.
  */
-static inline bool solo_enter(void)
+static inline bool solo_enter_again(void)
 {
-    const int *me = solo_me();
-    if (UNLIKELY(*me) ||
-        (UNLIKELY(atomic_load_explicit(&solo.owner, memory_order_relaxed) != me) && !solo_claim()))
+    uint64_t me = epoch_thread.word;
+    if (UNLIKELY(atomic_load_explicit(&solo.owner, memory_order_relaxed) != me))
         return false;
-    solo_add(&solo.inside, 1);
+    atomic_store_explicit(&solo.inside, true, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
     if (LIKELY(atomic_load_explicit(&solo.owner, memory_order_relaxed) == me))
         return true;
-    solo_add(&solo.inside, (uint64_t)-1);
+    atomic_store_explicit(&solo.inside, false, memory_order_relaxed);
     return false;
+}
+
+static inline bool solo_enter(void)
+{
+    return LIKELY(solo_enter_again()) || (solo_claim() && solo_enter_again());
 }
 
 static inline void solo_leave(void)
 {
-    solo_add(&solo.inside, (uint64_t)-1);
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&solo.inside, false, memory_order_relaxed);
 }
 
 /* Adds, as who has entered or as one of many. */

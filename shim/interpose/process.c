@@ -73,7 +73,7 @@ ENDS(_Exit)
 /* The parent's return: the child is gone, or there was none. */
 __attribute__((used)) static long vfork_returns(long result)
 {
-    epoch_borrowed--;
+    epoch_thread.borrowed--;
     tree_spawns();
     signals_vfork_over();
     if (result >= 0)
@@ -96,9 +96,9 @@ EXPORT int clone(int (*run)(void *), void *stack, int flags, void *arg, ...)
         if (flags & CLONE_NEWPID)
             atomic_store(&epoch_clones_foreigners, true);
     }
-    epoch_borrowed += borrows;
+    epoch_thread.borrowed += borrows;
     int result = libc_clone(run, stack, flags, arg, ptid, tls, ctid);
-    epoch_borrowed -= borrows;
+    epoch_thread.borrowed -= borrows;
     return result;
 }
 
@@ -107,7 +107,7 @@ __asm__(".pushsection .text\n"
         ".globl vfork\n"
         ".type vfork, @function\n"
         "vfork:\n\t"
-        "movq epoch_borrowed@gottpoff(%rip), %rax\n\t"
+        "movq epoch_thread@gottpoff(%rip), %rax\n\t"
         "addl $1, %fs:(%rax)\n\t"
         "popq %rdi\n\t"
         "movl $58, %eax\n\t" /* SYS_vfork */
@@ -128,8 +128,8 @@ __asm__(".pushsection .text\n"
         ".globl vfork\n"
         ".type vfork, %function\n"
         "vfork:\n\t"
-        "adrp x1, :gottprel:epoch_borrowed\n\t"
-        "ldr x1, [x1, :gottprel_lo12:epoch_borrowed]\n\t"
+        "adrp x1, :gottprel:epoch_thread\n\t"
+        "ldr x1, [x1, :gottprel_lo12:epoch_thread]\n\t"
         "mrs x2, tpidr_el0\n\t"
         "ldr w3, [x2, x1]\n\t"
         "add w3, w3, 1\n\t"

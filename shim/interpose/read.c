@@ -23,10 +23,13 @@ static bool must_read_again(int fd, ssize_t got, bool has_room)
  * again where our handler ended it with EINTR (signal(7): one with SO_RCVTIMEO fails so also under
  * SA_RESTART), and where a request has come in behind the end that our half-close had made.
  */
-#define READ_KNOWN(fd, has_room, call)                                        \
+#define READ_KNOWN(fd, has_room, call) READ_OF(fd, conn_enters(fd), has_room, call)
+
+/* slot: what conn_enters returns. */
+#define READ_OF(fd, slot, has_room, call)                                     \
     ({                                                                        \
         ssize_t got_;                                                         \
-        record_t *slot_ = conn_enters(fd);                                    \
+        record_t *slot_ = slot;                                               \
         do {                                                                  \
             got_ = (call);                                                    \
         } while (UNLIKELY(got_ <= 0) && must_read_again(fd, got_, has_room)); \
@@ -98,11 +101,18 @@ static ssize_t read_signals(int fd, void *buf, size_t n)
     return got;
 }
 
-static __attribute__((noinline)) ssize_t known_read(int fd, void *buf, size_t n)
+static __attribute__((noinline)) ssize_t read_other(int fd, void *buf, size_t n)
 {
-    if (UNLIKELY(!table_is_conn(fd)) && table_kind(fd) == KIND_SIGNALFD)
+    if (table_kind(fd) == KIND_SIGNALFD)
         return read_signals(fd, buf, n);
     return READ_KNOWN(fd, n, libc_read(fd, buf, n));
+}
+
+static __attribute__((noinline)) ssize_t known_read(int fd, void *buf, size_t n)
+{
+    if (UNLIKELY(!table_is_conn(fd)))
+        return read_other(fd, buf, n);
+    return READ_OF(fd, conn_enters_own(fd), n, libc_read(fd, buf, n));
 }
 
 READ_BY_HINT(read, (int fd, void *buf, size_t n), (fd, buf, n))

@@ -39,10 +39,7 @@ static inline void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int
         done_;                                                                     \
     })
 
-/*
- * A call is one jump for a descriptor that is of no interest: so the rest is another function.
- * asked: how much the call is to write; told: what conn is told of it, `done` being the result.
- */
+/* A call on a descriptor that the table knows. told: what conn is told, `done` being the result. */
 #define KNOWN_WRITER(name, fd, params, args, asked, told)        \
     static __attribute__((noinline)) ssize_t known_##name params \
     {                                                            \
@@ -59,21 +56,45 @@ static inline void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int
         return done;                                             \
     }
 
-#define WRITER(name, fd, params, args, asked, told)                                      \
-    KNOWN_WRITER(name, fd, params, args, asked, told)                                    \
-    EXPORT ssize_t name params                                                           \
-    {                                                                                    \
-        return LIKELY(table_hint(fd) > HINT_ASK) ? libc_##name args : known_##name args; \
+/* One that is hinted to be in use has nothing to be asked about first. */
+#define BUSY_WRITER(name, fd, params, args, asked, ends_answer, told)                             \
+    static __attribute__((noinline)) ssize_t busy_##name params                                   \
+    {                                                                                             \
+        ssize_t done = libc_##name args;                                                          \
+        if (LIKELY((size_t)done == (asked)) && LIKELY(done && (ends_answer)) && conn_answers(fd)) \
+            return done;                                                                          \
+        if (done < 0 && errno == EINTR && signals_must_restart())                                 \
+            return known_##name args;                                                             \
+        record_t *slot = conn_enters(fd);                                                         \
+        if (slot)                                                                                 \
+            told;                                                                                 \
+        return done;                                                                              \
     }
 
-WRITER(write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n, wrote(fd, slot, n, done, 0))
+/*
+ * A call is one jump for a descriptor that is of no interest: so the rest are other functions.
+ * asked: how much the call is to write; ends_answer: the program does not say that more follows.
+ */
+#define WRITER(name, fd, params, args, asked, ends_answer, told)               \
+    KNOWN_WRITER(name, fd, params, args, asked, told)                          \
+    BUSY_WRITER(name, fd, params, args, asked, ends_answer, told)              \
+    EXPORT ssize_t name params                                                 \
+    {                                                                          \
+        int8_t hint = table_hint(fd);                                          \
+        if (LIKELY(hint > HINT_ASK))                                           \
+            return libc_##name args;                                           \
+        return LIKELY(hint < HINT_ASK) ? busy_##name args : known_##name args; \
+    }
+
+WRITER(write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n, true,
+       wrote(fd, slot, n, done, 0))
 WRITER(writev, fd, (int fd, const struct iovec *iov, int count), (fd, iov, count),
-       length_of(iov, (size_t)count), wrote(fd, slot, length_of(iov, (size_t)count), done, 0))
+       length_of(iov, (size_t)count), true, wrote(fd, slot, length_of(iov, (size_t)count), done, 0))
 WRITER(send, fd, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags), n,
-       wrote(fd, slot, n, done, flags))
+       !(flags & MSG_MORE), wrote(fd, slot, n, done, flags))
 WRITER(sendto, fd,
        (int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len),
-       (fd, buf, n, flags, addr, len), n, wrote(fd, slot, n, done, flags))
+       (fd, buf, n, flags, addr, len), n, !(flags & MSG_MORE), wrote(fd, slot, n, done, flags))
 /* Descriptors that go along (unix(7), SCM_RIGHTS): who gets a connection may close it last. */
 static void sends(const struct msghdr *msg)
 {
@@ -111,9 +132,9 @@ static void sent_file(int out, record_t *slot, size_t asked, ssize_t done)
     wrote(out, slot, done == 0 ? 1 : asked, done == 0 ? 1 : done, 0);
 }
 
-WRITER(sendfile, out, (int out, int in, off_t *offset, size_t n), (out, in, offset, n), n,
+WRITER(sendfile, out, (int out, int in, off_t *offset, size_t n), (out, in, offset, n), n, true,
        sent_file(out, slot, n, done))
-WRITER(sendfile64, out, (int out, int in, off64_t *offset, size_t n), (out, in, offset, n), n,
+WRITER(sendfile64, out, (int out, int in, off64_t *offset, size_t n), (out, in, offset, n), n, true,
        sent_file(out, slot, n, done))
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags)

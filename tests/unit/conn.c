@@ -539,10 +539,10 @@ static void a_child_that_reads_an_inherited_connection_makes_it_its_own(void)
 static void a_vfork_child_leaves_it_alone(void)
 {
     begin(MODE_AUTOMATIC);
-    epoch_borrowed = 1;
+    epoch_thread.borrowed = 1;
     conn_event(FD, CONN_READ);
     CHECK(conn_mark(FD, true) == ENOENT);
-    epoch_borrowed = 0;
+    epoch_thread.borrowed = 0;
     CHECK(!flags());
 }
 
