@@ -66,11 +66,9 @@ void epoch_make(void (*on_fork)(void), void (*afterwards)(void))
     set(UINT64_C(1) << CONN_EPOCH_SHIFT);
 }
 
-uint64_t epoch_now(void)
+uint64_t epoch_notices(void)
 {
-    uint64_t in_use = atomic_load_explicit(&epoch_page.in_use, memory_order_acquire);
-    if (LIKELY(in_use))
-        return in_use & CONN_EPOCH;
+    uint64_t in_use = 0;
     if (!forked)
         return 0;
 
@@ -89,5 +87,5 @@ uint64_t epoch_now(void)
         atomic_store(&is_new, false); /* a signal's handler has been quicker */
         noticed();
     }
-    return atomic_load_explicit(&epoch_page.in_use, memory_order_acquire) & CONN_EPOCH;
+    return atomic_load_explicit(&epoch_page.in_use, memory_order_acquire) & EPOCH_MASK;
 }

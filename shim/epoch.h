@@ -12,6 +12,9 @@
 
 #include "common.h"
 
+#define EPOCH_SHIFT 24
+#define EPOCH_MASK (UINT64_C(0xff) << EPOCH_SHIFT)
+
 struct epoch_page {
     /* A record of this process's that is in use and not half-closed, under CONN_STEADY; 0: forked.
      */
@@ -43,7 +46,13 @@ extern HIDDEN _Atomic bool epoch_cloned;
 extern HIDDEN _Atomic bool epoch_clones_foreigners;
 
 /* This process's epoch, shifted to its place in a record. Notices a fork. */
-uint64_t epoch_now(void);
+uint64_t epoch_notices(void);
+
+static inline uint64_t epoch_now(void)
+{
+    uint64_t in_use = atomic_load_explicit(&epoch_page.in_use, memory_order_acquire);
+    return LIKELY(in_use) ? in_use & EPOCH_MASK : epoch_notices();
+}
 
 /*
  * What a thread is, in one word: whether it is a vfork child for now, on its parent's memory and

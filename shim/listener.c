@@ -256,16 +256,14 @@ void listener_registered(int epoll, int op, int fd, const struct epoll_event *ev
     atomic_store(&at->number, fd + 1);
 }
 
-void listener_view(int fd, struct listener_view *view)
+struct listener_view listener_view(int fd)
 {
-    struct listener *listener = find(fd);
-    if (listener) {
-        *view = (struct listener_view){listener->mode, listener->is_unix,
-                                       atomic_load(&listener->state) > LISTENING, listener->address,
-                                       listener->port};
-    } else {
-        *view = (struct listener_view){.mode = settings_now()->mode.rest};
-    }
+    const struct listener *listener = find(fd);
+    if (!listener)
+        return (struct listener_view){.mode = (uint8_t)settings_now()->mode.rest};
+    bool is_deaf = atomic_load_explicit(&listener->state, memory_order_relaxed) > LISTENING;
+    return (struct listener_view){listener->address, listener->port, (uint8_t)listener->mode,
+                                  listener->is_unix, is_deaf};
 }
 
 static void log_no_substitute(int fd, int error)

@@ -32,14 +32,14 @@ void listener_registered(int epoll, int op, int fd, const struct epoll_event *ev
 
 /* What an accept on fd gives to its connections. */
 struct listener_view {
-    enum mode mode;
-    bool is_unix;
-    bool is_deaf;     /* accepted behind a closed door: sock_open_ears */
     uint32_t address; /* sock_hash of the listener's own address; 0: not known */
     uint16_t port;    /* in network order; 0: not known */
+    uint8_t mode;     /* enum mode */
+    bool is_unix;
+    bool is_deaf; /* accepted behind a closed door: sock_open_ears */
 };
 
-void listener_view(int fd, struct listener_view *view);
+struct listener_view listener_view(int fd);
 
 /*
  * Goes on with stopping every listener that takes part in a drain: closes its door to new clients,

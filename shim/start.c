@@ -248,6 +248,8 @@ void start_settled(void)
 
 bool start_serving(void)
 {
+    if (LIKELY(atomic_load_explicit(&level, memory_order_acquire) == SERVING))
+        return !epoch_is_borrowed();
     start_settled();
     int seen = atomic_load_explicit(&level, memory_order_acquire);
     if (LIKELY(seen == SERVING))

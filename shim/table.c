@@ -99,10 +99,10 @@ void table_totals(struct totals *totals)
     page_settle(totals);
 }
 
-static void raise_high(int fd)
+static inline void raise_high(int fd)
 {
     uint32_t high = atomic_load_explicit(&table.high, memory_order_relaxed);
-    while (high <= (uint32_t)fd &&
+    while (UNLIKELY(high <= (uint32_t)fd) &&
            !atomic_compare_exchange_weak(&table.high, &high, (uint32_t)fd + 1))
         ;
 }
@@ -284,9 +284,29 @@ static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
     return kind;
 }
 
+/* The usual case, all of it at once: a free number with a free record. */
+static inline bool add_alone(int fd, uint64_t fresh)
+{
+    record_t *slot = table_slot((uint32_t)fd);
+    if (!solo_enter_again())
+        return false;
+    bool usual = !atomic_load_explicit(slot, memory_order_relaxed) &&
+                 atomic_load_explicit(&table.kind[fd], memory_order_relaxed) == KIND_NONE &&
+                 !atomic_load_explicit(&table.generation, memory_order_relaxed);
+    if (LIKELY(usual)) {
+        raise_high(fd);
+        atomic_store_explicit(slot, fresh, memory_order_relaxed);
+        solo_add(&table.shards->live, LIVE_TRACKED);
+        solo_add(&table.shards->accepted, 1);
+        set_kind(fd, KIND_CONN);
+    }
+    solo_leave();
+    return usual;
+}
+
 void table_add(int fd, uint64_t fresh, bool elsewhere)
 {
-    if ((uint32_t)fd >= table.limit)
+    if ((uint32_t)fd >= table.limit || (LIKELY(!elsewhere) && LIKELY(add_alone(fd, fresh))))
         return;
     if (UNLIKELY(table_knows(fd)))
         drop(fd, swap_kind(fd, KIND_NONE));
@@ -366,6 +386,25 @@ void table_each_untouched(void (*visit)(uint64_t record))
         if (record && counts_here(record) && !(record & touched))
             visit(record);
     }
+}
+
+bool table_close_alone(int fd)
+{
+    const uint64_t odd = CONN_SHUT | CONN_FORCED | CONN_DISOWNED;
+    if (!table_is_conn(fd) || UNLIKELY(table.shares) || !solo_enter_again())
+        return false;
+    record_t *slot = table_slot((uint32_t)fd);
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    bool usual = (record & (CONN_REFS | odd)) == CONN_REF && counts_here(record);
+    if (LIKELY(usual)) {
+        atomic_store_explicit(slot, 0, memory_order_relaxed);
+        solo_add(&table.shards->live,
+                 record & CONN_IN_USE ? -(LIVE_TRACKED + LIVE_IN_USE) : -LIVE_TRACKED);
+        solo_add(&table.shards->closed_by_program, 1);
+        set_kind(fd, KIND_NONE);
+    }
+    solo_leave();
+    return usual;
 }
 
 enum kind table_take(int fd)

@@ -80,8 +80,8 @@ enum hint {
 #define CONN_WATCHED UINT64_C(0x8000) /* the program asks epoll for EPOLLRDHUP on it */
 #define CONN_REF (UINT64_C(1) << 16)
 #define CONN_REFS (UINT64_C(0xff) << 16)
-#define CONN_EPOCH_SHIFT 24
-#define CONN_EPOCH (UINT64_C(0xff) << CONN_EPOCH_SHIFT)
+#define CONN_EPOCH_SHIFT EPOCH_SHIFT
+#define CONN_EPOCH EPOCH_MASK
 #define CONN_IDENTITY_SHIFT 32
 
 typedef _Atomic uint64_t record_t;
@@ -145,6 +145,12 @@ void table_hand_on(int fd);
 
 /* Each connection of this process on which it has done nothing yet, for an exec. */
 void table_each_untouched(void (*visit)(uint64_t record));
+
+/*
+ * fd, which the table knows, is about to be closed: takes it out and lets go of its connection in
+ * one step. False: it is not as simple as that, and nothing has been done.
+ */
+bool table_close_alone(int fd);
 
 /*
  * Takes fd out of the table, waiting for a claim on it to end, and returns what it was.

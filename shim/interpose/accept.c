@@ -88,16 +88,22 @@ static bool must_go_on(int fd)
            (errno == EINTR && signals_must_restart());
 }
 
-static int call_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+static __attribute__((noinline)) int call_again(int fd, struct sockaddr *addr, socklen_t *len,
+                                                socklen_t room, int flags)
 {
-    socklen_t room = len ? *len : 0;
-    int got = call(fd, addr, len, flags);
+    int got = -1;
     for (int tries = 0; got < 0 && tries < 3 && must_go_on(fd); tries++) {
-        if (len)
-            *len = room;
+        *len = room;
         got = call(fd, addr, len, flags);
     }
     return got;
+}
+
+static int call_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+    socklen_t room = *len;
+    int got = call(fd, addr, len, flags);
+    return LIKELY(got >= 0) ? got : call_again(fd, addr, len, room, flags);
 }
 
 static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
@@ -109,7 +115,8 @@ static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
         return -1;
     }
 
-    struct peer peer = {.len = sizeof peer.addr};
+    struct peer peer; /* no zeros: the kernel fills in what it says that it has */
+    peer.len = sizeof peer.addr;
     bool enough = addr && *len >= sizeof(struct sockaddr_in6);
     int got = enough ? call_on(fd, addr, len, flags)
                      : call_on(fd, (struct sockaddr *)&peer.addr, &peer.len, flags);
@@ -118,8 +125,7 @@ static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
     if (addr && !enough)
         copy_out(&peer, addr, len);
 
-    struct listener_view view;
-    listener_view(fd, &view);
+    struct listener_view view = listener_view(fd);
     /* Whoever shares the listener may have closed its door already. */
     bool may_be_deaf = view.is_deaf || head_tree_drains();
     bool deaf = UNLIKELY(may_be_deaf) && !sys_is_sandboxed() && sock_open_ears(got);

@@ -46,7 +46,7 @@ static void free_range(unsigned int first, unsigned int last)
 
 EXPORT int close(int fd)
 {
-    if (UNLIKELY(table_knows(fd)))
+    if (UNLIKELY(table_knows(fd)) && !table_close_alone(fd))
         free_now(fd);
     return libc_close(fd);
 }
