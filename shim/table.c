@@ -19,6 +19,8 @@ struct table table = {.shards = own, .shard_mask = SHARDS - 1, .busy = HINT_BUSY
 /* The hints of one thread, and those of many, in which no connection has any. */
 static _Atomic int8_t *solo_hints, *crowd_hints;
 
+static bool counts_with_others;
+
 /* What one thread has noted is not followed by the others. */
 static void solo_ended(void)
 {
@@ -42,7 +44,7 @@ static void begin_solo(uint32_t limit)
 
 void table_solo_again(void)
 {
-    if (!solo_may_begin() ||
+    if (!solo_may_begin() || counts_with_others ||
         sys3(SYS_madvise, solo_hints, hints_size(table.limit), MADV_DONTNEED) < 0)
         return;
     atomic_store(&table.hint, solo_hints);
@@ -79,7 +81,7 @@ int table_make(uint32_t limit)
     return -1;
 }
 
-void table_count_in(struct shard *shards, uint32_t count)
+void table_count_in(struct shard *shards, uint32_t count, bool shared)
 {
     static const struct shard nothing;
     if (!shards) {
@@ -88,6 +90,9 @@ void table_count_in(struct shard *shards, uint32_t count)
         shards = own;
         count = SHARDS;
     }
+    counts_with_others = shared;
+    if (shared)
+        solo_end();
     table.shards = shards;
     table.shard_mask = count - 1;
 }

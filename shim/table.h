@@ -119,8 +119,11 @@ int table_make(uint32_t limit);
 void table_solo_again(void);
 void table_forked(void);
 
-/* Counts there from now on; NULL: in the process's own memory, from 0. count: a power of two. */
-void table_count_in(struct shard *shards, uint32_t count);
+/*
+ * Counts there from now on; NULL: in the process's own memory, from 0. count: a power of two.
+ * shared: other processes count there as well, so that no thread of ours is alone.
+ */
+void table_count_in(struct shard *shards, uint32_t count, bool shared);
 
 void table_totals(struct totals *totals);
 

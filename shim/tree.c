@@ -146,7 +146,7 @@ void tree_take_line(void)
             atomic_store(&tree_page->line[found].pid, 0);
         return;
     }
-    table_count_in(&tree_page->shard[shards], count);
+    table_count_in(&tree_page->shard[shards], count, found == PAGE_LINES);
     if (found < PAGE_LINES)
         atomic_store(&tree_page->line[found].pid, pid);
 }
@@ -168,7 +168,7 @@ static void give_line_back(void)
     if (!line || !pid || !take((uint32_t)(line - tree_page->line), pid))
         return;
     fold((uint32_t)(line - tree_page->line));
-    table_count_in(NULL, 0);
+    table_count_in(NULL, 0, false);
     atomic_store(&my_line, NO_LINE);
     atomic_store(&line->pid, 0);
 }
@@ -347,7 +347,7 @@ void tree_forked(bool inherits)
         ancestors[generations++] = (struct ancestor){parent, boot_ms()};
     }
     atomic_store(&my_line, NO_LINE);
-    table_count_in(NULL, 0);
+    table_count_in(NULL, 0, false);
     head_forget();
 }
 

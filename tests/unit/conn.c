@@ -577,7 +577,7 @@ static const struct unit_test tests[] = {
 
 static void forget_counts(void)
 {
-    table_count_in(NULL, 0);
+    table_count_in(NULL, 0, false);
 }
 
 int main(void)

@@ -487,7 +487,7 @@ static void stand_still(void)
 
 static void forget_counts(void)
 {
-    table_count_in(NULL, 0);
+    table_count_in(NULL, 0, false);
 }
 
 int main(int argc, char **argv)

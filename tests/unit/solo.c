@@ -239,7 +239,7 @@ static void a_child_asks(void)
 
 static void forked(void)
 {
-    table_count_in(NULL, 0);
+    table_count_in(NULL, 0, false);
     table_forked();
 }
 

@@ -13,7 +13,7 @@
 
 static void forked(void)
 {
-    table_count_in(NULL, 0);
+    table_count_in(NULL, 0, false);
 }
 
 static uint64_t record(int fd)
