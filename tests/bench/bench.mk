@@ -5,7 +5,10 @@
 #   make bench-programs             $(BUILD)/bench/*
 
 BENCH_CFLAGS = -std=gnu11 -O2 -g -Wall -Wextra -Werror -pthread
-BENCH = $(addprefix $(BUILD)/bench/,calls libstub.so libfence.so)
+BENCH = $(addprefix $(BUILD)/bench/,calls walk libstub.so libfence.so)
+
+# What walk answers instead of the kernel.
+BENCH_WRAPS = sock_identity sock_queues sock_info sock_pin sock_unpin sock_shut_read
 
 bench:
 	BUILD=$(BUILD) scripts/bench $(ROWS)
@@ -15,6 +18,10 @@ bench-programs: $(BENCH)
 $(BUILD)/bench/%: tests/bench/%.c tests/bench/bench.h
 	@mkdir -p $(@D)
 	$(CC) $(BENCH_CFLAGS) -o $@ $< -ldl
+
+$(BUILD)/bench/walk: tests/bench/walk.c tests/bench/bench.h $(OBJECTS)
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_CFLAGS) -Ishim -o $@ $< $(OBJECTS) $(BENCH_WRAPS:%=-Wl,--wrap=%) -ldl
 
 # Its functions have builtins' names.
 $(BUILD)/bench/libstub.so $(BUILD)/bench/libfence.so: tests/bench/stub.c
