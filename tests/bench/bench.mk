@@ -5,7 +5,7 @@
 #   make bench-programs             $(BUILD)/bench/*
 
 BENCH_CFLAGS = -std=gnu11 -O2 -g -Wall -Wextra -Werror -pthread
-BENCH = $(addprefix $(BUILD)/bench/,calls many walk libstub.so libfence.so)
+BENCH = $(addprefix $(BUILD)/bench/,calls many spawn nothing walk libstub.so libfence.so)
 
 # What walk answers instead of the kernel.
 BENCH_WRAPS = sock_identity sock_queues sock_info sock_pin sock_unpin sock_shut_read
@@ -18,6 +18,10 @@ bench-programs: $(BENCH)
 $(BUILD)/bench/%: tests/bench/%.c tests/bench/bench.h tests/bench/clients.h
 	@mkdir -p $(@D)
 	$(CC) $(BENCH_CFLAGS) -o $@ $< -ldl
+
+$(BUILD)/bench/nothing: tests/bench/nothing.c
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_CFLAGS) -static -o $@ $<
 
 $(BUILD)/bench/walk: tests/bench/walk.c tests/bench/bench.h $(OBJECTS)
 	@mkdir -p $(@D)
