@@ -5,7 +5,7 @@
 #   make bench-programs             $(BUILD)/bench/*
 
 BENCH_CFLAGS = -std=gnu11 -O2 -g -Wall -Wextra -Werror -pthread
-BENCH = $(addprefix $(BUILD)/bench/,calls many spawn nothing walk libstub.so libfence.so)
+BENCH = $(addprefix $(BUILD)/bench/,calls many spawn ask nothing walk libstub.so libfence.so)
 
 # What walk answers instead of the kernel.
 BENCH_WRAPS = sock_identity sock_queues sock_info sock_pin sock_unpin sock_shut_read
