@@ -245,12 +245,12 @@ static void *work(void *arg)
     struct worker *worker = arg;
     pin_to(worker->processor);
     pthread_barrier_wait(worker->start);
-    double begin = now_ns();
+    double begin = thread_ns();
     for (int i = 0; i < CYCLES; i++) {
         worker->face->read(worker->fd, buffer, sizeof buffer);
         worker->face->write(worker->fd, buffer, sizeof buffer);
     }
-    worker->ns = (now_ns() - begin) / CYCLES;
+    worker->ns = (thread_ns() - begin) / CYCLES;
     return NULL;
 }
 

@@ -2,7 +2,7 @@
 /*
  * A server with many connections.
  *
- *   many close COUNT [CALL...]   closes what is idle: many ns=N. Under the shim by
+ *   many close COUNT [CALL...]   closes what is idle: many ns=N cpu_ns=N. Under the shim by
  *                                weir_close_idle(); without it by a loop that makes the system
  *                                calls CALL... on each connection, as strace has seen the shim make
  *   many first COUNT SIGNAL      under the shim: signals itself; many first_ns=N is the time until
@@ -113,17 +113,18 @@ static void measure_close(int count, char **names, int calls_count)
     for (int i = 0; i < calls_count; i++)
         calls[i] = call_named(names[i]);
     watch(count);
-    double begin = now_ns();
+    double begin = now_ns(), used = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     if (close_idle)
         close_idle();
     else
         for (int i = 0; i < count; i++)
             call_all(calls, calls_count, fds[i]);
     double ns = now_ns() - begin;
+    used = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - used;
     for (int i = 0; i < count; i++)
         if (!is_closed(fds[i]))
             errx(1, "connection %d of %d is still open", i, count);
-    printf("many ns=%.0f\n", ns);
+    printf("many ns=%.0f cpu_ns=%.0f\n", ns, used);
 }
 
 static void measure_first(int count, int sig)

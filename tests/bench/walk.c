@@ -153,9 +153,9 @@ static double close_idle_ns(void)
 {
     const struct drain_terms terms = {0};
     const struct origin origin = {0};
-    double start = now_ns();
+    double start = thread_ns();
     drain_begin(ACTION_CLOSE_IDLE, &origin, &terms);
-    return now_ns() - start;
+    return thread_ns() - start;
 }
 
 /* The median over tables that are made anew. */
