@@ -2,6 +2,7 @@
 # make          the shim and the command weir
 # make test     everything that is promised, on real servers (installs what it needs, as root)
 # make demo     a plain stop and a drain of the same server, side by side
+# make bench    what it costs: a table (tests/bench/bench.mk)
 
 BUILD ?= build
 CFLAGS ?= -O2 -g
@@ -34,6 +35,7 @@ $(BUILD)/shim/%.o: shim/%.c Makefile
 	$(CC) $(CFLAGS) $(WEIR_CFLAGS) -MMD -c -o $@ $<
 
 -include tests/unit/unit.mk
+-include tests/bench/bench.mk
 
 tests: $(PROGRAMS)
 
