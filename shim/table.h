@@ -187,7 +187,7 @@ void table_release(int fd);
  */
 static inline record_t *table_slot(uint32_t number)
 {
-    return &table.record[number ^ ((number << 3) & 511)];
+    return &table.record[(number & ~UINT32_C(504)) | (number * 9 & 504)];
 }
 
 /* The record's own number, which is not its connection's. */
