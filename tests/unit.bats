@@ -44,3 +44,7 @@ passes() {
 @test "a line is put together, escaped and cut as text.h says" {
     passes text
 }
+
+@test "HTTP/1.x is told as it is, or given up, wherever the bytes are cut" {
+    passes http
+}
