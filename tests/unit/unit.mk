@@ -15,10 +15,11 @@ UNIT_conn = tests/unit/fake_sock.c shim/conn.c shim/rhythm.c shim/spread.c shim/
 UNIT_crowd = $(UNIT_conn)
 UNIT_settings = shim/settings.c shim/text.c
 UNIT_text = shim/text.c
-UNIT_http = shim/http.c
+UNIT_http = shim/http.c shim/http_notice.c
+UNIT_http_notice = $(UNIT_http)
 UNIT_fuzz = shim/settings.c shim/text.c
 
-UNITS = table conn crowd settings text http
+UNITS = table conn crowd settings text http http_notice
 FUZZERS = settings mode address escaped
 
 unit: $(UNITS:%=$(BUILD)/unit/asan/%) $(UNITS:%=$(BUILD)/unit/tsan/%)
