@@ -84,10 +84,12 @@ static char small(char c)
 }
 
 /* The first byte that is less than `least`, which is 0x80 at the most. Eight at a time. */
-static const char *find_below(const char *p, const char *end, unsigned char least)
+__attribute__((always_inline)) static inline const char *find_below(const char *p, const char *end,
+                                                                    unsigned char least)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
-    for (uint64_t eight, hit; end - p >= (ptrdiff_t)sizeof eight; p += sizeof eight) {
+    uint64_t eight, hit;
+    for (size_t n = (size_t)(end - p) / sizeof eight; n; n--, p += sizeof eight) {
         __builtin_memcpy(&eight, p, sizeof eight);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
         eight = __builtin_bswap64(eight);
@@ -135,9 +137,11 @@ static void match(struct scan *scan, const char *p, const char *end)
     scan->mark.index = index;
 }
 
-static bool matches(const struct scan *scan, enum word word)
+/* The word that is there, all of it; or NONE. */
+static enum word whole(const struct scan *scan)
 {
-    return scan->mark.word == word && scan->mark.index == words[word].length;
+    enum word word = (enum word)scan->mark.word;
+    return scan->mark.index == words[word].length ? word : NONE;
 }
 
 /* One more digit of `left`. False: too many for anybody to count. */
@@ -230,7 +234,7 @@ static enum place on_start(struct scan *scan, char c)
 /* What is no letter of a method. */
 static enum place on_method_end(struct scan *scan, char c)
 {
-    scan->mark.what = matches(scan, HEAD) ? HEAD : matches(scan, CONNECT) ? CONNECT : NONE;
+    scan->mark.what = whole(scan);
     expect(scan, NONE);
     return c == ' ' ? TARGET : NOT;
 }
@@ -276,21 +280,24 @@ static enum place on_line(struct scan *scan, char c)
 
 static enum place on_name_end(struct scan *scan, char c)
 {
-    uint8_t flags = scan->mark.flags;
-    bool is_framed = flags & (SIZED | CHUNKED); /* a trailer's message is */
+    uint8_t *flags = &scan->mark.flags, before = *flags;
+    bool is_framed = before & (SIZED | CHUNKED); /* a trailer's message is */
     if (c != ':')
         return NOT;
-    if (matches(scan, CONTENT_LENGTH)) {
-        scan->mark.flags |= SIZED;
+    switch (whole(scan)) {
+    case CONTENT_LENGTH:
+        *flags |= SIZED;
         expect(scan, NONE);
         return is_framed ? NOT : LENGTH;
-    }
-    if (matches(scan, TRANSFER_ENCODING)) {
-        scan->mark.flags |= CHUNKED;
+    case TRANSFER_ENCODING:
+        *flags |= CHUNKED;
         expect(scan, CODED);
-        return is_framed || flags & OLD ? NOT : CODING;
+        return is_framed || before & OLD ? NOT : CODING;
+    case CONNECTION:
+        return scan->is_answer && !(before & TRAILER) ? LIST : TEXT;
+    default:
+        return TEXT;
     }
-    return matches(scan, CONNECTION) && scan->is_answer && !(flags & TRAILER) ? LIST : TEXT;
 }
 
 /* index: 0 before the digits, 1 among them, 2 behind. */
@@ -329,7 +336,7 @@ static enum place on_list(struct scan *scan, char c)
 {
     union mark *mark = &scan->mark;
     if (c == ',' || c == '\r') {
-        if (matches(scan, CLOSE))
+        if (whole(scan) == CLOSE)
             mark->flags |= CLOSES;
         return c == ',' ? LIST : LINE_LF;
     }
@@ -381,9 +388,9 @@ static enum place on_data_lf(struct scan *scan, char c)
     return c == '\n' ? SIZE : NOT;
 }
 
-static bool is_counted(const struct scan *scan)
+static bool is_counted(union mark mark)
 {
-    return scan->mark.at == BODY || scan->mark.at == DATA;
+    return mark.at == BODY || mark.at == DATA;
 }
 
 /* So many bytes at the most of what is only counted. Returns how many it were. */
@@ -464,7 +471,8 @@ const char *http_look(struct scan *scan, const char *p, const char *end)
         case NAME: {
             const char *name = p;
             p = skip(TCHAR, p, end);
-            match(scan, name, p);
+            if (mark->word != NONE)
+                match(scan, name, p);
             if (p < end)
                 next = on_name_end(scan, *p++);
             break;
@@ -517,12 +525,12 @@ const char *http_look(struct scan *scan, const char *p, const char *end)
     return end;
 }
 
-/* Bytes that nobody has seen: nothing but a body's. */
+/* Bytes that nobody has seen: the last of a body, or of a chunk. */
 static void look_away(struct scan *scan, size_t n)
 {
-    if (n && is_counted(scan) && n <= scan->left)
+    if (is_counted(scan->mark) && n <= scan->left)
         count_off(scan, n);
-    else if (n && scan->mark.at != BODY_TO_END)
+    else if (n)
         scan->mark.at = NOT;
 }
 
@@ -530,7 +538,7 @@ static void look_away(struct scan *scan, size_t n)
 static bool pass_body(struct http_side *side, size_t n)
 {
     union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
-    if ((mark.at == BODY || mark.at == DATA) && n < side->left)
+    if (is_counted(mark) && n < side->left)
         side->left -= n;
     else if (mark.at != BODY_TO_END)
         return false;
@@ -574,12 +582,20 @@ void http_begin(struct http *http)
     set_mark(&http->answers, (union mark){.all = 0});
 }
 
+/* What the side's own thread does meanwhile is not undone; at worst this is. */
+static void end_side(struct http_side *side)
+{
+    union mark mark = mark_of(side), next;
+    do {
+        next = mark;
+        next.at = NOT;
+    } while (!atomic_compare_exchange_weak(&side->mark, &mark.all, next.all));
+}
+
 void http_give_up(struct http *http)
 {
-    union mark request = mark_of(&http->requests), answer = mark_of(&http->answers);
-    request.at = answer.at = NOT;
-    set_mark(&http->requests, request);
-    set_mark(&http->answers, answer);
+    end_side(&http->requests);
+    end_side(&http->answers);
 }
 
 struct sides {

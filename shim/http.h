@@ -99,10 +99,15 @@ void http_received(struct http *http, const char *bytes, size_t n);
 /* The kernel has taken these bytes of the program's; NULL as above. */
 void http_sent(struct http *http, const char *bytes, size_t n);
 
-/* Something has happened to the connection that can't be followed: HTTP_NOT from now on. */
+/*
+ * Something has happened to the connection that can't be followed: HTTP_NOT from now on. By a
+ * thread that reads or writes; from any other it may be forgotten.
+ */
 void http_give_up(struct http *http);
 
 enum http_state http_state(const struct http *http);
+
+/* Of what is HTTP_NOT the following say nothing. */
 
 /* Answers owed: requests whose heads were read and whose final answers are not out. */
 unsigned int http_owed(const struct http *http);
