@@ -35,6 +35,7 @@ static const struct step steps[MODES][CONN_EVENTS] = {
     [MODE_AUTOMATIC] = {READ_U, WROTE,  KEEP, KEEP,    IDLE,      USE},
     [MODE_DEADLINE]  = {READ_U, WROTE,  KEEP, IDLE,    IDLE,      USE},
     [MODE_REPLY]     = {READ_U, ANSWER, CUT,  KEEP,    IDLE,      USE},
+    [MODE_HTTP]      = {READ_U, ANSWER, CUT,  KEEP,    IDLE,      USE}, /* but see hears_http */
 };
 /* clang-format on */
 _Static_assert(CONN_SEASONED == CONN_ANSWERED << 1 && CONN_OWED == CONN_SHUT << 1, "carry");
@@ -76,10 +77,12 @@ void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind
     }
     tell_first();
     table_add(fd, fresh_record(mode, identity, kind), false);
-    if (rhythm_is_noting()) {
+    if (UNLIKELY(mode == MODE_HTTP) || rhythm_is_noting()) {
         record_t *slot = table_record(fd);
-        if (slot)
+        if (slot) {
             rhythm_forget(table_number(slot));
+            framing_forget(table_number(slot));
+        }
     }
 }
 
@@ -263,24 +266,135 @@ record_t *conn_enters_other(int fd)
     return slot;
 }
 
-void conn_reads(int fd, record_t *slot, size_t n)
+/* Whether fd still is the connection of this record, although the number may have changed hands. */
+static bool is_still(int fd, uint64_t record)
+{
+    enum identity kind = record & CONN_UNIX   ? IDENTITY_OWN
+                         : record & CONN_PORT ? IDENTITY_PEER_AND_PORT
+                                              : IDENTITY_PEER;
+    return !identity_of(record) || sock_identity(fd, kind) == identity_of(record);
+}
+
+/* ---- mode http: what has begun and what is owed, by its framing ---- */
+
+/* It is no HTTP: mode reply serves it from now on. Returns its record. */
+static uint64_t becomes_reply(record_t *slot)
+{
+    uint64_t record = atomic_load(slot), next;
+    do {
+        if (!record || mode_of(record) != MODE_HTTP)
+            return record;
+        next = (record & ~CONN_MODE) | (uint64_t)MODE_REPLY << CONN_MODE_SHIFT;
+    } while (!atomic_compare_exchange_weak(slot, &record, next));
+    return next;
+}
+
+static void hears_http(record_t *slot, uint64_t record, size_t n, struct bytes bytes)
+{
+    struct http *http = framing_of(table_number(slot));
+    if (http)
+        framing_received(http, bytes, n);
+    enum http_state state = http ? http_state(http) : HTTP_NOT;
+    if (state == HTTP_NOT)
+        record = becomes_reply(slot);
+    if (state == HTTP_NOT || state == HTTP_IN_USE) /* else an empty line before a request */
+        conn_step(slot, record, CONN_READ);
+}
+
+/* The answer that told the client so has gone out: the program is to close, and no more comes. */
+static void ends_noticed(int fd, record_t *slot)
+{
+    uint64_t record = atomic_load(slot);
+    struct sock_queues queues;
+    if (record & (CONN_IN_USE | CONN_SHUT | CONN_OWED | CONN_DISOWNED) || sys_is_sandboxed() ||
+        (record & CONN_EPOCH) != epoch_now() || !is_still(fd, record))
+        return;
+    sock_queues(fd, &queues);
+    if (!queues.unread && atomic_compare_exchange_strong(slot, &record, record | CONN_SHUT))
+        sock_shut_read(fd);
+}
+
+/* What is on its way is in the framing already. */
+static void says_http(int fd, record_t *slot, bool cut)
+{
+    const struct http *http = framing_of(table_number(slot));
+    enum http_state state = http ? http_state(http) : HTTP_NOT;
+    uint64_t record = state == HTTP_NOT ? becomes_reply(slot) : atomic_load(slot);
+    if (cut &&
+        (state == HTTP_IN_USE || state == HTTP_NOT)) /* else the file has ended, not the room */
+        conn_step(slot, record, CONN_CUT);
+    else if (state != HTTP_IN_USE)
+        conn_step(slot, record, CONN_WROTE);
+    if (state == HTTP_IDLE && rhythm_is_noting() && http_said_close(http) == HTTP_NOTICED) {
+        int saved = errno;
+        ends_noticed(fd, slot);
+        errno = saved;
+    }
+}
+
+struct http *conn_plans(record_t *slot)
+{
+    uint64_t record = atomic_load(slot);
+    if (mode_of(record) != MODE_HTTP || record & CONN_DISOWNED || epoch_is_borrowed())
+        return NULL;
+    struct http *http = framing_of(table_number(slot));
+    return http && (http_state(http) == HTTP_IN_USE || http_is_in_text(http)) ? http : NULL;
+}
+
+void conn_wrote_planned(int fd, record_t *slot, size_t asked, ssize_t done)
+{
+    says_http(fd, slot, done < 0 || (size_t)done < asked);
+}
+
+/*
+ * The framing of what a connection of mode reply says while the process drains; it begins with a
+ * request that begins then. NULL: it is not known.
+ */
+static struct http *framing_in_drain(uint32_t number, bool begins)
+{
+    struct http *http = framing_of(number);
+    enum http_state state = http ? http_state(http) : HTTP_NOT;
+    return state == HTTP_NOT || (state == HTTP_NONE && !begins) ? NULL : http;
+}
+
+/* ---- what the wrappers tell ---- */
+
+void conn_peeked(int fd, record_t *slot)
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    if (mode_of(record) != MODE_HTTP) /* there the bytes count, when they are read */
+        step_of(fd, slot, record, CONN_READ);
+}
+
+void conn_reads(int fd, record_t *slot, size_t n, struct bytes bytes)
+{
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    if (UNLIKELY(mode_of(record) == MODE_HTTP)) {
+        hears_http(slot, record, n, bytes);
+        return;
+    }
     if (rhythm_is_noting())
-        conn_notes_read(slot, record, n);
+        conn_notes_read(slot, record, n, bytes);
     if ((record & CONN_STEADY) != atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed))
         conn_step(slot, record, CONN_READ);
     hint_busy(fd, atomic_load_explicit(slot, memory_order_relaxed));
 }
 
-void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done)
+void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done, struct bytes bytes)
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     bool cut = done < 0 || (size_t)done < asked;
+    if (UNLIKELY(mode_of(record) == MODE_HTTP)) {
+        struct http *http = framing_of(table_number(slot));
+        if (http && done > 0)
+            framing_sent(http, bytes, (size_t)done);
+        says_http(fd, slot, cut);
+        return;
+    }
     if (cut || (record & (CONN_IN_USE | CONN_OWED)))
         step_of(fd, slot, record, cut ? CONN_CUT : CONN_WROTE);
     if (rhythm_is_noting())
-        conn_notes_wrote(fd, slot, done < 0 ? 0 : (size_t)done, !cut);
+        conn_notes_wrote(fd, slot, done < 0 ? 0 : (size_t)done, !cut, bytes);
 }
 
 int conn_disown(int fd)
@@ -303,15 +417,6 @@ int conn_disown(int fd)
     return 0;
 }
 
-/* Whether fd still is the connection of this record, although the number may have changed hands. */
-static bool is_still(int fd, uint64_t record)
-{
-    enum identity kind = record & CONN_UNIX   ? IDENTITY_OWN
-                         : record & CONN_PORT ? IDENTITY_PEER_AND_PORT
-                                              : IDENTITY_PEER;
-    return !identity_of(record) || sock_identity(fd, kind) == identity_of(record);
-}
-
 bool conn_is_still_over(int fd, uint64_t record)
 {
     return is_still(fd, record) || sock_is_unconnected(fd);
@@ -325,10 +430,35 @@ void conn_watched(int epoll, int fd, uint32_t events)
         atomic_fetch_or(slot, CONN_WATCHED);
 }
 
-void conn_notes_read(record_t *slot, uint64_t record, size_t n)
+void conn_wrote_part(int fd, record_t *slot, size_t n, struct bytes bytes)
 {
-    if (mode_of(record) == MODE_REPLY)
-        rhythm_read(table_number(slot), n, !(record & CONN_IN_USE));
+    uint32_t number = table_number(slot);
+    bool is_http = mode_of(atomic_load_explicit(slot, memory_order_relaxed)) == MODE_HTTP;
+    struct http *http = is_http              ? framing_of(number)
+                        : rhythm_is_noting() ? framing_in_drain(number, false)
+                                             : NULL;
+    if (http)
+        framing_sent(http, bytes, n);
+    if (is_http)
+        says_http(fd, slot, false);
+}
+
+void conn_file_ended(int fd, record_t *slot)
+{
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    if (mode_of(record) != MODE_HTTP) /* there its length is known */
+        step_of(fd, slot, record, CONN_WROTE);
+}
+
+void conn_notes_read(record_t *slot, uint64_t record, size_t n, struct bytes bytes)
+{
+    uint32_t number = table_number(slot);
+    if (mode_of(record) != MODE_REPLY)
+        return;
+    rhythm_read(number, n, !(record & CONN_IN_USE));
+    struct http *http = framing_in_drain(number, !(record & CONN_IN_USE));
+    if (http)
+        framing_received(http, bytes, n);
 }
 
 /* Whether the connection of a record may be closed by the write that completes an answer. */
@@ -348,11 +478,14 @@ static bool has_sent_nothing(int fd, uint32_t number)
     return !queues.unread;
 }
 
-bool conn_holds_back(int fd, size_t asked)
+bool conn_holds_back(int fd, record_t *slot, size_t asked, struct bytes bytes)
 {
-    record_t *slot = table_record(fd);
-    uint64_t record = slot ? atomic_load(slot) : 0;
-    if (!record || !may_end(record, 0) || !rhythm_expects(table_number(slot), asked))
+    uint64_t record = atomic_load(slot);
+    uint32_t number = table_number(slot);
+    if (!record || !may_end(record, 0))
+        return false;
+    const struct http *http = framing_in_drain(number, false);
+    if (http ? !framing_would_rest(http, bytes, asked) : !rhythm_expects(number, asked))
         return false;
     int saved = errno;
     bool held = is_still(fd, record) && sock_cork(fd);
@@ -369,13 +502,27 @@ void conn_release(int fd)
     errno = saved;
 }
 
-void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole)
+/* What says of an answer that has come so far whether it is whole: its framing, or its rhythm. */
+static enum rhythm_sign sign_of(uint32_t number, size_t done, struct bytes bytes)
+{
+    enum rhythm_sign sign = rhythm_wrote(number, done);
+    struct http *http = framing_in_drain(number, false);
+    if (!http)
+        return sign;
+    framing_sent(http, bytes, done);
+    enum http_state state = http_state(http);
+    if (state == HTTP_NOT)
+        return sign;
+    return state == HTTP_IDLE && !rhythm_is_eager(number) ? RHYTHM_SURE : RHYTHM_NONE;
+}
+
+void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole, struct bytes bytes)
 {
     uint64_t record = atomic_load(slot);
     uint32_t number = table_number(slot);
     if (mode_of(record) != MODE_REPLY || !done)
         return;
-    enum rhythm_sign sign = rhythm_wrote(number, done);
+    enum rhythm_sign sign = sign_of(number, done, bytes);
     /*
      * A half-close alone is undone by nothing, but loses nothing either where the answer was not
      * whole: the program writes on. It is enough where there is doubt, but not for a program that
@@ -499,6 +646,27 @@ static enum conn_look look_reply(int fd, record_t *slot, uint64_t record,
     return info.sent_ms >= quiet && info.received_ms >= quiet ? LOOK_IDLE : LOOK_WAITING;
 }
 
+/* Idle is what owes nothing and has begun nothing; it is left open while it can still be told. */
+static enum conn_look look_http(int fd, record_t *slot, uint64_t record,
+                                const struct conn_limits *limits)
+{
+    struct sock_queues queues;
+    struct sock_info info;
+    sock_queues(fd, &queues);
+    sock_info(fd, &info);
+    if (is_answered_unseen(record, &info)) { /* of its answers we see nothing */
+        becomes_reply(slot);
+        return look_reply(fd, slot, record, limits);
+    }
+    if (record & CONN_IN_USE || queues.unread || queues.unsent)
+        return LOOK_IN_USE;
+    if (info.has && !info.has_received) {
+        int64_t more = rhythm_needs_time(table_number(slot)) ? SENT_AGAIN_MS : 0;
+        return info.received_ms >= limits->first_byte + more ? LOOK_IDLE : LOOK_WAITING;
+    }
+    return limits->now >= limits->notice_until ? LOOK_IDLE : LOOK_WAITING;
+}
+
 /* What conn_look has decided on last: conn_shut acts on nothing else. There is one drainer. */
 static uint64_t looked_at;
 
@@ -516,13 +684,16 @@ enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify)
         return LOOK_FORCED;
     /* In reply mode one that never had an answer that we saw is in use only if the kernel agrees.
      */
-    if (in_use &&
-        (mode_of(record) != MODE_REPLY || record & (CONN_SHUT | CONN_ANSWERED | CONN_CUT_SHORT)))
+    enum mode mode = mode_of(record);
+    if (in_use && ((mode != MODE_REPLY && mode != MODE_HTTP) ||
+                   record & (CONN_SHUT | CONN_ANSWERED | CONN_CUT_SHORT)))
         return LOOK_IN_USE;
     if (record & CONN_SHUT)
         return LOOK_SHUT;
-    if (mode_of(record) == MODE_REPLY)
+    if (mode == MODE_REPLY)
         return look_reply(fd, slot, record, limits);
+    if (mode == MODE_HTTP)
+        return look_http(fd, slot, record, limits);
     if (mode_of(record) != MODE_MANUAL) {
         /* A request that has arrived is about to be read, and is in use from then on. */
         struct sock_queues queues;
@@ -561,7 +732,8 @@ void conn_finish(int fd, bool late)
 {
     record_t *slot = table_record(fd);
     uint64_t record = slot ? atomic_load(slot) : 0;
-    if (!(record & CONN_SHUT) || (mode_of(record) == MODE_REPLY && !late) ||
+    bool may_answer = mode_of(record) == MODE_REPLY || mode_of(record) == MODE_HTTP;
+    if (!(record & CONN_SHUT) || (may_answer && !late) ||
         record & (CONN_IN_USE | CONN_OWED | CONN_FIN))
         return;
     int pin = sock_pin(fd);

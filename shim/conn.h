@@ -9,6 +9,7 @@
 #define WEIR_CONN_H
 
 #include "epoch.h"
+#include "framing.h"
 #include "rhythm.h"
 #include "settings.h"
 #include "sock.h"
@@ -153,20 +154,29 @@ static inline bool conn_is_over(int fd, record_t *slot)
  * While a drain is on: a read has returned n bytes, a write took `done`. The write that
  * completes an answer to a client that never rests half-closes the connection.
  */
-void conn_notes_read(record_t *slot, uint64_t record, size_t n);
-void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole);
+void conn_notes_read(record_t *slot, uint64_t record, size_t n, struct bytes bytes);
+void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole, struct bytes bytes);
 
 /*
  * A write of `asked` bytes, which is about to be made, completes the last answer: it is held back
  * so that our FIN goes out with it. True: conn_release, after the write and what came of it.
  */
-bool conn_holds_back(int fd, size_t asked);
+bool conn_holds_back(int fd, record_t *slot, size_t asked, struct bytes bytes);
 void conn_release(int fd);
 
-static inline bool conn_may_hold_back(int fd, size_t asked)
-{
-    return rhythm_is_noting() && conn_holds_back(fd, asked);
-}
+/* A write that the program says is a part only (MSG_MORE) took n bytes; a file that it sends has
+ * ended. */
+void conn_wrote_part(int fd, record_t *slot, size_t n, struct bytes bytes);
+void conn_file_ended(int fd, record_t *slot);
+
+/*
+ * Mode http while a drain is on: what is written to the connection of a record is planned, so that
+ * the last answer owed says that it is the last (http.h, "The notice"). NULL: it is not.
+ */
+struct http *conn_plans(record_t *slot);
+
+/* So many bytes of the program's own went out by a plan, of `asked`; -1: would block. */
+void conn_wrote_planned(int fd, record_t *slot, size_t asked, ssize_t done);
 
 /* epoll_ctl has asked for these events of fd, which the table knows. */
 void conn_watched(int epoll, int fd, uint32_t events);
@@ -194,18 +204,20 @@ static inline __attribute__((always_inline)) bool conn_turns(int fd, record_t *s
 }
 
 /* The rest: what has happened is new to the record, or it is one of many threads. */
-void conn_reads(int fd, record_t *slot, size_t n);
-void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done);
+void conn_reads(int fd, record_t *slot, size_t n, struct bytes bytes);
+void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done, struct bytes bytes);
 
-/* A read on fd, whose record that is, returned n bytes. */
-static inline __attribute__((always_inline)) void conn_read(int fd, record_t *slot, size_t n)
+/* A read on fd, whose record that is, returned n bytes, these; and one that leaves them there. */
+void conn_peeked(int fd, record_t *slot);
+static inline __attribute__((always_inline)) void conn_read(int fd, record_t *slot, size_t n,
+                                                            struct bytes bytes)
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     uint32_t key = conn_key(record) ^ (uint32_t)CONN_IN_USE;
     if ((LIKELY(key == KEY_REPLY) || key == KEY_AUTOMATIC || key == KEY_DEADLINE) &&
         conn_turns(fd, slot, true))
         return;
-    conn_reads(fd, slot, n);
+    conn_reads(fd, slot, n, bytes);
 }
 
 /*
@@ -233,13 +245,14 @@ static inline bool conn_rests(int fd)
 }
 
 /* A write of `asked` bytes on fd, whose record that is, took `done` (-1: would block). */
-static inline void conn_wrote(int fd, record_t *slot, size_t asked, ssize_t done)
+static inline void conn_wrote(int fd, record_t *slot, size_t asked, ssize_t done,
+                              struct bytes bytes)
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     if (LIKELY((size_t)done == asked) && conn_key(record) == KEY_REPLY &&
         conn_turns(fd, slot, false))
         return;
-    conn_wrote_other(fd, slot, asked, done);
+    conn_wrote_other(fd, slot, asked, done, bytes);
 }
 
 /* ---- for the drainer: fd is claimed ---- */
@@ -253,10 +266,11 @@ enum conn_look {
     LOOK_FORCED, /* shut both ways: likewise */
 };
 
-/* What the limits of `reply` are, in ms. */
+/* What the limits of `reply` and `http` are, in ms. */
 struct conn_limits {
     int64_t settle, first_byte;
-    int64_t now;      /* sys_now_ms */
+    int64_t notice_until; /* sys_now_ms, until which an idle one can still be told (http) */
+    int64_t now;          /* sys_now_ms */
     int64_t *seen_at; /* per descriptor, for AF_UNIX; NULL: the look is not part of a longer wait */
 };
 

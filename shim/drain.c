@@ -34,7 +34,7 @@ static struct {
     bool by_timeout;
     bool passing; /* a close-idle that has still to see to what it has shut */
     int64_t since, begins_at, until, pass_until; /* sys_now_ms; until 0: for ever */
-    int64_t finish_at, verify_at, report_at, name_at;
+    int64_t finish_at, verify_at, report_at, name_at, notice_until;
     int64_t *seen_at; /* conn_limits; touched only where an AF_UNIX connection is waited for */
     uint64_t forced;
     struct totals at_begin;
@@ -59,8 +59,12 @@ _Atomic uint32_t *drain_passes(void)
 static struct conn_limits limits(void)
 {
     const struct settings *settings = settings_now();
-    return (struct conn_limits){settings->settle, settings->first_byte, sys_now_ms(),
-                                drain_phase() <= PHASE_DELAYING ? NULL : drain.seen_at};
+    bool draining = drain_phase() > PHASE_DELAYING;
+    return (struct conn_limits){.settle = settings->settle,
+                                .first_byte = settings->first_byte,
+                                .notice_until = draining ? drain.notice_until : 0,
+                                .now = sys_now_ms(),
+                                .seen_at = draining ? drain.seen_at : NULL};
 }
 
 /* ---- walks over the table ---- */
@@ -411,7 +415,9 @@ static void stop_serving(int64_t now)
         tree_delayed();
     set_phase(PHASE_DRAINING);
     spread_begin(now, spread_length(now));
+    framing_begin(table.limit);
     rhythm_begin(table.limit);
+    drain.notice_until = now + settings_now()->notice;
     linger_switch(true);
     stop_accepting();
 }

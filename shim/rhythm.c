@@ -232,6 +232,12 @@ void rhythm_looked(uint32_t number, bool has_sent)
         put(&rhythm->overlaps, has_sent ? get(&rhythm->overlaps) + 1 : 0);
 }
 
+bool rhythm_is_eager(uint32_t number)
+{
+    const struct rhythm *rhythm = find(number);
+    return rhythm && get(&rhythm->overlaps) >= OVERLAPS_MOST;
+}
+
 bool rhythm_waits_for_answers(uint32_t number)
 {
     const struct rhythm *rhythm = find(number);

@@ -235,7 +235,7 @@ static bool parse_run_dir(const char *value, void *into)
 
 static const char *const mode_names[MODES] = {
     [MODE_OFF] = "off",           [MODE_MANUAL] = "manual", [MODE_AUTOMATIC] = "automatic",
-    [MODE_DEADLINE] = "deadline", [MODE_REPLY] = "reply",
+    [MODE_DEADLINE] = "deadline", [MODE_REPLY] = "reply",   [MODE_HTTP] = "http",
 };
 
 const char *settings_mode_name(enum mode mode)
@@ -373,8 +373,8 @@ enum mode settings_mode(const struct mode_list *list, const struct sockaddr *add
 
 struct setting {
     const char *name;
-    const char *standard; /* the default, as a user would write it */
-    parse_fn *parse;      /* NULL: its work has not been done yet, and any value is refused */
+    const char *standard; /* the default, as a user would write it; NULL: another one's affair */
+    parse_fn *parse;
     size_t into;
     const char *accepted; /* after "is not", says what is */
     const char *help;
@@ -382,14 +382,14 @@ struct setting {
 
 #define DURATION "a duration (250ms, 30s, 5m, 0)"
 #define SIGNAL "a signal (USR2, SIGUSR2, 12, RTMIN+3, none)"
-#define NOT_YET "supported by this version"
 #define IN(field) offsetof(struct settings, field)
 
 static const struct setting table[] = {
     {"WEIR_MODE", "reply", parse_modes, IN(mode),
-     "a mode (manual, automatic, deadline, reply, off), or a list of them "
-     "(reply,:9090=off,127.0.0.1:80=deadline,[::1]:80=reply,unix:/run/x.sock=manual)",
-     "how a connection becomes idle: manual, automatic, deadline, reply or off; per listener: "
+     "a mode (manual, automatic, deadline, reply, http, off), or a list of them "
+     "(reply,:9090=off,127.0.0.1:80=deadline,[::1]:80=http,unix:/run/x.sock=manual)",
+     "how a connection becomes idle: manual, automatic, deadline, reply, http or off; per "
+     "listener: "
      "reply,:9090=off,unix:/run/x.sock=manual"},
     {"WEIR_SIGNAL", "USR2", parse_signal, IN(signal), SIGNAL " that can be caught",
      "the signal that triggers WEIR_ACTION, or none"},
@@ -407,14 +407,14 @@ static const struct setting table[] = {
     {"WEIR_SETTLE", "100ms", parse_duration, IN(settle), DURATION,
      "reply: how long an answered connection must be quiet before it is idle"},
     {"WEIR_FIRST_BYTE", "1s", parse_duration, IN(first_byte), DURATION,
-     "reply: how long a drain leaves a connection alone that has not sent its first byte"},
+     "reply, http: how long a drain leaves a connection alone that has not sent its first byte"},
     {"WEIR_SPREAD", "0", parse_duration, IN(spread), DURATION,
      "close idle connections evenly over this time instead of at once"},
     {"WEIR_LINGER", "2s", parse_duration, IN(linger), DURATION,
      "how long a closed connection is kept until the peer has taken the last byte; 0: none"},
-    {"WEIR_NOTICE", NULL, NULL, 0, NOT_YET,
+    {"WEIR_NOTICE", NULL, parse_duration, IN(notice), DURATION,
      "http: how long a drain leaves an idle connection open, to answer its next request with a "
-     "close notice"},
+     "close notice; 0: closed at once. By default 5s, or half of WEIR_TIMEOUT where that is less"},
     {"WEIR_LISTENERS", "auto", parse_listeners, IN(listeners), "one of auto, close, keep",
      "at a drain: close them, keep them open and unaccepted, or auto: keep those inherited across "
      "exec"},
@@ -483,6 +483,13 @@ static bool delay_fits(const struct settings *settings, struct complaint *compla
     return false;
 }
 
+#define NOTICE_MOST 5000
+
+static int64_t notice_within(int64_t timeout)
+{
+    return timeout && timeout / 2 < NOTICE_MOST ? timeout / 2 : NOTICE_MOST;
+}
+
 /* One signal can't mean two things. */
 static bool are_distinct(const struct settings *settings, struct complaint *complaint)
 {
@@ -504,20 +511,21 @@ static bool are_distinct(const struct settings *settings, struct complaint *comp
 
 bool settings_read(struct settings *settings, char *const envp[], struct complaint *complaint)
 {
-    *settings = (struct settings){0};
+    *settings = (struct settings){.notice = -1};
     for (size_t i = 0; i < COUNT_OF(table); i++)
-        if (table[i].parse)
+        if (table[i].standard)
             table[i].parse(table[i].standard, (char *)settings + table[i].into);
 
     for (; envp && *envp; envp++) {
         const char *value;
         const struct setting *setting = find_setting(*envp, &value);
-        if (setting &&
-            (!setting->parse || !setting->parse(value, (char *)settings + setting->into))) {
+        if (setting && !setting->parse(value, (char *)settings + setting->into)) {
             complain(complaint, setting->name, value, setting->accepted);
             return false;
         }
     }
+    if (settings->notice < 0)
+        settings->notice = notice_within(settings->timeout);
     return are_distinct(settings, complaint) && delay_fits(settings, complaint);
 }
 
@@ -537,6 +545,14 @@ static struct settings current;
 const struct settings *settings_now(void)
 {
     return &current;
+}
+
+bool settings_have_mode(enum mode mode)
+{
+    bool found = current.mode.rest == mode;
+    for (int i = 0; i < current.mode.count; i++)
+        found = found || current.mode.item[i].mode == mode;
+    return found;
 }
 
 struct settings *settings_to_fill(void)

@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-enum mode { MODE_OFF, MODE_MANUAL, MODE_AUTOMATIC, MODE_DEADLINE, MODE_REPLY, MODES };
+enum mode { MODE_OFF, MODE_MANUAL, MODE_AUTOMATIC, MODE_DEADLINE, MODE_REPLY, MODE_HTTP, MODES };
 
 enum action { ACTION_NONE, ACTION_CLOSE_IDLE, ACTION_DRAIN, ACTION_DRAIN_ALL };
 
@@ -45,7 +45,7 @@ struct settings {
     enum action action;
     uint64_t stop_signals;                                     /* bit n-1: signal n */
     int64_t double_signal, delay, timeout, settle, first_byte; /* ms; 0 as INTERFACE.md has it */
-    int64_t spread, linger;
+    int64_t spread, linger, notice;
     enum listeners listeners;
     int on_drained;     /* a signal; 0: none */
     int control_signal; /* 0: none */
@@ -80,6 +80,9 @@ struct setting_text {
     const char *name, *standard, *help;
 };
 bool settings_describe(size_t i, struct setting_text *text);
+
+/* Whether any listener may have this mode. */
+bool settings_have_mode(enum mode mode);
 
 /* The mode of a listener at this address. */
 enum mode settings_mode(const struct mode_list *list, const struct sockaddr *addr, socklen_t len);

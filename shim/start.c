@@ -230,6 +230,8 @@ static bool begin_serving(void)
         stand_aside("no room for the table of descriptors: running without weir");
         return false;
     }
+    if (settings_have_mode(MODE_HTTP))
+        framing_begin(table.limit);
     table.on_shared = tree_hands_on;
     conn_on_adopt = adopts;
     tree_begin(tree_value, first);

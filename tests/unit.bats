@@ -48,3 +48,11 @@ passes() {
 @test "a line is put together, escaped and cut as text.h says" {
     passes text
 }
+
+@test "HTTP/1.x is told as it is, or given up, wherever the bytes are cut" {
+    passes http
+}
+
+@test "a close notice gets into each head that is due one, wherever the bytes are cut" {
+    passes http_notice
+}

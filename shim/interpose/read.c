@@ -23,19 +23,22 @@ static bool must_read_again(int fd, ssize_t got, bool has_room)
  * again where our handler ended it with EINTR (signal(7): one with SO_RCVTIMEO fails so also under
  * SA_RESTART), and where a request has come in behind the end that our half-close had made.
  */
-#define READ_KNOWN(fd, has_room, call) READ_OF(fd, conn_enters(fd), has_room, call)
+#define READ_KNOWN(fd, has_room, call, bytes, peeks) \
+    READ_OF(fd, conn_enters(fd), has_room, call, bytes, peeks)
 
-/* slot: what conn_enters returns. */
-#define READ_OF(fd, slot, has_room, call)                                     \
-    ({                                                                        \
-        ssize_t got_;                                                         \
-        record_t *slot_ = slot;                                               \
-        do {                                                                  \
-            got_ = (call);                                                    \
-        } while (UNLIKELY(got_ <= 0) && must_read_again(fd, got_, has_room)); \
-        if (LIKELY(got_ > 0 && slot_))                                        \
-            conn_read(fd, slot_, (size_t)got_);                               \
-        got_;                                                                 \
+/* slot: what conn_enters returns. bytes: where they are, `got` being their number. */
+#define READ_OF(fd, slot, has_room, call, bytes, peeks)                     \
+    ({                                                                      \
+        ssize_t got;                                                        \
+        record_t *slot_ = slot;                                             \
+        do {                                                                \
+            got = (call);                                                   \
+        } while (UNLIKELY(got <= 0) && must_read_again(fd, got, has_room)); \
+        if (UNLIKELY(peeks) && got > 0 && slot_)                            \
+            conn_peeked(fd, slot_);                                         \
+        else if (LIKELY(got > 0) && LIKELY(slot_))                          \
+            conn_read(fd, slot_, (size_t)got, bytes);                       \
+        got;                                                                \
     })
 
 /*
@@ -48,7 +51,7 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
 {
     record_t *slot = conn_enters(fd);
     if (got > 0 && slot)
-        conn_read(fd, slot, (size_t)got);
+        conn_read(fd, slot, (size_t)got, BYTES_UNSEEN);
     else if (got == 0 && slot)
         conn_read_end(fd);
     return got;
@@ -75,12 +78,16 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
         return busy_no_more((int)kept, got);              \
     }
 
-/* has_room: whether 0 is the end of file. Of the stream: see above. */
-#define READER(name, params, args, has_room, of_the_stream)                                     \
-    static __attribute__((noinline)) ssize_t known_##name params                                \
-    {                                                                                           \
-        return (of_the_stream) ? READ_KNOWN(fd, has_room, libc_##name args) : libc_##name args; \
-    }                                                                                           \
+/*
+ * has_room: whether 0 is the end of file. of_the_stream: see above. bytes: see READ_OF. peeks: what
+ * is returned stays where it is (MSG_PEEK).
+ */
+#define READER(name, params, args, has_room, of_the_stream, bytes, peeks)                 \
+    static __attribute__((noinline)) ssize_t known_##name params                          \
+    {                                                                                     \
+        return (of_the_stream) ? READ_KNOWN(fd, has_room, libc_##name args, bytes, peeks) \
+                               : libc_##name args;                                        \
+    }                                                                                     \
     READ_BY_HINT(name, params, args)
 
 static bool has_room(const struct iovec *iov, size_t count)
@@ -92,6 +99,7 @@ static bool has_room(const struct iovec *iov, size_t count)
 }
 
 #define STREAM (!(flags & NOT_OF_THE_STREAM))
+#define PEEKS (flags & MSG_PEEK)
 
 static ssize_t read_signals(int fd, void *buf, size_t n)
 {
@@ -105,29 +113,31 @@ static __attribute__((noinline)) ssize_t read_other(int fd, void *buf, size_t n)
 {
     if (table_kind(fd) == KIND_SIGNALFD)
         return read_signals(fd, buf, n);
-    return READ_KNOWN(fd, n, libc_read(fd, buf, n));
+    return READ_KNOWN(fd, n, libc_read(fd, buf, n), BYTES(buf, n), false);
 }
 
 static __attribute__((noinline)) ssize_t known_read(int fd, void *buf, size_t n)
 {
     if (UNLIKELY(!table_is_conn(fd)))
         return read_other(fd, buf, n);
-    return READ_OF(fd, conn_enters_own(fd), n, libc_read(fd, buf, n));
+    return READ_OF(fd, conn_enters_own(fd), n, libc_read(fd, buf, n), BYTES(buf, n), false);
 }
 
 READ_BY_HINT(read, (int fd, void *buf, size_t n), (fd, buf, n))
 
-READER(__read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room), n, true)
+READER(__read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room), n, true,
+       BYTES(buf, n), false)
 READER(readv, (int fd, const struct iovec *iov, int count), (fd, iov, count),
-       has_room(iov, (size_t)count), true)
-READER(recv, (int fd, void *buf, size_t n, int flags), (fd, buf, n, flags), n, STREAM)
+       has_room(iov, (size_t)count), true, ((struct bytes){iov, (size_t)count}), false)
+READER(recv, (int fd, void *buf, size_t n, int flags), (fd, buf, n, flags), n, STREAM,
+       BYTES(buf, n), PEEKS)
 READER(__recv_chk, (int fd, void *buf, size_t n, size_t room, int flags), (fd, buf, n, room, flags),
-       n, STREAM)
+       n, STREAM, BYTES(buf, n), PEEKS)
 READER(recvfrom, (int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len),
-       (fd, buf, n, flags, addr, len), n, STREAM)
+       (fd, buf, n, flags, addr, len), n, STREAM, BYTES(buf, n), PEEKS)
 READER(__recvfrom_chk,
        (int fd, void *buf, size_t n, size_t room, int flags, struct sockaddr *addr, socklen_t *len),
-       (fd, buf, n, room, flags, addr, len), n, STREAM)
+       (fd, buf, n, room, flags, addr, len), n, STREAM, BYTES(buf, n), PEEKS)
 
 /* Descriptors that came along (unix(7), SCM_RIGHTS). The kernel says where there are none. */
 static void receive(struct msghdr *msg)
@@ -150,7 +160,8 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
     ssize_t got =
         LIKELY(table_hint(fd) > HINT_ASK) || !STREAM
             ? libc_recvmsg(fd, msg, flags)
-            : READ_KNOWN(fd, has_room(msg->msg_iov, msg->msg_iovlen), libc_recvmsg(fd, msg, flags));
+            : READ_KNOWN(fd, has_room(msg->msg_iov, msg->msg_iovlen), libc_recvmsg(fd, msg, flags),
+                         ((struct bytes){msg->msg_iov, msg->msg_iovlen}), PEEKS);
     if (got >= 0)
         receive(msg);
     return got;
@@ -168,7 +179,8 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags,
         receive(&msgs[i].msg_hdr);
     record_t *slot = UNLIKELY(table_knows(fd)) && got > 0 && STREAM ? conn_enters(fd) : NULL;
     if (slot && msgs[0].msg_len)
-        conn_read(fd, slot, msgs[0].msg_len);
+        conn_read(fd, slot, msgs[0].msg_len,
+                  (struct bytes){msgs[0].msg_hdr.msg_iov, msgs[0].msg_hdr.msg_iovlen});
     else if (slot)
         conn_read_end(fd);
     return got;

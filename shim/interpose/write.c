@@ -21,12 +21,15 @@ static size_t length_of(const struct iovec *iov, size_t count)
 }
 
 /* A write of `asked` bytes returned done. MSG_MORE: the program says itself that more follows. */
-static inline void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int flags)
+static inline void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int flags,
+                         struct bytes bytes)
 {
-    if (UNLIKELY(done < 0) && errno != EAGAIN)
+    if ((UNLIKELY(done < 0) && errno != EAGAIN) || UNLIKELY(!asked))
         return;
-    if (LIKELY(asked) && (LIKELY(!(flags & MSG_MORE)) || done < (ssize_t)asked))
-        conn_wrote(fd, slot, asked, done);
+    if (LIKELY(!(flags & MSG_MORE)) || done < (ssize_t)asked)
+        conn_wrote(fd, slot, asked, done, bytes);
+    else
+        conn_wrote_part(fd, slot, (size_t)done, bytes);
 }
 
 /* signal(7): one with SO_SNDTIMEO ends with EINTR after our handler. */
@@ -39,21 +42,85 @@ static inline void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int
         done_;                                                                     \
     })
 
-/* A call on a descriptor that the table knows. told: what conn is told, `done` being the result. */
-#define KNOWN_WRITER(name, fd, params, args, asked, told)        \
-    static __attribute__((noinline)) ssize_t known_##name params \
-    {                                                            \
-        record_t *slot = conn_enters(fd);                        \
-        if (UNLIKELY(!slot))                                     \
-            return WRITE_AGAIN(libc_##name args);                \
-        if (conn_is_over(fd, slot))                              \
-            return (ssize_t)(asked);                             \
-        bool held_back = conn_may_hold_back(fd, asked);          \
-        ssize_t done = WRITE_AGAIN(libc_##name args);            \
-        told;                                                    \
-        if (UNLIKELY(held_back))                                 \
-            conn_release(fd);                                    \
-        return done;                                             \
+#define PIECES_MOST 64
+
+/* The program's buffers from a byte on, as many of them as there is room for. */
+static size_t rest_of(struct bytes bytes, size_t from, struct iovec rest[PIECES_MOST])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < bytes.count && count < PIECES_MOST; i++) {
+        size_t skip = from < bytes.iov[i].iov_len ? from : bytes.iov[i].iov_len;
+        from -= skip;
+        if (bytes.iov[i].iov_len > skip)
+            rest[count++] =
+                (struct iovec){(char *)bytes.iov[i].iov_base + skip, bytes.iov[i].iov_len - skip};
+    }
+    return count;
+}
+
+/*
+ * A write of the program's, with what http_plan makes of it. Returns what the program's own call
+ * would have: a text of ours is not counted, and where it alone has gone out the rest is tried.
+ */
+static __attribute__((noinline)) ssize_t send_planned(int fd, record_t *slot, struct http *http,
+                                                      struct bytes bytes, size_t asked, int flags,
+                                                      const struct msghdr *from)
+{
+    size_t own = 0;
+    ssize_t taken = 0;
+    bool all = true;
+    while (own < asked && (all || !own)) {
+        struct iovec rest[PIECES_MOST];
+        struct http_plan plan;
+        http_plan(http, rest, rest_of(bytes, own, rest), &plan);
+        struct msghdr msg = {.msg_iov = plan.piece, .msg_iovlen = (size_t)plan.count};
+        if (from && !own) {
+            msg.msg_control = from->msg_control;
+            msg.msg_controllen = from->msg_controllen;
+        }
+        taken = WRITE_AGAIN(libc_sendmsg(fd, &msg, flags));
+        if (taken < 0)
+            break;
+        all = (size_t)taken == length_of(plan.piece, (size_t)plan.count);
+        own += http_took(http, &plan, (size_t)taken);
+    }
+    if (taken >= 0 || own || errno == EAGAIN)
+        conn_wrote_planned(fd, slot, asked, own ? (ssize_t)own : taken);
+    return own || taken >= 0 ? (ssize_t)own : taken;
+}
+
+/* Sends by a plan where there is to be one: then *done is the result. */
+static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, size_t asked,
+                                 int flags, const struct msghdr *from, ssize_t *done)
+{
+    struct http *http = rhythm_is_noting() && bytes.iov ? conn_plans(slot) : NULL;
+    if (LIKELY(!http) || !asked)
+        return false;
+    *done = send_planned(fd, slot, http, bytes, asked, flags, from);
+    return true;
+}
+
+/*
+ * A call on a descriptor that the table knows. told: what conn is told, `done` being the result.
+ * bytes: what it is to write; how: sendmsg's flags for the same, and its message where it has one.
+ */
+#define KNOWN_WRITER(name, fd, params, args, asked, bytes, how, from, told)             \
+    static __attribute__((noinline)) ssize_t known_##name params                        \
+    {                                                                                   \
+        record_t *slot = conn_enters(fd);                                               \
+        ssize_t done;                                                                   \
+        if (UNLIKELY(!slot))                                                            \
+            return WRITE_AGAIN(libc_##name args);                                       \
+        if (conn_is_over(fd, slot))                                                     \
+            return (ssize_t)(asked);                                                    \
+        if (sends_planned(fd, slot, bytes, asked, how, from, &done))                    \
+            return done;                                                                \
+        bool held_back = rhythm_is_noting() && conn_holds_back(fd, slot, asked, bytes); \
+        done = WRITE_AGAIN(libc_##name args);                                           \
+        told;                                                                           \
+        if (UNLIKELY(held_back))                                                        \
+            conn_release(fd);                                                           \
+        return done;                                                                    \
     }
 
 /* One that is hinted to be in use has nothing to be asked about first. */
@@ -75,8 +142,8 @@ static inline void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int
  * A call is one jump for a descriptor that is of no interest: so the rest are other functions.
  * asked: how much the call is to write; ends_answer: the program does not say that more follows.
  */
-#define WRITER(name, fd, params, args, asked, ends_answer, told)               \
-    KNOWN_WRITER(name, fd, params, args, asked, told)                          \
+#define WRITER(name, fd, params, args, asked, bytes, how, ends_answer, told)   \
+    KNOWN_WRITER(name, fd, params, args, asked, bytes, how, NULL, told)        \
     BUSY_WRITER(name, fd, params, args, asked, ends_answer, told)              \
     EXPORT ssize_t name params                                                 \
     {                                                                          \
@@ -86,15 +153,19 @@ static inline void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int
         return LIKELY(hint < HINT_ASK) ? busy_##name args : known_##name args; \
     }
 
-WRITER(write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n, true,
-       wrote(fd, slot, n, done, 0))
+#define VECTOR ((struct bytes){iov, (size_t)count})
+WRITER(write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n, BYTES(buf, n), 0, true,
+       wrote(fd, slot, n, done, 0, BYTES(buf, n)))
 WRITER(writev, fd, (int fd, const struct iovec *iov, int count), (fd, iov, count),
-       length_of(iov, (size_t)count), true, wrote(fd, slot, length_of(iov, (size_t)count), done, 0))
+       length_of(iov, (size_t)count), VECTOR, 0, true,
+       wrote(fd, slot, length_of(iov, (size_t)count), done, 0, VECTOR))
 WRITER(send, fd, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags), n,
-       !(flags & MSG_MORE), wrote(fd, slot, n, done, flags))
+       BYTES(buf, n), flags, !(flags & MSG_MORE), wrote(fd, slot, n, done, flags, BYTES(buf, n)))
 WRITER(sendto, fd,
        (int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len),
-       (fd, buf, n, flags, addr, len), n, !(flags & MSG_MORE), wrote(fd, slot, n, done, flags))
+       (fd, buf, n, flags, addr, len), n, BYTES(buf, n), flags, !(flags & MSG_MORE),
+       wrote(fd, slot, n, done, flags, BYTES(buf, n)))
+
 /* Descriptors that go along (unix(7), SCM_RIGHTS): who gets a connection may close it last. */
 static void sends(const struct msghdr *msg)
 {
@@ -110,9 +181,10 @@ static void sends(const struct msghdr *msg)
     }
 }
 
+#define MESSAGE ((struct bytes){msg->msg_iov, msg->msg_iovlen})
 KNOWN_WRITER(sendmsg, fd, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags),
-             length_of(msg->msg_iov, msg->msg_iovlen),
-             wrote(fd, slot, length_of(msg->msg_iov, msg->msg_iovlen), done, flags))
+             length_of(msg->msg_iov, msg->msg_iovlen), MESSAGE, flags, msg,
+             wrote(fd, slot, length_of(msg->msg_iov, msg->msg_iovlen), done, flags, MESSAGE))
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
@@ -129,13 +201,30 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
  */
 static void sent_file(int out, record_t *slot, size_t asked, ssize_t done)
 {
-    wrote(out, slot, done == 0 ? 1 : asked, done == 0 ? 1 : done, 0);
+    if (done == 0)
+        conn_file_ended(out, slot);
+    else
+        wrote(out, slot, asked, done, 0, BYTES_UNSEEN);
 }
 
-WRITER(sendfile, out, (int out, int in, off_t *offset, size_t n), (out, in, offset, n), n, true,
-       sent_file(out, slot, n, done))
-WRITER(sendfile64, out, (int out, int in, off64_t *offset, size_t n), (out, in, offset, n), n, true,
-       sent_file(out, slot, n, done))
+WRITER(sendfile, out, (int out, int in, off_t *offset, size_t n), (out, in, offset, n), n,
+       BYTES_UNSEEN, 0, true, sent_file(out, slot, n, done))
+WRITER(sendfile64, out, (int out, int in, off64_t *offset, size_t n), (out, in, offset, n), n,
+       BYTES_UNSEEN, 0, true, sent_file(out, slot, n, done))
+
+/* By sendmsg, which plans. */
+static int send_each(int fd, struct mmsghdr *msgs, unsigned int count, int flags)
+{
+    for (unsigned int i = 0; i < count; i++) {
+        ssize_t done = known_sendmsg(fd, &msgs[i].msg_hdr, flags);
+        if (done < 0)
+            return i ? (int)i : -1;
+        msgs[i].msg_len = (unsigned int)done;
+        if ((size_t)done < length_of(msgs[i].msg_hdr.msg_iov, msgs[i].msg_hdr.msg_iovlen))
+            return (int)i + 1;
+    }
+    return (int)count;
+}
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags)
 {
@@ -148,14 +237,16 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags)
                 (unsigned int)length_of(msgs[i].msg_hdr.msg_iov, msgs[i].msg_hdr.msg_iovlen);
         return (int)count;
     }
+    if (rhythm_is_noting() && conn_plans(slot))
+        return send_each(fd, msgs, count, flags);
     int sent = libc_sendmmsg(fd, msgs, count, flags);
-    if (sent > 0 && (unsigned int)sent <= count) {
-        const struct mmsghdr *last = &msgs[sent - 1];
-        size_t asked = length_of(last->msg_hdr.msg_iov, last->msg_hdr.msg_iovlen);
-        bool all = (unsigned int)sent == count;
-        wrote(fd, slot, asked + !all, last->msg_len, flags);
-    } else if (sent < 0) {
-        wrote(fd, slot, 1, sent, flags);
+    if (sent < 0)
+        wrote(fd, slot, 1, sent, flags, BYTES_UNSEEN);
+    for (int i = 0; i < sent && (unsigned int)i < count; i++) {
+        struct bytes bytes = {msgs[i].msg_hdr.msg_iov, msgs[i].msg_hdr.msg_iovlen};
+        size_t asked = length_of(bytes.iov, bytes.count);
+        bool more = i + 1 < sent, cut = i + 1 == sent && (unsigned int)sent < count;
+        wrote(fd, slot, asked + cut, msgs[i].msg_len, more ? flags | MSG_MORE : flags, bytes);
     }
     return sent;
 }
@@ -168,11 +259,11 @@ EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, 
     record_t *to = LIKELY(!table_knows(out)) ? NULL : conn_enters(out);
     ssize_t done = libc_splice(in, in_offset, out, out_offset, n, flags);
     if (UNLIKELY(from) && done > 0)
-        conn_read(in, from, (size_t)done);
+        conn_read(in, from, (size_t)done, BYTES_UNSEEN);
     if (UNLIKELY(from) && done == 0 && n)
         conn_read_end(in);
     if (UNLIKELY(to) && done > 0) /* less than n is the pipe's affair as a rule */
-        wrote(out, to, (size_t)done, done, 0);
+        wrote(out, to, (size_t)done, done, 0, BYTES_UNSEEN);
     return done;
 }
 

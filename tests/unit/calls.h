@@ -9,14 +9,14 @@ static inline void call_read(int fd, size_t n)
 {
     record_t *slot = table_knows(fd) ? conn_enters(fd) : NULL;
     if (slot)
-        conn_read(fd, slot, n);
+        conn_read(fd, slot, n, BYTES_UNSEEN);
 }
 
 static inline void call_write(int fd, size_t asked, ssize_t done)
 {
     record_t *slot = table_knows(fd) ? conn_enters(fd) : NULL;
     if (slot)
-        conn_wrote(fd, slot, asked, done);
+        conn_wrote(fd, slot, asked, done, BYTES_UNSEEN);
 }
 
 /* Whether a write would be swallowed. */

@@ -226,7 +226,7 @@ static void failed_dup2(struct owner *owner, int i)
 
 static void accept_it(struct owner *owner, int i)
 {
-    enum mode mode = (enum mode)(MODE_MANUAL + unit_random(&dice) % (MODES - MODE_MANUAL));
+    enum mode mode = (enum mode)(MODE_MANUAL + unit_random(&dice) % (MODE_HTTP - MODE_MANUAL));
     model_less(owner, i); /* where it was closed unseen */
     conn_accepted(owner->fd[i], mode, IDENTITY, false);
     new_model(owner, i, mode);
@@ -378,7 +378,7 @@ static void no_figure_is_below_zero(void)
 static void visit(int fd)
 {
     static int64_t seen_at[FAKES];
-    struct conn_limits limits = {0, 0, 1, one_in(2) ? seen_at : NULL};
+    struct conn_limits limits = {.now = 1, .seen_at = one_in(2) ? seen_at : NULL};
     if (table_kind(fd) == KIND_RECEIVED)
         conn_received(fd, MODE_REPLY);
     enum conn_look look = conn_look(fd, &limits, one_in(2));

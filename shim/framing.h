@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * framing.h - which connection is how far in its HTTP (http.h), by the number of its record.
+ *
+ * In mode `http` from a connection's first byte on. In mode `reply` while a drain is on: an answer
+ * that is whole by HTTP's own word is the surest sign that there is, and what is no HTTP shows it
+ * at once. Memory alone, reserved for the whole table and touched where connections are.
+ */
+#ifndef WEIR_FRAMING_H
+#define WEIR_FRAMING_H
+
+#include "http.h"
+
+/* What a call has read, or is to write: of its buffers the first so many bytes. */
+struct bytes {
+    const struct iovec *iov; /* NULL: not seen (sendfile, splice) */
+    size_t count;
+};
+
+#define BYTES(buf, n) ((struct bytes){&(struct iovec){(void *)(buf), n}, 1})
+#define BYTES_UNSEEN ((struct bytes){NULL, 0})
+
+/* Reserves room for `limit` records; with what is there already it does nothing. */
+void framing_begin(uint32_t limit);
+
+/* NULL: there is no room, or nobody asks for it. */
+struct http *framing_of(uint32_t number);
+
+/* The record of this number is a new connection's. */
+void framing_forget(uint32_t number);
+
+/* A read has returned n bytes; a write has taken n. */
+void framing_received(struct http *http, struct bytes bytes, size_t n);
+void framing_sent(struct http *http, struct bytes bytes, size_t n);
+
+/* Whether nothing is owed any more once these n bytes are out. */
+bool framing_would_rest(const struct http *http, struct bytes bytes, size_t n);
+
+#endif

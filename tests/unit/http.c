@@ -1,0 +1,732 @@
+/* SPDX-License-Identifier: MIT */
+/* What http.c makes of conversations: ordinary, odd and hostile, cut at every byte. */
+#include "http_talk.h"
+
+/* What is read or written, and what is told of the connection then: see told(). */
+struct step {
+    char kind; /* > read, < written, r and w the same unseen; 0: no more */
+    const char *bytes;
+    size_t n;
+    const char *want;
+};
+
+#define ASK(bytes, want)                    \
+    {                                       \
+        '>', bytes, sizeof(bytes) - 1, want \
+    }
+#define SAYS(bytes, want)                   \
+    {                                       \
+        '<', bytes, sizeof(bytes) - 1, want \
+    }
+#define ASK_UNSEEN(n, want) \
+    {                       \
+        'r', NULL, n, want  \
+    }
+#define SAYS_UNSEEN(n, want) \
+    {                        \
+        'w', NULL, n, want   \
+    }
+
+struct talk {
+    const char *name;
+    struct step step[12];
+};
+
+#define GET "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+#define OK "HTTP/1.1 200 OK\r\n"
+#define OK_2 OK "Content-Length: 2\r\n\r\nok"
+
+#define BROWSER                                                                                \
+    "GET /a/path?with=query&and=%20more HTTP/1.1\r\nHost: www.example.com\r\n"                 \
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)\r\n"   \
+    "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8\r\nAccept-Encoding: gzip, br\r\n" \
+    "Accept-Language: en\r\nCookie: a=b; c=\"d\t\xc3\xa9\"\r\nConnection: keep-alive\r\n"      \
+    "Content-Type: text/plain\r\nContent-Lengthy: 9\r\nTransfer-Encodin: x\r\nTE: "            \
+    "trailers\r\n\r\n"
+#define NGINX                                                                                      \
+    "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n"           \
+    "Content-Type: text/html\r\nContent-Length: 3\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00\r\n" \
+    "Connection: keep-alive\r\nETag: \"65920080-267\"\r\nAccept-Ranges: bytes\r\n\r\n"
+
+static const struct talk talks[] = {
+    /* Ordinary. */
+    {"a request, an answer", {ASK(GET, "+1"), SAYS(OK_2, "-")}},
+    {"the same again", {ASK(GET, "+1"), SAYS(OK_2, "-"), ASK(GET, "+1"), SAYS(OK_2, "-")}},
+    {"a browser and nginx", {ASK(BROWSER, "+1"), SAYS(NGINX, "+1"), SAYS("abc", "-")}},
+    {"no body", {ASK(GET, "+1"), SAYS(OK "Content-Length: 0\r\n\r\n", "-")}},
+    {"a body at once with its head, and later",
+     {ASK("POST / HTTP/1.1\r\ncontent-length:\t 5 \t\r\n\r\nab", "+1"), ASK("cd", "+1"),
+      ASK("e", "+1"), SAYS("HTTP/1.1 201 Created\r\ncOnTeNt-LeNgTh: 4\r\nA: b\r\n\r\n\r\n\r", "+1"),
+      SAYS("\n", "-")}},
+    {"leading zeros",
+     {ASK(GET, "+1"), SAYS(OK "Content-Length: 0000000000000000000000001\r\n\r\n", "+1"),
+      SAYS("x", "-")}},
+    {"HTTP/1.0",
+     {ASK("GET / HTTP/1.0\r\n\r\n", "+1"), SAYS("HTTP/1.0 200 OK\r\n\r\nx", "+1"),
+      SAYS("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "+1")}},
+    {"a body until the end",
+     {ASK(GET, "+1"), SAYS(OK "\r\n", "+1"), SAYS("x", "+1"), SAYS_UNSEEN(1 << 30, "+1"),
+      ASK(GET, "+2")}},
+    {"chunks",
+     {ASK(GET, "+1"), SAYS(OK "Transfer-Encoding: Chunked \r\n\r\n", "+1"),
+      SAYS("3\r\na\r\n\r\n00a;x=\"y;\xff\t\";z\r\n0123456789\r\nF\r\n0123456789abcde\r\n", "+1"),
+      SAYS("0\r\n\r", "+1"), SAYS("\n", "-"), ASK(GET, "+1")}},
+    {"chunks and a trailer",
+     {ASK("PUT /x HTTP/1.1\r\nTRANSFER-ENCODING:chunked\r\n\r\n1\r\n", "+1"),
+      ASK("\r\r\n0000000000000000;last\r\n", "+1"),
+      ASK("Connection: close\r\nDigest: a\r\n\r\n", "+1"), SAYS(OK_2, "-"), ASK(GET, "+1"),
+      SAYS(OK_2, "-")}},
+    {"the largest sizes",
+     {ASK("PUT / HTTP/1.1\r\nContent-Length: 9223372036854775807\r\n\r\n", "+1"),
+      ASK_UNSEEN(1 << 30, "+1"),
+      SAYS(OK "Transfer-Encoding: chunked\r\n\r\n7fffFFFFffffFFFF\r\n", "+1"),
+      SAYS_UNSEEN(1 << 30, "+1")}},
+    {"HEAD",
+     {ASK("HEAD / HTTP/1.1\r\n\r\n", "+1"), SAYS(OK "Content-Length: 99\r\n\r\n", "-"),
+      ASK("HEAD / HTTP/1.1\r\n\r\n", "+1"), SAYS(OK "Transfer-Encoding: chunked\r\n\r\n", "-"),
+      ASK("HEAD / HTTP/1.1\r\n\r\n", "+1"), SAYS(OK "\r\n", "-"), ASK(GET, "+1"),
+      SAYS(OK "Content-Length: 1\r\n\r\n", "+1")}},
+    {"like HEAD",
+     {ASK("HEADS / HTTP/1.1\r\n\r\n", "+1"), SAYS(OK "Content-Length: 1\r\n\r\n", "+1"),
+      SAYS("x", "-"), ASK("HEA / HTTP/1.1\r\n\r\n", "+1"),
+      SAYS(OK "Content-Length: 1\r\n\r\n", "+1"), SAYS("x", "-")}},
+    {"any method",
+     {ASK("M-SEARCH * HTTP/1.1\r\n\r\n", "+1"), SAYS(OK_2, "-"),
+      ASK("!#$%&'*+-.^_`|~0189AZ / HTTP/1.1\r\n\r\n", "+1"), SAYS(OK_2, "-")}},
+    {"204 and 304",
+     {ASK(GET, "+1"), SAYS("HTTP/1.1 204 No Content\r\n\r\n", "-"), ASK(GET, "+1"),
+      SAYS("HTTP/1.1 304 Not Modified\r\nContent-Length: 612\r\n\r\n", "-"), ASK(GET, "+1"),
+      SAYS("HTTP/1.1 204 \r\nContent-Length: 2\r\n\r\n", "-"), ASK(GET, "+1"),
+      SAYS("HTTP/1.1 304\r\nTransfer-Encoding: chunked\r\n\r\n", "-"), ASK(GET, "+1"),
+      SAYS("HTTP/1.1 205 R\r\nContent-Length: 1\r\n\r\n", "+1")}},
+    {"a status line without a reason, or with a strange one",
+     {ASK(GET, "+1"), SAYS("HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", "-"), ASK(GET, "+1"),
+      SAYS("HTTP/1.1 999 \t\xff\x7f \r\nContent-Length: 0\r\n\r\n", "-")}},
+    {"empty lines before a request",
+     {ASK("\r\n\r\n", "."), ASK("\r", "."), ASK("\n" GET, "+1"), SAYS(OK_2, "-"), ASK("\r\n", "-"),
+      ASK("\r\n" GET, "+1"), ASK("\r", "+1"), SAYS(OK_2, "-")}},
+    {"names and values of all kinds",
+     {ASK("GET / HTTP/1.1\r\n!#$%&'*+-.^_`|~aZ09:\r\nC:\r\nT:\r\nCon: x\r\nCont:\r\nx:y:z\r\n"
+          "Content-Length2: 7\r\nContent_Length: 7\r\nX-Transfer-Encoding: a\r\n\r\n",
+          "+1"),
+      SAYS(OK_2, "-")}},
+
+    /* More than one at once. */
+    {"a pipeline",
+     {ASK(GET GET "HEAD / HTTP/1.1\r\n\r\n" GET, "+4"), SAYS(OK_2 OK_2, "+2"),
+      SAYS(OK "Content-Length: 5\r\n\r\n", "+1"), SAYS(OK_2, "-")}},
+    {"a pipeline that goes on",
+     {ASK(GET "GET / H", "+1"), SAYS(OK_2, "+0"), ASK("TTP/1.1\r\n\r\n", "+1"), SAYS(OK_2, "-")}},
+    {"an answer and half of the next",
+     {ASK(GET GET, "+2"), SAYS(OK_2 "HTTP", "+1"), SAYS("/1.1 204 x\r\n\r\n", "-")}},
+    {"a body behind a body",
+     {ASK("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nGET"
+          "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nG\r\n0\r\n\r\n" GET,
+          "+3"),
+      SAYS(OK_2 OK_2 OK_2, "-")}},
+
+    /* 1xx, and answers that come early. */
+    {"100 and the answer",
+     {ASK("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n", "+1"),
+      SAYS("HTTP/1.1 100 Continue\r\n\r\n", "+1"), ASK("ab", "+1"), SAYS(OK_2, "-")}},
+    {"100 not waited for",
+     {ASK("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\na", "+1"),
+      SAYS("HTTP/1.1 100 Con", "+1"), ASK("b", "+1"), SAYS("tinue\r\n\r\n", "+1"),
+      SAYS(OK_2, "-")}},
+    {"100 refused, the body comes",
+     {ASK("POST / HTTP/1.1\r\nExpect: 100-continue\r\n"
+          "Content-Length: 2\r\n\r\n",
+          "+1"),
+      SAYS("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n", "+0"), ASK("a", "+0"), ASK("b", "-"),
+      ASK(GET, "+1"), SAYS(OK_2, "-")}},
+    {"early hints",
+     {ASK(GET, "+1"), SAYS("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", "+1"),
+      SAYS("HTTP/1.1 102 P\r\nContent-Length: 7\r\n\r\nHTTP/1.1 103 E\r\n\r\n", "+1"),
+      SAYS(OK_2, "-")}},
+    {"1xx to HEAD",
+     {ASK("HEAD / HTTP/1.1\r\n\r\n", "+1"), SAYS("HTTP/1.1 103 E\r\n\r\n", "+1"),
+      SAYS(OK "Content-Length: 3\r\n\r\n", "-")}},
+    {"413 in the middle of a body",
+     {ASK("POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nab", "+1"),
+      SAYS("HTTP/1.1 413 Too Large\r\nContent-Length: 1\r\n\r\n", "+1"), SAYS("x", "+0"),
+      ASK("c", "+0"), ASK("d", "-"), ASK("\r\n", "-"), ASK(GET, "+1"), SAYS(OK_2, "-")}},
+    {"413 among chunks",
+     {ASK("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "+1"),
+      SAYS("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n", "+0"),
+      ASK("cde\r\n0\r\nA: b\r\n", "+0"), ASK("\r\n", "-")}},
+
+    /* Unseen bytes. */
+    {"sendfile",
+     {ASK(GET, "+1"), SAYS(OK "Content-Length: 5000000000\r\n\r\n", "+1"),
+      SAYS_UNSEEN(4000000000, "+1"), SAYS("", "+1"), SAYS_UNSEEN(0, "+1"),
+      SAYS_UNSEEN(999999999, "+1"), SAYS("x", "-"), SAYS_UNSEEN(0, "-")}},
+    {"sendfile to the last byte",
+     {ASK(GET, "+1"), SAYS(OK "Content-Length: 9\r\n\r\n", "+1"), SAYS_UNSEEN(9, "-")}},
+    {"sendfile past it",
+     {ASK(GET GET, "+2"), SAYS(OK "Content-Length: 9\r\n\r\n", "+2"), SAYS_UNSEEN(10, "!")}},
+    {"sendfile of a chunk",
+     {ASK(GET, "+1"), SAYS(OK "Transfer-Encoding: chunked\r\n\r\n9\r\n", "+1"),
+      SAYS_UNSEEN(9, "+1"), SAYS("\r\n0\r\n\r\n", "-")}},
+    {"sendfile past a chunk",
+     {ASK(GET, "+1"), SAYS(OK "Transfer-Encoding: chunked\r\n\r\n9\r\n", "+1"),
+      SAYS_UNSEEN(10, "!")}},
+    {"sendfile of a head", {ASK(GET, "+1"), SAYS_UNSEEN(1, "!")}},
+    {"sendfile in a head", {ASK(GET, "+1"), SAYS(OK, "+1"), SAYS_UNSEEN(1, "!")}},
+    {"splice of a body",
+     {ASK("PUT / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", "+1"), ASK_UNSEEN(8, "+1"),
+      ASK_UNSEEN(1, "+1"), SAYS(OK_2, "-")}},
+    {"splice of a request", {ASK_UNSEEN(1, "!")}},
+
+    /* The end of HTTP. */
+    {"101",
+     {ASK("GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "+1"),
+      SAYS("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", "!"),
+      ASK("\x81\x05hello", "!"), SAYS(OK_2, "!")}},
+    {"an upgrade that is not done",
+     {ASK("GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", "+1"), SAYS(OK_2, "-"),
+      ASK(GET, "+1"), SAYS(OK_2, "-")}},
+    {"CONNECT",
+     {ASK("CONNECT a:1 HTTP/1.1\r\n\r\n", "+1"),
+      SAYS("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "!"), ASK("anything", "!")}},
+    {"CONNECT refused",
+     {ASK("CONNECT a:1 HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "+1"),
+      SAYS("HTTP/1.1 103 E\r\n\r\n", "+1"),
+      SAYS("HTTP/1.1 407 P\r\nContent-Length: 2\r\n\r\nno", "-"),
+      ASK("CONNECT a:1 HTTP/1.1\r\n\r\n", "+1"), SAYS("HTTP/1.1 299 OK\r\n\r\n", "!")}},
+    {"bytes behind CONNECT", {ASK("CONNECT a:1 HTTP/1.1\r\n\r\n", "+1"), ASK("G", "!")}},
+    {"an empty line behind CONNECT",
+     {ASK(GET "CONNECT a:1 HTTP/1.1\r\n\r\n", "+2"), SAYS(OK_2, "+1"), ASK("\r", "!")}},
+    {"CONNECT with a body",
+     {ASK("CONNECT a:1 HTTP/1.1\r\nContent-Length: 1\r\n\r", "+0"), ASK("\n", "!")}},
+    {"CONNECT with chunks",
+     {ASK("CONNECT a:1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r", "+0"), ASK("\n", "!")}},
+    {"like CONNECT",
+     {ASK("CONNECTS a:1 HTTP/1.1\r\n\r\n", "+1"), ASK(GET, "+2"), SAYS(OK_2, "+1"),
+      SAYS(OK_2, "-")}},
+    {"an answer to nothing", {SAYS("H", "!"), ASK(GET, "!")}},
+    {"a greeting", {SAYS("220 mail ESMTP\r\n", "!")}},
+    {"a second answer", {ASK(GET, "+1"), SAYS(OK_2, "-"), SAYS("HTTP/1.1 200", "!")}},
+    {"a body that HEAD does not get",
+     {ASK("HEAD / HTTP/1.1\r\n\r\n", "+1"), SAYS(OK "Content-Length: 2\r\n\r\n", "-"),
+      SAYS("ok", "!")}},
+    {"a body that is longer than it says", {ASK(GET, "+1"), SAYS(OK_2, "-"), SAYS("\r", "!")}},
+    {"an answer to half a head", {ASK("GET / HTTP/1.1\r\n", "+0"), SAYS("HTTP/1.1 408 T", "!")}},
+    {"an answer to an empty line", {ASK("\r\n", "."), SAYS("H", "!")}},
+};
+
+/* What is told after each byte of a talk, taken one by one; the unseen count as one. */
+#define BYTES_MOST 4000
+
+static void take(struct http *http, const struct step *step, size_t from, size_t to)
+{
+    if (step->kind == '>')
+        receive(http, step->bytes + from, to - from);
+    else if (step->kind == '<')
+        answer(http, step->bytes + from, to - from);
+    else if (step->kind == 'r')
+        http_received(http, NULL, step->n);
+    else
+        http_sent(http, NULL, step->n);
+}
+
+static void one_by_one(const struct talk *talk, char (*after)[4])
+{
+    struct http http = {0};
+    for (const struct step *step = talk->step; step->kind; step++) {
+        size_t n = step->bytes ? step->n : 1;
+        for (size_t i = 0; i < n; i++) {
+            take(&http, step, i, i + 1);
+            strcpy(*after++, told(&http));
+        }
+        CHECK(!strcmp(told(&http), step->want), "\"%s\", step %zu, byte by byte: \"%s\"",
+              talk->name, (size_t)(step - talk->step), told(&http));
+    }
+}
+
+/* Step number `cut` in two parts. */
+static void in_two(const struct talk *talk, size_t cut, size_t at, char (*after)[4])
+{
+    struct http http = {0};
+    for (const struct step *step = talk->step; step->kind; step++) {
+        bool is_cut = (size_t)(step - talk->step) == cut && step->bytes && at < step->n;
+        size_t n = step->bytes ? step->n : 1;
+        if (is_cut && at) {
+            take(&http, step, 0, at);
+            CHECK(!strcmp(told(&http), after[at - 1]), "\"%s\", step %zu, at %zu: \"%s\"",
+                  talk->name, cut, at, told(&http));
+        }
+        take(&http, step, is_cut ? at : 0, step->n);
+        after += n;
+        CHECK(!strcmp(told(&http), step->want), "\"%s\", step %zu, %zu cut at %zu: \"%s\"",
+              talk->name, (size_t)(step - talk->step), cut, at, told(&http));
+    }
+}
+
+static void conversations(void)
+{
+    static char after[BYTES_MOST][4];
+    for (size_t i = 0; i < COUNT_OF(talks); i++) {
+        const struct talk *talk = &talks[i];
+        one_by_one(talk, after);
+        for (size_t cut = 0; talk->step[cut].kind; cut++)
+            for (size_t at = 0; at < (talk->step[cut].bytes ? talk->step[cut].n : 1); at++)
+                in_two(talk, cut, at, after);
+    }
+}
+
+/* What is still HTTP, and the byte that makes it none: everything that http.h's table refuses. */
+struct broken {
+    const char *good;
+    size_t good_n;
+    const char *bad;
+    size_t bad_n;
+};
+
+#define BREAKS(good, bad)                            \
+    {                                                \
+        good, sizeof(good) - 1, bad, sizeof(bad) - 1 \
+    }
+#define LINES "GET / HTTP/1.1\r\n"
+#define CHUNKS "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+static const struct broken requests[] = {
+    /* No HTTP/1.x at all. */
+    BREAKS("", "\x16\x03\x01\x02"),
+    BREAKS("", "\n"),
+    BREAKS("", " GET"),
+    BREAKS("", "get / HTTP/1.1"),
+    BREAKS("", "\0"),
+    BREAKS("", "\x80"),
+    BREAKS("", "\"GET"),
+    BREAKS("PRI * HTTP/", "2.0\r\n\r\nSM\r\n\r\n"),
+    BREAKS("PROXY TCP4 ", "192.0.2.1 192.0.2.2 1 2\r\n"),
+    BREAKS("\r\n\r\n", "\0\r\nQUIT\n"),
+    BREAKS("PING", "\r\n"),
+    BREAKS("*1", "\r\n"),
+    BREAKS("EHLO a", "\r\n"),
+    BREAKS("\r", "\r\n"),
+    BREAKS("\r", "G"),
+    BREAKS("\r\n", "\n"),
+    BREAKS(GET "\r\n", "get"),
+    /* The request line. */
+    BREAKS("GE", "t / HTTP/1.1"),
+    BREAKS("H", "ead / HTTP/1.1"),
+    BREAKS("GET", "\t/ HTTP/1.1"),
+    BREAKS("GET", "/ HTTP/1.1"),
+    BREAKS("GET", "(x / HTTP/1.1"),
+    BREAKS("GET", "\x80 / HTTP/1.1"),
+    BREAKS("GET ", " / HTTP/1.1"),
+    BREAKS("GET ", "\t/ HTTP/1.1"),
+    BREAKS("GET /a", "\t HTTP/1.1"),
+    BREAKS("GET /a", "\0 HTTP/1.1"),
+    BREAKS("GET /a", "\x1f HTTP/1.1"),
+    BREAKS("GET /abcdefghijklmnopqrstuvwxyz", "\n"),
+    BREAKS("GET /", "\r\n"),
+    BREAKS("GET / ", "\r\n"),
+    BREAKS("GET / ", " HTTP/1.1\r\n"),
+    BREAKS("GET / ", "x HTTP/1.1\r\n"),
+    BREAKS("GET / ", "http/1.1\r\n"),
+    BREAKS("GET / HTTP", "S/1.1\r\n"),
+    BREAKS("GET / HTTP/", "0.9\r\n"),
+    BREAKS("GET / HTTP/1", "1.1\r\n"),
+    BREAKS("GET / HTTP/1", ",1\r\n"),
+    BREAKS("GET / HTTP/1.", "2\r\n"),
+    BREAKS("GET / HTTP/1.", "\r\n"),
+    BREAKS("GET / HTTP/1.1", "1\r\n"),
+    BREAKS("GET / HTTP/1.1", " \r\n"),
+    BREAKS("GET / HTTP/1.1", "\n"),
+    BREAKS("GET / HTTP/1.1\r", "\r\n"),
+    BREAKS("GET / HTTP/1.1\r", "H"),
+    /* Header lines. */
+    BREAKS(LINES, "\nGET"),
+    BREAKS(LINES, " A: b"),
+    BREAKS(LINES, "\tA: b"),
+    BREAKS(LINES, ": b"),
+    BREAKS(LINES, "\0"),
+    BREAKS(LINES "A", " : b"),
+    BREAKS(LINES "A", "\t: b"),
+    BREAKS(LINES "A", "\r\n"),
+    BREAKS(LINES "A", "\n"),
+    BREAKS(LINES "A", "(b): c"),
+    BREAKS(LINES "A", "\x80: c"),
+    BREAKS(LINES "A", "\0: c"),
+    BREAKS(LINES "A: b", "\n"),
+    BREAKS(LINES "A: b", "\0\r\n"),
+    BREAKS(LINES "A: b", "\x0b\r\n"),
+    BREAKS(LINES "A: bcdefghijklmnop\t\xff", "\x01\r\n"),
+    BREAKS(LINES "A: b\r", "\r\n"),
+    BREAKS(LINES "A: b\r", "c"),
+    BREAKS(LINES "A: b\r\n", " folded"),
+    BREAKS(LINES "A: b\r\n", "\tfolded"),
+    BREAKS(LINES "A: b\r\n\r", "\r"),
+    BREAKS(LINES "A: b\r\n\r", "A"),
+    BREAKS(LINES "Content-Length", " : 1"),
+    BREAKS(LINES "Content-Length", "\t: 1"),
+    BREAKS(LINES "Transfer-Encoding", " : chunked"),
+    BREAKS(LINES "Content-Length: 1\r\n", " 0\r\n"),
+    BREAKS(LINES "Transfer-Encoding: chunked\r\n", " , identity\r\n"),
+    /* Content-Length. */
+    BREAKS(LINES "Content-Length:", "\r\n"),
+    BREAKS(LINES "Content-Length: ", "\r\n"),
+    BREAKS(LINES "Content-Length: ", "\n"),
+    BREAKS(LINES "Content-Length: ", "+1\r\n"),
+    BREAKS(LINES "Content-Length: ", "-1\r\n"),
+    BREAKS(LINES "Content-Length: ", "a\r\n"),
+    BREAKS(LINES "Content-Length: ", "\"1\"\r\n"),
+    BREAKS(LINES "Content-Length: ", ",1\r\n"),
+    BREAKS(LINES "Content-Length: ", "\x0b"
+                                     "1\r\n"),
+    BREAKS(LINES "Content-Length: 0", "x10\r\n"),
+    BREAKS(LINES "Content-Length: 1", ".0\r\n"),
+    BREAKS(LINES "Content-Length: 1", "e1\r\n"),
+    BREAKS(LINES "Content-Length: 1", "_0\r\n"),
+    BREAKS(LINES "Content-Length: 1", ", 1\r\n"),
+    BREAKS(LINES "Content-Length: 1 ", ", 1\r\n"),
+    BREAKS(LINES "Content-Length: 1 ", "1\r\n"),
+    BREAKS(LINES "Content-Length: 1\t \t", "1\r\n"),
+    BREAKS(LINES "Content-Length: 1", "\n"),
+    BREAKS(LINES "Content-Length: 1", "\0\r\n"),
+    BREAKS(LINES "Content-Length: 922337203685477580", "8\r\n"),
+    BREAKS(LINES "Content-Length: 9223372036854775807", "0\r\n"),
+    BREAKS(LINES "Content-Length: 00001844674407370955161", "6\r\n"),
+    BREAKS(LINES "Content-Length: 1\r\nContent-Length", ": 2\r\n"),
+    BREAKS(LINES "Content-Length: 1\r\nContent-Length", ": 1\r\n"),
+    BREAKS(LINES "Content-Length: 0\r\nA: b\r\ncontent-length", ": 0\r\n"),
+    /* Transfer-Encoding. */
+    BREAKS(LINES "Transfer-Encoding:", "\r\n"),
+    BREAKS(LINES "Transfer-Encoding: ", "\n"),
+    BREAKS(LINES "Transfer-Encoding: ", "identity\r\n"),
+    BREAKS(LINES "Transfer-Encoding: ", "gzip, chunked\r\n"),
+    BREAKS(LINES "Transfer-Encoding: ", "xchunked\r\n"),
+    BREAKS(LINES "Transfer-Encoding: ", ", chunked\r\n"),
+    BREAKS(LINES "Transfer-Encoding: ", "\"chunked\"\r\n"),
+    BREAKS(LINES "Transfer-Encoding: ", "\x0b"
+                                        "chunked\r\n"),
+    BREAKS(LINES "Transfer-Encoding: c", "ow\r\n"),
+    BREAKS(LINES "Transfer-Encoding: chunke", "\r\n"),
+    BREAKS(LINES "Transfer-Encoding: chunke", " d\r\n"),
+    BREAKS(LINES "Transfer-Encoding: chunked", "x\r\n"),
+    BREAKS(LINES "Transfer-Encoding: chunked", "\0\r\n"),
+    BREAKS(LINES "Transfer-Encoding: chunked", ";q=1\r\n"),
+    BREAKS(LINES "Transfer-Encoding: chunked", ", identity\r\n"),
+    BREAKS(LINES "Transfer-Encoding: chunked \t ", "x\r\n"),
+    BREAKS(LINES "Transfer-Encoding: chunked ", "\0\r\n"),
+    BREAKS(LINES "Transfer-Encoding: chunked", "\n"),
+    BREAKS(LINES "Transfer-Encoding: chunked\r\nTransfer-Encoding", ": chunked\r\n"),
+    BREAKS(LINES "Transfer-Encoding: chunked\r\nContent-Length", ": 5\r\n"),
+    BREAKS(LINES "Content-Length: 5\r\nTransfer-Encoding", ": chunked\r\n"),
+    BREAKS("POST / HTTP/1.0\r\nTransfer-Encoding", ": chunked\r\n"),
+    /* Chunks. */
+    BREAKS(CHUNKS, "\r\n"),
+    BREAKS(CHUNKS, "\n"),
+    BREAKS(CHUNKS, ";a\r\n"),
+    BREAKS(CHUNKS, " 1\r\n"),
+    BREAKS(CHUNKS, "-1\r\n"),
+    BREAKS(CHUNKS, "g\r\n"),
+    BREAKS(CHUNKS, "@\r\n"),
+    BREAKS(CHUNKS, "`\r\n"),
+    BREAKS(CHUNKS "0", "x5\r\n"),
+    BREAKS(CHUNKS "5", " \r\n"),
+    BREAKS(CHUNKS "5", " ;a\r\n"),
+    BREAKS(CHUNKS "5", "\t\r\n"),
+    BREAKS(CHUNKS "5", "\n"),
+    BREAKS(CHUNKS "5", "\0"),
+    BREAKS(CHUNKS "5\r", "\r\n"),
+    BREAKS(CHUNKS "5;a", "\n"),
+    BREAKS(CHUNKS "5;a", "\0\r\n"),
+    BREAKS(CHUNKS "5;a=\"b", "\n\"\r\n"),
+    BREAKS(CHUNKS "5;a\r", "b"),
+    BREAKS(CHUNKS "800000000000000", "0\r\n"),
+    BREAKS(CHUNKS "fffffffffffffff", "f\r\n"),
+    BREAKS(CHUNKS "0000000000000001", "0\r\n"),
+    BREAKS(CHUNKS "1\r\na", "b\r\n"),
+    BREAKS(CHUNKS "1\r\na", "\n"),
+    BREAKS(CHUNKS "1\r\na\r", "0\r\n"),
+    BREAKS(CHUNKS "1\r\na\r", "\r\n"),
+    BREAKS(CHUNKS "0\r\n", "\n"),
+    BREAKS(CHUNKS "0\r\n\r", "G"),
+    BREAKS(CHUNKS "0\r\n", " folded"),
+    BREAKS(CHUNKS "0\r\nA", " : b"),
+    BREAKS(CHUNKS "0\r\nA: b", "\n"),
+    BREAKS(CHUNKS "0\r\nContent-Length", ": 5\r\n"),
+    BREAKS(CHUNKS "0\r\nTransfer-Encoding", ": chunked\r\n"),
+    /* The next one: what a smuggler hides. */
+    BREAKS("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", "x / HTTP/1.1\r\n"),
+    BREAKS("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n123456", "\r\n"),
+};
+
+static const struct broken answers[] = {
+    BREAKS("", "\r\n"),
+    BREAKS("", "ICY 200 OK\r\n"),
+    BREAKS("", "<html>"),
+    BREAKS("", "\x15\x03\x01"),
+    BREAKS("H", "ttp/1.1 200 OK\r\n"),
+    BREAKS("HTTP/1.", "2 200 OK\r\n"),
+    BREAKS("HTTP/", "2 200\r\n"),
+    BREAKS("HTTP/1.1", "\r\n"),
+    BREAKS("HTTP/1.1", "\t200 OK\r\n"),
+    BREAKS("HTTP/1.1 ", " 200 OK\r\n"),
+    BREAKS("HTTP/1.1 ", "099 x\r\n"),
+    BREAKS("HTTP/1.1 ", "-20 x\r\n"),
+    BREAKS("HTTP/1.1 ", ":00 x\r\n"),
+    BREAKS("HTTP/1.1 2", "\r\n"),
+    BREAKS("HTTP/1.1 2", "x0 OK\r\n"),
+    BREAKS("HTTP/1.1 20", " OK\r\n"),
+    BREAKS("HTTP/1.1 20", "/ OK\r\n"),
+    BREAKS("HTTP/1.1 200", "0 OK\r\n"),
+    BREAKS("HTTP/1.1 200", "\tOK\r\n"),
+    BREAKS("HTTP/1.1 200", "\n"),
+    BREAKS("HTTP/1.1 200 OK", "\n"),
+    BREAKS("HTTP/1.1 200 O", "\0\r\n"),
+    BREAKS("HTTP/1.1 200 OK\r", "O"),
+    BREAKS(OK, " A: b"),
+    BREAKS(OK, "\n"),
+    BREAKS(OK "A", " : b"),
+    BREAKS(OK "A: b", "\n"),
+    BREAKS(OK "Connection", " : close\r\n"),
+    BREAKS(OK "Connection:", "\n"),
+    BREAKS(OK "Connection: ", "\x0b"
+                              "close\r\n"),
+    BREAKS(OK "Connection: close", "\0\r\n"),
+    BREAKS(OK "Connection: close ", "\n"),
+    BREAKS(OK "Connection: close, ", "\n"),
+    BREAKS(OK "Connection: close\r", "\r\n"),
+    BREAKS(OK "Connection: close\r\n", " , folded\r\n"),
+    BREAKS(OK "Content-Length: ", "\r\n"),
+    BREAKS(OK "Content-Length: 1", ",1\r\n"),
+    BREAKS(OK "Content-Length: 1\r\nContent-Length", ": 1\r\n"),
+    BREAKS(OK "Content-Length: 1\r\nTransfer-Encoding", ": chunked\r\n"),
+    BREAKS(OK "Transfer-Encoding: ", "identity\r\n"),
+    BREAKS(OK "Transfer-Encoding: chunked\r\nContent-Length", ": 1\r\n"),
+    BREAKS("HTTP/1.0 200 OK\r\nTransfer-Encoding", ": chunked\r\n"),
+    BREAKS("HTTP/1.1 103 E\r\nContent-Length: ", "x\r\n"),
+    BREAKS("HTTP/1.1 304 N\r\nContent-Length: 1\r\nContent-Length", ": 2\r\n"),
+    BREAKS(OK "Transfer-Encoding: chunked\r\n\r\n", "x\r\n"),
+    BREAKS(OK "Transfer-Encoding: chunked\r\n\r\n5", " \r\n"),
+    BREAKS(OK "Transfer-Encoding: chunked\r\n\r\n1\r\na", "b\r\n"),
+    BREAKS(OK "Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length", ": 1\r\n"),
+    BREAKS(OK_2, "x"),
+};
+
+/* Cut at every byte: in use to the last good one, no HTTP from the first bad one on, for good. */
+static void check_broken(const struct broken *broken, const char *before, bool is_answer)
+{
+    void (*say)(struct http *, const char *, size_t) = is_answer ? answer : receive;
+    size_t all = broken->good_n + broken->bad_n;
+    char bytes[300] = "";
+    CHECK(all < sizeof bytes);
+    memcpy(bytes, broken->good, broken->good_n);
+    memcpy(bytes + broken->good_n, broken->bad, broken->bad_n);
+    for (size_t cut = 0; cut <= all; cut++) {
+        struct http http = {0};
+        receive(&http, before, strlen(before));
+        say(&http, bytes, cut);
+        bool is_not = http_state(&http) == HTTP_NOT;
+        CHECK(is_not == (cut > broken->good_n), "\"%s\" after %zu bytes: %s", bytes, cut,
+              told(&http));
+        say(&http, bytes + cut, all - cut);
+        CHECK(http_state(&http) == HTTP_NOT, "\"%s\" cut at %zu: %s", bytes, cut, told(&http));
+        receive(&http, GET, strlen(GET));
+        answer(&http, OK_2, strlen(OK_2));
+        http_sent(&http, NULL, 7);
+        CHECK(http_state(&http) == HTTP_NOT, "\"%s\" recovers", bytes);
+    }
+}
+
+static void hostile(void)
+{
+    for (size_t i = 0; i < COUNT_OF(requests); i++)
+        check_broken(&requests[i], "", false);
+    for (size_t i = 0; i < COUNT_OF(requests); i++)
+        check_broken(&requests[i], GET, false);
+    for (size_t i = 0; i < COUNT_OF(answers); i++)
+        check_broken(&answers[i], GET, true);
+}
+
+/* 32 may be outstanding; of each it is known whether it was HEAD. */
+static void pipelines(void)
+{
+    for (unsigned int depth = 1; depth <= 40; depth++) {
+        struct http http = {0};
+        for (unsigned int round = 0; round < 20 && depth <= 32; round++) {
+            for (unsigned int i = 0; i < depth; i++) {
+                bool is_head = (i * 7 + round) % 3 == 0;
+                const char *request = is_head ? "HEAD / HTTP/1.1\r\n\r\n" : GET;
+                receive(&http, request, strlen(request));
+                CHECK(http_owed(&http) == i + 1, "%u of %u", http_owed(&http), depth);
+            }
+            for (unsigned int i = 0; i < depth; i++) {
+                bool is_head = (i * 7 + round) % 3 == 0;
+                CHECK(http_owed(&http) == depth - i && http_state(&http) == HTTP_IN_USE, "%u of %u",
+                      http_owed(&http), depth);
+                answer(&http, OK_2, strlen(OK_2) - (is_head ? 2 : 0));
+            }
+            CHECK(http_state(&http) == HTTP_IDLE, "depth %u, round %u: %s", depth, round,
+                  told(&http));
+        }
+        for (unsigned int i = 0; i < depth; i++)
+            receive(&http, GET, strlen(GET));
+        CHECK((http_state(&http) == HTTP_NOT) == (depth > 32), "depth %u: %s", depth, told(&http));
+    }
+}
+
+static void halves(void)
+{
+    struct http http = {0};
+    CHECK(!http_is_half_read(&http) && !http_is_half_sent(&http));
+    receive(&http, "\r\n", 2);
+    CHECK(!http_is_half_read(&http));
+    receive(&http, "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n", 38);
+    CHECK(http_is_half_read(&http) && !http_is_half_sent(&http) && http_owed(&http) == 1);
+    answer(&http, "HTTP/1.1 100 C\r\n", 16);
+    CHECK(http_is_half_sent(&http));
+    answer(&http, "\r\n", 2);
+    CHECK(http_is_half_read(&http) && !http_is_half_sent(&http) && http_owed(&http) == 1);
+    receive(&http, "x", 1);
+    CHECK(!http_is_half_read(&http) && !http_is_half_sent(&http) && http_owed(&http) == 1);
+    answer(&http, "H", 1);
+    CHECK(http_is_half_sent(&http) && http_owed(&http) == 1);
+}
+
+/* Whether an answer has ended the connection: what is in its Connection fields, whole. */
+static void closes(void)
+{
+    static const struct {
+        const char *lines;
+        enum http_close want;
+    } cases[] = {
+        {"", HTTP_STAYS},
+        {"Connection: close\r\n", HTTP_CLOSES},
+        {"connection:CLOSE\r\n", HTTP_CLOSES},
+        {"A: b\r\nCONNECTION:\t close \t \r\nB: c\r\n", HTTP_CLOSES},
+        {"Connection: upgrade, close\r\n", HTTP_CLOSES},
+        {"Connection: close,upgrade\r\n", HTTP_CLOSES},
+        {"Connection: ,,\t, close , ,x y\r\n", HTTP_CLOSES},
+        {"Connection: upgrade\r\nConnection: Close\r\n", HTTP_CLOSES},
+        {"Connection: close\r\nConnection: keep-alive\r\n", HTTP_CLOSES},
+        {"Connection:\r\n", HTTP_STAYS},
+        {"Connection: keep-alive\r\n", HTTP_STAYS},
+        {"Connection: closed\r\n", HTTP_STAYS},
+        {"Connection: clos\r\n", HTTP_STAYS},
+        {"Connection: xclose\r\n", HTTP_STAYS},
+        {"Connection: clo se\r\n", HTTP_STAYS},
+        {"Connection: close x\r\n", HTTP_STAYS},
+        {"Connection: x close\r\n", HTTP_STAYS},
+        {"Connection: close;x\r\n", HTTP_STAYS},
+        {"Connection: \"close\"\r\n", HTTP_STAYS},
+        {"Connections: close\r\n", HTTP_STAYS},
+        {"Connectio: close\r\n", HTTP_STAYS},
+        {"Proxy-Connection: close\r\n", HTTP_STAYS},
+        {"Connection-Length: 9\r\n", HTTP_STAYS},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char head[200] = OK;
+        strcat(strcat(head, cases[i].lines), "Content-Length: 0\r\n\r\n");
+        size_t n = strlen(head);
+        for (size_t cut = 0; cut < n; cut++) {
+            struct http http = {0};
+            receive(&http, GET, strlen(GET));
+            answer(&http, head, cut);
+            answer(&http, head + cut, n - cut);
+            CHECK(http_state(&http) == HTTP_IDLE, "\"%s\" cut at %zu", cases[i].lines, cut);
+            CHECK(http_said_close(&http) == cases[i].want, "\"%s\" cut at %zu", cases[i].lines,
+                  cut);
+            /* It is the last answer's affair: the next one begins anew. */
+            receive(&http, GET, strlen(GET));
+            CHECK(http_said_close(&http) == cases[i].want, "\"%s\"", cases[i].lines);
+            answer(&http, OK_2, strlen(OK_2));
+            CHECK(http_said_close(&http) == HTTP_STAYS, "\"%s\"", cases[i].lines);
+        }
+    }
+    /* A trailer closes nothing. */
+    struct http http = {0};
+    static const char trailer[] =
+        OK "Transfer-Encoding: chunked\r\n\r\n0\r\nConnection: close\r\n\r\n";
+    receive(&http, GET, strlen(GET));
+    answer(&http, trailer, strlen(trailer));
+    CHECK(http_state(&http) == HTTP_IDLE && http_said_close(&http) == HTTP_STAYS);
+}
+
+static void again(void)
+{
+    struct http http = {0}, fresh = {0};
+    receive(&http, "CONNECT a:1 HTTP/1.1\r\nA", 23);
+    http_give_up(&http);
+    CHECK(http_state(&http) == HTTP_NOT);
+    receive(&http, ": b\r\n\r\n", 7);
+    CHECK(http_state(&http) == HTTP_NOT);
+    http_begin(&http);
+    CHECK(http_state(&http) == HTTP_NONE);
+    receive(&http, GET, strlen(GET));
+    receive(&fresh, GET, strlen(GET));
+    CHECK(!memcmp(&http, &fresh, sizeof http));
+    CHECK(sizeof http <= 48, "%zu bytes", sizeof http);
+}
+
+/*
+ * A client that has sent its next request before the last answer is whole: the connection is in use
+ * all the time, whoever asks when. One thread reads, one writes, one asks.
+ */
+#define REQUESTS 100000
+static struct http shared;
+static _Atomic unsigned int heads_read, answers_sent;
+static _Atomic bool over;
+
+static void *reads(void *unused)
+{
+    for (unsigned int i = 1; i < REQUESTS; i++) {
+        http_received(&shared, GET, strlen(GET));
+        atomic_fetch_add(&heads_read, 1);
+        while (atomic_load(&answers_sent) + 1 < i)
+            sched_yield();
+    }
+    return unused;
+}
+
+static void *writes(void *unused)
+{
+    for (unsigned int i = 0; i < REQUESTS - 1; i++) {
+        while (atomic_load(&heads_read) <= i)
+            sched_yield();
+        http_sent(&shared, OK_2, strlen(OK_2) - 1);
+        http_sent(&shared, "k", 1);
+        atomic_fetch_add(&answers_sent, 1);
+    }
+    return unused;
+}
+
+static void *asks(void *unused)
+{
+    while (!atomic_load(&over))
+        CHECK(http_state(&shared) == HTTP_IN_USE, "%s", told(&shared));
+    return unused;
+}
+
+static void threads(void)
+{
+    pthread_t reader, writer, asker;
+    receive(&shared, GET, strlen(GET));
+    CHECK(!pthread_create(&asker, NULL, asks, NULL) &&
+          !pthread_create(&reader, NULL, reads, NULL) &&
+          !pthread_create(&writer, NULL, writes, NULL));
+    pthread_join(reader, NULL);
+    pthread_join(writer, NULL);
+    atomic_store(&over, true);
+    pthread_join(asker, NULL);
+    CHECK(http_owed(&shared) == 1 && !http_is_half_read(&shared));
+}
+
+static const struct unit_test tests[] = {
+    {"conversations, ordinary and odd, are told as they are, however they are cut", conversations},
+    {"what http.h's table refuses is no HTTP from the first wrong byte on, for good", hostile},
+    {"32 requests may be outstanding, each remembered, and no more", pipelines},
+    {"a request half read and an answer half sent are told", halves},
+    {"an answer closes by a whole `close` in a Connection field of its head", closes},
+    {"a new connection begins anew, in few bytes", again},
+    {"who asks while others read and write is never told idle when it is not", threads},
+};
+
+int main(void)
+{
+    return unit_main(tests, COUNT_OF(tests));
+}
