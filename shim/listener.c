@@ -405,7 +405,7 @@ bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wak
             continue;
         if (atomic_load(&listener->number) == fd + 1 && sock_is_listener(fd) == 1)
             swap(listener, fd, keep, !keep && !shared);
-        table_release(fd);
+        table_release();
         tree_set_listener(listener->in_page, closes ? PAGE_STOPPED : PAGE_KEPT);
         *wake = *wake || keep || shared;
     }

@@ -49,7 +49,7 @@ bool memory_in_use(int32_t pid, uint64_t address, uint32_t epoch, struct in_use 
             read_memory(pid, (uintptr_t)(table.record + from), record, count * sizeof *record) &&
             read_memory(pid, (uintptr_t)(table.alias + from), alias, count * sizeof *alias);
         for (uint32_t i = 0; could_read && i < count && in_use->count < IN_USE_MOST; i++) {
-            uint8_t what = kind[i] & (uint8_t)~KIND_CLAIMED;
+            uint8_t what = kind[i];
             uint32_t slot = slot_of(from + i);
             uint64_t seen = record[slot - from];
             if (what == KIND_ALIAS && alias[i] < table.limit) {

@@ -194,7 +194,7 @@ static void pause_a_while(void)
 static enum kind take(struct owner *owner, int i)
 {
     int fd = owner->fd[i];
-    if (atomic_load(&table.kind[fd]) & KIND_CLAIMED)
+    if (table_is_claimed(fd))
         atomic_fetch_add_explicit(&waits, 1, memory_order_relaxed);
     enum kind was = table_take(fd);
     CHECK_OWN(guard[fd] == 0);
@@ -412,9 +412,9 @@ static void *drain(void *argument)
                       (unsigned long long)first_seed, fd);
                 guard[fd] = 1;
                 visit(fd);
-                CHECK(atomic_load(&table.kind[fd]) & KIND_CLAIMED, "fd %d: who released it?", fd);
+                CHECK(table_is_claimed(fd), "fd %d: who released it?", fd);
                 guard[fd] = 0;
-                table_release(fd);
+                table_release();
             }
         }
         pthread_barrier_wait(&still);
@@ -465,7 +465,7 @@ static void check_figures(void)
     for (uint32_t number = 0; number < table.limit; number++) {
         uint64_t record = atomic_load(table_slot(number));
         records += record && !(record & CONN_DISOWNED);
-        CHECK(!(atomic_load(&table.kind[number]) & KIND_CLAIMED), "fd %u stayed claimed", number);
+        CHECK(!table_is_claimed((int)number), "fd %u stayed claimed", number);
     }
     CHECK(records == want.tracked, "%llu records", (unsigned long long)records);
 }
