@@ -8,7 +8,19 @@
 #include <sys/mman.h>
 #include <time.h>
 
-struct epoch_page epoch_page;
+/* clang-format off */
+/* In a section of its own, for its page: inside of .bss all of that would begin on one. */
+__asm__(".pushsection .wiped, \"aw\", %nobits\n\t"
+        ".balign " STRING(PAGE_MAX) "\n\t"
+        ".globl epoch_page\n\t"
+        ".hidden epoch_page\n\t"
+        ".type epoch_page, %object\n\t"
+        ".size epoch_page, " STRING(PAGE_MAX) "\n"
+        "epoch_page:\n\t"
+        ".zero " STRING(PAGE_MAX) "\n\t"
+        ".popsection");
+/* clang-format on */
+
 __thread union epoch_thread epoch_thread;
 
 /* Copied to a child like any other variable: tells it its parent's epoch. */

@@ -18,7 +18,7 @@
 struct epoch_page {
     /* A record of this process's that is in use and not half-closed, under CONN_STEADY; 0: forked.
      */
-    _Alignas(PAGE_MAX) _Atomic uint64_t in_use;
+    _Atomic uint64_t in_use;
     char rest[PAGE_MAX - sizeof(uint64_t)];
 };
 

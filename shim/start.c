@@ -99,7 +99,7 @@ static void leave_children(char **envp)
 static void name_tree(char **envp)
 {
     static char name[sizeof TREE_NAME + PAGEFILE_PATH];
-    static char *with_name[4096];
+    static BIG char *with_name[4096];
     size_t n = 0;
     struct text text = TEXT_ON(name);
     text_string(&text, TREE_NAME);
@@ -220,6 +220,8 @@ static void stand_aside(const char *why)
     atomic_store(&level, ASIDE);
 }
 
+static const char no_room_for_page[] = "no room for the state page: running without weir";
+
 /* WEIR_TREE as it was at load. */
 static const char *tree_value;
 
@@ -232,7 +234,10 @@ static bool begin_serving(void)
     }
     table.on_shared = tree_hands_on;
     conn_on_adopt = adopts;
-    tree_begin(tree_value, first);
+    if (!tree_begin(tree_value, first)) {
+        stand_aside(no_room_for_page);
+        return false;
+    }
     if (*tree_name() == '/')
         pagefile_clean(tree_name());
     return true;
@@ -404,7 +409,10 @@ __attribute__((constructor)) static void load(void)
     first = !tree_value || tree_is_named_after_us(tree_value);
     if (first) {
         warn_of_unknown(envp);
-        tree_begin(tree_value, true);
+        if (!tree_begin(tree_value, true)) {
+            stand_aside(no_room_for_page);
+            return;
+        }
     }
     if (settings_now()->leave_children)
         leave_children(envp);

@@ -83,6 +83,11 @@ static void fold(uint32_t index)
     atomic_fetch_add(&gone->cut, atomic_exchange(&line->cut, 0));
 }
 
+static uint32_t lines_used(void)
+{
+    return page_used(&tree_page->lines_used, PAGE_LINES);
+}
+
 static bool take(uint32_t index, int32_t from)
 {
     return atomic_compare_exchange_strong(&tree_page->line[index].pid, &from, -1);
@@ -92,7 +97,7 @@ static bool take(uint32_t index, int32_t from)
  * line is free. */
 static int reap_line(void)
 {
-    for (uint32_t i = 0; i < PAGE_LINES; i++) {
+    for (uint32_t i = 0; i < lines_used(); i++) {
         int32_t pid = atomic_load(&tree_page->line[i].pid);
         if (pid > 0 && !proc_line_lives(&tree_page->line[i]) && take(i, pid)) {
             fold(i);
@@ -104,16 +109,19 @@ static int reap_line(void)
 
 static int free_line(void)
 {
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
+    for (uint32_t i = 0; i < lines_used(); i++)
         if (!atomic_load_explicit(&tree_page->line[i].pid, memory_order_relaxed) && take(i, 0))
             return (int)i;
+    uint32_t fresh = list_grows(&tree_page->lines_used, PAGE_LINES);
+    if (fresh < PAGE_LINES && take(fresh, 0))
+        return (int)fresh;
     return sys_is_sandboxed() ? PAGE_LINES : reap_line();
 }
 
 /* An earlier program of this process may have left one. */
 static void fold_own(int32_t pid)
 {
-    for (uint32_t i = 0; i < PAGE_LINES; i++) {
+    for (uint32_t i = 0; i < lines_used(); i++) {
         if (atomic_load(&tree_page->line[i].pid) == pid && take(i, pid)) {
             fold(i);
             atomic_store(&tree_page->line[i].pid, 0);
@@ -263,15 +271,14 @@ static void log_no_file(int error)
     log_send(&line);
 }
 
-static void make(const char *tree)
+static bool make(const char *tree)
 {
-    static struct page alone; /* not even memory that a child would share */
     int32_t pid = epoch_ask_pid();
     uint64_t start = proc_start_time(pid);
     int error = 0;
     tree_page = pagefile_make(settings_now(), environ, pid, start, path, &error);
     if (!tree_page)
-        tree_page = &alone;
+        return false;
     if (!*path)
         log_no_file(error);
     fill_in(pid, start, tree);
@@ -280,9 +287,10 @@ static void make(const char *tree)
         text_string(&text, path);
     else
         page_name(&text, pid, start);
+    return true;
 }
 
-void tree_begin(const char *value, bool first)
+bool tree_begin(const char *value, bool first)
 {
     if (!tree_page) {
         was_first = first;
@@ -293,13 +301,14 @@ void tree_begin(const char *value, bool first)
         if (tree_page) {
             copy(path, sizeof path, value);
             copy(name, sizeof name, value);
-        } else {
-            make(first ? NULL : value);
+        } else if (!make(first ? NULL : value)) {
+            return false;
         }
         head_forget();
         fold_own(epoch_ask_pid());
     }
     tree_take_line();
+    return true;
 }
 
 /* ---- fork, exec, exit ---- */
@@ -450,7 +459,7 @@ void tree_totals(struct totals *totals)
 uint64_t tree_cut(void)
 {
     uint64_t cut = atomic_load(&tree_page->gone.cut);
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
+    for (uint32_t i = 0; i < lines_used(); i++)
         if (atomic_load(&tree_page->line[i].pid))
             cut += atomic_load(&tree_page->line[i].cut);
     return cut;
@@ -458,16 +467,21 @@ uint64_t tree_cut(void)
 
 static bool has_line(int32_t pid)
 {
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
+    for (uint32_t i = 0; i < lines_used(); i++)
         if (atomic_load(&tree_page->line[i].pid) == pid)
             return true;
     return false;
 }
 
+static uint32_t listeners_used(void)
+{
+    return page_used(&tree_page->listeners_used, PAGE_LISTENERS);
+}
+
 /* An entry of this address whose process is gone: it is the successor's now. */
 static int take_listener_over(const char *address, enum mode mode, bool from_outside)
 {
-    for (int i = 0; i < PAGE_LISTENERS; i++) {
+    for (uint32_t i = 0; i < listeners_used(); i++) {
         struct page_listener *at = &tree_page->listener[i];
         int32_t pid = atomic_load(&at->pid);
         if (pid > 0 && (pid == epoch_pid() || !has_line(pid)) && text_equal(at->address, address) &&
@@ -475,10 +489,30 @@ static int take_listener_over(const char *address, enum mode mode, bool from_out
             at->mode = (uint16_t)mode;
             at->from_outside = from_outside;
             atomic_store(&at->state, PAGE_ACCEPTING);
-            return i + 1;
+            return (int)i + 1;
         }
     }
     return 0;
+}
+
+static bool hold_listener(struct page_listener *at)
+{
+    int32_t none = 0;
+    return atomic_compare_exchange_strong(&at->pid, &none, -1);
+}
+
+/* An entry that is held (pid -1), or NULL. */
+static struct page_listener *free_listener(void)
+{
+    for (uint32_t i = 0; i < listeners_used(); i++) {
+        struct page_listener *at = &tree_page->listener[i];
+        if (!atomic_load(&at->pid) && hold_listener(at))
+            return at;
+    }
+    uint32_t fresh = list_grows(&tree_page->listeners_used, PAGE_LISTENERS);
+    return fresh < PAGE_LISTENERS && hold_listener(&tree_page->listener[fresh])
+               ? &tree_page->listener[fresh]
+               : NULL;
 }
 
 int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode, bool from_outside)
@@ -486,23 +520,19 @@ int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode
     char address[sizeof tree_page->listener->address];
     struct text wanted = TEXT_ON(address);
     text_address(&wanted, addr, len);
-    int known = tree_page ? take_listener_over(address, mode, from_outside) : 0;
-    if (known)
+    if (!tree_page)
+        return 0;
+    int known = take_listener_over(address, mode, from_outside);
+    struct page_listener *at = known ? NULL : free_listener();
+    if (!at)
         return known;
-    for (int i = 0; tree_page && i < PAGE_LISTENERS; i++) {
-        struct page_listener *at = &tree_page->listener[i];
-        int32_t none = 0;
-        if (atomic_load(&at->pid) || !atomic_compare_exchange_strong(&at->pid, &none, -1))
-            continue;
-        struct text text = TEXT_ON(at->address);
-        text_string(&text, address);
-        at->mode = (uint16_t)mode;
-        at->from_outside = from_outside;
-        atomic_store(&at->state, PAGE_ACCEPTING);
-        atomic_store(&at->pid, epoch_pid());
-        return i + 1;
-    }
-    return 0;
+    struct text text = TEXT_ON(at->address);
+    text_string(&text, address);
+    at->mode = (uint16_t)mode;
+    at->from_outside = from_outside;
+    atomic_store(&at->state, PAGE_ACCEPTING);
+    atomic_store(&at->pid, epoch_pid());
+    return (int)(at - tree_page->listener) + 1;
 }
 
 bool tree_listens_at(const struct sockaddr *addr, socklen_t len)
@@ -510,7 +540,7 @@ bool tree_listens_at(const struct sockaddr *addr, socklen_t len)
     char address[sizeof tree_page->listener->address];
     struct text wanted = TEXT_ON(address);
     text_address(&wanted, addr, len);
-    for (int i = 0; tree_page && i < PAGE_LISTENERS; i++) {
+    for (uint32_t i = 0; tree_page && i < listeners_used(); i++) {
         const struct page_listener *at = &tree_page->listener[i];
         if (atomic_load(&at->pid) > 0 && !at->from_outside && text_equal(at->address, address))
             return true;

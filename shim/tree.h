@@ -16,10 +16,10 @@
 /*
  * The first process of a tree: makes its page, or takes up the one that it made before it exec'd
  * (name: WEIR_TREE's value, NULL where there is none). Any other: opens the page that name tells,
- * or makes one of its own. Takes a line. Never fails: without a file the page is memory that the
- * tree shares all the same, and a line in the log says what can't be seen.
+ * or makes one of its own. Takes a line. Without a file the page is memory that the tree shares all
+ * the same, and a line in the log says what can't be seen. False: not even for that there is room.
  */
-void tree_begin(const char *name, bool first);
+bool tree_begin(const char *name, bool first);
 
 /* The page of this process's tree; NULL before tree_begin. */
 extern HIDDEN struct page *tree_page;
