@@ -395,6 +395,7 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
     if (signals_is_wake(info))
         return false;
     epoch_now(); /* in a child of a fork: what it inherited is its parent's */
+    epoch_lives_on();
     if (!(signals_held() & SIGNAL_BIT(sig))) {
         handler_restore_code(info);
         signals_deliver(sig, info, context);
@@ -506,6 +507,7 @@ void handler_install(const struct settings *settings)
 
 bool handler_enters_sandbox(void)
 {
+    epoch_lives_on(); /* while it may do what that takes */
     bool was_in = atomic_load(&sys_sandboxed);
     if (was_in)
         return true;

@@ -389,6 +389,7 @@ void signals_accepts(const sigset_t *set, sigset_t *kernel)
 
 void signals_before_thread(void)
 {
+    epoch_lives_on();
     uint64_t mine = *view();
     if (mine != atomic_load(&inherited))
         atomic_store(&inherited, mine);
@@ -458,6 +459,7 @@ void signals_interrupted(const void *context)
 
 void signals_about_to_wait(void)
 {
+    epoch_lives_on();
     interrupted = false;
 }
 

@@ -274,8 +274,11 @@ static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
         atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
     uint32_t generation = atomic_load_explicit(&table.generation, memory_order_relaxed);
-    if (UNLIKELY(generation) && kind == KIND_CONN)
+    if (UNLIKELY(generation) && kind == KIND_CONN) {
+        if (!atomic_load(&table.has_this_one))
+            atomic_store(&table.has_this_one, true);
         atomic_store_explicit(&table.alias[fd], generation, memory_order_relaxed);
+    }
     if (LIKELY(kind != KIND_NONE)) {
         struct shard *shard = table_shard(table_slot(number));
         solo_count(alone, &shard->live, LIVE_TRACKED);
@@ -432,8 +435,13 @@ void table_forks(void)
 {
     if (!table.limit)
         return;
-    atomic_fetch_add(&table.generation, 1);
-    atomic_store(&table.shares, true);
+    /* Written to only where it has to be: after a fork each write costs a page. */
+    if (!atomic_load(&table.generation) || atomic_load(&table.has_this_one)) {
+        atomic_store(&table.has_this_one, false);
+        atomic_fetch_add(&table.generation, 1);
+    }
+    if (!atomic_load(&table.shares))
+        atomic_store(&table.shares, true);
 }
 
 void table_sends(int fd)

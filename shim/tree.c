@@ -23,8 +23,8 @@ static char path[PAGEFILE_PATH]; /* "": the page has no file */
 static char name[PAGEFILE_PATH];
 static bool was_first; /* this process, or the one that it was forked from, began the tree */
 
-/* Those of the tree that this process descends from, with the time at which they forked: the
- * parent is the last. One that is left out lived too long ago. */
+/* Those of the tree that this process descends from, with a time at which they lived: the parent is
+ * the last. One that is left out lived too long ago. */
 static struct ancestor {
     int32_t pid;
     uint64_t since;
@@ -33,6 +33,10 @@ static int generations;
 
 #define NO_LINE (-1)
 static _Atomic int my_line = NO_LINE; /* PAGE_LINES: there was none left */
+
+/* In whose name, and since when: not the page's word for it. Known to its children as well. */
+static int32_t line_pid;
+static uint64_t line_since;
 
 static bool foreign;       /* tree_is_foreign */
 static uint32_t own_flags; /* of this process's line, which its children take along */
@@ -56,6 +60,7 @@ static uint64_t coarse_ms(void)
 
 static struct page_line *line_now(void)
 {
+    epoch_now(); /* in a child that has not noticed it would be its parent's */
     int line = atomic_load_explicit(&my_line, memory_order_relaxed);
     return line >= 0 && line < PAGE_LINES ? &tree_page->line[line] : NULL;
 }
@@ -137,11 +142,12 @@ void tree_take_line(void)
     if (!pid && !sys_is_sandboxed())
         pid = epoch_ask_pid(); /* a raw clone's child: its first connection is its start */
     int found = pid && !foreign ? free_line() : PAGE_LINES, none = NO_LINE;
+    uint64_t since = boot_ms();
     uint32_t count = 1, shards = COUNT_OF(tree_page->shard) - 1;
     if (found < PAGE_LINES) {
         struct page_line *line = &tree_page->line[found];
         atomic_store(&line->phase, PHASE_SERVING);
-        atomic_store(&line->since, boot_ms());
+        atomic_store(&line->since, since);
         atomic_store(&line->table, (uint64_t)(uintptr_t)&table);
         atomic_store(&line->epoch, (uint32_t)epoch_now());
         atomic_store(&line->flags, own_flags);
@@ -155,6 +161,8 @@ void tree_take_line(void)
         return;
     }
     table_count_in(&tree_page->shard[shards], count, found == PAGE_LINES);
+    line_pid = found < PAGE_LINES ? pid : 0;
+    line_since = since;
     if (found < PAGE_LINES)
         atomic_store(&tree_page->line[found].pid, pid);
 }
@@ -178,6 +186,7 @@ static void give_line_back(void)
     fold((uint32_t)(line - tree_page->line));
     table_count_in(NULL, 0, false);
     atomic_store(&my_line, NO_LINE);
+    line_pid = 0;
     atomic_store(&line->pid, 0);
 }
 
@@ -314,19 +323,29 @@ bool tree_begin(const char *value, bool first)
 /* ---- fork, exec, exit ---- */
 
 static _Atomic bool spawned;
+static bool inherits_sockets; /* the child that is made next, or this one */
 
-void tree_forks(void)
+/* What is written between two forks is copied page by page: so only what changes is written. */
+static void spawns(void)
+{
+    if (!atomic_load(&spawned))
+        atomic_store(&spawned, true);
+}
+
+void tree_forks(bool inherits)
 {
     if (epoch_is_borrowed())
         return;
-    epoch_now();
-    atomic_store(&spawned, true);
+    spawns();
+    if (inherits_sockets != inherits)
+        inherits_sockets = inherits;
     table_forks();
 }
 
 void tree_spawns(void)
 {
-    atomic_store(&spawned, true);
+    epoch_lives_on();
+    spawns();
     if (!epoch_is_borrowed())
         table_forks(); /* what is open may be the other's as well */
 }
@@ -336,35 +355,28 @@ bool tree_has_forked(void)
     return atomic_load(&spawned);
 }
 
-static bool inherits_sockets;
-
-void tree_forked(bool inherits)
+void tree_forked(void)
 {
-    struct page_line *line = tree_page ? line_now() : NULL;
-    int32_t parent = line ? atomic_load(&line->pid) : 0;
     was_first = false;
     foreign = atomic_load(&epoch_clones_foreigners);
-    inherits_sockets = inherits;
     atomic_store(&table.shares, false);
     atomic_store(&spawned, false);
-    if (parent > 0) {
+    if (line_pid > 0) {
         if (generations == ANCESTORS_MOST) {
             for (int i = 1; i < ANCESTORS_MOST; i++)
                 ancestors[i - 1] = ancestors[i];
             generations--;
         }
-        ancestors[generations++] = (struct ancestor){parent, boot_ms()};
+        ancestors[generations++] = (struct ancestor){line_pid, line_since};
     }
+    line_pid = 0;
     atomic_store(&my_line, NO_LINE);
     table_count_in(NULL, 0, false);
     head_forget();
 }
 
-void tree_in_child(void)
+void tree_lives_on(void)
 {
-    if (epoch_is_borrowed())
-        return;
-    epoch_now();
     if (inherits_sockets)
         tree_take_line();
 }

@@ -32,12 +32,13 @@ bool tree_is_named_after_us(const char *name);
 
 /* ---- fork, exec, exit ---- */
 
-/* Before a fork that shares descriptors; and in the child after it (not needed, but sooner). */
-void tree_forks(void);
-void tree_in_child(void);
+/* Before a fork that shares descriptors; inherits: sockets that matter are among them. */
+void tree_forks(bool inherits);
 
-/* A child finds that it is one (epoch.h): it has no line yet. inherits: sockets of its parent's. */
-void tree_forked(bool inherits);
+/* A child finds that it is one (epoch.h): it has no line yet. It lives on: it has, if it inherits.
+ */
+void tree_forked(void);
+void tree_lives_on(void);
 
 /* Makes sure that this process has a line, where it can have one. */
 void tree_take_line(void);
