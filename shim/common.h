@@ -34,10 +34,11 @@
 
 /*
  * Big variables lie behind all others (the Makefile has the linker sort them by these names), so
- * that what each process writes to lies on few pages. BIG: of which only the beginning is used as a
- * rule. LATE: of which nothing is, before a drain.
+ * that what each process writes to lies on few pages. LATE: nothing of it is used before a drain.
+ * BIG: a part of it; an odd one is used from its end on, the next from its beginning, so that the
+ * two share a page.
  */
-#define BIG __attribute__((section(".bss.big")))
+#define BIG(order) __attribute__((section(".bss.big" #order)))
 #define LATE __attribute__((section(".bss.late")))
 
 /* The largest page of the machines that we build for: what is aligned to it has pages of its own.

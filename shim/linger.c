@@ -29,7 +29,7 @@ void linger_switch(bool on)
 
 /* Numbers that were an epoll once. What has become of them does not matter: EPOLL_CTL_DEL on
  * anything else fails. */
-static BIG _Atomic int epolls[EPOLLS_MOST];
+static BIG(0) _Atomic int epolls[EPOLLS_MOST];
 static _Atomic uint32_t epolls_used;
 
 void linger_remember_epoll(int epoll)

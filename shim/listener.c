@@ -29,7 +29,7 @@ static _Atomic uint32_t listeners_used, registrations_used; /* list_grows */
 
 /* An entry is free where number is 0; it is taken by a compare-and-swap of number, filled in, and
  * read by others once state says so. */
-static BIG struct listener {
+static BIG(1) struct listener {
     _Atomic int number; /* descriptor + 1 */
     _Atomic int state;
     enum mode mode;
@@ -47,7 +47,7 @@ static BIG struct listener {
     socklen_t addr_len; /* 0: not known, for the program let the kernel choose */
 } listeners[LISTENERS_MOST];
 
-static BIG struct registration {
+static BIG(6) struct registration {
     _Atomic int number; /* the listener's descriptor + 1; -1: being written */
     int epoll;
     struct epoll_event event;
@@ -57,6 +57,12 @@ static BIG struct registration {
 static _Atomic uint32_t swaps;
 static __thread uint32_t swaps_seen;
 __thread bool listener_polled;
+
+/* The i-th that is used: they are used from the end on (BIG). */
+static struct listener *entry(uint32_t i)
+{
+    return &listeners[LISTENERS_MOST - 1 - i];
+}
 
 /* A listener's descriptors have the number of its entry where a duplicate has its connection's. */
 static struct listener *find(int fd)
@@ -75,8 +81,8 @@ static struct listener *find(int fd)
 static struct listener *find_bound(int fd)
 {
     for (uint32_t i = 0; i < atomic_load(&listeners_used); i++)
-        if (atomic_load_explicit(&listeners[i].number, memory_order_acquire) == fd + 1)
-            return &listeners[i];
+        if (atomic_load_explicit(&entry(i)->number, memory_order_acquire) == fd + 1)
+            return entry(i);
     return NULL;
 }
 
@@ -91,14 +97,14 @@ static bool take_entry(struct listener *at, int fd, bool gives_way)
 static struct listener *take_any(int fd)
 {
     for (uint32_t i = 0; i < atomic_load(&listeners_used); i++)
-        if (take_entry(&listeners[i], fd, false))
-            return &listeners[i];
+        if (take_entry(entry(i), fd, false))
+            return entry(i);
     uint32_t fresh = list_grows(&listeners_used, LISTENERS_MOST);
-    if (fresh < LISTENERS_MOST && take_entry(&listeners[fresh], fd, false))
-        return &listeners[fresh];
+    if (fresh < LISTENERS_MOST && take_entry(entry(fresh), fd, false))
+        return entry(fresh);
     for (uint32_t i = 0; i < LISTENERS_MOST; i++)
-        if (take_entry(&listeners[i], fd, true))
-            return &listeners[i];
+        if (take_entry(entry(i), fd, true))
+            return entry(i);
     return NULL;
 }
 
@@ -409,7 +415,7 @@ bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wak
 {
     bool all = true;
     for (uint32_t i = 0; i < atomic_load(&listeners_used); i++) {
-        struct listener *listener = &listeners[i];
+        struct listener *listener = entry(i);
         int fd = atomic_load_explicit(&listener->number, memory_order_acquire) - 1;
         int state = atomic_load(&listener->state);
         if (fd < 0 || state == 0 || state == STOPPED || listener->mode == MODE_OFF)

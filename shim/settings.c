@@ -535,7 +535,7 @@ const char *settings_unknown(char *const envp[], size_t *at)
     return NULL;
 }
 
-static BIG struct settings current;
+static BIG(2) struct settings current;
 
 const struct settings *settings_now(void)
 {

@@ -11,9 +11,9 @@
 
 #define SIGNALS 65
 
-/* What the program believes is installed, of those that were ever ours: in the order in which they
- * became it, after an empty one. */
-static BIG struct sigaction actions[SIGNALS];
+/* What the program believes is installed, of those that were ever ours: the last is that of
+ * the first of them, and the first stays empty. */
+static BIG(3) struct sigaction actions[SIGNALS];
 static uint8_t place[SIGNALS], places;
 static _Atomic uint64_t ours;         /* the kernel has our handler for these */
 static _Atomic uint64_t handed_over;  /* those of them that are the program's by now */
@@ -73,7 +73,7 @@ bool signals_take(int sig, signals_fn *handler)
         return true;
     our_handler = handler;
     if (!place[sig])
-        place[sig] = ++places;
+        place[sig] = (uint8_t)(SIGNALS - ++places);
     sigfillset(&action.sa_mask);
     if (libc_sigaction(sig, &action, program(sig)) != 0)
         return false;

@@ -99,7 +99,7 @@ static void leave_children(char **envp)
 static void name_tree(char **envp)
 {
     static char name[sizeof TREE_NAME + PAGEFILE_PATH];
-    static BIG char *with_name[4096];
+    static BIG(4) char *with_name[4096];
     size_t n = 0;
     struct text text = TEXT_ON(name);
     text_string(&text, TREE_NAME);
