@@ -253,6 +253,7 @@ static void hint_busy(int fd, uint64_t record)
 
 record_t *conn_enters_other(int fd)
 {
+    epoch_lives_on();
     enum kind kind = table_kind(fd);
     if (UNLIKELY(kind == KIND_RECEIVED))
         conn_uses_received(fd);

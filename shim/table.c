@@ -36,7 +36,7 @@ static void begin_solo(uint32_t limit)
 {
     atomic_store(&table.hint, crowd_hints);
     /* Linux 4.14; without it a child would take its parent's hints for its own. */
-    if (sys3(SYS_madvise, solo_hints, hints_size(limit), MADV_WIPEONFORK) < 0)
+    if (sys3(SYS_madvise, crowd_hints, 2 * hints_size(limit), MADV_WIPEONFORK) < 0)
         return;
     atomic_store(&table.hint, solo_hints);
     solo_begin(solo_ended);
@@ -59,21 +59,31 @@ void table_forked(void)
     solo_begin(solo_ended);
 }
 
+/*
+ * What one page table reaches. A fork makes one for each that has something in it to be copied, at
+ * the price of a page: so the first kinds and the first records lie within the reach of one,
+ * between the hints, which are not copied, and the aliases, which are seldom used.
+ */
+#define REACH ((size_t)2 << 20)
+
 int table_make(uint32_t limit)
 {
     for (limit = (limit + BLOCK - 1) & ~(uint32_t)(BLOCK - 1); limit;
          limit = limit / 4 / BLOCK * BLOCK) {
         size_t hints = hints_size(limit);
-        size_t bytes = limit * (sizeof(uint8_t) + sizeof(record_t) + sizeof(uint32_t)) + 2 * hints;
-        long at = sys6(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
+        size_t bytes = limit * (sizeof(record_t) + sizeof(uint32_t)) + 3 * hints;
+        size_t slack = bytes > REACH ? REACH : 0;
+        long at = sys6(SYS_mmap, NULL, bytes + slack, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (at < 0 && at > -4096)
             continue; /* RLIMIT_AS: a smaller one will do for most programs */
-        solo_hints = (_Atomic int8_t *)at;
-        crowd_hints = solo_hints + hints;
-        table.record = (record_t *)(at + 2 * (long)hints);
+        if (slack)
+            at = (long)(((size_t)at + REACH - 1) & ~(REACH - 1));
+        crowd_hints = (_Atomic int8_t *)at;
+        solo_hints = crowd_hints + hints;
+        table.kind = (_Atomic uint8_t *)(solo_hints + hints);
+        table.record = (record_t *)(at + 3 * (long)hints);
         table.alias = (_Atomic uint32_t *)(table.record + limit);
-        table.kind = (_Atomic uint8_t *)(table.alias + limit);
         begin_solo(limit);
         __atomic_store_n(&table.limit, limit, __ATOMIC_RELEASE);
         return 0;
@@ -257,6 +267,17 @@ static bool find_record(uint64_t fresh, uint32_t *number)
     return false;
 }
 
+/* A connection that is accepted now is not shared with a child that was made before. */
+static inline void note_generation(uint32_t number)
+{
+    uint32_t generation = atomic_load_explicit(&table.generation, memory_order_relaxed);
+    if (LIKELY(!generation))
+        return;
+    if (!atomic_load_explicit(&table.has_this_one, memory_order_relaxed))
+        atomic_store(&table.has_this_one, true);
+    atomic_store_explicit(&table.alias[number], generation, memory_order_relaxed);
+}
+
 /* Gives a new connection a record and counts it. Returns fd's kind from now on; NONE: no room. */
 static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
 {
@@ -268,9 +289,8 @@ static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
         kind = find_record(fresh, &number) ? KIND_ALIAS : KIND_NONE;
         atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
-    uint32_t generation = atomic_load_explicit(&table.generation, memory_order_relaxed);
-    if (UNLIKELY(generation) && kind == KIND_CONN)
-        atomic_store_explicit(&table.alias[fd], generation, memory_order_relaxed);
+    if (LIKELY(kind == KIND_CONN))
+        note_generation(number);
     if (LIKELY(kind != KIND_NONE)) {
         struct shard *shard = table_shard(table_slot(number));
         solo_count(alone, &shard->live, LIVE_TRACKED);
@@ -291,13 +311,13 @@ static inline bool add_alone(int fd, uint64_t fresh)
     if (!solo_enter_again())
         return false;
     bool usual = !atomic_load_explicit(slot, memory_order_relaxed) &&
-                 atomic_load_explicit(&table.kind[fd], memory_order_relaxed) == KIND_NONE &&
-                 !atomic_load_explicit(&table.generation, memory_order_relaxed);
+                 atomic_load_explicit(&table.kind[fd], memory_order_relaxed) == KIND_NONE;
     if (LIKELY(usual)) {
         raise_high(fd);
         atomic_store_explicit(slot, fresh, memory_order_relaxed);
         solo_add(&table.shards->live, LIVE_TRACKED);
         solo_add(&table.shards->accepted, 1);
+        note_generation((uint32_t)fd);
         set_kind(fd, KIND_CONN);
     }
     solo_leave();
@@ -450,8 +470,13 @@ void table_forks(void)
 {
     if (!table.limit)
         return;
-    atomic_fetch_add(&table.generation, 1);
-    atomic_store(&table.shares, true);
+    /* Written to only where it has to be: after a fork each write costs a page. */
+    if (!atomic_load(&table.generation) || atomic_load(&table.has_this_one)) {
+        atomic_store(&table.has_this_one, false);
+        atomic_fetch_add(&table.generation, 1);
+    }
+    if (!atomic_load(&table.shares))
+        atomic_store(&table.shares, true);
 }
 
 void table_sends(int fd)

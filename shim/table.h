@@ -99,6 +99,7 @@ struct table {
      * whether this process has done either.
      */
     _Atomic uint32_t generation;
+    _Atomic bool has_this_one; /* a connection's alias: it is to be counted up at the next fork */
     _Atomic bool shares;
 
     /* HINT_BUSY; HINT_ASK where a read timeout was set somewhere: a read may have to be made again
