@@ -382,8 +382,8 @@ static void visit(int fd)
     if (table_kind(fd) == KIND_RECEIVED)
         conn_received(fd, MODE_REPLY);
     enum conn_look look = conn_look(fd, &limits, one_in(2));
-    CHECK(look != LOOK_GONE || !table_record(fd) || atomic_load(table_record(fd)) & CONN_DISOWNED,
-          "fd %d is gone", fd);
+    record_t *slot = table_record(fd); /* NULL: its end waits for us */
+    CHECK(look != LOOK_GONE || !slot || atomic_load(slot) & CONN_DISOWNED, "fd %d is gone", fd);
     if (look == LOOK_IDLE && one_in(8))
         shuts += conn_shut(fd);
     else if (look == LOOK_SHUT)
