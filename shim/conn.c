@@ -470,13 +470,16 @@ static bool may_end(uint64_t record, uint64_t busy)
            spread_lets(identity_of(record));
 }
 
-/* Nobody has sent anything more: the look comes last. What comes in after it meets our FIN. */
-static bool has_sent_nothing(int fd, uint32_t number)
+/*
+ * Whether the client has sent nothing more, and waits for its answers (framed: as its framing has
+ * it). The look comes last: what comes in after it meets our FIN.
+ */
+static bool waits_for_more(int fd, uint32_t number, bool framed)
 {
     struct sock_queues queues;
     sock_queues(fd, &queues);
-    rhythm_looked(number, queues.unread);
-    return !queues.unread;
+    bool waits = rhythm_looked(number, queues.unread);
+    return framed ? !queues.unread : waits;
 }
 
 bool conn_holds_back(int fd, record_t *slot, size_t asked, struct bytes bytes)
@@ -536,7 +539,7 @@ void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole, struct by
     int saved = errno;
     uint64_t shut = record | CONN_SHUT | (sure ? CONN_FIN : 0);
     if (is_still(fd, record) && atomic_compare_exchange_strong(slot, &record, shut)) {
-        if (!has_sent_nothing(fd, number))
+        if (!waits_for_more(fd, number, framing_in_drain(number, false)))
             atomic_fetch_and(slot, ~(shut & ~record));
         else if (sure)
             sock_shut_both(fd);

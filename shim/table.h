@@ -188,9 +188,14 @@ bool table_is_claimed(int fd);
  * Where the record of a number lies: numbers that follow each other, which a server's threads are
  * likely to work on at the same time, lie on different cache lines of the same page.
  */
+static inline uint32_t table_place(uint32_t number)
+{
+    return (number & ~UINT32_C(504)) | (number * 9 & 504);
+}
+
 static inline record_t *table_slot(uint32_t number)
 {
-    return &table.record[(number & ~UINT32_C(504)) | (number * 9 & 504)];
+    return &table.record[table_place(number)];
 }
 
 /* The record's own number, which is not its connection's. */
