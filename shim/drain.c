@@ -435,7 +435,8 @@ static void begin_drain(int64_t now, const struct drain_terms *terms)
     drain.begins_at = terms->since + settings_now()->delay;
     drain.forced = 0;
     drain.until = terms->timeout ? terms->since + terms->timeout : 0;
-    drain.report_at = terms->since + REPORT_MS;
+    drain.report_at =
+        now + REPORT_MS; /* a process that has just been started has nothing to tell */
     drain.name_at = terms->timeout ? terms->since + terms->timeout / 2 : INT64_MAX;
     if (drain.whole_tree)
         drain.at_begin = tree_page->asked;
