@@ -86,6 +86,16 @@ loses_nothing() {
     loses_nothing start_python
 }
 
+@test "Node, three workers that get their connections over a socket: clients that do not look lose nothing" {
+    workers=3
+    loses_nothing start_node
+}
+
+@test "Python, three processes that accept: clients that do not look lose nothing" {
+    connections=30 workers=3
+    loses_nothing start_python
+}
+
 @test "HAProxy: clients that do not look lose nothing" {
     loses_nothing start_haproxy 'http-request return status 200 content-type text/plain string "It works"' ''
 }

@@ -128,13 +128,13 @@ END2
 start_node() {
     trigger=USR2
     begin "${name:-server}" "$@" -- node "$ROOT/tests/programs/web_server.js" "$port" \
-        "$BATS_TEST_TMPDIR/executed"
+        "$BATS_TEST_TMPDIR/executed" ${workers:-}
 }
 
 start_python() {
     trigger=USR2
     begin "${name:-server}" "$@" -- /usr/bin/python3 "$ROOT/tests/programs/web_server.py" "$port" \
-        "$BATS_TEST_TMPDIR/executed"
+        "$BATS_TEST_TMPDIR/executed" ${workers:-}
 }
 
 # start_haproxy FRONTEND BACKENDS [VAR=value...]
@@ -188,4 +188,11 @@ has_drained() {
     log_has server "^weir\[[0-9]+\] .*: drained in [0-9.]+m?s: .* 0 forced; the program runs on"
     alive "$SERVER_PID"
     [ "$took" -le "${1:-12000}" ]
+}
+
+# talks: what is on stdin goes to python, with tests/programs/web.py.
+talks() {
+    PORT=$port SERVER_PID=$SERVER_PID TRIGGER=$trigger PYTHONPATH=$ROOT/tests/programs \
+        PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -c "from web import *
+$(cat)" "$@"
 }

@@ -15,7 +15,7 @@ REPLACED = b"close     "
 
 
 class Answer:
-    """raw: head and body as they came; owed: what came behind it."""
+    """raw: head and body as they came."""
 
     def __init__(self, head, body):
         self.head, self.body, self.raw = head, body, head + body
@@ -24,6 +24,9 @@ class Answer:
         for line in head.split(b"\r\n")[1:-2]:
             name, value = line.split(b":", 1)
             self.fields.setdefault(name.decode().lower(), []).append(value.strip().decode())
+
+    def __repr__(self):
+        return repr(self.raw[:400])
 
     @property
     def is_noticed(self):
@@ -100,9 +103,10 @@ class Connection:
         """Neither an end nor a byte within so many seconds."""
         self.socket.settimeout(seconds)
         try:
-            return bool(self.have) and not self.more() and False
+            self.socket.recv(1, socket.MSG_PEEK)
+            return False
         except TimeoutError:
-            return True
+            return not self.have
         finally:
             self.socket.settimeout(15)
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""web_server.py PORT FILE: HTTP/1.1 with Python's http.server, a thread a connection.
+"""web_server.py PORT FILE [WORKERS]: HTTP/1.1 with Python's http.server, a thread a connection; with
+WORKERS by so many processes that accept from one socket.
 
   GET, HEAD /     a few bytes
   GET /chunked    in three chunks
@@ -62,4 +63,11 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 256
 
 
-Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
+for _ in range(int((sys.argv[3:] or [0])[0])):
+    if not os.fork():
+        break
+else:
+    if sys.argv[3:]:
+        os.wait()
+server.serve_forever()
