@@ -11,7 +11,6 @@ import time
 
 PORT = int(os.environ["PORT"])
 INSERTED = b"Connection: close\r\n"
-REPLACED = b"close     "
 
 
 class Answer:
@@ -145,10 +144,11 @@ def trigger(value=None, name=None):
 
 def without_notice(raw, bare):
     """raw, less the one difference that a notice makes to bare; None where it is another one."""
-    head, rest = raw.split(b"\r\n\r\n", 1)
-    if head.endswith(b"\r\n" + INSERTED[:-2]):
-        return head[:-len(INSERTED)] + b"\r\n\r\n" + rest
-    at = re.search(rb"\r\nConnection:[^\r]*(close     )", raw)
+    interim, head, rest = re.fullmatch(rb"(HTTP/1.1 100 .*?\r\n\r\n)?(.*?\r\n)(\r\n.*)", raw,
+                                       re.DOTALL).groups(b"")
+    if head.endswith(b"\r\n" + INSERTED):
+        return interim + head[:-len(INSERTED)] + rest
+    at = re.search(rb"(?i)\r\nConnection:[^\r]*(close     )", raw)
     if not at:
         return None
     alive = bare[at.start(1):at.end(1)]
