@@ -143,14 +143,17 @@ def trigger(value=None, name=None):
 
 
 def without_notice(raw, bare):
-    """raw, less the one difference that a notice makes to bare; None where it is another one."""
+    """raw, less what a notice has made of bare: a line before the head's end, or each keep-alive of
+    a Connection line that a "close     " stands for. None where there is neither."""
     interim, head, rest = re.fullmatch(rb"(HTTP/1.1 100 .*?\r\n\r\n)?(.*?\r\n)(\r\n.*)", raw,
                                        re.DOTALL).groups(b"")
     if head.endswith(b"\r\n" + INSERTED):
         return interim + head[:-len(INSERTED)] + rest
-    at = re.search(rb"(?i)\r\nConnection:[^\r]*(close     )", raw)
-    if not at:
-        return None
-    alive = bare[at.start(1):at.end(1)]
-    assert alive.lower() == b"keep-alive", alive
-    return raw[:at.start(1)] + alive + raw[at.end(1):]
+    before = len(interim)
+    original = bare[before:before + len(head)]
+    for line in re.finditer(rb"(?i)^Connection:.*$", head, re.MULTILINE):
+        for text in re.finditer(rb"(?<![^ \t,:])close     (?=[ \t]*[,\r])", line[0]):
+            at = line.start() + text.start()
+            if original[at:at + 10].lower() == b"keep-alive":
+                head = head[:at] + original[at:at + 10] + head[at + 10:]
+    return interim + head + rest if head == original else None
