@@ -24,7 +24,7 @@ time.sleep(0.8)
 assert asks.is_open() and silent.is_open()
 answer = asks.ask()
 assert answer.body == b"It works\n" and answer.is_noticed, answer
-assert asks.ends(), "told, and not closed"
+assert asks.ends(0.5), "told, and not closed"
 assert silent.ends(4)
 took = time.monotonic() - began
 assert 1.9 <= took <= 3, took

@@ -106,7 +106,7 @@ ${apache_also:-}
 </IfModule>
 END2
     begin server WEIR_SIGNAL=RTMIN+3 "$@" -- \
-        setsid apache2 -f "$BATS_TEST_TMPDIR/apache.conf" -DFOREGROUND # at TERM it tells its whole group
+        setsid apache2 -f "$BATS_TEST_TMPDIR/apache.conf" -DFOREGROUND # at TERM it tells its group
 }
 
 start_lighttpd() {

@@ -7,9 +7,14 @@ const http = require("http");
 const [port, file, workers] = process.argv.slice(2);
 
 function respond(request, response, body) {
+    const later = request.url.startsWith("/slow?") ? 1000 * Number(request.url.slice(6)) : 0;
+    const answer = text => {
+        response.setHeader("Content-Length", text.length);
+        later ? setTimeout(() => response.end(text), later) : response.end(text);
+    };
     if (request.method === "POST" || request.method === "PUT") {
         fs.writeSync(executed, body + "\n");
-        response.end(body);
+        answer(body);
     } else if (request.url === "/chunked") {
         response.write("one");
         response.write("two\n".repeat(1000));
@@ -19,11 +24,8 @@ function respond(request, response, body) {
         response.shouldKeepAlive = false;
         response.write("to the end\n");
         response.end();
-    } else if (request.url === "/" || request.url.startsWith("/slow?")) {
-        const answer = "It works\n";
-        response.setHeader("Content-Length", answer.length);
-        const later = 1000 * Number(request.url.slice(6));
-        later ? setTimeout(() => response.end(answer), later) : response.end(answer);
+    } else if (request.url === "/" || later) {
+        answer("It works\n");
     } else {
         response.writeHead(404).end("not here\n");
     }

@@ -7,7 +7,7 @@ WORKERS by so many processes that accept from one socket.
   GET /chunked    in three chunks
   GET /old        without a length, until the connection's end
   GET /slow?S     a few bytes, S seconds later
-  POST, PUT /     the body is a line that is written to FILE, and the answer"""
+  POST, PUT /     the body is a line that is written to FILE, and the answer; /slow?S as well"""
 import http.server
 import os
 import sys
@@ -53,6 +53,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         os.write(executed, body + b"\n")
+        time.sleep(float(self.path[6:] or 0) if self.path.startswith("/slow?") else 0)
         self.answer(body)
 
     do_PUT = do_POST
