@@ -68,6 +68,15 @@ static uint64_t fresh_record(enum mode mode, uint32_t identity, enum identity ki
            (kind == IDENTITY_PEER_AND_PORT ? CONN_PORT : 0);
 }
 
+/* What is remembered of another connection that had fd's number. */
+static void forget_before(int fd)
+{
+    if ((uint32_t)fd < table.limit) {
+        rhythm_forget(table_number(table_slot((uint32_t)fd)));
+        framing_forget(table_number(table_slot((uint32_t)fd)));
+    }
+}
+
 void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind)
 {
     if (mode == MODE_OFF) {
@@ -77,13 +86,8 @@ void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind
     }
     tell_first();
     table_add(fd, fresh_record(mode, identity, kind), false);
-    if (UNLIKELY(mode == MODE_HTTP) || rhythm_is_noting()) {
-        record_t *slot = table_record(fd);
-        if (slot) {
-            rhythm_forget(table_number(slot));
-            framing_forget(table_number(slot));
-        }
-    }
+    if (UNLIKELY(mode == MODE_HTTP) || rhythm_is_noting())
+        forget_before(fd);
 }
 
 void conn_was_deaf(int fd)
@@ -116,6 +120,7 @@ void conn_received(int fd, enum mode mode)
 {
     enum identity kind;
     uint32_t identity = sock_connection(fd, &kind);
+    forget_before(fd);
     if (!identity || mode == MODE_OFF)
         table_forget(fd);
     else if (!tree_sends())
@@ -149,6 +154,7 @@ void conn_uses_received(int fd)
     uint32_t identity = sock_connection(fd, &kind);
     if (identity && settings_now()->mode.rest != MODE_OFF && !alias_known(fd, identity)) {
         tell_adopts();
+        forget_before(fd);
         table_add(fd, fresh_record(settings_now()->mode.rest, identity, kind), true);
         tree_adopts(identity);
     }
@@ -340,6 +346,15 @@ struct http *conn_plans(record_t *slot)
         return NULL;
     struct http *http = framing_of(table_number(slot));
     return http && (http_state(http) == HTTP_IN_USE || http_is_in_text(http)) ? http : NULL;
+}
+
+bool conn_is_asked_more(int fd, const struct http *http)
+{
+    struct sock_queues queues;
+    int saved = errno;
+    sock_queues(fd, &queues);
+    errno = saved;
+    return queues.unread && !http_is_half_read(http);
 }
 
 void conn_wrote_planned(int fd, record_t *slot, size_t asked, ssize_t done)
@@ -650,6 +665,22 @@ static enum conn_look look_reply(int fd, record_t *slot, uint64_t record,
     return info.sent_ms >= quiet && info.received_ms >= quiet ? LOOK_IDLE : LOOK_WAITING;
 }
 
+/*
+ * Its requests or its answers go past our wrappers. Of what has just gone by, the thread may not
+ * have come to tell yet.
+ */
+static bool passes_unseen(const struct http *http, uint64_t record, const struct sock_info *info,
+                          const struct conn_limits *limits)
+{
+    if (!http)
+        return true;
+    if (http_has_answered(http))
+        return false;
+    if (record & CONN_IN_USE)
+        return is_answered_unseen(record, info) && info->sent_ms >= limits->first_byte;
+    return info->has && info->has_received && info->received_ms >= limits->first_byte;
+}
+
 /* Idle is what owes nothing and has begun nothing; it is left open while it can still be told. */
 static enum conn_look look_http(int fd, record_t *slot, uint64_t record,
                                 const struct conn_limits *limits)
@@ -658,7 +689,7 @@ static enum conn_look look_http(int fd, record_t *slot, uint64_t record,
     struct sock_info info;
     sock_queues(fd, &queues);
     sock_info(fd, &info);
-    if (is_answered_unseen(record, &info)) { /* of its answers we see nothing */
+    if (passes_unseen(framing_of(table_number(slot)), record, &info, limits)) {
         becomes_reply(slot);
         return look_reply(fd, slot, record, limits);
     }

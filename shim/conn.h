@@ -175,6 +175,10 @@ void conn_file_ended(int fd, record_t *slot);
  */
 struct http *conn_plans(record_t *slot);
 
+/* A request has come in behind the one that is being answered, and the program has not read it: so
+ * that one's answer is not the last. */
+bool conn_is_asked_more(int fd, const struct http *http);
+
 /* So many bytes of the program's own went out by a plan, of `asked`; -1: would block. */
 void conn_wrote_planned(int fd, record_t *slot, size_t asked, ssize_t done);
 

@@ -406,10 +406,10 @@ static bool stop_accepting(void)
     return !all;
 }
 
-/* WEIR_SPREAD, but it is over well before the timeout. */
-static int64_t spread_length(int64_t now)
+/* A length of WEIR_SPREAD or WEIR_NOTICE, but it is over well before the timeout. */
+static int64_t within_timeout(int64_t length, int64_t now)
 {
-    int64_t length = settings_now()->spread, most = (drain.until - now) * 3 / 4;
+    int64_t most = (drain.until - now) * 3 / 4;
     return drain.until && length > most ? most : length;
 }
 
@@ -421,10 +421,10 @@ static void stop_serving(int64_t now)
     if (drain.whole_tree)
         tree_delayed();
     set_phase(PHASE_DRAINING);
-    spread_begin(now, spread_length(now));
+    spread_begin(now, within_timeout(settings_now()->spread, now));
     framing_begin(table.limit);
     rhythm_begin(table.limit);
-    drain.notice_until = now + settings_now()->notice;
+    drain.notice_until = now + within_timeout(settings_now()->notice, now);
     linger_switch(true);
     stop_accepting();
 }

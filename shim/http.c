@@ -645,6 +645,11 @@ bool http_is_half_sent(const struct http *http)
     return !is_between(mark_of(&http->answers));
 }
 
+bool http_has_answered(const struct http *http)
+{
+    return mark_of(&http->answers).flags & SPOKE;
+}
+
 enum http_close http_said_close(const struct http *http)
 {
     uint8_t flags = mark_of(&http->answers).flags;

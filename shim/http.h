@@ -118,6 +118,9 @@ bool http_is_half_read(const struct http *http);
 /* An answer has begun, interim or final, and is not out. */
 bool http_is_half_sent(const struct http *http);
 
+/* A byte of an answer was seen, once. */
+bool http_has_answered(const struct http *http);
+
 /* Of the answer that was begun last: known when its head is out. */
 enum http_close http_said_close(const struct http *http);
 

@@ -89,12 +89,20 @@ static __attribute__((noinline)) ssize_t send_planned(int fd, record_t *slot, st
     return own || taken >= 0 ? (ssize_t)own : taken;
 }
 
+/* Whether anything is to go out but what the program says itself. */
+static __attribute__((noinline)) bool has_text(int fd, const struct http *http, struct bytes bytes)
+{
+    struct http_plan plan;
+    http_plan(http, bytes.iov, bytes.count, &plan);
+    return !plan.same && (http_is_in_text(http) || !conn_is_asked_more(fd, http));
+}
+
 /* Sends by a plan where there is to be one: then *done is the result. */
 static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, size_t asked,
                                  int flags, const struct msghdr *from, ssize_t *done)
 {
     struct http *http = rhythm_is_noting() && bytes.iov ? conn_plans(slot) : NULL;
-    if (LIKELY(!http) || !asked)
+    if (LIKELY(!http) || !asked || !has_text(fd, http, bytes))
         return false;
     *done = send_planned(fd, slot, http, bytes, asked, flags, from);
     return true;

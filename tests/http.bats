@@ -1,0 +1,112 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# Clients with keep-alive that do not look for a close before they send, in mode http: the answer to
+# the last request says that it is the last, and no request is lost. At any close without a notice
+# they lose some.
+#
+# DRAINS=20 tests/run http: each server is drained so many times.
+# shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
+
+load helpers
+load web
+
+setup() {
+    port=$((21000 + 100 * BATS_TEST_NUMBER))
+    temporary=$BATS_TEST_TMPDIR
+    connections=50
+}
+
+# is_answered PAUSE: careless clients ask the server, which drains in the middle. Nothing is lost,
+# and all have been told.
+is_answered() {
+    local word words
+    [ "$(curl -s "http://127.0.0.1:$port/")" = 'It works' ]
+    "$PROGRAMS/load" --connections "$connections" --pause "$1" --seconds 20 "$port" 3>&- \
+        >"$temporary/load.out" 2>"$temporary/load.log" &
+    local clients=$!
+    LOGGED+=(load)
+    STARTED+=("$clients")
+    wait_until 15 log_has load 'ready'
+    sleep "0.$((RANDOM % 4 + 2))"
+    drains
+    wait "$clients"
+    cat "$temporary/load.out"
+    declare -A totals=()
+    read -ra words <"$temporary/load.out"
+    for word in "${words[@]}"; do
+        totals[${word%%=*}]=${word#*=}
+    done
+    [ "${totals[answered]}" -ge "$connections" ]
+    for word in unanswered reset truncated refused connect_reset open crossed idle_reset; do
+        [ "${totals[$word]}" = 0 ] || { echo "$word: ${totals[$word]}" >&2; return 1; }
+    done
+    has_drained "${most:-2500}"
+}
+
+# loses_nothing START...: the server that START starts.
+loses_nothing() {
+    local drain pause
+    for ((drain = 0; drain < ${DRAINS:-2}; drain++)); do
+        for pause in 0-0.1 0-3; do
+            port=$((port + 1))
+            "$@"
+            is_answered "$pause"
+            stops
+        done
+    done
+}
+
+@test "nginx: clients that do not look lose nothing" {
+    loses_nothing start_nginx
+}
+
+@test "nginx with two workers: clients that do not look lose nothing" {
+    workers=2
+    loses_nothing start_nginx
+}
+
+@test "Apache, event: clients that do not look lose nothing" {
+    loses_nothing start_apache event
+}
+
+@test "Apache, prefork: clients that do not look lose nothing" {
+    loses_nothing start_apache prefork
+}
+
+@test "lighttpd: clients that do not look lose nothing" {
+    loses_nothing start_lighttpd
+}
+
+@test "Node: clients that do not look lose nothing" {
+    loses_nothing start_node
+}
+
+@test "Python's http.server: clients that do not look lose nothing" {
+    connections=30
+    loses_nothing start_python
+}
+
+@test "Node, three workers that get their connections over a socket: clients that do not look lose nothing" {
+    workers=3
+    loses_nothing start_node
+}
+
+@test "Python, three processes that accept: clients that do not look lose nothing" {
+    connections=30 workers=3
+    loses_nothing start_python
+}
+
+@test "HAProxy: clients that do not look lose nothing" {
+    loses_nothing start_haproxy 'http-request return status 200 content-type text/plain string "It works"' ''
+}
+
+@test "HAProxy before a server: clients that do not look lose nothing" {
+    local origin=$((port + 90))
+    port=$origin how=serve_bare name=origin start_node
+    loses_nothing start_haproxy 'default_backend back' "backend back
+    server one 127.0.0.1:$origin"
+}
+
+@test "Java's httpserver: clients that do not look lose nothing" {
+    loses_nothing start_java
+}

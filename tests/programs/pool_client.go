@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+// pool_client PORT SECONDS WORKERS: Go's net/http; else as pool_client.py.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+var client = &http.Client{Timeout: 10 * time.Second}
+
+func post(id string) string {
+	for {
+		answer, err := client.Post("http://127.0.0.1:"+os.Args[1]+"/", "text/plain", strings.NewReader(id))
+		if errors.Is(err, syscall.ECONNREFUSED) { // nothing has been sent
+			time.Sleep(50 * time.Millisecond)
+			continue
+		}
+		if err != nil {
+			return fmt.Sprintf("lost %s: %v", id, err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if err != nil || answer.StatusCode != 200 || string(text) != id {
+			return fmt.Sprintf("lost %s: %d %s %v", id, answer.StatusCode, text, err)
+		}
+		return "answered " + id
+	}
+}
+
+func main() {
+	seconds, _ := strconv.ParseFloat(os.Args[2], 64)
+	workers, _ := strconv.Atoi(os.Args[3])
+	client.Transport = &http.Transport{MaxIdleConnsPerHost: workers}
+	end := time.Now().Add(time.Duration(seconds * float64(time.Second)))
+	var all sync.WaitGroup
+	for worker := 0; worker < workers; worker++ {
+		all.Add(1)
+		go func(worker int) {
+			defer all.Done()
+			for number := 1; time.Now().Before(end); number++ {
+				fmt.Println(post(fmt.Sprintf("%d-%d", worker, number)))
+				time.Sleep(time.Duration(rand.Intn(3000)) * time.Microsecond)
+			}
+		}(worker)
+	}
+	all.Wait()
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+// web_server.js PORT FILE [WORKERS]: HTTP/1.1 with Node, as web_server.py has it; with WORKERS by so
+// many processes (cluster), which get their connections over a socket.
+const cluster = require("cluster");
+const fs = require("fs");
+const http = require("http");
+const [port, file, workers] = process.argv.slice(2);
+
+function respond(request, response, body) {
+    const later = request.url.startsWith("/slow?") ? 1000 * Number(request.url.slice(6)) : 0;
+    const answer = text => {
+        response.setHeader("Content-Length", text.length);
+        later ? setTimeout(() => response.end(text), later) : response.end(text);
+    };
+    if (request.method === "POST" || request.method === "PUT") {
+        fs.writeSync(executed, body + "\n");
+        answer(body);
+    } else if (request.url === "/chunked") {
+        response.write("one");
+        response.write("two\n".repeat(1000));
+        response.end("three");
+    } else if (request.url === "/old") {
+        response.useChunkedEncodingByDefault = false;
+        response.shouldKeepAlive = false;
+        response.write("to the end\n");
+        response.end();
+    } else if (request.url === "/" || later) {
+        answer("It works\n");
+    } else {
+        response.writeHead(404).end("not here\n");
+    }
+}
+
+let executed;
+if (workers && cluster.isPrimary) {
+    for (let i = 0; i < workers; i++)
+        cluster.fork();
+} else {
+    executed = fs.openSync(file, "a");
+    const server = http.createServer((request, response) => {
+        const pieces = [];
+        request.on("data", piece => pieces.push(piece));
+        request.on("end", () => respond(request, response, Buffer.concat(pieces).toString()));
+    });
+    server.keepAliveTimeout = 60000;
+    server.on("upgrade", (request, socket) => {
+        socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+        socket.on("data", data => socket.write(data));
+        socket.on("end", () => socket.end());
+    });
+    server.on("connect", (request, socket) => {
+        socket.write("HTTP/1.1 200 Connection Established\r\n\r\n");
+        socket.on("data", data => socket.write(data));
+        socket.on("end", () => socket.end());
+    });
+    server.listen({ port: Number(port), host: "127.0.0.1", backlog: 256 });
+}
