@@ -83,7 +83,7 @@ static bool visit_one(int fd, visit_fn *visit, void *context)
         conn_received(fd, settings_now()->mode.rest);
     else if (kind != KIND_CONN && kind != KIND_ALIAS)
         return true;
-    else
+    else if (UNLIKELY(!conn_is_ours(fd)))
         conn_left(fd);
     return visit(fd, context);
 }
