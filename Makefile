@@ -13,7 +13,8 @@ WEIR_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Ishim -fPIC -fvisibility=hidden 
 WEIR_LDFLAGS = -shared -Wl,-z,now,-z,relro,-z,noseparate-code,-Bsymbolic-functions \
 	-Wl,--sort-section=name,--version-script=shim/exports.map,-soname,libweir.so
 
-SOURCES = $(wildcard shim/*.c shim/interpose/*.c)
+# The wrappers first: near the symbols that lead to them.
+SOURCES = $(wildcard shim/interpose/*.c shim/*.c)
 OBJECTS = $(SOURCES:shim/%.c=$(BUILD)/shim/%.o)
 PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/tests/%,$(wildcard tests/programs/*.c))
 

@@ -85,7 +85,7 @@ static void live(const char *how)
     if (!strcmp(how, "child")) {
         pid_t pid = fork();
         if (!pid)
-            rest(NULL);
+            pause();
         waitpid(pid, NULL, 0);
     }
     pause();
