@@ -408,16 +408,18 @@ void table_alias(int fd, int to)
     set_hint(fd, KIND_ALIAS); /* what becomes of it is no longer seen on fd alone */
 }
 
-void table_hand_on(int fd)
+bool table_hand_on(int fd)
 {
     enum kind kind = table_kind(fd);
     if (kind != KIND_CONN && kind != KIND_ALIAS)
-        return;
+        return false;
     uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
     uint64_t record = atomic_load(table_slot(number));
-    if (record && (record & CONN_REFS) == CONN_REF && counts_here(record) &&
-        is_handed_on(number, record))
+    bool handed_on = record && (record & CONN_REFS) == CONN_REF && counts_here(record) &&
+                     is_handed_on(number, record);
+    if (handed_on)
         table.on_shared(record);
+    return handed_on;
 }
 
 void table_each_untouched(void (*visit)(uint64_t record))

@@ -140,9 +140,10 @@ void table_alias(int fd, int to);
 
 /*
  * fd is about to be closed in a process that shares (table.shares): tells on_shared where another
- * one may serve its connection. Before table_take: so a drain never sees it in neither.
+ * one may serve its connection, and returns whether that is so. Before table_take: so a drain never
+ * sees it in neither.
  */
-void table_hand_on(int fd);
+bool table_hand_on(int fd);
 
 /* Each connection of this process on which it has done nothing yet, for an exec. */
 void table_each_untouched(void (*visit)(uint64_t record));

@@ -30,10 +30,10 @@ static void free_now(int fd)
 {
     if (epoch_is_borrowed())
         return;
-    if (UNLIKELY(table.shares))
-        table_hand_on(fd);
+    bool handed_on = UNLIKELY(table.shares) && table_hand_on(fd);
     enum kind kind = table_take(fd);
-    conn_closes(fd, kind);
+    if (LIKELY(!handed_on)) /* else its end is another's affair */
+        conn_closes(fd, kind);
     freed(fd, kind);
 }
 
@@ -133,10 +133,10 @@ EXPORT int dup(int fd)
 /* dup2 is about to put fd in the place of `to`. Where it fails nothing is closed. */
 static enum kind replaces(int fd, int to)
 {
-    if (UNLIKELY(table.shares) && table_knows(to))
-        table_hand_on(to);
+    bool handed_on = UNLIKELY(table.shares) && table_knows(to) && table_hand_on(to);
     enum kind was = table_take(to);
-    if (UNLIKELY(was != KIND_NONE) && conn_may_linger() && sys2(SYS_fcntl, fd, F_GETFD) >= 0)
+    if (UNLIKELY(was != KIND_NONE) && !handed_on && conn_may_linger() &&
+        sys2(SYS_fcntl, fd, F_GETFD) >= 0)
         conn_closes(to, was);
     return was;
 }
