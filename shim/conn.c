@@ -264,8 +264,7 @@ record_t *conn_enters_other(int fd)
 
 bool conn_is_still(int fd, uint64_t record)
 {
-    return !identity_of(record) ||
-           sock_identity(fd, identity_kind_of(record)) == identity_of(record);
+    return sock_is(fd, identity_of(record), identity_kind_of(record));
 }
 
 /* ---- mode http: what has begun and what is owed, by its framing ---- */

@@ -95,6 +95,11 @@ uint32_t sock_identity(int fd, enum identity kind)
     return sock_hash_port(hash, sock_port((struct sockaddr *)&own, len));
 }
 
+bool sock_is(int fd, uint32_t identity, enum identity kind)
+{
+    return !identity || sock_identity(fd, kind) == identity;
+}
+
 void sock_queues(int fd, struct sock_queues *queues)
 {
     int unread = 0, unsent = 0;
@@ -161,7 +166,7 @@ void sock_shut_read(int fd)
 bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind)
 {
     int pin = sock_pin(fd);
-    bool still = pin >= 0 && (!identity || sock_identity(pin, kind) == identity);
+    bool still = pin >= 0 && sock_is(pin, identity, kind);
     if (still)
         sock_shut_read(pin);
     if (pin >= 0)

@@ -28,6 +28,9 @@ uint16_t sock_port(const struct sockaddr *addr, socklen_t len);
 /* The identity of the connection on fd as it is now. 0: no connection. */
 uint32_t sock_identity(int fd, enum identity kind);
 
+/* Whether fd is the connection of this identity; 0: it is not known, and nobody else's either. */
+bool sock_is(int fd, uint32_t identity, enum identity kind);
+
 /*
  * The identity of the connection on fd, whatever fd may be; 0: it is no stream socket with a peer.
  * *kind tells which identity.
@@ -75,7 +78,7 @@ bool sock_is_unconnected(int fd);
 void sock_shut_read(int fd);
 
 /*
- * The same where fd is the connection of this identity still (0: whatever it is), under a pin.
+ * The same where fd is the connection of this identity (sock_is), under a pin.
  * False: it is not.
  */
 bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind);

@@ -25,7 +25,7 @@
 
 /* ---- no kernel ---- */
 
-uint32_t __wrap_sock_identity(int fd, enum identity kind);
+bool __wrap_sock_is(int fd, uint32_t whose, enum identity kind);
 void __wrap_sock_queues(int fd, struct sock_queues *queues);
 void __wrap_sock_info(int fd, struct sock_info *info);
 bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum identity kind);
@@ -33,10 +33,10 @@ bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum identity kind);
 static uint32_t identity; /* of every connection: they come from the same address */
 static uint64_t shut;
 
-uint32_t __wrap_sock_identity(int fd, enum identity kind)
+bool __wrap_sock_is(int fd, uint32_t whose, enum identity kind)
 {
     (void)fd, (void)kind;
-    return identity;
+    return whose == identity;
 }
 
 void __wrap_sock_queues(int fd, struct sock_queues *queues)

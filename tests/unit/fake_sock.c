@@ -53,10 +53,14 @@ void sock_shut_read(int fd)
     fake(fd, true)->shut_read++;
 }
 
+bool sock_is(int fd, uint32_t identity, enum identity kind)
+{
+    return !identity || sock_identity(fd, kind) == identity;
+}
+
 bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind)
 {
-    (void)kind;
-    if (identity && fake(fd, false)->identity != identity)
+    if (!sock_is(fd, identity, kind))
         return false;
     sock_shut_read(fd);
     return true;
