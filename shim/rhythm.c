@@ -11,9 +11,16 @@
 #define SIZES 8         /* lengths of answers that are remembered */
 #define ANSWERS_MANY 24 /* whole answers before the most writes that one had say anything */
 #define WAITS_LEAST 3   /* answers that a client has waited for, before it is one that waits */
-#define OVERLAPS_MOST 8 /* times in a row that a client has sent so soon: it may not wait */
-#define CLEAN_LEAST 3   /* looks in a row that found nothing: it waits */
-#define SLOW_MS 20      /* between two writes of an answer: it is streamed */
+/*
+ * What the looks after its answers say of a client: each that met the next request counts two, each
+ * that did not takes one away. Who does not wait (a stream in both directions) is at the top soon
+ * and stays there; who was quick, or had a server that was preempted, comes down again.
+ */
+#define HASTE_BEGIN 6 /* nothing is known yet */
+#define HASTE_TOP 16
+#define HASTE_EAGER 9 /* from here on: it does not wait */
+#define HASTE_SLIGHT 3
+#define SLOW_MS 20 /* between two writes of an answer: it is streamed */
 
 typedef _Atomic uint32_t field_t;
 
@@ -31,8 +38,7 @@ struct rhythm {
     field_t wrote_at; /* coarse ms, of the last write */
     field_t answers;  /* whole ones */
     field_t same;     /* in a row as the last one */
-    field_t overlaps; /* looks in a row that met the next request */
-    field_t clean;    /* looks in a row that did not */
+    field_t patience; /* HASTE_BEGIN less its haste, so that 0 is where it begins; signed */
     field_t deaf;     /* 1: at its accept */
     struct span span[2];
 };
@@ -148,8 +154,6 @@ static void learn(struct rhythm *rhythm)
     put(&rhythm->answers, answers + 1);
     if ((answers + 1) % ANSWERS_MANY == 0)
         span_forget(span_now(rhythm));
-    if (get(&rhythm->overlaps))
-        put(&rhythm->overlaps, get(&rhythm->overlaps) - 1);
     put(&rhythm->asked, 0);
     put(&rhythm->bytes, 0);
     put(&rhythm->writes, 0);
@@ -195,16 +199,21 @@ static bool is_a_turn(const struct rhythm *rhythm)
     return alike && alike < SIZES;
 }
 
+static int haste(const struct rhythm *rhythm)
+{
+    return HASTE_BEGIN - (int)get(&rhythm->patience);
+}
+
 static bool is_as_before(const struct rhythm *rhythm, uint32_t bytes)
 {
-    return get(&rhythm->overlaps) < OVERLAPS_MOST && get(&rhythm->same) >= SAME_LEAST &&
+    return haste(rhythm) < HASTE_EAGER && get(&rhythm->same) >= SAME_LEAST &&
            get(&rhythm->asked) == get(&rhythm->last_asked) && bytes == get(&rhythm->last_bytes);
 }
 
 bool rhythm_expects(uint32_t number, size_t bytes)
 {
     const struct rhythm *rhythm = find(number);
-    return rhythm && get(&rhythm->clean) >= CLEAN_LEAST &&
+    return rhythm && haste(rhythm) <= 1 &&
            is_as_before(rhythm, get(&rhythm->bytes) + (uint32_t)bytes);
 }
 
@@ -221,32 +230,32 @@ enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes)
     put(&rhythm->bytes, get(&rhythm->bytes) + (uint32_t)bytes);
     if (is_as_before(rhythm, get(&rhythm->bytes)))
         return RHYTHM_SURE;
-    bool is_likely = !is_slow(rhythm) && get(&rhythm->overlaps) < OVERLAPS_MOST &&
+    bool is_likely = !is_slow(rhythm) && haste(rhythm) < HASTE_EAGER &&
                      (asks_alike(rhythm) || !is_a_turn(rhythm)) &&
                      get(&rhythm->answers) >= ANSWERS_MANY &&
                      get(&rhythm->writes) == most_writes(rhythm);
     return is_likely ? RHYTHM_LIKELY : RHYTHM_NONE;
 }
 
-bool rhythm_looked(uint32_t number, bool has_sent)
+bool rhythm_looked(uint32_t number, bool has_sent, bool sure)
 {
     struct rhythm *rhythm = find(number);
     if (!rhythm)
         return false;
-    bool waits = !has_sent && get(&rhythm->clean) >= CLEAN_LEAST;
-    put(&rhythm->overlaps, has_sent ? get(&rhythm->overlaps) + 1 : 0);
-    put(&rhythm->clean, has_sent ? 0 : get(&rhythm->clean) + 1);
-    return waits;
+    int now = haste(rhythm) + (has_sent ? 2 : -1);
+    now = now < 0 ? 0 : now > HASTE_TOP ? HASTE_TOP : now;
+    put(&rhythm->patience, (uint32_t)(HASTE_BEGIN - now));
+    return !has_sent && now <= (sure ? 0 : HASTE_SLIGHT);
 }
 
 bool rhythm_is_eager(uint32_t number)
 {
     const struct rhythm *rhythm = find(number);
-    return rhythm && get(&rhythm->overlaps) >= OVERLAPS_MOST;
+    return rhythm && haste(rhythm) >= HASTE_EAGER;
 }
 
 bool rhythm_waits_for_answers(uint32_t number)
 {
     const struct rhythm *rhythm = find(number);
-    return rhythm && !get(&rhythm->overlaps) && get(&rhythm->answers) >= WAITS_LEAST;
+    return rhythm && haste(rhythm) <= HASTE_BEGIN && get(&rhythm->answers) >= WAITS_LEAST;
 }

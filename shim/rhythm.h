@@ -49,11 +49,12 @@ bool rhythm_expects(uint32_t number, size_t bytes);
 enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes);
 
 /*
- * After the write of a whole answer: whether the client has sent something already. It may just be
- * quick; one that has each time does not wait for its answers, and one that streams in both
- * directions has nearly each time. Returns whether it waits: several looks in a row found nothing.
+ * A look after the write of an answer that is taken for whole (sure: by RHYTHM_SURE) has told
+ * whether the client has sent something already. Returns whether it is one that waits, as far as
+ * such looks tell: it may just be quick, and one that streams in both directions has sent nearly
+ * each time.
  */
-bool rhythm_looked(uint32_t number, bool has_sent);
+bool rhythm_looked(uint32_t number, bool has_sent, bool sure);
 
 /* Whether the client does not wait for its answers. */
 bool rhythm_is_eager(uint32_t number);
