@@ -430,3 +430,42 @@ END
         stops
     done
 }
+
+@test "a process that enters a seccomp sandbox in a drain answers by its own calls, without a notice" {
+    trigger=USR2
+    gcc -x c -o "$temporary/sandboxed" - <<'END'
+#include <arpa/inet.h>
+#include <linux/seccomp.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nIt works\n";
+
+int main(int argc, char **argv)
+{
+    struct sockaddr_in address = {AF_INET, htons(atoi(argv[1])), {htonl(INADDR_LOOPBACK)}};
+    int listener = socket(AF_INET, SOCK_STREAM, 0), fd;
+    char request[4096];
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 9))
+        return 1;
+    fd = accept(listener, 0, 0);
+    for (int i = 0; i < 3 && read(fd, request, sizeof request) > 0; i++) {
+        if (i == 1 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT))
+            return 1;
+        write(fd, answer, sizeof answer - 1);
+    }
+    syscall(SYS_exit, 0);
+}
+END
+    begin server -- "$temporary/sandboxed" "$port"
+    talks <<'END'
+asks, = connections(1)
+trigger()
+for _ in range(2):
+    answer = asks.ask()
+    assert answer.body == b"It works\n" and not answer.is_noticed, answer
+END
+}
