@@ -8,9 +8,13 @@ BUILD ?= build
 CFLAGS ?= -O2 -g
 WEIR_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Ishim -fPIC -fvisibility=hidden \
 	-ftls-model=initial-exec -fno-stack-protector -U_FORTIFY_SOURCE -fno-builtin
-WEIR_LDFLAGS = -shared -Wl,-z,now,-z,relro,--version-script=shim/exports.map,-soname,libweir.so
+# One mapping for code and constants, and calls of our own that need no other page: a fork copies
+# each mapping, and a child begins with nothing mapped of either.
+WEIR_LDFLAGS = -shared -Wl,-z,now,-z,relro,-z,noseparate-code,-Bsymbolic-functions \
+	-Wl,--sort-section=name,--version-script=shim/exports.map,-soname,libweir.so
 
-SOURCES = $(wildcard shim/*.c shim/interpose/*.c)
+# The wrappers first: near the symbols that lead to them.
+SOURCES = $(wildcard shim/interpose/*.c shim/*.c)
 OBJECTS = $(SOURCES:shim/%.c=$(BUILD)/shim/%.o)
 PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/tests/%,$(wildcard tests/programs/*.c))
 

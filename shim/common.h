@@ -29,6 +29,17 @@
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
 #define CACHE_LINE 64
+#define STRING(x) STRING_OF(x)
+#define STRING_OF(x) #x
+
+/*
+ * Big variables lie behind all others (the Makefile has the linker sort them by these names), so
+ * that what each process writes to lies on few pages. LATE: nothing of it is used before a drain.
+ * BIG: a part of it; an odd one is used from its end on, the next from its beginning, so that the
+ * two share a page.
+ */
+#define BIG(order) __attribute__((section(".bss.big" #order)))
+#define LATE __attribute__((section(".bss.late")))
 
 /* The largest page of the machines that we build for: what is aligned to it has pages of its own.
  */
@@ -49,6 +60,18 @@
 #pragma GCC poison malloc calloc realloc free strdup printf fprintf snprintf vsnprintf puts fopen
 #pragma GCC poison pthread_mutex_lock getpid gettid
 #endif
+
+/*
+ * The next entry of a list whose first *used ones have been used before; most: there is no other.
+ * What lies behind them is never looked at, so that it costs no memory.
+ */
+static inline uint32_t list_grows(_Atomic uint32_t *used, uint32_t most)
+{
+    uint32_t next = atomic_load(used);
+    while (next < most && !atomic_compare_exchange_weak(used, &next, next + 1))
+        ;
+    return next < most ? next : most;
+}
 
 /* A short wait in a loop that another processor is about to end. */
 static inline void spin_pause(void)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "conn.h"
+#include "conn_own.h"
 
 #include "linger.h"
 #include "spread.h"
@@ -39,16 +39,6 @@ static const struct step steps[MODES][CONN_EVENTS] = {
 };
 /* clang-format on */
 _Static_assert(CONN_SEASONED == CONN_ANSWERED << 1 && CONN_OWED == CONN_SHUT << 1, "carry");
-
-static enum mode mode_of(uint64_t record)
-{
-    return (enum mode)((record & CONN_MODE) >> CONN_MODE_SHIFT);
-}
-
-static uint32_t identity_of(uint64_t record)
-{
-    return (uint32_t)(record >> CONN_IDENTITY_SHIFT);
-}
 
 void (*conn_on_first)(void);
 
@@ -161,8 +151,7 @@ void conn_uses_received(int fd)
     errno = saved;
 }
 
-/* A change of a record that the counters follow. */
-static bool change(record_t *slot, uint64_t *old, uint64_t next)
+bool conn_change(record_t *slot, uint64_t *old, uint64_t next)
 {
     bool alone = solo_enter(), changed = solo_change(alone, slot, old, next);
     if (changed && (*old ^ next) & CONN_IN_USE)
@@ -220,7 +209,7 @@ bool conn_step(record_t *slot, uint64_t record, enum conn_event event)
         next = (record & ~(uint64_t)step->clear) | step->set | (record & step->carry) << 1;
         if (next == record)
             return true;
-    } while (!change(slot, &record, next));
+    } while (!conn_change(slot, &record, next));
     return true;
 }
 
@@ -259,6 +248,7 @@ static void hint_busy(int fd, uint64_t record)
 
 record_t *conn_enters_other(int fd)
 {
+    epoch_lives_on();
     enum kind kind = table_kind(fd);
     if (UNLIKELY(kind == KIND_RECEIVED))
         conn_uses_received(fd);
@@ -272,19 +262,15 @@ record_t *conn_enters_other(int fd)
     return slot;
 }
 
-/* Whether fd still is the connection of this record, although the number may have changed hands. */
-static bool is_still(int fd, uint64_t record)
+bool conn_is_still(int fd, uint64_t record)
 {
-    enum identity kind = record & CONN_UNIX   ? IDENTITY_OWN
-                         : record & CONN_PORT ? IDENTITY_PEER_AND_PORT
-                                              : IDENTITY_PEER;
-    return !identity_of(record) || sock_identity(fd, kind) == identity_of(record);
+    return !identity_of(record) ||
+           sock_identity(fd, identity_kind_of(record)) == identity_of(record);
 }
 
 /* ---- mode http: what has begun and what is owed, by its framing ---- */
 
-/* It is no HTTP: mode reply serves it from now on. Returns its record. */
-static uint64_t becomes_reply(record_t *slot)
+uint64_t conn_becomes_reply(record_t *slot)
 {
     uint64_t record = atomic_load(slot), next;
     do {
@@ -302,7 +288,7 @@ static void hears_http(record_t *slot, uint64_t record, size_t n, struct bytes b
         framing_received(http, bytes, n);
     enum http_state state = http ? http_state(http) : HTTP_NOT;
     if (state == HTTP_NOT)
-        record = becomes_reply(slot);
+        record = conn_becomes_reply(slot);
     if (state == HTTP_NOT || state == HTTP_IN_USE) /* else an empty line before a request */
         conn_step(slot, record, CONN_READ);
 }
@@ -313,7 +299,7 @@ static void ends_noticed(int fd, record_t *slot)
     uint64_t record = atomic_load(slot);
     struct sock_queues queues;
     if (record & (CONN_IN_USE | CONN_SHUT | CONN_OWED | CONN_DISOWNED) || sys_is_sandboxed() ||
-        (record & CONN_EPOCH) != epoch_now() || !is_still(fd, record))
+        (record & CONN_EPOCH) != epoch_now() || !conn_is_still(fd, record))
         return;
     sock_queues(fd, &queues);
     if (!queues.unread && atomic_compare_exchange_strong(slot, &record, record | CONN_SHUT))
@@ -325,7 +311,7 @@ static void says_http(int fd, record_t *slot, bool cut)
 {
     const struct http *http = framing_of(table_number(slot));
     enum http_state state = http ? http_state(http) : HTTP_NOT;
-    uint64_t record = state == HTTP_NOT ? becomes_reply(slot) : atomic_load(slot);
+    uint64_t record = state == HTTP_NOT ? conn_becomes_reply(slot) : atomic_load(slot);
     if (cut &&
         (state == HTTP_IN_USE || state == HTTP_NOT)) /* else the file has ended, not the room */
         conn_step(slot, record, CONN_CUT);
@@ -435,7 +421,7 @@ int conn_disown(int fd)
 
 bool conn_is_still_over(int fd, uint64_t record)
 {
-    return is_still(fd, record) || sock_is_unconnected(fd);
+    return conn_is_still(fd, record) || sock_is_unconnected(fd);
 }
 
 void conn_watched(int epoll, int fd, uint32_t events)
@@ -485,13 +471,16 @@ static bool may_end(uint64_t record, uint64_t busy)
            spread_lets(identity_of(record));
 }
 
-/* Nobody has sent anything more: the look comes last. What comes in after it meets our FIN. */
-static bool has_sent_nothing(int fd, uint32_t number)
+/*
+ * Whether the client has sent nothing more, and waits for its answers (framed: as its framing has
+ * it). The look comes last: what comes in after it meets our FIN.
+ */
+static bool waits_for_more(int fd, uint32_t number, bool framed)
 {
     struct sock_queues queues;
     sock_queues(fd, &queues);
-    rhythm_looked(number, queues.unread);
-    return !queues.unread;
+    bool waits = rhythm_looked(number, queues.unread);
+    return framed ? !queues.unread : waits;
 }
 
 bool conn_holds_back(int fd, record_t *slot, size_t asked, struct bytes bytes)
@@ -504,7 +493,7 @@ bool conn_holds_back(int fd, record_t *slot, size_t asked, struct bytes bytes)
     if (http ? !framing_would_rest(http, bytes, asked) : !rhythm_expects(number, asked))
         return false;
     int saved = errno;
-    bool held = is_still(fd, record) && sock_cork(fd);
+    bool held = conn_is_still(fd, record) && sock_cork(fd);
     errno = saved;
     return held;
 }
@@ -550,8 +539,8 @@ void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole, struct by
         return;
     int saved = errno;
     uint64_t shut = record | CONN_SHUT | (sure ? CONN_FIN : 0);
-    if (is_still(fd, record) && atomic_compare_exchange_strong(slot, &record, shut)) {
-        if (!has_sent_nothing(fd, number))
+    if (conn_is_still(fd, record) && atomic_compare_exchange_strong(slot, &record, shut)) {
+        if (!waits_for_more(fd, number, framing_in_drain(number, false)))
             atomic_fetch_and(slot, ~(shut & ~record));
         else if (sure)
             sock_shut_both(fd);
@@ -569,7 +558,7 @@ void conn_closes(int fd, enum kind kind)
     uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
     uint64_t record = atomic_load(table_slot(number));
     if (!record || (record & CONN_REFS) != CONN_REF || (record & CONN_EPOCH) != epoch_now() ||
-        record & (CONN_DISOWNED | CONN_FORCED) || !is_still(fd, record))
+        record & (CONN_DISOWNED | CONN_FORCED) || !conn_is_still(fd, record))
         return;
     int saved = errno;
     linger_before_close(fd, record & CONN_FIN);
@@ -580,7 +569,7 @@ bool conn_read_end(int fd)
 {
     record_t *slot = sys_is_sandboxed() ? NULL : table_record(fd);
     uint64_t record = slot ? atomic_load(slot) : 0;
-    if (!(record & CONN_SHUT) || !is_still(fd, record))
+    if (!(record & CONN_SHUT) || !conn_is_still(fd, record))
         return false;
     do {
         if (!(record & CONN_SHUT) ||
@@ -600,200 +589,4 @@ bool conn_read_end(int fd)
     }
     atomic_fetch_and(slot, ~CONN_FIN);
     return queues.unread;
-}
-
-/* ---- the drainer's side ---- */
-
-/*
- * AF_UNIX: the kernel keeps no times. The drainer notes when it saw a connection first since it
- * last changed: it has been quiet since then at the least.
- */
-static int64_t seen_ms(int fd, record_t *slot, uint64_t record, const struct conn_limits *limits)
-{
-    if (!limits->seen_at)
-        return INT64_MAX; /* who does not wait can't tell */
-    if (!(record & CONN_SEEN)) {
-        atomic_compare_exchange_strong(slot, &record, record | CONN_SEEN);
-        limits->seen_at[fd] = limits->now;
-    }
-    return limits->now - limits->seen_at[fd];
-}
-
-/*
- * An answer that was written past our wrappers (by stdio, by a system call made inline): the peer's
- * last byte is older than our last, on a connection that we have never seen answered.
- */
-static bool is_answered_unseen(uint64_t record, const struct sock_info *info)
-{
-    return !(record & (CONN_ANSWERED | CONN_CUT_SHORT)) && info->has && info->has_sent &&
-           info->sent_ms <= info->received_ms;
-}
-
-/* A first request that was lost comes again after 1 s, and once more after 2 (RFC 6298, 5.7). */
-#define SENT_AGAIN_MS 3500
-
-static enum conn_look look_reply(int fd, record_t *slot, uint64_t record,
-                                 const struct conn_limits *limits)
-{
-    struct sock_queues queues;
-    struct sock_info info;
-    sock_queues(fd, &queues);
-    sock_info(fd, &info);
-
-    if (queues.unread || queues.unsent)
-        return LOOK_IN_USE;
-    if (record & CONN_IN_USE && !is_answered_unseen(record, &info))
-        return LOOK_IN_USE;
-    if (!info.has) {
-        int64_t quiet = record & CONN_SEASONED ? limits->settle : limits->first_byte;
-        return seen_ms(fd, slot, record, limits) >= quiet ? LOOK_IDLE : LOOK_WAITING;
-    }
-    if (!info.has_received && !(record & CONN_ANSWERED)) {
-        int64_t more = rhythm_needs_time(table_number(slot)) ? SENT_AGAIN_MS : 0;
-        return info.received_ms >= limits->first_byte + more ? LOOK_IDLE : LOOK_WAITING;
-    }
-    if (info.received_ms < info.sent_ms)
-        return LOOK_IN_USE; /* the peer spoke last, past our wrappers or theirs */
-
-    int64_t quiet = record & CONN_SEASONED ? limits->settle : limits->first_byte;
-    int64_t rounds = info.rtt_us * INT64_C(4) / 1000;
-    if (quiet < rounds)
-        quiet = rounds;
-    return info.sent_ms >= quiet && info.received_ms >= quiet ? LOOK_IDLE : LOOK_WAITING;
-}
-
-/*
- * Its requests or its answers go past our wrappers. Of what has just gone by, the thread may not
- * have come to tell yet.
- */
-static bool passes_unseen(const struct http *http, uint64_t record, const struct sock_info *info,
-                          const struct conn_limits *limits)
-{
-    if (!http)
-        return true;
-    if (http_has_answered(http))
-        return false;
-    if (record & CONN_IN_USE)
-        return is_answered_unseen(record, info) && info->sent_ms >= limits->first_byte;
-    return info->has && info->has_received && info->received_ms >= limits->first_byte;
-}
-
-/* Idle is what owes nothing and has begun nothing; it is left open while it can still be told. */
-static enum conn_look look_http(int fd, record_t *slot, uint64_t record,
-                                const struct conn_limits *limits)
-{
-    struct sock_queues queues;
-    struct sock_info info;
-    sock_queues(fd, &queues);
-    sock_info(fd, &info);
-    if (passes_unseen(framing_of(table_number(slot)), record, &info, limits)) {
-        becomes_reply(slot);
-        return look_reply(fd, slot, record, limits);
-    }
-    if (record & CONN_IN_USE || queues.unread || queues.unsent)
-        return LOOK_IN_USE;
-    if (info.has && !info.has_received) {
-        int64_t more = rhythm_needs_time(table_number(slot)) ? SENT_AGAIN_MS : 0;
-        return info.received_ms >= limits->first_byte + more ? LOOK_IDLE : LOOK_WAITING;
-    }
-    return limits->now >= limits->notice_until ? LOOK_IDLE : LOOK_WAITING;
-}
-
-/* What conn_look has decided on last: conn_shut acts on nothing else. There is one drainer. */
-static uint64_t looked_at;
-
-enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify)
-{
-    record_t *slot = table_record(fd);
-    uint64_t record = slot ? atomic_load(slot) : 0;
-    looked_at = record;
-    if (!record || record & CONN_DISOWNED || (record & CONN_EPOCH) != epoch_now())
-        return LOOK_GONE;
-    bool in_use = record & (CONN_IN_USE | CONN_OWED);
-    if ((verify || !(in_use || record & CONN_SHUT)) && !is_still(fd, record))
-        return LOOK_GONE;
-    if (record & CONN_FORCED)
-        return LOOK_FORCED;
-    /* In reply mode one that never had an answer that we saw is in use only if the kernel agrees.
-     */
-    enum mode mode = mode_of(record);
-    if (in_use && ((mode != MODE_REPLY && mode != MODE_HTTP) ||
-                   record & (CONN_SHUT | CONN_ANSWERED | CONN_CUT_SHORT)))
-        return LOOK_IN_USE;
-    if (record & CONN_SHUT)
-        return LOOK_SHUT;
-    if (mode == MODE_REPLY)
-        return look_reply(fd, slot, record, limits);
-    if (mode == MODE_HTTP)
-        return look_http(fd, slot, record, limits);
-    if (mode_of(record) != MODE_MANUAL) {
-        /* A request that has arrived is about to be read, and is in use from then on. */
-        struct sock_queues queues;
-        sock_queues(fd, &queues);
-        if (queues.unread)
-            return LOOK_WAITING;
-    }
-    return LOOK_IDLE;
-}
-
-int64_t conn_quiet_ms(int fd)
-{
-    struct sock_info info;
-    sock_info(fd, &info);
-    return info.sent_ms < info.received_ms ? info.sent_ms : info.received_ms;
-}
-
-bool conn_shut(int fd)
-{
-    record_t *slot = table_record(fd);
-    uint64_t record = slot ? atomic_load(slot) : 0;
-    /* One that is in use here was answered unseen (look_reply). */
-    if (!record || (record ^ looked_at) & ~CONN_SEEN || record & CONN_DISOWNED)
-        return false;
-    int pin = sock_pin(fd);
-    if (pin < 0)
-        return false;
-    bool shut = is_still(pin, record) && change(slot, &record, (record & ~CONN_IN_USE) | CONN_SHUT);
-    if (shut)
-        sock_shut_read(pin);
-    sock_unpin(fd, pin);
-    return shut;
-}
-
-void conn_finish(int fd, bool late)
-{
-    record_t *slot = table_record(fd);
-    uint64_t record = slot ? atomic_load(slot) : 0;
-    bool may_answer = mode_of(record) == MODE_REPLY || mode_of(record) == MODE_HTTP;
-    if (!(record & CONN_SHUT) || (may_answer && !late) ||
-        record & (CONN_IN_USE | CONN_OWED | CONN_FIN))
-        return;
-    int pin = sock_pin(fd);
-    if (pin < 0)
-        return;
-    struct sock_queues queues = {1, 0};
-    if (is_still(pin, record))
-        sock_queues(pin, &queues);
-    if (!queues.unread && !queues.unsent &&
-        atomic_compare_exchange_strong(slot, &record, record | CONN_FIN))
-        sock_shut_write(pin);
-    sock_unpin(fd, pin);
-}
-
-void conn_force(int fd)
-{
-    record_t *slot = table_record(fd);
-    uint64_t record = slot ? atomic_load(slot) : 0;
-    int pin = record ? sock_pin(fd) : -1;
-    if (pin < 0)
-        return;
-    bool still = is_still(pin, record);
-    do {
-        if (!record || record & (CONN_FORCED | CONN_DISOWNED))
-            still = false;
-    } while (still &&
-             !atomic_compare_exchange_weak(slot, &record, record | CONN_SHUT | CONN_FORCED));
-    if (still)
-        sock_shut_both(pin);
-    sock_unpin(fd, pin);
 }

@@ -49,6 +49,13 @@ void conn_inherited(int fd, enum mode mode);
  */
 void conn_received(int fd, enum mode mode);
 void conn_left(int fd);
+static inline bool conn_is_ours(int fd)
+{
+    const record_t *slot = table_record(fd);
+    return slot && !((atomic_load_explicit(slot, memory_order_relaxed) ^
+                      atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed)) &
+                     CONN_EPOCH);
+}
 
 /*
  * The program reads from or writes to what came over a socket, in a tree whose processes send each

@@ -72,27 +72,34 @@ static struct conn_limits limits(void)
 /* fd is claimed. Returns whether the walk is to go on. */
 typedef bool visit_fn(int fd, void *context);
 
+/* How many numbers are claimed at a time. */
+#define STRIDE 8
+_Static_assert(STRIDE == sizeof(uint64_t), "a look at as many kinds");
+
+static bool visit_one(int fd, visit_fn *visit, void *context)
+{
+    enum kind kind = table_kind(fd);
+    if (kind == KIND_RECEIVED)
+        conn_received(fd, settings_now()->mode.rest);
+    else if (kind != KIND_CONN && kind != KIND_ALIAS)
+        return true;
+    else if (UNLIKELY(!conn_is_ours(fd)))
+        conn_left(fd);
+    return visit(fd, context);
+}
+
 static void walk(visit_fn *visit, void *context)
 {
     uint32_t high = atomic_load(&table.high);
-    for (uint32_t fd = 0; fd < high; fd++) {
-        /* Most of a large table is empty: eight descriptors at a look. */
-        if (fd % 8 == 0 && fd + 8 <= high &&
-            __atomic_load_n((const uint64_t *)(const void *)&table.kind[fd], __ATOMIC_RELAXED) ==
-                0) {
-            fd += 7;
+    bool go_on = true;
+    for (uint32_t first = 0; first < high && go_on; first += STRIDE) {
+        /* Most of a large table is empty. Its end is one of a whole block (table_make). */
+        if (!__atomic_load_n((const uint64_t *)(const void *)&table.kind[first], __ATOMIC_RELAXED))
             continue;
-        }
-        if (table_kind((int)fd) == KIND_LISTENER || !table_claim((int)fd))
-            continue;
-        if (table_kind((int)fd) == KIND_RECEIVED)
-            conn_received((int)fd, settings_now()->mode.rest);
-        else
-            conn_left((int)fd);
-        bool go_on = visit((int)fd, context);
-        table_release((int)fd);
-        if (!go_on)
-            return;
+        table_claim_all(first, STRIDE);
+        for (uint32_t fd = first; fd < first + STRIDE && go_on; fd++)
+            go_on = visit_one((int)fd, visit, context);
+        table_release();
     }
 }
 
@@ -428,7 +435,8 @@ static void begin_drain(int64_t now, const struct drain_terms *terms)
     drain.begins_at = terms->since + settings_now()->delay;
     drain.forced = 0;
     drain.until = terms->timeout ? terms->since + terms->timeout : 0;
-    drain.report_at = terms->since + REPORT_MS;
+    drain.report_at =
+        now + REPORT_MS; /* a process that has just been started has nothing to tell */
     drain.name_at = terms->timeout ? terms->since + terms->timeout / 2 : INT64_MAX;
     if (drain.whole_tree)
         drain.at_begin = tree_page->asked;

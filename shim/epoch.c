@@ -8,11 +8,22 @@
 #include <sys/mman.h>
 #include <time.h>
 
-struct epoch_page epoch_page;
+/* clang-format off */
+/* In a section of its own, for its page: inside of .bss all of that would begin on one. */
+__asm__(".pushsection .wiped, \"aw\", %nobits\n\t"
+        ".balign " STRING(PAGE_MAX) "\n\t"
+        ".globl epoch_page\n\t"
+        ".hidden epoch_page\n\t"
+        ".type epoch_page, %object\n\t"
+        ".size epoch_page, " STRING(PAGE_MAX) "\n"
+        "epoch_page:\n\t"
+        ".zero " STRING(PAGE_MAX) "\n\t"
+        ".popsection");
+/* clang-format on */
+
 __thread union epoch_thread epoch_thread;
 
-/* Copied to a child like any other variable: tells it its parent's epoch. */
-static _Atomic uint64_t last_epoch;
+_Atomic uint64_t epoch_last;
 static void (*forked)(void);
 static void (*noticed)(void);
 static _Atomic bool is_new;
@@ -54,7 +65,7 @@ static int libc_tid(void)
 
 static void set(uint64_t epoch)
 {
-    atomic_store(&last_epoch, epoch);
+    atomic_store(&epoch_last, epoch);
     atomic_store(&epoch_page.in_use, epoch | CONN_IN_USE);
 }
 
@@ -66,6 +77,19 @@ void epoch_make(void (*on_fork)(void), void (*afterwards)(void))
     set(UINT64_C(1) << CONN_EPOCH_SHIFT);
 }
 
+__thread uint8_t epoch_child;
+void (*epoch_on_life)(void);
+
+void epoch_begins_life(void)
+{
+    if (epoch_is_borrowed())
+        return;
+    epoch_now();
+    epoch_child = CHILD_NONE;
+    if (epoch_on_life)
+        epoch_on_life();
+}
+
 uint64_t epoch_notices(void)
 {
     uint64_t in_use = 0;
@@ -74,11 +98,13 @@ uint64_t epoch_notices(void)
 
     /* 8 bits: 0 is kept for "not yet". A child begins with one thread: the race is with its own
      * signal handlers only, and whoever comes first does the work. */
-    uint64_t parent = atomic_load(&last_epoch) >> CONN_EPOCH_SHIFT;
+    uint64_t parent = atomic_load(&epoch_last) >> CONN_EPOCH_SHIFT;
     uint64_t mine = (parent % 255 + 1) << CONN_EPOCH_SHIFT;
     atomic_store(&is_new, true);
     if (atomic_compare_exchange_strong(&epoch_page.in_use, &in_use, mine | CONN_IN_USE)) {
-        atomic_store(&last_epoch, mine);
+        atomic_store(&epoch_last, mine);
+        if (epoch_child == CHILD_NEW)
+            epoch_child = CHILD_NOTICED;
         atomic_store(&pid, libc_tid()); /* a child begins with the one thread */
         forked();
         atomic_store(&is_new, false);

@@ -18,7 +18,7 @@
 struct epoch_page {
     /* A record of this process's that is in use and not half-closed, under CONN_STEADY; 0: forked.
      */
-    _Alignas(PAGE_MAX) _Atomic uint64_t in_use;
+    _Atomic uint64_t in_use;
     char rest[PAGE_MAX - sizeof(uint64_t)];
 };
 
@@ -72,6 +72,47 @@ extern HIDDEN __thread union epoch_thread epoch_thread;
 static inline bool epoch_is_borrowed(void)
 {
     return UNLIKELY(epoch_thread.borrowed);
+}
+
+/*
+ * A child of a fork that we have seen. Most children end or exec at once, and what a page costs
+ * that is written to in the child is half a per cent of all: so while it is NEW nothing is done at
+ * all. It is NOTICED when it looks at its epoch; and it lives on when it does what may take long
+ * (it waits, reads, accepts, makes a thread or a child). The word lies where libc's fork writes to
+ * as well.
+ */
+enum epoch_child { CHILD_NONE, CHILD_NEW, CHILD_NOTICED };
+
+extern HIDDEN __thread uint8_t epoch_child;
+
+/* The last epoch that was given. Copied to a child like any other variable: tells it its parent's.
+ */
+extern HIDDEN _Atomic uint64_t epoch_last;
+
+/*
+ * For the wrappers around fork, in the child; before: epoch_last before the call. (A signal's
+ * handler may have noticed already. Inline, as all that a NEW child runs: it has none of our code
+ * mapped yet, and gets it by 16 pages at a time.)
+ */
+static inline void epoch_begins_child(uint64_t before)
+{
+    if (!epoch_is_borrowed())
+        epoch_child = atomic_load(&epoch_last) == before ? CHILD_NEW : CHILD_NOTICED;
+}
+
+static inline bool epoch_is_new_child(void)
+{
+    return UNLIKELY(epoch_child == CHILD_NEW);
+}
+
+/* Whoever lives on is told so once; on_life: called then. */
+extern HIDDEN void (*epoch_on_life)(void);
+void epoch_begins_life(void);
+
+static inline void epoch_lives_on(void)
+{
+    if (UNLIKELY(epoch_child != CHILD_NONE))
+        epoch_begins_life();
 }
 
 #endif

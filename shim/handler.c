@@ -47,8 +47,8 @@ static struct {
     _Atomic uint64_t taken, held; /* written or being written; there */
     _Atomic uint64_t handed_on;   /* info is of one that is on its way */
     _Atomic int64_t at;           /* of the first */
-    siginfo_t info[65];
 } stop;
+static LATE siginfo_t stop_info[65];
 
 static uint64_t stops;       /* WEIR_STOP_SIGNALS */
 static _Atomic int trigger;  /* 0: none, or the program's own */
@@ -59,14 +59,14 @@ static int64_t triggered_at; /* the first of two triggers, for WEIR_DOUBLE_SIGNA
 /* ---- the thread ---- */
 
 #define STACK_BYTES (64 * 1024)
-static _Alignas(64) char stack[STACK_BYTES];
+static LATE _Alignas(64) char stack[STACK_BYTES];
 
 /*
  * What a thread pointer has to point to. Nothing that the thread calls reads it, but the compiler
  * and a debugger may: x86-64 wants a pointer to itself there, and libc's and our thread-locals lie
  * below it (ELF TLS variant II; above it on aarch64).
  */
-static _Alignas(64) struct {
+static LATE _Alignas(64) struct {
     char below[8192];
     void *self[8];
     char above[8192];
@@ -100,7 +100,7 @@ static void hand_stops_on(void)
         if (signals_is_default(sig))
             start_ends(); /* nothing else will */
         end_init(sig);
-        signals_send(0, &stop.info[sig]);
+        signals_send(0, &stop_info[sig]);
     }
 }
 
@@ -345,7 +345,7 @@ static void on_stop(int sig, const siginfo_t *info, const struct origin *origin,
     }
     if (atomic_fetch_or(&stop.taken, SIGNAL_BIT(sig)) & SIGNAL_BIT(sig))
         return; /* two while the first waits are one */
-    stop.info[sig] = *info;
+    stop_info[sig] = *info;
     atomic_fetch_and(&stop.handed_on, ~SIGNAL_BIT(sig));
     if (!held)
         atomic_store(&stop.at, now);
@@ -373,8 +373,8 @@ static bool passes_straight(const siginfo_t *info, bool head)
 static int first_code(int sig, int code, int pid)
 {
     bool ours = sig > 0 && sig < 65 && code == SI_QUEUE &&
-                atomic_load(&stop.handed_on) & SIGNAL_BIT(sig) && pid == stop.info[sig].si_pid;
-    return ours ? stop.info[sig].si_code : code;
+                atomic_load(&stop.handed_on) & SIGNAL_BIT(sig) && pid == stop_info[sig].si_pid;
+    return ours ? stop_info[sig].si_code : code;
 }
 
 void handler_restore_code(siginfo_t *info)
@@ -395,6 +395,7 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
     if (signals_is_wake(info))
         return false;
     epoch_now(); /* in a child of a fork: what it inherited is its parent's */
+    epoch_lives_on();
     if (!(signals_held() & SIGNAL_BIT(sig))) {
         handler_restore_code(info);
         signals_deliver(sig, info, context);
@@ -423,7 +424,7 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
 }
 
 /* A signal that came while this process was finding out that it is a child (epoch.h). */
-static siginfo_t put_off;
+static LATE siginfo_t put_off;
 static _Atomic bool is_put_off;
 
 void handler_noticed(void)
@@ -506,6 +507,7 @@ void handler_install(const struct settings *settings)
 
 bool handler_enters_sandbox(void)
 {
+    epoch_lives_on(); /* while it may do what that takes */
     bool was_in = atomic_load(&sys_sandboxed);
     if (was_in)
         return true;

@@ -13,7 +13,7 @@
 #define EPOLLS_MOST 256
 #define ROUNDS_MOST 16 /* of reading from one connection, in a step */
 
-static struct kept {
+static LATE struct kept {
     _Atomic int number;     /* descriptor + 1; 0: free; -1: being written */
     _Atomic bool had_input; /* the peer was sending: it may send more */
     _Atomic int64_t until;
@@ -29,7 +29,7 @@ void linger_switch(bool on)
 
 /* Numbers that were an epoll once. What has become of them does not matter: EPOLL_CTL_DEL on
  * anything else fails. */
-static _Atomic int epolls[EPOLLS_MOST];
+static BIG(0) _Atomic int epolls[EPOLLS_MOST];
 static _Atomic uint32_t epolls_used;
 
 void linger_remember_epoll(int epoll)

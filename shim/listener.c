@@ -25,9 +25,11 @@ enum state { LISTENING = 1, CLOSING, STOPPED };
 #define QUEUE_EMPTY_BLIND_MS 200
 #define HALF_OPEN_MS 2500
 
+static _Atomic uint32_t listeners_used, registrations_used; /* list_grows */
+
 /* An entry is free where number is 0; it is taken by a compare-and-swap of number, filled in, and
  * read by others once state says so. */
-static struct listener {
+static BIG(1) struct listener {
     _Atomic int number; /* descriptor + 1 */
     _Atomic int state;
     enum mode mode;
@@ -45,7 +47,7 @@ static struct listener {
     socklen_t addr_len; /* 0: not known, for the program let the kernel choose */
 } listeners[LISTENERS_MOST];
 
-static struct registration {
+static BIG(6) struct registration {
     _Atomic int number; /* the listener's descriptor + 1; -1: being written */
     int epoll;
     struct epoll_event event;
@@ -55,6 +57,12 @@ static struct registration {
 static _Atomic uint32_t swaps;
 static __thread uint32_t swaps_seen;
 __thread bool listener_polled;
+
+/* The i-th that is used: they are used from the end on (BIG). */
+static struct listener *entry(uint32_t i)
+{
+    return &listeners[LISTENERS_MOST - 1 - i];
+}
 
 /* A listener's descriptors have the number of its entry where a duplicate has its connection's. */
 static struct listener *find(int fd)
@@ -72,36 +80,50 @@ static struct listener *find(int fd)
  */
 static struct listener *find_bound(int fd)
 {
-    for (int i = 0; i < LISTENERS_MOST; i++)
-        if (atomic_load_explicit(&listeners[i].number, memory_order_acquire) == fd + 1)
-            return &listeners[i];
+    for (uint32_t i = 0; i < atomic_load(&listeners_used); i++)
+        if (atomic_load_explicit(&entry(i)->number, memory_order_acquire) == fd + 1)
+            return entry(i);
+    return NULL;
+}
+
+/* Takes an entry, if it is free; gives_way: also if its socket does not listen. */
+static bool take_entry(struct listener *at, int fd, bool gives_way)
+{
+    int number = atomic_load(&at->number);
+    return (!number || (gives_way && !atomic_load(&at->state))) &&
+           atomic_compare_exchange_strong(&at->number, &number, fd + 1);
+}
+
+static struct listener *take_any(int fd)
+{
+    for (uint32_t i = 0; i < atomic_load(&listeners_used); i++)
+        if (take_entry(entry(i), fd, false))
+            return entry(i);
+    uint32_t fresh = list_grows(&listeners_used, LISTENERS_MOST);
+    if (fresh < LISTENERS_MOST && take_entry(entry(fresh), fd, false))
+        return entry(fresh);
+    for (uint32_t i = 0; i < LISTENERS_MOST; i++)
+        if (take_entry(entry(i), fd, true))
+            return entry(i);
     return NULL;
 }
 
 /* An entry for fd. A socket that is bound and does not listen gives way where there is no room. */
 static struct listener *take(int fd)
 {
-    struct listener *known = find_bound(fd);
-    if (known)
+    struct listener *known = find_bound(fd), *at = known ? NULL : take_any(fd);
+    if (!at)
         return known;
-    for (int i = 0; i < 2 * LISTENERS_MOST; i++) {
-        struct listener *at = &listeners[i % LISTENERS_MOST];
-        int number = atomic_load(&at->number);
-        if ((number && (i < LISTENERS_MOST || atomic_load(&at->state))) ||
-            !atomic_compare_exchange_strong(&at->number, &number, fd + 1))
-            continue;
-        atomic_store(&at->state, 0);
-        at->mode = settings_now()->mode.rest; /* listen binds what is not bound (tcp(7)) */
-        at->is_unix = false;
-        at->address = 0;
-        at->port = 0;
-        at->inherited = false;
-        at->in_page = 0;
-        atomic_store(&at->is_dry, false);
-        at->addr_len = 0;
-        return at;
-    }
-    return NULL;
+    atomic_store(&at->state, 0);
+    at->mode = settings_now()->mode.rest; /* listen binds what is not bound (tcp(7)) */
+    at->is_unix = false;
+    at->address = 0;
+    at->port = 0;
+    at->inherited = false;
+    at->in_page = 0;
+    atomic_store(&at->is_dry, false);
+    at->addr_len = 0;
+    return at;
 }
 
 static void set_kind(int fd, const struct listener *listener, enum kind kind)
@@ -224,7 +246,7 @@ static void forget(struct listener *listener)
 
 void listener_gone(int fd)
 {
-    for (int i = 0; i < REGISTRATIONS_MOST; i++) {
+    for (uint32_t i = 0; i < atomic_load(&registrations_used); i++) {
         int number = fd + 1;
         atomic_compare_exchange_strong(&registrations[i].number, &number, 0);
     }
@@ -233,10 +255,25 @@ void listener_gone(int fd)
         forget(listener);
 }
 
+static bool hold(struct registration *at)
+{
+    int none = 0;
+    return atomic_compare_exchange_strong(&at->number, &none, -1);
+}
+
+static struct registration *free_registration(void)
+{
+    for (uint32_t i = 0; i < atomic_load(&registrations_used); i++)
+        if (hold(&registrations[i]))
+            return &registrations[i];
+    uint32_t fresh = list_grows(&registrations_used, REGISTRATIONS_MOST);
+    return fresh < REGISTRATIONS_MOST && hold(&registrations[fresh]) ? &registrations[fresh] : NULL;
+}
+
 void listener_registered(int epoll, int op, int fd, const struct epoll_event *event)
 {
     struct registration *at = NULL;
-    for (int i = 0; i < REGISTRATIONS_MOST && !at; i++)
+    for (uint32_t i = 0; i < atomic_load(&registrations_used) && !at; i++)
         if (atomic_load(&registrations[i].number) == fd + 1 && registrations[i].epoll == epoll)
             at = &registrations[i];
     if (op == EPOLL_CTL_DEL) {
@@ -244,12 +281,7 @@ void listener_registered(int epoll, int op, int fd, const struct epoll_event *ev
             atomic_store(&at->number, 0);
         return;
     }
-    for (int i = 0; i < REGISTRATIONS_MOST && !at; i++) {
-        int none = 0;
-        if (atomic_compare_exchange_strong(&registrations[i].number, &none, -1))
-            at = &registrations[i];
-    }
-    if (!at)
+    if (!at && !(at = free_registration()))
         return;
     at->epoll = epoll;
     at->event = *event;
@@ -283,7 +315,7 @@ static void log_no_substitute(int fd, int error)
 /* Takes fd out of every epoll that holds it, or puts it back into those that held it. */
 static void register_again(int fd, bool *held, int op)
 {
-    for (int i = 0; i < REGISTRATIONS_MOST; i++) {
+    for (uint32_t i = 0; i < atomic_load(&registrations_used); i++) {
         struct registration *at = &registrations[i];
         if (op == EPOLL_CTL_DEL)
             held[i] = atomic_load(&at->number) == fd + 1;
@@ -316,7 +348,7 @@ static bool is_shared(const struct listener *listener)
 /* shut: nobody shares it. Otherwise, keep: hold it for whoever will. */
 static void swap(struct listener *listener, int fd, bool keep, bool shut)
 {
-    static bool held[REGISTRATIONS_MOST];
+    static LATE bool held[REGISTRATIONS_MOST];
     int substitute = sock_unreachable_listener(fd);
     if (substitute < 0) {
         log_no_substitute(fd, substitute);
@@ -382,8 +414,8 @@ static bool queue_is_served(struct listener *listener, int fd)
 bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wake)
 {
     bool all = true;
-    for (int i = 0; i < LISTENERS_MOST; i++) {
-        struct listener *listener = &listeners[i];
+    for (uint32_t i = 0; i < atomic_load(&listeners_used); i++) {
+        struct listener *listener = entry(i);
         int fd = atomic_load_explicit(&listener->number, memory_order_acquire) - 1;
         int state = atomic_load(&listener->state);
         if (fd < 0 || state == 0 || state == STOPPED || listener->mode == MODE_OFF)
@@ -405,7 +437,7 @@ bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wak
             continue;
         if (atomic_load(&listener->number) == fd + 1 && sock_is_listener(fd) == 1)
             swap(listener, fd, keep, !keep && !shared);
-        table_release(fd);
+        table_release();
         tree_set_listener(listener->in_page, closes ? PAGE_STOPPED : PAGE_KEPT);
         *wake = *wake || keep || shared;
     }

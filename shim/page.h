@@ -21,7 +21,7 @@
 #include "settings.h"
 
 #define PAGE_MAGIC "weirpage"
-#define PAGE_LAYOUT 1
+#define PAGE_LAYOUT 2
 
 #define PAGE_LINES 512    /* processes that are listed */
 #define PAGE_WIDE 16      /* lines whose processes have SHARDS shards, the others one */
@@ -133,6 +133,7 @@ struct page {
     _Atomic uint32_t unlisted;    /* processes have found no free line since the start */
     _Atomic uint32_t gap_used;    /* a connection has been handed on, ever: look at gap */
     _Atomic uint32_t sends;       /* and sent over a socket (SCM_RIGHTS) */
+    _Atomic uint32_t lines_used, listeners_used; /* list_grows */
 
     struct page_sums gone;
 
@@ -152,6 +153,13 @@ struct page {
 #define GAP_UNIX (UINT64_C(1) << 30) /* nothing tells whether it is open: it is, for a while */
 #define GAP_TIME (GAP_UNIX - 1)
 #define GAP_UNIX_MS 2000
+
+/* How many entries of a list are to be looked at. used: the page's own word, so it is checked. */
+static inline uint32_t page_used(const _Atomic uint32_t *used, uint32_t most)
+{
+    uint32_t n = atomic_load(used);
+    return n < most ? n : most;
+}
 
 /* The shards of a line: the first's index; how many. Line PAGE_LINES: of those without one. */
 static inline uint32_t page_shards(uint32_t line, uint32_t *count)

@@ -12,6 +12,7 @@
 #define ANSWERS_MANY 24 /* whole answers before the most writes that one had say anything */
 #define WAITS_LEAST 3   /* answers that a client has waited for, before it is one that waits */
 #define OVERLAPS_MOST 8 /* times in a row that a client has sent so soon: it may not wait */
+#define CLEAN_LEAST 3   /* looks in a row that found nothing: it waits */
 #define SLOW_MS 20      /* between two writes of an answer: it is streamed */
 
 typedef _Atomic uint32_t field_t;
@@ -31,6 +32,7 @@ struct rhythm {
     field_t answers;  /* whole ones */
     field_t same;     /* in a row as the last one */
     field_t overlaps; /* looks in a row that met the next request */
+    field_t clean;    /* looks in a row that did not */
     field_t deaf;     /* 1: at its accept */
     struct span span[2];
 };
@@ -202,7 +204,8 @@ static bool is_as_before(const struct rhythm *rhythm, uint32_t bytes)
 bool rhythm_expects(uint32_t number, size_t bytes)
 {
     const struct rhythm *rhythm = find(number);
-    return rhythm && is_as_before(rhythm, get(&rhythm->bytes) + (uint32_t)bytes);
+    return rhythm && get(&rhythm->clean) >= CLEAN_LEAST &&
+           is_as_before(rhythm, get(&rhythm->bytes) + (uint32_t)bytes);
 }
 
 enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes)
@@ -225,11 +228,15 @@ enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes)
     return is_likely ? RHYTHM_LIKELY : RHYTHM_NONE;
 }
 
-void rhythm_looked(uint32_t number, bool has_sent)
+bool rhythm_looked(uint32_t number, bool has_sent)
 {
     struct rhythm *rhythm = find(number);
-    if (rhythm)
-        put(&rhythm->overlaps, has_sent ? get(&rhythm->overlaps) + 1 : 0);
+    if (!rhythm)
+        return false;
+    bool waits = !has_sent && get(&rhythm->clean) >= CLEAN_LEAST;
+    put(&rhythm->overlaps, has_sent ? get(&rhythm->overlaps) + 1 : 0);
+    put(&rhythm->clean, has_sent ? 0 : get(&rhythm->clean) + 1);
+    return waits;
 }
 
 bool rhythm_is_eager(uint32_t number)

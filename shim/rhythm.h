@@ -50,9 +50,10 @@ enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes);
 
 /*
  * After the write of a whole answer: whether the client has sent something already. It may just be
- * quick; one that has each time does not wait for its answers.
+ * quick; one that has each time does not wait for its answers, and one that streams in both
+ * directions has nearly each time. Returns whether it waits: several looks in a row found nothing.
  */
-void rhythm_looked(uint32_t number, bool has_sent);
+bool rhythm_looked(uint32_t number, bool has_sent);
 
 /* Whether the client does not wait for its answers. */
 bool rhythm_is_eager(uint32_t number);

@@ -511,7 +511,11 @@ static bool are_distinct(const struct settings *settings, struct complaint *comp
 
 bool settings_read(struct settings *settings, char *const envp[], struct complaint *complaint)
 {
-    *settings = (struct settings){.notice = -1};
+    /* The list's entries past its end are never looked at: they stay untouched memory. */
+    _Static_assert(offsetof(struct settings, mode) > offsetof(struct settings, run_dir), "last");
+    for (size_t i = 0; i < offsetof(struct settings, mode.item); i++)
+        ((char *)settings)[i] = 0;
+    settings->notice = -1;
     for (size_t i = 0; i < COUNT_OF(table); i++)
         if (table[i].standard)
             table[i].parse(table[i].standard, (char *)settings + table[i].into);
@@ -540,7 +544,7 @@ const char *settings_unknown(char *const envp[], size_t *at)
     return NULL;
 }
 
-static struct settings current;
+static BIG(2) struct settings current;
 
 const struct settings *settings_now(void)
 {

@@ -40,7 +40,6 @@ struct mode_list {
 };
 
 struct settings {
-    struct mode_list mode;
     int signal; /* 0: none */
     enum action action;
     uint64_t stop_signals;                                     /* bit n-1: signal n */
@@ -53,7 +52,8 @@ struct settings {
     enum log_to log;
     char log_path[256];
     enum log_level log_level;
-    char run_dir[201]; /* "": the standard ones */
+    char run_dir[201];     /* "": the standard ones */
+    struct mode_list mode; /* last: its entries are BIG */
 };
 
 /* Where what is wrong with a value is put: one line without its end, control characters escaped. */

@@ -11,11 +11,14 @@
 
 #define SIGNALS 65
 
-static struct sigaction programs[SIGNALS]; /* what the program believes is installed */
-static _Atomic uint64_t ours;              /* the kernel has our handler for these */
-static _Atomic uint64_t handed_over;       /* those of them that are the program's by now */
-static _Atomic uint64_t ever_blocked;      /* those of them that some thread believes it blocks */
-static _Atomic uint64_t inherited;         /* what the next thread believes that it blocks */
+/* What the program believes is installed, of those that were ever ours: the last is that of
+ * the first of them, and the first stays empty. */
+static BIG(3) struct sigaction actions[SIGNALS];
+static uint8_t place[SIGNALS], places;
+static _Atomic uint64_t ours;         /* the kernel has our handler for these */
+static _Atomic uint64_t handed_over;  /* those of them that are the program's by now */
+static _Atomic uint64_t ever_blocked; /* those of them that some thread believes it blocks */
+static _Atomic uint64_t inherited;    /* what the next thread believes that it blocks */
 
 static __thread uint64_t blocked; /* those of ours that the program believes this thread blocks */
 static __thread bool blocked_known;
@@ -25,6 +28,11 @@ static __thread bool borrowed_mask; /* a vfork child has set its own */
 static void set_word(sigset_t *set, uint64_t value)
 {
     *(uint64_t *)(void *)set = value;
+}
+
+static struct sigaction *program(int sig)
+{
+    return &actions[place[sig]];
 }
 
 static bool is_ours(int sig)
@@ -64,8 +72,10 @@ bool signals_take(int sig, signals_fn *handler)
     if (is_ours(sig))
         return true;
     our_handler = handler;
+    if (!place[sig])
+        place[sig] = (uint8_t)(SIGNALS - ++places);
     sigfillset(&action.sa_mask);
-    if (libc_sigaction(sig, &action, &programs[sig]) != 0)
+    if (libc_sigaction(sig, &action, program(sig)) != 0)
         return false;
     atomic_fetch_or(&ours, SIGNAL_BIT(sig));
     /* A mask is inherited across exec: who started us may have blocked it. */
@@ -78,14 +88,14 @@ bool signals_take(int sig, signals_fn *handler)
 bool signals_has_handler(int sig)
 {
     if (is_ours(sig))
-        return has_handler(&programs[sig]);
+        return has_handler(program(sig));
     struct sigaction action;
     return libc_sigaction(sig, NULL, &action) == 0 && has_handler(&action);
 }
 
 bool signals_is_ignored(int sig)
 {
-    return programs[sig].sa_handler == SIG_IGN;
+    return program(sig)->sa_handler == SIG_IGN;
 }
 
 bool signals_is_default(int sig)
@@ -97,7 +107,7 @@ bool signals_is_default(int sig)
     if (atomic_load(&ever_blocked) & SIGNAL_BIT(sig))
         return false;
     if (is_ours(sig))
-        return programs[sig].sa_handler == SIG_DFL;
+        return program(sig)->sa_handler == SIG_DFL;
     return sys4(SYS_rt_sigaction, sig, NULL, &action, sizeof(uint64_t)) == 0 &&
            action.handler == SIG_DFL;
 }
@@ -115,7 +125,7 @@ void signals_hand_over(uint64_t set)
 /* The kernel has the program's own action from now on. */
 static void give_back(int sig)
 {
-    libc_sigaction(sig, &programs[sig], NULL);
+    libc_sigaction(sig, program(sig), NULL);
     atomic_fetch_and(&ours, ~SIGNAL_BIT(sig));
 }
 
@@ -217,7 +227,7 @@ void signals_deliver(int sig, siginfo_t *info, void *context)
         return;
     }
     interrupted = false; /* the EINTR is the program's, as it would be without us */
-    struct sigaction action = programs[sig];
+    struct sigaction action = *program(sig);
     if (has_handler(&action) && !(action.sa_flags & (int)SA_RESTART))
         end_call(interrupted_at);
     if (!has_handler(&action) || !(atomic_load(&ever_blocked) & SIGNAL_BIT(sig))) {
@@ -227,7 +237,7 @@ void signals_deliver(int sig, siginfo_t *info, void *context)
     }
     /* Some thread still has to be stopped from taking it: our handler stays, and calls theirs. */
     if (action.sa_flags & (int)SA_RESETHAND)
-        programs[sig].sa_handler = SIG_DFL;
+        program(sig)->sa_handler = SIG_DFL;
     if (action.sa_flags & SA_SIGINFO)
         action.sa_sigaction(sig, info, context);
     else
@@ -303,14 +313,14 @@ bool signals_action(int sig, const struct sigaction *action, struct sigaction *o
         if (libc_sigaction(sig, action, &kernel) != 0)
             return false; /* and again, for errno */
         if (old)
-            *old = kernel.sa_sigaction == our_handler ? programs[sig] : kernel;
+            *old = kernel.sa_sigaction == our_handler ? *program(sig) : kernel;
         return true;
     }
-    struct sigaction before = programs[sig];
+    struct sigaction before = *program(sig);
     if (action) {
-        programs[sig] = *action;
+        *program(sig) = *action;
 #ifdef __x86_64__
-        programs[sig].sa_flags |= 0x04000000; /* SA_RESTORER, which libc sets and reads back */
+        program(sig)->sa_flags |= 0x04000000; /* SA_RESTORER, which libc sets and reads back */
 #endif
         if (SIGNAL_BIT(sig) & atomic_load(&handed_over) & ~atomic_load(&ever_blocked))
             give_back(sig); /* nobody has to be stopped from taking it */
@@ -379,6 +389,7 @@ void signals_accepts(const sigset_t *set, sigset_t *kernel)
 
 void signals_before_thread(void)
 {
+    epoch_lives_on();
     uint64_t mine = *view();
     if (mine != atomic_load(&inherited))
         atomic_store(&inherited, mine);
@@ -403,7 +414,7 @@ void signals_exec_begins(struct signals_exec *exec)
         return;
     for (int sig = 1; sig < SIGNALS; sig++) {
         struct sigaction now, ignore = {.sa_handler = SIG_IGN};
-        if (!(mine & SIGNAL_BIT(sig)) || programs[sig].sa_handler != SIG_IGN ||
+        if (!(mine & SIGNAL_BIT(sig)) || program(sig)->sa_handler != SIG_IGN ||
             libc_sigaction(sig, NULL, &now) != 0 || now.sa_sigaction != our_handler)
             continue; /* a vfork child may have set its own */
         libc_sigaction(sig, &ignore, &exec->kept);
@@ -448,6 +459,7 @@ void signals_interrupted(const void *context)
 
 void signals_about_to_wait(void)
 {
+    epoch_lives_on();
     interrupted = false;
 }
 

@@ -158,6 +158,17 @@ void sock_shut_read(int fd)
     sys2(SYS_shutdown, fd, SHUT_RD);
 }
 
+bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind)
+{
+    int pin = sock_pin(fd);
+    bool still = pin >= 0 && (!identity || sock_identity(pin, kind) == identity);
+    if (still)
+        sock_shut_read(pin);
+    if (pin >= 0)
+        sock_unpin(fd, pin);
+    return still;
+}
+
 void sock_shut_write(int fd)
 {
     sys2(SYS_shutdown, fd, SHUT_WR);

@@ -73,6 +73,12 @@ bool sock_is_unconnected(int fd);
  * the end of file (DESIGN.md, "Half-close"). For writing: the peer meets it once it has the rest.
  */
 void sock_shut_read(int fd);
+
+/*
+ * The same where fd is the connection of this identity still (0: whatever it is), under a pin.
+ * False: it is not.
+ */
+bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind);
 void sock_shut_write(int fd);
 void sock_shut_both(int fd);
 

@@ -6,7 +6,7 @@
 /* By the quiet time's bit length and the three bits after the first: an eighth of it, or less. */
 #define BUCKETS (64 * 8)
 
-static struct {
+static LATE struct {
     int64_t since, length;
     uint64_t closed;        /* so far */
     uint64_t due;           /* in this round */

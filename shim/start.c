@@ -99,7 +99,7 @@ static void leave_children(char **envp)
 static void name_tree(char **envp)
 {
     static char name[sizeof TREE_NAME + PAGEFILE_PATH];
-    static char *with_name[4096];
+    static BIG(4) char *with_name[4096];
     size_t n = 0;
     struct text text = TEXT_ON(name);
     text_string(&text, TREE_NAME);
@@ -157,9 +157,7 @@ static void forked(void)
     handler_forked();
     table_forked();
     bool drained = drain_forked();
-    struct totals totals;
-    table_totals(&totals);
-    tree_forked(totals.tracked || listener_any());
+    tree_forked();
     linger_forked();
     goes_on_draining = drained && !head_tree_drains();
     conn_on_first = first_connection;
@@ -167,14 +165,22 @@ static void forked(void)
 
 void start_forks(void)
 {
-    tree_forks();
+    struct totals totals;
+    epoch_lives_on();
+    epoch_now();
+    bool inherits = listener_any();
+    if (!inherits && atomic_load(&table.high)) { /* before that its counts are untouched memory */
+        table_totals(&totals);
+        inherits = totals.tracked;
+    }
+    tree_forks(inherits);
 }
 
-void start_in_child(void)
+static void lives_on(void)
 {
     int saved = errno;
-    tree_in_child();
-    if (tree_has_line() && head_tree_drains())
+    tree_lives_on();
+    if (tree_has_line() && head_tree_drains() && !sys_is_sandboxed())
         handler_look();
     errno = saved;
 }
@@ -220,6 +226,8 @@ static void stand_aside(const char *why)
     atomic_store(&level, ASIDE);
 }
 
+static const char no_room_for_page[] = "no room for the state page: running without weir";
+
 /* WEIR_TREE as it was at load. */
 static const char *tree_value;
 
@@ -234,7 +242,10 @@ static bool begin_serving(void)
         framing_begin(table.limit);
     table.on_shared = tree_hands_on;
     conn_on_adopt = adopts;
-    tree_begin(tree_value, first);
+    if (!tree_begin(tree_value, first)) {
+        stand_aside(no_room_for_page);
+        return false;
+    }
     if (*tree_name() == '/')
         pagefile_clean(tree_name());
     return true;
@@ -250,6 +261,7 @@ void start_settled(void)
 
 bool start_serving(void)
 {
+    epoch_lives_on();
     if (LIKELY(atomic_load_explicit(&level, memory_order_acquire) == SERVING))
         return !epoch_is_borrowed();
     start_settled();
@@ -347,7 +359,7 @@ static const char *preload; /* "LD_PRELOAD=..." as it was at load */
 
 const char *start_lost_preload(char *const *envp)
 {
-    if (!preload || !named_tree(envp) || !table_knows(0) || !table_record(0))
+    if (!preload || !table_record(0) || !named_tree(envp))
         return NULL;
     for (; *envp; envp++)
         if (text_after(*envp, PRELOAD_NAME))
@@ -384,6 +396,7 @@ __attribute__((constructor)) static void load(void)
     log_remember();
     epoch_ask_pid();
     epoch_make(forked, handler_noticed);
+    epoch_on_life = lives_on;
     if (!envp)
         return;
 
@@ -406,7 +419,10 @@ __attribute__((constructor)) static void load(void)
     first = !tree_value || tree_is_named_after_us(tree_value);
     if (first) {
         warn_of_unknown(envp);
-        tree_begin(tree_value, true);
+        if (!tree_begin(tree_value, true)) {
+            stand_aside(no_room_for_page);
+            return;
+        }
     }
     if (settings_now()->leave_children)
         leave_children(envp);
@@ -434,5 +450,6 @@ void start_ends(void)
 
 __attribute__((destructor)) static void unload(void)
 {
-    start_ends();
+    if (!epoch_is_new_child())
+        start_ends();
 }

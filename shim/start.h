@@ -25,9 +25,8 @@ bool start_serving(void);
 /* Is it the first process of its tree? */
 bool start_is_first(void);
 
-/* Before a fork that shares descriptors, and after it in the child. Make no system call. */
+/* Before a fork that shares descriptors. Makes no system call. */
 void start_forks(void);
-void start_in_child(void);
 
 /*
  * Whether a program that is started with this environment, by inetd's way (the connection is its

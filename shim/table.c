@@ -36,7 +36,7 @@ static void begin_solo(uint32_t limit)
 {
     atomic_store(&table.hint, crowd_hints);
     /* Linux 4.14; without it a child would take its parent's hints for its own. */
-    if (sys3(SYS_madvise, solo_hints, hints_size(limit), MADV_WIPEONFORK) < 0)
+    if (sys3(SYS_madvise, crowd_hints, 2 * hints_size(limit), MADV_WIPEONFORK) < 0)
         return;
     atomic_store(&table.hint, solo_hints);
     solo_begin(solo_ended);
@@ -59,21 +59,31 @@ void table_forked(void)
     solo_begin(solo_ended);
 }
 
+/*
+ * What one page table reaches. A fork makes one for each that has something in it to be copied, at
+ * the price of a page: so the first kinds and the first records lie within the reach of one,
+ * between the hints, which are not copied, and the aliases, which are seldom used.
+ */
+#define REACH ((size_t)2 << 20)
+
 int table_make(uint32_t limit)
 {
     for (limit = (limit + BLOCK - 1) & ~(uint32_t)(BLOCK - 1); limit;
          limit = limit / 4 / BLOCK * BLOCK) {
         size_t hints = hints_size(limit);
-        size_t bytes = limit * (sizeof(uint8_t) + sizeof(record_t) + sizeof(uint32_t)) + 2 * hints;
-        long at = sys6(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
+        size_t bytes = limit * (sizeof(record_t) + sizeof(uint32_t)) + 3 * hints;
+        size_t slack = bytes > REACH ? REACH : 0;
+        long at = sys6(SYS_mmap, NULL, bytes + slack, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (at < 0 && at > -4096)
             continue; /* RLIMIT_AS: a smaller one will do for most programs */
-        solo_hints = (_Atomic int8_t *)at;
-        crowd_hints = solo_hints + hints;
-        table.record = (record_t *)(at + 2 * (long)hints);
+        if (slack)
+            at = (long)(((size_t)at + REACH - 1) & ~(REACH - 1));
+        crowd_hints = (_Atomic int8_t *)at;
+        solo_hints = crowd_hints + hints;
+        table.kind = (_Atomic uint8_t *)(solo_hints + hints);
+        table.record = (record_t *)(at + 3 * (long)hints);
         table.alias = (_Atomic uint32_t *)(table.record + limit);
-        table.kind = (_Atomic uint8_t *)(table.alias + limit);
         begin_solo(limit);
         __atomic_store_n(&table.limit, limit, __ATOMIC_RELEASE);
         return 0;
@@ -113,19 +123,32 @@ static inline void raise_high(int fd)
 }
 
 /*
- * The last claim: its process's epoch, and the number. There is one at a time, so any other that a
- * child finds in its table was its parent's and is void.
+ * What the handler thread has claimed: its process's epoch, how many numbers, and from which on.
+ * One that a child finds was its parent's and is void. A number's end takes it out of the table
+ * first and looks here then, as a claim stands here before the table is looked at: one of the two
+ * sees the other.
  */
 static _Atomic uint64_t claim;
 
-static uint64_t claim_on(int fd)
+#define CLAIM_MOST 0xffff
+
+bool table_is_claimed(int fd)
 {
-    return epoch_now() | (uint64_t)fd << CONN_IDENTITY_SHIFT;
+    uint64_t seen = atomic_load(&claim);
+    return (seen & CONN_EPOCH) == epoch_now() &&
+           (uint32_t)fd - (uint32_t)(seen >> CONN_IDENTITY_SHIFT) < (seen & CLAIM_MOST);
 }
 
-static bool claim_stands(int fd, uint8_t kind)
+/* Waits until the handler thread is done with fd, which is in the table no more. */
+static void wait_for_claim(int fd)
 {
-    return (kind & KIND_CLAIMED) && atomic_load(&claim) == claim_on(fd);
+    /* It lasts for a few system calls that don't block. */
+    for (int spins = 0; UNLIKELY(table_is_claimed(fd)); spins++) {
+        if (spins < 200 || sys_is_sandboxed())
+            spin_pause();
+        else
+            sys0(SYS_sched_yield);
+    }
 }
 
 /* The kind first: who finds the hint again, finds it out by that. */
@@ -152,37 +175,19 @@ void table_ignores(int fd)
         atomic_store(table_hint_at((uint32_t)fd), HINT_ASK);
 }
 
-static enum kind claimed_swap(int fd, enum kind kind)
-{
-    uint8_t seen = atomic_load_explicit(&table.kind[fd], memory_order_relaxed);
-    int spins = 0;
-    for (;;) {
-        if (claim_stands(fd, seen)) {
-            /* The claim lasts for a few system calls that don't block. */
-            if (++spins < 200 || sys_is_sandboxed())
-                spin_pause();
-            else
-                sys0(SYS_sched_yield);
-            seen = atomic_load_explicit(&table.kind[fd], memory_order_relaxed);
-        } else if (atomic_compare_exchange_weak(&table.kind[fd], &seen, (uint8_t)kind)) {
-            return seen & (uint8_t)~KIND_CLAIMED;
-        }
-    }
-}
-
 /* Replaces fd's kind, once no claim stands on it. Returns the old one. */
 static enum kind swap_kind(int fd, enum kind kind)
 {
     enum kind old;
     if (LIKELY(solo_enter())) { /* who claims is not here */
-        old = atomic_load_explicit(&table.kind[fd], memory_order_relaxed) & (uint8_t)~KIND_CLAIMED;
-        atomic_store_explicit(&table.kind[fd], (uint8_t)kind, memory_order_relaxed);
-        set_hint(fd, kind);
+        old = atomic_load_explicit(&table.kind[fd], memory_order_relaxed);
+        set_kind(fd, (uint8_t)kind);
         solo_leave();
         return old;
     }
-    old = claimed_swap(fd, kind);
-    set_hint(fd, kind);
+    old = atomic_exchange(&table.kind[fd], KIND_NONE);
+    wait_for_claim(fd);
+    set_kind(fd, (uint8_t)kind);
     return old;
 }
 
@@ -262,6 +267,17 @@ static bool find_record(uint64_t fresh, uint32_t *number)
     return false;
 }
 
+/* A connection that is accepted now is not shared with a child that was made before. */
+static inline void note_generation(uint32_t number)
+{
+    uint32_t generation = atomic_load_explicit(&table.generation, memory_order_relaxed);
+    if (LIKELY(!generation))
+        return;
+    if (!atomic_load_explicit(&table.has_this_one, memory_order_relaxed))
+        atomic_store(&table.has_this_one, true);
+    atomic_store_explicit(&table.alias[number], generation, memory_order_relaxed);
+}
+
 /* Gives a new connection a record and counts it. Returns fd's kind from now on; NONE: no room. */
 static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
 {
@@ -273,9 +289,8 @@ static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
         kind = find_record(fresh, &number) ? KIND_ALIAS : KIND_NONE;
         atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
-    uint32_t generation = atomic_load_explicit(&table.generation, memory_order_relaxed);
-    if (UNLIKELY(generation) && kind == KIND_CONN)
-        atomic_store_explicit(&table.alias[fd], generation, memory_order_relaxed);
+    if (LIKELY(kind == KIND_CONN))
+        note_generation(number);
     if (LIKELY(kind != KIND_NONE)) {
         struct shard *shard = table_shard(table_slot(number));
         solo_count(alone, &shard->live, LIVE_TRACKED);
@@ -296,13 +311,13 @@ static inline bool add_alone(int fd, uint64_t fresh)
     if (!solo_enter_again())
         return false;
     bool usual = !atomic_load_explicit(slot, memory_order_relaxed) &&
-                 atomic_load_explicit(&table.kind[fd], memory_order_relaxed) == KIND_NONE &&
-                 !atomic_load_explicit(&table.generation, memory_order_relaxed);
+                 atomic_load_explicit(&table.kind[fd], memory_order_relaxed) == KIND_NONE;
     if (LIKELY(usual)) {
         raise_high(fd);
         atomic_store_explicit(slot, fresh, memory_order_relaxed);
         solo_add(&table.shards->live, LIVE_TRACKED);
         solo_add(&table.shards->accepted, 1);
+        note_generation((uint32_t)fd);
         set_kind(fd, KIND_CONN);
     }
     solo_leave();
@@ -320,21 +335,44 @@ void table_add(int fd, uint64_t fresh, bool elsewhere)
     set_kind(fd, (uint8_t)kind);
 }
 
+/* It has never been: fd, whose record was just made, is being closed. */
+static void unmake_record(int fd, enum kind kind, bool elsewhere)
+{
+    uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
+    record_t *slot = table_slot(number);
+    struct shard *shard = table_shard(slot);
+    atomic_store(slot, 0);
+    atomic_fetch_sub(&shard->live, LIVE_TRACKED);
+    if (elsewhere)
+        atomic_fetch_add(&shard->closed_by_program, 1);
+    else
+        atomic_fetch_sub(&shard->accepted, 1);
+}
+
 void table_promote(int fd, uint64_t fresh, bool elsewhere)
 {
+    uint8_t received = KIND_RECEIVED;
     enum kind kind = make_record(fd, fresh, elsewhere);
-    set_kind(fd, (uint8_t)kind | KIND_CLAIMED);
+    if (atomic_compare_exchange_strong(&table.kind[fd], &received, (uint8_t)kind))
+        set_hint(fd, kind);
+    else if (kind != KIND_NONE)
+        unmake_record(fd, kind, elsewhere);
 }
 
 bool table_take_received(int fd)
 {
     uint8_t received = KIND_RECEIVED;
-    return atomic_compare_exchange_strong(&table.kind[fd], &received, KIND_NONE);
+    if (!atomic_compare_exchange_strong(&table.kind[fd], &received, KIND_NONE))
+        return false;
+    wait_for_claim(fd);
+    return true;
 }
 
 void table_forget(int fd)
 {
-    atomic_store_explicit(&table.kind[fd], KIND_CLAIMED, memory_order_release);
+    uint8_t received = KIND_RECEIVED;
+    if (atomic_compare_exchange_strong(&table.kind[fd], &received, KIND_NONE))
+        set_hint(fd, KIND_NONE);
 }
 
 void table_set(int fd, enum kind kind)
@@ -432,8 +470,13 @@ void table_forks(void)
 {
     if (!table.limit)
         return;
-    atomic_fetch_add(&table.generation, 1);
-    atomic_store(&table.shares, true);
+    /* Written to only where it has to be: after a fork each write costs a page. */
+    if (!atomic_load(&table.generation) || atomic_load(&table.has_this_one)) {
+        atomic_store(&table.has_this_one, false);
+        atomic_fetch_add(&table.generation, 1);
+    }
+    if (!atomic_load(&table.shares))
+        atomic_store(&table.shares, true);
 }
 
 void table_sends(int fd)
@@ -446,18 +489,22 @@ void table_sends(int fd)
     atomic_store(&table.shares, true);
 }
 
-bool table_claim(int fd)
+void table_claim_all(uint32_t first, uint32_t count)
 {
-    uint8_t seen = atomic_load_explicit(&table.kind[fd], memory_order_relaxed);
-    uint8_t kind = seen & (uint8_t)~KIND_CLAIMED; /* where it is set, the claim is void */
-    if (kind != KIND_CONN && kind != KIND_ALIAS && kind != KIND_RECEIVED && kind != KIND_LISTENER)
-        return false;
-    atomic_store(&claim, claim_on(fd));
-    return atomic_compare_exchange_strong(&table.kind[fd], &seen, kind | KIND_CLAIMED);
+    atomic_store(&claim, epoch_now() | (uint64_t)first << CONN_IDENTITY_SHIFT | count);
 }
 
-void table_release(int fd)
+bool table_claim(int fd)
 {
-    uint8_t kind = atomic_load_explicit(&table.kind[fd], memory_order_relaxed);
-    atomic_store_explicit(&table.kind[fd], kind & (uint8_t)~KIND_CLAIMED, memory_order_release);
+    table_claim_all((uint32_t)fd, 1);
+    enum kind kind = table_kind(fd);
+    if (kind == KIND_CONN || kind == KIND_ALIAS || kind == KIND_RECEIVED || kind == KIND_LISTENER)
+        return true;
+    table_release();
+    return false;
+}
+
+void table_release(void)
+{
+    atomic_store_explicit(&claim, 0, memory_order_release);
 }

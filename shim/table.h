@@ -13,11 +13,9 @@
  *
  *            accept, dup                        close, dup2 over it
  *   NONE ------------------> CONN or ALIAS ---------------------------> NONE
- *            bind, listen        |     ^
- *        `-> BOUND, LISTENER     |     | handler thread: done
- *                handler thread: v     |
- *                claims        CONN|CLAIMED    a close that meets a claim waits for its end;
- *                              ALIAS|CLAIMED   a claim inherited through fork is void
+ *     |      bind, listen
+ *     `----> BOUND, LISTENER        The handler thread claims numbers beside all that, a few at a
+ *                                   time: a close waits there until the claim is released.
  *
  * A connection, and who makes which step (each is one compare-and-swap on its record):
  *
@@ -48,7 +46,6 @@ enum kind {
     KIND_RECEIVED, /* came over a socket (SCM_RIGHTS): what it is, is looked up when it matters */
     KIND_BOUND,    /* a socket with an address, not listening yet (listener.c) */
     KIND_LISTENER, /* (listener.c) */
-    KIND_CLAIMED = 0x80,
 };
 
 /*
@@ -102,6 +99,7 @@ struct table {
      * whether this process has done either.
      */
     _Atomic uint32_t generation;
+    _Atomic bool has_this_one; /* a connection's alias: it is to be counted up at the next fork */
     _Atomic bool shares;
 
     /* HINT_BUSY; HINT_ASK where a read timeout was set somewhere: a read may have to be made again
@@ -164,11 +162,11 @@ enum kind table_take(int fd);
 void table_restore(int fd, enum kind kind);
 void table_drop(int fd, enum kind kind);
 
-/* Takes fd, if it is RECEIVED and not claimed, to find out what it is; then table_add or nothing.
+/* Takes fd, if it is RECEIVED, to find out what it is; then table_add or nothing.
  */
 bool table_take_received(int fd);
 
-/* fd, which is RECEIVED and claimed, turns out to be a connection, or something else. */
+/* fd, which was RECEIVED and is claimed, turns out to be a connection, or something else. */
 void table_promote(int fd, uint64_t fresh, bool elsewhere);
 void table_forget(int fd);
 
@@ -176,18 +174,28 @@ void table_forget(int fd);
 void table_forks(void);
 void table_sends(int fd);
 
-/* Claims a connection or a listener for the handler thread: no close goes ahead until
- * table_release. False: not tracked. */
+/*
+ * Claims a connection or a listener for the handler thread, or all of a few numbers: no close of
+ * one that is still in the table goes ahead until table_release. There is one claim at a time.
+ * False: not tracked.
+ */
 bool table_claim(int fd);
-void table_release(int fd);
+void table_claim_all(uint32_t first, uint32_t count);
+void table_release(void);
+bool table_is_claimed(int fd);
 
 /*
  * Where the record of a number lies: numbers that follow each other, which a server's threads are
  * likely to work on at the same time, lie on different cache lines of the same page.
  */
+static inline uint32_t table_place(uint32_t number)
+{
+    return (number & ~UINT32_C(504)) | (number * 9 & 504);
+}
+
 static inline record_t *table_slot(uint32_t number)
 {
-    return &table.record[(number & ~UINT32_C(504)) | (number * 9 & 504)];
+    return &table.record[table_place(number)];
 }
 
 /* The record's own number, which is not its connection's. */
@@ -234,8 +242,7 @@ static inline enum kind table_kind(int fd)
 {
     if ((uint32_t)fd >= table.limit)
         return KIND_NONE;
-    return atomic_load_explicit(&table.kind[(uint32_t)fd], memory_order_acquire) &
-           (uint8_t)~KIND_CLAIMED;
+    return atomic_load_explicit(&table.kind[(uint32_t)fd], memory_order_acquire);
 }
 
 /* Of one below the limit: the case that is to be quick. */

@@ -23,8 +23,8 @@ static char path[PAGEFILE_PATH]; /* "": the page has no file */
 static char name[PAGEFILE_PATH];
 static bool was_first; /* this process, or the one that it was forked from, began the tree */
 
-/* Those of the tree that this process descends from, with the time at which they forked: the
- * parent is the last. One that is left out lived too long ago. */
+/* Those of the tree that this process descends from, with a time at which they lived: the parent is
+ * the last. One that is left out lived too long ago. */
 static struct ancestor {
     int32_t pid;
     uint64_t since;
@@ -33,6 +33,10 @@ static int generations;
 
 #define NO_LINE (-1)
 static _Atomic int my_line = NO_LINE; /* PAGE_LINES: there was none left */
+
+/* In whose name, and since when: not the page's word for it. Known to its children as well. */
+static int32_t line_pid;
+static uint64_t line_since;
 
 static bool foreign;       /* tree_is_foreign */
 static uint32_t own_flags; /* of this process's line, which its children take along */
@@ -56,6 +60,7 @@ static uint64_t coarse_ms(void)
 
 static struct page_line *line_now(void)
 {
+    epoch_now(); /* in a child that has not noticed it would be its parent's */
     int line = atomic_load_explicit(&my_line, memory_order_relaxed);
     return line >= 0 && line < PAGE_LINES ? &tree_page->line[line] : NULL;
 }
@@ -83,6 +88,11 @@ static void fold(uint32_t index)
     atomic_fetch_add(&gone->cut, atomic_exchange(&line->cut, 0));
 }
 
+static uint32_t lines_used(void)
+{
+    return page_used(&tree_page->lines_used, PAGE_LINES);
+}
+
 static bool take(uint32_t index, int32_t from)
 {
     return atomic_compare_exchange_strong(&tree_page->line[index].pid, &from, -1);
@@ -92,7 +102,7 @@ static bool take(uint32_t index, int32_t from)
  * line is free. */
 static int reap_line(void)
 {
-    for (uint32_t i = 0; i < PAGE_LINES; i++) {
+    for (uint32_t i = 0; i < lines_used(); i++) {
         int32_t pid = atomic_load(&tree_page->line[i].pid);
         if (pid > 0 && !proc_line_lives(&tree_page->line[i]) && take(i, pid)) {
             fold(i);
@@ -104,16 +114,19 @@ static int reap_line(void)
 
 static int free_line(void)
 {
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
+    for (uint32_t i = 0; i < lines_used(); i++)
         if (!atomic_load_explicit(&tree_page->line[i].pid, memory_order_relaxed) && take(i, 0))
             return (int)i;
+    uint32_t fresh = list_grows(&tree_page->lines_used, PAGE_LINES);
+    if (fresh < PAGE_LINES && take(fresh, 0))
+        return (int)fresh;
     return sys_is_sandboxed() ? PAGE_LINES : reap_line();
 }
 
 /* An earlier program of this process may have left one. */
 static void fold_own(int32_t pid)
 {
-    for (uint32_t i = 0; i < PAGE_LINES; i++) {
+    for (uint32_t i = 0; i < lines_used(); i++) {
         if (atomic_load(&tree_page->line[i].pid) == pid && take(i, pid)) {
             fold(i);
             atomic_store(&tree_page->line[i].pid, 0);
@@ -129,11 +142,12 @@ void tree_take_line(void)
     if (!pid && !sys_is_sandboxed())
         pid = epoch_ask_pid(); /* a raw clone's child: its first connection is its start */
     int found = pid && !foreign ? free_line() : PAGE_LINES, none = NO_LINE;
+    uint64_t since = boot_ms();
     uint32_t count = 1, shards = COUNT_OF(tree_page->shard) - 1;
     if (found < PAGE_LINES) {
         struct page_line *line = &tree_page->line[found];
         atomic_store(&line->phase, PHASE_SERVING);
-        atomic_store(&line->since, boot_ms());
+        atomic_store(&line->since, since);
         atomic_store(&line->table, (uint64_t)(uintptr_t)&table);
         atomic_store(&line->epoch, (uint32_t)epoch_now());
         atomic_store(&line->flags, own_flags);
@@ -147,6 +161,8 @@ void tree_take_line(void)
         return;
     }
     table_count_in(&tree_page->shard[shards], count, found == PAGE_LINES);
+    line_pid = found < PAGE_LINES ? pid : 0;
+    line_since = since;
     if (found < PAGE_LINES)
         atomic_store(&tree_page->line[found].pid, pid);
 }
@@ -170,6 +186,7 @@ static void give_line_back(void)
     fold((uint32_t)(line - tree_page->line));
     table_count_in(NULL, 0, false);
     atomic_store(&my_line, NO_LINE);
+    line_pid = 0;
     atomic_store(&line->pid, 0);
 }
 
@@ -263,15 +280,14 @@ static void log_no_file(int error)
     log_send(&line);
 }
 
-static void make(const char *tree)
+static bool make(const char *tree)
 {
-    static struct page alone; /* not even memory that a child would share */
     int32_t pid = epoch_ask_pid();
     uint64_t start = proc_start_time(pid);
     int error = 0;
     tree_page = pagefile_make(settings_now(), environ, pid, start, path, &error);
     if (!tree_page)
-        tree_page = &alone;
+        return false;
     if (!*path)
         log_no_file(error);
     fill_in(pid, start, tree);
@@ -280,9 +296,10 @@ static void make(const char *tree)
         text_string(&text, path);
     else
         page_name(&text, pid, start);
+    return true;
 }
 
-void tree_begin(const char *value, bool first)
+bool tree_begin(const char *value, bool first)
 {
     if (!tree_page) {
         was_first = first;
@@ -293,31 +310,42 @@ void tree_begin(const char *value, bool first)
         if (tree_page) {
             copy(path, sizeof path, value);
             copy(name, sizeof name, value);
-        } else {
-            make(first ? NULL : value);
+        } else if (!make(first ? NULL : value)) {
+            return false;
         }
         head_forget();
         fold_own(epoch_ask_pid());
     }
     tree_take_line();
+    return true;
 }
 
 /* ---- fork, exec, exit ---- */
 
 static _Atomic bool spawned;
+static bool inherits_sockets; /* the child that is made next, or this one */
 
-void tree_forks(void)
+/* What is written between two forks is copied page by page: so only what changes is written. */
+static void spawns(void)
+{
+    if (!atomic_load(&spawned))
+        atomic_store(&spawned, true);
+}
+
+void tree_forks(bool inherits)
 {
     if (epoch_is_borrowed())
         return;
-    epoch_now();
-    atomic_store(&spawned, true);
+    spawns();
+    if (inherits_sockets != inherits)
+        inherits_sockets = inherits;
     table_forks();
 }
 
 void tree_spawns(void)
 {
-    atomic_store(&spawned, true);
+    epoch_lives_on();
+    spawns();
     if (!epoch_is_borrowed())
         table_forks(); /* what is open may be the other's as well */
 }
@@ -327,35 +355,28 @@ bool tree_has_forked(void)
     return atomic_load(&spawned);
 }
 
-static bool inherits_sockets;
-
-void tree_forked(bool inherits)
+void tree_forked(void)
 {
-    struct page_line *line = tree_page ? line_now() : NULL;
-    int32_t parent = line ? atomic_load(&line->pid) : 0;
     was_first = false;
     foreign = atomic_load(&epoch_clones_foreigners);
-    inherits_sockets = inherits;
     atomic_store(&table.shares, false);
     atomic_store(&spawned, false);
-    if (parent > 0) {
+    if (line_pid > 0) {
         if (generations == ANCESTORS_MOST) {
             for (int i = 1; i < ANCESTORS_MOST; i++)
                 ancestors[i - 1] = ancestors[i];
             generations--;
         }
-        ancestors[generations++] = (struct ancestor){parent, boot_ms()};
+        ancestors[generations++] = (struct ancestor){line_pid, line_since};
     }
+    line_pid = 0;
     atomic_store(&my_line, NO_LINE);
     table_count_in(NULL, 0, false);
     head_forget();
 }
 
-void tree_in_child(void)
+void tree_lives_on(void)
 {
-    if (epoch_is_borrowed())
-        return;
-    epoch_now();
     if (inherits_sockets)
         tree_take_line();
 }
@@ -368,7 +389,8 @@ static void take_back(uint64_t record)
 void tree_execs(void)
 {
     struct page_line *line = tree_page && !epoch_is_borrowed() ? line_now() : NULL;
-    tree_spawns();
+    if (line || epoch_child == CHILD_NONE) /* a child that only closes a few does not live on */
+        tree_spawns();
     if (!line)
         return;
     table_each_untouched(
@@ -450,7 +472,7 @@ void tree_totals(struct totals *totals)
 uint64_t tree_cut(void)
 {
     uint64_t cut = atomic_load(&tree_page->gone.cut);
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
+    for (uint32_t i = 0; i < lines_used(); i++)
         if (atomic_load(&tree_page->line[i].pid))
             cut += atomic_load(&tree_page->line[i].cut);
     return cut;
@@ -458,16 +480,21 @@ uint64_t tree_cut(void)
 
 static bool has_line(int32_t pid)
 {
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
+    for (uint32_t i = 0; i < lines_used(); i++)
         if (atomic_load(&tree_page->line[i].pid) == pid)
             return true;
     return false;
 }
 
+static uint32_t listeners_used(void)
+{
+    return page_used(&tree_page->listeners_used, PAGE_LISTENERS);
+}
+
 /* An entry of this address whose process is gone: it is the successor's now. */
 static int take_listener_over(const char *address, enum mode mode, bool from_outside)
 {
-    for (int i = 0; i < PAGE_LISTENERS; i++) {
+    for (uint32_t i = 0; i < listeners_used(); i++) {
         struct page_listener *at = &tree_page->listener[i];
         int32_t pid = atomic_load(&at->pid);
         if (pid > 0 && (pid == epoch_pid() || !has_line(pid)) && text_equal(at->address, address) &&
@@ -475,10 +502,30 @@ static int take_listener_over(const char *address, enum mode mode, bool from_out
             at->mode = (uint16_t)mode;
             at->from_outside = from_outside;
             atomic_store(&at->state, PAGE_ACCEPTING);
-            return i + 1;
+            return (int)i + 1;
         }
     }
     return 0;
+}
+
+static bool hold_listener(struct page_listener *at)
+{
+    int32_t none = 0;
+    return atomic_compare_exchange_strong(&at->pid, &none, -1);
+}
+
+/* An entry that is held (pid -1), or NULL. */
+static struct page_listener *free_listener(void)
+{
+    for (uint32_t i = 0; i < listeners_used(); i++) {
+        struct page_listener *at = &tree_page->listener[i];
+        if (!atomic_load(&at->pid) && hold_listener(at))
+            return at;
+    }
+    uint32_t fresh = list_grows(&tree_page->listeners_used, PAGE_LISTENERS);
+    return fresh < PAGE_LISTENERS && hold_listener(&tree_page->listener[fresh])
+               ? &tree_page->listener[fresh]
+               : NULL;
 }
 
 int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode, bool from_outside)
@@ -486,23 +533,19 @@ int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode
     char address[sizeof tree_page->listener->address];
     struct text wanted = TEXT_ON(address);
     text_address(&wanted, addr, len);
-    int known = tree_page ? take_listener_over(address, mode, from_outside) : 0;
-    if (known)
+    if (!tree_page)
+        return 0;
+    int known = take_listener_over(address, mode, from_outside);
+    struct page_listener *at = known ? NULL : free_listener();
+    if (!at)
         return known;
-    for (int i = 0; tree_page && i < PAGE_LISTENERS; i++) {
-        struct page_listener *at = &tree_page->listener[i];
-        int32_t none = 0;
-        if (atomic_load(&at->pid) || !atomic_compare_exchange_strong(&at->pid, &none, -1))
-            continue;
-        struct text text = TEXT_ON(at->address);
-        text_string(&text, address);
-        at->mode = (uint16_t)mode;
-        at->from_outside = from_outside;
-        atomic_store(&at->state, PAGE_ACCEPTING);
-        atomic_store(&at->pid, epoch_pid());
-        return i + 1;
-    }
-    return 0;
+    struct text text = TEXT_ON(at->address);
+    text_string(&text, address);
+    at->mode = (uint16_t)mode;
+    at->from_outside = from_outside;
+    atomic_store(&at->state, PAGE_ACCEPTING);
+    atomic_store(&at->pid, epoch_pid());
+    return (int)(at - tree_page->listener) + 1;
 }
 
 bool tree_listens_at(const struct sockaddr *addr, socklen_t len)
@@ -510,7 +553,7 @@ bool tree_listens_at(const struct sockaddr *addr, socklen_t len)
     char address[sizeof tree_page->listener->address];
     struct text wanted = TEXT_ON(address);
     text_address(&wanted, addr, len);
-    for (int i = 0; tree_page && i < PAGE_LISTENERS; i++) {
+    for (uint32_t i = 0; tree_page && i < listeners_used(); i++) {
         const struct page_listener *at = &tree_page->listener[i];
         if (atomic_load(&at->pid) > 0 && !at->from_outside && text_equal(at->address, address))
             return true;

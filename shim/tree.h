@@ -16,10 +16,10 @@
 /*
  * The first process of a tree: makes its page, or takes up the one that it made before it exec'd
  * (name: WEIR_TREE's value, NULL where there is none). Any other: opens the page that name tells,
- * or makes one of its own. Takes a line. Never fails: without a file the page is memory that the
- * tree shares all the same, and a line in the log says what can't be seen.
+ * or makes one of its own. Takes a line. Without a file the page is memory that the tree shares all
+ * the same, and a line in the log says what can't be seen. False: not even for that there is room.
  */
-void tree_begin(const char *name, bool first);
+bool tree_begin(const char *name, bool first);
 
 /* The page of this process's tree; NULL before tree_begin. */
 extern HIDDEN struct page *tree_page;
@@ -32,12 +32,13 @@ bool tree_is_named_after_us(const char *name);
 
 /* ---- fork, exec, exit ---- */
 
-/* Before a fork that shares descriptors; and in the child after it (not needed, but sooner). */
-void tree_forks(void);
-void tree_in_child(void);
+/* Before a fork that shares descriptors; inherits: sockets that matter are among them. */
+void tree_forks(bool inherits);
 
-/* A child finds that it is one (epoch.h): it has no line yet. inherits: sockets of its parent's. */
-void tree_forked(bool inherits);
+/* A child finds that it is one (epoch.h): it has no line yet. It lives on: it has, if it inherits.
+ */
+void tree_forked(void);
+void tree_lives_on(void);
 
 /* Makes sure that this process has a line, where it can have one. */
 void tree_take_line(void);

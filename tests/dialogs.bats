@@ -124,6 +124,9 @@ END2
     for name in "$temporary"/run/* "$temporary"/run/*/*; do
         [ ! -S "$name" ] || mode+=",unix:$name=off"
     done
+    # Not by KILL: it may hold a lock that the next one would wait for.
+    kill -TERM "$SERVER_PID"
+    wait_gone "$SERVER_PID"
     end_started 2>"$temporary/ended"
     LOGGED=(weir)
     serve server "WEIR_LOG=$temporary/weir.log" "WEIR_MODE=$mode" "$@" -- \

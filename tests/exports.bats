@@ -64,7 +64,7 @@ libc() {
 builds_with() {
     local said status=0
     command -v "$1" >/dev/null || skip "there is no $1"
-    said=$(make -C "$ROOT" --no-print-directory "BUILD=$BATS_TEST_TMPDIR/build" "CC=$1" \
+    said=$(make -j2 -C "$ROOT" --no-print-directory "BUILD=$BATS_TEST_TMPDIR/build" "CC=$1" \
         all tests 2>&1) || status=$?
     [ "$status" = 0 ] || { echo "$said"; return 1; }
     [ -s "$BATS_TEST_TMPDIR/build/libweir.so" ]

@@ -274,3 +274,65 @@ END
     at_eof "$client" 2
     alive "$SERVER_PID"
 }
+
+# A child that inherits a listener and does nothing but this is one of the tree's processes, and
+# stops when the tree does.
+lives_as_one_of_the_tree() {
+    local child
+    serve server WEIR_RUN_DIR="$BATS_TEST_TMPDIR" -- "$PROGRAMS/fork_lives" "$1" "$port"
+    wait_until 2 log_has server '^child '
+    child=$(log server | sed -n 's/^child //p')
+    also_end "$child"
+    wait_until 2 lists "$child"
+    WEIR_RUN_DIR=$BATS_TEST_TMPDIR "$ROOT/build/weir" drain --wait "$SERVER_PID"
+    # No copy of the listener is left.
+    wait_until 2 refused
+    alive "$child"
+}
+
+refused() {
+    ! (exec 9<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null
+}
+
+lists() {
+    WEIR_RUN_DIR=$BATS_TEST_TMPDIR "$ROOT/build/weir" status --json "$SERVER_PID" |
+        grep -q "\"processes\": .*\"pid\": $1,"
+}
+
+@test "a child that inherits a listener is one of the tree's when it pauses" {
+    lives_as_one_of_the_tree pause
+}
+
+@test "a child that inherits a listener is one of the tree's when it sleeps" {
+    lives_as_one_of_the_tree sleep
+}
+
+@test "a child that inherits a listener is one of the tree's when it polls" {
+    lives_as_one_of_the_tree poll
+}
+
+@test "a child that inherits a listener is one of the tree's when it reads from a pipe" {
+    lives_as_one_of_the_tree read
+}
+
+@test "a child that inherits a listener is one of the tree's when it waits for a lock" {
+    lives_as_one_of_the_tree lock
+}
+
+@test "a child that inherits a listener is one of the tree's when it has a thread" {
+    lives_as_one_of_the_tree thread
+}
+
+@test "a child that inherits a listener is one of the tree's when it has a child" {
+    lives_as_one_of_the_tree child
+}
+
+@test "a child that ends at once touches no memory of ours, nor does its parent" {
+    local bare shim
+    bare=$("$PROGRAMS/fork_lives" end "$port")
+    shim=$(LD_PRELOAD=$WEIR_LIB WEIR_LOG=none WEIR_RUN_DIR=$BATS_TEST_TMPDIR \
+        "$PROGRAMS/fork_lives" end "$((port + 1))")
+    echo "bare: $bare, under the shim: $shim"
+    # Where the stack begins, and which of a library's pages come together, makes one or two.
+    awk '{ exit !($5 <= $2 + 3 && $6 <= $3 + 1) }' <<<"$bare $shim"
+}

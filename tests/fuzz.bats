@@ -43,6 +43,10 @@ finds_nothing() {
     finds_nothing escaped
 }
 
+@test "HTTP: no bytes, however cut, are told otherwise than a plain parser has them" {
+    finds_nothing http
+}
+
 @test "a fuzz target finds what is wrong: a parser with a byte too many is caught" {
     # A copy of text.c whose put() forgets to leave room for the NUL.
     local copy=$BATS_TEST_TMPDIR/broken.c

@@ -141,6 +141,20 @@ END2
     rests_never --connections 200
 }
 
+# nginx watches for the end, so that a half-close alone would not do; and no two answers are alike.
+@test "nginx, files of many lengths: told within two seconds, and none has lost an answer" {
+    local n
+    mkdir "$temporary/files"
+    for n in $(seq -w 0 99); do
+        head -c $((10#$n * 97 + 1)) /dev/zero >"$temporary/files/$n"
+    done
+    # The last two digits of the time in ms.
+    start_nginx 'location / { rewrite ^ /$msec; }
+                 location ~ "(?<last>..)$" { rewrite ^ /$last break; }'
+    curl -sf "http://127.0.0.1:$port/" -o "$temporary/one"
+    rests_never --connections 100
+}
+
 @test "redis: clients that never rest are told within two seconds, and none has lost an answer" {
     serve server -- redis-server --bind 127.0.0.1 --port "$port" --save '' --dir "$temporary"
     wait_port "$port"

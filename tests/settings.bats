@@ -140,18 +140,8 @@ DURATIONS=(250ms 30s 5m 1h 7 0)
     log_has marked '] marked: WEIR_LOG: "/0000'
 }
 
-# Good values of what is not done yet: a line for each, to be taken out when it is done.
-# shellcheck disable=SC2054  # a comma that is meant
-NOT_YET=(
-    WEIR_MODE=http
-    WEIR_MODE=reply,:80=http
-    WEIR_NOTICE=5s
-)
-
-@test "what has not been done yet is refused, never accepted and ignored" {
-    for setting in "${NOT_YET[@]}"; do
-        refuses "${setting%%=*}" . "${setting#*=}"
-    done
+@test "WEIR_NOTICE: what is no duration is refused" {
+    refuses WEIR_NOTICE '250ms, 30s, 5m, 0' 5x -1 none 1.5s
 }
 
 @test "a refused value costs one line in a whole tree of processes" {

@@ -22,11 +22,6 @@ static bool is_in_use(uint64_t record, uint32_t epoch)
            !(record & CONN_DISOWNED);
 }
 
-static uint32_t slot_of(uint32_t number)
-{
-    return number ^ ((number << 3) & 511);
-}
-
 bool memory_in_use(int32_t pid, uint64_t address, uint32_t epoch, struct in_use *in_use)
 {
     static uint8_t kind[BLOCK];
@@ -49,11 +44,11 @@ bool memory_in_use(int32_t pid, uint64_t address, uint32_t epoch, struct in_use 
             read_memory(pid, (uintptr_t)(table.record + from), record, count * sizeof *record) &&
             read_memory(pid, (uintptr_t)(table.alias + from), alias, count * sizeof *alias);
         for (uint32_t i = 0; could_read && i < count && in_use->count < IN_USE_MOST; i++) {
-            uint8_t what = kind[i] & (uint8_t)~KIND_CLAIMED;
-            uint32_t slot = slot_of(from + i);
+            uint8_t what = kind[i];
+            uint32_t slot = table_place(from + i);
             uint64_t seen = record[slot - from];
             if (what == KIND_ALIAS && alias[i] < table.limit) {
-                slot = slot_of(alias[i]);
+                slot = table_place(alias[i]);
                 could_read = read_memory(pid, (uintptr_t)(table.record + slot), &seen, sizeof seen);
             } else if (what != KIND_CONN) {
                 continue;

@@ -168,17 +168,19 @@ EXPORT int dup3(int fd, int to, int flags)
 }
 
 /* Whatever the command, its argument is an int, a long or a pointer: a long carries each. */
-#define FCNTL(name)                                           \
-    EXPORT int name(int fd, int command, ...)                 \
-    {                                                         \
-        va_list args;                                         \
-        va_start(args, command);                              \
-        long arg = va_arg(args, long);                        \
-        va_end(args);                                         \
-        int result = libc_##name(fd, command, arg);           \
-        if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) \
-            duplicated(fd, result);                           \
-        return result;                                        \
+#define FCNTL(name)                                                   \
+    EXPORT int name(int fd, int command, ...)                         \
+    {                                                                 \
+        va_list args;                                                 \
+        va_start(args, command);                                      \
+        long arg = va_arg(args, long);                                \
+        va_end(args);                                                 \
+        if (UNLIKELY(command == F_SETLKW || command == F_OFD_SETLKW)) \
+            epoch_lives_on(); /* whose turn it is to accept */        \
+        int result = libc_##name(fd, command, arg);                   \
+        if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)         \
+            duplicated(fd, result);                                   \
+        return result;                                                \
     }
 
 FCNTL(fcntl)

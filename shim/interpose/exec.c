@@ -4,6 +4,7 @@
 #include "libc.h"
 #include "signals.h"
 #include "start.h"
+#include "table.h"
 #include "tree.h"
 
 #include <stdarg.h>
@@ -11,34 +12,41 @@
 #define AROUND(call)                      \
     ({                                    \
         struct signals_exec exec;         \
-        tree_spawns();                    \
         signals_exec_begins(&exec);       \
         __typeof__(call) result = (call); \
         signals_exec_ends(&exec);         \
         result;                           \
     })
 
+#define SPAWNS(call)   \
+    ({                 \
+        tree_spawns(); \
+        AROUND(call);  \
+    })
+
 /* A process that becomes another program. */
-#define BECOMES(call)              \
-    ({                             \
-        tree_execs();              \
-        int failed = AROUND(call); \
-        tree_exec_failed();        \
-        failed;                    \
+#define BECOMES(call)                                              \
+    ({                                                             \
+        if (!epoch_is_new_child()) /* it has nothing of its own */ \
+            tree_execs();                                          \
+        int failed = AROUND(call);                                 \
+        if (!epoch_is_new_child())                                 \
+            tree_exec_failed();                                    \
+        failed;                                                    \
     })
 
 /* envp, or a copy on the caller's stack with what start_lost_preload says in front. */
-#define WITH_PRELOAD(envp)                                            \
-    ({                                                                \
-        const char *preload = envp ? start_lost_preload(envp) : NULL; \
-        size_t count = 0;                                             \
-        while (preload && envp[count])                                \
-            count++;                                                  \
-        char **copy = __builtin_alloca((count + 2) * sizeof *copy);   \
-        copy[0] = (char *)preload;                                    \
-        for (size_t i = 0; preload && i <= count; i++)                \
-            copy[i + 1] = envp[i];                                    \
-        preload ? copy : envp;                                        \
+#define WITH_PRELOAD(envp)                                                                        \
+    ({                                                                                            \
+        const char *preload = envp && UNLIKELY(table_knows(0)) ? start_lost_preload(envp) : NULL; \
+        size_t count = 0;                                                                         \
+        while (preload && envp[count])                                                            \
+            count++;                                                                              \
+        char **copy = __builtin_alloca((count + 2) * sizeof *copy);                               \
+        copy[0] = (char *)preload;                                                                \
+        for (size_t i = 0; preload && i <= count; i++)                                            \
+            copy[i + 1] = envp[i];                                                                \
+        preload ? copy : envp;                                                                    \
     })
 
 EXPORT int execve(const char *path, char *const *argv, char *const *envp)
@@ -69,13 +77,13 @@ EXPORT int fexecve(int fd, char *const *argv, char *const *envp)
 EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
                        const posix_spawnattr_t *attr, char *const *argv, char *const *envp)
 {
-    return AROUND(libc_posix_spawn(pid, path, actions, attr, argv, envp));
+    return SPAWNS(libc_posix_spawn(pid, path, actions, attr, argv, envp));
 }
 
 EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
                         const posix_spawnattr_t *attr, char *const *argv, char *const *envp)
 {
-    return AROUND(libc_posix_spawnp(pid, file, actions, attr, argv, envp));
+    return SPAWNS(libc_posix_spawnp(pid, file, actions, attr, argv, envp));
 }
 
 EXPORT int execveat(int dir, const char *path, char *const *argv, char *const *envp, int flags)
@@ -85,12 +93,12 @@ EXPORT int execveat(int dir, const char *path, char *const *argv, char *const *e
 
 EXPORT int system(const char *command)
 {
-    return AROUND(libc_system(command));
+    return SPAWNS(libc_system(command));
 }
 
 EXPORT FILE *popen(const char *command, const char *mode)
 {
-    return AROUND(libc_popen(command, mode));
+    return SPAWNS(libc_popen(command, mode));
 }
 
 /* The arguments of execl and its like as an array, on the caller's stack: exec may follow vfork. */

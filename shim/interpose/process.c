@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * prctl: the way into a seccomp sandbox. fork and its relations: a child that inherits sockets has
- * its line in the tree's page from the start. _exit: it gives its line back. vfork: the child works
- * on its parent's memory until it execs, so that its close and dup2 would wipe its parent's table
- * (CPython's subprocess is such a program). A thread-local, which the two share, says that the
- * child is running.
+ * its line in the tree's page as soon as it does more than to end or to exec (epoch.h). _exit: it
+ * gives its line back. vfork: the child works on its parent's memory until it execs, so that its
+ * close and dup2 would wipe its parent's table (CPython's subprocess is such a program). A
+ * thread-local, which the two share, says that the child is running.
  *
  * The call returns twice on one stack, so no C function can be around it: the return address is
  * kept in a register that the system call leaves alone, as every libc's own vfork does.
@@ -37,14 +37,15 @@ EXPORT int prctl(int option, ...)
     return result;
 }
 
-#define FORKS(name)                \
-    EXPORT pid_t name(void)        \
-    {                              \
-        start_forks();             \
-        pid_t pid = libc_##name(); \
-        if (pid == 0)              \
-            start_in_child();      \
-        return pid;                \
+#define FORKS(name)                                 \
+    EXPORT pid_t name(void)                         \
+    {                                               \
+        start_forks();                              \
+        uint64_t before = atomic_load(&epoch_last); \
+        pid_t pid = libc_##name();                  \
+        if (pid == 0)                               \
+            epoch_begins_child(before);             \
+        return pid;                                 \
     }
 
 FORKS(fork)
@@ -53,18 +54,22 @@ FORKS(_Fork)
 EXPORT int daemon(int nochdir, int noclose)
 {
     start_forks();
+    uint64_t before = atomic_load(&epoch_last);
     int result = libc_daemon(nochdir, noclose);
-    if (result == 0)
-        start_in_child();
+    if (result == 0) {
+        epoch_begins_child(before);
+        epoch_lives_on();
+    }
     return result;
 }
 
-#define ENDS(name)               \
-    EXPORT void name(int status) \
-    {                            \
-        start_ends();            \
-        libc_##name(status);     \
-        __builtin_unreachable(); \
+#define ENDS(name)                 \
+    EXPORT void name(int status)   \
+    {                              \
+        if (!epoch_is_new_child()) \
+            start_ends();          \
+        libc_##name(status);       \
+        __builtin_unreachable();   \
     }
 
 ENDS(_exit)

@@ -116,7 +116,8 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
     case SYS_execve:
         return execve(P(a), P(b), P(c));
     case SYS_exit_group:
-        start_ends();
+        if (!epoch_is_new_child())
+            start_ends();
         break;
     case SYS_nanosleep:
         return nanosleep(P(a), P(b));

@@ -8,7 +8,7 @@ BENCH_CFLAGS = -std=gnu11 -O2 -g -Wall -Wextra -Werror -pthread
 BENCH = $(addprefix $(BUILD)/bench/,calls many spawn ask nothing walk libstub.so libfence.so)
 
 # What walk answers instead of the kernel.
-BENCH_WRAPS = sock_identity sock_queues sock_info sock_pin sock_unpin sock_shut_read
+BENCH_WRAPS = sock_identity sock_queues sock_info sock_shut_read_of
 
 bench:
 	BUILD=$(BUILD) scripts/bench $(ROWS)

@@ -28,9 +28,7 @@
 uint32_t __wrap_sock_identity(int fd, enum identity kind);
 void __wrap_sock_queues(int fd, struct sock_queues *queues);
 void __wrap_sock_info(int fd, struct sock_info *info);
-int __wrap_sock_pin(int fd);
-void __wrap_sock_unpin(int fd, int pin);
-void __wrap_sock_shut_read(int fd);
+bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum identity kind);
 
 static uint32_t identity; /* of every connection: they come from the same address */
 static uint64_t shut;
@@ -59,20 +57,11 @@ void __wrap_sock_info(int fd, struct sock_info *info)
                                .rtt_us = 50};
 }
 
-int __wrap_sock_pin(int fd)
+bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum identity kind)
 {
-    return fd;
-}
-
-void __wrap_sock_unpin(int fd, int pin)
-{
-    (void)fd, (void)pin;
-}
-
-void __wrap_sock_shut_read(int fd)
-{
-    (void)fd;
-    shut++;
+    (void)fd, (void)kind;
+    shut += whose == identity;
+    return whose == identity;
 }
 
 static int next_accepted;

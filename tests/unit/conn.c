@@ -439,7 +439,7 @@ static void what_reply_makes_of_unix_connections(void)
 
 static void an_idle_one_is_half_closed(void)
 {
-    for (enum mode mode = MODE_MANUAL; mode < MODES; mode++) {
+    for (enum mode mode = MODE_MANUAL; mode < MODE_HTTP; mode++) {
         begin(mode);
         limits.seen_at = NULL;
         CHECK(conn_look(FD, &limits, false) == LOOK_IDLE && conn_shut(FD));
@@ -492,8 +492,8 @@ static void what_came_over_a_socket_is_looked_up_when_it_matters(void)
         fakes[FD].identity = i == 0 ? 77 : 0; /* else no connection */
         CHECK(table_claim(FD));
         conn_received(FD, i < 2 ? MODE_REPLY : MODE_OFF);
-        CHECK(atomic_load(&table.kind[FD]) & KIND_CLAIMED, "the claim went with it");
-        table_release(FD);
+        CHECK(table_is_claimed(FD), "the claim went with it");
+        table_release();
         table_totals(&totals);
         CHECK(table_kind(FD) == (i ? KIND_NONE : KIND_CONN) && totals.tracked == (i ? 0 : 1));
         if (i == 0)

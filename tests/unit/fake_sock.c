@@ -53,6 +53,15 @@ void sock_shut_read(int fd)
     fake(fd, true)->shut_read++;
 }
 
+bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind)
+{
+    (void)kind;
+    if (identity && fake(fd, false)->identity != identity)
+        return false;
+    sock_shut_read(fd);
+    return true;
+}
+
 void sock_shut_write(int fd)
 {
     fake(fd, true)->shut_write++;

@@ -667,7 +667,7 @@ static void again(void)
  * A client that has sent its next request before the last answer is whole: the connection is in use
  * all the time, whoever asks when. One thread reads, one writes, one asks.
  */
-#define REQUESTS 100000
+#define REQUESTS 60000
 static struct http shared;
 static _Atomic unsigned int heads_read, answers_sent;
 static _Atomic bool over;

@@ -27,11 +27,6 @@ static unsigned int refs(int fd)
     return (unsigned int)((record(fd) & CONN_REFS) / CONN_REF);
 }
 
-static bool is_claimed(int fd)
-{
-    return atomic_load(&table.kind[fd]) & KIND_CLAIMED;
-}
-
 /* close(2), as interpose/descriptor.c has it. */
 static enum kind close_it(int fd)
 {
@@ -198,7 +193,7 @@ static void a_listener_is_no_connection(void)
     CHECK(table_kind(9) == KIND_BOUND && !table_record(9) && !table_claim(9));
     table_set(9, KIND_LISTENER);
     CHECK(table_kind(9) == KIND_LISTENER && table_claim(9), "it is swapped under a claim");
-    table_release(9);
+    table_release();
     table_alias(9, 40);
     CHECK(!table_knows(40), "a duplicate of a listener is listener.c's");
     CHECK(close_it(9) == KIND_LISTENER && !table_knows(9));
@@ -277,13 +272,18 @@ static void a_claim_is_taken_once_and_released(void)
 {
     table_add(7, FRESH, false);
     table_alias(7, 20);
-    CHECK(table_claim(7) && is_claimed(7));
+    CHECK(table_claim(7) && table_is_claimed(7));
     CHECK(table_kind(7) == KIND_CONN && record(7) == FRESH + CONN_REF, "the program sees a claim");
-    table_release(7);
-    CHECK(!is_claimed(7) && table_kind(7) == KIND_CONN);
+    table_release();
+    CHECK(!table_is_claimed(7) && table_kind(7) == KIND_CONN);
     CHECK(table_claim(20) && table_kind(20) == KIND_ALIAS);
-    table_release(20);
-    CHECK(!table_claim(8), "nothing is there");
+    table_release();
+    CHECK(!table_claim(8) && !table_is_claimed(8), "nothing is there");
+    table_claim_all(16, 8);
+    CHECK(table_is_claimed(16) && table_is_claimed(20) && table_is_claimed(23));
+    CHECK(!table_is_claimed(15) && !table_is_claimed(24) && !table_is_claimed(-1));
+    table_release();
+    CHECK(!table_is_claimed(20));
     close_it(7);
     CHECK(!table_claim(7), "it is closed");
     close_it(20);
@@ -336,8 +336,8 @@ static void the_end_waits_for_the_claim(void)
             usleep(1000);
             CHECK(!atomic_load(&closed), "end %zu went ahead of the claim", i);
         }
-        CHECK(is_claimed(7) && table_kind(7) == KIND_CONN);
-        table_release(7);
+        CHECK(table_is_claimed(7));
+        table_release();
         pthread_join(thread, NULL);
         CHECK(atomic_load(&closed));
         table_set(7, KIND_NONE);
@@ -348,7 +348,6 @@ static void the_end_waits_for_the_claim(void)
 
 static void in_the_child_of_a_claim(void)
 {
-    CHECK(is_claimed(7));
     close_it(7);
     CHECK(!table_knows(7));
 }
@@ -356,17 +355,17 @@ static void in_the_child_of_a_claim(void)
 static void drain_in_the_child(void)
 {
     CHECK(table_claim(20));
-    table_release(20);
+    table_release();
     CHECK(table_claim(7), "the child's drain can't have what its parent had claimed");
-    table_release(7);
-    CHECK(!is_claimed(7));
+    table_release();
+    CHECK(!table_is_claimed(7));
     close_it(7);
 }
 
 static void close_in_a_draining_child(void)
 {
     CHECK(table_claim(20));
-    table_release(20);
+    table_release();
     close_it(7); /* not yet walked over */
     CHECK(!table_knows(7));
 }
@@ -379,8 +378,8 @@ static void a_forked_claim_is_void(void)
     unit_in_child(in_the_child_of_a_claim, 5);
     unit_in_child(close_in_a_draining_child, 5);
     unit_in_child(drain_in_the_child, 5);
-    CHECK(is_claimed(7), "the parent's own claim stands");
-    table_release(7);
+    CHECK(table_is_claimed(7), "the parent's own claim stands");
+    table_release();
     close_it(7);
     close_it(20);
     news();

@@ -11,7 +11,7 @@ UNIT_asan = $(CC) -fsanitize=address,undefined -fno-sanitize-recover=all
 UNIT_tsan = $(CLANG) -fsanitize=thread
 
 UNIT_table = shim/table.c shim/solo.c shim/page.c shim/text.c shim/epoch.c shim/libc.c shim/sys.c
-UNIT_conn = tests/unit/fake_sock.c shim/conn.c shim/framing.c shim/http.c shim/http_notice.c shim/rhythm.c shim/spread.c shim/settings.c $(UNIT_table)
+UNIT_conn = tests/unit/fake_sock.c shim/conn.c shim/conn_look.c shim/framing.c shim/http.c shim/http_notice.c shim/rhythm.c shim/spread.c shim/settings.c $(UNIT_table)
 UNIT_crowd = $(UNIT_conn)
 UNIT_solo = $(UNIT_conn)
 UNIT_settings = shim/settings.c shim/text.c
@@ -19,9 +19,10 @@ UNIT_text = shim/text.c
 UNIT_http = shim/http.c shim/http_notice.c
 UNIT_http_notice = $(UNIT_http)
 UNIT_fuzz = shim/settings.c shim/text.c
+FUZZ_http = $(UNIT_http) # alone
 
 UNITS = table conn crowd solo settings text http http_notice
-FUZZERS = settings mode address escaped
+FUZZERS = settings mode address escaped http
 
 unit: $(UNITS:%=$(BUILD)/unit/asan/%) $(UNITS:%=$(BUILD)/unit/tsan/%)
 fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
@@ -34,9 +35,9 @@ $(BUILD)/unit/$(1)/$(2): tests/unit/$(2).c $$(UNIT_$(2)) $$(UNIT_HEADERS)
 endef
 $(foreach unit,$(UNITS),$(foreach build,asan tsan,$(eval $(call unit_rule,$(build),$(unit)))))
 
-$(FUZZERS:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/%: tests/fuzz/%.c $(UNIT_fuzz) $(UNIT_HEADERS)
+$(FUZZERS:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/%: tests/fuzz/%.c $(UNIT_fuzz) $(UNIT_http) $(UNIT_HEADERS)
 	@mkdir -p $(@D)
 	$(CLANG) $(UNIT_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ \
-		tests/fuzz/$*.c $(UNIT_fuzz)
+		tests/fuzz/$*.c $(or $(FUZZ_$*),$(UNIT_fuzz))
 
 .PHONY: unit fuzzers

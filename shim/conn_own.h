@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* conn_own.h - what conn.c and conn_look.c have in common: the steps of a record. */
+#ifndef WEIR_CONN_OWN_H
+#define WEIR_CONN_OWN_H
+
+#include "conn.h"
+
+static inline enum mode mode_of(uint64_t record)
+{
+    return (enum mode)((record & CONN_MODE) >> CONN_MODE_SHIFT);
+}
+
+static inline uint32_t identity_of(uint64_t record)
+{
+    return (uint32_t)(record >> CONN_IDENTITY_SHIFT);
+}
+
+static inline enum identity identity_kind_of(uint64_t record)
+{
+    return record & CONN_UNIX   ? IDENTITY_OWN
+           : record & CONN_PORT ? IDENTITY_PEER_AND_PORT
+                                : IDENTITY_PEER;
+}
+
+/* A change of a record that the counters follow. */
+bool conn_change(record_t *slot, uint64_t *old, uint64_t next);
+
+/* Whether fd still is the connection of this record, although the number may have changed hands. */
+bool conn_is_still(int fd, uint64_t record);
+
+/* It is no HTTP: mode reply serves it from now on. Returns its record. */
+uint64_t conn_becomes_reply(record_t *slot);
+
+#endif
