@@ -3,7 +3,8 @@
 """pool_client.py PORT SECONDS WORKERS: Python's requests (urllib3), with a pool of connections.
 
 Each worker sends one POST after the other, pausing for 0 to 3 ms, each with an id of its own. Where
-no connection can be had nothing has been sent, and it tries again. "answered ID" or "lost ID: WHY"."""
+no connection can be had nothing has been sent, and it tries again. It prints "answered ID" or
+"lost ID: WHY"."""
 import random
 import sys
 import threading
