@@ -326,7 +326,8 @@ static void says_http(int fd, record_t *slot, bool cut)
 struct http *conn_plans(record_t *slot)
 {
     uint64_t record = atomic_load(slot);
-    if (mode_of(record) != MODE_HTTP || record & CONN_DISOWNED || epoch_is_borrowed())
+    if (mode_of(record) != MODE_HTTP || record & CONN_DISOWNED || epoch_is_borrowed() ||
+        sys_is_sandboxed())
         return NULL;
     struct http *http = framing_of(table_number(slot));
     return http && (http_state(http) == HTTP_IN_USE || http_is_in_text(http)) ? http : NULL;

@@ -97,7 +97,8 @@ loses_nothing() {
 }
 
 @test "HAProxy: clients that do not look lose nothing" {
-    loses_nothing start_haproxy 'http-request return status 200 content-type text/plain string "It works"' ''
+    loses_nothing start_haproxy \
+        'http-request return status 200 content-type text/plain string "It works"' ''
 }
 
 @test "HAProxy before a server: clients that do not look lose nothing" {

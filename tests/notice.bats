@@ -184,6 +184,7 @@ END
     pipelines start_nginx
 }
 
+# In one segment: who is told while it is still sending has to send the rest again (RFC 9112, 9.6).
 @test "clients that always send 16 requests at a time lose none" {
     start_nginx
     talks <<'END'
@@ -193,8 +194,7 @@ lost = []
 
 def pipeline(connection):
     for _ in range(10000):
-        for _ in range(16):
-            connection.request()
+        connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 16)
         for _ in range(16):
             last = connection.answer()
         if last.is_noticed:
@@ -385,7 +385,8 @@ END
     drains
     wait "$clients"
     cat "$temporary/load.out"
-    grep -q 'unanswered=0 reset=0 truncated=0 refused=0 connect_reset=0 open=0' "$temporary/load.out"
+    grep -q 'unanswered=0 reset=0 truncated=0 refused=0 connect_reset=0 open=0' \
+        "$temporary/load.out"
     has_drained 3000
 }
 
@@ -397,7 +398,8 @@ trigger()
 requests = ["GET / HTTP/1.1\nHost: a\n\n", "GET / HTTP/1.1\r\nHost: a\r\nA: b\rc\r\n\r\n",
             "GET  / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            "0\r\n\r\n"]
 for connection, request in zip(some, requests):
     connection.send(request.encode())
 answers = [connection.answer() for connection in some]
@@ -429,4 +431,43 @@ END
         has_drained 3000
         stops
     done
+}
+
+@test "a process that enters a seccomp sandbox in a drain answers by its own calls, without a notice" {
+    trigger=USR2
+    gcc -x c -o "$temporary/sandboxed" - <<'END'
+#include <arpa/inet.h>
+#include <linux/seccomp.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nIt works\n";
+
+int main(int argc, char **argv)
+{
+    struct sockaddr_in address = {AF_INET, htons(atoi(argv[1])), {htonl(INADDR_LOOPBACK)}};
+    int listener = socket(AF_INET, SOCK_STREAM, 0), fd;
+    char request[4096];
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 9))
+        return 1;
+    fd = accept(listener, 0, 0);
+    for (int i = 0; i < 3 && read(fd, request, sizeof request) > 0; i++) {
+        if (i == 1 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT))
+            return 1;
+        write(fd, answer, sizeof answer - 1);
+    }
+    syscall(SYS_exit, 0);
+}
+END
+    begin server -- "$temporary/sandboxed" "$port"
+    talks <<'END'
+asks, = connections(1)
+trigger()
+for _ in range(2):
+    answer = asks.ask()
+    assert answer.body == b"It works\n" and not answer.is_noticed, answer
+END
 }

@@ -86,7 +86,8 @@ each_once() {
 
 # curl_parallel PORT SECONDS CLIENTS
 curl_parallel() {
-    curl --no-progress-meter --parallel --parallel-max "$3" --config "$temporary/curl" | sed 's/ 200 $//'
+    curl --no-progress-meter --parallel --parallel-max "$3" --config "$temporary/curl" |
+        sed 's/ 200 $//'
 }
 
 @test "curl --parallel: each POST is executed once and answered, over three replacements" {

@@ -2,9 +2,8 @@
 # Web servers that we did not write, for the tests of mode http: load it after helpers.
 # start_X [VAR=value...] serves on $port, under the shim unless `how` is serve_bare. SERVER_PID,
 # and in `trigger` the signal that drains it.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
-# shellcheck disable=SC2034  # for the test files
 how=serve
 mode=(WEIR_MODE=http)
 modules=/usr/lib/apache2/modules
@@ -61,7 +60,8 @@ http {
     }
 }
 END2
-    begin "${name:-server}" WEIR_SIGNAL=RTMIN+3 "$@" -- nginx -e stderr -c "$BATS_TEST_TMPDIR/nginx.conf"
+    begin "${name:-server}" WEIR_SIGNAL=RTMIN+3 "$@" -- \
+        nginx -e stderr -c "$BATS_TEST_TMPDIR/nginx.conf"
 }
 
 # start_apache event|prefork [VAR=value...]
@@ -128,13 +128,13 @@ END2
 start_node() {
     trigger=USR2
     begin "${name:-server}" "$@" -- node "$ROOT/tests/programs/web_server.js" "$port" \
-        "$BATS_TEST_TMPDIR/executed" ${workers:-}
+        "$BATS_TEST_TMPDIR/executed" ${workers:+"$workers"}
 }
 
 start_python() {
     trigger=USR2
     begin "${name:-server}" "$@" -- /usr/bin/python3 "$ROOT/tests/programs/web_server.py" "$port" \
-        "$BATS_TEST_TMPDIR/executed" ${workers:-}
+        "$BATS_TEST_TMPDIR/executed" ${workers:+"$workers"}
 }
 
 # start_haproxy FRONTEND BACKENDS [VAR=value...]

@@ -51,7 +51,8 @@ END
 
 # A kernel that takes a few bytes at a time, wherever they end: in the middle of our texts too.
 make_cutter() { # MOST
-    gcc -shared -fPIC -O2 -fno-builtin -Wl,-Bsymbolic -DMOST="$1" -x c -o "$temporary/cutter.so" - <<'END'
+    gcc -shared -fPIC -O2 -fno-builtin -Wl,-Bsymbolic -DMOST="$1" \
+        -x c -o "$temporary/cutter.so" - <<'END'
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <sys/socket.h>
@@ -79,7 +80,8 @@ ssize_t write(int fd, const void *buf, size_t n)
     return REAL(write)(fd, buf, cut(fd, n));
 }
 
-ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to, socklen_t len)
+ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to,
+               socklen_t len)
 {
     return REAL(sendto)(fd, buf, cut(fd, n), flags, to, len);
 }
@@ -124,7 +126,8 @@ trigger()
 for connection, path, before in zip(some, paths, bare):
     answer = connection.ask(path)
     assert answer.is_noticed, (path, answer)
-    after, before = (re.sub(rb"(?i)(?<=\r\nDate: )[^\r]*", b"", raw) for raw in (answer.raw, before))
+    after, before = (re.sub(rb"(?i)(?<=\r\nDate: )[^\r]*", b"", raw)
+                     for raw in (answer.raw, before))
     assert without_notice(after, before) == before, (before, after)
     assert connection.ends(), path
 END

@@ -9,14 +9,16 @@ import java.time.Duration;
 import java.util.Random;
 
 public class PoolClient {
-    static final HttpClient client = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+    static final HttpClient client =
+        HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
 
     static String post(URI uri, String id) throws Exception {
         HttpRequest request = HttpRequest.newBuilder(uri).timeout(Duration.ofSeconds(10))
             .POST(HttpRequest.BodyPublishers.ofString(id)).build();
         while (true) {
             try {
-                HttpResponse<String> answer = client.send(request, HttpResponse.BodyHandlers.ofString());
+                HttpResponse<String> answer =
+                    client.send(request, HttpResponse.BodyHandlers.ofString());
                 return answer.statusCode() == 200 && answer.body().equals(id)
                     ? "answered " + id : "lost " + id + ": " + answer + " " + answer.body();
             } catch (ConnectException error) { // nothing has been sent
@@ -28,7 +30,7 @@ public class PoolClient {
     }
 
     public static void main(String[] arguments) throws Exception {
-        URI uri = URI.create("http://127.0.0.1:" + arguments[0] + "/");
+        URI uri = URI.create("http://127.0.0.1:" + arguments[0] + "/slow?0.01");
         long end = System.currentTimeMillis() + (long) (1000 * Double.parseDouble(arguments[1]));
         for (int i = 0; i < Integer.parseInt(arguments[2]); i++) {
             int worker = i;

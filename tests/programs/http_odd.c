@@ -23,7 +23,9 @@
 #include <unistd.h>
 
 static const char *const connection_lines[] = {
-    "", "Connection: keep-alive\r\n", "connection:Keep-Alive\r\n",
+    "",
+    "Connection: keep-alive\r\n",
+    "connection:Keep-Alive\r\n",
     "Connection: \t keep-alive \t,keep-alive\r\n",
     "Connection: keep-alivex, xkeep-alive,, te , KEEP-ALIVE , keep-alive x\r\n",
     "Connection: te\r\nX: keep-alive\r\nConnection: keep-alive\r\n",

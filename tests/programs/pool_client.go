@@ -17,10 +17,11 @@ import (
 )
 
 var client = &http.Client{Timeout: 10 * time.Second}
+var url = "http://127.0.0.1:" + os.Args[1] + "/slow?0.01"
 
 func post(id string) string {
 	for {
-		answer, err := client.Post("http://127.0.0.1:"+os.Args[1]+"/", "text/plain", strings.NewReader(id))
+		answer, err := client.Post(url, "text/plain", strings.NewReader(id))
 		if errors.Is(err, syscall.ECONNREFUSED) { // nothing has been sent
 			time.Sleep(50 * time.Millisecond)
 			continue

@@ -6,8 +6,8 @@ const agent = new http.Agent({ keepAlive: true, maxSockets: workers });
 const end = Date.now() + seconds * 1000;
 
 function post(id, done) {
-    const options = { port, host: "127.0.0.1", method: "POST", agent, timeout: 10000,
-                      headers: { "Content-Length": id.length } };
+    const options = { port, host: "127.0.0.1", path: "/slow?0.01", method: "POST", agent,
+                      timeout: 10000, headers: { "Content-Length": id.length } };
     const request = http.request(options, response => {
         let text = "";
         response.on("data", piece => (text += piece));

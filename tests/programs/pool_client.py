@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""pool_client.py PORT SECONDS WORKERS: Python's requests (urllib3), with a pool of connections. Each
-worker sends one POST after the other, pausing for 0 to 3 ms, each with an id of its own. Where no
-connection can be had nothing has been sent, and it tries again. "answered ID" or "lost ID: WHY"."""
+"""pool_client.py PORT SECONDS WORKERS: Python's requests (urllib3), with a pool of connections.
+
+Each worker sends one POST after the other, pausing for 0 to 3 ms, each with an id of its own. Where
+no connection can be had nothing has been sent, and it tries again. It prints "answered ID" or
+"lost ID: WHY"."""
 import random
 import sys
 import threading
@@ -20,7 +22,7 @@ end = time.monotonic() + seconds
 def post(id):
     while True:
         try:
-            answer = session.post(f"http://127.0.0.1:{port}/", data=id, timeout=10)
+            answer = session.post(f"http://127.0.0.1:{port}/slow?0.01", data=id, timeout=10)
         except requests.ConnectionError as error:
             reason = getattr(error.args[0], "reason", error)
             if isinstance(reason, urllib3.exceptions.NewConnectionError):

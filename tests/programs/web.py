@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A client that looks at each byte of its answers, for the tests of mode http: imported by what they
-give to python. PORT, SERVER_PID and TRIGGER come from the test."""
+"""A client that looks at each byte of its answers, for the tests of mode http: imported by what
+they give to python. PORT, SERVER_PID and TRIGGER come from the test."""
 import os
 import re
 import signal

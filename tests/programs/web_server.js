@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// web_server.js PORT FILE [WORKERS]: HTTP/1.1 with Node, as web_server.py has it; with WORKERS by so
-// many processes (cluster), which get their connections over a socket.
+// web_server.js PORT FILE [WORKERS]: HTTP/1.1 with Node, as web_server.py has it; by so many
+// processes (cluster), which get their connections over a socket.
 const cluster = require("cluster");
 const fs = require("fs");
 const http = require("http");
@@ -44,7 +44,8 @@ if (workers && cluster.isPrimary) {
     });
     server.keepAliveTimeout = 60000;
     server.on("upgrade", (request, socket) => {
-        socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+        socket.write("HTTP/1.1 101 Switching Protocols\r\n" +
+                     "Connection: Upgrade\r\nUpgrade: echo\r\n\r\n");
         socket.on("data", data => socket.write(data));
         socket.on("end", () => socket.end());
     });

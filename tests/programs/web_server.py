@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""web_server.py PORT FILE [WORKERS]: HTTP/1.1 with Python's http.server, a thread a connection; with
-WORKERS by so many processes that accept from one socket.
+"""web_server.py PORT FILE [WORKERS]: HTTP/1.1 with Python's http.server, a thread a connection; by
+so many processes that accept from one socket.
 
   GET, HEAD /     a few bytes
   GET /chunked    in three chunks
