@@ -12,13 +12,15 @@
 #define ANSWERS_MANY 24 /* whole answers before the most writes that one had say anything */
 #define WAITS_LEAST 3   /* answers that a client has waited for, before it is one that waits */
 /*
- * What the looks after its answers say of a client: each that met the next request counts two, each
- * that did not takes one away. Who does not wait (a stream in both directions) is at the top soon
- * and stays there; who was quick, or had a server that was preempted, comes down again.
+ * What the looks after its answers say of a client: each that met the next request counts one, each
+ * that did not takes one away. Who does not wait (a stream in both directions) is at the top soon,
+ * stays there, and is looked at now and then only; who was quick, or had a server that was
+ * preempted or read a part of its requests, comes down again.
  */
 #define HASTE_BEGIN 6 /* nothing is known yet */
 #define HASTE_TOP 16
-#define HASTE_EAGER 9 /* from here on: it does not wait */
+#define HASTE_EAGER 12 /* from here on: it does not wait */
+#define FORGIVES 4     /* answers after which one that does not is looked at again */
 #define HASTE_SLIGHT 3
 #define SLOW_MS 20 /* between two writes of an answer: it is streamed */
 
@@ -105,6 +107,11 @@ bool rhythm_needs_time(uint32_t number)
     return rhythm && get(&rhythm->deaf);
 }
 
+static int haste(const struct rhythm *rhythm)
+{
+    return HASTE_BEGIN - (int)get(&rhythm->patience);
+}
+
 static struct span *span_now(struct rhythm *rhythm)
 {
     return &rhythm->span[get(&rhythm->answers) / ANSWERS_MANY % 2];
@@ -152,6 +159,8 @@ static void learn(struct rhythm *rhythm)
     put(&rhythm->last_bytes, bytes);
     span_learn(span_now(rhythm), asked, writes);
     put(&rhythm->answers, answers + 1);
+    if (haste(rhythm) >= HASTE_EAGER && answers % FORGIVES == 0)
+        put(&rhythm->patience, get(&rhythm->patience) + 1);
     if ((answers + 1) % ANSWERS_MANY == 0)
         span_forget(span_now(rhythm));
     put(&rhythm->asked, 0);
@@ -199,11 +208,6 @@ static bool is_a_turn(const struct rhythm *rhythm)
     return alike && alike < SIZES;
 }
 
-static int haste(const struct rhythm *rhythm)
-{
-    return HASTE_BEGIN - (int)get(&rhythm->patience);
-}
-
 static bool is_as_before(const struct rhythm *rhythm, uint32_t bytes)
 {
     return haste(rhythm) < HASTE_EAGER && get(&rhythm->same) >= SAME_LEAST &&
@@ -242,7 +246,7 @@ bool rhythm_looked(uint32_t number, bool has_sent, bool sure)
     struct rhythm *rhythm = find(number);
     if (!rhythm)
         return false;
-    int now = haste(rhythm) + (has_sent ? 2 : -1);
+    int now = haste(rhythm) + (has_sent ? 1 : -1);
     now = now < 0 ? 0 : now > HASTE_TOP ? HASTE_TOP : now;
     put(&rhythm->patience, (uint32_t)(HASTE_BEGIN - now));
     return !has_sent && now <= (sure ? 0 : HASTE_SLIGHT);
