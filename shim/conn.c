@@ -155,8 +155,7 @@ bool conn_change(record_t *slot, uint64_t *old, uint64_t next)
 {
     bool alone = solo_enter(), changed = solo_change(alone, slot, old, next);
     if (changed && (*old ^ next) & CONN_IN_USE)
-        solo_count(alone, &table_shard(slot)->live,
-                   next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE);
+        solo_count(alone, &table_shard()->live, next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE);
     if (LIKELY(alone))
         solo_leave();
     return changed;
@@ -174,7 +173,7 @@ void conn_adopt(record_t *slot)
         adopted = (record & ~CONN_EPOCH) | mine;
     } while (!atomic_compare_exchange_weak(slot, &record, adopted));
     tell_adopts();
-    struct shard *shard = table_shard(slot);
+    struct shard *shard = table_shard();
     atomic_fetch_add_explicit(&shard->live, LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0),
                               memory_order_relaxed);
     /* Who accepted it has counted it, and has closed it or will: that close was none. */
@@ -217,8 +216,10 @@ bool conn_step(record_t *slot, uint64_t record, enum conn_event event)
 static bool step_of(int fd, record_t *slot, uint64_t record, enum conn_event event)
 {
     bool known = conn_step(slot, record, event);
-    if ((uint32_t)fd < table.limit)
-        atomic_store_explicit(table_hint_at((uint32_t)fd), HINT_ASK, memory_order_relaxed);
+    /* Looked at first: its neighbours' threads have the same line. */
+    _Atomic int8_t *hint = (uint32_t)fd < table.limit ? table_hint_at((uint32_t)fd) : NULL;
+    if (hint && atomic_load_explicit(hint, memory_order_relaxed) != HINT_ASK)
+        atomic_store_explicit(hint, HINT_ASK, memory_order_relaxed);
     return known;
 }
 
@@ -411,7 +412,7 @@ int conn_disown(int fd)
         if (record & CONN_DISOWNED)
             return EALREADY;
     } while (!atomic_compare_exchange_weak(slot, &record, record | CONN_DISOWNED));
-    struct shard *shard = table_shard(slot);
+    struct shard *shard = table_shard();
     atomic_fetch_sub_explicit(&shard->live, LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0),
                               memory_order_relaxed);
     atomic_fetch_add_explicit(&shard->disowned, 1, memory_order_relaxed);

@@ -107,6 +107,17 @@ void table_count_in(struct shard *shards, uint32_t count, bool shared)
     table.shard_mask = count - 1;
 }
 
+__thread uint32_t table_turn;
+
+uint32_t table_take_turn(void)
+{
+    static _Atomic uint32_t turns;
+    table_turn = atomic_fetch_add(&turns, 1) + 1;
+    if (!table_turn) /* four billion threads later */
+        table_turn = 1;
+    return table_turn;
+}
+
 void table_totals(struct totals *totals)
 {
     *totals = (struct totals){0};
@@ -235,7 +246,7 @@ static void unref(uint32_t number)
             left = (record & CONN_REFS) > CONN_REF ? record - CONN_REF : 0;
     } while (record && !solo_change(alone, slot, &record, left));
     if (record && !left && counts_here(record)) {
-        struct shard *shard = table_shard(slot);
+        struct shard *shard = table_shard();
         _Atomic uint64_t *how = record & CONN_FORCED ? &shard->forced
                                 : record & CONN_SHUT ? &shard->closed_idle
                                                      : &shard->closed_by_program;
@@ -292,7 +303,7 @@ static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
     if (LIKELY(kind == KIND_CONN))
         note_generation(number);
     if (LIKELY(kind != KIND_NONE)) {
-        struct shard *shard = table_shard(table_slot(number));
+        struct shard *shard = table_shard();
         solo_count(alone, &shard->live, LIVE_TRACKED);
         if (UNLIKELY(elsewhere))
             solo_count(alone, &shard->closed_by_program, (uint64_t)-1);
@@ -340,7 +351,7 @@ static void unmake_record(int fd, enum kind kind, bool elsewhere)
 {
     uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
     record_t *slot = table_slot(number);
-    struct shard *shard = table_shard(slot);
+    struct shard *shard = table_shard();
     atomic_store(slot, 0);
     atomic_fetch_sub(&shard->live, LIVE_TRACKED);
     if (elsewhere)

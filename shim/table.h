@@ -205,10 +205,17 @@ static inline uint32_t table_number(const record_t *slot)
     return (uint32_t)(slot - table.record);
 }
 
-/* The counters of a record: by the three bits that table_slot leaves alone. */
-static inline struct shard *table_shard(const record_t *slot)
+/*
+ * The counters that the calling thread adds to. Any will do, since a figure is the sum of all: so
+ * each of the first threads has a cache line of its own.
+ */
+extern HIDDEN __thread uint32_t table_turn; /* 0: it has not asked yet */
+uint32_t table_take_turn(void);
+
+static inline struct shard *table_shard(void)
 {
-    return &table.shards[table_number(slot) & table.shard_mask];
+    uint32_t turn = table_turn;
+    return &table.shards[(LIKELY(turn) ? turn : table_take_turn()) & table.shard_mask];
 }
 
 static inline _Atomic int8_t *table_hint_at(size_t fd)

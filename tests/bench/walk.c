@@ -7,8 +7,8 @@
  *   walk steps COUNT        walk_steps NAME=NS...: read (in use already), request (read and write),
  *                           accept and close, on 64 of COUNT connections in turn and on all at
  *                           random; the walk for each connection, and over an empty table
- *   walk lines              walk_lines shared=N shards=N: how many numbers have their record on the
- *                           next one's cache line, or count where it counts
+ *   walk lines              walk_lines shared=N: how many numbers have their record on the
+ *                           next one's cache line
  *
  * It is linked with the library's objects. What sock.h asks of the kernel is answered by the
  * functions below (ld(1), --wrap), and what the wrappers pass on goes to functions that do nothing:
@@ -244,13 +244,12 @@ static void measure_steps(int count)
 
 static void check_lines(void)
 {
-    uint32_t shared = 0, shards = 0;
+    uint32_t shared = 0;
     for (uint32_t n = 0; n + 1 < table.limit; n++) {
         uintptr_t one = (uintptr_t)table_slot(n), two = (uintptr_t)table_slot(n + 1);
         shared += one / CACHE_LINE == two / CACHE_LINE;
-        shards += table_shard(table_slot(n)) == table_shard(table_slot(n + 1));
     }
-    SAY("walk_lines numbers=%u shared=%u shards=%u\n", table.limit, shared, shards);
+    SAY("walk_lines numbers=%u shared=%u\n", table.limit, shared);
 }
 
 int main(int argc, char **argv)

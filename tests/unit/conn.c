@@ -34,7 +34,7 @@ static void set(uint64_t flags)
     uint64_t old = now(), next = (old & ~FLAGS) | flags;
     atomic_store(table_record(FD), next);
     if ((old ^ next) & CONN_IN_USE)
-        atomic_fetch_add(&table_shard(table_slot(FD))->live,
+        atomic_fetch_add(&table_shard()->live,
                          next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE);
 }
 

@@ -510,20 +510,15 @@ int main(int argc, char **argv)
     for (int fd = 0; fd < FAKES; fd++)
         fakes[fd].identity = IDENTITY;
 
-    /* The shared ones have a shard of counters for themselves, where a figure below zero shows. */
-    int owned = 0, sharing = 0;
-    for (int fd = 20; owned < OWNERS * EACH || sharing < SHARED; fd++) {
-        if (table_shard(table_slot((uint32_t)fd)) == &table.shards[SHARDS - 1]) {
-            if (sharing == SHARED)
-                continue;
-            shared[sharing].fd = fd;
-            shared[sharing++].accepted = 1;
-            conn_accepted(fd, MODE_REPLY, IDENTITY, false);
-        } else if (owned < OWNERS * EACH) {
-            owners[owned % OWNERS].fd[owned / OWNERS] = fd;
-            owners[owned % OWNERS].holds[owned / OWNERS] = NOTHING;
-            owned++;
-        }
+    int fd = 20;
+    for (int n = 0; n < SHARED; n++) {
+        shared[n].fd = fd++;
+        shared[n].accepted = 1;
+        conn_accepted(shared[n].fd, MODE_REPLY, IDENTITY, false);
+    }
+    for (int n = 0; n < OWNERS * EACH; n++) {
+        owners[n % OWNERS].fd[n / OWNERS] = fd++;
+        owners[n % OWNERS].holds[n / OWNERS] = NOTHING;
     }
 
     int count = 0;

@@ -99,7 +99,7 @@ static void one_in_use_is_uncounted_as_such(void)
 {
     table_add(7, FRESH, false);
     atomic_fetch_or(table_record(7), CONN_IN_USE); /* conn.c's step */
-    atomic_fetch_add(&table_shard(table_slot(7))->live, LIVE_IN_USE);
+    atomic_fetch_add(&table_shard()->live, LIVE_IN_USE);
     CHECK_NEWS(.tracked = 1, .in_use = 1, .accepted = 1);
     close_it(7);
     CHECK_NEWS(.tracked = -1, .in_use = -1, .closed_by_program = 1);
@@ -113,11 +113,11 @@ static void no_figure_is_below_zero(void)
 {
     struct totals totals;
     table_add(7, FRESH, false);
-    atomic_fetch_sub(&table_shard(table_slot(7))->live, LIVE_IN_USE);
+    atomic_fetch_sub(&table_shard()->live, LIVE_IN_USE);
     table_totals(&totals);
     CHECK(totals.in_use == 0 && totals.tracked == 1, "%llu in use, %llu tracked",
           (unsigned long long)totals.in_use, (unsigned long long)totals.tracked);
-    atomic_fetch_add(&table_shard(table_slot(7))->live, LIVE_IN_USE);
+    atomic_fetch_add(&table_shard()->live, LIVE_IN_USE);
     close_it(7);
     news();
 }
