@@ -457,7 +457,7 @@ void conn_notes_read(record_t *slot, uint64_t record, size_t n, struct bytes byt
     uint32_t number = table_number(slot);
     if (mode_of(record) != MODE_REPLY)
         return;
-    rhythm_read(number, n, !(record & CONN_IN_USE));
+    rhythm_read(number, n, bytes.iov && n == bytes_room(bytes), !(record & CONN_IN_USE));
     struct http *http = framing_in_drain(number, !(record & CONN_IN_USE));
     if (http)
         framing_received(http, bytes, n);
@@ -475,11 +475,11 @@ static bool may_end(uint64_t record, uint64_t busy)
  * Whether the client has sent nothing more, and waits for its answers (framed: as its framing has
  * it). The look comes last: what comes in after it meets our FIN.
  */
-static bool waits_for_more(int fd, uint32_t number, bool sure, bool framed)
+static bool waits_for_more(int fd, uint32_t number, bool framed)
 {
     struct sock_queues queues;
     sock_queues(fd, &queues);
-    bool waits = rhythm_looked(number, queues.unread, sure);
+    bool waits = rhythm_looked(number, queues.unread);
     return framed ? !queues.unread : waits;
 }
 
@@ -540,7 +540,7 @@ void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole, struct by
     int saved = errno;
     uint64_t shut = record | CONN_SHUT | (sure ? CONN_FIN : 0);
     if (conn_is_still(fd, record) && atomic_compare_exchange_strong(slot, &record, shut)) {
-        if (!waits_for_more(fd, number, sure, framing_in_drain(number, false)))
+        if (!waits_for_more(fd, number, framing_in_drain(number, false)))
             atomic_fetch_and(slot, ~(shut & ~record));
         else if (sure)
             sock_shut_both(fd);

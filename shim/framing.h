@@ -20,6 +20,14 @@ struct bytes {
 #define BYTES(buf, n) ((struct bytes){&(struct iovec){(void *)(buf), n}, 1})
 #define BYTES_UNSEEN ((struct bytes){NULL, 0})
 
+static inline size_t bytes_room(struct bytes bytes)
+{
+    size_t room = 0;
+    for (size_t i = 0; i < bytes.count; i++)
+        room += bytes.iov[i].iov_len;
+    return room;
+}
+
 /* Reserves room for `limit` records; with what is there already it does nothing. */
 void framing_begin(uint32_t limit);
 

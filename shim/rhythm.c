@@ -12,16 +12,13 @@
 #define ANSWERS_MANY 24 /* whole answers before the most writes that one had say anything */
 #define WAITS_LEAST 3   /* answers that a client has waited for, before it is one that waits */
 /*
- * What the looks after its answers say of a client: each that met the next request counts one, each
- * that did not takes one away. Who does not wait (a stream in both directions) is at the top soon,
- * stays there, and is looked at now and then only; who was quick, or had a server that was
- * preempted or read a part of its requests, comes down again.
+ * How many looks in a row after answers have to find that the client has sent nothing yet, before
+ * it is one that waits for its answers: from the beginning, and after one that has found something.
+ * Who streams in both directions seems to wait for as long as it is not scheduled; who waits is
+ * found hasty only where the server was preempted between its write and the look.
  */
-#define HASTE_BEGIN 6 /* nothing is known yet */
-#define HASTE_TOP 16
-#define HASTE_EAGER 12 /* from here on: it does not wait */
-#define FORGIVES 4     /* answers after which one that does not is looked at again */
-#define HASTE_SLIGHT 3
+#define HASTE_BEGIN 24
+#define HASTE_TOP 64
 #define SLOW_MS 20 /* between two writes of an answer: it is streamed */
 
 typedef _Atomic uint32_t field_t;
@@ -41,6 +38,7 @@ struct rhythm {
     field_t answers;  /* whole ones */
     field_t same;     /* in a row as the last one */
     field_t patience; /* HASTE_BEGIN less its haste, so that 0 is where it begins; signed */
+    field_t full;     /* 1: the last read filled its buffer, so that there may be more of it */
     field_t deaf;     /* 1: at its accept */
     struct span span[2];
 };
@@ -159,8 +157,6 @@ static void learn(struct rhythm *rhythm)
     put(&rhythm->last_bytes, bytes);
     span_learn(span_now(rhythm), asked, writes);
     put(&rhythm->answers, answers + 1);
-    if (haste(rhythm) >= HASTE_EAGER && answers % FORGIVES == 0)
-        put(&rhythm->patience, get(&rhythm->patience) + 1);
     if ((answers + 1) % ANSWERS_MANY == 0)
         span_forget(span_now(rhythm));
     put(&rhythm->asked, 0);
@@ -168,7 +164,7 @@ static void learn(struct rhythm *rhythm)
     put(&rhythm->writes, 0);
 }
 
-void rhythm_read(uint32_t number, size_t bytes, bool after_answer)
+void rhythm_read(uint32_t number, size_t bytes, bool full, bool after_answer)
 {
     struct rhythm *rhythm = find(number);
     if (!rhythm)
@@ -179,6 +175,7 @@ void rhythm_read(uint32_t number, size_t bytes, bool after_answer)
     else if (after_answer)
         put(&rhythm->asked, 0), put(&rhythm->bytes, 0), put(&rhythm->writes, 0);
     put(&rhythm->asked, get(&rhythm->asked) + (uint32_t)bytes);
+    put(&rhythm->full, full);
 }
 
 /* All requests are about as long: one kind of them. */
@@ -210,7 +207,7 @@ static bool is_a_turn(const struct rhythm *rhythm)
 
 static bool is_as_before(const struct rhythm *rhythm, uint32_t bytes)
 {
-    return haste(rhythm) < HASTE_EAGER && get(&rhythm->same) >= SAME_LEAST &&
+    return !get(&rhythm->full) && get(&rhythm->same) >= SAME_LEAST &&
            get(&rhythm->asked) == get(&rhythm->last_asked) && bytes == get(&rhythm->last_bytes);
 }
 
@@ -234,28 +231,26 @@ enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes)
     put(&rhythm->bytes, get(&rhythm->bytes) + (uint32_t)bytes);
     if (is_as_before(rhythm, get(&rhythm->bytes)))
         return RHYTHM_SURE;
-    bool is_likely = !is_slow(rhythm) && haste(rhythm) < HASTE_EAGER &&
-                     (asks_alike(rhythm) || !is_a_turn(rhythm)) &&
-                     get(&rhythm->answers) >= ANSWERS_MANY &&
-                     get(&rhythm->writes) == most_writes(rhythm);
+    bool is_likely =
+        !is_slow(rhythm) && !get(&rhythm->full) && (asks_alike(rhythm) || !is_a_turn(rhythm)) &&
+        get(&rhythm->answers) >= ANSWERS_MANY && get(&rhythm->writes) == most_writes(rhythm);
     return is_likely ? RHYTHM_LIKELY : RHYTHM_NONE;
 }
 
-bool rhythm_looked(uint32_t number, bool has_sent, bool sure)
+bool rhythm_looked(uint32_t number, bool has_sent)
 {
     struct rhythm *rhythm = find(number);
     if (!rhythm)
         return false;
-    int now = haste(rhythm) + (has_sent ? 1 : -1);
-    now = now < 0 ? 0 : now > HASTE_TOP ? HASTE_TOP : now;
-    put(&rhythm->patience, (uint32_t)(HASTE_BEGIN - now));
-    return !has_sent && now <= (sure ? 0 : HASTE_SLIGHT);
+    int now = haste(rhythm), then = has_sent ? HASTE_TOP : now ? now - 1 : 0;
+    put(&rhythm->patience, (uint32_t)(HASTE_BEGIN - then));
+    return !has_sent && !now;
 }
 
 bool rhythm_is_eager(uint32_t number)
 {
     const struct rhythm *rhythm = find(number);
-    return rhythm && haste(rhythm) >= HASTE_EAGER;
+    return rhythm && haste(rhythm) > HASTE_BEGIN;
 }
 
 bool rhythm_waits_for_answers(uint32_t number)

@@ -32,8 +32,11 @@ static inline bool rhythm_is_noting(void)
 /* The record of this number is a new connection's. */
 void rhythm_forget(uint32_t number);
 
-/* A read has returned so many bytes; after_answer: nothing was owed any more. */
-void rhythm_read(uint32_t number, size_t bytes, bool after_answer);
+/*
+ * A read has returned so many bytes; full: as many as it could. after_answer: nothing was owed any
+ * more.
+ */
+void rhythm_read(uint32_t number, size_t bytes, bool full, bool after_answer);
 
 /* What the answers before say of one that has come so far. */
 enum rhythm_sign {
@@ -49,12 +52,11 @@ bool rhythm_expects(uint32_t number, size_t bytes);
 enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes);
 
 /*
- * A look after the write of an answer that is taken for whole (sure: by RHYTHM_SURE) has told
- * whether the client has sent something already. Returns whether it is one that waits, as far as
- * such looks tell: it may just be quick, and one that streams in both directions has sent nearly
- * each time.
+ * A look after the write of an answer that is taken for whole has told whether the client has sent
+ * something already. Returns whether it is one that waits for its answers, as far as many such
+ * looks tell.
  */
-bool rhythm_looked(uint32_t number, bool has_sent, bool sure);
+bool rhythm_looked(uint32_t number, bool has_sent);
 
 /* Whether the client does not wait for its answers. */
 bool rhythm_is_eager(uint32_t number);
