@@ -263,11 +263,16 @@ static bool hold(struct registration *at)
 
 static struct registration *free_registration(void)
 {
-    for (uint32_t i = 0; i < atomic_load(&registrations_used); i++)
-        if (hold(&registrations[i]))
-            return &registrations[i];
-    uint32_t fresh = list_grows(&registrations_used, REGISTRATIONS_MOST);
-    return fresh < REGISTRATIONS_MOST && hold(&registrations[fresh]) ? &registrations[fresh] : NULL;
+    uint32_t fresh;
+    do {
+        for (uint32_t i = 0; i < atomic_load(&registrations_used); i++)
+            if (hold(&registrations[i]))
+                return &registrations[i];
+        fresh = list_grows(&registrations_used, REGISTRATIONS_MOST);
+        if (fresh < REGISTRATIONS_MOST && hold(&registrations[fresh]))
+            return &registrations[fresh]; /* else another thread has found it by then */
+    } while (fresh < REGISTRATIONS_MOST);
+    return NULL;
 }
 
 void listener_registered(int epoll, int op, int fd, const struct epoll_event *event)

@@ -114,12 +114,15 @@ static int reap_line(void)
 
 static int free_line(void)
 {
-    for (uint32_t i = 0; i < lines_used(); i++)
-        if (!atomic_load_explicit(&tree_page->line[i].pid, memory_order_relaxed) && take(i, 0))
-            return (int)i;
-    uint32_t fresh = list_grows(&tree_page->lines_used, PAGE_LINES);
-    if (fresh < PAGE_LINES && take(fresh, 0))
-        return (int)fresh;
+    uint32_t fresh = 0;
+    while (fresh < PAGE_LINES) {
+        for (uint32_t i = 0; i < lines_used(); i++)
+            if (!atomic_load_explicit(&tree_page->line[i].pid, memory_order_relaxed) && take(i, 0))
+                return (int)i;
+        fresh = list_grows(&tree_page->lines_used, PAGE_LINES);
+        if (fresh < PAGE_LINES && take(fresh, 0))
+            return (int)fresh; /* else another process has found it by then */
+    }
     return sys_is_sandboxed() ? PAGE_LINES : reap_line();
 }
 
@@ -517,15 +520,18 @@ static bool hold_listener(struct page_listener *at)
 /* An entry that is held (pid -1), or NULL. */
 static struct page_listener *free_listener(void)
 {
-    for (uint32_t i = 0; i < listeners_used(); i++) {
-        struct page_listener *at = &tree_page->listener[i];
-        if (!atomic_load(&at->pid) && hold_listener(at))
-            return at;
-    }
-    uint32_t fresh = list_grows(&tree_page->listeners_used, PAGE_LISTENERS);
-    return fresh < PAGE_LISTENERS && hold_listener(&tree_page->listener[fresh])
-               ? &tree_page->listener[fresh]
-               : NULL;
+    uint32_t fresh;
+    do {
+        for (uint32_t i = 0; i < listeners_used(); i++) {
+            struct page_listener *at = &tree_page->listener[i];
+            if (!atomic_load(&at->pid) && hold_listener(at))
+                return at;
+        }
+        fresh = list_grows(&tree_page->listeners_used, PAGE_LISTENERS);
+        if (fresh < PAGE_LISTENERS && hold_listener(&tree_page->listener[fresh]))
+            return &tree_page->listener[fresh]; /* else another process has found it by then */
+    } while (fresh < PAGE_LISTENERS);
+    return NULL;
 }
 
 int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode, bool from_outside)

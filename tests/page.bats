@@ -726,7 +726,7 @@ fork_many() {
     start_tree one
     conn_open client "$port"
     fork_many "$client" 510
-    wait_until 20 says lines 511
+    wait_until 10 says lines 511
     ask "$client" end
     says lines 511
     fork_many "$client" 510
