@@ -518,7 +518,7 @@ static enum rhythm_sign sign_of(uint32_t number, size_t done, struct bytes bytes
     enum http_state state = http_state(http);
     if (state == HTTP_NOT)
         return sign;
-    return state == HTTP_IDLE && !rhythm_is_eager(number) ? RHYTHM_SURE : RHYTHM_NONE;
+    return state == HTTP_IDLE ? RHYTHM_SURE : RHYTHM_NONE;
 }
 
 void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole, struct bytes bytes)

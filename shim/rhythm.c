@@ -247,12 +247,6 @@ bool rhythm_looked(uint32_t number, bool has_sent)
     return !has_sent && !now;
 }
 
-bool rhythm_is_eager(uint32_t number)
-{
-    const struct rhythm *rhythm = find(number);
-    return rhythm && haste(rhythm) > HASTE_BEGIN;
-}
-
 bool rhythm_waits_for_answers(uint32_t number)
 {
     const struct rhythm *rhythm = find(number);

@@ -58,9 +58,6 @@ enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes);
  */
 bool rhythm_looked(uint32_t number, bool has_sent);
 
-/* Whether the client does not wait for its answers. */
-bool rhythm_is_eager(uint32_t number);
-
 /* What the client has sent before the accept was lost, and comes again later. */
 void rhythm_was_deaf(uint32_t number);
 bool rhythm_needs_time(uint32_t number);
