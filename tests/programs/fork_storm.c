@@ -3,10 +3,11 @@
  *
  *   fork_storm HOW FORKS PORT [drain]
  *
- * HOW: fork, _Fork, or work (forked, and after its closes a child works for a while). With "drain"
- * the forks fall into the middle of a drain: HELD connections are in use, and SIGUSR2 has been
- * sent. Each child waits a moment, closes all of its descriptors one by one, and exits; a close
- * that hangs would keep it. Prints
+ * HOW: fork, _Fork, or work (forked, and after its closes a child works for a while; the last of
+ * the connections stays, as the process may be killed when it has none, and has to print first).
+ * With "drain" the forks fall into the middle of a drain: HELD connections are in use, and SIGUSR2
+ * has been sent. Each child waits a moment, closes all of its descriptors one by one, and exits; a
+ * close that hangs would keep it. Prints
  *
  *   forks N late L killed K served S wrong W tracked T
  *
@@ -185,7 +186,8 @@ int main(int argc, char **argv)
     }
 
     if (draining) {
-        for (int i = 0; i < HELD; i++) {
+        int released = strcmp(argv[1], "work") ? HELD : HELD - 1;
+        for (int i = 0; i < released; i++) {
             char byte = 'y';
             if (write(connections[i], &byte, 1) == 1 && read(clients[i], &byte, 1) == 1)
                 served++;
