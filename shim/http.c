@@ -411,83 +411,10 @@ static const char *skip(uint8_t class, const char *p, const char *end)
     return p;
 }
 
-/* Eight bytes as one word, letters as small ones. */
-static uint64_t eight_at(const char *p)
-{
-    uint64_t eight;
-    __builtin_memcpy(&eight, p, sizeof eight);
-    return eight | UINT64_C(0x2020202020202020);
-}
-
 static bool same_eight(const char *p, const char *q)
 {
     return __builtin_memcmp(p, q, 8) == 0;
 }
-
-/* Whether a line that begins so may be one of the three that say something. At least 9 bytes. */
-static bool may_be_of_interest(const char *p)
-{
-    uint64_t eight = eight_at(p);
-    return eight == eight_at("connecti") || eight == eight_at("transfer") ||
-           (eight == eight_at("content-") && small(p[8]) == 'l');
-}
-
-#define STEP 16 /* bytes that are looked at together */
-
-/*
- * A whole header line that says nothing to us, of the usual letters: most are. Returns what is
- * behind it; NULL: it has to be looked at byte by byte.
- */
-#ifdef __SSE2__
-typedef unsigned char step __attribute__((vector_size(STEP)));
-typedef char step_mask __attribute__((vector_size(STEP)));
-
-static step step_at(const char *p)
-{
-    step bytes;
-    __builtin_memcpy(&bytes, p, sizeof bytes);
-    return bytes;
-}
-
-/* A bit for each byte of which it is so. */
-static unsigned int bits_of(step_mask mask)
-{
-    return (unsigned int)__builtin_ia32_pmovmskb128(mask);
-}
-
-static const char *pass_line(const char *p, const char *end)
-{
-    if (end - p < STEP || may_be_of_interest(p))
-        return NULL;
-    step bytes = step_at(p);
-    step letters = (bytes | 0x20) - 'a';
-    unsigned int in_name =
-        bits_of((step_mask)(letters <= 'z' - 'a')) | bits_of((step_mask)(bytes == '-'));
-    int name = __builtin_ctz(~in_name); /* STEP: all of them */
-    if (name == 0 || name >= STEP || p[name] != ':')
-        return NULL;
-    for (p += name + 1; end - p >= STEP; p += STEP) {
-        unsigned int controls = bits_of((step_mask)(step_at(p) < ' '));
-        if (controls) {
-            p += __builtin_ctz(controls);
-            return p + 1 < end && p[0] == '\r' && p[1] == '\n' ? p + 2 : NULL;
-        }
-    }
-    return NULL;
-}
-#else
-static const char *pass_line(const char *p, const char *end)
-{
-    if (end - p < STEP || may_be_of_interest(p))
-        return NULL;
-    const char *name = p;
-    p = skip(TCHAR, p, end);
-    if (p == name || p == end || *p != ':')
-        return NULL;
-    p = find_below(p, end, ' ');
-    return p + 1 < end && p[0] == '\r' && p[1] == '\n' ? p + 2 : NULL;
-}
-#endif
 
 /*
  * The message goes on with these bytes. Returns where it pauses, or their end. Only here are more
@@ -496,10 +423,15 @@ static const char *pass_line(const char *p, const char *end)
 const char *http_look(struct scan *scan, const char *p, const char *end)
 {
     union mark *mark = &scan->mark;
+    const char *begin = p, *behind;
     while (p < end) {
         enum place at = (enum place)mark->at, next = at;
         switch (at) {
         case START:
+            if ((behind = http_pass_lines(scan, begin, p, end)) != p) {
+                p = behind;
+                continue;
+            }
             next = on_start(scan, *p);
             p += next == START_LF;
             break;
@@ -549,14 +481,10 @@ const char *http_look(struct scan *scan, const char *p, const char *end)
         case LINE:
             if (scan->pauses && *p == '\r' && p != scan->paused)
                 return p;
-            for (const char *behind; (behind = pass_line(p, end));) {
-                expect(scan, NONE);
+            if (*p != '\r' && (behind = http_pass_lines(scan, begin, p, end)) != p) {
                 p = behind;
+                continue;
             }
-            if (p == end)
-                return end;
-            if (scan->pauses && *p == '\r' && p != scan->paused)
-                return p;
             next = on_line(scan, *p);
             p += next == HEAD_LF;
             break;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * http_look.h - how http.c looks at bytes, for those who must know where in a message they are:
- * http.c and http_notice.c alone.
+ * http.c, http_line.c and http_notice.c alone.
  */
 #ifndef WEIR_HTTP_LOOK_H
 #define WEIR_HTTP_LOOK_H
@@ -82,6 +82,12 @@ void http_keep(struct http *http, const struct scan *scan);
 
 /* The message goes on with these bytes. Returns where it pauses, or their end. */
 const char *http_look(struct scan *scan, const char *p, const char *end);
+
+/*
+ * At START or LINE, with p in the buffer from begin to end: passes ordinary lines, as many as there
+ * are, and returns what is behind them: p where there is none.
+ */
+const char *http_pass_lines(struct scan *scan, const char *begin, const char *p, const char *end);
 
 /* Whether an answer of this status is the last thing of HTTP on the connection. */
 bool http_begins_tunnel(const struct scan *scan);
