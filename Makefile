@@ -11,7 +11,16 @@ WEIR_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Ishim -fPIC -fvisibility=hidden 
 # One mapping for code and constants, and calls of our own that need no other page: a fork copies
 # each mapping, and a child begins with nothing mapped of either.
 WEIR_LDFLAGS = -shared -Wl,-z,now,-z,relro,-z,noseparate-code,-Bsymbolic-functions \
-	-Wl,--sort-section=name,--version-script=shim/exports.map,-soname,libweir.so
+	-Wl,--sort-section=name,--version-script=$(BUILD)/exports.map,-soname,libweir.so
+
+# Debian's musl-gcc hides /usr/include, and the kernel's headers with it: they are put within reach,
+# and nothing else of there.
+ifneq ($(shell $(CC) -E -include linux/futex.h -x c /dev/null >/dev/null 2>&1 && echo found),found)
+KERNEL = $(BUILD)/kernel
+override CPPFLAGS += -idirafter $(KERNEL)
+$(shell mkdir -p $(KERNEL) && ln -sfn /usr/include/linux /usr/include/asm-generic \
+	$(firstword $(wildcard /usr/include/asm /usr/include/$(shell $(CC) -print-multiarch)/asm)) $(KERNEL))
+endif
 
 # The wrappers first: near the symbols that lead to them.
 SOURCES = $(wildcard shim/interpose/*.c shim/*.c)
@@ -24,7 +33,12 @@ COMMAND_OBJECTS = $(patsubst shim/%.c,$(BUILD)/shim/%.o,$(wildcard shim/command/
 
 all: $(BUILD)/libweir.so $(BUILD)/weir
 
-$(BUILD)/libweir.so: $(OBJECTS) shim/exports.map
+# Preprocessed: which names there are depends on the libc.
+$(BUILD)/exports.map: shim/exports.map Makefile
+	@mkdir -p $(@D)
+	$(CC) -E -P -x c -o $@ $<
+
+$(BUILD)/libweir.so: $(OBJECTS) $(BUILD)/exports.map
 	$(CC) $(CFLAGS) $(WEIR_LDFLAGS) -o $@ $(OBJECTS) -ldl
 
 $(BUILD)/weir: $(COMMAND_OBJECTS) $(COMMAND_SHARES)
@@ -32,11 +46,11 @@ $(BUILD)/weir: $(COMMAND_OBJECTS) $(COMMAND_SHARES)
 
 $(BUILD)/shim/command/%.o: shim/command/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -std=gnu11 -Wall -Wextra -Werror -Ishim -DWEIR_COMMAND -MMD -c -o $@ $<
+	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 -Wall -Wextra -Werror -Ishim -DWEIR_COMMAND -MMD -c -o $@ $<
 
 $(BUILD)/shim/%.o: shim/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(WEIR_CFLAGS) -MMD -c -o $@ $<
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(WEIR_CFLAGS) -MMD -c -o $@ $<
 
 -include tests/unit/unit.mk
 -include tests/bench/bench.mk
@@ -45,7 +59,7 @@ tests: $(PROGRAMS)
 
 $(BUILD)/tests/%: tests/programs/%.c Makefile shim/weir.h
 	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -O2 -g -Wall -Wextra -Werror -Ishim -pthread -MMD -o $@ $<
+	$(CC) $(CPPFLAGS) -std=gnu11 -O2 -g -Wall -Wextra -Werror -Ishim -pthread -MMD -o $@ $<
 
 test: all
 	tests/run

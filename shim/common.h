@@ -56,6 +56,12 @@
 #include <string.h>
 #include <unistd.h>
 
+/* How glibc declares its functions (sys/cdefs.h), and so does who stands in front of them. */
+#ifndef __GLIBC__
+#define __THROW
+#define __nonnull(params)
+#endif
+
 #ifndef WEIR_COMMAND /* weir(1) is a program like any other */
 #pragma GCC poison malloc calloc realloc free strdup printf fprintf snprintf vsnprintf puts fopen
 #pragma GCC poison pthread_mutex_lock getpid gettid

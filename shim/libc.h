@@ -28,6 +28,18 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#ifdef __GLIBC__
+typedef int mmsg_flags;
+#else
+/* musl has other types, macros instead of second names (of which it has the symbols, too), and lacks
+ * some of the functions: those are found ABSENT, and not exported (exports.map). */
+typedef unsigned int mmsg_flags;
+#undef sendfile64
+#undef freopen64
+#undef fcntl64
+int close_range(unsigned int first, unsigned int last, int flags);
+#endif
+
 /* clang-format off */
 #define LIBC_FUNCTIONS(F) \
     F(int, accept, (int fd, struct sockaddr *addr, socklen_t *len), (fd, addr, len)) \
@@ -44,7 +56,7 @@
     F(ssize_t, __recvfrom_chk, (int fd, void *buf, size_t n, size_t room, int flags, struct sockaddr *addr, \
       socklen_t *len), (fd, buf, n, room, flags, addr, len)) \
     F(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags), (fd, msg, flags)) \
-    F(int, recvmmsg, (int fd, struct mmsghdr *msgs, unsigned int count, int flags, struct timespec *limit), \
+    F(int, recvmmsg, (int fd, struct mmsghdr *msgs, unsigned int count, mmsg_flags flags, struct timespec *limit), \
       (fd, msgs, count, flags, limit)) \
     F(ssize_t, write, (int fd, const void *buf, size_t n), (fd, buf, n)) \
     F(ssize_t, writev, (int fd, const struct iovec *iov, int count), (fd, iov, count)) \
@@ -52,7 +64,7 @@
     F(ssize_t, sendto, (int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len), \
       (fd, buf, n, flags, addr, len)) \
     F(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags)) \
-    F(int, sendmmsg, (int fd, struct mmsghdr *msgs, unsigned int count, int flags), (fd, msgs, count, flags)) \
+    F(int, sendmmsg, (int fd, struct mmsghdr *msgs, unsigned int count, mmsg_flags flags), (fd, msgs, count, flags)) \
     F(ssize_t, sendfile, (int out, int in, off_t *offset, size_t n), (out, in, offset, n)) \
     F(ssize_t, sendfile64, (int out, int in, off64_t *offset, size_t n), (out, in, offset, n)) \
     F(ssize_t, splice, (int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n, unsigned int flags), \

@@ -279,7 +279,7 @@ static bool follow_env(const char *at, const char *path, char name[PATH_MAX], st
 static bool is_text(const char *at, size_t length)
 {
     for (; length; at++, length--)
-        if ((*at >= 0 && *at < ' ' && !strchr("\t\n\f\r\33", *at)) || !*at || *at == 127)
+        if (((unsigned char)*at < ' ' && !strchr("\t\n\f\r\33", *at)) || !*at || *at == 127)
             return false;
     return true;
 }

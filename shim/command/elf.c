@@ -16,6 +16,10 @@
 #error "weir is made for x86-64 and aarch64"
 #endif
 
+#ifndef EM_LOONGARCH /* elf.h of glibc before 2.35, of musl before 1.2.4 */
+#define EM_LOONGARCH 258
+#endif
+
 #define NATIVE_BITS (sizeof(void *) == 8 ? 64 : 32)
 #define NATIVE_ORDER (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? ELFDATA2LSB : ELFDATA2MSB)
 

@@ -168,7 +168,7 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 }
 
 /* Of a stream: the first message has what there is. */
-EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags,
+EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned int count, mmsg_flags flags,
                     struct timespec *limit)
 {
     int got;

@@ -55,7 +55,7 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
     case SYS_recvmsg:
         return recvmsg((int)a, P(b), (int)c);
     case SYS_recvmmsg:
-        return recvmmsg((int)a, P(b), (unsigned int)c, (int)d, P(e));
+        return recvmmsg((int)a, P(b), (unsigned int)c, (mmsg_flags)d, P(e));
     case SYS_write:
         return write((int)a, P(b), (size_t)c);
     case SYS_writev:
@@ -65,7 +65,7 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
     case SYS_sendmsg:
         return sendmsg((int)a, P(b), (int)c);
     case SYS_sendmmsg:
-        return sendmmsg((int)a, P(b), (unsigned int)c, (int)d);
+        return sendmmsg((int)a, P(b), (unsigned int)c, (mmsg_flags)d);
     case SYS_sendfile:
         return sendfile((int)a, (int)b, P(c), (size_t)d);
     case SYS_splice:

@@ -234,7 +234,7 @@ static int send_each(int fd, struct mmsghdr *msgs, unsigned int count, int flags
     return (int)count;
 }
 
-EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, int flags)
+EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, mmsg_flags flags)
 {
     record_t *slot = LIKELY(table_hint(fd) > HINT_ASK) ? NULL : conn_enters(fd);
     if (LIKELY(!slot))
