@@ -61,7 +61,7 @@ static uint64_t fresh_record(enum mode mode, uint32_t identity, enum identity ki
 /* What is remembered of another connection that had fd's number. */
 static void forget_before(int fd)
 {
-    if ((uint32_t)fd < table.limit) {
+    if (table_has(fd)) {
         rhythm_forget(table_number(table_slot((uint32_t)fd)));
         framing_forget(table_number(table_slot((uint32_t)fd)));
     }
@@ -217,7 +217,7 @@ static bool step_of(int fd, record_t *slot, uint64_t record, enum conn_event eve
 {
     bool known = conn_step(slot, record, event);
     /* Looked at first: its neighbours' threads have the same line. */
-    _Atomic int8_t *hint = (uint32_t)fd < table.limit ? table_hint_at((uint32_t)fd) : NULL;
+    _Atomic int8_t *hint = table_has(fd) ? table_hint_at((uint32_t)fd) : NULL;
     if (hint && atomic_load_explicit(hint, memory_order_relaxed) != HINT_ASK)
         atomic_store_explicit(hint, HINT_ASK, memory_order_relaxed);
     return known;

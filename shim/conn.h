@@ -248,7 +248,7 @@ static inline __attribute__((always_inline)) bool conn_answers(int fd)
 /* fd is marked idle. False: there is more to it than that. */
 static inline bool conn_rests(int fd)
 {
-    if (UNLIKELY((uint32_t)fd >= table.limit) || UNLIKELY(!table_is_conn(fd)))
+    if (UNLIKELY(!table_has(fd)) || UNLIKELY(!table_is_conn(fd)))
         return false;
     record_t *slot = table_slot((uint32_t)fd);
     uint32_t key = conn_key(atomic_load_explicit(slot, memory_order_relaxed));

@@ -69,11 +69,28 @@ static void set(uint64_t epoch)
     atomic_store(&epoch_page.in_use, epoch | CONN_IN_USE);
 }
 
+bool epoch_wipes_by_hand;
+
+bool epoch_wipe_on_fork(void *at, size_t size)
+{
+    return sys3(SYS_madvise, at, size, MADV_WIPEONFORK) >= 0 && !epoch_wipes_by_hand;
+}
+
+void epoch_compare_pids(void)
+{
+    int known = epoch_pid();
+    if (UNLIKELY(epoch_wipes_by_hand) && known && known != (int)sys0(SYS_getpid))
+        atomic_store(&epoch_page.in_use, 0);
+}
+
 void epoch_make(void (*on_fork)(void), void (*afterwards)(void))
 {
     forked = on_fork;
     noticed = afterwards;
-    sys3(SYS_madvise, &epoch_page, sizeof epoch_page, MADV_WIPEONFORK);
+    /* Linux before 4.14 refuses it; who agrees to advice that there is none of (qemu-user) does
+     * nothing on any. */
+    epoch_wipes_by_hand = !epoch_wipe_on_fork(&epoch_page, sizeof epoch_page) ||
+                          sys3(SYS_madvise, &epoch_page, sizeof epoch_page, -1) >= 0;
     set(UINT64_C(1) << CONN_EPOCH_SHIFT);
 }
 

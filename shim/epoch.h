@@ -33,6 +33,18 @@ void epoch_make(void (*on_fork)(void), void (*afterwards)(void));
 bool epoch_is_new(void);
 
 /*
+ * Has the kernel hand zeros instead of these pages to a child (MADV_WIPEONFORK). False: it does
+ * not, here; then epoch_page is wiped by the wrappers around fork, and a child of a fork that none
+ * of them sees is not told from its parent.
+ */
+bool epoch_wipe_on_fork(void *at, size_t size);
+extern HIDDEN bool epoch_wipes_by_hand;
+
+/* Where that is so: asks the kernel whether this is such a child. When a signal of ours has come.
+ */
+void epoch_compare_pids(void);
+
+/*
  * This process's pid; 0: a child that was made by a raw clone does not know it. epoch_ask_pid asks
  * the kernel where it is not known: at start-up, or when a signal of ours has come.
  */
@@ -96,8 +108,12 @@ extern HIDDEN _Atomic uint64_t epoch_last;
  */
 static inline void epoch_begins_child(uint64_t before)
 {
-    if (!epoch_is_borrowed())
-        epoch_child = atomic_load(&epoch_last) == before ? CHILD_NEW : CHILD_NOTICED;
+    if (epoch_is_borrowed())
+        return;
+    bool is_new = atomic_load(&epoch_last) == before;
+    epoch_child = is_new ? CHILD_NEW : CHILD_NOTICED;
+    if (UNLIKELY(epoch_wipes_by_hand) && is_new)
+        atomic_store(&epoch_page.in_use, 0);
 }
 
 static inline bool epoch_is_new_child(void)

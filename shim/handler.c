@@ -13,6 +13,7 @@
 #include "tree.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 
@@ -66,11 +67,37 @@ static LATE _Alignas(64) char stack[STACK_BYTES];
  * and a debugger may: x86-64 wants a pointer to itself there, and libc's and our thread-locals lie
  * below it (ELF TLS variant II; above it on aarch64).
  */
+#define TLS_REACH 8192
 static LATE _Alignas(64) struct {
-    char below[8192];
+    char below[TLS_REACH];
     void *self[8];
-    char above[8192];
+    char above[TLS_REACH];
 } tls;
+
+/* More than our own thread-locals take. */
+#define TLS_OURS 1024
+
+/*
+ * Where the thread's pointer is to point: with as much room around it as the program's own
+ * thread-locals take, for they lie between it and ours. NULL: there is none.
+ */
+static void *thread_pointer(void)
+{
+    static char *larger;
+    ptrdiff_t to_ours = (char *)&epoch_thread - sys_thread_pointer();
+    size_t reach = (size_t)(to_ours < 0 ? -to_ours : to_ours) + TLS_OURS;
+    if (LIKELY(reach <= TLS_REACH))
+        return tls.self;
+    if (!larger) {
+        reach = (reach + 63) & ~(size_t)63;
+        long at = sys6(SYS_mmap, NULL, 2 * reach, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (at < 0 && at > -4096)
+            return NULL;
+        larger = (char *)at + reach;
+    }
+    return larger;
+}
 
 static void name_thread(void)
 {
@@ -245,10 +272,14 @@ static void step_without_thread(void)
 
 static bool make_thread(const struct origin *origin)
 {
-    tls.self[0] = tls.self[2] = tls.self;
+    void **self = thread_pointer();
     uint64_t mask;
+    long tid = -ENOMEM;
     sys_block_signals(&mask);
-    long tid = sys_spawn(stack + sizeof stack, tls.self, handler_thread);
+    if (self) {
+        self[0] = self[2] = self;
+        tid = sys_spawn(stack + sizeof stack, self, handler_thread);
+    }
     sys_unblock_signals(&mask);
     if (tid >= 0)
         return true;
@@ -394,6 +425,7 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
 {
     if (signals_is_wake(info))
         return false;
+    epoch_compare_pids();
     epoch_now(); /* in a child of a fork: what it inherited is its parent's */
     epoch_lives_on();
     if (!(signals_held() & SIGNAL_BIT(sig))) {

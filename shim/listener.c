@@ -128,7 +128,7 @@ static struct listener *take(int fd)
 
 static void set_kind(int fd, const struct listener *listener, enum kind kind)
 {
-    if ((uint32_t)fd >= table.limit)
+    if (!table_has(fd))
         return;
     table_set(fd, KIND_NONE); /* alias[fd] may still be a connection's */
     atomic_store(&table.alias[fd], (uint32_t)(listener - listeners));

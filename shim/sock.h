@@ -47,11 +47,11 @@ struct sock_queues {
 
 void sock_queues(int fd, struct sock_queues *queues);
 
-/* From TCP_INFO (linux/tcp.h); has is false on AF_UNIX. Times before now. */
+/* From TCP_INFO (linux/tcp.h); has is false on AF_UNIX, and before Linux 4.6. Times before now. */
 struct sock_info {
     bool has;
-    bool has_sent;     /* have we ever sent it a byte (Linux 4.6: tcpi_data_segs_out) */
-    bool has_received; /* has the peer ever sent a byte (Linux 4.1: tcpi_bytes_received) */
+    bool has_sent;     /* have we ever sent it a byte */
+    bool has_received; /* has the peer ever sent a byte */
     uint32_t received_ms, sent_ms, rtt_us;
 };
 

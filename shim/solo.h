@@ -11,11 +11,21 @@
  *
  * So what costs something is the second thread's first step, a few microseconds, and no system
  * call. After a close-idle, when our thread has gone, whoever comes next may own it again.
+ *
+ * Only x86 has such instructions, and others see what the owner stores in the order in which it
+ * does (and that soon, by itself). Elsewhere a second thread could be sure of the owner only by a
+ * system call (membarrier(2)), so that nobody is alone: every step is an atomic one.
  */
 #ifndef WEIR_SOLO_H
 #define WEIR_SOLO_H
 
 #include "epoch.h"
+
+#ifdef __x86_64__
+#define SOLO_IS_SAFE true
+#else
+#define SOLO_IS_SAFE false
+#endif
 
 /* No thread's word: none is a vfork child so many times over. */
 #define SOLO_ENDED UINT64_C(0x0ffffffff)
@@ -91,6 +101,8 @@ static inline bool solo_cas(_Atomic uint64_t *at, uint64_t *old, uint64_t next)
 static inline bool solo_enter_again(void)
 {
     uint64_t me = epoch_thread.word;
+    if (!SOLO_IS_SAFE)
+        return false;
     if (UNLIKELY(atomic_load_explicit(&solo.owner, memory_order_relaxed) != me))
         return false;
     atomic_store_explicit(&solo.inside, true, memory_order_relaxed);
@@ -103,7 +115,7 @@ static inline bool solo_enter_again(void)
 
 static inline bool solo_enter(void)
 {
-    return LIKELY(solo_enter_again()) || (solo_claim() && solo_enter_again());
+    return LIKELY(solo_enter_again()) || (SOLO_IS_SAFE && solo_claim() && solo_enter_again());
 }
 
 static inline void solo_leave(void)

@@ -45,6 +45,18 @@ static inline long sys_call(long n, long a, long b, long c, long d, long e, long
 #error "weir knows x86-64 and aarch64"
 #endif
 
+/* What the calling thread's thread-locals are found by (ELF TLS, "Thread pointer"). */
+static inline char *sys_thread_pointer(void)
+{
+    char *at;
+#ifdef __x86_64__
+    __asm__("movq %%fs:0, %0" : "=r"(at));
+#else
+    __asm__("mrs %0, tpidr_el0" : "=r"(at));
+#endif
+    return at;
+}
+
 #define SYS_ARG(x) ((long)(x))
 #define sys0(n) sys_call(n, 0, 0, 0, 0, 0, 0)
 #define sys1(n, a) sys_call(n, SYS_ARG(a), 0, 0, 0, 0, 0)

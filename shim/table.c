@@ -35,8 +35,8 @@ static size_t hints_size(uint32_t limit)
 static void begin_solo(uint32_t limit)
 {
     atomic_store(&table.hint, crowd_hints);
-    /* Linux 4.14; without it a child would take its parent's hints for its own. */
-    if (sys3(SYS_madvise, crowd_hints, 2 * hints_size(limit), MADV_WIPEONFORK) < 0)
+    /* Without it a child would take its parent's hints for its own. */
+    if (!epoch_wipe_on_fork(crowd_hints, 2 * hints_size(limit)) || !SOLO_IS_SAFE)
         return;
     atomic_store(&table.hint, solo_hints);
     solo_begin(solo_ended);
@@ -179,7 +179,7 @@ void table_ignores(int fd)
 {
     /* In one order for all: either this sees that fd is somebody now, or who made it so comes later
      * with its hint. */
-    if ((uint32_t)fd >= table.limit)
+    if (!table_has(fd))
         return;
     atomic_store(table_hint_at((uint32_t)fd), HINT_NONE);
     if (atomic_load(&table.kind[fd]) != KIND_NONE)
@@ -337,7 +337,7 @@ static inline bool add_alone(int fd, uint64_t fresh)
 
 void table_add(int fd, uint64_t fresh, bool elsewhere)
 {
-    if ((uint32_t)fd >= table.limit || (LIKELY(!elsewhere) && LIKELY(add_alone(fd, fresh))))
+    if (!table_has(fd) || (LIKELY(!elsewhere) && LIKELY(add_alone(fd, fresh))))
         return;
     if (UNLIKELY(table_knows(fd)))
         drop(fd, swap_kind(fd, KIND_NONE));
@@ -388,7 +388,7 @@ void table_forget(int fd)
 
 void table_set(int fd, enum kind kind)
 {
-    if ((uint32_t)fd >= table.limit)
+    if (!table_has(fd))
         return;
     raise_high(fd);
     drop(fd, swap_kind(fd, kind));
@@ -399,7 +399,7 @@ void table_alias(int fd, int to)
     enum kind kind = table_kind(fd);
     if (kind == KIND_RECEIVED)
         table_set(to, KIND_RECEIVED);
-    if ((uint32_t)to >= table.limit || (kind != KIND_CONN && kind != KIND_ALIAS))
+    if (!table_has(to) || (kind != KIND_CONN && kind != KIND_ALIAS))
         return;
     uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
     record_t *slot = table_slot(number);

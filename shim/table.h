@@ -218,6 +218,19 @@ static inline struct shard *table_shard(void)
     return &table.shards[(LIKELY(turn) ? turn : table_take_turn()) & table.shard_mask];
 }
 
+/*
+ * Whether there is room for fd: the table may just be made, by another thread. What is looked at
+ * behind that was made before it. (x86 loads in order, and a plain load can be compared in memory.)
+ */
+static inline bool table_has(int fd)
+{
+#ifdef __x86_64__
+    return (uint32_t)fd < table.limit;
+#else
+    return (uint32_t)fd < __atomic_load_n(&table.limit, __ATOMIC_ACQUIRE);
+#endif
+}
+
 static inline _Atomic int8_t *table_hint_at(size_t fd)
 {
     return &atomic_load_explicit(&table.hint, memory_order_relaxed)[fd];
@@ -234,7 +247,7 @@ static inline int8_t table_hint_within(size_t fd)
 
 static inline int8_t table_hint(int fd)
 {
-    return LIKELY((uint32_t)fd < table.limit) ? table_hint_within((uint32_t)fd) : (int8_t)HINT_NONE;
+    return LIKELY(table_has(fd)) ? table_hint_within((uint32_t)fd) : (int8_t)HINT_NONE;
 }
 
 /* fd, of which the table knows nothing, is of no interest until it does. */
@@ -242,13 +255,13 @@ void table_ignores(int fd);
 
 static inline bool table_knows(int fd)
 {
-    return (uint32_t)fd < table.limit &&
+    return table_has(fd) &&
            atomic_load_explicit(&table.kind[(uint32_t)fd], memory_order_relaxed) != KIND_NONE;
 }
 
 static inline enum kind table_kind(int fd)
 {
-    if ((uint32_t)fd >= table.limit)
+    if (!table_has(fd))
         return KIND_NONE;
     return atomic_load_explicit(&table.kind[(uint32_t)fd], memory_order_acquire);
 }
