@@ -31,8 +31,8 @@
 #ifdef __GLIBC__
 typedef int mmsg_flags;
 #else
-/* musl has other types, macros instead of second names (of which it has the symbols, too), and lacks
- * some of the functions: those are found ABSENT, and not exported (exports.map). */
+/* musl has other types, has macros instead of second names, and lacks some of the functions: those
+ * are found absent, and not exported (exports.map). */
 typedef unsigned int mmsg_flags;
 #undef sendfile64
 #undef freopen64

@@ -7,9 +7,14 @@
 #include <sys/stat.h>
 
 #ifdef __x86_64__
-#define MULTIARCH "x86_64-linux-gnu"
+#define MACHINE "x86_64"
 #else
-#define MULTIARCH "aarch64-linux-gnu"
+#define MACHINE "aarch64"
+#endif
+#ifdef __GLIBC__
+#define MULTIARCH MACHINE "-linux-gnu"
+#else
+#define MULTIARCH MACHINE "-linux-musl"
 #endif
 
 /* ---- ours ---- */
@@ -95,6 +100,46 @@ static bool find_in_list(const char *list, const char *of, const char *name, cha
     return false;
 }
 
+#ifndef __GLIBC__
+/*
+ * musl's loader is its libc, under each name that a part of it could have, and looks in other
+ * places (ldso/dynlink.c, load_library). Of ours only the program's lists are followed, not those
+ * of the libraries in between.
+ */
+static bool is_libc(const char *name)
+{
+    static const char *const parts[] = {"c.", "pthread.", "rt.", "m.", "dl.", "util.", "xnet."};
+    for (size_t i = 0; i < COUNT_OF(parts); i++)
+        if (!strncmp(name, "lib", 3) && !strncmp(name + 3, parts[i], strlen(parts[i])))
+            return true;
+    return false;
+}
+
+static bool find_library(const struct search *search, const char *name, const struct elf *by,
+                         const char *by_path, char path[PATH_MAX], struct elf_part *file,
+                         struct elf *elf)
+{
+    char configured[PATH_MAX] = "/lib:/usr/local/lib:/usr/lib";
+    const struct elf *program = search->program;
+    if (is_libc(name))
+        name = program->loader;
+    if (strchr(name, '/'))
+        return snprintf(path, PATH_MAX, "%s", name) < PATH_MAX && open_library(path, file, elf);
+    FILE *list = fopen("/etc/ld-musl-" MACHINE ".path", "re");
+    if (list) {
+        configured[fread(configured, 1, sizeof configured - 1, list)] = '\0';
+        for (char *at = configured; *at; at++)
+            if (*at == '\n')
+                *at = ':';
+        fclose(list);
+    }
+    return find_in_list(getenv("LD_LIBRARY_PATH"), search->program_path, name, path, file, elf) ||
+           find_in_list(by->runpath ? by->runpath : by->rpath, by_path, name, path, file, elf) ||
+           find_in_list(program->runpath ? program->runpath : program->rpath, search->program_path,
+                        name, path, file, elf) ||
+           find_in_list(configured, "/", name, path, file, elf);
+}
+#else
 /*
  * In /etc/ld.so.cache: glibc sysdeps/generic/dl-cache.h, struct cache_file_new. A file that begins
  * otherwise is of a glibc before 2.32, and not read.
@@ -146,6 +191,7 @@ static bool find_library(const struct search *search, const char *name, const st
            find_in_cache(&search->cache, name, path, file, elf) ||
            find_in_list(standard, "/", name, path, file, elf);
 }
+#endif
 
 static void look_at_needed(struct search *search, const struct elf *by, const char *by_path);
 

@@ -7,6 +7,7 @@
 #include "handler.h"
 #include "libc.h"
 #include "signals.h"
+#include "sys.h"
 #include "table.h"
 #include "wait.h"
 
@@ -87,6 +88,29 @@ EXPORT int sigsuspend(const sigset_t *set)
     return result;
 }
 
+/*
+ * The call itself. musl's begins it again after EINTR, for the signals that it was given: what has
+ * been handed over to the program meanwhile is none of them. So there we make it, and the program
+ * sees no EINTR all the same; cancelled like any other of musl's, for as long as it waits.
+ */
+#ifdef __GLIBC__
+#define SIGTIMEDWAIT_HIDES_EINTR false
+#define wait_for_signal libc_sigtimedwait
+#else
+#define SIGTIMEDWAIT_HIDES_EINTR true
+static int wait_for_signal(const sigset_t *set, siginfo_t *info, const struct timespec *limit)
+{
+    int type;
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+    long got = sys4(SYS_rt_sigtimedwait, set, info, limit, sizeof(uint64_t));
+    pthread_setcanceltype(type, NULL);
+    if (got >= 0)
+        return (int)got;
+    errno = (int)-got;
+    return -1;
+}
+#endif
+
 EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *limit)
 {
     sigset_t kernel;
@@ -96,10 +120,10 @@ EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct times
     int64_t began = wait_begins(limit);
     for (;;) {
         signals_accepts(set, &kernel);
-        int sig = libc_sigtimedwait(&kernel, info, now);
+        int sig = wait_for_signal(&kernel, info, now);
         if (sig > 0 && info)
             handler_restore_code(info);
-        if (sig >= 0 || errno != EINTR || !signals_must_restart())
+        if (sig >= 0 || errno != EINTR || (!signals_must_restart() && !SIGTIMEDWAIT_HIDES_EINTR))
             return sig;
         now = wait_left(limit, began, &left);
     }

@@ -86,7 +86,8 @@ EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int ms, size_t room)
     return result;
 }
 
-/* select(2): Linux leaves the time that is left in *limit. */
+/* select(2): Linux leaves the time that is left in *limit, and so does glibc. musl does not. */
+#ifdef __GLIBC__
 EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *limit)
 {
     listener_polled = true;
@@ -96,6 +97,26 @@ EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct tim
         result = libc_select(count, in, out, except, limit);
     return result;
 }
+#else
+EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *limit)
+{
+    struct timespec whole, rest;
+    struct timeval left;
+    if (limit)
+        whole = (struct timespec){limit->tv_sec, limit->tv_usec * 1000};
+    listener_polled = true;
+    int64_t began = wait_begins(limit ? &whole : NULL);
+    int result = libc_select(count, in, out, except, limit);
+    while (again(result)) {
+        if (began) {
+            wait_left(&whole, began, &rest);
+            left = (struct timeval){rest.tv_sec, rest.tv_nsec / 1000};
+        }
+        result = libc_select(count, in, out, except, began ? &left : limit);
+    }
+    return result;
+}
+#endif
 
 /* The mask of a wait, without our signals; NULL: the thread's own stays. */
 struct wait_mask {

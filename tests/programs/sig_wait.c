@@ -75,11 +75,13 @@ static int call_epoll_pwait(void)
     return error_of(epoll_pwait(epoll, &event, 1, LIMIT_MS, &none));
 }
 
+#ifdef __GLIBC__ /* musl has no such call */
 static int call_epoll_pwait2(void)
 {
     struct epoll_event event;
     return error_of(epoll_pwait2(epoll, &event, 1, &limit, &none));
 }
+#endif
 
 static int call_poll(void)
 {
@@ -229,7 +231,9 @@ static const struct {
 } calls[] = {
     {"epoll_wait", call_epoll_wait, 0, LIMIT_MS},
     {"epoll_pwait", call_epoll_pwait, 0, LIMIT_MS},
+#ifdef __GLIBC__
     {"epoll_pwait2", call_epoll_pwait2, 0, LIMIT_MS},
+#endif
     {"poll", call_poll, 0, LIMIT_MS},
     {"ppoll", call_ppoll, 0, LIMIT_MS},
     {"select", call_select, 0, LIMIT_MS},
