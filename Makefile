@@ -22,6 +22,13 @@ $(shell mkdir -p $(KERNEL) && ln -sfn /usr/include/linux /usr/include/asm-generi
 	$(firstword $(wildcard /usr/include/asm /usr/include/$(shell $(CC) -print-multiarch)/asm)) $(KERNEL))
 endif
 
+# glibc's dlsym was libdl's before 2.34, and its oldest version is asked for (shim/glibc.h).
+LIBC_VERSION := $(shell echo __GLIBC__ | $(CC) -E -P -include features.h -x c - 2>/dev/null | tail -n 1)
+ifneq ($(LIBC_VERSION),__GLIBC__)
+WEIR_LDLIBS = -Wl,--no-as-needed -l:libdl.so.2
+COMMAND_LDFLAGS = -Wl,--wrap=__libc_start_main
+endif
+
 # The wrappers first: near the symbols that lead to them.
 SOURCES = $(wildcard shim/interpose/*.c shim/*.c)
 OBJECTS = $(SOURCES:shim/%.c=$(BUILD)/shim/%.o)
@@ -39,10 +46,10 @@ $(BUILD)/exports.map: shim/exports.map Makefile
 	$(CC) -E -P -x c -o $@ $<
 
 $(BUILD)/libweir.so: $(OBJECTS) $(BUILD)/exports.map
-	$(CC) $(CFLAGS) $(WEIR_LDFLAGS) -o $@ $(OBJECTS) -ldl
+	$(CC) $(CFLAGS) $(WEIR_LDFLAGS) -o $@ $(OBJECTS) $(WEIR_LDLIBS)
 
 $(BUILD)/weir: $(COMMAND_OBJECTS) $(COMMAND_SHARES)
-	$(CC) $(CFLAGS) -o $@ $^
+	$(CC) $(CFLAGS) $(COMMAND_LDFLAGS) -o $@ $^
 
 $(BUILD)/shim/command/%.o: shim/command/%.c Makefile
 	@mkdir -p $(@D)

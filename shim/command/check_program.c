@@ -2,6 +2,7 @@
 /* Whether a program's file can have the shim preloaded: what the kernel and ld.so(8) make of it. */
 #include "check.h"
 
+#include "glibc.h"
 #include "text.h"
 
 #include <elf.h>
@@ -56,7 +57,7 @@ const char *check_base(const char *path)
 static bool is_executable(const char *path)
 {
     struct stat found;
-    if (stat(path, &found))
+    if (glibc_stat(path, &found))
         return false;
     errno = EACCES;
     return S_ISREG(found.st_mode) && !faccessat(AT_FDCWD, path, X_OK, AT_EACCESS);
@@ -201,7 +202,7 @@ static bool check_secure(const char *path, struct check *check)
     struct statvfs mount;
     bool is_honoured = !statvfs(path, &mount) && !(mount.f_flag & ST_NOSUID) &&
                        !prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
-    if (stat(path, &file) || !is_honoured)
+    if (glibc_stat(path, &file) || !is_honoured)
         return true;
     bool is_setuid = file.st_mode & S_ISUID;
     bool is_setgid = (file.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "elf.h"
 
+#include "glibc.h"
+
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -313,7 +315,7 @@ enum elf_open elf_map(const char *path, struct elf_part *file)
     int seen = open(path, O_PATH | O_CLOEXEC);
     if (seen < 0)
         return errno == EACCES || errno == EPERM ? ELF_FORBIDDEN : ELF_MISSING;
-    if (fstat(seen, &stat) || !S_ISREG(stat.st_mode)) {
+    if (glibc_fstat(seen, &stat) || !S_ISREG(stat.st_mode)) {
         close(seen);
         return ELF_NO_FILE;
     }

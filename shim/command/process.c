@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "process.h"
 
+#include "glibc.h"
 #include "say.h"
 #include "text.h"
 
@@ -113,7 +114,7 @@ uint64_t process_namespace(int32_t pid, const char *which)
         snprintf(path, sizeof path, "/proc/%d/ns/%s", pid, which);
     else
         snprintf(path, sizeof path, "/proc/self/ns/%s", which);
-    return stat(path, &stat_of) ? 0 : stat_of.st_ino;
+    return glibc_stat(path, &stat_of) ? 0 : stat_of.st_ino;
 }
 
 int32_t process_inner_pid(int32_t pid)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "reader.h"
 
+#include "glibc.h"
 #include "say.h"
 #include "text.h"
 
@@ -56,7 +57,7 @@ static int open_found(int path_fd, const char *name, struct tree **found, char v
     struct tree *tree = NULL;
     struct stat status;
     char path[64];
-    int fd = -1, error = fstat(path_fd, &status) ? errno : 0;
+    int fd = -1, error = glibc_fstat(path_fd, &status) ? errno : 0;
     if (!error && !S_ISREG(status.st_mode))
         error = NOT_A_PAGE;
     if (!error) {
@@ -116,7 +117,7 @@ int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **t
         else
             snprintf(path, sizeof path, "/proc/%d/root%s", pid, mapping->path);
         int fd = open(path, way == 0 ? flags : flags | O_NOFOLLOW);
-        if (fd >= 0 && (fstat(fd, &status) || status.st_ino != mapping->inode)) {
+        if (fd >= 0 && (glibc_fstat(fd, &status) || status.st_ino != mapping->inode)) {
             close(fd);
             continue;
         }
