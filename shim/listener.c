@@ -411,9 +411,12 @@ static bool queue_is_served(struct listener *listener, int fd)
     if (now - listener->closed_at >= HALF_OPEN_MS)
         return true;
     int half_open = sock_half_open(fd);
-    if (half_open > 0)
+    /* Looked at last: a handshake that was done meanwhile is in the queue since. */
+    if (half_open > 0 || sock_has_waiting(fd)) {
         listener->empty_since = now;
-    return half_open == 0 || (half_open < 0 && now - listener->empty_since >= QUEUE_EMPTY_BLIND_MS);
+        return false;
+    }
+    return half_open == 0 || now - listener->empty_since >= QUEUE_EMPTY_BLIND_MS;
 }
 
 bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wake)
