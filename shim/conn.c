@@ -292,12 +292,23 @@ uint64_t conn_becomes_reply(record_t *slot)
     return next;
 }
 
-static void hears_http(record_t *slot, uint64_t record, size_t n, struct bytes bytes)
+/* The usual step of such a connection, in use or idle. Its reads have no hint: their bytes count.
+ */
+static bool turns_http(int fd, record_t *slot, bool busy)
+{
+    uint32_t key = conn_key(atomic_load_explicit(slot, memory_order_relaxed));
+    return key == (busy ? KEY_HTTP ^ (uint32_t)CONN_IN_USE : (uint32_t)KEY_HTTP) &&
+           conn_turns_to(fd, slot, busy, HINT_ASK);
+}
+
+static void hears_http(int fd, record_t *slot, uint64_t record, size_t n, struct bytes bytes)
 {
     struct http *http = framing_of(table_number(slot));
     if (http)
         framing_received(http, bytes, n);
     enum http_state state = http ? http_state(http) : HTTP_NOT;
+    if (LIKELY(state == HTTP_IN_USE) && turns_http(fd, slot, true))
+        return;
     if (state == HTTP_NOT)
         record = conn_becomes_reply(slot);
     if (state == HTTP_NOT || state == HTTP_IN_USE) /* else an empty line before a request */
@@ -322,6 +333,8 @@ static void says_http(int fd, record_t *slot, bool cut)
 {
     const struct http *http = framing_of(table_number(slot));
     enum http_state state = http ? http_state(http) : HTTP_NOT;
+    if (LIKELY(state == HTTP_IDLE) && turns_http(fd, slot, false))
+        return; /* nor does a drain go on */
     uint64_t record = state == HTTP_NOT ? conn_becomes_reply(slot) : atomic_load(slot);
     if (cut &&
         (state == HTTP_IN_USE || state == HTTP_NOT)) /* else the file has ended, not the room */
@@ -383,7 +396,7 @@ void conn_reads(int fd, record_t *slot, size_t n, struct bytes bytes)
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     if (UNLIKELY(mode_of(record) == MODE_HTTP)) {
-        hears_http(slot, record, n, bytes);
+        hears_http(fd, slot, record, n, bytes);
         return;
     }
     if (rhythm_is_noting())
