@@ -355,7 +355,10 @@ struct http *conn_plans(record_t *slot)
         sys_is_sandboxed())
         return NULL;
     struct http *http = framing_of(table_number(slot));
-    return http && (http_state(http) == HTTP_IN_USE || http_is_in_text(http)) ? http : NULL;
+    if (!http)
+        return NULL;
+    bool begins = http_state(http) == HTTP_IN_USE && spread_lets(identity_of(record));
+    return begins || http_is_in_text(http) ? http : NULL;
 }
 
 bool conn_is_asked_more(int fd, const struct http *http)

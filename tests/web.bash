@@ -13,7 +13,10 @@ begin() {
     local name=$1
     shift
     "$how" "$name" "${mode[@]}" WEIR_RUN_DIR="$BATS_TEST_TMPDIR" "$@"
-    wait_port "$port"
+    case $port in
+    /*) wait_unix "$port" ;;
+    *) wait_port "$port" ;;
+    esac
 }
 
 # Files to serve, the same in each test; small is not empty, large is sent by sendfile in pieces.
@@ -124,7 +127,7 @@ END2
     begin server "$@" -- lighttpd -D -f "$BATS_TEST_TMPDIR/lighttpd.conf"
 }
 
-# What they execute is written to $BATS_TEST_TMPDIR/executed, a line each: web_server.*.
+# port may be a path: a UNIX socket there. What they execute is written to $BATS_TEST_TMPDIR/executed, a line each: web_server.*.
 start_node() {
     trigger=USR2
     begin "${name:-server}" "$@" -- node "$ROOT/tests/programs/web_server.js" "$port" \

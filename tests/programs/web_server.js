@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// web_server.js PORT FILE [WORKERS]: HTTP/1.1 with Node, as web_server.py has it; by so many
-// processes (cluster), which get their connections over a socket.
+// web_server.js PORT|PATH FILE [WORKERS]: HTTP/1.1 with Node, as web_server.py has it; by so many
+// processes (cluster), which get their connections over a socket. PATH: on a UNIX socket there.
 const cluster = require("cluster");
 const fs = require("fs");
 const http = require("http");
@@ -54,5 +54,10 @@ if (workers && cluster.isPrimary) {
         socket.on("data", data => socket.write(data));
         socket.on("end", () => socket.end());
     });
-    server.listen({ port: Number(port), host: "127.0.0.1", backlog: 256 });
+    if (port.startsWith("/")) {
+        fs.rmSync(port, { force: true });
+        server.listen({ path: port, backlog: 256 });
+    } else {
+        server.listen({ port: Number(port), host: "127.0.0.1", backlog: 256 });
+    }
 }
