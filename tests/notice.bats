@@ -27,7 +27,7 @@ assert answer.body == b"It works\n" and answer.is_noticed, answer
 assert asks.ends(0.5), "told, and not closed"
 assert silent.ends(4)
 took = time.monotonic() - began
-assert 1.9 <= took <= 3, took
+assert 1.9 <= took <= 3 * PATIENCE, took
 END
         stops
     done
@@ -52,7 +52,7 @@ silent, = connections(1)
 began = trigger()
 assert silent.ends(8)
 took, due = time.monotonic() - began, min(5, int(sys.argv[1]) / 2)
-assert due - 0.05 <= took <= due + 0.8, took
+assert due - 0.05 <= took <= due + 0.8 * PATIENCE, took
 END
         stops
     done
@@ -66,7 +66,7 @@ began = time.monotonic()
 weir = os.path.dirname(os.environ["PYTHONPATH"]) + "/../build/weir"
 subprocess.run([weir, "drain", "--wait", "--timeout", "2s", os.environ["SERVER_PID"]], check=True)
 took = time.monotonic() - began
-assert 1.4 <= took <= 1.9, took
+assert 1.4 <= took <= 1.9 * PATIENCE, took
 assert silent.ends(1)
 END
 }
@@ -80,7 +80,7 @@ time.sleep(0.2)
 assert late.ask().is_noticed
 assert mute.ends(3)
 took = time.monotonic() - began
-assert 0.6 <= took <= 1.5, took
+assert 0.6 <= took <= 1.5 * PATIENCE, took
 assert asked.is_open()
 END
 }
@@ -483,11 +483,12 @@ some = connections(60)
 began = trigger()
 left, ended = set(some), []
 while left and time.monotonic() < began + 5:
-    for connection in [c for c in left if c.ends(0.001)]:
+    for connection in [c for c in left if not c.is_open(0.001)]:
+        assert connection.ends()
         left.remove(connection)
         ended.append(time.monotonic() - began)
 assert not left, len(left)
-assert min(ended) >= 0.95 and 2.5 <= max(ended) <= 3.5, (min(ended), max(ended))
+assert min(ended) >= 0.95 and 2.5 <= max(ended) <= 3.5 * PATIENCE, (min(ended), max(ended))
 early = sum(at < 2 for at in ended)
 assert 20 <= early <= 40, ended
 END
@@ -510,7 +511,7 @@ while some and time.monotonic() < began + 5:
             assert connection.ends(0.5), "told, and not closed"
             some.remove(connection)
 assert not some, len(some)
-assert max(told) <= 2.5, told
+assert max(told) <= 2.5 * PATIENCE, told
 early = sum(at < 1 for at in told)
 assert 10 <= early <= 30, told
 END
