@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""web_server.py PORT FILE [WORKERS]: HTTP/1.1 with Python's http.server, a thread a connection; by
-so many processes that accept from one socket.
+"""web_server.py [ADDRESS:]PORT[,...] FILE [WORKERS]: HTTP/1.1 with Python's http.server, a thread a
+connection; by so many processes that accept from one socket.
 
   GET, HEAD /     a few bytes
   GET /chunked    in three chunks
@@ -11,6 +11,7 @@ so many processes that accept from one socket.
 import http.server
 import os
 import sys
+import threading
 import time
 
 executed = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -66,11 +67,16 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 256
 
 
-server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
+servers = []
+for address in sys.argv[1].split(","):
+    host, _, port = address.rpartition(":")
+    servers.append(Server((host or "127.0.0.1", int(port)), Handler))
 for _ in range(int((sys.argv[3:] or [0])[0])):
     if not os.fork():
         break
 else:
     if sys.argv[3:]:
         os.wait()
-server.serve_forever()
+for server in servers[1:]:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+servers[0].serve_forever()
