@@ -534,8 +534,10 @@ static bool step_drain(int64_t now)
         finish_when_due(now);
     }
     bool timed_out = drain.until && now >= drain.until;
-    if (timed_out && !drain.forcing)
+    if (timed_out && !drain.forcing) {
         force_all(now, true);
+        stop_accepting(); /* also on what has been left open for others of the tree */
+    }
     if (timed_out || (!accepting && !lingers && !count.idle && !count.in_use && !count.shut)) {
         end();
         return false;

@@ -567,6 +567,36 @@ bool tree_listens_at(const struct sockaddr *addr, socklen_t len)
     return false;
 }
 
+/* Whether that process has an AF_UNIX listener which takes part in a drain. */
+static bool listens_by_unix(int32_t pid)
+{
+    for (uint32_t i = 0; i < listeners_used(); i++) {
+        const struct page_listener *at = &tree_page->listener[i];
+        if (atomic_load(&at->pid) == pid && at->mode != MODE_OFF &&
+            text_after(at->address, "unix:"))
+            return true;
+    }
+    return false;
+}
+
+bool tree_others_serve(void)
+{
+    for (uint32_t i = 0; i < lines_used(); i++) {
+        struct page_line *line = &tree_page->line[i];
+        int32_t pid = atomic_load(&line->pid);
+        struct totals totals = {0};
+        uint32_t count, first = page_shards(i, &count);
+        if (pid <= 0 || pid == epoch_pid())
+            continue;
+        page_add(&totals, &tree_page->shard[first], count);
+        page_settle(&totals);
+        if (totals.tracked && proc_line_lives(line) &&
+            (pid == atomic_load(&tree_page->head) || !listens_by_unix(pid)))
+            return true;
+    }
+    return false;
+}
+
 void tree_set_listener(int index, enum page_listener_state state)
 {
     if (index)
