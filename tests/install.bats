@@ -478,7 +478,7 @@ in_a_copy() {
         ends KILL "$killed"
         [ "$(pages)" = 2 ]
         purge
-        [ "$(ls /run/weir)" = "$(cd /run/weir && echo "$!".*)" ]
+        [ "$(pages)" = 1 ] && [ -f /run/weir/"$!".* ]
         [ ! -e /usr/bin/weir ] && [ ! -e /usr/lib/weir ]
         ends TERM "$!"
 
