@@ -478,8 +478,10 @@ in_a_copy() {
         ends KILL "$killed"
         [ "$(pages)" = 2 ]
         purge
-        [ "$(pages)" = 1 ] && [ -f /run/weir/"$!".* ]
-        [ ! -e /usr/bin/weir ] && [ ! -e /usr/lib/weir ]
+        [ "$(pages)" = 1 ]
+        [ -f /run/weir/"$!".* ]
+        [ ! -e /usr/bin/weir ]
+        [ ! -e /usr/lib/weir ]
         ends TERM "$!"
 
         # And where nobody does.
