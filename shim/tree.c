@@ -237,12 +237,15 @@ static void copy(char *to, size_t room, const char *from)
     text_escaped(&text, from ? from : "?", room - 1);
 }
 
+/* strings(1) tells what a libweir.so is. */
+static const char version[] = "weir " WEIR_VERSION;
+
 static void fill_in(int32_t pid, uint64_t start, const char *tree)
 {
     const struct settings *settings = settings_now();
     tree_page->layout = PAGE_LAYOUT;
     tree_page->size = sizeof *tree_page;
-    copy(tree_page->version, sizeof tree_page->version, WEIR_VERSION);
+    copy(tree_page->version, sizeof tree_page->version, text_after(version, "weir "));
     copy(tree_page->program, sizeof tree_page->program, program_invocation_short_name);
     tree_page->pid = pid;
     tree_page->start = start;

@@ -740,11 +740,12 @@ END
     at_eof "$idle" 1
 }
 
-@test "exit 1: a page of another layout, naming both versions" {
+@test "exit 1: a page of another layout, naming both versions and what still works" {
     make_page layout 999
     for command in status drain; do
         exits 1 "$command" "$SERVER_PID"
-        has "$complained" 'weir 0.1.0, and this is weir 0.1.0'
+        has "$complained" 'weir 0.1.0 (layout 999), and this is weir 0.1.0 (layout 2)'
+        has "$complained" "send pid $SERVER_PID its WEIR_SIGNAL (USR2, unless"
         has "$complained" 'use the `weir` that came with its libweir.so'
     done
     make_page size 123
