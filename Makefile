@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-# make          the shim and the command weir
+# make          the shim, the command weir and their manual
+# make install  into PREFIX (/usr/local), below DESTDIR; make uninstall takes it away again
 # make test     everything that is promised, on real servers (installs what it needs, as root)
 # make demo     a plain stop and a drain of the same server, side by side
 # make bench    what it costs: a table (tests/bench/bench.mk)
 
 BUILD ?= build
 CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
 WEIR_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Ishim -fPIC -fvisibility=hidden \
 	-ftls-model=initial-exec -fno-stack-protector -U_FORTIFY_SOURCE -fno-builtin
 # One mapping for code and constants, and calls of our own that need no other page: a fork copies
@@ -38,7 +41,12 @@ PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/tests/%,$(wildcard tests/progr
 COMMAND_SHARES = $(addprefix $(BUILD)/shim/,settings.o text.o page.o pagefile.o proc.o sock.o sys.o)
 COMMAND_OBJECTS = $(patsubst shim/%.c,$(BUILD)/shim/%.o,$(wildcard shim/command/*.c))
 
-all: $(BUILD)/libweir.so $(BUILD)/weir
+# The manual, the completion and weir.pc, filled in by a program that runs here, wherever the library
+# is to run.
+HOSTCC ?= cc
+SHARED = $(patsubst shim/share/%.in,$(BUILD)/share/%,$(wildcard shim/share/*.in))
+
+all: $(BUILD)/libweir.so $(BUILD)/weir $(SHARED)
 
 # Preprocessed: which names there are depends on the libc.
 $(BUILD)/exports.map: shim/exports.map Makefile
@@ -46,10 +54,20 @@ $(BUILD)/exports.map: shim/exports.map Makefile
 	$(CC) -E -P -x c -o $@ $<
 
 $(BUILD)/libweir.so: $(OBJECTS) $(BUILD)/exports.map
-	$(CC) $(CFLAGS) $(WEIR_LDFLAGS) -o $@ $(OBJECTS) $(WEIR_LDLIBS)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(WEIR_LDFLAGS) -o $@ $(OBJECTS) $(WEIR_LDLIBS)
 
 $(BUILD)/weir: $(COMMAND_OBJECTS) $(COMMAND_SHARES)
-	$(CC) $(CFLAGS) $(COMMAND_LDFLAGS) -o $@ $^
+	$(CC) $(CFLAGS) $(LDFLAGS) $(COMMAND_LDFLAGS) -o $@ $^
+
+$(BUILD)/share/fill: shim/share/fill.c shim/settings.c shim/text.c Makefile
+	@mkdir -p $(@D)
+	$(HOSTCC) -std=gnu11 -O -Wall -Wextra -Werror -Ishim -DWEIR_COMMAND -MMD -MF $@.d -o $@ \
+		$(filter %.c,$^)
+
+# Where the generator refuses, nothing is left that the next make takes for done.
+$(BUILD)/share/%: shim/share/%.in $(BUILD)/share/fill
+	$(BUILD)/share/fill <$< >$@.new
+	@mv $@.new $@
 
 $(BUILD)/shim/command/%.o: shim/command/%.c Makefile
 	@mkdir -p $(@D)
@@ -71,12 +89,22 @@ $(BUILD)/tests/%: tests/programs/%.c Makefile shim/weir.h
 test: all
 	tests/run
 
+install: all
+	@BUILD='$(BUILD)' PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)' scripts/install
+
+uninstall:
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install --remove
+
+# A Debian package of it, into build/package.
+package:
+	scripts/package
+
 demo: all
 	scripts/demo
 
 clean:
 	rm -rf $(BUILD)
 
--include $(OBJECTS:.o=.d) $(COMMAND_OBJECTS:.o=.d) $(PROGRAMS:=.d)
+-include $(OBJECTS:.o=.d) $(COMMAND_OBJECTS:.o=.d) $(PROGRAMS:=.d) $(BUILD)/share/fill.d
 
-.PHONY: all tests test demo clean
+.PHONY: all tests test install uninstall package demo clean

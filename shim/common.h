@@ -20,7 +20,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* Said here alone, for the command, the library, its pages, the manual, weir.pc and the package;
+ * and the version's day. */
 #define WEIR_VERSION "0.1.0"
+#define WEIR_DATE "November 26, 2026"
 
 #define EXPORT __attribute__((visibility("default")))
 /* For variables: also a declaration must say so, or they are reached through the GOT. */

@@ -80,11 +80,22 @@ void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind
         forget_before(fd);
 }
 
+/*
+ * A first request that was lost comes again after 1 s, and once more after 2 (RFC 6298, 2.1
+ * and 5.7); each time after twice as long as before (5.5), so that one which has been tried for a
+ * while comes after as long again, and a first time, at the latest.
+ */
+#define SENT_AGAIN_MS 3500
+
 void conn_was_deaf(int fd)
 {
     record_t *slot = table_record(fd);
-    if (slot)
-        rhythm_was_deaf(table_number(slot));
+    struct sock_info info = {0};
+    if (!slot)
+        return;
+    sock_info(fd, &info);
+    uint32_t tried = info.has && info.received_ms < INT32_MAX / 4 ? (uint32_t)info.received_ms : 0;
+    rhythm_was_deaf(table_number(slot), SENT_AGAIN_MS + 2 * tried);
 }
 
 void (*conn_on_adopt)(void);
@@ -281,12 +292,23 @@ uint64_t conn_becomes_reply(record_t *slot)
     return next;
 }
 
-static void hears_http(record_t *slot, uint64_t record, size_t n, struct bytes bytes)
+/* The usual step of such a connection, in use or idle. Its reads have no hint: their bytes count.
+ */
+static bool turns_http(int fd, record_t *slot, bool busy)
+{
+    uint32_t key = conn_key(atomic_load_explicit(slot, memory_order_relaxed));
+    return key == (busy ? KEY_HTTP ^ (uint32_t)CONN_IN_USE : (uint32_t)KEY_HTTP) &&
+           conn_turns_to(fd, slot, busy, HINT_ASK);
+}
+
+static void hears_http(int fd, record_t *slot, uint64_t record, size_t n, struct bytes bytes)
 {
     struct http *http = framing_of(table_number(slot));
     if (http)
         framing_received(http, bytes, n);
     enum http_state state = http ? http_state(http) : HTTP_NOT;
+    if (LIKELY(state == HTTP_IN_USE) && turns_http(fd, slot, true))
+        return;
     if (state == HTTP_NOT)
         record = conn_becomes_reply(slot);
     if (state == HTTP_NOT || state == HTTP_IN_USE) /* else an empty line before a request */
@@ -311,6 +333,8 @@ static void says_http(int fd, record_t *slot, bool cut)
 {
     const struct http *http = framing_of(table_number(slot));
     enum http_state state = http ? http_state(http) : HTTP_NOT;
+    if (LIKELY(state == HTTP_IDLE) && turns_http(fd, slot, false))
+        return; /* nor does a drain go on */
     uint64_t record = state == HTTP_NOT ? conn_becomes_reply(slot) : atomic_load(slot);
     if (cut &&
         (state == HTTP_IN_USE || state == HTTP_NOT)) /* else the file has ended, not the room */
@@ -331,7 +355,10 @@ struct http *conn_plans(record_t *slot)
         sys_is_sandboxed())
         return NULL;
     struct http *http = framing_of(table_number(slot));
-    return http && (http_state(http) == HTTP_IN_USE || http_is_in_text(http)) ? http : NULL;
+    if (!http)
+        return NULL;
+    bool begins = http_state(http) == HTTP_IN_USE && spread_lets(identity_of(record));
+    return begins || http_is_in_text(http) ? http : NULL;
 }
 
 bool conn_is_asked_more(int fd, const struct http *http)
@@ -372,7 +399,7 @@ void conn_reads(int fd, record_t *slot, size_t n, struct bytes bytes)
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     if (UNLIKELY(mode_of(record) == MODE_HTTP)) {
-        hears_http(slot, record, n, bytes);
+        hears_http(fd, slot, record, n, bytes);
         return;
     }
     if (rhythm_is_noting())

@@ -113,6 +113,7 @@ enum {
     KEY_REPLY_FIRST = CONN_KEY_OF(MODE_REPLY, 0),
     KEY_AUTOMATIC = CONN_KEY_OF(MODE_AUTOMATIC, 0),
     KEY_DEADLINE = CONN_KEY_OF(MODE_DEADLINE, 0),
+    KEY_HTTP = CONN_KEY_OF(MODE_HTTP, CONN_ANSWERED | CONN_SEASONED),
 };
 
 static inline uint32_t conn_key(uint64_t record)
@@ -193,25 +194,30 @@ void conn_wrote_planned(int fd, record_t *slot, size_t asked, ssize_t done);
 void conn_watched(int epoll, int fd, uint32_t events);
 
 /*
- * In use from now on, where a record of one of those keys was idle, or idle. False: that is not to
- * be done here, for there are more threads (so always while a drain is on).
+ * In use from now on, where a record of one of those keys was idle, or idle. `hint` is what is said
+ * of fd's reads then. False: that is not to be done here, for there are more threads (so always
+ * while a drain is on).
  */
-static inline __attribute__((always_inline)) bool conn_turns(int fd, record_t *slot, bool busy)
+static inline __attribute__((always_inline)) bool conn_turns_to(int fd, record_t *slot, bool busy,
+                                                                enum hint hint)
 {
     if (!solo_enter_again())
         return false;
-    int8_t hint = HINT_ASK;
-    if (busy) {
+    if (busy)
         solo_set(slot, CONN_IN_USE);
-        hint = atomic_load_explicit(&table.busy, memory_order_relaxed);
-    } else {
+    else
         solo_clear(slot, CONN_IN_USE);
-    }
     /* Any shard will do: a figure is the sum of all. */
     solo_add(&table.shards->live, busy ? LIVE_IN_USE : -LIVE_IN_USE);
-    atomic_store_explicit(table_hint_at((uint32_t)fd), hint, memory_order_relaxed);
+    atomic_store_explicit(table_hint_at((uint32_t)fd), (int8_t)hint, memory_order_relaxed);
     solo_leave();
     return true;
+}
+
+static inline __attribute__((always_inline)) bool conn_turns(int fd, record_t *slot, bool busy)
+{
+    int8_t hint = busy ? atomic_load_explicit(&table.busy, memory_order_relaxed) : HINT_ASK;
+    return conn_turns_to(fd, slot, busy, hint);
 }
 
 /* The rest: what has happened is new to the record, or it is one of many threads. */

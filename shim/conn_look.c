@@ -27,9 +27,6 @@ static bool is_answered_unseen(uint64_t record, const struct sock_info *info)
            info->sent_ms <= info->received_ms;
 }
 
-/* A first request that was lost comes again after 1 s, and once more after 2 (RFC 6298, 5.7). */
-#define SENT_AGAIN_MS 3500
-
 static enum conn_look look_reply(int fd, record_t *slot, uint64_t record,
                                  const struct conn_limits *limits)
 {
@@ -47,7 +44,7 @@ static enum conn_look look_reply(int fd, record_t *slot, uint64_t record,
         return seen_ms(fd, slot, record, limits) >= quiet ? LOOK_IDLE : LOOK_WAITING;
     }
     if (!info.has_received && !(record & CONN_ANSWERED)) {
-        int64_t more = rhythm_needs_time(table_number(slot)) ? SENT_AGAIN_MS : 0;
+        int64_t more = rhythm_sent_again_ms(table_number(slot));
         return info.received_ms >= limits->first_byte + more ? LOOK_IDLE : LOOK_WAITING;
     }
     if (info.received_ms < info.sent_ms)
@@ -91,7 +88,7 @@ static enum conn_look look_http(int fd, record_t *slot, uint64_t record,
     if (record & CONN_IN_USE || queues.unread || queues.unsent)
         return LOOK_IN_USE;
     if (info.has && !info.has_received) {
-        int64_t more = rhythm_needs_time(table_number(slot)) ? SENT_AGAIN_MS : 0;
+        int64_t more = rhythm_sent_again_ms(table_number(slot));
         return info.received_ms >= limits->first_byte + more ? LOOK_IDLE : LOOK_WAITING;
     }
     return limits->now >= limits->notice_until ? LOOK_IDLE : LOOK_WAITING;

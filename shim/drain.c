@@ -413,6 +413,14 @@ static int64_t within_timeout(int64_t length, int64_t now)
     return drain.until && length > most ? most : length;
 }
 
+static bool has_http(const struct settings *settings)
+{
+    bool has = settings->mode.rest == MODE_HTTP;
+    for (int i = 0; i < settings->mode.count; i++)
+        has = has || settings->mode.item[i].mode == MODE_HTTP;
+    return has;
+}
+
 /* The delay is over: from now on nobody new is accepted. */
 static void stop_serving(int64_t now)
 {
@@ -421,10 +429,12 @@ static void stop_serving(int64_t now)
     if (drain.whole_tree)
         tree_delayed();
     set_phase(PHASE_DRAINING);
-    spread_begin(now, within_timeout(settings_now()->spread, now));
+    const struct settings *settings = settings_now();
+    int64_t notice = within_timeout(settings->notice, now), first = has_http(settings) ? notice : 0;
+    spread_begin(now, now + first, within_timeout(first + settings->spread, now) - first);
     framing_begin(table.limit);
     rhythm_begin(table.limit);
-    drain.notice_until = now + within_timeout(settings_now()->notice, now);
+    drain.notice_until = now + notice;
     linger_switch(true);
     stop_accepting();
 }
@@ -524,8 +534,10 @@ static bool step_drain(int64_t now)
         finish_when_due(now);
     }
     bool timed_out = drain.until && now >= drain.until;
-    if (timed_out && !drain.forcing)
+    if (timed_out && !drain.forcing) {
         force_all(now, true);
+        stop_accepting(); /* also on what has been left open for others of the tree */
+    }
     if (timed_out || (!accepting && !lingers && !count.idle && !count.in_use && !count.shut)) {
         end();
         return false;

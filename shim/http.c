@@ -26,15 +26,14 @@ static union mark mark_of(const struct http_side *side)
     return (union mark){.all = atomic_load_explicit(&side->mark, memory_order_acquire)};
 }
 
-struct scan http_scan(const struct http *http, bool is_answer)
+void http_scan(struct scan *scan, const struct http *http, bool is_answer)
 {
     const struct http_side *side = is_answer ? &http->answers : &http->requests;
     const struct http_side *other = is_answer ? &http->requests : &http->answers;
-    struct scan scan = {.left = side->left, .is_answer = is_answer};
-    scan.mark.all = atomic_load_explicit(&side->mark, memory_order_relaxed);
-    scan.other = mark_of(other); /* and then what was kept before it */
-    scan.kinds = atomic_load_explicit(&http->kinds, memory_order_relaxed);
-    return scan;
+    *scan = (struct scan){.left = side->left, .is_answer = is_answer};
+    scan->mark.all = atomic_load_explicit(&side->mark, memory_order_relaxed);
+    scan->other = mark_of(other); /* and then what was kept before it */
+    scan->kinds = atomic_load_explicit(&http->kinds, memory_order_relaxed);
 }
 
 /* What there is to know about a message is there before the mark says that it has come so far. */
@@ -554,22 +553,34 @@ static void look_away(struct scan *scan, size_t n)
         scan->mark.at = NOT;
 }
 
-/* The middle of a body, as most bytes are: true. */
-static bool pass_body(struct http_side *side, size_t n)
+static void set_mark(struct http_side *side, union mark mark)
+{
+    atomic_store_explicit(&side->mark, mark.all, memory_order_release);
+}
+
+/* A part of a body, as most bytes are, or the rest of it: true. */
+static bool pass_body(struct http_side *side, bool is_answer, size_t n)
 {
     union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
-    if (is_counted(mark) && n < side->left)
+    if (is_counted(mark) && n < side->left) {
         side->left -= n;
-    else if (mark.at != BODY_TO_END)
+    } else if (mark.at == BODY && n == side->left) {
+        side->left = 0;
+        mark.at = START;
+        mark.count += is_answer;
+        set_mark(side, mark);
+    } else if (mark.at != BODY_TO_END) {
         return false;
+    }
     return true;
 }
 
 static void pass(struct http *http, bool is_answer, const char *bytes, size_t n)
 {
-    if (pass_body(is_answer ? &http->answers : &http->requests, n))
+    if (pass_body(is_answer ? &http->answers : &http->requests, is_answer, n))
         return;
-    struct scan scan = http_scan(http, is_answer);
+    struct scan scan;
+    http_scan(&scan, http, is_answer);
     if (UNLIKELY(scan.mark.text && n)) {
         scan.mark.at = NOT; /* written without a plan, in the middle of a text of ours */
         scan.mark.text = 0;
@@ -589,11 +600,6 @@ void http_received(struct http *http, const char *bytes, size_t n)
 void http_sent(struct http *http, const char *bytes, size_t n)
 {
     pass(http, true, bytes, n);
-}
-
-static void set_mark(struct http_side *side, union mark mark)
-{
-    atomic_store_explicit(&side->mark, mark.all, memory_order_release);
 }
 
 void http_begin(struct http *http)

@@ -73,20 +73,26 @@ static unsigned int no_name(step bytes)
            0xffff;
 }
 
-/* The first byte of which it is so, or the end. The last few are looked at with some before them.
- */
+/* The last few bytes are looked at with some before them. */
+static __attribute__((noinline)) const char *find_in_rest(struct text text, const char *p,
+                                                          unsigned int bits(step))
+{
+    if (p == text.end)
+        return p;
+    unsigned int hits = bits(load(text.end - STEP)) >> (STEP - (text.end - p));
+    return hits ? p + (unsigned int)__builtin_ctz(hits) : text.end;
+}
+
+/* The first byte of which it is so, or the end. */
 __attribute__((always_inline)) static inline const char *find(struct text text, const char *p,
                                                               unsigned int bits(step))
 {
     for (; text.end - p >= STEP; p += STEP) {
         unsigned int hits = bits(load(p));
         if (hits)
-            return p + __builtin_ctz(hits);
+            return p + (unsigned int)__builtin_ctz(hits);
     }
-    if (p == text.end)
-        return p;
-    unsigned int hits = bits(load(text.end - STEP)) >> (STEP - (text.end - p));
-    return hits ? p + __builtin_ctz(hits) : text.end;
+    return find_in_rest(text, p, bits);
 }
 #else
 static bool controls(unsigned char c)
@@ -117,7 +123,7 @@ __attribute__((always_inline)) static inline const char *find(struct text text, 
 /* What is behind the line's end, which is here; or NULL. */
 static const char *behind_end(struct text text, const char *p)
 {
-    return text.end - p >= 2 && p[0] == '\r' && p[1] == '\n' ? p + 2 : NULL;
+    return text.end - p >= 2 && __builtin_memcmp(p, "\r\n", 2) == 0 ? p + 2 : NULL;
 }
 
 /* "GET " or "POST ", a target and HTTP/1.1: what is behind, or NULL. */

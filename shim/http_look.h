@@ -77,7 +77,7 @@ struct scan {
 };
 
 /* A look at the requests, or at the answers, begins; what it has found is kept. */
-struct scan http_scan(const struct http *http, bool is_answer);
+void http_scan(struct scan *scan, const struct http *http, bool is_answer);
 void http_keep(struct http *http, const struct scan *scan);
 
 /* The message goes on with these bytes. Returns where it pauses, or their end. */

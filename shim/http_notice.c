@@ -114,7 +114,8 @@ static bool plan_buffer(struct scan *scan, const char *p, const char *end, struc
 void http_plan(const struct http *http, const struct iovec *iov, size_t count,
                struct http_plan *plan)
 {
-    struct scan scan = http_scan(http, true);
+    struct scan scan;
+    http_scan(&scan, http, true);
     scan.pauses = true;
     plan->count = 0;
     plan->own = 0;
@@ -142,7 +143,8 @@ static uint8_t text_of(const char *piece)
 
 size_t http_took(struct http *http, const struct http_plan *plan, size_t taken)
 {
-    struct scan scan = http_scan(http, true);
+    struct scan scan;
+    http_scan(&scan, http, true);
     size_t own = 0;
     for (int i = 0; i < plan->count && taken; i++) {
         const char *bytes = plan->piece[i].iov_base;
@@ -164,5 +166,7 @@ size_t http_took(struct http *http, const struct http_plan *plan, size_t taken)
 
 bool http_is_in_text(const struct http *http)
 {
-    return http_scan(http, true).mark.text;
+    struct scan scan;
+    http_scan(&scan, http, true);
+    return scan.mark.text;
 }

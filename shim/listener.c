@@ -35,6 +35,7 @@ static BIG(1) struct listener {
     enum mode mode;
     bool is_unix;
     bool inherited;      /* across exec: whoever started the tree shares it with others */
+    bool is_own;         /* the process `creator` has called listen itself */
     int creator;         /* the pid that listened; 0: not known */
     uint64_t epoch;      /* of the process that listened */
     _Atomic bool is_dry; /* AF_UNIX, CLOSING: accept has said that the queue is empty */
@@ -120,6 +121,7 @@ static struct listener *take(int fd)
     at->address = 0;
     at->port = 0;
     at->inherited = false;
+    at->is_own = false;
     at->in_page = 0;
     atomic_store(&at->is_dry, false);
     at->addr_len = 0;
@@ -199,6 +201,7 @@ void listener_listens(int fd)
     if (!listener)
         return;
     listens(fd, listener);
+    listener->is_own = true;
     tell_tree(fd, listener);
 }
 
@@ -224,6 +227,7 @@ void listener_duplicated(int fd, int to)
     copy->mode = from->mode;
     copy->is_unix = from->is_unix;
     copy->inherited = from->inherited;
+    copy->is_own = from->is_own;
     copy->address = from->address;
     copy->port = from->port;
     copy->creator = from->creator;
@@ -411,9 +415,23 @@ static bool queue_is_served(struct listener *listener, int fd)
     if (now - listener->closed_at >= HALF_OPEN_MS)
         return true;
     int half_open = sock_half_open(fd);
-    if (half_open > 0)
+    /* Looked at last: a handshake that was done meanwhile is in the queue since. */
+    if (half_open > 0 || sock_has_waiting(fd)) {
         listener->empty_since = now;
-    return half_open == 0 || (half_open < 0 && now - listener->empty_since >= QUEUE_EMPTY_BLIND_MS);
+        return false;
+    }
+    return half_open == 0 || now - listener->empty_since >= QUEUE_EMPTY_BLIND_MS;
+}
+
+/*
+ * Whether the others of the tree may still need it to answer what they have received: a helper that
+ * has made an AF_UNIX listener of its own is asked by them (Apache's mod_cgid for each CGI request,
+ * an application behind an nginx of the same tree), as long as one has a connection.
+ */
+static bool is_needed(const struct listener *listener)
+{
+    return listener->is_unix && listener->is_own && listener->epoch == epoch_now() &&
+           !head_is_here() && tree_others_serve();
 }
 
 bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wake)
@@ -431,6 +449,11 @@ bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wak
         }
         bool keep = is_kept(listener, what), shared = is_shared(listener);
         bool closes = !keep && (!shared || whole_tree);
+        if (state == LISTENING && closes && whole_tree && !now && is_needed(listener)) {
+            atomic_store(&listener->is_dry, false); /* an empty queue is not its last */
+            all = false;
+            continue;
+        }
         if (state == LISTENING && closes)
             close_door(listener, fd);
         if (closes && !now && !queue_is_served(listener, fd)) {

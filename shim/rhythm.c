@@ -39,7 +39,7 @@ struct rhythm {
     field_t same;     /* in a row as the last one */
     field_t patience; /* HASTE_BEGIN less its haste, so that 0 is where it begins; signed */
     field_t full;     /* 1: the last read filled its buffer, so that there may be more of it */
-    field_t deaf;     /* 1: at its accept */
+    field_t again_ms; /* what it sent before its accept was lost, and comes again within this */
     struct span span[2];
 };
 
@@ -92,17 +92,17 @@ void rhythm_forget(uint32_t number)
         put(&field[i], 0);
 }
 
-void rhythm_was_deaf(uint32_t number)
+void rhythm_was_deaf(uint32_t number, uint32_t again_ms)
 {
     struct rhythm *rhythm = find(number);
     if (rhythm)
-        put(&rhythm->deaf, 1);
+        put(&rhythm->again_ms, again_ms);
 }
 
-bool rhythm_needs_time(uint32_t number)
+uint32_t rhythm_sent_again_ms(uint32_t number)
 {
     const struct rhythm *rhythm = find(number);
-    return rhythm && get(&rhythm->deaf);
+    return rhythm ? get(&rhythm->again_ms) : 0;
 }
 
 static int haste(const struct rhythm *rhythm)

@@ -58,9 +58,10 @@ enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes);
  */
 bool rhythm_looked(uint32_t number, bool has_sent);
 
-/* What the client has sent before the accept was lost, and comes again later. */
-void rhythm_was_deaf(uint32_t number);
-bool rhythm_needs_time(uint32_t number);
+/* What the client has sent before the accept was lost, and comes again within so many ms; 0:
+ * nothing was. */
+void rhythm_was_deaf(uint32_t number, uint32_t again_ms);
+uint32_t rhythm_sent_again_ms(uint32_t number);
 
 /* Whether the client has always waited for the whole answer, and more than once. */
 bool rhythm_waits_for_answers(uint32_t number);

@@ -399,11 +399,12 @@ static const struct setting table[] = {
      "a second trigger within this time of the first asks for drain-all; 0: never"},
     {"WEIR_STOP_SIGNALS", "", parse_signals, IN(stop_signals),
      "a list of signals that can be caught (TERM,INT)",
-     "signals that drain first and are then delivered to the program: TERM,INT"},
+     "signals that drain first and are then delivered to the program: TERM,INT. By default none"},
     {"WEIR_DELAY", "0", parse_duration, IN(delay), DURATION,
-     "how long a drain goes on accepting and serving before it stops accepting"},
+     "how long a drain goes on accepting and serving before it stops accepting; shorter than "
+     "WEIR_TIMEOUT"},
     {"WEIR_TIMEOUT", "25s", parse_duration, IN(timeout), DURATION,
-     "from the trigger to the force-close of what is left; 0: wait for ever"},
+     "from the trigger, the delay included, to the force-close of what is left; 0: wait for ever"},
     {"WEIR_SETTLE", "100ms", parse_duration, IN(settle), DURATION,
      "reply: how long an answered connection must be quiet before it is idle"},
     {"WEIR_FIRST_BYTE", "1s", parse_duration, IN(first_byte), DURATION,
@@ -430,7 +431,7 @@ static const struct setting table[] = {
      "auto (stderr while it is still the file of the start and not /dev/null, else syslog), "
      "stderr, syslog, none, or a file to append to"},
     {"WEIR_LOG_LEVEL", "info", parse_level, IN(log_level), "one of error, info, debug",
-     "error, info or debug"},
+     "how much is said there: error, info or debug"},
     {"WEIR_RUN_DIR", "", parse_run_dir, IN(run_dir),
      "a directory's absolute path (200 characters at most)",
      "where the state page lives; by default the first that can be written of /run/weir, "
@@ -442,8 +443,19 @@ bool settings_describe(size_t i, struct setting_text *text)
     if (i >= COUNT_OF(table))
         return false;
     *text = (struct setting_text){table[i].name, table[i].standard ? table[i].standard : "",
-                                  table[i].help};
+                                  table[i].help, table[i].accepted};
     return true;
+}
+
+void settings_option(const char *name, char option[SETTINGS_OPTION])
+{
+    const char *from = text_after(name, "WEIR_");
+    size_t i = 0;
+    for (; from[i] && i + 1 < SETTINGS_OPTION; i++)
+        option[i] = from[i] == '_'                     ? '-'
+                    : from[i] >= 'A' && from[i] <= 'Z' ? (char)(from[i] - 'A' + 'a')
+                                                       : from[i];
+    option[i] = '\0';
 }
 
 /* Ours, but not a setting: the process that a tree began with (start.c). */

@@ -74,12 +74,19 @@ struct settings *settings_to_fill(void);
 /* The next entry of envp, from *at on, whose WEIR_ name nobody knows; NULL: no more. */
 const char *settings_unknown(char *const envp[], size_t *at);
 
-/* What the table says of the i-th setting: for `weir run`, its help and the manual. False: no more.
+/*
+ * What the table says of the i-th setting: for `weir run`, its help, the manual and the completion.
+ * standard: "" where there is none, or it is not a value. False: no more.
  */
 struct setting_text {
     const char *name, *standard, *help;
+    const char *accepted; /* "a duration (250ms, 30s, 5m, 0)" */
 };
 bool settings_describe(size_t i, struct setting_text *text);
+
+/* The option of `weir run` that stands for a variable: "stop-signals" for WEIR_STOP_SIGNALS. */
+#define SETTINGS_OPTION 32
+void settings_option(const char *name, char option[SETTINGS_OPTION]);
 
 /* Whether any listener may have this mode. */
 bool settings_have_mode(enum mode mode);

@@ -7,15 +7,16 @@
 #define BUCKETS (64 * 8)
 
 static LATE struct {
-    int64_t since, length;
+    int64_t begun, since, length;
     uint64_t closed;        /* so far */
     uint64_t due;           /* in this round */
     uint32_t least, within; /* buckets above `least` go whole, of that one this many */
     uint64_t idle[BUCKETS];
 } spread;
 
-void spread_begin(int64_t since, int64_t length)
+void spread_begin(int64_t now, int64_t since, int64_t length)
 {
+    spread.begun = now;
     spread.since = since;
     spread.closed = 0;
     __atomic_store_n(&spread.length, length, __ATOMIC_RELEASE);
@@ -23,7 +24,7 @@ void spread_begin(int64_t since, int64_t length)
 
 bool spread_is_on(int64_t now)
 {
-    return now - spread.since < spread.length;
+    return spread.length && now - spread.since < spread.length;
 }
 
 static uint32_t bucket(int64_t quiet_ms)
@@ -50,7 +51,8 @@ void spread_round_decides(int64_t now)
     for (uint32_t i = 0; i < BUCKETS; i++)
         idle += spread.idle[i];
     uint64_t all = idle + spread.closed;
-    uint64_t by_now = all * (uint64_t)(now - spread.since) / (uint64_t)spread.length;
+    uint64_t passed_ms = now > spread.since ? (uint64_t)(now - spread.since) : 0;
+    uint64_t by_now = all * passed_ms / (uint64_t)spread.length;
     spread.due = by_now > spread.closed ? by_now - spread.closed : 0;
     spread.least = BUCKETS - 1;
     while (spread.least && passed + spread.idle[spread.least] <= spread.due)
@@ -72,5 +74,5 @@ bool spread_may_close(int64_t quiet_ms)
 bool spread_lets(uint32_t identity)
 {
     int64_t length = __atomic_load_n(&spread.length, __ATOMIC_ACQUIRE);
-    return !length || sys_now_ms() - spread.since >= length * (identity % 1024) / 1024;
+    return !length || sys_now_ms() - spread.begun >= length * (identity % 1024) / 1024;
 }

@@ -11,8 +11,11 @@
 
 #include "common.h"
 
-/* From since on, over `length` ms; 0: all at once. */
-void spread_begin(int64_t since, int64_t length);
+/*
+ * Over `length` ms; 0: all at once. now: the drain begins; since: idle connections are closed from
+ * then on (later in mode http, whose clients are told first).
+ */
+void spread_begin(int64_t now, int64_t since, int64_t length);
 
 /* Whether the time is not over yet. */
 bool spread_is_on(int64_t now);
@@ -23,8 +26,8 @@ void spread_count(int64_t quiet_ms);
 void spread_round_decides(int64_t now);
 bool spread_may_close(int64_t quiet_ms);
 
-/* For a connection that is closed on a program's thread, in the middle of its work: its share of
- * the time, by its identity. */
+/* For a connection that is closed on a program's thread, in the middle of its work, or told there
+ * that it will be: its share of the time from the drain's begin on, by its identity. */
 bool spread_lets(uint32_t identity);
 
 #endif

@@ -237,12 +237,15 @@ static void copy(char *to, size_t room, const char *from)
     text_escaped(&text, from ? from : "?", room - 1);
 }
 
+/* strings(1) tells what a libweir.so is. */
+static const char version[] = "weir " WEIR_VERSION;
+
 static void fill_in(int32_t pid, uint64_t start, const char *tree)
 {
     const struct settings *settings = settings_now();
     tree_page->layout = PAGE_LAYOUT;
     tree_page->size = sizeof *tree_page;
-    copy(tree_page->version, sizeof tree_page->version, WEIR_VERSION);
+    copy(tree_page->version, sizeof tree_page->version, text_after(version, "weir "));
     copy(tree_page->program, sizeof tree_page->program, program_invocation_short_name);
     tree_page->pid = pid;
     tree_page->start = start;
@@ -562,6 +565,36 @@ bool tree_listens_at(const struct sockaddr *addr, socklen_t len)
     for (uint32_t i = 0; tree_page && i < listeners_used(); i++) {
         const struct page_listener *at = &tree_page->listener[i];
         if (atomic_load(&at->pid) > 0 && !at->from_outside && text_equal(at->address, address))
+            return true;
+    }
+    return false;
+}
+
+/* Whether that process has an AF_UNIX listener which takes part in a drain. */
+static bool listens_by_unix(int32_t pid)
+{
+    for (uint32_t i = 0; i < listeners_used(); i++) {
+        const struct page_listener *at = &tree_page->listener[i];
+        if (atomic_load(&at->pid) == pid && at->mode != MODE_OFF &&
+            text_after(at->address, "unix:"))
+            return true;
+    }
+    return false;
+}
+
+bool tree_others_serve(void)
+{
+    for (uint32_t i = 0; i < lines_used(); i++) {
+        struct page_line *line = &tree_page->line[i];
+        int32_t pid = atomic_load(&line->pid);
+        struct totals totals = {0};
+        uint32_t count, first = page_shards(i, &count);
+        if (pid <= 0 || pid == epoch_pid())
+            continue;
+        page_add(&totals, &tree_page->shard[first], count);
+        page_settle(&totals);
+        if (totals.tracked && proc_line_lives(line) &&
+            (pid == atomic_load(&tree_page->head) || !listens_by_unix(pid)))
             return true;
     }
     return false;

@@ -83,6 +83,12 @@ void tree_remove_listener(int index);
 /* Whether a process of the tree has made a listener of this address itself. */
 bool tree_listens_at(const struct sockaddr *addr, socklen_t len);
 
+/*
+ * Whether another process of the tree has connections: one that may ask this one for what it needs
+ * to answer. Not one that itself serves others by AF_UNIX: two would wait for each other.
+ */
+bool tree_others_serve(void);
+
 /* ---- connections that are handed on ---- */
 
 /* This process has closed a connection that another one may hold, with this record. */

@@ -11,6 +11,8 @@ load web
 setup() {
     port=$((31000 + 100 * BATS_TEST_NUMBER))
     temporary=$BATS_TEST_TMPDIR
+    # One request after the other: the last one is to be told as well, however long that takes.
+    mode=(WEIR_MODE=http WEIR_NOTICE=30s WEIR_TIMEOUT=60s WEIR_LINGER=20s)
 }
 
 # same_bytes [NAME=VALUE...] START...: of what `requests` has, a line each:

@@ -73,6 +73,44 @@ loses_nothing() {
     loses_nothing start_apache prefork
 }
 
+# A CGI request needs a new connection to the helper that forks (mod_cgid), by AF_UNIX.
+@test "Apache, event: the socket of its CGI helper stays open until the last request is answered" {
+    printf '#!/bin/sh\nprintf "Content-Length: 5\\r\\n\\r\\ndone\\n"\n' >"$temporary/cgi"
+    chmod 755 "$temporary/cgi"
+    apache_also="LoadModule alias_module $modules/mod_alias.so
+LoadModule cgid_module $modules/mod_cgid.so
+ScriptSock $temporary/cgid
+ScriptAlias /cgi $temporary/cgi"
+    start_apache event
+    wait_until 10 is_helped
+    began=$(now_ms)
+    talks "$ROOT/build/weir" <<'END'
+import json, sys
+
+def has_stopped():
+    said = subprocess.check_output([sys.argv[1], "status", os.environ["SERVER_PID"], "--json"])
+    return [each["state"] for each in json.loads(said)["listeners"]
+            if each["address"] == f"127.0.0.1:{PORT}"] == ["stopped"]
+
+connection = Connection()
+assert b"done\n" in connection.ask("/cgi").body
+end = trigger() + 10
+while not has_stopped():
+    assert time.monotonic() < end
+    time.sleep(0.02)
+answer = connection.ask("/cgi")
+assert answer.status == 200 and b"done\n" in answer.body and answer.is_noticed, answer
+END
+    has_drained
+    ! is_helped
+    stops
+}
+
+# is_helped: something listens on the socket of the helper, whose pid is behind its name.
+is_helped() {
+    listening_unix "$(echo "$temporary/cgid".*)"
+}
+
 @test "lighttpd: clients that do not look lose nothing" {
     loses_nothing start_lighttpd
 }

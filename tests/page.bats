@@ -894,7 +894,7 @@ ms_after() {
     ms=$(ms_after "$child")
     echo "$ms ms"
     [ "$ms" -ge 90 ]
-    [ "$ms" -le 600 ]
+    within "$ms" 600
     echoes "$client"
     says phase serving
 }
@@ -999,7 +999,7 @@ got_two() {
     kill "$child"
     ms=$(ms_after "$child")
     echo "$ms ms"
-    [ "$ms" -lt 80 ]
+    within "$ms" 79
     alive "$head"
 }
 

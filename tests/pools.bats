@@ -12,11 +12,14 @@ setup() {
     port=$((35000 + 100 * BATS_TEST_NUMBER))
     temporary=$BATS_TEST_TMPDIR
     executed=$temporary/executed
-    seconds=7 clients=20
+    seconds=7 clients=20 ports=()
 }
 
 not_listening() {
-    ! listening "$port"
+    case $port in
+    /*) ! listening_unix "$port" ;;
+    *) ! listening "$port" ;;
+    esac
 }
 
 # replaces START: drains the server, and starts the next one as soon as the port is free.
@@ -127,7 +130,8 @@ END
     done
     wait "$CLIENT"
     tail -n 3 "$temporary/clients.log"
-    grep -q '^read=0 write=0 status=0 timeout=0$' "$temporary/clients.log"
+    # write: a connection that was refused between one server and the next; nothing was sent on it.
+    grep -Eq '^read=0 write=[0-9]+ status=0 timeout=0$' "$temporary/clients.log"
     [ "$(wc -l <"$executed")" -ge 300 ]
     [ -z "$(sort "$executed" | uniq -d)" ]
 }
@@ -141,8 +145,10 @@ behind() {
 }
 
 # The front asks for nothing but connections that are refused to be tried elsewhere.
+# ports: the two servers', or the paths of their sockets.
 no_client_notices() {
-    local front=$port generation=0 ports=($((port + 1)) $((port + 2))) pids=() names=() turn
+    local front=$port generation=0 pids=() names=() turn
+    [ ${#ports[@]} -gt 0 ] || local ports=($((port + 1)) $((port + 2)))
     local starts=(start_node start_python)
     behind 0 start_node
     behind 1 start_python
@@ -162,9 +168,17 @@ no_client_notices() {
     each_once
 }
 
+# address N PREFIX: of a server, as a proxy's configuration has it; PREFIX: of a UNIX socket's path.
+address() {
+    case ${ports[$1]} in
+    /*) echo "$2${ports[$1]}" ;;
+    *) echo "127.0.0.1:${ports[$1]}" ;;
+    esac
+}
+
 front_nginx() {
-    upstream="upstream both { server 127.0.0.1:${ports[0]} max_fails=0;
-                              server 127.0.0.1:${ports[1]} max_fails=0; keepalive 50; }"
+    upstream="upstream both { server $(address 0 unix:) max_fails=0;
+                              server $(address 1 unix:) max_fails=0; keepalive 50; }"
     locations='location / { proxy_pass http://both; proxy_http_version 1.1;
                             proxy_set_header Connection ""; }'
     start_nginx
@@ -175,8 +189,8 @@ front_haproxy() {
     balance roundrobin
     option redispatch 1
     http-reuse always
-    server a 127.0.0.1:${ports[0]}
-    server b 127.0.0.1:${ports[1]}"
+    server a $(address 0 unix@)
+    server b $(address 1 unix@)"
 }
 
 @test "nginx in front, with connections kept to two servers that are replaced: each POST is executed once and answered" {
@@ -184,5 +198,16 @@ front_haproxy() {
 }
 
 @test "HAProxy in front, with connections kept to two servers that are replaced: each POST is executed once and answered" {
+    no_client_notices front_haproxy
+}
+
+# UNIX sockets, as an application server behind a proxy on the same machine has them.
+@test "nginx in front of two servers on UNIX sockets that are replaced: each POST is executed once and answered" {
+    ports=("$temporary/a" "$temporary/b")
+    no_client_notices front_nginx
+}
+
+@test "HAProxy in front of two servers on UNIX sockets that are replaced: each POST is executed once and answered" {
+    ports=("$temporary/a" "$temporary/b")
     no_client_notices front_haproxy
 }

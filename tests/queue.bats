@@ -395,6 +395,30 @@ streams() {
     all_answered half 50
 }
 
+@test "what came with a handshake that was half done is waited for, however late the accept is" {
+    start "$at" -- --busy 6
+    busy
+    they_come half --clients 50 --deaf 700 "$at"
+    drain
+    ended_well 22
+    all_answered half 50
+}
+
+# The look for handshakes half done is made slow, so that they are done while it goes on.
+@test "a handshake that is done between the looks at the queue and at the handshakes is served" {
+    start "$at" --
+    busy
+    they_come half --clients 50 --deaf 700 "$at"
+    strace -qq -f -p "$SERVER_PID" -o /dev/null -e trace=socket \
+        -e inject=socket:delay_enter=400000 &
+    local strace=$!
+    wait_until 5 grep -q '^TracerPid:.*[1-9]' "/proc/$SERVER_PID/status"
+    drain
+    ended_well 12
+    kill "$strace"
+    all_answered half 50
+}
+
 not_drained() {
     ! log_has server 'drained in'
 }

@@ -59,7 +59,7 @@ rests_never() {
     nothing_lost
     took=$((totals[ended_ms] - before))
     echo "the last client was told after $took ms"
-    [ "$took" -le "${most:-2000}" ]
+    within "$took" "${most:-2000}"
     wait_drained server 2
     log_has server "^weir\[$SERVER_PID\] .*: drained in [0-9.]+m?s: .* 0 forced; the program runs on"
     alive "$SERVER_PID"

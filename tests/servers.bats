@@ -634,7 +634,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     wait_until 3 read -r -t 0 -u "$fd" # its end, clean or by reset
     took=$(($(now_ms) - before))
     [ "$took" -ge 900 ]
-    [ "$took" -le 1600 ]
+    within "$took" 1600
     run read_line line "$fd" 1
     [ "$status" -ne 0 ]
     wait_drained server 2
@@ -654,7 +654,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     all_at_eof 1 "${idle[@]}" "${silent[@]}"
     wait_until 1 read -r -t 0 -u "$slow"
     took=$(($(now_ms) - before))
-    [ "$took" -le 900 ]
+    within "$took" 900
     run read_line answer "$slow" 0.5
     [ "$status" -ne 0 ]
     wait_drained server 3

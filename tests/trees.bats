@@ -969,3 +969,31 @@ new_workers() {
     served "$port" "$postgres_hello"
     ! grep -E 'drain(ing|ed)' "$temporary/weir.log" | grep -v ready || false
 }
+
+@test "two servers on AF_UNIX in one tree do not keep each other open while both are in use" {
+    local name
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    serve server -- sh -c 'for name in a b; do
+        redis-server --port 0 --unixsocket "$0/$name" --save "" --dir "$0" &
+    done
+    wait' "$temporary"
+    local server=$SERVER_PID
+    for name in a b; do
+        wait_unix "$temporary/$name"
+        serve_bare "client_$name" -- redis-cli -s "$temporary/$name" BLPOP nothing 0
+    done
+    SERVER_PID=$server
+    wait_until 10 is_figure in_use 2
+    "$weir" drain "$SERVER_PID"
+    wait_until 5 no_longer_unix "$temporary/a"
+    wait_until 5 no_longer_unix "$temporary/b"
+    is_figure in_use 2
+}
+
+is_figure() {
+    [ "$(figure "$1")" = "$2" ]
+}
+
+no_longer_unix() {
+    ! listening_unix "$1"
+}

@@ -13,7 +13,10 @@ begin() {
     local name=$1
     shift
     "$how" "$name" "${mode[@]}" WEIR_RUN_DIR="$BATS_TEST_TMPDIR" "$@"
-    wait_port "$port"
+    case $port in
+    /*) wait_unix "$port" ;;
+    *) wait_port "$port" ;;
+    esac
 }
 
 # Files to serve, the same in each test; small is not empty, large is sent by sendfile in pieces.
@@ -119,12 +122,13 @@ server.port = $port
 server.max-connections = 500
 server.max-fds = 2048
 server.max-keep-alive-requests = 65000
+server.max-keep-alive-idle = 60
 index-file.names = ("index.html")
 END2
     begin server "$@" -- lighttpd -D -f "$BATS_TEST_TMPDIR/lighttpd.conf"
 }
 
-# What they execute is written to $BATS_TEST_TMPDIR/executed, a line each: web_server.*.
+# port may be a path: a UNIX socket there. What they execute is written to $BATS_TEST_TMPDIR/executed, a line each: web_server.*.
 start_node() {
     trigger=USR2
     begin "${name:-server}" "$@" -- node "$ROOT/tests/programs/web_server.js" "$port" \
@@ -187,12 +191,12 @@ has_drained() {
     echo "drained after $took ms"
     log_has server "^weir\[[0-9]+\] .*: drained in [0-9.]+m?s: .* 0 forced; the program runs on"
     alive "$SERVER_PID"
-    [ "$took" -le "${1:-12000}" ]
+    within "$took" "${1:-12000}"
 }
 
 # talks: what is on stdin goes to python, with tests/programs/web.py.
 talks() {
-    PORT=$port SERVER_PID=$SERVER_PID TRIGGER=$trigger PYTHONPATH=$ROOT/tests/programs \
+    PORT=$port PATIENCE=$(patience) SERVER_PID=$SERVER_PID TRIGGER=$trigger PYTHONPATH=$ROOT/tests/programs \
         PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -c "from web import *
 $(cat)" "$@"
 }

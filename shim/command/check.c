@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* weir check: will the shim work in this program, and is it in this process? */
 #include "check.h"
+#include "find.h"
 #include "settings.h"
 #include "text.h"
 
@@ -202,6 +203,23 @@ static bool is_elsewhere(int pid)
            readlink("/proc/self/ns/mnt", ours, sizeof ours - 1) > 0 && strcmp(theirs, ours);
 }
 
+/* proc(5), maps: what of a file that another was renamed over, or that was removed, is mapped. */
+static const char deleted[] = " (deleted)";
+
+static void say_shim(const struct process *process, const struct check *check)
+{
+    char version[VERSION_TEXT];
+    size_t length = strlen(process->mapped), end = strlen(deleted);
+    bool is_old = length > end && text_equal(process->mapped + length - end, deleted);
+    if (find_version(process->pid, version))
+        check_say(check, "The shim is in it, of weir %s: %s.", version, SHOWN(process->mapped));
+    else
+        check_say(check, "The shim is in it: %s.", SHOWN(process->mapped));
+    if (is_old)
+        check_say(check, "That file has been replaced or removed since: the process goes on with "
+                         "the old one until it is started again.");
+}
+
 /* The last word, once its program would do. */
 static bool judge(const struct process *process, struct check *check)
 {
@@ -215,7 +233,7 @@ static bool judge(const struct process *process, struct check *check)
                   "It is under seccomp: if it entered the sandbox itself, and not its service "
                   "manager or container before it began, it is not drained from there on.");
     if (*process->mapped) {
-        check_say(check, "The shim is in it: %s.", SHOWN(process->mapped));
+        say_shim(process, check);
         if (*process->complaint.text)
             return check_fail(check, EXIT_FAILED, "the shim stands aside in pid %d: %s",
                               process->pid, process->complaint.text);

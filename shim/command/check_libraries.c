@@ -21,8 +21,9 @@
 
 bool check_our_library(char path[PATH_MAX], struct check *check)
 {
-    /* Beside it in the build directory; as `make install` has it; as distributions have it. */
+    /* Beside it in the build directory; as `make install`, scripts/package and others have it. */
     static const char *const places[] = {"libweir.so", "../lib/libweir.so",
+                                         "../lib/weir/libweir.so",
                                          "../lib/" MULTIARCH "/libweir.so", "../lib64/libweir.so"};
     char self[PATH_MAX], tried[PATH_MAX + 64];
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -37,7 +38,7 @@ bool check_our_library(char path[PATH_MAX], struct check *check)
             return true;
     }
     return check_fail(check, EXIT_FAILED,
-                      "no libweir.so in %s, nor in its ../lib, ../lib/%s or "
+                      "no libweir.so in %s, nor in its ../lib, ../lib/weir, ../lib/%s or "
                       "../lib64",
                       SHOWN(self), MULTIARCH);
 }

@@ -89,9 +89,7 @@ static int no_process(int32_t pid)
 static int no_page(int32_t pid, int error, const char *path, const char *version)
 {
     if (error == OTHER_LAYOUT)
-        say("pid %d: its state page is of weir %s, and this is weir " WEIR_VERSION
-            ": use the `weir` that came with its libweir.so",
-            pid, version);
+        say_other_version(pid, base_name(path), version);
     else if (error == EACCES || error == EPERM)
         say("pid %d: not permitted to open its state page %s: use its user, or root", pid,
             escaped(path));
@@ -110,7 +108,7 @@ struct look {
     struct tree *tree;
     bool has_library, has_nameless; /* a page that has no file */
     int error;                      /* of the page that could not be opened; 0: there was none */
-    char path[PATH_MAX], version[64];
+    char path[PATH_MAX], version[VERSION_TEXT];
 };
 
 /* Memory that is shared by fork alone, and of the right size. */
@@ -152,7 +150,7 @@ static int look_at(int32_t pid, struct look *look)
  */
 static int find_by_name(int32_t pid, bool is_nameless, struct tree **tree)
 {
-    char name[PATH_MAX] = "", version[64];
+    char name[PATH_MAX] = "", version[VERSION_TEXT];
     if (!process_variable(pid, "WEIR_TREE", name, sizeof name) && !is_nameless) {
         say("pid %d: it has the shim, which stands aside there: its log says why (WEIR_LOG)", pid);
         return EXIT_FAILED;
@@ -234,6 +232,23 @@ int find_tree(int32_t pid, struct tree **tree)
     take_parts(&others, *tree);
     tree_free_list(others);
     return EXIT_DONE;
+}
+
+bool find_version(int32_t pid, char version[VERSION_TEXT])
+{
+    struct look look;
+    if (look_at(pid, &look))
+        return false;
+    if (look.tree) {
+        char copy[sizeof look.tree->page.version + 1] = "";
+        memcpy(copy, look.tree->page.version, sizeof look.tree->page.version);
+        snprintf(version, VERSION_TEXT, "%s", escaped(copy));
+    } else {
+        snprintf(version, VERSION_TEXT, "%s", look.version);
+    }
+    bool known = look.tree || look.error == OTHER_LAYOUT;
+    tree_free(look.tree);
+    return known;
 }
 
 /* ---- all of them ---- */

@@ -13,6 +13,9 @@
  */
 int find_tree(int32_t pid, struct tree **tree);
 
+/* The version of the shim in a process, as its state page has it. False: none is to be seen. */
+bool find_version(int32_t pid, char version[VERSION_TEXT]);
+
 /* The trees that this user may see and that live, by pid. NULL: there are none. */
 struct tree *find_trees(void);
 

@@ -28,9 +28,9 @@ struct head {
 };
 
 /* Reads the page of an open descriptor, whatever it may be of. */
-static int read_page(int fd, struct page *page, char version[64])
+static int read_page(int fd, struct page *page, char version[VERSION_TEXT])
 {
-    struct text text = {version, 0, 64};
+    struct text text = {version, 0, VERSION_TEXT};
     struct head head;
     char copy[sizeof head.version + 1] = "";
     ssize_t got = pread(fd, page, sizeof *page, 0);
@@ -43,6 +43,9 @@ static int read_page(int fd, struct page *page, char version[64])
         memcpy(copy, head.version, sizeof head.version);
         *version = '\0';
         text_escaped(&text, copy, sizeof copy);
+        text_string(&text, " (layout ");
+        text_number(&text, head.layout);
+        text_string(&text, ")");
         return OTHER_LAYOUT;
     }
     return page_is_sound(page, (size_t)got) ? 0 : NOT_SOUND;
@@ -52,7 +55,8 @@ static int read_page(int fd, struct page *page, char version[64])
  * path_fd (O_PATH, which it takes over) is opened for reading once it is known to be a file: who
  * opens a device or a FIFO by name has done something to it already.
  */
-static int open_found(int path_fd, const char *name, struct tree **found, char version[64])
+static int open_found(int path_fd, const char *name, struct tree **found,
+                      char version[VERSION_TEXT])
 {
     struct tree *tree = NULL;
     struct stat status;
@@ -98,7 +102,7 @@ static void lives_in(struct tree *tree, uint64_t namespace)
 }
 
 int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **tree,
-                     char version[64])
+                     char version[VERSION_TEXT])
 {
     const char *name = base_name(mapping->path);
     char path[PATH_MAX + 64];
@@ -135,7 +139,8 @@ int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **t
     return worst;
 }
 
-int tree_open_at(int dir, const char *name, const char *path, struct tree **tree, char version[64])
+int tree_open_at(int dir, const char *name, const char *path, struct tree **tree,
+                 char version[VERSION_TEXT])
 {
     int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     int error = fd < 0 ? errno : open_found(fd, name, tree, version);
@@ -178,7 +183,7 @@ bool tree_copy(struct tree *tree)
 {
     /* A line is changed in no time; one that stays so was left by a process that was killed. */
     for (int tries = 0; tries < 5; tries++) {
-        char version[64];
+        char version[VERSION_TEXT];
         struct page page;
         if (read_page(tree->fd, &page, version))
             return false;

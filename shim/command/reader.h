@@ -37,6 +37,9 @@ struct tree {
     struct known known[PAGE_LINES + 1];
 };
 
+/* What made a page of another layout: "0.1.0 (layout 2)", fit for a terminal. */
+#define VERSION_TEXT 96
+
 /* What opening a page gives, besides an errno: it is none; of another layout; makes no sense. */
 enum { NOT_A_PAGE = -1, OTHER_LAYOUT = -2, NOT_SOUND = -3 };
 
@@ -45,10 +48,11 @@ enum { NOT_A_PAGE = -1, OTHER_LAYOUT = -2, NOT_SOUND = -3 };
  * made it. The copy has been taken, and is sound.
  */
 int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **tree,
-                     char version[64]);
+                     char version[VERSION_TEXT]);
 
 /* Opens the page of this name in a directory (an open descriptor), whose path is `path`. */
-int tree_open_at(int dir, const char *name, const char *path, struct tree **tree, char version[64]);
+int tree_open_at(int dir, const char *name, const char *path, struct tree **tree,
+                 char version[VERSION_TEXT]);
 
 void tree_free(struct tree *tree); /* with those joined to it */
 void tree_free_list(struct tree *list);

@@ -4,12 +4,10 @@
 #include "settings.h"
 #include "text.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 
 #define SETTINGS_MOST 64
-#define NAME_SIZE 32
 
 /* The command line, read. */
 struct run {
@@ -18,16 +16,6 @@ struct run {
 };
 
 /* ---- options ---- */
-
-/* "WEIR_STOP_SIGNALS" is "stop-signals". */
-static void name_option(const char *variable, char name[NAME_SIZE])
-{
-    const char *from = text_after(variable, "WEIR_");
-    size_t i = 0;
-    for (; from[i] && i + 1 < NAME_SIZE; i++)
-        name[i] = from[i] == '_' ? '-' : (char)tolower((unsigned char)from[i]);
-    name[i] = '\0';
-}
 
 /* Prints a text from column `indent` on, in lines of 80 characters. */
 static void print_wrapped(const char *text, int indent)
@@ -55,8 +43,8 @@ static void print_help(void)
          "very process. An option overrides the variable of its name. A duration is 250ms,\n"
          "30s, 5m, 1h, or a number of seconds.\n");
     for (size_t i = 0; settings_describe(i, &setting); i++) {
-        char name[NAME_SIZE], text[600];
-        name_option(setting.name, name);
+        char name[SETTINGS_OPTION], text[600];
+        settings_option(setting.name, name);
         int column = printf("  --%s=VALUE", name);
         printf("%*s", column < indent ? indent - column : 1, "");
         snprintf(text, sizeof text, "%s (%s%s%s)", setting.help, setting.name,
@@ -73,11 +61,11 @@ static void print_help(void)
 static int read_options(int argc, char **argv, struct run *run)
 {
     struct option options[SETTINGS_MOST + 2] = {{"help", no_argument, NULL, 'h'}};
-    char names[SETTINGS_MOST][NAME_SIZE];
+    char names[SETTINGS_MOST][SETTINGS_OPTION];
     struct setting_text setting;
     argv[0] = "weir"; /* getopt(3) begins its messages with it */
     for (size_t i = 0; i < SETTINGS_MOST && settings_describe(i, &setting); i++) {
-        name_option(setting.name, names[i]);
+        settings_option(setting.name, names[i]);
         options[i + 1] = (struct option){names[i], required_argument, NULL, 256 + (int)i};
     }
     /* "+": what comes after COMMAND is its own. */

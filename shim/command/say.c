@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "say.h"
 
+#include "page.h"
+#include "proc.h"
+#include "process.h"
 #include "text.h"
 
 #include <errno.h>
@@ -42,6 +45,37 @@ const char *escaped(const char *text)
     *into = '\0';
     text_escaped(&out, text, 240);
     return into;
+}
+
+/* What a process was started with, or else the table's default; "none" for nothing. */
+static const char *value_of(int32_t pid, const char *name)
+{
+    static char ring[2][256];
+    static unsigned int next;
+    char *value = ring[next++ % COUNT_OF(ring)];
+    struct setting_text setting;
+    if (!process_variable(pid, name, value, sizeof ring[0])) {
+        *value = '\0';
+        for (size_t i = 0; settings_describe(i, &setting); i++)
+            if (text_equal(setting.name, name))
+                snprintf(value, sizeof ring[0], "%s", setting.standard);
+    }
+    return *value ? escaped(value) : "none";
+}
+
+void say_other_version(int32_t pid, const char *name, const char *version)
+{
+    /* The first process of the tree is who drains all of it. */
+    char *dot;
+    int32_t first = (int32_t)strtol(name, &dot, 10);
+    if (*dot != '.' || proc_start_time(first) != strtoull(dot + 1, NULL, 10))
+        first = pid;
+    say("pid %d: its state page is of weir %s, and this is weir %s (layout %d), which can't read "
+        "it. What still works are its signals: send pid %d its WEIR_SIGNAL (%s, unless the program "
+        "uses that itself) or one of WEIR_STOP_SIGNALS (%s). Or use the `weir` that came with its "
+        "libweir.so",
+        pid, version, WEIR_VERSION, PAGE_LAYOUT, first, value_of(first, "WEIR_SIGNAL"),
+        value_of(first, "WEIR_STOP_SIGNALS"));
 }
 
 int exit_code(int error)

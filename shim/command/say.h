@@ -18,6 +18,12 @@ __attribute__((format(printf, 2, 3))) int say_usage(const char *name, const char
 /* A text that others have made, fit for a terminal. Valid until it has been called eight times. */
 const char *escaped(const char *text);
 
+/*
+ * That the state page which a process maps, of the name "PID.START", was made by another version
+ * (VERSION_TEXT), and what works all the same.
+ */
+void say_other_version(int32_t pid, const char *name, const char *version);
+
 /* The exit code for an errno of open and its kin: EXIT_FORBIDDEN or EXIT_FAILED. */
 int exit_code(int error);
 

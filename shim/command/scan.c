@@ -56,7 +56,7 @@ static bool is_stale(int dir, const char *name, bool removes)
 /* Of those that nobody lives in none is kept: a directory may be full of them. */
 static void add_file(int dir, const char *name, const char *path, struct scan *scan)
 {
-    char version[64];
+    char version[VERSION_TEXT];
     struct tree *tree;
     if (!is_page_name(name) || is_stale(dir, name, scan->removes) ||
         tree_open_at(dir, name, path, &tree, version))
@@ -124,7 +124,7 @@ struct tree *scan_dirs(const char *page)
     return scan.list;
 }
 
-int scan_file(const char *path, struct tree **tree, char version[64])
+int scan_file(const char *path, struct tree **tree, char version[VERSION_TEXT])
 {
     char dir[PATH_MAX];
     dir_name(path, dir);
@@ -138,18 +138,36 @@ int scan_file(const char *path, struct tree **tree, char version[64])
 
 /* ---- processes ---- */
 
+/* Trees of another version are not among those that are found: each is said, once. */
+static void say_other(int32_t pid, const char *name, const char *version)
+{
+    static char said[16][48];
+    static size_t count;
+    for (size_t i = 0; i < count; i++)
+        if (text_equal(said[i], name))
+            return;
+    if (count == COUNT_OF(said))
+        return;
+    snprintf(said[count++], sizeof said[0], "%s", name);
+    say_other_version(pid, name, version);
+}
+
 static void add_process(int32_t pid, void *context)
 {
     struct scan *scan = context;
     struct maps maps;
     struct mapping mapping;
-    char version[64];
+    char version[VERSION_TEXT];
     struct tree *tree;
     int kept = 0, error = maps_open(&maps, pid);
     while (!error && kept < PAGES_OF_PROCESS && maps_next(&maps, &mapping)) {
         const char *name = base_name(mapping.path);
-        if (mapping.is_shared && is_page_name(name) && !find(scan, name, mapping.inode) &&
-            !tree_open_mapped(pid, &mapping, &tree, version)) {
+        if (!mapping.is_shared || !is_page_name(name) || find(scan, name, mapping.inode))
+            continue;
+        int failed = tree_open_mapped(pid, &mapping, &tree, version);
+        if (failed == OTHER_LAYOUT) {
+            say_other(pid, name, version);
+        } else if (!failed) {
             keep(scan, tree);
             kept++;
         }

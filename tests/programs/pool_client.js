@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT
-// pool_client.js PORT SECONDS WORKERS: Node's http.Agent with keepAlive; else as pool_client.py.
+// pool_client.js [ADDRESS:]PORT SECONDS WORKERS [RATE]: Node's http.Agent with keepAlive; else as
+// pool_client.py. With RATE the workers do not pause: together they send so many POSTs a second,
+// until a SIGTERM if SECONDS is 0, and each is announced by "sent ID".
 const http = require("http");
-const [port, seconds, workers] = process.argv.slice(2).map(Number);
+const [port, host] = process.argv[2].split(":").reverse();
+const [seconds, workers, rate] = process.argv.slice(3).map(Number);
 const agent = new http.Agent({ keepAlive: true, maxSockets: workers });
-const end = Date.now() + seconds * 1000;
+const begun = Date.now();
+let end = seconds ? begun + seconds * 1000 : Infinity;
 
 function post(id, done) {
-    const options = { port, host: "127.0.0.1", path: "/slow?0.01", method: "POST", agent,
-                      timeout: 10000, headers: { "Content-Length": id.length } };
+    const options = { port, host: host || "127.0.0.1", path: "/slow?0.01", method: "POST", agent,
+                      timeout: 10000, headers: { "Content-Length": id.length, "X-Id": id } };
     const request = http.request(options, response => {
         let text = "";
         response.on("data", piece => (text += piece));
@@ -21,12 +25,23 @@ function post(id, done) {
 }
 
 function work(worker, number) {
-    if (Date.now() < end)
-        post(`${worker}-${number}`, line => {
-            console.log(line);
-            setTimeout(work, Math.random() * 3, worker, number + 1);
-        });
+    if (Date.now() >= end)
+        return;
+    if (rate)
+        console.log(`sent ${worker}-${number}`);
+    post(`${worker}-${number}`, line => {
+        console.log(line);
+        pause(worker, number + 1);
+    });
 }
 
+// Until a worker's next turn, which is at once where it is late.
+function pause(worker, number) {
+    const due = begun + 1000 * (number * workers + worker) / rate;
+    setTimeout(work, rate ? Math.max(0, due - Date.now()) : Math.random() * 3, worker, number);
+}
+
+if (rate)
+    process.on("SIGTERM", () => (end = 0));
 for (let worker = 0; worker < workers; worker++)
-    work(worker, 1);
+    rate ? pause(worker, 0) : work(worker, 1);

@@ -10,6 +10,7 @@ import subprocess
 import time
 
 PORT = int(os.environ["PORT"])
+PATIENCE = int(os.environ.get("PATIENCE", 1))  # helpers.bash
 INSERTED = b"Connection: close\r\n"
 
 
@@ -113,7 +114,7 @@ class Connection:
         """A clean end, nothing before it, within so many seconds. A reset raises."""
         if self.have:
             return False
-        self.socket.settimeout(within)
+        self.socket.settimeout(within * PATIENCE)
         try:
             return self.socket.recv(1) == b""
         except TimeoutError:
@@ -137,9 +138,10 @@ def trigger(value=None, name=None):
     """Tells the server to drain; by a value 1 close-idle, 2 drain, 3 drain-all."""
     command = ["/bin/kill", "-s", name or os.environ["TRIGGER"]]
     command += ["-q", str(value)] if value else []
+    began = time.monotonic()
     subprocess.run(command + [os.environ["SERVER_PID"]], check=True)
     time.sleep(0.1)
-    return time.monotonic() - 0.1
+    return began
 
 
 def without_notice(raw, bare):

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// web_server.js PORT FILE [WORKERS]: HTTP/1.1 with Node, as web_server.py has it; by so many
-// processes (cluster), which get their connections over a socket.
+// web_server.js [ADDRESS:]PORT|PATH[,...] FILE [WORKERS]: HTTP/1.1 with Node, as web_server.py has
+// it; by so many processes (cluster), which get their connections over a socket. PATH: on a UNIX
+// socket there.
 const cluster = require("cluster");
 const fs = require("fs");
 const http = require("http");
-const [port, file, workers] = process.argv.slice(2);
+const [addresses, file, workers] = process.argv.slice(2);
 
 function respond(request, response, body) {
     const later = request.url.startsWith("/slow?") ? 1000 * Number(request.url.slice(6)) : 0;
@@ -31,12 +32,7 @@ function respond(request, response, body) {
     }
 }
 
-let executed;
-if (workers && cluster.isPrimary) {
-    for (let i = 0; i < workers; i++)
-        cluster.fork();
-} else {
-    executed = fs.openSync(file, "a");
+function serve(port, host) {
     const server = http.createServer((request, response) => {
         const pieces = [];
         request.on("data", piece => pieces.push(piece));
@@ -54,5 +50,25 @@ if (workers && cluster.isPrimary) {
         socket.on("data", data => socket.write(data));
         socket.on("end", () => socket.end());
     });
-    server.listen({ port: Number(port), host: "127.0.0.1", backlog: 256 });
+    if (host) {
+        server.listen({ port, host, backlog: 256 });
+    } else {
+        fs.rmSync(port, { force: true });
+        server.listen({ path: port, backlog: 256 });
+    }
+}
+
+let executed;
+if (workers && cluster.isPrimary) {
+    for (let i = 0; i < workers; i++)
+        cluster.fork();
+} else {
+    executed = fs.openSync(file, "a");
+    for (const address of addresses.split(",")) {
+        const [port, host] = address.split(":").reverse();
+        if (port.startsWith("/"))
+            serve(port);
+        else
+            serve(Number(port), host || "127.0.0.1");
+    }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""web_server.py PORT FILE [WORKERS]: HTTP/1.1 with Python's http.server, a thread a connection; by
-so many processes that accept from one socket.
+"""web_server.py [ADDRESS:]PORT|PATH[,...] FILE [WORKERS]: HTTP/1.1 with Python's http.server, a
+thread a connection; by so many processes that accept from one socket. PATH: on a UNIX socket there.
 
   GET, HEAD /     a few bytes
   GET /chunked    in three chunks
@@ -10,7 +10,10 @@ so many processes that accept from one socket.
   POST, PUT /     the body is a line that is written to FILE, and the answer; /slow?S as well"""
 import http.server
 import os
+import socket
+import socketserver
 import sys
+import threading
 import time
 
 executed = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -18,7 +21,7 @@ executed = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CL
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+    disable_nagle_algorithm = not sys.argv[1].startswith("/")
 
     def answer(self, body):
         self.send_response(200)
@@ -66,11 +69,26 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 256
 
 
-server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
+class UnixServer(Server):
+    address_family = socket.AF_UNIX
+    server_bind = socketserver.TCPServer.server_bind  # HTTPServer's wants a host and a port
+
+
+servers = []
+for address in sys.argv[1].split(","):
+    host, _, port = address.rpartition(":")
+    if address.startswith("/"):
+        if os.path.exists(address):
+            os.unlink(address)
+        servers.append(UnixServer(address, Handler))
+    else:
+        servers.append(Server((host or "127.0.0.1", int(port)), Handler))
 for _ in range(int((sys.argv[3:] or [0])[0])):
     if not os.fork():
         break
 else:
     if sys.argv[3:]:
         os.wait()
-server.serve_forever()
+for server in servers[1:]:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+servers[0].serve_forever()
