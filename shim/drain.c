@@ -6,6 +6,7 @@
 #include "linger.h"
 #include "listener.h"
 #include "log.h"
+#include "notify.h"
 #include "signals.h"
 #include "spread.h"
 #include "start.h"
@@ -361,6 +362,7 @@ void drain_say_end(const char *afterwards)
         return;
     uint64_t all = met(), forced = drain.whole_tree ? tree_cut() : drain.forced;
     log_begin(&line, LOG_INFO);
+    const char *what = line.buffer + line.text.used;
     text_string(&line.text, "drained in ");
     text_tenths(&line.text, sys_now_ms() - drain.since);
     text_string(&line.text, ": ");
@@ -369,6 +371,8 @@ void drain_say_end(const char *afterwards)
     text_number(&line.text, forced);
     text_string(&line.text, " forced; ");
     text_string(&line.text, afterwards);
+    if (drain.whole_tree)
+        notify_end(what);
     log_send(&line);
 }
 

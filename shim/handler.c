@@ -6,6 +6,7 @@
 #include "head.h"
 #include "libc.h"
 #include "log.h"
+#include "notify.h"
 #include "signals.h"
 #include "start.h"
 #include "sys.h"
@@ -243,11 +244,15 @@ static void handler_thread(void)
         begin_trees();
         if (wish & WISH_WAKE) /* after the figures of the beginning have been told */
             head_wake();
+        /* Before the step: the first of it tells the figures of the beginning as well. */
+        int64_t notified = notify_step(sys_now_ms(), atomic_load(&stop.held));
         int64_t now = sys_now_ms(), wait = drain_step();
         head_keep_awake(now);
         if (drain_phase() == PHASE_DRAINED)
             wait = sooner(wait, see_to_tree(now));
         wait = sooner(wait, see_to_stop(now));
+        if (!head_tree_is_drained())
+            wait = sooner(wait, notified);
         if (wait < 0) {
             if (drain_phase() == PHASE_SERVING)
                 table_solo_again();

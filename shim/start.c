@@ -10,6 +10,7 @@
 #include "linger.h"
 #include "listener.h"
 #include "log.h"
+#include "notify.h"
 #include "settings.h"
 #include "sock.h"
 #include "sys.h"
@@ -413,6 +414,9 @@ __attribute__((constructor)) static void load(void)
     }
     log_choose(settings_now());
     tree_value = named_tree(envp);
+    for (char **at = envp; *at; at++)
+        if (text_after(*at, "NOTIFY_SOCKET="))
+            notify_remember(text_after(*at, "NOTIFY_SOCKET="));
     for (char **at = envp; *at && !settings_now()->leave_children; at++)
         if (text_after(*at, PRELOAD_NAME))
             preload = *at;
