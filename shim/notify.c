@@ -51,13 +51,11 @@ static bool notify(const struct text *text)
     return sent != -EAGAIN;
 }
 
-/*
- * A service manager that has been told to stop the service kills it after TimeoutStopSec, however
- * much of WEIR_TIMEOUT is left. systemd only ever moves that moment away by this, never nearer.
- * With no timeout of ours its own is the only one, and stays as it is.
- */
+/* Within this time the manager hears of us again, or the service may be killed. */
 static void ask_for_time(struct text *text, int64_t ms)
 {
+    if (!page_timeout(tree_page))
+        return;
     text_string(text, "\nEXTEND_TIMEOUT_USEC=");
     text_number(text, (uint64_t)ms * 1000);
 }
@@ -97,8 +95,7 @@ static void say_progress(struct text *text, int64_t now)
     text_string(text, ", ");
     text_number(text, (uint64_t)(left + 999) / 1000);
     text_string(text, "s left");
-    if (told.stopping)
-        ask_for_time(text, left + PROGRAM_ENDS_MS);
+    ask_for_time(text, left + PROGRAM_ENDS_MS);
 }
 
 int64_t notify_step(int64_t now, bool stopping)
@@ -131,7 +128,6 @@ void notify_end(const char *what)
         return;
     text_string(&text, "STATUS=Weir: ");
     text_string(&text, what);
-    if (told.stopping && page_timeout(tree_page))
-        ask_for_time(&text, PROGRAM_ENDS_MS);
+    ask_for_time(&text, PROGRAM_ENDS_MS);
     notify(&text);
 }
