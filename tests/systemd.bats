@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Under a service manager: what it is told of a drain (sd_notify), the drop-in for systemd's units,
 # sockets that systemd has made, and Debian's start-stop-daemon. Nothing here needs a systemd that runs.
-# shellcheck shell=bash disable=SC2030,SC2031,SC2154
+# shellcheck shell=bash disable=SC2013,SC2030,SC2031,SC2153,SC2154
 
 load helpers
 
@@ -92,8 +92,10 @@ ends_as() {
 @test "a delay is told, and that it is over" {
     manage
     old_server WEIR_DELAY=1s
+    asks_slowly 3000
     kill -USR2 "$SERVER_PID"
-    wait_told 'STATUS=Weir: accepts for 1s more, then drains, 0 in use, 25s left'
+    wait_told 'STATUS=Weir: accepts for 1s more, then drains, 1 in use, 25s left'
+    wait_told 'STATUS=Weir: draining, 1 in use, 2[0-4]s left' 3
     wait_told 'STATUS=Weir: drained in .*; the program runs on'
     alive "$SERVER_PID"
 }
@@ -248,4 +250,239 @@ unix_sockets() {
     answered
     ends_as 143
     wait_told "^$SERVER_PID STATUS=Weir: drained in "
+}
+
+# ---- the drop-in, and the directory of the state pages ----
+
+# The sections of scripts/systemd/weir.conf for single units, as its reader would append them.
+section() {
+    sed -n "/^# -- $1\$/,/^# --\$/s/^# //p" "$ROOT/scripts/systemd/weir.conf" | sed '1d;$d'
+}
+
+UNITS=(nginx.service memcached.service redis-server.service postgresql@15-main.service apache2.service
+    haproxy.service lighttpd.service dovecot.service)
+
+# analyse [LINE...]: what systemd says of Debian's units with the drop-in, and these lines in it.
+analyse() {
+    local unit template dir=$BATS_TEST_TMPDIR/units
+    rm -rf "${dir:?}"
+    for unit in "${UNITS[@]}"; do
+        template=$unit
+        [ "${unit#*@}" = "$unit" ] || template=${unit%%@*}@.service
+        mkdir -p "$dir/$template.d"
+        cp "/lib/systemd/system/$template" "$dir"
+        { cat "$ROOT/scripts/systemd/weir.conf"; section "$template"; printf '%s\n' "$@"; } \
+            >"$dir/$template.d/weir.conf"
+    done
+    SYSTEMD_UNIT_PATH=$dir: systemd-analyze verify --man=no "${UNITS[@]/#/$dir/}" 2>&1
+}
+
+@test "systemd finds nothing wrong with the drop-in, on the units of Debian's servers" {
+    local unit choices complaints
+    [ -z "$(analyse)" ]
+    # What the comments offer as well.
+    mapfile -t choices < <(sed -n 's/^#     \([A-Z][A-Za-z]*=\)/\1/p' "$ROOT/scripts/systemd/weir.conf")
+    [ ${#choices[@]} -ge 5 ]
+    [ -z "$(analyse "${choices[@]}")" ]
+    # Each is read, and a mistake is seen.
+    complaints=$(analyse KilMode=mixed TimeoutStopSec=soon)
+    for unit in "${UNITS[@]}"; do
+        unit=${unit/15-main/}
+        grep -q "/$unit.d/weir.conf:.* Unknown key .KilMode." <<<"$complaints"
+        grep -q "/$unit.d/weir.conf:.* Failed to parse time value" <<<"$complaints"
+    done
+    # Each section is one of a unit that was looked at.
+    for unit in $(sed -n 's/^# -- //p' "$ROOT/scripts/systemd/weir.conf"); do
+        [[ " ${UNITS[*]/15-main/} " = *" $unit "* ]]
+        [ -n "$(section "$unit")" ]
+    done
+}
+
+@test "weir.tmpfiles makes a directory that every user's service can use, and Weir uses it" {
+    local root=$BATS_TEST_TMPDIR/root user=()
+    mkdir -p "$root/usr/lib/tmpfiles.d"
+    cp "$ROOT/scripts/systemd/weir.tmpfiles" "$root/usr/lib/tmpfiles.d/weir.conf"
+    systemd-tmpfiles --root="${root:?}" --create weir.conf
+    [ "$(stat -c '%a %u %g' "$root/run/weir")" = '1777 0 0' ]
+    ! setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null ||
+        user=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    mkdir "$root/programs"
+    cp "$PROGRAMS/oldhttpd" "$WEIR_LIB" "$root/programs"
+    chmod 755 "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR"/test "$BATS_TEST_TMPDIR" "$root" "$root/programs" "$root/run"
+    serve_bare server -- "${user[@]}" env LD_PRELOAD="$root/programs/libweir.so" \
+        WEIR_RUN_DIR="$root/run/weir" "$root/programs/oldhttpd" "$port"
+    wait_port "$port"
+    [ "$(find "$root/run/weir" -type f -perm 600 | wc -l)" -ge 1 ]
+    [ "$("$ROOT/build/weir" status --json "$SERVER_PID" | grep -c '"phase": "serving"')" = 1 ]
+}
+
+# ---- sockets that systemd has made ----
+
+@test "Accept=no: the socket stays open while a server drains, and who comes finds its successor" {
+    cat >"$BATS_TEST_TMPDIR/lighttpd.conf" <<END
+server.systemd-socket-activation = "enable"
+server.bind = "127.0.0.1"
+server.port = $port
+server.tag = env.TAG
+server.document-root = "$BATS_TEST_TMPDIR/www"
+index-file.names = ("index.html")
+END
+    mkdir "$BATS_TEST_TMPDIR/www"
+    echo 'It works' >"$BATS_TEST_TMPDIR/www/index.html"
+    # The manager: it keeps the socket, and gives it to each server that it starts (sd_listen_fds(3)).
+    cat >"$BATS_TEST_TMPDIR/manager.py" <<'END'
+import os, signal, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=64)
+os.dup2(listener.fileno(), 3)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+def start(tag, **more):
+    pid = os.fork()
+    if not pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+        os.set_inheritable(3, True)
+        os.execvpe(sys.argv[3], sys.argv[3:], {**os.environ, **more, "TAG": tag, "LISTEN_FDS": "1",
+                                               "LISTEN_PID": str(os.getpid())})
+    with open(f"{sys.argv[2]}/{tag}.pid", "w") as out:
+        out.write(str(pid))
+    return pid
+old = start("old", LD_PRELOAD=os.environ["WEIR_LIB"], WEIR_STOP_SIGNALS="TERM")
+print("old: status", os.waitpid(old, 0)[1], flush=True)
+signal.sigwait([signal.SIGHUP])
+start("successor")
+signal.pause()
+END
+    serve_bare server WEIR_LIB="$WEIR_LIB" -- /usr/bin/python3 "$BATS_TEST_TMPDIR/manager.py" "$port" \
+        "$BATS_TEST_TMPDIR" lighttpd -D -f "$BATS_TEST_TMPDIR/lighttpd.conf"
+    local old idle half later tag
+    wait_until 10 log_has server 'lighttpd: ready: '
+    wait_until 10 log_has server 'server started'
+    old=$(cat "$BATS_TEST_TMPDIR/old.pid")
+    also_end "$old"
+    conn_open idle "$port"
+    conn_send "$idle" 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
+    answered_by "$idle" old
+    conn_open half "$port"
+    conn_send "$half" 'GET / HTTP/1.1\r\nHost: a\r\n'
+    wait_until 5 read_by "$old" 2
+    kill -TERM "$old"
+    wait_until 5 log_has server 'draining: '
+    at_eof "$idle" 5
+    listening "$port"
+    conn_open later "$port"
+    conn_send "$later" 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
+    sleep 0.5
+    alive "$old"
+    is_open "$later" # it waits
+    conn_send "$half" '\r\n'
+    answered_by "$half" old
+    wait_until 10 log_has server '^old: status 0$'
+    log_has server 'drained in .*: 2 closed clean, 0 forced'
+    listening "$port"
+    is_open "$later"
+    kill -HUP "$SERVER_PID"
+    wait_until 10 test -s "$BATS_TEST_TMPDIR/successor.pid"
+    also_end "$(cat "$BATS_TEST_TMPDIR/successor.pid")"
+    answered_by "$later" successor
+}
+
+# read_by PID N: it has accepted so many connections, and one of them is in use.
+read_by() {
+    "$ROOT/build/weir" status --json "$1" | grep -q "\"tracked\": $2, .*\"in_use\": 1"
+}
+
+# answered_by FD TAG: HTTP's head and body, from that server.
+answered_by() {
+    local line tag=
+    read_line line "$1" 5
+    [ "$line" = 'HTTP/1.1 200 OK' ]
+    while read_line line "$1" 5 && [ -n "$line" ]; do
+        [ "${line%%: *}" != Server ] || tag=${line#*: }
+    done
+    read_line line "$1" 5
+    [ "$line $tag" = "It works $2" ]
+}
+
+# activates OPTION... COMMAND...: systemd starts COMMAND for each connection, under the shim.
+activates() {
+    serve_bare server -- systemd-socket-activate -a -l "$port" -E "LD_PRELOAD=$WEIR_LIB" \
+        -E WEIR_STOP_SIGNALS=TERM "$@"
+    wait_port "$port"
+}
+
+# instance VAR FD: connects, and says which process serves it.
+instance() {
+    local line known=" ${instances[*]} " pid
+    conn_open "$2" "$port"
+    conn_send "${!2}" 'hello\n'
+    read_line line "${!2}" 10
+    [ "$line" = hello ]
+    for pid in $(cat "/proc/$SERVER_PID/task/$SERVER_PID/children"); do
+        [ "${known/ $pid /}" != "$known" ] || printf -v "$1" %s "$pid"
+    done
+    instances+=("${!1}")
+    also_end "${!1}"
+}
+
+# Of two instances one is busy and one is idle when they get their TERM; a third gets none.
+instances_are_drained() {
+    local busy busy_fd idle idle_fd other other_fd line instances=()
+    instance busy busy_fd
+    instance idle idle_fd
+    instance other other_fd
+    [ "$busy" != "$idle" ] && [ "$idle" != "$other" ]
+    conn_send "$busy_fd" 'slow\n'
+    wait_until 5 read_by "$busy" 1
+    kill -TERM "$busy" "$idle"
+    at_eof "$idle_fd" 5
+    read_line line "$busy_fd" 10
+    [ "$line" = slow ]
+    at_eof "$busy_fd" 5
+    # At the end of its one client, or a moment later by the TERM.
+    wait_until 5 log_has server "Child $busy died with code (0|15)\$"
+    wait_until 5 log_has server "Child $idle died with code (0|15)\$"
+    log_has server "weir.$busy. .*: draining: SIGTERM .*; 0 idle, 1 in use"
+    log_has server "weir.$idle. .*: draining: SIGTERM .*; 1 idle, 0 in use"
+    conn_send "$other_fd" 'hello\n'
+    read_line line "$other_fd" 5
+    [ "$line" = hello ]
+    alive "$other"
+}
+
+@test "Accept=yes: an instance finishes its request, on the descriptor 3 that it was given" {
+    activates /usr/bin/python3 -c '
+import socket, time
+client = socket.socket(fileno=3)
+while line := client.recv(100):
+    time.sleep(1.5 if line == b"slow\n" else 0)
+    client.sendall(line)'
+    instances_are_drained
+}
+
+@test "Accept=yes, StandardInput=socket: an instance finishes its request, on descriptors 0 and 1" {
+    activates --inetd "$PROGRAMS/tree_lines"
+    instances_are_drained
+}
+
+# ---- an init script ----
+
+@test "start-stop-daemon: its TERM drains, and its patience is longer than WEIR_TIMEOUT" {
+    cat >"$BATS_TEST_TMPDIR/init" <<END
+#!/bin/sh
+export LD_PRELOAD=$WEIR_LIB WEIR_STOP_SIGNALS=TERM WEIR_LOG=$BATS_TEST_TMPDIR/server.log
+DAEMON=$PROGRAMS/oldhttpd PIDFILE=$BATS_TEST_TMPDIR/pid
+case \$1 in
+start) start-stop-daemon --start --background --make-pidfile --pidfile \$PIDFILE --exec \$DAEMON -- $port ;;
+stop) start-stop-daemon --stop --pidfile \$PIDFILE --exec \$DAEMON --retry TERM/30/KILL/5 ;;
+esac
+END
+    LOGGED+=(server)
+    sh "$BATS_TEST_TMPDIR/init" start
+    wait_port "$port"
+    SERVER_PID=$(cat "$BATS_TEST_TMPDIR/pid")
+    also_end "$SERVER_PID"
+    asks_slowly 1500
+    sh "$BATS_TEST_TMPDIR/init" stop
+    gone "$SERVER_PID"
+    answered
+    log_has server "^weir.$SERVER_PID. oldhttpd: drained in .*: 1 closed clean, 0 forced; SIGTERM goes"
 }
