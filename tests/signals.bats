@@ -57,7 +57,7 @@ view_is_the_same() {
     view_is_the_same children
 }
 
-@test "siginterrupt, sighold, sigignore and sigset do what they did" {
+@test "siginterrupt, sighold, sigignore, sigset, sigblock, sigsetmask and sigpause do what they did" {
     view_is_the_same older
 }
 

@@ -193,6 +193,44 @@ EXPORT sighandler_t sigset(int sig, sighandler_t handler)
     return sigismember(&mask, sig) ? SIG_HOLD : old.sa_handler;
 }
 
+/*
+ * BSD's: sigblock(3), the first 32 signals as bits. Old, but dash, a start script's shell, clears
+ * its mask with sigsetmask behind each command that it starts.
+ */
+static int mask_word(int how, uint32_t word)
+{
+    sigset_t set, old;
+    sigemptyset(&set);
+    for (int sig = 1; sig <= 32; sig++)
+        if (word & (uint32_t)SIGNAL_BIT(sig))
+            sigaddset(&set, sig);
+    return sigprocmask(how, &set, &old) < 0 ? -1 : (int)signals_word(&old);
+}
+
+EXPORT int sigblock(int mask)
+{
+    return mask_word(SIG_BLOCK, (uint32_t)mask);
+}
+
+EXPORT int sigsetmask(int mask)
+{
+    return mask_word(SIG_SETMASK, (uint32_t)mask);
+}
+
+EXPORT int siggetmask(void)
+{
+    return mask_word(SIG_BLOCK, 0);
+}
+
+/* X/Open's sigpause(3). */
+EXPORT int __xpg_sigpause(int sig)
+{
+    sigset_t set;
+    if (sigprocmask(SIG_BLOCK, NULL, &set) < 0 || sigdelset(&set, sig) < 0)
+        return -1;
+    return sigsuspend(&set);
+}
+
 EXPORT int __sigaction(int sig, const struct sigaction *action, struct sigaction *old) __THROW
     __attribute__((alias("sigaction")));
 EXPORT sighandler_t bsd_signal(int sig, sighandler_t handler) __THROW

@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #define _XOPEN_SOURCE 700
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -265,6 +266,20 @@ static void older(void)
     printf("sigset: %s\n", name_of(sigset(SIGTERM, handler)));
     printf("sigset: %s\n", name_of(sigset(SIGTERM, SIG_HOLD)));
     show("after sigset");
+    printf("sigblock: %x\n", (unsigned)sigblock(1 << (SIGTERM - 1) | 1 << (SIGHUP - 1)));
+    /* Not by its name, for which the linker warns. */
+    int (*get_mask)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "siggetmask");
+    printf("siggetmask: %x\n", (unsigned)get_mask());
+    show("after sigblock");
+    printf("sigsetmask: %x\n", (unsigned)sigsetmask(1 << (SIGINT - 1)));
+    printf("sigsetmask: %x\n", (unsigned)sigsetmask(0));
+    show("after sigsetmask");
+    sigset(SIGALRM, handler);
+    sighold(SIGALRM);
+    sighold(SIGTERM);
+    raise(SIGALRM);
+    printf("sigpause: %d\n", sigpause(SIGALRM)); /* its handler, at once */
+    show("after sigpause");
 }
 
 int main(int argc, char **argv)
