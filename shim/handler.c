@@ -107,10 +107,16 @@ static void name_thread(void)
 
 /* Its default action would end the program, but at pid 1 the kernel drops it (pid_namespaces(7)).
  */
+static void end_if_init(int sig)
+{
+    if (sys0(SYS_getpid) == 1)
+        sys1(SYS_exit_group, 128 + sig);
+}
+
 static void end_init(int sig)
 {
-    if (sys0(SYS_getpid) == 1 && signals_is_default(sig))
-        sys1(SYS_exit_group, 128 + sig);
+    if (signals_is_default(sig))
+        end_if_init(sig);
 }
 
 static int lowest(uint64_t set)
@@ -425,6 +431,17 @@ void handler_restore_codes(void *read, size_t bytes)
         at->ssi_code = first_code((int)at->ssi_signo, at->ssi_code, (int)at->ssi_pid);
 }
 
+/*
+ * The program gets it. A stop signal that was not held ends pid 1 as one that was; so does one of
+ * which only this thread can tell that it isn't blocked.
+ */
+static void deliver(int sig, siginfo_t *info, void *context)
+{
+    if (stops & SIGNAL_BIT(sig) && signals_is_default_here(sig))
+        end_if_init(sig);
+    signals_deliver(sig, info, context);
+}
+
 /* Returns whether the program gets it. */
 static bool take_signal(int sig, siginfo_t *info, void *context)
 {
@@ -435,7 +452,7 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
     epoch_lives_on();
     if (!(signals_held() & SIGNAL_BIT(sig))) {
         handler_restore_code(info);
-        signals_deliver(sig, info, context);
+        deliver(sig, info, context);
         return true;
     }
     if (sig == atomic_load(&control)) {
@@ -452,7 +469,7 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
             handler_wish(action, &origin);
     } else if (passes_straight(info, head)) {
         signals_hand_over(SIGNAL_BIT(sig));
-        signals_deliver(sig, info, context);
+        deliver(sig, info, context);
         return true;
     } else {
         on_stop(sig, info, &origin, head);

@@ -112,6 +112,11 @@ bool signals_is_default(int sig)
            action.handler == SIG_DFL;
 }
 
+bool signals_is_default_here(int sig)
+{
+    return is_ours(sig) && !(*view() & SIGNAL_BIT(sig)) && program(sig)->sa_handler == SIG_DFL;
+}
+
 uint64_t signals_held(void)
 {
     return atomic_load(&ours) & ~atomic_load(&handed_over);

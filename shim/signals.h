@@ -36,6 +36,8 @@ bool signals_has_handler(int sig);
 bool signals_is_ignored(int sig);
 /* Would its default action be the program's answer: no handler, and no thread that waits for it? */
 bool signals_is_default(int sig);
+/* The same of one that this thread has got: it has no handler, and is not blocked here. */
+bool signals_is_default_here(int sig);
 
 /* Those that are ours and have not been handed over. */
 uint64_t signals_held(void);
