@@ -40,7 +40,7 @@ wait_told() {
 
 # old_server [VAR=value...]: oldhttpd, with its manager's address.
 old_server() {
-    serve server NOTIFY_SOCKET="$manager" "$@" -- "$PROGRAMS/oldhttpd" "$port"
+    serve server NOTIFY_SOCKET="$manager" WEIR_FIRST_BYTE=100ms "$@" -- "$PROGRAMS/oldhttpd" "$port"
     wait_port "$port"
 }
 
@@ -72,7 +72,7 @@ ends_as() {
 @test "a stop is told to the manager: its beginning, how far it is, its end, and the time it takes" {
     manage
     old_server WEIR_STOP_SIGNALS=TERM
-    asks_slowly 6500 # progress is told every 5 s
+    asks_slowly 5800 # progress is told every 5 s
     kill "$SERVER_PID"
     answered
     ends_as 143
@@ -92,7 +92,7 @@ ends_as() {
 @test "a delay is told, and that it is over" {
     manage
     old_server WEIR_DELAY=1s
-    asks_slowly 3000
+    asks_slowly 2000
     kill -USR2 "$SERVER_PID"
     wait_told 'STATUS=Weir: accepts for 1s more, then drains, 1 in use, 25s left'
     wait_told 'STATUS=Weir: draining, 1 in use, 2[0-4]s left' 3
@@ -242,7 +242,7 @@ unix_sockets() {
     log_has server 'drained in '
     port=$((port + 1))
     old_server WEIR_STOP_SIGNALS=TERM
-    asks_slowly 3000
+    asks_slowly 2000
     kill "$SERVER_PID"
     wait_until 5 log_has server 'draining: '
     kill -HUP "$MANAGER_PID"
