@@ -423,8 +423,9 @@ static void begin_close_idle(int64_t now, const struct origin *origin, bool whol
 {
     struct count count = {.limits = limits()};
     struct totals totals = totals_at_begin(whole_tree);
-    say_begin("closing idle connections: ", origin, whole_tree, &totals);
     walk_by(shut_few, shut_one, &count);
+    /* Afterwards: whoever takes the lines may take his time. */
+    say_begin("closing idle connections: ", origin, whole_tree, &totals);
     drain.passing = true;
     drain.finish_at = now + FINISH_AFTER_MS;
     drain.pass_until = now + CLOSE_IDLE_MOST_MS;
