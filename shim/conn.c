@@ -11,10 +11,11 @@
 
 /*
  * What an event makes of a record: bits taken away, bits set, and bits that turn on the one above
- * them: who is read from after an ANSWER is SEASONED, and OWED one when it has been SHUT.
+ * them: who is read from after an ANSWER is SEASONED, and OWED one when it has been SHUT (or may
+ * be, in a moment).
  */
 struct step {
-    uint16_t clear, set, carry;
+    uint32_t clear, set, carry;
 };
 
 /* clang-format off */
@@ -181,7 +182,8 @@ void conn_adopt(record_t *slot)
     do {
         if (!record || (record & CONN_EPOCH) == mine || record & CONN_DISOWNED)
             return;
-        adopted = (record & ~CONN_EPOCH) | mine;
+        /* What its parent's drainer is about to do is not told here. */
+        adopted = (record & ~(CONN_EPOCH | CONN_POISED)) | mine;
     } while (!atomic_compare_exchange_weak(slot, &record, adopted));
     tell_adopts();
     struct shard *shard = table_shard();
@@ -217,6 +219,8 @@ bool conn_step(record_t *slot, uint64_t record, enum conn_event event)
             return false;
         const struct step *step = &steps[mode_of(record)][event];
         next = (record & ~(uint64_t)step->clear) | step->set | (record & step->carry) << 1;
+        if (UNLIKELY(record & CONN_POISED) && step->carry & CONN_SHUT)
+            next |= CONN_OWED;
         if (next == record)
             return true;
     } while (!conn_change(slot, &record, next));

@@ -27,34 +27,50 @@ static bool is_answered_unseen(uint64_t record, const struct sock_info *info)
            info->sent_ms <= info->received_ms;
 }
 
-static enum conn_look look_reply(int fd, record_t *slot, uint64_t record,
-                                 const struct conn_limits *limits)
+/* Reply, AF_UNIX: no figures but the queues. */
+static __attribute__((noinline)) enum conn_look judge_unix(int fd, record_t *slot, uint64_t record,
+                                                           const struct conn_limits *limits)
 {
-    struct sock_queues queues;
-    struct sock_info info;
-    sock_queues(fd, &queues);
-    sock_info(fd, &info);
+    int64_t quiet = record & CONN_SEASONED ? limits->settle : limits->first_byte;
+    return seen_ms(fd, slot, record, limits) >= quiet ? LOOK_IDLE : LOOK_WAITING;
+}
 
-    if (queues.unread || queues.unsent)
+/* Its peer has never sent a byte. */
+static __attribute__((noinline)) enum conn_look
+judge_silent(record_t *slot, const struct conn_limits *limits, const struct sock_info *info)
+{
+    int64_t more = rhythm_sent_again_ms(table_number(slot));
+    return info->received_ms >= limits->first_byte + more ? LOOK_IDLE : LOOK_WAITING;
+}
+
+static inline enum conn_look judge_reply(int fd, record_t *slot, uint64_t record,
+                                         const struct conn_limits *limits,
+                                         const struct sock_figures *figures)
+{
+    const struct sock_info *info = &figures->info;
+    if (figures->queues.unread || figures->queues.unsent)
         return LOOK_IN_USE;
-    if (record & CONN_IN_USE && !is_answered_unseen(record, &info))
+    if (record & CONN_IN_USE && !is_answered_unseen(record, info))
         return LOOK_IN_USE;
-    if (!info.has) {
-        int64_t quiet = record & CONN_SEASONED ? limits->settle : limits->first_byte;
-        return seen_ms(fd, slot, record, limits) >= quiet ? LOOK_IDLE : LOOK_WAITING;
-    }
-    if (!info.has_received && !(record & CONN_ANSWERED)) {
-        int64_t more = rhythm_sent_again_ms(table_number(slot));
-        return info.received_ms >= limits->first_byte + more ? LOOK_IDLE : LOOK_WAITING;
-    }
-    if (info.received_ms < info.sent_ms)
+    if (UNLIKELY(!info->has))
+        return judge_unix(fd, slot, record, limits);
+    if (UNLIKELY(!info->has_received) && !(record & CONN_ANSWERED))
+        return judge_silent(slot, limits, info);
+    if (info->received_ms < info->sent_ms)
         return LOOK_IN_USE; /* the peer spoke last, past our wrappers or theirs */
 
     int64_t quiet = record & CONN_SEASONED ? limits->settle : limits->first_byte;
-    int64_t rounds = info.rtt_us * INT64_C(4) / 1000;
-    if (quiet < rounds)
-        quiet = rounds;
-    return info.sent_ms >= quiet && info.received_ms >= quiet ? LOOK_IDLE : LOOK_WAITING;
+    int64_t four_rounds = info->rtt_us / (1000 / 4);
+    return info->sent_ms >= quiet && info->sent_ms >= four_rounds ? LOOK_IDLE : LOOK_WAITING;
+}
+
+static enum conn_look look_reply(int fd, record_t *slot, uint64_t record,
+                                 const struct conn_limits *limits)
+{
+    struct sock_figures figures;
+    sock_queues(fd, &figures.queues);
+    sock_info(fd, &figures.info);
+    return judge_reply(fd, slot, record, limits, &figures);
 }
 
 /*
@@ -87,10 +103,8 @@ static enum conn_look look_http(int fd, record_t *slot, uint64_t record,
     }
     if (record & CONN_IN_USE || queues.unread || queues.unsent)
         return LOOK_IN_USE;
-    if (info.has && !info.has_received) {
-        int64_t more = rhythm_sent_again_ms(table_number(slot));
-        return info.received_ms >= limits->first_byte + more ? LOOK_IDLE : LOOK_WAITING;
-    }
+    if (info.has && !info.has_received)
+        return judge_silent(slot, limits, &info);
     return limits->now >= limits->notice_until ? LOOK_IDLE : LOOK_WAITING;
 }
 
@@ -154,6 +168,91 @@ bool conn_shut(int fd)
     if (!conn_change(slot, &shut, record))
         atomic_fetch_and(slot, ~CONN_SHUT);
     return false;
+}
+
+/* ---- a few at a time, by stores to the byte that is the drainer's (table.h) ---- */
+
+static inline void set_drainers_byte(record_t *slot, uint64_t record)
+{
+    const int at = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 1 : 6;
+    __atomic_store_n((uint8_t *)slot + at, (uint8_t)(record >> 8), __ATOMIC_RELEASE);
+}
+
+/*
+ * Where a plain record differs in nothing from one of this process's that has one descriptor and is
+ * idle. (Of one that has more, the last can be closed under a claim on another.)
+ */
+#define PLAIN                                                                      \
+    (CONN_EPOCH | CONN_REFS | CONN_IN_USE | CONN_OWED | CONN_FIN | CONN_DISOWNED | \
+     CONN_CUT_SHORT | CONN_FORCED | CONN_POISED | CONN_SHUT)
+
+struct poised {
+    record_t *slot;
+    uint64_t record; /* as it was before */
+    int fd;
+};
+
+/* Whether nothing has happened to it since it was seen first: then it is SHUT from now on. */
+static inline bool settles(const struct poised *at)
+{
+    if ((atomic_load(at->slot) ^ at->record) & ~(CONN_SEEN | CONN_POISED))
+        return false;
+    set_drainers_byte(at->slot, at->record | CONN_SHUT);
+    return true;
+}
+
+static bool settles_unread(const struct sock_figures *figures, void *context)
+{
+    const struct poised *at = context;
+    return (!figures->queues.unread || mode_of(at->record) == MODE_MANUAL) && settles(at);
+}
+
+static const struct conn_limits *limits_of_few;
+
+static bool settles_reply(const struct sock_figures *figures, void *context)
+{
+    const struct poised *at = context;
+    uint64_t record = at->record & ~CONN_IN_USE; /* which it has not: the compiler is told */
+    return judge_reply(at->fd, at->slot, record, limits_of_few, figures) == LOOK_IDLE &&
+           settles(at);
+}
+
+static inline bool shuts(struct poised *at)
+{
+    uint32_t identity = identity_of(at->record);
+    enum identity kind = identity_kind_of(at->record);
+    return mode_of(at->record) == MODE_REPLY
+               ? sock_shut_read_if(at->fd, identity, kind, SOCK_ALL, settles_reply, at)
+               : sock_shut_read_if(at->fd, identity, kind, SOCK_UNREAD, settles_unread, at);
+}
+
+uint32_t conn_shut_few(uint32_t first, const struct conn_limits *limits)
+{
+    struct poised few[CONN_FEW], *end = few;
+    const _Atomic uint8_t *kinds = &table.kind[first];
+    record_t *records = table.record;
+    uint64_t plain = epoch_now() | CONN_REF;
+    uint32_t left = 0;
+    if (rhythm_is_noting()) /* then the program's threads half-close as well */
+        return (UINT32_C(1) << CONN_FEW) - 1;
+    limits_of_few = limits;
+    for (uint32_t n = 0; n < CONN_FEW; n++) {
+        enum kind kind = atomic_load_explicit(&kinds[n], memory_order_acquire);
+        record_t *slot = &records[table_place(first + n)];
+        uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+        if (UNLIKELY(kind != KIND_CONN) || UNLIKELY((record ^ plain) & PLAIN) ||
+            UNLIKELY((record & CONN_MODE) == (uint64_t)MODE_HTTP << CONN_MODE_SHIFT)) {
+            left |= (uint32_t)(kind != KIND_NONE) << n;
+            continue;
+        }
+        set_drainers_byte(slot, record | CONN_POISED);
+        *end++ = (struct poised){slot, record, (int)(first + n)};
+    }
+    atomic_thread_fence(memory_order_seq_cst);
+    for (struct poised *at = few; at < end; at++)
+        if (UNLIKELY(!shuts(at)))
+            atomic_fetch_and(at->slot, ~(CONN_POISED | CONN_OWED));
+    return left;
 }
 
 void conn_finish(int fd, bool late)

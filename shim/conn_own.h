@@ -17,9 +17,8 @@ static inline uint32_t identity_of(uint64_t record)
 
 static inline enum identity identity_kind_of(uint64_t record)
 {
-    return record & CONN_UNIX   ? IDENTITY_OWN
-           : record & CONN_PORT ? IDENTITY_PEER_AND_PORT
-                                : IDENTITY_PEER;
+    _Static_assert(CONN_UNIX == IDENTITY_OWN << 8 && CONN_PORT == IDENTITY_PEER_AND_PORT << 8, "");
+    return (enum identity)((record & (CONN_UNIX | CONN_PORT)) >> 8);
 }
 
 /* A change of a record that the counters follow. */

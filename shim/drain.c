@@ -74,8 +74,7 @@ static struct conn_limits limits(void)
 typedef bool visit_fn(int fd, void *context);
 
 /* How many numbers are claimed at a time. */
-#define STRIDE 8
-_Static_assert(STRIDE == sizeof(uint64_t), "a look at as many kinds");
+#define STRIDE CONN_FEW
 
 static bool visit_one(int fd, visit_fn *visit, void *context)
 {
@@ -89,19 +88,40 @@ static bool visit_one(int fd, visit_fn *visit, void *context)
     return visit(fd, context);
 }
 
-static void walk(visit_fn *visit, void *context)
+/* Most of a large table is empty. Its end is one of a whole block (table_make). */
+static bool is_empty(uint32_t first)
+{
+    for (uint32_t n = 0; n < STRIDE; n += sizeof(uint64_t))
+        if (__atomic_load_n((const uint64_t *)(const void *)&table.kind[first + n],
+                            __ATOMIC_RELAXED))
+            return false;
+    return true;
+}
+
+/*
+ * Visits those of a stride's numbers that it can all at once, and returns the others, which are to
+ * be visited one by one: bit n is of first + n.
+ */
+typedef uint32_t visit_few_fn(uint32_t first, void *context);
+
+static void walk_by(visit_few_fn *visit_few, visit_fn *visit, void *context)
 {
     uint32_t high = atomic_load(&table.high);
     bool go_on = true;
     for (uint32_t first = 0; first < high && go_on; first += STRIDE) {
-        /* Most of a large table is empty. Its end is one of a whole block (table_make). */
-        if (!__atomic_load_n((const uint64_t *)(const void *)&table.kind[first], __ATOMIC_RELAXED))
+        if (is_empty(first))
             continue;
         table_claim_all(first, STRIDE);
-        for (uint32_t fd = first; fd < first + STRIDE && go_on; fd++)
-            go_on = visit_one((int)fd, visit, context);
+        uint32_t left = visit_few ? visit_few(first, context) : (UINT32_C(1) << STRIDE) - 1;
+        for (; left && go_on; left &= left - 1)
+            go_on = visit_one((int)first + __builtin_ctz(left), visit, context);
         table_release();
     }
+}
+
+static void walk(visit_fn *visit, void *context)
+{
+    walk_by(NULL, visit, context);
 }
 
 struct count {
@@ -133,6 +153,12 @@ static bool shut_one(int fd, void *context)
         count->shut++;
     }
     return true;
+}
+
+static uint32_t shut_few(uint32_t first, void *context)
+{
+    const struct count *count = context;
+    return conn_shut_few(first, &count->limits);
 }
 
 static bool spread_one(int fd, void *context)
@@ -285,25 +311,34 @@ static bool speaks(bool whole_tree)
     return whole_tree ? head_is_here() : !start_is_dormant();
 }
 
-static void say_begin(const char *what, const struct origin *origin, bool whole_tree)
+/* The figures for say_begin, where it says anything. */
+static struct totals totals_at_begin(bool whole_tree)
 {
-    struct totals totals;
-    struct log_line line;
+    struct totals totals = {0};
     if (!speaks(whole_tree))
-        return;
+        return totals;
     if (whole_tree && head_tree_drains())
-        totals = tree_page->asked;
-    else if (whole_tree)
+        return tree_page->asked;
+    if (whole_tree)
         tree_totals(&totals);
     else
         table_totals(&totals);
+    return totals;
+}
+
+static void say_begin(const char *what, const struct origin *origin, bool whole_tree,
+                      const struct totals *totals)
+{
+    struct log_line line;
+    if (!speaks(whole_tree))
+        return;
     log_begin(&line, LOG_INFO);
     text_string(&line.text, what);
     say_origin(&line.text, origin);
     text_string(&line.text, "; ");
-    text_number(&line.text, totals.tracked - totals.in_use);
+    text_number(&line.text, totals->tracked - totals->in_use);
     text_string(&line.text, " idle, ");
-    text_number(&line.text, totals.in_use);
+    text_number(&line.text, totals->in_use);
     text_string(&line.text, " in use");
     log_send(&line);
 }
@@ -391,8 +426,10 @@ static void force_all(int64_t now, bool by_timeout)
 static void begin_close_idle(int64_t now, const struct origin *origin, bool whole_tree)
 {
     struct count count = {.limits = limits()};
-    say_begin("closing idle connections: ", origin, whole_tree);
-    walk(shut_one, &count);
+    struct totals totals = totals_at_begin(whole_tree);
+    walk_by(shut_few, shut_one, &count);
+    /* Afterwards: whoever takes the lines may take his time. */
+    say_begin("closing idle connections: ", origin, whole_tree, &totals);
     drain.passing = true;
     drain.finish_at = now + FINISH_AFTER_MS;
     drain.pass_until = now + CLOSE_IDLE_MOST_MS;
@@ -479,8 +516,9 @@ void drain_begin(enum action action, const struct origin *origin, const struct d
     }
     if (drain_phase() == PHASE_DRAINED || (!serving && action != ACTION_DRAIN_ALL))
         return;
+    struct totals totals = totals_at_begin(terms->whole_tree);
     say_begin(action == ACTION_DRAIN_ALL ? "draining all: " : "draining: ", origin,
-              terms->whole_tree);
+              terms->whole_tree, &totals);
     if (serving) {
         drain.inherited = origin->pid == drain_inherited.pid;
         drain.whole_tree = terms->whole_tree;

@@ -100,13 +100,17 @@ bool sock_is(int fd, uint32_t identity, enum identity kind)
     return !identity || sock_identity(fd, kind) == identity;
 }
 
+static uint32_t queue_of(int fd, int which)
+{
+    int bytes = 0;
+    sys3(SYS_ioctl, fd, which, &bytes);
+    return (uint32_t)bytes;
+}
+
 void sock_queues(int fd, struct sock_queues *queues)
 {
-    int unread = 0, unsent = 0;
-    sys3(SYS_ioctl, fd, SIOCINQ, &unread);
-    sys3(SYS_ioctl, fd, SIOCOUTQ, &unsent);
-    queues->unread = (uint32_t)unread;
-    queues->unsent = (uint32_t)unsent;
+    queues->unread = queue_of(fd, SIOCINQ);
+    queues->unsent = queue_of(fd, SIOCOUTQ);
 }
 
 void sock_info(int fd, struct sock_info *info)
@@ -173,6 +177,27 @@ bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind)
     if (pin >= 0)
         sock_unpin(fd, pin);
     return still;
+}
+
+bool sock_shut_read_if(int fd, uint32_t identity, enum identity kind, enum sock_asked asked,
+                       sock_may_fn *may, void *context)
+{
+    struct sock_figures figures;
+    int pin = sock_pin(fd);
+    bool shuts = pin >= 0 && sock_is(pin, identity, kind);
+    if (shuts) {
+        figures.queues.unread = queue_of(pin, SIOCINQ);
+        if (asked == SOCK_ALL) {
+            figures.queues.unsent = queue_of(pin, SIOCOUTQ);
+            sock_info(pin, &figures.info);
+        }
+        shuts = may(&figures, context);
+    }
+    if (shuts)
+        sock_shut_read(pin);
+    if (pin >= 0)
+        sock_unpin(fd, pin);
+    return shuts;
 }
 
 void sock_shut_write(int fd)

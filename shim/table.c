@@ -405,7 +405,7 @@ void table_alias(int fd, int to)
     record_t *slot = table_slot(number);
     uint64_t record = atomic_load(slot);
     do {
-        /* 255 descriptors of one connection: the count stays there (unref). */
+        /* 127 descriptors of one connection: the count stays there (unref). */
         if (!record || (record & CONN_REFS) == CONN_REFS)
             break;
     } while (!atomic_compare_exchange_weak(slot, &record, record + CONN_REF));

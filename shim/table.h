@@ -27,6 +27,28 @@
  *      |   write, mark or option  | write cut short
  *      `------------'-------------'                 The last descriptor's close frees it.
  *
+ * SHUT without a compare-and-swap. A close-idle of a million connections has no time for one each:
+ * there the handler thread stores the record's byte 8-15, which nobody else ever changes. (The mode
+ * in it changes in mode http alone, and the program's threads set SHUT in it in a drain alone: both
+ * are left to the compare-and-swap, and so is who has more than one descriptor.) For a few numbers
+ * at a time, which it has claimed:
+ *
+ *   each kind is CONN, each record idle ---> POISED ---> fence ---> each is looked at, one by one:
+ *   the kernel calls it idle, and the record is what it was ---> SHUT, then the half-close
+ *                                                      else ---> neither, and not OWED
+ *
+ * Word and byte overlap, so each change of the program's comes before that byte or after it.
+ * Before: the record is not what it was, and the handler thread sees that after its fence. After:
+ * the program has seen POISED, and a read sets OWED as it does where it sees SHUT; nothing else
+ * heeds POISED. The claim sees to it that the record is the same connection's all the while: no
+ * number that is CONN leaves the table, nor is given anew, before the release, and its record lives
+ * for as long. (x86-64: a locked instruction is atomic with respect to all other memory operations:
+ * Intel SDM 3, 9.1.2.2, which advises one size for all the same. aarch64: a store to any byte of it
+ * makes a store-exclusive or CAS fail, and ordering is by byte: Arm ARM, B2. Linux' queued spinlock
+ * rests on the same, a word that is compared and swapped with a byte in it that its owner stores:
+ * asm-generic/qspinlock.h. The unlocked instructions of solo.h are over before the handler thread
+ * begins.)
+ *
  * Between a process and its child the records are copied: one whose epoch is not the current one
  * was another process's, until a read or a write here takes it over.
  */
@@ -58,25 +80,28 @@ enum hint {
     HINT_NONE = 1,  /* of no interest */
 };
 
-/* A connection's record: flags 0-11 and 15, mode 12-14, descriptors 16-23, epoch 24-31, identity
- * 32-63. */
+/*
+ * A connection's record: flags 0-7 and 16, the drainer's byte 8-15, descriptors 17-23, epoch 24-31,
+ * identity 32-63.
+ */
 #define CONN_IN_USE UINT64_C(0x01)
-#define CONN_ANSWERED UINT64_C(0x02) /* reply: has had an answer */
-#define CONN_SEASONED UINT64_C(0x04) /* reply: asked again after an answer: it was whole */
-#define CONN_SHUT UINT64_C(0x08)     /* we have shut its reading side */
-#define CONN_OWED UINT64_C(0x10)     /* has been read from since then, and not written to */
-#define CONN_FIN UINT64_C(0x20)      /* we have sent our FIN: what is written goes nowhere */
-#define CONN_FORCED UINT64_C(0x40)   /* we have shut it both ways while it may have been in use */
-#define CONN_DISOWNED UINT64_C(0x80) /* the program's alone */
-#define CONN_UNIX UINT64_C(0x100)    /* identity is of the listener's address, not of the peer's */
-#define CONN_CUT_SHORT UINT64_C(0x200) /* in use because a write was cut short */
-#define CONN_SEEN UINT64_C(0x400)      /* the drainer has seen it since it last changed */
-#define CONN_PORT UINT64_C(0x800)      /* identity is of the peer's address and of our port */
-#define CONN_MODE_SHIFT 12
+#define CONN_ANSWERED UINT64_C(0x02)  /* reply: has had an answer */
+#define CONN_SEASONED UINT64_C(0x04)  /* reply: asked again after an answer: it was whole */
+#define CONN_FIN UINT64_C(0x08)       /* we have sent our FIN: what is written goes nowhere */
+#define CONN_DISOWNED UINT64_C(0x10)  /* the program's alone */
+#define CONN_CUT_SHORT UINT64_C(0x20) /* in use because a write was cut short */
+#define CONN_SEEN UINT64_C(0x40)      /* the drainer has seen it since it last changed */
+#define CONN_WATCHED UINT64_C(0x80)   /* the program asks epoll for EPOLLRDHUP on it */
+#define CONN_UNIX UINT64_C(0x100)     /* identity is of the listener's address, not of the peer's */
+#define CONN_PORT UINT64_C(0x200)     /* identity is of the peer's address and of our port */
+#define CONN_MODE_SHIFT 10
 #define CONN_MODE (UINT64_C(0x7) << CONN_MODE_SHIFT)
-#define CONN_WATCHED UINT64_C(0x8000) /* the program asks epoll for EPOLLRDHUP on it */
-#define CONN_REF (UINT64_C(1) << 16)
-#define CONN_REFS (UINT64_C(0xff) << 16)
+#define CONN_FORCED UINT64_C(0x2000) /* we have shut it both ways while it may have been in use */
+#define CONN_POISED UINT64_C(0x4000) /* it may be SHUT in a moment */
+#define CONN_SHUT UINT64_C(0x8000)   /* we have shut its reading side */
+#define CONN_OWED UINT64_C(0x10000)  /* has been read from since then, and not written to */
+#define CONN_REF (UINT64_C(1) << 17)
+#define CONN_REFS (UINT64_C(0x7f) << 17)
 #define CONN_EPOCH_SHIFT EPOCH_SHIFT
 #define CONN_EPOCH EPOCH_MASK
 #define CONN_IDENTITY_SHIFT 32

@@ -5,6 +5,7 @@
  *   many close COUNT [CALL...]   closes what is idle: many ns=N cpu_ns=N. Under the shim by
  *                                weir_close_idle(); without it by a loop that makes the system
  *                                calls CALL... on each connection, as strace has seen the shim make
+ *   many thread COUNT CALL...    the same loop in a thread of its own
  *   many first COUNT SIGNAL      under the shim: signals itself; many first_ns=N is the time until
  *                                the first connection is seen to be closed
  *   many memory COUNT DIRECTORY  many dirty=KIB page=KIB rss=KIB: what this process has written to,
@@ -15,6 +16,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <pthread.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -104,21 +106,42 @@ static bool is_closed(int fd)
     return recv(fd, &byte, 1, MSG_DONTWAIT) == 0;
 }
 
-static void measure_close(int count, char **names, int calls_count)
+struct loop {
+    enum call calls[CALLS];
+    int calls_count, count;
+};
+
+static void *run_loop(void *argument)
+{
+    const struct loop *loop = argument;
+    for (int i = 0; i < loop->count; i++)
+        call_all(loop->calls, loop->calls_count, fds[i]);
+    return NULL;
+}
+
+static void run_loop_in_thread(struct loop *loop)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, run_loop, loop) || pthread_join(thread, NULL))
+        errx(1, "no thread");
+}
+
+static void measure_close(int count, bool in_thread, char **names, int calls_count)
 {
     int (*close_idle)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "weir_close_idle");
-    enum call calls[CALLS];
+    struct loop loop = {.calls_count = calls_count, .count = count};
     if (calls_count > CALLS)
         errx(1, "more than %d calls", CALLS);
     for (int i = 0; i < calls_count; i++)
-        calls[i] = call_named(names[i]);
+        loop.calls[i] = call_named(names[i]);
     watch(count);
     double begin = now_ns(), used = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     if (close_idle)
         close_idle();
+    else if (in_thread)
+        run_loop_in_thread(&loop);
     else
-        for (int i = 0; i < count; i++)
-            call_all(calls, calls_count, fds[i]);
+        run_loop(&loop);
     double ns = now_ns() - begin;
     used = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - used;
     for (int i = 0; i < count; i++)
@@ -168,10 +191,10 @@ int main(int argc, char **argv)
 {
     int count = argc > 2 ? atoi(argv[2]) : 0;
     if (argc < 3 || count < 1 || count > MOST)
-        errx(2, "usage: many close|first|memory COUNT ...");
+        errx(2, "usage: many close|thread|first|memory COUNT ...");
     pid_t clients = clients_accept(fds, count);
-    if (!strcmp(argv[1], "close"))
-        measure_close(count, argv + 3, argc - 3);
+    if (!strcmp(argv[1], "close") || !strcmp(argv[1], "thread"))
+        measure_close(count, !strcmp(argv[1], "thread"), argv + 3, argc - 3);
     if (!strcmp(argv[1], "first"))
         measure_first(count, argc > 3 ? atoi(argv[3]) : SIGUSR2);
     if (!strcmp(argv[1], "memory"))

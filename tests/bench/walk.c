@@ -29,6 +29,8 @@ bool __wrap_sock_is(int fd, uint32_t whose, enum identity kind);
 void __wrap_sock_queues(int fd, struct sock_queues *queues);
 void __wrap_sock_info(int fd, struct sock_info *info);
 bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum identity kind);
+bool __wrap_sock_shut_read_if(int fd, uint32_t whose, enum identity kind, enum sock_asked asked,
+                              sock_may_fn *may, void *context);
 
 static uint32_t identity; /* of every connection: they come from the same address */
 static uint64_t shut;
@@ -46,15 +48,17 @@ void __wrap_sock_queues(int fd, struct sock_queues *queues)
 }
 
 /* It has been answered, long ago. */
+static const struct sock_figures figures = {.info = {.has = true,
+                                                     .has_sent = true,
+                                                     .has_received = true,
+                                                     .received_ms = 100000,
+                                                     .sent_ms = 100000,
+                                                     .rtt_us = 50}};
+
 void __wrap_sock_info(int fd, struct sock_info *info)
 {
     (void)fd;
-    *info = (struct sock_info){.has = true,
-                               .has_sent = true,
-                               .has_received = true,
-                               .received_ms = 100000,
-                               .sent_ms = 100000,
-                               .rtt_us = 50};
+    *info = figures.info;
 }
 
 bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum identity kind)
@@ -62,6 +66,15 @@ bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum identity kind)
     (void)fd, (void)kind;
     shut += whose == identity;
     return whose == identity;
+}
+
+bool __wrap_sock_shut_read_if(int fd, uint32_t whose, enum identity kind, enum sock_asked asked,
+                              sock_may_fn *may, void *context)
+{
+    (void)fd, (void)kind, (void)asked;
+    bool shuts = whose == identity && may(&figures, context);
+    shut += shuts;
+    return shuts;
 }
 
 static int next_accepted;

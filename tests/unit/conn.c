@@ -6,7 +6,15 @@
 #include "fake_sock.h"
 #include "promised.h"
 
-#define FLAGS ((UINT64_C(1) << CONN_MODE_SHIFT) - 1)
+#define FLAGS \
+    (CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED | CONN_FIN | CONN_DISOWNED | CONN_CUT_SHORT | \
+     CONN_SEEN | CONN_UNIX | CONN_PORT | CONN_FORCED | CONN_POISED | CONN_SHUT | CONN_OWED)
+
+/* The next of all sets of these bits; 0 after the last. */
+static uint64_t next_set(uint64_t bits, uint64_t all)
+{
+    return (bits - all) & all;
+}
 
 enum { FD = 7, COPY = 1000 };
 
@@ -76,13 +84,15 @@ static void each_mode_makes_its_steps(void)
 static void each_event_leaves_the_other_flags_alone(void)
 {
     const uint64_t all = CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED | CONN_SHUT | CONN_OWED |
-                         CONN_FIN | CONN_FORCED | CONN_UNIX | CONN_CUT_SHORT | CONN_SEEN;
+                         CONN_FIN | CONN_FORCED | CONN_POISED | CONN_UNIX | CONN_CUT_SHORT |
+                         CONN_SEEN;
     for (enum mode mode = MODE_MANUAL; mode < MODES; mode++) {
         for (int event = 0; event < CONN_EVENTS; event++) {
+            uint64_t bits = 0;
             begin(mode);
-            for (uint64_t bits = 0; bits <= all; bits++) {
+            do {
                 const uint64_t of_reply = CONN_ANSWERED | CONN_SEASONED | CONN_CUT_SHORT;
-                if (bits & ~all || (mode < MODE_REPLY && bits & of_reply))
+                if (mode < MODE_REPLY && bits & of_reply)
                     continue; /* never so */
                 char step = promised[mode][event];
                 uint64_t want = bits & ~CONN_SEEN;
@@ -92,7 +102,7 @@ static void each_event_leaves_the_other_flags_alone(void)
                     want |= CONN_ANSWERED;
                 if (mode >= MODE_REPLY && event == CONN_READ && bits & CONN_ANSWERED)
                     want |= CONN_SEASONED;
-                if (event == CONN_READ && bits & CONN_SHUT)
+                if (event == CONN_READ && bits & (CONN_SHUT | CONN_POISED))
                     want |= CONN_OWED;
                 if (event == CONN_WROTE)
                     want &= ~(CONN_OWED | CONN_CUT_SHORT);
@@ -108,7 +118,7 @@ static void each_event_leaves_the_other_flags_alone(void)
                       (unsigned long long)flags(), (unsigned long long)want);
                 CHECK((now() & ~FLAGS) == rest);
                 CHECK(in_use_counted() == (flags() & CONN_IN_USE));
-            }
+            } while ((bits = next_set(bits, all)));
         }
     }
 }
@@ -117,11 +127,11 @@ static void each_event_leaves_the_other_flags_alone(void)
 static void the_short_way_ends_where_the_long_one_does(void)
 {
     const uint64_t counts = CONN_IN_USE | CONN_OWED | CONN_SHUT | CONN_FIN | CONN_FORCED;
+    const uint64_t all = FLAGS & ~(CONN_DISOWNED | CONN_PORT);
     for (enum mode mode = MODE_MANUAL; mode < MODES; mode++) {
+        uint64_t bits = 0;
         begin(mode);
-        for (uint64_t bits = 0; bits <= CONN_SEEN * 2 - 1; bits++) {
-            if (bits & CONN_DISOWNED)
-                continue;
+        do {
             for (int call = 0; call < 4; call++) {
                 static const enum conn_event events[] = {CONN_READ, CONN_WROTE, CONN_CUT, CONN_CUT};
                 set(bits);
@@ -137,7 +147,7 @@ static void the_short_way_ends_where_the_long_one_does(void)
                       (unsigned long long)flags());
                 CHECK(in_use_counted() == (flags() & CONN_IN_USE));
             }
-        }
+        } while ((bits = next_set(bits, all)));
     }
 }
 
@@ -212,6 +222,7 @@ static void the_end_of_file_sends_our_fin_where_nothing_is_owed(void)
         {CONN_SHUT | CONN_OWED, false},
         {CONN_SHUT | CONN_IN_USE, false},
         {CONN_SHUT | CONN_FIN, false},
+        {CONN_POISED, false}, /* it may be taken back yet */
     };
     for (size_t i = 0; i < COUNT_OF(ends); i++) {
         begin(MODE_REPLY);
@@ -478,6 +489,224 @@ static void one_that_has_come_into_use_since_the_look_is_not(void)
     limits.seen_at = seen_at;
 }
 
+/* ---- the half-close of a few at a time ---- */
+
+#define FEW_FIRST (FD & ~(CONN_FEW - 1))
+#define FEW_FD (UINT32_C(1) << (FD - FEW_FIRST))
+
+static uint32_t shut_few(void)
+{
+    table_claim_all(FEW_FIRST, CONN_FEW);
+    uint32_t left = conn_shut_few(FEW_FIRST, &limits);
+    table_release();
+    return left;
+}
+
+/* The modes in which a record is plain, each with one that is idle and has been answered. */
+static void begin_plain(enum mode mode)
+{
+    begin(mode);
+    limits.seen_at = NULL;
+    fakes[FD].info = (struct sock_info){true, true, true, 5000, 5000, 0};
+    if (mode == MODE_REPLY)
+        set(CONN_ANSWERED | CONN_SEASONED);
+}
+
+static void the_idle_ones_of_a_few_are_half_closed(void)
+{
+    for (enum mode mode = MODE_MANUAL; mode < MODE_HTTP; mode++) {
+        begin_plain(mode);
+        uint64_t before = now();
+        CHECK(!shut_few() && fakes[FD].shut_read == 1, "%s", settings_mode_name(mode));
+        CHECK(now() == (before | CONN_SHUT) && in_use_counted() == 0);
+        call_read(FD, 1); /* a request that had come before */
+        CHECK(flags() & CONN_OWED && conn_look(FD, &limits, false) == LOOK_IN_USE);
+        CHECK(shut_few() == FEW_FD && fakes[FD].shut_read == 1, "a second time");
+    }
+}
+
+static void what_is_not_plain_of_a_few_is_left_to_the_long_way(void)
+{
+    static const uint64_t odd[] = {CONN_IN_USE,    CONN_OWED,   CONN_FIN,    CONN_DISOWNED,
+                                   CONN_CUT_SHORT, CONN_FORCED, CONN_POISED, CONN_SHUT};
+    for (size_t i = 0; i < COUNT_OF(odd); i++) {
+        begin_plain(MODE_REPLY);
+        set(odd[i]);
+        uint64_t before = now();
+        CHECK(shut_few() == FEW_FD && !fakes[FD].shut_read && now() == before, "case %zu", i);
+        set(0);
+    }
+    begin(MODE_HTTP); /* it may turn out to be none */
+    uint64_t before = now();
+    CHECK(shut_few() == FEW_FD && !fakes[FD].shut_read && now() == before);
+    begin_plain(MODE_AUTOMATIC); /* a parent's */
+    before = now() ^ CONN_EPOCH;
+    atomic_store(table_record(FD), before);
+    CHECK(shut_few() == FEW_FD && !fakes[FD].shut_read && now() == before);
+    atomic_store(table_record(FD), before ^ CONN_EPOCH);
+    rhythm_begin(table.limit); /* the program's threads half-close as well */
+    CHECK(shut_few() & FEW_FD && !fakes[FD].shut_read);
+    atomic_store(&rhythm_notes, false);
+    table_drop(FD, table_take(FD));
+    CHECK(!shut_few(), "nobody is there");
+    begin_plain(MODE_AUTOMATIC);
+    table_alias(FD, FD + 1);
+    CHECK(shut_few() == (FEW_FD | FEW_FD << 1) && !fakes[FD].shut_read, "a duplicate");
+    table_drop(FD + 1, table_take(FD + 1));
+    begin_plain(MODE_AUTOMATIC);
+    table_alias(FD, COPY);
+    table_drop(FD, table_take(FD));
+    before = atomic_load(table_slot(FD));
+    CHECK(before && !shut_few(), "a number whose record serves a duplicate alone");
+    table_set(FD, KIND_LISTENER);
+    CHECK(shut_few() == FEW_FD && atomic_load(table_slot(FD)) == before, "a listener by now");
+    CHECK(!fakes[FD].shut_read);
+    table_set(FD, KIND_NONE);
+    table_drop(COPY, table_take(COPY));
+}
+
+static void one_of_a_few_that_is_not_idle_is_as_it_was(void)
+{
+    static const struct {
+        enum mode mode;
+        struct fake fake;
+        bool shut;
+    } cases[] = {
+        {MODE_MANUAL, {.queues = {1, 0}, .identity = 77}, true}, /* a mark alone counts */
+        {MODE_AUTOMATIC, {.queues = {1, 0}, .identity = 77}, false},
+        {MODE_DEADLINE, {.queues = {1, 0}, .identity = 77}, false},
+        {MODE_AUTOMATIC, {.queues = {0, 1}, .identity = 77}, true},
+        {MODE_REPLY, {.queues = {1, 0}, .identity = 77}, false},
+        {MODE_REPLY, {.queues = {0, 1}, .identity = 77}, false},
+        {MODE_REPLY, {.info = {true, true, true, 99, 99, 0}, .identity = 77}, false},
+        {MODE_REPLY, {.info = {true, true, true, 100, 100, 0}, .identity = 77}, true},
+        {MODE_REPLY, {.info = {true, true, true, 100, 100, 26000}, .identity = 77}, false},
+        {MODE_REPLY, {.info = {true, true, true, 200, 5000, 0}, .identity = 77}, false},
+        {MODE_AUTOMATIC, {.identity = 78}, false}, /* the number is somebody else's */
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        begin_plain(cases[i].mode);
+        fakes[FD].queues = cases[i].fake.queues;
+        fakes[FD].info = cases[i].fake.info;
+        fakes[FD].identity = cases[i].fake.identity;
+        uint64_t before = now();
+        CHECK(!shut_few() && fakes[FD].shut_read == cases[i].shut, "case %zu", i);
+        CHECK(now() == (before | (cases[i].shut ? CONN_SHUT : 0)), "case %zu", i);
+    }
+}
+
+/* What the program does while the kernel is asked. */
+static void (*meanwhile)(void);
+
+static void look_hook(int fd, bool acts)
+{
+    void (*step)(void) = meanwhile;
+    if (fd != FD || acts || !step)
+        return;
+    meanwhile = NULL;
+    CHECK(atomic_load(table_slot(FD)) & CONN_POISED);
+    step();
+}
+
+static void meanwhile_reads(void)
+{
+    call_read(FD, 1);
+}
+
+static void meanwhile_marks(void)
+{
+    conn_mark(FD, true);
+}
+
+static void meanwhile_disowns(void)
+{
+    conn_disown(FD);
+}
+
+static void meanwhile_meets_the_end(void)
+{
+    CHECK(!conn_read_end(FD) && !fakes[FD].shut_write);
+}
+
+static void meanwhile_duplicates(void)
+{
+    table_alias(FD, COPY);
+}
+
+static void meanwhile_reads_and_answers(void)
+{
+    call_read(FD, 1);
+    call_write(FD, 1, 1);
+}
+
+static void what_happens_during_the_look_is_heeded(void)
+{
+    static const struct {
+        enum mode mode;
+        void (*step)(void);
+        uint64_t flags;
+    } cases[] = {
+        {MODE_MANUAL, meanwhile_reads, 0},
+        {MODE_MANUAL, meanwhile_marks, CONN_IN_USE},
+        {MODE_MANUAL, meanwhile_meets_the_end, CONN_SHUT},
+        {MODE_AUTOMATIC, meanwhile_reads, CONN_IN_USE},
+        {MODE_AUTOMATIC, meanwhile_disowns, CONN_DISOWNED},
+        {MODE_DEADLINE, meanwhile_reads, CONN_IN_USE},
+        {MODE_DEADLINE, meanwhile_duplicates, 0},
+        {MODE_REPLY, meanwhile_reads, CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED},
+        {MODE_REPLY, meanwhile_marks, CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED},
+        /* Idle before and after: what the kernel says last of its times has the word. */
+        {MODE_REPLY, meanwhile_reads_and_answers, CONN_ANSWERED | CONN_SEASONED | CONN_SHUT},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        begin_plain(cases[i].mode);
+        meanwhile = cases[i].step;
+        fake_hook = look_hook;
+        CHECK(!shut_few());
+        fake_hook = NULL;
+        CHECK(!meanwhile, "case %zu: nobody looked", i);
+        CHECK(flags() == cases[i].flags, "case %zu: 0x%llx", i, (unsigned long long)flags());
+        CHECK(fakes[FD].shut_read == !!(flags() & CONN_SHUT), "case %zu", i);
+        table_drop(COPY, table_take(COPY));
+    }
+}
+
+/* A thread closes it during the look: it waits, and finds it half-closed. */
+static pthread_t closer;
+static uint64_t flags_at_close;
+
+static void *close_it(void *unused)
+{
+    (void)unused;
+    enum kind was = table_take(FD);
+    flags_at_close = atomic_load(table_slot(FD)) & FLAGS;
+    table_drop(FD, was);
+    return NULL;
+}
+
+static void meanwhile_is_closed(void)
+{
+    CHECK(!pthread_create(&closer, NULL, close_it, NULL));
+    while (table_kind(FD) != KIND_NONE) /* from then on it waits */
+        sched_yield();
+    CHECK(atomic_load(table_slot(FD)) & CONN_POISED);
+}
+
+static void a_close_waits_for_a_few(void)
+{
+    for (enum mode mode = MODE_MANUAL; mode < MODE_HTTP; mode++) {
+        begin_plain(mode);
+        meanwhile = meanwhile_is_closed;
+        fake_hook = look_hook;
+        CHECK(!shut_few());
+        fake_hook = NULL;
+        CHECK(!pthread_join(closer, NULL));
+        CHECK(flags_at_close & CONN_SHUT && fakes[FD].shut_read == 1, "%s",
+              settings_mode_name(mode));
+        CHECK(!atomic_load(table_slot(FD)), "a stray byte");
+    }
+}
+
 /* ---- what came from another process ---- */
 
 static void what_came_over_a_socket_is_looked_up_when_it_matters(void)
@@ -512,6 +741,7 @@ static void use_the_inherited(void)
     uint64_t in_use = flags() & CONN_IN_USE;
     CHECK(conn_look(FD, &limits, true) == LOOK_GONE, "a parent's, and not ours yet");
     CHECK(!call_is_over(FD), "a read begins");
+    CHECK(!(flags() & CONN_POISED), "what its parent was about to do");
     table_totals(&totals);
     CHECK(totals.tracked == 1 && totals.in_use == in_use && !totals.accepted, "its parent's");
     call_read(FD, 1);
@@ -530,7 +760,7 @@ static void a_child_that_reads_an_inherited_connection_makes_it_its_own(void)
 {
     for (int in_use = 0; in_use < 2; in_use++) {
         begin(MODE_REPLY);
-        set(in_use ? CONN_IN_USE : 0);
+        set(in_use ? CONN_IN_USE : CONN_POISED);
         unit_in_child(use_the_inherited, 5);
         CHECK(in_use_counted() == (unsigned int)in_use, "the parent's");
     }
@@ -568,6 +798,12 @@ static const struct unit_test tests[] = {
     {"reply: one that stdio has answered is half-closed", one_answered_by_stdio_is_half_closed},
     {"one that has come into use since the look is not half-closed",
      one_that_has_come_into_use_since_the_look_is_not},
+    {"the idle ones of a few are half-closed", the_idle_ones_of_a_few_are_half_closed},
+    {"what is not plain of a few is left to the long way",
+     what_is_not_plain_of_a_few_is_left_to_the_long_way},
+    {"one of a few that is not idle is as it was", one_of_a_few_that_is_not_idle_is_as_it_was},
+    {"what happens while a few are looked at is heeded", what_happens_during_the_look_is_heeded},
+    {"a close waits until a few have been half-closed", a_close_waits_for_a_few},
     {"what came over a socket is looked up when it matters",
      what_came_over_a_socket_is_looked_up_when_it_matters},
     {"a child that reads an inherited connection makes it its own",

@@ -32,7 +32,8 @@ struct model {
     int descriptors; /* 0: free */
     enum mode mode;
     bool in_use, owed, disowned;
-    bool was_shut; /* when its owner looked last */
+    bool was_shut, was_poised; /* when its owner looked last */
+    bool owed_if_shut;         /* it was read from while it was poised */
 };
 
 struct owner {
@@ -135,12 +136,19 @@ static void agree(struct owner *owner, int i)
     CHECK_OWN((record & CONN_MODE) >> CONN_MODE_SHIFT == model->mode);
     CHECK_OWN((record & CONN_REFS) / CONN_REF == (unsigned int)model->descriptors);
     CHECK_OWN(!!(record & CONN_IN_USE) == model->in_use);
-    CHECK_OWN(!!(record & CONN_OWED) == model->owed);
+    if (model->owed_if_shut && record & CONN_SHUT)
+        model->owed = record & CONN_OWED;
+    if (!(record & CONN_POISED))
+        model->owed_if_shut = false;
+    CHECK_OWN(record & CONN_POISED || !!(record & CONN_OWED) == model->owed);
     CHECK_OWN(!!(record & CONN_DISOWNED) == model->disowned);
     CHECK_OWN(!model->was_shut || record & CONN_SHUT);
-    /* Nobody half-closes what is in use; by force it may be. */
-    CHECK_OWN(model->was_shut || !model->in_use || !(record & CONN_SHUT) || record & CONN_FORCED);
+    CHECK_OWN((record & (CONN_SHUT | CONN_POISED)) != (CONN_SHUT | CONN_POISED));
+    /* Nobody half-closes what is in use; by force it may be, or because that came too late. */
+    CHECK_OWN(model->was_shut || model->was_poised || !model->in_use || !(record & CONN_SHUT) ||
+              record & CONN_FORCED);
     model->was_shut = record & CONN_SHUT;
+    model->was_poised = model->was_poised && record & CONN_POISED;
 }
 
 static void event(struct owner *owner, int i)
@@ -165,13 +173,14 @@ static void event(struct owner *owner, int i)
     if (step != '=')
         model->in_use = step == '+';
     if (event == CONN_READ && record & CONN_OWED)
-        model->owed = true;
+        model->owed_if_shut = !(model->owed = record & CONN_SHUT);
     if (event == CONN_READ && was_shut)
         CHECK_OWN(record & CONN_OWED);
     if (event == CONN_WROTE)
-        model->owed = false;
+        model->owed = model->owed_if_shut = false;
     /* Half-closed between the two looks: before it came into use, or it was not taken into use. */
     model->was_shut = record & CONN_SHUT;
+    model->was_poised = record & CONN_POISED;
 }
 
 static void end_of_file(struct owner *owner, int i)
@@ -180,7 +189,8 @@ static void end_of_file(struct owner *owner, int i)
     uint64_t before = atomic_load(table_record(fd));
     CHECK_OWN(!conn_read_end(fd));
     uint64_t after = atomic_load(table_record(fd));
-    bool owes = before & (CONN_OWED | CONN_IN_USE | CONN_DISOWNED);
+    bool owes = before & (CONN_IN_USE | CONN_DISOWNED) ||
+                (before & CONN_OWED && before & CONN_SHUT);
     CHECK_OWN(!(before & CONN_SHUT) || owes || after & CONN_FIN);
     CHECK_OWN(!owes || (before & CONN_FIN) == (after & CONN_FIN));
 }
@@ -356,9 +366,21 @@ static void *share(void *argument)
 
 /* ---- the drainer ---- */
 
+/* The drainer's: which of a few are there, it finds out while it looks at them. */
+static bool by_few;
+static int few[CONN_FEW], few_count;
+static _Atomic uint64_t few_shut;
+
 static void hook(int fd, bool acts)
 {
     if (is_drainer) {
+        if (by_few) {
+            CHECK(guard[fd] >= 0, "fd %d: touched while it is closed", fd);
+            if (!guard[fd])
+                few[few_count++] = fd;
+            guard[fd] = 1;
+            few_shut += acts;
+        }
         CHECK(guard[fd] == 1, "fd %d: touched without a claim", fd);
         if (one_in(16))
             sched_yield(); /* long enough for a step of its owner's */
@@ -394,6 +416,18 @@ static void visit(int fd)
     }
 }
 
+static void visit_few(int first)
+{
+    static const struct conn_limits limits = {.now = 1};
+    by_few = true;
+    table_claim_all((uint32_t)first, CONN_FEW);
+    conn_shut_few((uint32_t)first, &limits);
+    by_few = false;
+    while (few_count)
+        guard[few[--few_count]] = 0;
+    table_release();
+}
+
 static void *drain(void *argument)
 {
     is_drainer = true;
@@ -405,6 +439,8 @@ static void *drain(void *argument)
             for (int fd = 0; fd < (int)high; fd++) {
                 if (fd % 8 == 0)
                     no_figure_is_below_zero();
+                if (fd % CONN_FEW == 0 && one_in(4))
+                    visit_few(fd);
                 if (!table_claim(fd))
                     continue;
                 claims++;
@@ -465,6 +501,7 @@ static void check_figures(void)
     for (uint32_t number = 0; number < table.limit; number++) {
         uint64_t record = atomic_load(table_slot(number));
         records += record && !(record & CONN_DISOWNED);
+        CHECK(!(record & CONN_POISED) && (record & CONN_SHUT || !(record & CONN_OWED)));
         CHECK(!table_is_claimed((int)number), "fd %u stayed claimed", number);
     }
     CHECK(records == want.tracked, "%llu records", (unsigned long long)records);
@@ -479,6 +516,7 @@ static void stand_still(void)
         pthread_barrier_wait(&still);
     }
     uint64_t made = steps * rounds;
+    CHECK(few_shut > made / 1000, "%llu half-closes of a few", (unsigned long long)few_shut);
     CHECK(claims > made / 50 && shuts > made / 1000 && forces && waits,
           "%llu claims, %llu half-closes, %llu forced, %llu closes that met a claim: too few",
           (unsigned long long)claims, (unsigned long long)shuts, (unsigned long long)forces,

@@ -66,6 +66,21 @@ bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind)
     return true;
 }
 
+bool sock_shut_read_if(int fd, uint32_t identity, enum identity kind, enum sock_asked asked,
+                       sock_may_fn *may, void *context)
+{
+    struct sock_figures figures = {0};
+    if (!sock_is(fd, identity, kind))
+        return false;
+    sock_queues(fd, &figures.queues);
+    if (asked == SOCK_ALL)
+        sock_info(fd, &figures.info);
+    if (!may(&figures, context))
+        return false;
+    sock_shut_read(fd);
+    return true;
+}
+
 void sock_shut_write(int fd)
 {
     fake(fd, true)->shut_write++;

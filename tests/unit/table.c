@@ -226,7 +226,7 @@ static void more_duplicates_than_can_be_counted(void)
     for (int fd = 100; fd < 500; fd++)
         table_alias(7, fd);
     news();
-    CHECK(refs(7) == 255, "%u", refs(7));
+    CHECK(refs(7) == 127, "%u", refs(7));
     close_it(7);
     for (int fd = 100; fd < 499; fd++)
         close_it(fd);
