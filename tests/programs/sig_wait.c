@@ -31,7 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LIMIT_MS = 600, TRIGGER_MS = 200, OWN_MS = 400, SLACK_MS = 50 };
+enum { LIMIT_MS = 600, TRIGGER_MS = 200, OWN_MS = 400, SLACK_MS = 150 };
 
 static const struct timespec limit = {0, LIMIT_MS * 1000000L};
 static struct timeval limit_us = {0, LIMIT_MS * 1000L};
