@@ -31,7 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LIMIT_MS = 600, TRIGGER_MS = 200, OWN_MS = 400, SLACK_MS = 150 };
+enum { LIMIT_MS = 600, TRIGGER_MS = 200, OWN_MS = 400, SLACK_MS = 150, TICKS_MS = 20 };
 
 static const struct timespec limit = {0, LIMIT_MS * 1000000L};
 static struct timeval limit_us = {0, LIMIT_MS * 1000L};
@@ -327,8 +327,9 @@ static void try_call(int number, const char *mode)
     bool anew = !own && calls[number].error == EAGAIN &&
                 calls[number].function != call_sigtimedwait &&
                 calls[number].function != call_semtimedop;
+    /* What is left of a wait is told by the coarse clock, which a busy machine's ticks move on. */
     long most = wanted + (anew ? TRIGGER_MS : 0) + SLACK_MS;
-    if (error == wanted_error && took >= wanted - 5 && took <= most)
+    if (error == wanted_error && took >= wanted - TICKS_MS && took <= most)
         printf("%s %ld ms, in time\n", calls[number].name, wanted);
     else
         printf("%s %ld ms, %s; expected %ld ms, %s\n", calls[number].name, took, strerror(error),
