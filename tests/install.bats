@@ -354,7 +354,7 @@ def wait_for(text):
         if not select.select([fd], [], [], max(0, end - time.monotonic()))[0]:
             sys.exit("no %r in %r" % (text, seen))
         seen += os.read(fd, 4096)
-    seen = b""
+    seen = seen.split(text, 1)[1]
 wait_for(b"ready> ")
 os.write(fd, b". /usr/share/bash-completion/bash_completion; echo lo\"\"aded\n")
 wait_for(b"loaded")
@@ -458,6 +458,7 @@ in_a_copy() {
         purge() { dpkg --no-triggers -P weir; }
 
         install
+        [ ! -e /run/systemd/system ] || rm -rf /run/weir # made by tmpfiles.d, where systemd runs
         weir --version
         [ ! -e /run/weir ]
         start "$PORT"
@@ -467,6 +468,12 @@ in_a_copy() {
         weir check "$!"
         man -w weir libweir
         pkg-config --cflags --variable=preload weir
+        # The drop-in is for the library where the package has it.
+        for path in $(sed -nE "s#^(Environment=LD_PRELOAD=|.*ExecPaths=-)(/[^ ]*)\$#\2#p" \
+            /usr/share/doc/weir/examples/weir.conf); do
+            [ "$path" = /usr/lib/weir/libweir.so ]
+        done
+        grep -q "^d /run/weir " /usr/lib/tmpfiles.d/weir.conf
         weir drain --wait "$!"
         ends TERM "$!"
         [ "$(pages)" = 0 ]

@@ -1,0 +1,245 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# The README's commands, as they stand there. Where one would change this machine, or wants what is
+# no Debian package (docker, kubectl), a stand-in of the same name takes it, named in its test.
+# shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
+
+load helpers
+
+setup_file() {
+    export READ=$BATS_FILE_TMPDIR/read # the blocks that some test has taken
+    : >"$READ"
+}
+
+setup() {
+    port=$((46000 + 10 * BATS_TEST_NUMBER))
+    temporary=$BATS_TEST_TMPDIR
+    root=$temporary/root
+    bin=$temporary/bin
+    mkdir "$root" "$bin"
+    cd "$ROOT" || exit 1
+    PATH=$bin:$PATH
+}
+
+# blocks: each line of the README's blocks of commands, "NUMBER LINE".
+blocks() {
+    awk '/^```sh$/ { inside = 1; number++; next } /^```$/ { inside = 0 } inside { print number, $0 }' \
+        "$ROOT/README.md"
+}
+
+# block REGEX: the block in which a line matches, without comments, is in $temporary/block.
+block() {
+    local number
+    number=$(blocks | awk -v regex="$1" '{ line = $0; sub(/^[0-9]+ /, "", line) }
+                                         line ~ regex { print $1; exit }')
+    [ -n "$number" ] || { echo "no block has $1" >&2; return 1; }
+    echo "$number" >>"$READ"
+    blocks | sed -n "s/^$number //p" | sed 's/ *# .*//' >"$temporary/block"
+}
+
+# run_block REGEX [SED-SCRIPT]: runs it, with the paths of this machine changed to ours.
+run_block() {
+    block "$1"
+    sed -Ei "s#/usr/local/lib/libweir.so#$WEIR_LIB#g; s#/usr/local/bin/weir#$ROOT/build/weir#g; ${2:-}" \
+        "$temporary/block"
+    cat "$temporary/block"
+    bash -eu "$temporary/block"
+}
+
+# stands_in NAME <<SCRIPT
+stands_in() {
+    { echo '#!/bin/bash'; echo 'set -eu'; cat; } >"$bin/$1"
+    chmod +x "$bin/$1"
+}
+
+# your-daemon: the legacy daemon of the tests. weir: the one that was built.
+your_daemon() {
+    stands_in your-daemon <<END
+exec $PROGRAMS/oldhttpd $port
+END
+    ln -sf "$ROOT/build/weir" "$bin/weir"
+}
+
+# finishes PID: it is stopped in the middle of a request, and answers that before it ends.
+finishes() {
+    local client answer
+    wait_port "$port"
+    conn_open client "$port"
+    conn_send "$client" 'GET /slow?ms=500 HTTP/1.1\r\nHost: a\r\n\r\n'
+    wait_until 5 log_has server 'ready'
+    sleep 0.2
+    "${@:2}"
+    read_line answer "$client" 5
+    [[ $answer == 'HTTP/1.'?' 200'* ]]
+    wait_gone "$1" 10
+}
+
+@test "the first line: the two variables, and TERM drains" {
+    your_daemon
+    block '^LD_PRELOAD=/usr/local/lib/libweir.so WEIR_STOP_SIGNALS=TERM  your-daemon$'
+    sed -i "s#/usr/local/lib/libweir.so#$WEIR_LIB#" "$temporary/block"
+    serve_bare server -- bash -c "exec env $(cat "$temporary/block")"
+    finishes "$SERVER_PID" kill "$SERVER_PID"
+}
+
+@test "by the command: weir run, weir status, weir drain --wait" {
+    local commands
+    your_daemon
+    block '^weir run --stop-signals TERM your-daemon'
+    mapfile -t commands <"$temporary/block"
+    [ "${#commands[@]}" = 3 ]
+    serve_bare server -- bash -c "exec ${commands[0]}"
+    wait_port "$port"
+    conn_open client "$port"
+    conn_send "$client" 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
+    read_line answer "$client" 5
+    bash -c "${commands[2]/PID/$SERVER_PID}" | grep -q '^oldhttpd'
+    bash -c "${commands[1]/PID/$SERVER_PID}"
+    log_has server 'drained in .* 0 forced'
+    kill "$SERVER_PID"
+    wait_gone "$SERVER_PID" 5
+}
+
+@test "make demo: nothing is lost under Weir" {
+    block '^make demo'
+    grep -q '^make test$' "$temporary/block"
+    make -n test | grep -q '^tests/run$' # which is what runs here
+    unset DEMO_ISOLATED
+    make demo | tee "$temporary/demo"
+    grep -Eq '^kill -TERM, under Weir +[0-9]+ +0 ' "$temporary/demo"
+}
+
+@test "install: the package can be installed, and make install puts weir where it is said to be" {
+    stands_in apt-get <<END
+# It says what it would do.
+exec /usr/bin/apt-get --simulate "\$@"
+END
+    run_block '^scripts/package$' >"$temporary/said"
+    grep -q '^Inst weir ' "$temporary/said"
+    export DESTDIR=$root
+    run_block '^make install$'
+    [ -x "$root/usr/local/bin/weir" ]
+    [ -e "$root/usr/local/lib/libweir.so" ]
+    your_daemon
+    ln -sf "$PROGRAMS/oldhttpd" "$bin/your-daemon"
+    run_block '^weir check your-daemon$'
+}
+
+@test "systemd: the drop-in is put in its place, and systemd finds nothing wrong with it" {
+    mkdir -p "$root/etc/systemd/system" "$root/etc/tmpfiles.d" "$root/usr/lib" "$root/etc"
+    cp /etc/passwd /etc/group "$root/etc/"
+    cp /lib/systemd/system/nginx.service "$root/etc/systemd/system/"
+    stands_in systemctl <<END
+case "\$*" in
+daemon-reload) systemd-analyze verify --man=no $root/etc/systemd/system/nginx.service ;;
+'restart nginx') grep -q WEIR_STOP_SIGNALS $root/etc/systemd/system/nginx.service.d/weir.conf ;;
+*) exit 2 ;;
+esac
+END
+    # A root of its own: it is told to make directories.
+    stands_in systemd-tmpfiles <<END
+exec /usr/bin/systemd-tmpfiles --root=$root "\$@"
+END
+    run_block '^systemctl restart nginx$' "s# /etc/# $root/etc/#g"
+    [ "$(stat -c %a "$root/run/weir")" = 1777 ]
+}
+
+@test "docker: the options are of the command that they are given to, and the image's file is there" {
+    stands_in docker <<'END'
+[ "$1" = build ] || [ "$1" = run ] || [ "$1" = stop ]
+if [ "$1" = build ]; then
+    [ "$2 $3 $4" = '-t weir-nginx -f' ] && [ -e "$5" ] && [ "$6" = . ]
+    while read -r copy from _; do
+        [ "$copy" != COPY ] || [ -e "$from" ]
+    done <"$5"
+fi
+if [ "$1" = run ]; then
+    stop=$(sed 's/.*--stop-timeout \([0-9]*\) .*/\1/' <<<"$*")
+    timeout=$(sed -n 's/^ENV .*WEIR_TIMEOUT=\([0-9]*\)s.*/\1/p' scripts/container/Containerfile)
+    [ "$stop" -gt "$timeout" ]
+fi
+END
+    run_block '^docker run '
+    # The file says the same.
+    while read -r line; do
+        grep -qF "#     $line" scripts/container/Containerfile
+    done <"$temporary/block"
+}
+
+@test "kubectl: the file is one deployment" {
+    stands_in kubectl <<'END'
+[ "$1 $2" = 'apply -f' ]
+/usr/bin/python3 -c 'import sys, yaml
+kinds = [part["kind"] for part in yaml.safe_load_all(open(sys.argv[1]))]
+assert kinds == ["Deployment"], kinds' "$3"
+END
+    run_block '^kubectl apply '
+}
+
+@test "an init script: start-stop-daemon starts it, and stops it with a drain" {
+    your_daemon
+    export PIDFILE=$temporary/pid
+    block '^start-stop-daemon --start'
+    sed -i "s#/usr/local/bin/weir#$ROOT/build/weir#" "$temporary/block"
+    split=$(grep -n '^start-stop-daemon --stop' "$temporary/block" | cut -d : -f 1)
+    head -n $((split - 1)) "$temporary/block" >"$temporary/start"
+    tail -n "+$split" "$temporary/block" >"$temporary/stop"
+    WEIR_LOG=$temporary/server.log bash -eu "$temporary/start"
+    wait_until 5 test -s "$PIDFILE"
+    STARTED+=("$(cat "$PIDFILE")")
+    finishes "$(cat "$PIDFILE")" bash -eu "$temporary/stop"
+}
+
+@test "a fleet: the command is the one that fleet.bats tries" {
+    block '^scripts/fleet-demo'
+    read -r script options <"$temporary/block"
+    [ -x "$script" ]
+    grep -qF -- "${options%% *}" "$script"
+    grep -qF 'scripts/fleet-demo' tests/fleet.bats
+}
+
+@test "how to work on it: each target, file and row is there" {
+    local command rest name
+    block '^make unit'
+    while read -r command rest; do
+        echo "$command $rest"
+        case $command in
+        make) make -n $(sed 's/ROWS=.*//' <<<"$rest") >"$temporary/made" ;;
+        tests/run) for name in $rest; do [ -e "tests/$name.bats" ]; done ;;
+        scripts/fuzz) [ -e "tests/fuzz/${rest##* }.c" ] ;;
+        scripts/transparency) grep -q "${rest%% *}" scripts/transparency ;;
+        *) return 1 ;;
+        esac
+    done <"$temporary/block"
+    for name in $(sed -n 's/.*ROWS="\(.*\)".*/\1/p' "$temporary/block"); do
+        scripts/bench --list | grep -qx "$name"
+    done
+}
+
+@test "what stands in the text: scripts, files and subcommands are there, with these options" {
+    local span word
+    grep -v '^ *#' README.md | grep -oE '`[^`]+`' | tr -d '`' | sort -u >"$temporary/spans"
+    while read -r span; do
+        word=${span%% *}
+        case $word in
+        scripts/* | tests/* | shim/*)
+            compgen -G "$word" >"$temporary/found" || { echo "not there: $word"; return 1; }
+            [[ $span != *' --'* ]] || grep -qF -- "$(grep -oE -- '--[a-z-]+' <<<"$span" | head -n 1)" "$word"
+            ;;
+        weir)
+            read -ra words <<<"$span"
+            [ ${#words[@]} -gt 1 ] || continue
+            "$ROOT/build/weir" --help 2>&1 | grep -q "weir ${words[1]}" || { echo "no command: $span"; return 1; }
+            ;;
+        WEIR_[A-Z]*)
+            word=${word%%=*}
+            grep -q "\"$word\"" shim/*.c || { echo "no variable: $word"; return 1; }
+            ;;
+        esac
+    done <"$temporary/spans"
+    [ "$(wc -l <"$temporary/spans")" -gt 50 ]
+}
+
+@test "no block of commands in the README is left out here" {
+    diff <(blocks | cut -d ' ' -f 1 | sort -u) <(sort -u "$READ")
+}
