@@ -25,10 +25,9 @@ $(shell mkdir -p $(KERNEL) && ln -sfn /usr/include/linux /usr/include/asm-generi
 	$(firstword $(wildcard /usr/include/asm /usr/include/$(shell $(CC) -print-multiarch)/asm)) $(KERNEL))
 endif
 
-# glibc's dlsym was libdl's before 2.34, and its oldest version is asked for (shim/glibc.h).
+# The command's start has a version of its own since glibc 2.34 (shim/glibc.h).
 LIBC_VERSION := $(shell echo __GLIBC__ | $(CC) -E -P -include features.h -x c - 2>/dev/null | tail -n 1)
 ifneq ($(LIBC_VERSION),__GLIBC__)
-WEIR_LDLIBS = -Wl,--no-as-needed -l:libdl.so.2
 COMMAND_LDFLAGS = -Wl,--wrap=__libc_start_main
 endif
 
@@ -54,7 +53,7 @@ $(BUILD)/exports.map: shim/exports.map Makefile
 	$(CC) -E -P -x c -o $@ $<
 
 $(BUILD)/libweir.so: $(OBJECTS) $(BUILD)/exports.map
-	$(CC) $(CFLAGS) $(LDFLAGS) $(WEIR_LDFLAGS) -o $@ $(OBJECTS) $(WEIR_LDLIBS)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(WEIR_LDFLAGS) -o $@ $(OBJECTS)
 
 $(BUILD)/weir: $(COMMAND_OBJECTS) $(COMMAND_SHARES)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(COMMAND_LDFLAGS) -o $@ $^

@@ -18,8 +18,8 @@
 
 /*
  * The oldest versions on each machine, of what moved to libc in 2.34 and got a new one: dlsym and
- * dlerror (of libdl, which must be named to older ones: Makefile), and how main is started. To be
- * said where the name is used.
+ * dlerror (libdl's before that, so that libc.c has them weak), and how main is started. To be said
+ * where the name is used.
  */
 #ifndef __GLIBC__ /* musl has no versions */
 #define GLIBC_OLDEST(name, alias)

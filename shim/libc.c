@@ -2,12 +2,22 @@
 #include "libc.h"
 
 #include "glibc.h"
+#include "next.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 
+/* Weak: libdl's before glibc 2.34, which is not always there. */
+#pragma weak dlsym
+#pragma weak dlerror
 GLIBC_OLDEST(dlsym, dlsym);
 GLIBC_OLDEST(dlerror, dlerror);
+
+#ifdef WITHOUT_DLSYM /* as with an older glibc: tests/portability.bats */
+static const bool has_dlsym = false;
+#else
+#define has_dlsym (&dlsym != NULL && &dlerror != NULL)
+#endif
 
 #define LIBC_FIRST(type, name, params, args) \
     static type first_##name params          \
@@ -30,11 +40,11 @@ static long absent(void)
  */
 static void find(void *pointer, const char *name)
 {
-    void *found = dlsym(RTLD_NEXT, name);
-    if (!found) {
+    void *found = has_dlsym ? dlsym(RTLD_NEXT, name) : next_symbol(name);
+    if (!found && has_dlsym)
         dlerror();
+    if (!found)
         found = (void *)absent;
-    }
     __atomic_store_n((void **)pointer, found, __ATOMIC_RELAXED);
 }
 

@@ -354,6 +354,23 @@ newer() {
     [[ $(newer "$PROGRAMS/oldhttpd") == *__libc_start_main@GLIBC_2.34* ]]
 }
 
-@test "the library names libdl, where older ones have dlsym" {
-    readelf -d "$WEIR_LIB" | grep -q 'NEEDED.*\[libdl\.so\.2\]'
+@test "the library needs libc alone, and where that has no dlsym it finds libc's calls itself" {
+    local build=$BATS_TEST_TMPDIR/build client
+    readelf -d "$WEIR_LIB" | awk '/NEEDED/ { print $NF }' >"$BATS_TEST_TMPDIR/needed"
+    [ "$(cat "$BATS_TEST_TMPDIR/needed")" = '[libc.so.6]' ]
+    cp -a "$ROOT/build" "$build"
+    rm "$build/shim/libc.o" "$build/libweir.so"
+    make -C "$ROOT" --no-print-directory BUILD="$build" CPPFLAGS=-DWITHOUT_DLSYM "$build/libweir.so"
+    readelf --dyn-syms -W "$build/libweir.so" >"$BATS_TEST_TMPDIR/symbols"
+    ! grep -q ' dlsym' "$BATS_TEST_TMPDIR/symbols" || return 1
+    WEIR_LIB=$build/libweir.so serve server WEIR_STOP_SIGNALS=TERM -- "$PROGRAMS/oldhttpd" "$port"
+    wait_port "$port"
+    conn_open client "$port"
+    conn_send "$client" 'GET /slow?ms=500 HTTP/1.1\r\nHost: a\r\n\r\n'
+    wait_until 5 log_has server ready
+    kill "$SERVER_PID"
+    read_line answer "$client" 5
+    [[ $answer == 'HTTP/1.'?' 200'* ]]
+    wait_gone "$SERVER_PID" 5
+    log_has server 'drained in .* 0 forced'
 }

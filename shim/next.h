@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * next.h - what dlsym(RTLD_NEXT) finds, where there is no dlsym: before glibc 2.34 that is libdl's,
+ * and a program need not have it. To load libdl for it everywhere would cost each fork its five
+ * mappings, and each process its pages.
+ */
+#ifndef WEIR_NEXT_H
+#define WEIR_NEXT_H
+
+#include "common.h"
+
+/*
+ * The function of this name in the first object behind ours that has it, in the order in which the
+ * objects were loaded; of several versions the default one. NULL: none has it, or it is chosen at
+ * load time (STT_GNU_IFUNC), as no call of libc.h is.
+ */
+void *next_symbol(const char *name);
+
+#endif
