@@ -31,6 +31,9 @@ ifneq ($(LIBC_VERSION),__GLIBC__)
 COMMAND_LDFLAGS = -Wl,--wrap=__libc_start_main
 endif
 
+# Another compiler (musl-gcc) builds everything anew.
+$(shell mkdir -p $(BUILD) && { echo '$(CC)' | cmp -s - $(BUILD)/compiler || echo '$(CC)' >$(BUILD)/compiler; })
+
 # The wrappers first: near the symbols that lead to them.
 SOURCES = $(wildcard shim/interpose/*.c shim/*.c)
 OBJECTS = $(SOURCES:shim/%.c=$(BUILD)/shim/%.o)
@@ -48,7 +51,7 @@ SHARED = $(patsubst shim/share/%.in,$(BUILD)/share/%,$(wildcard shim/share/*.in)
 all: $(BUILD)/libweir.so $(BUILD)/weir $(SHARED)
 
 # Preprocessed: which names there are depends on the libc.
-$(BUILD)/exports.map: shim/exports.map Makefile
+$(BUILD)/exports.map: shim/exports.map Makefile $(BUILD)/compiler
 	@mkdir -p $(@D)
 	$(CC) -E -P -x c -o $@ $<
 
@@ -68,11 +71,11 @@ $(BUILD)/share/%: shim/share/%.in $(BUILD)/share/fill
 	$(BUILD)/share/fill <$< >$@.new
 	@mv $@.new $@
 
-$(BUILD)/shim/command/%.o: shim/command/%.c Makefile
+$(BUILD)/shim/command/%.o: shim/command/%.c Makefile $(BUILD)/compiler
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 -Wall -Wextra -Werror -Ishim -DWEIR_COMMAND -MMD -c -o $@ $<
 
-$(BUILD)/shim/%.o: shim/%.c Makefile
+$(BUILD)/shim/%.o: shim/%.c Makefile $(BUILD)/compiler
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(WEIR_CFLAGS) -MMD -c -o $@ $<
 
@@ -81,7 +84,7 @@ $(BUILD)/shim/%.o: shim/%.c Makefile
 
 tests: $(PROGRAMS)
 
-$(BUILD)/tests/%: tests/programs/%.c Makefile shim/weir.h
+$(BUILD)/tests/%: tests/programs/%.c Makefile $(BUILD)/compiler shim/weir.h
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -std=gnu11 -O2 -g -Wall -Wextra -Werror -Ishim -pthread -MMD -o $@ $<
 
