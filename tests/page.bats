@@ -495,19 +495,19 @@ take_pid() {
 in_the_gap() {
     local client found
     mkdir "$BATS_TEST_TMPDIR/empty"
-    start_tree "$1" WEIR_STOP_SIGNALS=TERM PG_ROOT="$BATS_TEST_TMPDIR/empty" -- 600
+    start_tree "$1" WEIR_STOP_SIGNALS=TERM PG_ROOT="$BATS_TEST_TMPDIR/empty" -- 900
     conn_open client "$port"
     conn_send "$client" "ping\n"
     child_of 1
+    wait_until 5 says accepted 1
     sleep 0.2
     read_page
     found=$(read_page | awk '/^(tracked|gaps) / { sum += $2 } END { print sum }')
     [ "$found" = 1 ]
     says accepted 1
     kill "${2:--USR2}" "$head"
-    sleep 0.15
-    says phase draining
-    read_line answer "$client" 2
+    wait_until 1 says phase draining
+    read_line answer "$client" 4
     [ "$answer" = ping ]
     says gaps 0
     says tracked 1
