@@ -71,17 +71,6 @@ static bool is_control(char c)
     return (unsigned char)c < ' ' && c != '\t';
 }
 
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-/* The small letter of a capital; of what is no letter, no letter. */
-static char small(char c)
-{
-    return (char)(c | 0x20);
-}
-
 /* The first byte that is less than `least`, which is 0x80 at the most. Eight at a time. */
 __attribute__((always_inline)) static inline const char *find_below(const char *p, const char *end,
                                                                     unsigned char least)
@@ -408,11 +397,6 @@ static const char *skip(uint8_t class, const char *p, const char *end)
     while (p < end && is(class, *p))
         p++;
     return p;
-}
-
-static bool same_eight(const char *p, const char *q)
-{
-    return __builtin_memcmp(p, q, 8) == 0;
 }
 
 /*

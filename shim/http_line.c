@@ -13,22 +13,6 @@ struct text {
     const char *begin, *end;
 };
 
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-/* The small letter of a capital; of what is no letter, no letter. */
-static char small(char c)
-{
-    return (char)(c | 0x20);
-}
-
-static bool same_eight(const char *p, const char *q)
-{
-    return __builtin_memcmp(p, q, 8) == 0;
-}
-
 /* The same with capitals as small letters, and some other bytes as if they were the same. */
 static bool like_eight(const char *p, const char *q)
 {

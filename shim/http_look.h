@@ -76,6 +76,22 @@ struct scan {
     const char *paused; /* there already */
 };
 
+static inline bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* The small letter of a capital; of what is no letter, no letter. */
+static inline char small(char c)
+{
+    return (char)(c | 0x20);
+}
+
+static inline bool same_eight(const char *p, const char *q)
+{
+    return __builtin_memcmp(p, q, 8) == 0;
+}
+
 /* A look at the requests, or at the answers, begins; what it has found is kept. */
 void http_scan(struct scan *scan, const struct http *http, bool is_answer);
 void http_keep(struct http *http, const struct scan *scan);
