@@ -9,7 +9,7 @@ load helpers
 load web
 
 setup() {
-    port=$((35000 + 100 * BATS_TEST_NUMBER))
+    port=$((26000 + 100 * BATS_TEST_NUMBER))
     temporary=$BATS_TEST_TMPDIR
     executed=$temporary/executed
     seconds=7 clients=20 ports=()

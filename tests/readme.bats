@@ -12,7 +12,7 @@ setup_file() {
 }
 
 setup() {
-    port=$((46000 + 10 * BATS_TEST_NUMBER))
+    port=$((28000 + 10 * BATS_TEST_NUMBER))
     temporary=$BATS_TEST_TMPDIR
     root=$temporary/root
     bin=$temporary/bin

@@ -8,7 +8,7 @@ load helpers
 load web
 
 setup() {
-    port=$((33000 + 100 * BATS_TEST_NUMBER))
+    port=$((27000 + 100 * BATS_TEST_NUMBER))
     temporary=$BATS_TEST_TMPDIR
     trigger=USR2
 }
