@@ -559,6 +559,8 @@ void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole, struct by
     if (mode_of(record) != MODE_REPLY || !done)
         return;
     enum rhythm_sign sign = sign_of(number, done, bytes);
+    if (record & CONN_SHUT)
+        rhythm_wrote_on(number);
     /*
      * A half-close alone is undone by nothing, but loses nothing either where the answer was not
      * whole: the program writes on. It is enough where there is doubt, but not for a program that
@@ -596,16 +598,43 @@ void conn_closes(int fd, enum kind kind)
     errno = saved;
 }
 
+/* Whether the end that a read has met is one after which the program has nothing left to say. */
+static bool is_last_end(uint64_t record)
+{
+    return record & CONN_SHUT && !(record & (CONN_OWED | CONN_IN_USE | CONN_FIN | CONN_DISOWNED)) &&
+           (record & CONN_EPOCH) == epoch_now();
+}
+
+/*
+ * An answer that was taken for whole has gone on behind our half-close (the program was kept from
+ * it for longer than WEIR_SETTLE), and a client that never rests follows it with its next request
+ * at once: right when the program, which had the end waiting, would have our FIN sent. Such a
+ * client is given a moment from the last write on, so that one moment is all that many connections
+ * of one thread take.
+ */
+#define FOLLOWS_MS 12
+#define LOOK_EACH_NS 500000
+
+static void await_follower(int fd, uint32_t number)
+{
+    static const struct timespec step = {0, LOOK_EACH_NS};
+    struct sock_queues queues = {0, 0};
+    while (!queues.unread && rhythm_wrote_on_within(number, FOLLOWS_MS)) {
+        sys2(SYS_nanosleep, &step, NULL);
+        sock_queues(fd, &queues);
+    }
+}
+
 bool conn_read_end(int fd)
 {
     record_t *slot = sys_is_sandboxed() ? NULL : table_record(fd);
     uint64_t record = slot ? atomic_load(slot) : 0;
-    if (!(record & CONN_SHUT) || !conn_is_still(fd, record))
+    if (!is_last_end(record) || !conn_is_still(fd, record))
         return false;
+    await_follower(fd, table_number(slot));
+    record = atomic_load(slot);
     do {
-        if (!(record & CONN_SHUT) ||
-            record & (CONN_OWED | CONN_IN_USE | CONN_FIN | CONN_DISOWNED) ||
-            (record & CONN_EPOCH) != epoch_now())
+        if (!is_last_end(record))
             return false;
     } while (!atomic_compare_exchange_strong(slot, &record, record | CONN_FIN));
 

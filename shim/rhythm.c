@@ -39,6 +39,7 @@ struct rhythm {
     field_t same;     /* in a row as the last one */
     field_t patience; /* HASTE_BEGIN less its haste, so that 0 is where it begins; signed */
     field_t full;     /* 1: the last read filled its buffer, so that there may be more of it */
+    field_t wrote_on; /* 1: the last write was behind our half-close */
     field_t again_ms; /* what it sent before its accept was lost, and comes again within this */
     struct span span[2];
 };
@@ -90,6 +91,19 @@ void rhythm_forget(uint32_t number)
     field_t *field = (field_t *)rhythm;
     for (size_t i = 0; rhythm && i < sizeof *rhythm / sizeof *field; i++)
         put(&field[i], 0);
+}
+
+void rhythm_wrote_on(uint32_t number)
+{
+    struct rhythm *rhythm = find(number);
+    if (rhythm)
+        put(&rhythm->wrote_on, 1);
+}
+
+bool rhythm_wrote_on_within(uint32_t number, uint32_t ms)
+{
+    const struct rhythm *rhythm = find(number);
+    return rhythm && get(&rhythm->wrote_on) && now_ms() - get(&rhythm->wrote_at) <= ms;
 }
 
 void rhythm_was_deaf(uint32_t number, uint32_t again_ms)
@@ -227,6 +241,7 @@ enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes)
     if (get(&rhythm->writes) && now - get(&rhythm->wrote_at) > SLOW_MS)
         put(&span_now(rhythm)->slow, 1);
     put(&rhythm->wrote_at, now);
+    put(&rhythm->wrote_on, 0);
     put(&rhythm->writes, get(&rhythm->writes) + 1);
     put(&rhythm->bytes, get(&rhythm->bytes) + (uint32_t)bytes);
     if (is_as_before(rhythm, get(&rhythm->bytes)))

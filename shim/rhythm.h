@@ -58,6 +58,11 @@ enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes);
  */
 bool rhythm_looked(uint32_t number, bool has_sent);
 
+/* A write went out on a connection that was half-closed by then; whether one did so within the last
+ * ms. */
+void rhythm_wrote_on(uint32_t number);
+bool rhythm_wrote_on_within(uint32_t number, uint32_t ms);
+
 /* What the client has sent before the accept was lost, and comes again within so many ms; 0:
  * nothing was. */
 void rhythm_was_deaf(uint32_t number, uint32_t again_ms);

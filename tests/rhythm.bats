@@ -107,9 +107,12 @@ start_upstream() {
     wait_port $((port + 1))
 }
 
+# start_python [SECONDS [VARIABLE...]]: between head and body.
 start_python() {
+    local between=${1:-0}
+    shift $(($# > 0))
     cat >"$temporary/server.py" <<'END2'
-import http.server, random, sys
+import http.server, random, sys, time
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -120,6 +123,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        time.sleep(float(sys.argv[2]))
         self.wfile.write(body)
 
     def log_message(self, *message):
@@ -130,7 +134,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 END2
-    serve server "$@" -- /usr/bin/python3 "$temporary/server.py" "$port"
+    serve server "$@" -- /usr/bin/python3 "$temporary/server.py" "$port" "$between"
     wait_port "$port"
 }
 
@@ -170,6 +174,26 @@ END2
 @test "Python's http.server: clients that never rest are told within two seconds, and none has lost an answer" {
     start_python
     rests_never --connections 20
+}
+
+# A server's thread that was kept from the body for longer than WEIR_SETTLE has found the connection
+# half-closed behind it, and reads the end just when the client asks again. strace keeps each FIN
+# back, so that the request comes in between the last look for it and the FIN.
+@test "Python's http.server, late with its bodies: the request that follows one at once is answered" {
+    local strace
+    start_python 0.2
+    busy clients --connections 20 --pause 1-3 "$port"
+    sleep 0.7
+    strace -qq -f -p "$SERVER_PID" -o /dev/null -e trace=shutdown \
+        -e inject=shutdown:delay_enter=5000 &
+    strace=$!
+    wait_until 5 grep -q '^TracerPid:.*[1-9]' "/proc/$SERVER_PID/status"
+    sleep 0.3
+    kill -s "$trigger" "$SERVER_PID"
+    busy_ended clients
+    kill "$strace"
+    nothing_lost
+    wait_drained server 2
 }
 
 @test "Node: clients that never rest are told within two seconds, and none has lost an answer" {
