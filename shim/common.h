@@ -28,6 +28,7 @@
 #define EXPORT __attribute__((visibility("default")))
 /* For variables: also a declaration must say so, or they are reached through the GOT. */
 #define HIDDEN __attribute__((visibility("hidden")))
+#define INLINE static inline __attribute__((always_inline))
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))

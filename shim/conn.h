@@ -197,8 +197,7 @@ void conn_watched(int epoll, int fd, uint32_t events);
  * of fd's reads then. False: that is not to be done here, for there are more threads (so always
  * while a drain is on).
  */
-static inline __attribute__((always_inline)) bool conn_turns_to(int fd, record_t *slot, bool busy,
-                                                                enum hint hint)
+INLINE bool conn_turns_to(int fd, record_t *slot, bool busy, enum hint hint)
 {
     if (!solo_enter_again())
         return false;
@@ -213,7 +212,7 @@ static inline __attribute__((always_inline)) bool conn_turns_to(int fd, record_t
     return true;
 }
 
-static inline __attribute__((always_inline)) bool conn_turns(int fd, record_t *slot, bool busy)
+INLINE bool conn_turns(int fd, record_t *slot, bool busy)
 {
     int8_t hint = busy ? atomic_load_explicit(&table.busy, memory_order_relaxed) : HINT_ASK;
     return conn_turns_to(fd, slot, busy, hint);
@@ -225,8 +224,7 @@ void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done, struct
 
 /* A read on fd, whose record that is, returned n bytes, these; and one that leaves them there. */
 void conn_peeked(int fd, record_t *slot);
-static inline __attribute__((always_inline)) void conn_read(int fd, record_t *slot, size_t n,
-                                                            struct bytes bytes)
+INLINE void conn_read(int fd, record_t *slot, size_t n, struct bytes bytes)
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     uint32_t key = conn_key(record) ^ (uint32_t)CONN_IN_USE;
@@ -240,7 +238,7 @@ static inline __attribute__((always_inline)) void conn_read(int fd, record_t *sl
  * A write has taken all that it was to, on a connection that was hinted to be in use. False: there
  * is more to it than that.
  */
-static inline __attribute__((always_inline)) bool conn_answers(int fd)
+INLINE bool conn_answers(int fd)
 {
     record_t *slot = table_is_conn(fd) ? table_slot((uint32_t)fd) : table_record(fd);
     if (UNLIKELY(!slot) || UNLIKELY(table_hint_within((uint32_t)fd) != HINT_BUSY))

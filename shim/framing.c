@@ -1,29 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 #include "framing.h"
 
+#include "http_cache.h"
 #include "sys.h"
 
+#include <sys/auxv.h>
 #include <sys/mman.h>
 
-static struct http *_Atomic room;
-static _Atomic uint32_t count;
+struct framing framing;
 
 void framing_begin(uint32_t limit)
 {
-    if (atomic_load(&room) || !limit)
+    if (atomic_load(&framing.room) || !limit)
         return;
     long at = sys6(SYS_mmap, NULL, limit * sizeof(struct http), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at < 0 && at > -4096)
         return; /* then all is as in mode reply */
-    atomic_store(&count, limit);
-    atomic_store(&room, (struct http *)at);
-}
-
-struct http *framing_of(uint32_t number)
-{
-    struct http *at = atomic_load_explicit(&room, memory_order_acquire);
-    return at && number < atomic_load_explicit(&count, memory_order_relaxed) ? &at[number] : NULL;
+    uintptr_t seed = getauxval(AT_RANDOM);
+    if (seed)
+        http_cache_begin((const unsigned char *)seed);
+    atomic_store(&framing.count, limit);
+    atomic_store(&framing.room, (struct http *)at);
 }
 
 void framing_forget(uint32_t number)
@@ -35,26 +33,32 @@ void framing_forget(uint32_t number)
 
 typedef void tell_fn(struct http *http, const char *bytes, size_t n);
 
-static void each(struct http *http, struct bytes bytes, size_t n, tell_fn *tell)
+/* The first n bytes of all. */
+INLINE void each(struct http *http, struct bytes bytes, size_t n, tell_fn *tell)
 {
-    if (!bytes.iov)
-        tell(http, NULL, n);
-    for (size_t i = 0; bytes.iov && i < bytes.count && n; i++) {
-        size_t part = bytes.iov[i].iov_len < n ? bytes.iov[i].iov_len : n;
+    const struct iovec *iov = bytes.iov, *end = iov + bytes.count;
+    for (; n && iov < end; iov++) {
+        size_t part = iov->iov_len < n ? iov->iov_len : n;
         if (part)
-            tell(http, bytes.iov[i].iov_base, part);
+            tell(http, iov->iov_base, part);
         n -= part;
     }
 }
 
 void framing_received(struct http *http, struct bytes bytes, size_t n)
 {
-    each(http, bytes, n, http_received);
+    if (LIKELY(bytes.iov))
+        each(http, bytes, n, http_received);
+    else
+        http_received(http, NULL, n);
 }
 
 void framing_sent(struct http *http, struct bytes bytes, size_t n)
 {
-    each(http, bytes, n, http_sent);
+    if (LIKELY(bytes.iov))
+        each(http, bytes, n, http_sent);
+    else
+        http_sent(http, NULL, n);
 }
 
 bool framing_would_rest(const struct http *http, struct bytes bytes, size_t n)

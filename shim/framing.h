@@ -31,8 +31,19 @@ static inline size_t bytes_room(struct bytes bytes)
 /* Reserves room for `limit` records; with what is there already it does nothing. */
 void framing_begin(uint32_t limit);
 
+/* The room: of framing_of's. */
+extern HIDDEN struct framing {
+    struct http *_Atomic room;
+    _Atomic uint32_t count;
+} framing;
+
 /* NULL: there is no room, or nobody asks for it. */
-struct http *framing_of(uint32_t number);
+static inline struct http *framing_of(uint32_t number)
+{
+    struct http *at = atomic_load_explicit(&framing.room, memory_order_acquire);
+    bool is_there = at && number < atomic_load_explicit(&framing.count, memory_order_relaxed);
+    return is_there ? &at[number] : NULL;
+}
 
 /* The record of this number is a new connection's. */
 void framing_forget(uint32_t number);

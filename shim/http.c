@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "http_cache.h"
 #include "http_look.h"
 
 #define OUTSTANDING 32 /* requests: two bits each in http.kinds */
@@ -72,8 +73,7 @@ static bool is_control(char c)
 }
 
 /* The first byte that is less than `least`, which is 0x80 at the most. Eight at a time. */
-__attribute__((always_inline)) static inline const char *find_below(const char *p, const char *end,
-                                                                    unsigned char least)
+INLINE const char *find_below(const char *p, const char *end, unsigned char least)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
     uint64_t eight, hit;
@@ -399,6 +399,29 @@ static const char *skip(uint8_t class, const char *p, const char *end)
     return p;
 }
 
+/* What is cached of a head: not of one behind which anything but a body comes, or that is owed
+ * anything but an answer with one. */
+static bool is_simple(const struct scan *scan)
+{
+    uint16_t what = scan->mark.what;
+    if (!scan->is_answer)
+        return what == NONE;
+    return what >= 200 && what != 204 && what != 304 && scan->mark.flags & (SIZED | CHUNKED);
+}
+
+/* The head of these bytes is whole, but for what comes of that. */
+static void learn(const struct scan *scan, const char *head, const char *behind, const char *end)
+{
+    union http_head known = {.length = 0};
+    if (!is_simple(scan) || scan->left >> 36 || (behind - head) >> 10)
+        return;
+    known.length = (uint64_t)(behind - head);
+    known.flags = scan->mark.flags;
+    known.what = scan->mark.what;
+    known.left = scan->left;
+    http_cache_learn(scan->is_answer, head, (size_t)(end - head), known);
+}
+
 /*
  * The message goes on with these bytes. Returns where it pauses, or their end. Only here are more
  * bytes than one looked at together.
@@ -407,10 +430,12 @@ const char *http_look(struct scan *scan, const char *p, const char *end)
 {
     union mark *mark = &scan->mark;
     const char *begin = p, *behind;
+    const char *head = NULL; /* where one begins that is all in here */
     while (p < end) {
         enum place at = (enum place)mark->at, next = at;
         switch (at) {
         case START:
+            head = scan->pauses ? NULL : p;
             if ((behind = http_pass_lines(scan, begin, p, end)) != p) {
                 p = behind;
                 continue;
@@ -501,6 +526,9 @@ const char *http_look(struct scan *scan, const char *p, const char *end)
             next = on_list(scan, *p++);
             break;
         case HEAD_LF:
+            if (head && *p == '\n')
+                learn(scan, head, p + 1, end);
+            head = NULL;
             next = on_head_lf(scan, *p++);
             break;
         case SIZE:
@@ -543,7 +571,7 @@ static void set_mark(struct http_side *side, union mark mark)
 }
 
 /* A part of a body, as most bytes are, or the rest of it: true. */
-static bool pass_body(struct http_side *side, bool is_answer, size_t n)
+INLINE bool pass_body(struct http_side *side, bool is_answer, size_t n)
 {
     union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
     if (is_counted(mark) && n < side->left) {
@@ -559,10 +587,47 @@ static bool pass_body(struct http_side *side, bool is_answer, size_t n)
     return true;
 }
 
-static void pass(struct http *http, bool is_answer, const char *bytes, size_t n)
+/*
+ * A head that is cached, and what of its body comes with it. Returns how many bytes that is; 0: it
+ * is not cached. Comes to what http_look would.
+ */
+INLINE size_t pass_head(struct http *http, bool is_answer, const char *bytes, size_t n)
 {
-    if (pass_body(is_answer ? &http->answers : &http->requests, is_answer, n))
-        return;
+    struct http_side *side = is_answer ? &http->answers : &http->requests;
+    union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
+    if (mark.at != START || mark.text)
+        return 0;
+    union http_head head = http_cache_find(is_answer, bytes, n);
+    if (!head.all)
+        return 0;
+    union mark other = mark_of(is_answer ? &http->requests : &http->answers);
+    uint64_t kinds = atomic_load_explicit(&http->kinds, memory_order_relaxed);
+    uint64_t kind = UINT64_C(3) << mark.count % OUTSTANDING * 2;
+    if (is_answer ? other.count == mark.count || kinds & kind
+                  : mark.what != NONE || (uint8_t)(mark.count - other.count) >= OUTSTANDING)
+        return 0;
+    if (!is_answer && kinds & kind)
+        atomic_store_explicit(&http->kinds, kinds & ~kind, memory_order_relaxed);
+
+    size_t length = head.length, rest = n - length;
+    uint64_t left = head.left;
+    bool is_chunked = head.flags & CHUNKED;
+    if (rest > left)
+        rest = (size_t)left;
+    side->left = left - rest;
+    bool is_whole = !is_chunked && left == rest;
+    set_mark(side, (union mark){.at = is_chunked ? SIZE
+                                      : is_whole ? START
+                                                 : BODY,
+                                .flags = (uint8_t)head.flags,
+                                .what = (uint16_t)head.what,
+                                .count = (uint8_t)(mark.count + (is_answer ? is_whole : 1))});
+    return length + rest;
+}
+
+static __attribute__((noinline)) void pass_other(struct http *http, bool is_answer,
+                                                 const char *bytes, size_t n)
+{
     struct scan scan;
     http_scan(&scan, http, is_answer);
     if (UNLIKELY(scan.mark.text && n)) {
@@ -574,6 +639,15 @@ static void pass(struct http *http, bool is_answer, const char *bytes, size_t n)
     else
         look_away(&scan, n);
     http_keep(http, &scan);
+}
+
+INLINE void pass(struct http *http, bool is_answer, const char *bytes, size_t n)
+{
+    if (pass_body(is_answer ? &http->answers : &http->requests, is_answer, n))
+        return;
+    size_t known = bytes ? pass_head(http, is_answer, bytes, n) : 0;
+    if (known < n)
+        pass_other(http, is_answer, bytes ? bytes + known : NULL, n - known);
 }
 
 void http_received(struct http *http, const char *bytes, size_t n)

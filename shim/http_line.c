@@ -68,8 +68,7 @@ static __attribute__((noinline)) const char *find_in_rest(struct text text, cons
 }
 
 /* The first byte of which it is so, or the end. */
-__attribute__((always_inline)) static inline const char *find(struct text text, const char *p,
-                                                              unsigned int bits(step))
+INLINE const char *find(struct text text, const char *p, unsigned int bits(step))
 {
     for (; text.end - p >= STEP; p += STEP) {
         unsigned int hits = bits(load(p));
@@ -95,8 +94,7 @@ static bool no_name(unsigned char c)
     return letter > 'z' - 'a' && digit > 9 && c != '-';
 }
 
-__attribute__((always_inline)) static inline const char *find(struct text text, const char *p,
-                                                              bool is_so(unsigned char))
+INLINE const char *find(struct text text, const char *p, bool is_so(unsigned char))
 {
     while (p < text.end && !is_so((unsigned char)*p))
         p++;

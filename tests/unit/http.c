@@ -2,6 +2,8 @@
 /* What http.c makes of conversations: ordinary, odd and hostile, cut at every byte. */
 #include "http_talk.h"
 
+#include "http_cache.h"
+
 /* What is read or written, and what is told of the connection then: see told(). */
 struct step {
     char kind; /* > read, < written, r and w the same unseen; 0: no more */
@@ -32,7 +34,7 @@ struct talk {
     struct step step[12];
 };
 
-#define GET "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+#define GET "GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
 #define OK "HTTP/1.1 200 OK\r\n"
 #define OK_2 OK "Content-Length: 2\r\n\r\nok"
 
@@ -53,6 +55,16 @@ static const struct talk talks[] = {
     {"a request, an answer", {ASK(GET, "+1"), SAYS(OK_2, "-")}},
     {"the same again", {ASK(GET, "+1"), SAYS(OK_2, "-"), ASK(GET, "+1"), SAYS(OK_2, "-")}},
     {"a browser and nginx", {ASK(BROWSER, "+1"), SAYS(NGINX, "+1"), SAYS("abc", "-")}},
+    {"an answer that is known, unasked",
+     {ASK(BROWSER, "+1"), SAYS(NGINX "abc", "-"), SAYS(NGINX, "!")}},
+    {"a request that is known, behind a CONNECT",
+     {ASK("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", "+1"), ASK(BROWSER, "!")}},
+    {"a request that is known, behind a HEAD",
+     {ASK("HEAD / HTTP/1.1\r\n\r\n", "+1"), ASK(GET, "+2"), SAYS(OK "\r\n", "+1"),
+      SAYS(OK_2, "-")}},
+    {"an answer that is known, to a HEAD",
+     {ASK(GET, "+1"), SAYS(OK_2, "-"), ASK("HEAD / HTTP/1.1\r\n\r\n", "+1"),
+      SAYS(OK "Content-Length: 2\r\n\r\n", "-"), ASK(GET, "+1"), SAYS(OK_2, "-")}},
     {"no body", {ASK(GET, "+1"), SAYS(OK "Content-Length: 0\r\n\r\n", "-")}},
     {"a body at once with its head, and later",
      {ASK("POST / HTTP/1.1\r\ncontent-length:\t 5 \t\r\n\r\nab", "+1"), ASK("cd", "+1"),
@@ -705,6 +717,9 @@ static void *asks(void *unused)
 static void threads(void)
 {
     pthread_t reader, writer, asker;
+    http_begin(&shared);
+    heads_read = answers_sent = 0;
+    over = false;
     receive(&shared, GET, strlen(GET));
     CHECK(!pthread_create(&asker, NULL, asks, NULL) &&
           !pthread_create(&reader, NULL, reads, NULL) &&
@@ -716,6 +731,89 @@ static void threads(void)
     CHECK(http_owed(&shared) == 1 && !http_is_half_read(&shared));
 }
 
+/* From here on a head that is all in one call is learnt, and known when it comes again. */
+static void cached(void)
+{
+    static const unsigned char seed[16] = "fifteen letters";
+    struct http http = {0};
+    CHECK(!http_cache_find(false, GET, strlen(GET)).all);
+    receive(&http, GET, strlen(GET));
+    CHECK(!http_cache_find(false, GET, strlen(GET)).all, "nothing is learnt before");
+    http_cache_begin(seed);
+    http_begin(&http);
+    receive(&http, BROWSER, strlen(BROWSER));
+    answer(&http, NGINX "abc", strlen(NGINX) + 3);
+    union http_head asks = http_cache_find(false, BROWSER, strlen(BROWSER));
+    union http_head says = http_cache_find(true, NGINX "abc", strlen(NGINX) + 3);
+    CHECK(asks.length == strlen(BROWSER) && !asks.left);
+    CHECK(says.length == strlen(NGINX) && says.left == 3 && says.what == 200);
+}
+
+/* A head is known to the last of its bytes, on its own side alone, and by no other. */
+static void known(void)
+{
+    static const char head[] = BROWSER;
+    const size_t n = strlen(head);
+    char other[sizeof head];
+    struct http http = {0};
+    for (size_t at = 0; at < n; at++)
+        for (int bit = 0; bit < 8; bit++) {
+            memcpy(other, head, sizeof head);
+            other[at] ^= (char)(1 << bit);
+            CHECK(!http_cache_find(false, other, n).all, "byte %zu, bit %d", at, bit);
+        }
+    CHECK(http_cache_find(false, head, n).all && !http_cache_find(true, head, n).all);
+    for (size_t less = 0; less < n; less++)
+        CHECK(!http_cache_find(false, head, less).all, "%zu bytes", less);
+    /* The sample is the same, and there are less bytes than the head has. */
+    char *less = copy_of(head, n - 1);
+    less[4]++;
+    CHECK(!http_cache_find(false, less, n - 1).all);
+    drop(less);
+    /* One that can't be told by length and sample takes its place. */
+    memcpy(other, head, sizeof head);
+    other[n - 5]++;
+    receive(&http, other, n);
+    CHECK(http_cache_find(false, other, n).length == n && !http_cache_find(false, head, n).all);
+}
+
+/* What is not cached: it needs more than a look at it, or there is no room to say what it is. */
+static void not_cached(void)
+{
+    static const char *const asks[] = {
+        "HEAD / HTTP/1.1\r\nHost: example.com\r\n\r\n",
+        "CONNECT a:1 HTTP/1.1\r\nHost: example.com\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 68719476736\r\n\r\n",
+    };
+    static const char *const says[] = {
+        OK "Connection: keep-alive\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\nA: 12345678901234567890\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+    };
+    char long_one[1100];
+    for (size_t i = 0; i < COUNT_OF(asks) + COUNT_OF(says); i++) {
+        bool is_answer = i >= COUNT_OF(asks);
+        const char *head = is_answer ? says[i - COUNT_OF(asks)] : asks[i];
+        struct http http = {0};
+        receive(&http, is_answer ? GET : head, strlen(is_answer ? GET : head));
+        if (is_answer)
+            answer(&http, head, strlen(head));
+        CHECK(!http_cache_find(is_answer, head, strlen(head)).all, "\"%s\"", head);
+    }
+    for (size_t n = 480; n < sizeof long_one; n++) {
+        struct http http = {0};
+        memset(long_one, 'a', n);
+        memcpy(long_one, LINES, strlen(LINES));
+        long_one[30] = ':';
+        memcpy(long_one + n - 4, "\r\n\r\n", 4);
+        receive(&http, long_one, n);
+        CHECK(!strcmp(told(&http), "+1"));
+        CHECK(http_cache_find(false, long_one, n).length == (n <= 512 ? n : 0), "%zu bytes", n);
+    }
+}
+
 static const struct unit_test tests[] = {
     {"conversations, ordinary and odd, are told as they are, however they are cut", conversations},
     {"what http.h's table refuses is no HTTP from the first wrong byte on, for good", hostile},
@@ -724,6 +822,19 @@ static const struct unit_test tests[] = {
     {"an answer closes by a whole `close` in a Connection field of its head", closes},
     {"a new connection begins anew, in few bytes", again},
     {"who asks while others read and write is never told idle when it is not", threads},
+    {"from here on heads that come again are known", cached},
+    {"a head is known to its last byte, and by no other", known},
+    {"what is more than a head and a body is not cached", not_cached},
+    {"heads known: conversations, ordinary and odd, are told as they are, however they are cut",
+     conversations},
+    {"heads known: what http.h's table refuses is no HTTP from the first wrong byte on, for good",
+     hostile},
+    {"heads known: 32 requests may be outstanding, each remembered, and no more", pipelines},
+    {"heads known: a request half read and an answer half sent are told", halves},
+    {"heads known: an answer closes by a whole `close` in a Connection field of its head", closes},
+    {"heads known: a new connection begins anew, in few bytes", again},
+    {"heads known: who asks while others read and write is never told idle when it is not",
+     threads},
 };
 
 int main(void)
