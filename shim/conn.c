@@ -638,12 +638,12 @@ bool conn_read_end(int fd)
             return false;
     } while (!atomic_compare_exchange_strong(slot, &record, record | CONN_FIN));
 
-    /* The look comes last: a request that comes in after it meets our FIN. */
     struct sock_queues queues;
     sock_queues(fd, &queues);
     /* Both ways shut, anything more from the peer is answered with RST, which would take what it
      * has not read yet along (DESIGN.md, "A half-close is forgotten by nobody"). */
-    if (!queues.unread && (!queues.unsent || rhythm_waits_for_answers(table_number(slot)))) {
+    bool ends = !queues.unread && (!queues.unsent || rhythm_waits_for_answers(table_number(slot)));
+    if (ends && !(queues.unread = sock_unread_now(fd))) {
         sock_shut_write(fd);
         return false;
     }

@@ -270,8 +270,12 @@ void conn_finish(int fd, bool late)
     if (conn_is_still(pin, record))
         sock_queues(pin, &queues);
     if (!queues.unread && !queues.unsent &&
-        atomic_compare_exchange_strong(slot, &record, record | CONN_FIN))
-        sock_shut_write(pin);
+        atomic_compare_exchange_strong(slot, &record, record | CONN_FIN)) {
+        if (!sock_unread_now(pin))
+            sock_shut_write(pin);
+        else
+            atomic_fetch_and(slot, ~CONN_FIN);
+    }
     sock_unpin(fd, pin);
 }
 

@@ -47,6 +47,12 @@ struct sock_queues {
 
 void sock_queues(int fd, struct sock_queues *queues);
 
+/*
+ * How many bytes are unread, at the last look before our FIN: what comes in between the two meets
+ * that. So a thread that was preempted since it looked looks again; the caller acts at once.
+ */
+uint32_t sock_unread_now(int fd);
+
 /* From TCP_INFO (linux/tcp.h); has is false on AF_UNIX, and before Linux 4.6. Times before now. */
 struct sock_info {
     bool has;

@@ -8,11 +8,16 @@
 
 _Atomic bool sys_sandboxed;
 
-int64_t sys_now_ms(void)
+int64_t sys_now_ns(void)
 {
     struct timespec now = {0, 0};
     sys2(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t sys_now_ms(void)
+{
+    return sys_now_ns() / 1000000;
 }
 
 void sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t ms)

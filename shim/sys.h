@@ -81,6 +81,7 @@ static inline bool sys_is_sandboxed(void)
 
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t sys_now_ms(void);
+int64_t sys_now_ns(void);
 
 /*
  * Sleeps until *word is no longer value, somebody wakes it, or ms have passed (ms < 0: no limit).

@@ -60,3 +60,7 @@ passes() {
 @test "where there is no dlsym, the functions that it would find are found" {
     passes next
 }
+
+@test "who is preempted between the last look and our FIN looks again" {
+    passes sock
+}

@@ -18,12 +18,13 @@ UNIT_solo = $(UNIT_conn)
 UNIT_settings = shim/settings.c shim/text.c
 UNIT_text = shim/text.c
 UNIT_next = $(UNIT_table)
+UNIT_sock = shim/sock.c shim/sys.c shim/text.c
 UNIT_http = shim/http.c shim/http_cache.c shim/http_line.c shim/http_notice.c
 UNIT_http_notice = $(UNIT_http)
 UNIT_fuzz = shim/settings.c shim/text.c
 FUZZ_http = $(UNIT_http) # alone
 
-UNITS = table conn crowd solo settings text http http_notice next
+UNITS = table conn crowd solo settings text http http_notice next sock
 FUZZERS = settings mode address escaped http
 
 unit: $(UNITS:%=$(BUILD)/unit/asan/%) $(UNITS:%=$(BUILD)/unit/tsan/%)
