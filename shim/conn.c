@@ -298,19 +298,17 @@ uint64_t conn_becomes_reply(record_t *slot)
 
 /* The usual step of such a connection, in use or idle. Its reads have no hint: their bytes count.
  */
-static bool turns_http(int fd, record_t *slot, bool busy)
+INLINE bool turns_http(int fd, record_t *slot, bool busy)
 {
     uint32_t key = conn_key(atomic_load_explicit(slot, memory_order_relaxed));
     return key == (busy ? KEY_HTTP ^ (uint32_t)CONN_IN_USE : (uint32_t)KEY_HTTP) &&
            conn_turns_to(fd, slot, busy, HINT_ASK);
 }
 
-static void hears_http(int fd, record_t *slot, uint64_t record, size_t n, struct bytes bytes)
+INLINE void hears_http(int fd, record_t *slot, uint64_t record, size_t n, struct bytes bytes)
 {
     struct http *http = framing_of(table_number(slot));
-    if (http)
-        framing_received(http, bytes, n);
-    enum http_state state = http ? http_state(http) : HTTP_NOT;
+    enum http_state state = http ? framing_received(http, bytes, n) : HTTP_NOT;
     if (LIKELY(state == HTTP_IN_USE) && turns_http(fd, slot, true))
         return;
     if (state == HTTP_NOT)
@@ -332,11 +330,11 @@ static void ends_noticed(int fd, record_t *slot)
         sock_shut_read(fd);
 }
 
-/* What is on its way is in the framing already. */
-static void says_http(int fd, record_t *slot, bool cut)
+/* What is on its way is in the framing already, which is in this state since; NULL: there is none.
+ */
+INLINE void says_http(int fd, record_t *slot, bool cut, const struct http *http,
+                      enum http_state state)
 {
-    const struct http *http = framing_of(table_number(slot));
-    enum http_state state = http ? http_state(http) : HTTP_NOT;
     if (LIKELY(state == HTTP_IDLE) && turns_http(fd, slot, false))
         return; /* nor does a drain go on */
     uint64_t record = state == HTTP_NOT ? conn_becomes_reply(slot) : atomic_load(slot);
@@ -376,7 +374,8 @@ bool conn_is_asked_more(int fd, const struct http *http)
 
 void conn_wrote_planned(int fd, record_t *slot, size_t asked, ssize_t done)
 {
-    says_http(fd, slot, done < 0 || (size_t)done < asked);
+    const struct http *http = framing_of(table_number(slot));
+    says_http(fd, slot, done < 0 || (size_t)done < asked, http, http ? http_state(http) : HTTP_NOT);
 }
 
 /*
@@ -419,9 +418,10 @@ void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done, struct
     bool cut = done < 0 || (size_t)done < asked;
     if (UNLIKELY(mode_of(record) == MODE_HTTP)) {
         struct http *http = framing_of(table_number(slot));
-        if (http && done > 0)
-            framing_sent(http, bytes, (size_t)done);
-        says_http(fd, slot, cut);
+        enum http_state state = !http      ? HTTP_NOT
+                                : done > 0 ? framing_sent(http, bytes, (size_t)done)
+                                           : http_state(http);
+        says_http(fd, slot, cut, http, state);
         return;
     }
     if (cut || (record & (CONN_IN_USE | CONN_OWED)))
@@ -470,10 +470,9 @@ void conn_wrote_part(int fd, record_t *slot, size_t n, struct bytes bytes)
     struct http *http = is_http              ? framing_of(number)
                         : rhythm_is_noting() ? framing_in_drain(number, false)
                                              : NULL;
-    if (http)
-        framing_sent(http, bytes, n);
+    enum http_state state = http ? framing_sent(http, bytes, n) : HTTP_NOT;
     if (is_http)
-        says_http(fd, slot, false);
+        says_http(fd, slot, false, http, state);
 }
 
 void conn_file_ended(int fd, record_t *slot)
@@ -545,8 +544,7 @@ static enum rhythm_sign sign_of(uint32_t number, size_t done, struct bytes bytes
     struct http *http = framing_in_drain(number, false);
     if (!http)
         return sign;
-    framing_sent(http, bytes, done);
-    enum http_state state = http_state(http);
+    enum http_state state = framing_sent(http, bytes, done);
     if (state == HTTP_NOT)
         return sign;
     return state == HTTP_IDLE ? RHYTHM_SURE : RHYTHM_NONE;

@@ -31,34 +31,31 @@ void framing_forget(uint32_t number)
         http_begin(http);
 }
 
-typedef void tell_fn(struct http *http, const char *bytes, size_t n);
+typedef enum http_state tell_fn(struct http *http, const char *bytes, size_t n);
 
 /* The first n bytes of all. */
-INLINE void each(struct http *http, struct bytes bytes, size_t n, tell_fn *tell)
+INLINE enum http_state each(struct http *http, struct bytes bytes, size_t n, tell_fn *tell)
 {
-    const struct iovec *iov = bytes.iov, *end = iov + bytes.count;
-    for (; n && iov < end; iov++) {
+    enum http_state state = HTTP_NOT;
+    if (UNLIKELY(!bytes.iov))
+        return tell(http, NULL, n);
+    for (const struct iovec *iov = bytes.iov, *end = iov + bytes.count; n && iov < end; iov++) {
         size_t part = iov->iov_len < n ? iov->iov_len : n;
         if (part)
-            tell(http, iov->iov_base, part);
+            state = tell(http, iov->iov_base, part);
         n -= part;
     }
+    return state;
 }
 
-void framing_received(struct http *http, struct bytes bytes, size_t n)
+enum http_state framing_received(struct http *http, struct bytes bytes, size_t n)
 {
-    if (LIKELY(bytes.iov))
-        each(http, bytes, n, http_received);
-    else
-        http_received(http, NULL, n);
+    return each(http, bytes, n, http_received);
 }
 
-void framing_sent(struct http *http, struct bytes bytes, size_t n)
+enum http_state framing_sent(struct http *http, struct bytes bytes, size_t n)
 {
-    if (LIKELY(bytes.iov))
-        each(http, bytes, n, http_sent);
-    else
-        http_sent(http, NULL, n);
+    return each(http, bytes, n, http_sent);
 }
 
 bool framing_would_rest(const struct http *http, struct bytes bytes, size_t n)
@@ -66,6 +63,5 @@ bool framing_would_rest(const struct http *http, struct bytes bytes, size_t n)
     if (http_state(http) != HTTP_IN_USE)
         return false;
     struct http then = *http;
-    framing_sent(&then, bytes, n);
-    return http_state(&then) == HTTP_IDLE;
+    return framing_sent(&then, bytes, n) == HTTP_IDLE;
 }

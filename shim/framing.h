@@ -48,9 +48,9 @@ static inline struct http *framing_of(uint32_t number)
 /* The record of this number is a new connection's. */
 void framing_forget(uint32_t number);
 
-/* A read has returned n bytes; a write has taken n. */
-void framing_received(struct http *http, struct bytes bytes, size_t n);
-void framing_sent(struct http *http, struct bytes bytes, size_t n);
+/* A read has returned n bytes, a write has taken n, which is at least 1: the state then. */
+enum http_state framing_received(struct http *http, struct bytes bytes, size_t n);
+enum http_state framing_sent(struct http *http, struct bytes bytes, size_t n);
 
 /* Whether nothing is owed any more once these n bytes are out. */
 bool framing_would_rest(const struct http *http, struct bytes bytes, size_t n);

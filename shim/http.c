@@ -650,14 +650,33 @@ INLINE void pass(struct http *http, bool is_answer, const char *bytes, size_t n)
         pass_other(http, is_answer, bytes ? bytes + known : NULL, n - known);
 }
 
-void http_received(struct http *http, const char *bytes, size_t n)
+static bool is_between(union mark mark)
 {
-    pass(http, false, bytes, n);
+    return mark.at == START || mark.at == START_LF;
 }
 
-void http_sent(struct http *http, const char *bytes, size_t n)
+INLINE enum http_state state_of(union mark request, union mark answer)
+{
+    if (answer.at == NOT || request.at == NOT)
+        return HTTP_NOT;
+    if (!is_between(request) || answer.count != request.count)
+        return HTTP_IN_USE; /* an answer that has begun is owed until it is out */
+    return request.flags & SPOKE ? HTTP_IDLE : HTTP_NONE;
+}
+
+/* Nobody but the caller changes its own side, so that one look at the other tells (see sides_of).
+ */
+enum http_state http_received(struct http *http, const char *bytes, size_t n)
+{
+    pass(http, false, bytes, n);
+    return state_of(mark_of(&http->requests), mark_of(&http->answers));
+}
+
+enum http_state http_sent(struct http *http, const char *bytes, size_t n)
 {
     pass(http, true, bytes, n);
+    union mark answer = mark_of(&http->answers);
+    return state_of(mark_of(&http->requests), answer);
 }
 
 void http_begin(struct http *http)
@@ -706,19 +725,10 @@ static struct sides sides_of(const struct http *http)
     return sides;
 }
 
-static bool is_between(union mark mark)
-{
-    return mark.at == START || mark.at == START_LF;
-}
-
 enum http_state http_state(const struct http *http)
 {
     struct sides now = sides_of(http);
-    if (now.answer.at == NOT || now.request.at == NOT)
-        return HTTP_NOT;
-    if (!is_between(now.request) || now.answer.count != now.request.count)
-        return HTTP_IN_USE; /* an answer that has begun is owed until it is out */
-    return now.request.flags & SPOKE ? HTTP_IDLE : HTTP_NONE;
+    return state_of(now.request, now.answer);
 }
 
 unsigned int http_owed(const struct http *http)

@@ -92,12 +92,12 @@ void http_begin(struct http *http);
 
 /*
  * The program has read these bytes. NULL: so many that we have not seen; fine within a body, and
- * the end of HTTP elsewhere.
+ * the end of HTTP elsewhere. Returns the state then.
  */
-void http_received(struct http *http, const char *bytes, size_t n);
+enum http_state http_received(struct http *http, const char *bytes, size_t n);
 
 /* The kernel has taken these bytes of the program's; NULL as above. */
-void http_sent(struct http *http, const char *bytes, size_t n);
+enum http_state http_sent(struct http *http, const char *bytes, size_t n);
 
 /*
  * Something has happened to the connection that can't be followed: HTTP_NOT from now on. By a

@@ -271,7 +271,8 @@ static void add(struct plain_text *text, const char *bytes, size_t n)
 }
 
 /* The first time on a copy: a head that is all in here is learnt, and known when it comes again. */
-static void tell_twice(void tell(struct http *, const char *, size_t), const char *bytes, size_t n)
+static void tell_twice(enum http_state tell(struct http *, const char *, size_t), const char *bytes,
+                       size_t n)
 {
     struct http before = http;
     tell(&before, bytes, n);
