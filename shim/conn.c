@@ -163,11 +163,24 @@ void conn_uses_received(int fd)
     errno = saved;
 }
 
+/*
+ * A record of one of the keys turns from idle to in use or back, where there are more threads than
+ * one, and no drain. False: it is not so, or the record is not this one any more.
+ */
+HOT static bool turns_among_many(record_t *slot, uint64_t record)
+{
+    if (atomic_load_explicit(&solo.owner, memory_order_relaxed) != SOLO_ENDED ||
+        rhythm_is_noting() || !atomic_compare_exchange_strong(slot, &record, record ^ CONN_IN_USE))
+        return false;
+    table_count_live(record & CONN_IN_USE ? -LIVE_IN_USE : LIVE_IN_USE);
+    return true;
+}
+
 bool conn_change(record_t *slot, uint64_t *old, uint64_t next)
 {
     bool alone = solo_enter(), changed = solo_change(alone, slot, old, next);
     if (changed && (*old ^ next) & CONN_IN_USE)
-        solo_count(alone, &table_shard()->live, next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE);
+        table_count_live(next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE);
     if (LIKELY(alone))
         solo_leave();
     return changed;
@@ -300,9 +313,10 @@ uint64_t conn_becomes_reply(record_t *slot)
  */
 INLINE bool turns_http(int fd, record_t *slot, bool busy)
 {
-    uint32_t key = conn_key(atomic_load_explicit(slot, memory_order_relaxed));
-    return key == (busy ? KEY_HTTP ^ (uint32_t)CONN_IN_USE : (uint32_t)KEY_HTTP) &&
-           conn_turns_to(fd, slot, busy, HINT_ASK);
+    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    uint32_t wanted = busy ? KEY_HTTP ^ (uint32_t)CONN_IN_USE : (uint32_t)KEY_HTTP;
+    return conn_key(record) == wanted &&
+           (conn_turns_to(fd, slot, busy, HINT_ASK) || turns_among_many(slot, record));
 }
 
 INLINE void hears_http(int fd, record_t *slot, uint64_t record, size_t n, struct bytes bytes)
@@ -398,13 +412,17 @@ void conn_peeked(int fd, record_t *slot)
         step_of(fd, slot, record, CONN_READ);
 }
 
-void conn_reads(int fd, record_t *slot, size_t n, struct bytes bytes)
+HOT void conn_reads(int fd, record_t *slot, size_t n, struct bytes bytes)
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     if (UNLIKELY(mode_of(record) == MODE_HTTP)) {
         hears_http(fd, slot, record, n, bytes);
         return;
     }
+    uint32_t key = conn_key(record) ^ (uint32_t)CONN_IN_USE;
+    if ((key == KEY_REPLY || key == KEY_AUTOMATIC || key == KEY_DEADLINE) &&
+        turns_among_many(slot, record))
+        return;
     if (rhythm_is_noting())
         conn_notes_read(slot, record, n, bytes);
     if ((record & CONN_STEADY) != atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed))
@@ -412,7 +430,7 @@ void conn_reads(int fd, record_t *slot, size_t n, struct bytes bytes)
     hint_busy(fd, atomic_load_explicit(slot, memory_order_relaxed));
 }
 
-void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done, struct bytes bytes)
+HOT void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done, struct bytes bytes)
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     bool cut = done < 0 || (size_t)done < asked;
@@ -424,6 +442,8 @@ void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done, struct
         says_http(fd, slot, cut, http, state);
         return;
     }
+    if (!cut && conn_key(record) == KEY_REPLY && turns_among_many(slot, record))
+        return;
     if (cut || (record & (CONN_IN_USE | CONN_OWED)))
         step_of(fd, slot, record, cut ? CONN_CUT : CONN_WROTE);
     if (rhythm_is_noting())

@@ -462,7 +462,7 @@ void signals_interrupted(const void *context)
     interrupted = result == -EINTR && !theirs;
 }
 
-void signals_about_to_wait(void)
+HOT void signals_about_to_wait(void)
 {
     epoch_lives_on();
     interrupted = false;

@@ -111,10 +111,10 @@ __thread uint32_t table_turn;
 
 uint32_t table_take_turn(void)
 {
-    static _Atomic uint32_t turns;
-    table_turn = atomic_fetch_add(&turns, 1) + 1;
-    if (!table_turn) /* four billion threads later */
-        table_turn = 1;
+    static _Atomic uint64_t turns;
+    uint64_t turn = atomic_fetch_add(&turns, 1) + 1;
+    table_turn =
+        turn <= SHARDS_OWNED ? (uint32_t)turn : SHARDS / 2 + (uint32_t)(turn % (SHARDS / 2));
     return table_turn;
 }
 

@@ -232,8 +232,10 @@ static inline uint32_t table_number(const record_t *slot)
 
 /*
  * The counters that the calling thread adds to. Any will do, since a figure is the sum of all: so
- * each of the first threads has a cache line of its own.
+ * each of the first threads has a cache line of its own, where there are SHARDS of them; all later
+ * ones share the upper half. (The first line is solo.h's.)
  */
+#define SHARDS_OWNED (SHARDS / 2 - 1)
 extern HIDDEN __thread uint32_t table_turn; /* 0: it has not asked yet */
 uint32_t table_take_turn(void);
 
@@ -241,6 +243,16 @@ static inline struct shard *table_shard(void)
 {
     uint32_t turn = table_turn;
     return &table.shards[(LIKELY(turn) ? turn : table_take_turn()) & table.shard_mask];
+}
+
+/* Adds to the live connections: without locking the bus where nobody else writes to that line. */
+static inline void table_count_live(uint64_t n)
+{
+    struct shard *shard = table_shard();
+    if (LIKELY(table_turn <= SHARDS_OWNED) && table.shard_mask)
+        solo_add(&shard->live, n);
+    else
+        atomic_fetch_add_explicit(&shard->live, n, memory_order_relaxed);
 }
 
 /*

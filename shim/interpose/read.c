@@ -63,7 +63,7 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
  * outlive the call is put aside there, and not for everybody.)
  */
 #define READ_BY_HINT(name, params, args)                  \
-    EXPORT ssize_t name params                            \
+    EXPORT HOT ssize_t name params                        \
     {                                                     \
         int8_t hint = table_hint(fd);                     \
         if (LIKELY(hint > HINT_ASK))                      \
@@ -83,7 +83,7 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
  * is returned stays where it is (MSG_PEEK).
  */
 #define READER(name, params, args, has_room, of_the_stream, bytes, peeks)                 \
-    static __attribute__((noinline)) ssize_t known_##name params                          \
+    HOT static __attribute__((noinline)) ssize_t known_##name params                      \
     {                                                                                     \
         return (of_the_stream) ? READ_KNOWN(fd, has_room, libc_##name args, bytes, peeks) \
                                : libc_##name args;                                        \
@@ -116,7 +116,7 @@ static __attribute__((noinline)) ssize_t read_other(int fd, void *buf, size_t n)
     return READ_KNOWN(fd, n, libc_read(fd, buf, n), BYTES(buf, n), false);
 }
 
-static __attribute__((noinline)) ssize_t known_read(int fd, void *buf, size_t n)
+HOT static __attribute__((noinline)) ssize_t known_read(int fd, void *buf, size_t n)
 {
     if (UNLIKELY(!table_is_conn(fd)))
         return read_other(fd, buf, n);

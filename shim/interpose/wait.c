@@ -59,7 +59,7 @@ const struct timespec *wait_left(const struct timespec *limit, int64_t began, st
     return left;
 }
 
-EXPORT int epoll_wait(int epoll, struct epoll_event *events, int most, int ms)
+EXPORT HOT int epoll_wait(int epoll, struct epoll_event *events, int most, int ms)
 {
     int64_t began = begin_ms(ms);
     int result = libc_epoll_wait(epoll, events, most, ms);
@@ -68,7 +68,7 @@ EXPORT int epoll_wait(int epoll, struct epoll_event *events, int most, int ms)
     return result;
 }
 
-EXPORT int poll(struct pollfd *fds, nfds_t count, int ms)
+EXPORT HOT int poll(struct pollfd *fds, nfds_t count, int ms)
 {
     int64_t began = begin_ms(ms);
     int result = libc_poll(fds, count, ms);
@@ -153,7 +153,8 @@ static int mask_ends(int result, const sigset_t *set, const struct wait_mask *ma
         result;                                               \
     })
 
-EXPORT int epoll_pwait(int epoll, struct epoll_event *events, int most, int ms, const sigset_t *set)
+EXPORT HOT int epoll_pwait(int epoll, struct epoll_event *events, int most, int ms,
+                           const sigset_t *set)
 {
     int64_t began = begin_ms(ms);
     int left = ms;

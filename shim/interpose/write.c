@@ -113,7 +113,7 @@ static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, siz
  * bytes: what it is to write; how: sendmsg's flags for the same, and its message where it has one.
  */
 #define KNOWN_WRITER(name, fd, params, args, asked, bytes, how, from, told)             \
-    static __attribute__((noinline)) ssize_t known_##name params                        \
+    HOT static __attribute__((noinline)) ssize_t known_##name params                    \
     {                                                                                   \
         record_t *slot = conn_enters(fd);                                               \
         ssize_t done;                                                                   \
@@ -133,7 +133,7 @@ static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, siz
 
 /* One that is hinted to be in use has nothing to be asked about first. */
 #define BUSY_WRITER(name, fd, params, args, asked, ends_answer, told)                             \
-    static __attribute__((noinline)) ssize_t busy_##name params                                   \
+    HOT static __attribute__((noinline)) ssize_t busy_##name params                               \
     {                                                                                             \
         ssize_t done = libc_##name args;                                                          \
         if (LIKELY((size_t)done == (asked)) && LIKELY(done && (ends_answer)) && conn_answers(fd)) \
@@ -153,7 +153,7 @@ static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, siz
 #define WRITER(name, fd, params, args, asked, bytes, how, ends_answer, told)   \
     KNOWN_WRITER(name, fd, params, args, asked, bytes, how, NULL, told)        \
     BUSY_WRITER(name, fd, params, args, asked, ends_answer, told)              \
-    EXPORT ssize_t name params                                                 \
+    EXPORT HOT ssize_t name params                                             \
     {                                                                          \
         int8_t hint = table_hint(fd);                                          \
         if (LIKELY(hint > HINT_ASK))                                           \
@@ -194,7 +194,7 @@ KNOWN_WRITER(sendmsg, fd, (int fd, const struct msghdr *msg, int flags), (fd, ms
              length_of(msg->msg_iov, msg->msg_iovlen), MESSAGE, flags, msg,
              wrote(fd, slot, length_of(msg->msg_iov, msg->msg_iovlen), done, flags, MESSAGE))
 
-EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+EXPORT HOT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
     ssize_t done = LIKELY(table_hint(fd) > HINT_ASK) ? libc_sendmsg(fd, msg, flags)
                                                      : known_sendmsg(fd, msg, flags);
