@@ -303,7 +303,7 @@ bool conn_shut(int fd);
  * Both at once, and much faster, for the most usual of a few numbers from `first` on, all of which
  * are claimed and below table.high. Returns those that it has not looked at: bit n is of first + n.
  */
-#define CONN_FEW 16
+#define CONN_FEW 32
 uint32_t conn_shut_few(uint32_t first, const struct conn_limits *limits);
 
 /*

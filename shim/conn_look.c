@@ -234,7 +234,7 @@ uint32_t conn_shut_few(uint32_t first, const struct conn_limits *limits)
     uint64_t plain = epoch_now() | CONN_REF;
     uint32_t left = 0;
     if (rhythm_is_noting()) /* then the program's threads half-close as well */
-        return (UINT32_C(1) << CONN_FEW) - 1;
+        return UINT32_MAX >> (32 - CONN_FEW);
     limits_of_few = limits;
     for (uint32_t n = 0; n < CONN_FEW; n++) {
         enum kind kind = atomic_load_explicit(&kinds[n], memory_order_acquire);

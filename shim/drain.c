@@ -112,7 +112,7 @@ static void walk_by(visit_few_fn *visit_few, visit_fn *visit, void *context)
         if (is_empty(first))
             continue;
         table_claim_all(first, STRIDE);
-        uint32_t left = visit_few ? visit_few(first, context) : (UINT32_C(1) << STRIDE) - 1;
+        uint32_t left = visit_few ? visit_few(first, context) : UINT32_MAX >> (32 - STRIDE);
         for (; left && go_on; left &= left - 1)
             go_on = visit_one((int)first + __builtin_ctz(left), visit, context);
         table_release();
