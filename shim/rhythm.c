@@ -103,7 +103,8 @@ void rhythm_wrote_on(uint32_t number)
 bool rhythm_wrote_on_within(uint32_t number, uint32_t ms)
 {
     const struct rhythm *rhythm = find(number);
-    return rhythm && get(&rhythm->wrote_on) && now_ms() - get(&rhythm->wrote_at) <= ms;
+    return rhythm && get(&rhythm->wrote_on) && !get(&rhythm->asked) &&
+           now_ms() - get(&rhythm->wrote_at) <= ms;
 }
 
 void rhythm_was_deaf(uint32_t number, uint32_t again_ms)

@@ -58,8 +58,10 @@ enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes);
  */
 bool rhythm_looked(uint32_t number, bool has_sent);
 
-/* A write went out on a connection that was half-closed by then; whether one did so within the last
- * ms. */
+/*
+ * A write went out on a connection that was half-closed by then; whether one did so within the last
+ * ms, of an answer that was on its way when the drain began.
+ */
 void rhythm_wrote_on(uint32_t number);
 bool rhythm_wrote_on_within(uint32_t number, uint32_t ms);
 

@@ -165,6 +165,19 @@ END2
     rests_never --connections 200 --protocol redis
 }
 
+# Others keep it from its processor for milliseconds at a time, between any two of its steps.
+@test "redis with a quarter of a processor: clients that never rest are told, and none has lost an answer" {
+    local i most=8000
+    serve server -- taskset -c 0 redis-server --bind 127.0.0.1 --port "$port" --save '' \
+        --dir "$temporary"
+    wait_port "$port"
+    for i in 1 2 3; do
+        taskset -c 0 timeout 50 sh -c 'while :; do :; done' 3>&- &
+        STARTED+=("$!")
+    done
+    rests_never --connections 50 --protocol redis
+}
+
 @test "memcached: clients that never rest are told within two seconds, and none has lost an answer" {
     serve server -- memcached -l 127.0.0.1 -p "$port" -U 0 -u nobody
     wait_port "$port"
