@@ -170,7 +170,8 @@ void conn_uses_received(int fd)
 HOT static bool turns_among_many(record_t *slot, uint64_t record)
 {
     if (atomic_load_explicit(&solo.owner, memory_order_relaxed) != SOLO_ENDED ||
-        rhythm_is_noting() || !atomic_compare_exchange_strong(slot, &record, record ^ CONN_IN_USE))
+        epoch_is_borrowed() || rhythm_is_noting() ||
+        !atomic_compare_exchange_strong(slot, &record, record ^ CONN_IN_USE))
         return false;
     table_count_live(record & CONN_IN_USE ? -LIVE_IN_USE : LIVE_IN_USE);
     return true;

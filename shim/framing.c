@@ -4,7 +4,6 @@
 #include "http_cache.h"
 #include "sys.h"
 
-#include <sys/auxv.h>
 #include <sys/mman.h>
 
 struct framing framing;
@@ -17,9 +16,8 @@ void framing_begin(uint32_t limit)
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at < 0 && at > -4096)
         return; /* then all is as in mode reply */
-    uintptr_t seed = getauxval(AT_RANDOM);
-    if (seed)
-        http_cache_begin((const unsigned char *)seed);
+    if (framing.seed)
+        http_cache_begin(framing.seed);
     atomic_store(&framing.count, limit);
     atomic_store(&framing.room, (struct http *)at);
 }

@@ -31,10 +31,12 @@ static inline size_t bytes_room(struct bytes bytes)
 /* Reserves room for `limit` records; with what is there already it does nothing. */
 void framing_begin(uint32_t limit);
 
-/* The room: of framing_of's. */
+/* The room, of so many. seed: 16 random bytes of the kernel's (AT_RANDOM, getauxval(3)), or NULL:
+ * then no head is known (http_cache.h). Before framing_begin. */
 extern HIDDEN struct framing {
     struct http *_Atomic room;
     _Atomic uint32_t count;
+    const unsigned char *seed;
 } framing;
 
 /* NULL: there is no room, or nobody asks for it. */

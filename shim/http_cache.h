@@ -29,7 +29,7 @@ union http_head {
     };
 };
 
-/* Learns from now on. seed: 16 random bytes (AT_RANDOM, getauxval(3)). In one thread, once. */
+/* Learns from now on. seed: 16 random bytes. In one thread, once. */
 void http_cache_begin(const unsigned char seed[16]);
 
 /* The head with which these bytes begin, where it has been learnt. */

@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/auxv.h>
 #include <sys/resource.h>
 
 enum level { LOADED_NOT, ASIDE, DORMANT, STARTING, SERVING };
@@ -239,6 +240,7 @@ static bool begin_serving(void)
         stand_aside("no room for the table of descriptors: running without weir");
         return false;
     }
+    framing.seed = (const unsigned char *)getauxval(AT_RANDOM);
     if (settings_have_mode(MODE_HTTP))
         framing_begin(table.limit);
     table.on_shared = tree_hands_on;

@@ -6,7 +6,7 @@
 #include "fake_sock.h"
 #include "promised.h"
 
-#define FLAGS \
+#define FLAGS                                                                                  \
     (CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED | CONN_FIN | CONN_DISOWNED | CONN_CUT_SHORT | \
      CONN_SEEN | CONN_UNIX | CONN_PORT | CONN_FORCED | CONN_POISED | CONN_SHUT | CONN_OWED)
 
@@ -42,8 +42,7 @@ static void set(uint64_t flags)
     uint64_t old = now(), next = (old & ~FLAGS) | flags;
     atomic_store(table_record(FD), next);
     if ((old ^ next) & CONN_IN_USE)
-        atomic_fetch_add(&table_shard()->live,
-                         next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE);
+        atomic_fetch_add(&table_shard()->live, next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE);
 }
 
 static uint64_t flags(void)
@@ -774,6 +773,18 @@ static void a_vfork_child_leaves_it_alone(void)
     CHECK(conn_mark(FD, true) == ENOENT);
     epoch_thread.borrowed = 0;
     CHECK(!flags());
+    for (int in_use = 0; in_use < 2; in_use++) {
+        uint64_t before = CONN_ANSWERED | CONN_SEASONED | (in_use ? CONN_IN_USE : 0);
+        begin(MODE_REPLY);
+        set(before);
+        epoch_thread.borrowed = 1;
+        if (in_use)
+            conn_wrote(FD, table_slot(FD), 1, 1, BYTES("x", 1));
+        else
+            conn_read(FD, table_slot(FD), 1, BYTES("x", 1));
+        epoch_thread.borrowed = 0;
+        CHECK(flags() == before, "in use: %d", in_use);
+    }
 }
 
 static const struct unit_test tests[] = {
