@@ -247,6 +247,40 @@ static void noticed(void)
 {
 }
 
+/* More threads than there are lines of counters that one has for itself. */
+enum { CROWD = 12, FIRST_OF_CROWD = 20, CROWD_TURNS = 200000 };
+
+static pthread_barrier_t crowd;
+
+static void *serves_one(void *number)
+{
+    int fd = FIRST_OF_CROWD + (int)(uintptr_t)number;
+    pthread_barrier_wait(&crowd);
+    serve(fd, CROWD_TURNS);
+    pthread_barrier_wait(&crowd);
+    return NULL;
+}
+
+static void many_threads_are_counted_exactly(void)
+{
+    pthread_t threads[CROWD];
+    struct totals before = figures();
+    pthread_barrier_init(&crowd, NULL, CROWD + 1);
+    for (uintptr_t i = 0; i < CROWD; i++)
+        CHECK(!pthread_create(&threads[i], NULL, serves_one, (void *)i));
+    pthread_barrier_wait(&crowd);
+    pthread_barrier_wait(&crowd);
+    struct totals after = figures();
+    CHECK(after.tracked == before.tracked + CROWD && after.in_use == before.in_use + CROWD,
+          "%d in use", (int)(after.in_use - before.in_use));
+    for (int i = 0; i < CROWD; i++) {
+        pthread_join(threads[i], NULL);
+        close_fd(FIRST_OF_CROWD + i);
+    }
+    after = figures();
+    CHECK(after.tracked == before.tracked && after.in_use == before.in_use);
+}
+
 int main(void)
 {
     static const struct unit_test tests[] = {
@@ -258,6 +292,7 @@ int main(void)
          who_is_of_no_interest_is_found_out_when_it_is},
         {"a read timeout forbids hints", a_read_timeout_forbids_hints},
         {"a child asks", a_child_asks},
+        {"many threads are counted exactly", many_threads_are_counted_exactly},
     };
     libc_find();
     epoch_make(forked, noticed);
