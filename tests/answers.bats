@@ -15,6 +15,7 @@ setup() {
 
 # client NAME KIND ARGUMENT...: in the background; waits until it is in the middle.
 client() {
+    new_log "$1"
     PATIENCE=$(patience) /usr/bin/python3 "$ROOT/tests/programs/answer_client.py" "$2" "$port" \
         "${@:3}" 3>&- \
         >"$temporary/$1.log" 2>&1 &

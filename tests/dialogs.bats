@@ -158,6 +158,7 @@ END2
 
 # dialogs PROTOCOL COUNT STAGGER [MORE]: in the background, until the first are nearly over.
 dialogs() {
+    new_log dialogs
     /usr/bin/python3 "$ROOT/tests/programs/dialog_client.py" "$1" "$port" "$2" "$3" 3>&- \
         >"$temporary/dialogs.log" 2>&1 &
     CLIENTS=$!

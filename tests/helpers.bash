@@ -37,10 +37,17 @@ serve_bare() {
     done
     [ $# -gt 1 ] || { echo "serve $name: no -- COMMAND" >&2; return 1; }
     shift
+    new_log "$name"
     become env "${variables[@]}" "$@" </dev/null >"$BATS_TEST_TMPDIR/$name.log" 2>&1 &
     SERVER_PID=$!
     LOGGED+=("$name")
     STARTED+=("$SERVER_PID")
+}
+
+# new_log NAME: for a process that is about to be started in the background, which opens its log some
+# time later: what an earlier one of that name has said must not be taken for its.
+new_log() {
+    : >"$BATS_TEST_TMPDIR/$1.log"
 }
 
 # become COMMAND...: execs it with three descriptors. Descriptor 3 is bats' own, and a copy of a

@@ -21,6 +21,7 @@ setup() {
 is_answered() {
     local word words
     [ "$(curl -s "http://127.0.0.1:$port/")" = 'It works' ]
+    new_log load
     "$PROGRAMS/load" --connections "$connections" --pause "$1" --seconds 20 "$port" 3>&- \
         >"$temporary/load.out" 2>"$temporary/load.log" &
     local clients=$!

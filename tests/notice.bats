@@ -377,6 +377,7 @@ END
     trigger=USR2
     begin server WEIR_NOTICE=10s -- redis-server --bind 127.0.0.1 --port "$port" --save '' \
         --dir "$temporary"
+    new_log load
     "$PROGRAMS/load" --protocol redis --careful --connections 50 --pause 0-3 --seconds 10 "$port" \
         >"$temporary/load.out" 2>"$temporary/load.log" 3>&- &
     local clients=$!

@@ -19,6 +19,7 @@ setup() {
 busy() {
     local name=$1
     shift
+    new_log "$name"
     "$PROGRAMS/answer_busy" --seconds 12 "$@" 3>&- >"$temporary/$name.out" \
         2>"$temporary/$name.log" &
     CLIENTS=$!

@@ -438,6 +438,7 @@ clients() {
     conn_open slow "$port"
     "$1_ask" "$slow"
     if [ -n "$load" ]; then
+        new_log load
         become "$PROGRAMS/load" --connections "$load" --careful --pause 20-200 --seconds 15 \
             "$port" >"$temporary/load" 2>"$temporary/load.log" &
         LOAD_PID=$!
