@@ -53,7 +53,7 @@ come() {
     SERVER_PID=$server
 }
 
-declare -A CLIENTS_PID
+declare -gA CLIENTS_PID # bats reads this file in a function
 
 clients_of() {
     while [ $# -gt 1 ]; do
