@@ -420,9 +420,7 @@ HOT void conn_reads(int fd, record_t *slot, size_t n, struct bytes bytes)
         hears_http(fd, slot, record, n, bytes);
         return;
     }
-    uint32_t key = conn_key(record) ^ (uint32_t)CONN_IN_USE;
-    if ((key == KEY_REPLY || key == KEY_AUTOMATIC || key == KEY_DEADLINE) &&
-        turns_among_many(slot, record))
+    if (conn_read_turns(conn_key(record) ^ (uint32_t)CONN_IN_USE) && turns_among_many(slot, record))
         return;
     if (rhythm_is_noting())
         conn_notes_read(slot, record, n, bytes);

@@ -218,6 +218,12 @@ INLINE bool conn_turns(int fd, record_t *slot, bool busy)
     return conn_turns_to(fd, slot, busy, hint);
 }
 
+/* Of an idle record with such a key (but for CONN_IN_USE) a read makes one in use, and no more. */
+static inline bool conn_read_turns(uint32_t key)
+{
+    return LIKELY(key == KEY_REPLY) || key == KEY_AUTOMATIC || key == KEY_DEADLINE;
+}
+
 /* The rest: what has happened is new to the record, or it is one of many threads. */
 void conn_reads(int fd, record_t *slot, size_t n, struct bytes bytes);
 void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done, struct bytes bytes);
@@ -228,8 +234,7 @@ INLINE void conn_read(int fd, record_t *slot, size_t n, struct bytes bytes)
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     uint32_t key = conn_key(record) ^ (uint32_t)CONN_IN_USE;
-    if ((LIKELY(key == KEY_REPLY) || key == KEY_AUTOMATIC || key == KEY_DEADLINE) &&
-        conn_turns(fd, slot, true))
+    if (conn_read_turns(key) && conn_turns(fd, slot, true))
         return;
     conn_reads(fd, slot, n, bytes);
 }
