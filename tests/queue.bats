@@ -475,7 +475,7 @@ listener = socket.create_server(("127.0.0.1", int(port)), backlog=4096)
 os.dup2(listener.fileno(), 3)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 def start(answer, **more):
-    return subprocess.Popen([program, "--wait", wait, "--busy", "1", "--pace", "2000", "--answer", answer, "fd:3"],
+    return subprocess.Popen([program, "--wait", wait, "--busy", "3", "--pace", "2000", "--answer", answer, "fd:3"],
                             pass_fds=[3], env={**os.environ, **more})
 old = start("old", LD_PRELOAD=library)
 with open(file, "w") as out:
@@ -503,7 +503,7 @@ hands_over() {
     drain
     wait_drained server 5
     they_connect later --clients 200 --expect successor "$at"
-    sleep 1 # until it is no longer busy
+    sleep 3 # until it is no longer busy
     is_quiet "$SERVER_PID"
     kill -HUP "$parent"
     wait_until 3 test -s "$BATS_TEST_TMPDIR/old.successor"
