@@ -94,7 +94,7 @@ static void name_of(const struct page *page, char name[48])
     struct text text = {name, 0, 48};
     *name = '\0';
     if (page != tree_page || *tree_name() == '/')
-        page_name(&text, page->pid, page->start);
+        page_name(&text, page->pid, page->start, page->pid_namespace);
 }
 
 void head_wake_page(struct page *page, uint64_t inode, enum wake which)

@@ -2,8 +2,8 @@
 /*
  * page.h - the state page: what a tree of processes shares with each other and with weir(1).
  *
- * One page is one file, "PID.START" in the run directory (WEIR_RUN_DIR), named by the tree's first
- * process and its start time. Each process of the tree has a line in it, and counters of its own:
+ * One page is one file in the run directory (WEIR_RUN_DIR), named by the tree's first process, its
+ * start time and its pid namespace. Each process of the tree has a line in it, and counters of its own:
  * it writes no other's, so that the counts need no lock, and those of a process that died are told
  * by its absence. The command leaves its wish here (page_ask) and wakes the processes by a signal.
  *
@@ -180,8 +180,11 @@ void page_settle(struct totals *totals);
  * that it makes up for has been counted. */
 void page_settle_tree(struct totals *totals);
 
-/* The name of a page's file. text: at least 48 bytes. */
-void page_name(struct text *text, int32_t pid, uint64_t start);
+/*
+ * The name of a page's file, "PID.START.NAMESPACE": containers that share a run directory have a
+ * process 1 each, and start in the same moment. text: at least 48 bytes.
+ */
+void page_name(struct text *text, int32_t pid, uint64_t start, uint32_t pid_namespace);
 
 /* Whether a page of this size has this library's layout, and what it says of itself can be. */
 bool page_is_sound(const struct page *page, size_t size);

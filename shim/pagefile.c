@@ -167,7 +167,7 @@ struct page *pagefile_make(const struct settings *settings, char *const *envp, i
     char name[48];
     struct text file = TEXT_ON(name);
     mode_t mode;
-    page_name(&file, pid, start);
+    page_name(&file, pid, start, proc_pid_namespace());
     *error = ENOENT;
     for (int i = 0; choose_dir(i, settings, envp, uid, &text, &mode); i++) {
         if (!*path)
@@ -214,7 +214,7 @@ void pagefile_each(const char *path, pagefile_visit_fn *visit, void *context)
     sys1(SYS_close, dir);
 }
 
-/* "PID.START": its pid. 0: the name of something else. */
+/* A page's name: its pid. 0: the name of something else. */
 static int32_t pid_of(const char *name, uint64_t *start)
 {
     int64_t pid = 0;
@@ -224,6 +224,8 @@ static int32_t pid_of(const char *name, uint64_t *start)
         return 0;
     for (*start = 0; *name >= '0' && *name <= '9'; name++)
         *start = *start * 10 + (uint64_t)(*name - '0');
+    for (name += *name == '.'; *name >= '0' && *name <= '9'; name++)
+        ;
     return *name ? 0 : (int32_t)pid;
 }
 

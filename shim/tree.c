@@ -208,7 +208,7 @@ static uint64_t digits_at(const char **at)
     return number;
 }
 
-/* "[DIRECTORY/]PID.START" */
+/* "[DIRECTORY/]PID.START[.NAMESPACE]" */
 static bool parse_name(const char *value, int32_t *pid, uint64_t *start)
 {
     const char *at = value;
@@ -220,6 +220,8 @@ static bool parse_name(const char *value, int32_t *pid, uint64_t *start)
         return false;
     *pid = (int32_t)number;
     *start = digits_at(&at);
+    if (*at == '.' && at++)
+        digits_at(&at); /* the pid namespace */
     return !*at;
 }
 
@@ -301,7 +303,7 @@ static bool make(const char *tree)
     if (*path)
         text_string(&text, path);
     else
-        page_name(&text, pid, start);
+        page_name(&text, pid, start, tree_page->pid_namespace);
     return true;
 }
 

@@ -24,7 +24,7 @@ bool tree_begin(const char *name, bool first);
 /* The page of this process's tree; NULL before tree_begin. */
 extern HIDDEN struct page *tree_page;
 
-/* What programs that this one starts are to find in WEIR_TREE: the page's path, or "PID.START". */
+/* What programs that this one starts are to find in WEIR_TREE: the page's path, or its name. */
 const char *tree_name(void);
 
 /* Whether name (WEIR_TREE's value) says that it was this process that began the tree. */

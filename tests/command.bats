@@ -878,7 +878,7 @@ time.sleep(60)'
     mkdir -m 777 "/dev/shm/weir-stranger$$"
     cp "$PROGRAMS/page_make" "/tmp/page_make.$$"
     serve_bare stranger -- setpriv --reuid=65534 --regid=65534 --clear-groups \
-        "/tmp/page_make.$$" "/dev/shm/weir-stranger$$" named "${name%.*}" "${name#*.}"
+        "/tmp/page_make.$$" "/dev/shm/weir-stranger$$" named "${name%%.*}" "$(cut -d. -f2 <<<"$name")"
     wait_until 5 log_has stranger ready
     is "$victim" 'len(d["processes"]) == 1'
     exits 0 drain "$SERVER_PID"
@@ -915,6 +915,16 @@ for text in texts:
     [ -e "$(echo "$run_dir/$SERVER_PID".*)" ]
     exits 0 drain "$child"
     wait_until 2 log_has page1 woken
+}
+
+@test "a page whose name does not tell the namespace yet is read" {
+    make_page sound
+    file=$(echo "$run_dir/$SERVER_PID".*)
+    mv "$file" "${file%.*}"
+    is "$SERVER_PID" 'd["program"] == "page_make"'
+    mv "${file%.*}" "${file%.*}0"
+    exits 1 status "$SERVER_PID"
+    has "$complained" 'not a sound state page'
 }
 
 @test "a page that nobody has mapped is not shown, and is removed" {

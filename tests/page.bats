@@ -134,7 +134,7 @@ drains_one() {
     says program pg_tree
     says head "$head"
     says phase serving
-    says tree "$(basename "$file" | tr . ' ')"
+    says tree "$(basename "$file" | cut -d . -f 1,2 | tr . ' ')"
     read_page | grep -q "^listener 127.0.0.1:$port pid $head state 0$"
     line_has "$head" "lives 1 tracked 0"
 }
@@ -652,7 +652,7 @@ in_the_gap() {
     first=$("$PROGRAMS/pg_read" --name "$head")
     run=$run/$("$PROGRAMS/pg_read" --name "$server")
     says pid "$server"
-    says tree "${first/./ }"
+    says tree "$(cut -d . -f 1,2 <<<"$first" | tr . " ")"
     conn_open client "$port"
     echoes "$client"
     counts 1 0 1 0 0
@@ -1061,6 +1061,59 @@ got_two() {
     done
     child_of 1
     [ "$(grep -c libweir "/proc/$child/maps")" = 0 ]
+}
+
+# ---- containers
+
+# container NAME PORT: pg_tree as process 1 of a pid namespace; CONTAINER is its pid in ours.
+container() {
+    serve_bare "$1" -- unshare --pid --fork --kill-child --mount-proc \
+        env "LD_PRELOAD=$WEIR_LIB" WEIR_RUN_DIR="$run" WEIR_FIRST_BYTE=200ms WEIR_SETTLE=50ms \
+        "$PROGRAMS/pg_tree" one "$2"
+}
+
+inside() {
+    CONTAINER=$(pgrep -P "$1") && grep -q libweir "/proc/$CONTAINER/maps"
+}
+
+# starts_at_once: `one` and `other`; whether both began in the same tick of the kernel's clock.
+starts_at_once() {
+    rm -rf "$run"
+    container one "$port"
+    one=$SERVER_PID
+    container other $((port + 1))
+    other=$SERVER_PID
+    wait_port "$port"
+    wait_port $((port + 1))
+    wait_until 3 inside "$one"
+    one_inside=$CONTAINER
+    wait_until 3 inside "$other"
+    other_inside=$CONTAINER
+    [ "$(cut -d ' ' -f 22 "/proc/$one_inside/stat")" = \
+        "$(cut -d ' ' -f 22 "/proc/$other_inside/stat")" ]
+}
+
+@test "containers that share a run directory, and begin in the same moment, have a page each" {
+    local client try
+    for try in {1..40}; do
+        starts_at_once && break
+        kill -KILL "$one" "$other"
+        wait_gone "$one_inside"
+        wait_gone "$other_inside"
+    done
+    echo "$try tries: $(ls "$run")"
+    has_pages 2
+    conn_open client "$port"
+    echoes "$client"
+    kill -USR2 "$one_inside"
+    at_eof "$client" 2
+    conn_close "$client"
+    wait_drained one 2
+    conn_open client $((port + 1))
+    echoes "$client"
+    kill -USR2 "$other_inside"
+    at_eof "$client" 2
+    wait_drained other 2
 }
 
 # ---- the control signal

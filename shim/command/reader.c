@@ -13,9 +13,27 @@
 
 bool is_page_name(const char *name)
 {
-    size_t pid = strspn(name, "0123456789");
-    size_t start = name[pid] == '.' ? strspn(name + pid + 1, "0123456789") : 0;
-    return pid && start && !name[pid + 1 + start] && pid + 1 + start < 48;
+    int numbers = 1;
+    for (; numbers <= 3; numbers++) {
+        size_t digits = strspn(name, "0123456789");
+        if (!digits || digits > 20)
+            return false;
+        name += digits;
+        if (*name != '.')
+            break;
+        name++;
+    }
+    return !*name && (numbers == 2 || numbers == 3);
+}
+
+/* Whether it is the page's own, or what it was before it told the namespace. */
+static bool is_own_name(const struct page *page, const char *name)
+{
+    char own[48];
+    struct text text = TEXT_ON(own);
+    page_name(&text, page->pid, page->start, page->pid_namespace);
+    const char *rest = text_after(own, name);
+    return rest && (!*rest || *rest == '.');
 }
 
 /* ---- opening ---- */
@@ -75,11 +93,10 @@ static int open_found(int path_fd, const char *name, struct tree **found,
         error = tree ? read_page(fd, &tree->page, version) : ENOMEM;
     }
     if (!error) {
-        struct text own = TEXT_ON(tree->name);
-        page_name(&own, tree->page.pid, tree->page.start);
         /* One that others can write is nobody's. */
         bool is_shared = status.st_mode & (S_IWGRP | S_IWOTH);
-        error = text_equal(tree->name, name) && !is_shared ? 0 : NOT_SOUND;
+        error = is_own_name(&tree->page, name) && !is_shared ? 0 : NOT_SOUND;
+        snprintf(tree->name, sizeof tree->name, "%s", name);
     }
     if (error) {
         if (fd >= 0)

@@ -57,7 +57,7 @@ int tree_open_at(int dir, const char *name, const char *path, struct tree **tree
 void tree_free(struct tree *tree); /* with those joined to it */
 void tree_free_list(struct tree *list);
 
-/* Whether a name is "PID.START". */
+/* Whether a name can be a page's (page_name). */
 bool is_page_name(const char *name);
 
 /* Takes a new copy, of those joined too. False: the file has been cut off. */

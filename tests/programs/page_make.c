@@ -58,9 +58,14 @@ static uint64_t start_time(void)
     return at ? strtoull(at, NULL, 10) : 0;
 }
 
-static void fill_in(void)
+static uint32_t pid_namespace(void)
 {
     struct stat own;
+    return stat("/proc/self/ns/pid", &own) ? 0 : (uint32_t)own.st_ino;
+}
+
+static void fill_in(void)
+{
     memset(page, 0, sizeof *page);
     memcpy(page->magic, PAGE_MAGIC, sizeof page->magic);
     page->layout = PAGE_LAYOUT;
@@ -69,7 +74,7 @@ static void fill_in(void)
     strcpy(page->program, "page_make");
     page->pid = page->tree_pid = getpid();
     page->start = page->tree_start = start_time();
-    page->pid_namespace = stat("/proc/self/ns/pid", &own) ? 0 : (uint32_t)own.st_ino;
+    page->pid_namespace = pid_namespace();
     page->settings = (struct page_settings){
         .mode = MODE_REPLY, .signal = SIGUSR2, .control_signal = SIGRTMAX - 3, .timeout = 25000};
     page->timeout = -1;
@@ -87,7 +92,8 @@ static void fill_in(void)
 static void make(const char *dir)
 {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%d.%llu", dir, getpid(), (unsigned long long)start_time());
+    snprintf(path, sizeof path, "%s/%d.%llu.%u", dir, getpid(), (unsigned long long)start_time(),
+             pid_namespace());
     fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
     if (fd < 0 || ftruncate(fd, sizeof *page))
         exit(1);
