@@ -527,30 +527,74 @@ static bool may_end(uint64_t record, uint64_t busy)
 static bool waits_for_more(int fd, uint32_t number, bool framed)
 {
     struct sock_queues queues;
+    bool waits = framed || rhythm_is_in_step(number);
     sock_queues(fd, &queues);
-    bool waits = rhythm_looked(number, queues.unread);
-    return framed ? !queues.unread : waits;
+    return waits && !queues.unread;
+}
+
+/* A client whose next request is there before the answer is written can't have waited for it. */
+static void look_ahead(int fd, uint64_t record, uint32_t number)
+{
+    struct sock_queues queues = {0, 0};
+    if (!(record & (CONN_IN_USE | CONN_OWED)) || mode_of(record) != MODE_REPLY ||
+        (record & CONN_EPOCH) != epoch_now() || sys_is_sandboxed())
+        return;
+    sock_queues(fd, &queues);
+    rhythm_looked_ahead(number, queues.unread);
+}
+
+/*
+ * Whether an answer of such a sign is ended. One that is likely to be whole has the connection
+ * half-closed, and that alone is undone by nothing, but loses nothing either where the answer was
+ * not whole: the program writes on. It is enough where there is doubt, but not for a program that
+ * watches for the end (nginx as a proxy): to that it says that the client has left.
+ */
+static bool is_ended_by(enum rhythm_sign sign, uint64_t record)
+{
+    return sign == RHYTHM_SURE || (sign == RHYTHM_LIKELY && !(record & (CONN_WATCHED | CONN_SHUT)));
+}
+
+/* What a write of so many of the bytes, the whole of which is `asked`, will make of the answer. */
+static enum rhythm_sign sign_before(uint32_t number, size_t asked, struct bytes bytes)
+{
+    const struct http *http = framing_in_drain(number, false);
+    if (http)
+        return framing_would_rest(http, bytes, asked) ? RHYTHM_SURE : RHYTHM_NONE;
+    return rhythm_is_in_step(number) ? rhythm_expects(number, asked) : RHYTHM_NONE;
 }
 
 bool conn_holds_back(int fd, record_t *slot, size_t asked, struct bytes bytes)
 {
     uint64_t record = atomic_load(slot);
     uint32_t number = table_number(slot);
-    if (!record || !may_end(record, 0))
-        return false;
-    const struct http *http = framing_in_drain(number, false);
-    if (http ? !framing_would_rest(http, bytes, asked) : !rhythm_expects(number, asked))
-        return false;
     int saved = errno;
-    bool held = conn_is_still(fd, record) && sock_cork(fd);
+    look_ahead(fd, record, number);
+    bool held = record && may_end(record, 0) &&
+                is_ended_by(sign_before(number, asked, bytes), record) &&
+                conn_is_still(fd, record) && sock_cork(fd);
+    if (held)
+        rhythm_holds(number, HOLD_WRITE);
     errno = saved;
     return held;
+}
+
+/* What was held back until the end goes out: the program has gone on, or the client has. */
+static void release_end(int fd, uint32_t number)
+{
+    if (rhythm_held(number) != HOLD_END)
+        return;
+    rhythm_holds(number, HOLD_NONE);
+    sock_uncork(fd);
 }
 
 void conn_release(int fd)
 {
     record_t *slot = table_record(fd);
+    uint32_t number = slot ? table_number(slot) : UINT32_MAX;
     int saved = errno;
+    if (rhythm_held(number) == HOLD_END)
+        return;
+    rhythm_holds(number, HOLD_NONE);
     if (!slot || !(atomic_load(slot) & CONN_FIN))
         sock_uncork(fd);
     errno = saved;
@@ -575,27 +619,21 @@ void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole, struct by
     uint32_t number = table_number(slot);
     if (mode_of(record) != MODE_REPLY || !done)
         return;
+    int saved = errno;
+    release_end(fd, number);
     enum rhythm_sign sign = sign_of(number, done, bytes);
     if (record & CONN_SHUT)
         rhythm_wrote_on(number);
-    /*
-     * A half-close alone is undone by nothing, but loses nothing either where the answer was not
-     * whole: the program writes on. It is enough where there is doubt, but not for a program that
-     * watches for the end (nginx as a proxy): to that it says that the client has left.
-     */
     bool sure = sign == RHYTHM_SURE;
-    if (!whole || !may_end(record, CONN_IN_USE | CONN_OWED) || sign == RHYTHM_NONE ||
-        (!sure && record & (CONN_WATCHED | CONN_SHUT)))
-        return;
-    int saved = errno;
     uint64_t shut = record | CONN_SHUT | (sure ? CONN_FIN : 0);
-    if (conn_is_still(fd, record) && atomic_compare_exchange_strong(slot, &record, shut)) {
+    if (whole && may_end(record, CONN_IN_USE | CONN_OWED) && is_ended_by(sign, record) &&
+        conn_is_still(fd, record) && atomic_compare_exchange_strong(slot, &record, shut)) {
         if (!waits_for_more(fd, number, framing_in_drain(number, false)))
             atomic_fetch_and(slot, ~(shut & ~record));
         else if (sure)
             sock_shut_both(fd);
-        else
-            sock_shut_read(fd);
+        else if (sock_shut_read(fd), rhythm_held(number) == HOLD_WRITE)
+            rhythm_holds(number, HOLD_END);
     }
     errno = saved;
 }
@@ -665,5 +703,6 @@ bool conn_read_end(int fd)
         return false;
     }
     atomic_fetch_and(slot, ~CONN_FIN);
+    release_end(fd, table_number(slot));
     return queues.unread;
 }

@@ -167,6 +167,11 @@ void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole, struct by
 /*
  * A write of `asked` bytes, which is about to be made, completes the last answer: it is held back
  * so that our FIN goes out with it. True: conn_release, after the write and what came of it.
+ *
+ * Where the answer is whole only in all likelihood the connection is half-closed first, and the
+ * answer waits until the program meets that end or writes on: were it sent before, the next request
+ * would be on its way when our FIN is. Should the program do neither, the kernel sends it after 200
+ * ms (tcp(7), TCP_CORK).
  */
 bool conn_holds_back(int fd, record_t *slot, size_t asked, struct bytes bytes);
 void conn_release(int fd);

@@ -10,16 +10,19 @@
 #define SAME_LEAST 8    /* answers in a row that were alike, before their length says anything */
 #define SIZES 8         /* lengths of answers that are remembered */
 #define ANSWERS_MANY 24 /* whole answers before the most writes that one had say anything */
-#define WAITS_LEAST 3   /* answers that a client has waited for, before it is one that waits */
+#define WAITS_LEAST 3   /* answers that a client has waited for, before it may be one that waits */
+#define WAITS_MANY 24   /* before it is one */
+#define WAITS_AGAIN 64  /* the same where it has sent ahead before */
+#define SLOW_MS 20      /* between two writes of an answer: it is streamed */
 /*
- * How many looks in a row after answers have to find that the client has sent nothing yet, before
- * it is one that waits for its answers: from the beginning, and after one that has found something.
- * Who streams in both directions seems to wait for as long as it is not scheduled; who waits is
- * found hasty only where the server was preempted between its write and the look.
+ * A stream in both directions can keep step for a thousand rounds, where its sender and its
+ * receiver take turns: that is 30 ms, and no count of answers tells it from a client that waits.
+ * Sooner or later it sends ahead.
+ *
+ * Only a look before a write tells. A request that is there after one can be the next: the writer
+ * was preempted, as a rule by the client that it has woken.
  */
-#define HASTE_BEGIN 24
-#define HASTE_TOP 64
-#define SLOW_MS 20 /* between two writes of an answer: it is streamed */
+#define WATCH_MS 200
 
 typedef _Atomic uint32_t field_t;
 
@@ -34,13 +37,16 @@ struct rhythm {
     field_t asked, bytes, writes;   /* the request, its answer so far */
     field_t last_asked, last_bytes; /* of the one before */
     field_t sizes[SIZES];
-    field_t wrote_at; /* coarse ms, of the last write */
-    field_t answers;  /* whole ones */
-    field_t same;     /* in a row as the last one */
-    field_t patience; /* HASTE_BEGIN less its haste, so that 0 is where it begins; signed */
-    field_t full;     /* 1: the last read filled its buffer, so that there may be more of it */
-    field_t wrote_on; /* 1: the last write was behind our half-close */
-    field_t again_ms; /* what it sent before its accept was lost, and comes again within this */
+    field_t wrote_at;     /* coarse ms, of the last write */
+    field_t answers;      /* whole ones */
+    field_t same;         /* in a row as the last one */
+    field_t full;         /* 1: the last read filled its buffer, so that there may be more of it */
+    field_t wrote_on;     /* 1: the last write was behind our half-close */
+    field_t held;         /* enum rhythm_hold */
+    field_t in_step;      /* answers in a row before which nothing more had come */
+    field_t ahead;        /* 1: it has sent ahead */
+    field_t watched_from; /* coarse ms: the first read, or when it sent ahead; 0: neither yet */
+    field_t again_ms;     /* what it sent before its accept was lost, and comes again within this */
     struct span span[2];
 };
 
@@ -107,6 +113,19 @@ bool rhythm_wrote_on_within(uint32_t number, uint32_t ms)
            now_ms() - get(&rhythm->wrote_at) <= ms;
 }
 
+void rhythm_holds(uint32_t number, enum rhythm_hold hold)
+{
+    struct rhythm *rhythm = find(number);
+    if (rhythm)
+        put(&rhythm->held, hold);
+}
+
+enum rhythm_hold rhythm_held(uint32_t number)
+{
+    const struct rhythm *rhythm = find(number);
+    return rhythm ? (enum rhythm_hold)get(&rhythm->held) : HOLD_NONE;
+}
+
 void rhythm_was_deaf(uint32_t number, uint32_t again_ms)
 {
     struct rhythm *rhythm = find(number);
@@ -120,9 +139,29 @@ uint32_t rhythm_sent_again_ms(uint32_t number)
     return rhythm ? get(&rhythm->again_ms) : 0;
 }
 
-static int haste(const struct rhythm *rhythm)
+static void sent_ahead(struct rhythm *rhythm)
 {
-    return HASTE_BEGIN - (int)get(&rhythm->patience);
+    put(&rhythm->watched_from, now_ms());
+    put(&rhythm->in_step, 0);
+    put(&rhythm->ahead, 1);
+}
+
+void rhythm_looked_ahead(uint32_t number, bool has_sent)
+{
+    struct rhythm *rhythm = find(number);
+    if (!rhythm || get(&rhythm->full)) /* what there is more is of the same request */
+        return;
+    if (has_sent)
+        sent_ahead(rhythm);
+    else if (!get(&rhythm->writes))
+        put(&rhythm->in_step, get(&rhythm->in_step) + 1);
+}
+
+bool rhythm_is_in_step(uint32_t number)
+{
+    const struct rhythm *rhythm = find(number);
+    return rhythm && get(&rhythm->in_step) >= (get(&rhythm->ahead) ? WAITS_AGAIN : WAITS_MANY) &&
+           now_ms() - get(&rhythm->watched_from) >= WATCH_MS;
 }
 
 static struct span *span_now(struct rhythm *rhythm)
@@ -184,6 +223,13 @@ void rhythm_read(uint32_t number, size_t bytes, bool full, bool after_answer)
     struct rhythm *rhythm = find(number);
     if (!rhythm)
         return;
+    if (!get(&rhythm->watched_from))
+        put(&rhythm->watched_from, now_ms());
+    /* A program that reads on before it answers takes away what a look before its write would see.
+     * More, behind as much as the whole request before, is the next. */
+    if (!after_answer && !get(&rhythm->full) && get(&rhythm->asked) &&
+        get(&rhythm->asked) == get(&rhythm->last_asked))
+        sent_ahead(rhythm);
     /* What was on its way when the drain began is not known from its beginning. */
     if (after_answer && get(&rhythm->writes) && get(&rhythm->asked))
         learn(rhythm);
@@ -212,25 +258,32 @@ static bool asks_alike(const struct rhythm *rhythm)
  * between them: such an answer is not the end of what the client wants. Lengths that never come
  * again, or are all one, are no turns.
  */
-static bool is_a_turn(const struct rhythm *rhythm)
+static bool is_a_turn(const struct rhythm *rhythm, uint32_t bytes)
 {
     uint32_t alike = 0;
     for (int i = 0; i < SIZES; i++)
-        alike += get(&rhythm->sizes[i]) == get(&rhythm->bytes);
+        alike += get(&rhythm->sizes[i]) == bytes;
     return alike && alike < SIZES;
 }
 
-static bool is_as_before(const struct rhythm *rhythm, uint32_t bytes)
+/* Of an answer of so many bytes in so many writes. */
+static enum rhythm_sign sign_of(const struct rhythm *rhythm, uint32_t bytes, uint32_t writes)
 {
-    return !get(&rhythm->full) && get(&rhythm->same) >= SAME_LEAST &&
-           get(&rhythm->asked) == get(&rhythm->last_asked) && bytes == get(&rhythm->last_bytes);
+    if (get(&rhythm->full))
+        return RHYTHM_NONE;
+    if (get(&rhythm->same) >= SAME_LEAST && get(&rhythm->asked) == get(&rhythm->last_asked) &&
+        bytes == get(&rhythm->last_bytes))
+        return RHYTHM_SURE;
+    bool is_likely = !is_slow(rhythm) && (asks_alike(rhythm) || !is_a_turn(rhythm, bytes)) &&
+                     get(&rhythm->answers) >= ANSWERS_MANY && writes == most_writes(rhythm);
+    return is_likely ? RHYTHM_LIKELY : RHYTHM_NONE;
 }
 
-bool rhythm_expects(uint32_t number, size_t bytes)
+enum rhythm_sign rhythm_expects(uint32_t number, size_t bytes)
 {
     const struct rhythm *rhythm = find(number);
-    return rhythm && haste(rhythm) <= 1 &&
-           is_as_before(rhythm, get(&rhythm->bytes) + (uint32_t)bytes);
+    return rhythm ? sign_of(rhythm, get(&rhythm->bytes) + (uint32_t)bytes, get(&rhythm->writes) + 1)
+                  : RHYTHM_NONE;
 }
 
 enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes)
@@ -245,26 +298,11 @@ enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes)
     put(&rhythm->wrote_on, 0);
     put(&rhythm->writes, get(&rhythm->writes) + 1);
     put(&rhythm->bytes, get(&rhythm->bytes) + (uint32_t)bytes);
-    if (is_as_before(rhythm, get(&rhythm->bytes)))
-        return RHYTHM_SURE;
-    bool is_likely =
-        !is_slow(rhythm) && !get(&rhythm->full) && (asks_alike(rhythm) || !is_a_turn(rhythm)) &&
-        get(&rhythm->answers) >= ANSWERS_MANY && get(&rhythm->writes) == most_writes(rhythm);
-    return is_likely ? RHYTHM_LIKELY : RHYTHM_NONE;
-}
-
-bool rhythm_looked(uint32_t number, bool has_sent)
-{
-    struct rhythm *rhythm = find(number);
-    if (!rhythm)
-        return false;
-    int now = haste(rhythm), then = has_sent ? HASTE_TOP : now ? now - 1 : 0;
-    put(&rhythm->patience, (uint32_t)(HASTE_BEGIN - then));
-    return !has_sent && !now;
+    return sign_of(rhythm, get(&rhythm->bytes), get(&rhythm->writes));
 }
 
 bool rhythm_waits_for_answers(uint32_t number)
 {
     const struct rhythm *rhythm = find(number);
-    return rhythm && haste(rhythm) <= HASTE_BEGIN && get(&rhythm->answers) >= WAITS_LEAST;
+    return rhythm && get(&rhythm->in_step) >= WAITS_LEAST;
 }

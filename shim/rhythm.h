@@ -45,18 +45,21 @@ enum rhythm_sign {
     RHYTHM_SURE,   /* whole: it is as long as all of the last ones were, to requests as long */
 };
 
-/* A write is about to take `bytes`: whether the answer will be whole then, for sure. */
-bool rhythm_expects(uint32_t number, size_t bytes);
+/*
+ * A look before a write of an answer has told whether the client has sent more already. One that
+ * has does not wait for its answers.
+ */
+void rhythm_looked_ahead(uint32_t number, bool has_sent);
+
+/* What the answer will be taken for when a write of `bytes` has been added to it. */
+enum rhythm_sign rhythm_expects(uint32_t number, size_t bytes);
 
 /* A write took `bytes`. */
 enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes);
 
-/*
- * A look after the write of an answer that is taken for whole has told whether the client has sent
- * something already. Returns whether it is one that waits for its answers, as far as many such
- * looks tell.
+/* Whether the client has waited for its answers for so long that it can be taken to do so always.
  */
-bool rhythm_looked(uint32_t number, bool has_sent);
+bool rhythm_is_in_step(uint32_t number);
 
 /*
  * A write went out on a connection that was half-closed by then; whether one did so within the last
@@ -65,12 +68,20 @@ bool rhythm_looked(uint32_t number, bool has_sent);
 void rhythm_wrote_on(uint32_t number);
 bool rhythm_wrote_on_within(uint32_t number, uint32_t ms);
 
+/*
+ * An answer that we keep the kernel from sending: for as long as the write of it lasts, or until
+ * the program meets the end behind it, so that our FIN goes out with it.
+ */
+enum rhythm_hold { HOLD_NONE, HOLD_WRITE, HOLD_END };
+void rhythm_holds(uint32_t number, enum rhythm_hold hold);
+enum rhythm_hold rhythm_held(uint32_t number);
+
 /* What the client has sent before the accept was lost, and comes again within so many ms; 0:
  * nothing was. */
 void rhythm_was_deaf(uint32_t number, uint32_t again_ms);
 uint32_t rhythm_sent_again_ms(uint32_t number);
 
-/* Whether the client has always waited for the whole answer, and more than once. */
+/* Whether the client has waited for the last answers, as far as is known. */
 bool rhythm_waits_for_answers(uint32_t number);
 
 #endif

@@ -213,6 +213,15 @@ start_asyncio() {
     ends_after 1500 5000
 }
 
+@test "a stream whose sender seems to wait for what comes back is not cut" {
+    start_asyncio
+    client one lockstep 3 20
+    sleep 0.3
+    drains
+    is_whole one "$CLIENT"
+    ends_after 1500 5000
+}
+
 @test "messages to and fro: none is lost, and the drain ends between two or with the last" {
     local number pids=()
     start_asyncio

@@ -242,9 +242,9 @@ END2
 
 # --- answers that are slow, not finished
 
-# Pieces that come up to nearly WEIR_SETTLE apart, with room for the pauses of a busy machine.
+# Pieces that are far apart, but less than WEIR_SETTLE: with room for the pauses of a busy machine.
 paced=(ANSWER_GAP=200-350)
-settle=(WEIR_SETTLE=400ms)
+settle=(WEIR_SETTLE=800ms)
 
 # streams [OPTION...]: the drain comes in the middle of what `server` and `upstream` stream.
 streams() {

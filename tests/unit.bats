@@ -49,6 +49,10 @@ passes() {
     passes text
 }
 
+@test "an answer is taken for whole by the answers before it, a client to wait by what it has waited for" {
+    passes rhythm
+}
+
 @test "HTTP/1.x is told as it is, or given up, wherever the bytes are cut" {
     passes http
 }

@@ -146,8 +146,8 @@ def pipeline(connection, path, count):
         time.sleep(2 / count)
 
 
-def upgrade(connection):
-    connection.sendall(get("/websocket"))
+def upgrade(connection, path="/websocket"):
+    connection.sendall(get(path))
     answers = Answers(connection)
     answers.head(101)
     return answers
@@ -177,6 +177,27 @@ def flood(connection, seconds):
     sender.join()
     if size != sent:
         fail(f"{sent} bytes sent, {size} came back")
+
+
+def lockstep(connection, seconds, rounds):
+    """A stream that seems to wait for what comes back, but in one of so many rounds."""
+    upgrade(connection, "/websocket?0.001")
+    begun()
+    block, number, owed = bytes(range(200)), 0, 0
+    stop = time.monotonic() + float(seconds)
+    while time.monotonic() < stop or owed:
+        while owed < len(block) and time.monotonic() < stop:
+            connection.sendall(block)
+            number, owed = number + 1, owed + len(block)
+            if number % int(rounds) == 0:
+                time.sleep(0.0003)
+                connection.sendall(block)
+                owed += len(block)
+        got = connection.recv(BLOCK)
+        if not got:
+            fail(f"{owed} bytes of block {number} did not come back")
+        owed -= len(got)
+    connection.shutdown(socket.SHUT_WR)
 
 
 def pingpong(connection, seconds):

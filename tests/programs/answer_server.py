@@ -11,7 +11,7 @@ one, each on its way before the next.
                answers later
   /long?S      a few bytes, S seconds later
   PUT          201, when the body is there and has the length that was announced
-  /websocket   101, then all bytes come back as they are
+  /websocket   101, then all bytes come back as they are; /websocket?S: S seconds after each came
 
 GAP is 50 to 95 ms, or as ANSWER_GAP says ("150-280"); PIECE is 1000, or ANSWER_PIECE. A piece that
 was late (a busy machine) is told on standard output: "late 112"."""
@@ -60,9 +60,12 @@ async def answer(reader, writer, path, before_stream):
     elif path.startswith("/long?"):
         await asyncio.sleep(float(path[6:]))
         writer.write(head(8) + b"at last\n")
-    elif path == "/websocket":
+    elif path.startswith("/websocket"):
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        late = float(path[11:] or 0)
         while got := await reader.read(65536):
+            if late:
+                await asyncio.sleep(late)
             writer.write(got)
             await writer.drain()
         return False

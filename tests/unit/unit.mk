@@ -18,13 +18,14 @@ UNIT_solo = $(UNIT_conn)
 UNIT_settings = shim/settings.c shim/text.c
 UNIT_text = shim/text.c
 UNIT_next = $(UNIT_table)
+UNIT_rhythm = shim/rhythm.c shim/libc.c shim/next.c shim/sys.c shim/text.c
 UNIT_sock = shim/sock.c shim/sys.c shim/text.c
 UNIT_http = shim/http.c shim/http_cache.c shim/http_line.c shim/http_notice.c
 UNIT_http_notice = $(UNIT_http)
 UNIT_fuzz = shim/settings.c shim/text.c
 FUZZ_http = $(UNIT_http) # alone
 
-UNITS = table conn crowd solo settings text http http_notice next sock
+UNITS = table conn crowd solo settings text http http_notice next sock rhythm
 FUZZERS = settings mode address escaped http
 
 unit: $(UNITS:%=$(BUILD)/unit/asan/%) $(UNITS:%=$(BUILD)/unit/tsan/%)

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/* rhythm.c: which answers are taken for whole, and which clients are said to wait for theirs. */
+#include "unit.h"
+
+#include <time.h>
+
+#include "libc.h"
+#include "rhythm.h"
+
+#define NUMBER 7
+#define LIMIT 16
+
+static int64_t clock_ms = 1000;
+
+static int clock_of_ours(clockid_t clock, struct timespec *now)
+{
+    (void)clock;
+    *now = (struct timespec){.tv_sec = clock_ms / 1000, .tv_nsec = clock_ms % 1000 * 1000000};
+    return 0;
+}
+
+static void begin(void)
+{
+    libc_clock_gettime = clock_of_ours;
+    rhythm_begin(LIMIT);
+    rhythm_forget(NUMBER);
+}
+
+static enum rhythm_sign writes(size_t bytes)
+{
+    rhythm_looked_ahead(NUMBER, false);
+    return rhythm_wrote(NUMBER, bytes);
+}
+
+/* A request and its answer, which take so long. */
+static enum rhythm_sign round_of(size_t asks, size_t bytes, int64_t ms)
+{
+    clock_ms += ms;
+    rhythm_read(NUMBER, asks, false, true);
+    return writes(bytes);
+}
+
+/* The rounds until it is in step, of 10,000 at the most. */
+static int rounds_until_in_step(int64_t ms)
+{
+    int rounds = 0;
+    while (!rhythm_is_in_step(NUMBER) && rounds < 10000) {
+        round_of(100, 500, ms);
+        rounds++;
+    }
+    return rounds;
+}
+
+static void equal_answers_are_whole(void)
+{
+    begin();
+    int rounds = 1;
+    while (round_of(100, 500, 1) != RHYTHM_SURE)
+        CHECK(rounds++ < 20);
+    CHECK(rounds >= 8);
+    CHECK(round_of(100, 499, 1) != RHYTHM_SURE);
+    CHECK(writes(1) == RHYTHM_SURE);
+    rhythm_read(NUMBER, 100, false, true);
+    CHECK(rhythm_expects(NUMBER, 500) == RHYTHM_SURE && rhythm_expects(NUMBER, 499) == RHYTHM_NONE);
+}
+
+static void an_answer_to_another_request_is_not(void)
+{
+    begin();
+    for (int i = 0; i < 20; i++)
+        round_of(100, 500, 1);
+    rhythm_read(NUMBER, 100, true, true); /* there may be more of it */
+    CHECK(writes(500) == RHYTHM_NONE);
+    CHECK(round_of(300, 500, 1) != RHYTHM_SURE);
+}
+
+static void a_client_waits_after_many_answers_and_a_while(void)
+{
+    begin();
+    CHECK(rounds_until_in_step(100) == 24);
+    begin();
+    CHECK(rounds_until_in_step(0) == 10000);
+    begin();
+    int rounds = rounds_until_in_step(1);
+    CHECK(rounds >= 200 && rounds < 210, "%d", rounds);
+    CHECK(!rhythm_is_in_step(NUMBER + 1));
+}
+
+/* For many more answers, and for a while. */
+static void is_out_of_step(void)
+{
+    CHECK(!rhythm_is_in_step(NUMBER));
+    int rounds = rounds_until_in_step(10);
+    CHECK(rounds == 63 || rounds == 64, "%d", rounds);
+}
+
+static void who_has_sent_before_the_answer_does_not_wait(void)
+{
+    begin();
+    rounds_until_in_step(10);
+    rhythm_read(NUMBER, 100, false, true);
+    rhythm_looked_ahead(NUMBER, true);
+    rhythm_wrote(NUMBER, 500);
+    is_out_of_step();
+    rhythm_looked_ahead(NUMBER, true);
+    int rounds = rounds_until_in_step(1);
+    CHECK(rounds >= 200 && rounds < 210, "%d", rounds);
+}
+
+static void more_of_a_request_that_did_not_fit_is_not_ahead(void)
+{
+    begin();
+    for (int i = 0; i < 100; i++) {
+        rhythm_read(NUMBER, 100, true, true);
+        rhythm_looked_ahead(NUMBER, true);
+        rhythm_read(NUMBER, 100, true, false);
+        round_of(50, 500, 10);
+    }
+    CHECK(rhythm_is_in_step(NUMBER));
+}
+
+static void nor_who_has_sent_between_two_writes_of_it(void)
+{
+    begin();
+    rounds_until_in_step(10);
+    rhythm_read(NUMBER, 100, false, true);
+    writes(250);
+    rhythm_looked_ahead(NUMBER, true);
+    rhythm_wrote(NUMBER, 250);
+    is_out_of_step();
+}
+
+static void nor_whose_second_request_was_read_before_it(void)
+{
+    begin();
+    rounds_until_in_step(10);
+    rhythm_read(NUMBER, 100, false, true);
+    rhythm_read(NUMBER, 100, false, false);
+    writes(500);
+    is_out_of_step();
+}
+
+static void a_request_in_two_pieces_is_no_second_one(void)
+{
+    begin();
+    for (int i = 0; i < 100; i++) {
+        clock_ms += 10;
+        rhythm_read(NUMBER, 60, false, true);
+        rhythm_read(NUMBER, 40, false, false);
+        writes(500);
+    }
+    CHECK(rhythm_is_in_step(NUMBER));
+    begin();
+    rhythm_read(NUMBER, 40, false, false); /* of the first the drain has met the end */
+    CHECK(rounds_until_in_step(20) == 24);
+}
+
+static void an_answer_in_many_writes_is_one(void)
+{
+    begin();
+    clock_ms += 10;
+    rhythm_read(NUMBER, 100, false, true);
+    for (int i = 0; i < 100; i++, clock_ms += 10)
+        writes(10);
+    CHECK(!rhythm_is_in_step(NUMBER));
+}
+
+static void a_new_connection_has_waited_for_nothing(void)
+{
+    begin();
+    rounds_until_in_step(10);
+    CHECK(rhythm_is_in_step(NUMBER) && rhythm_waits_for_answers(NUMBER));
+    rhythm_forget(NUMBER);
+    CHECK(!rhythm_is_in_step(NUMBER) && !rhythm_waits_for_answers(NUMBER));
+}
+
+/* Some milliseconds before the clock's 32 bits are over. */
+static void the_clock_may_turn_over(void)
+{
+    clock_ms = (INT64_C(1) << 32) - 100;
+    begin();
+    int rounds = rounds_until_in_step(1);
+    CHECK(rounds >= 200 && rounds < 210, "%d", rounds);
+    clock_ms = (INT64_C(1) << 32) - 100;
+    begin();
+    rhythm_read(NUMBER, 100, false, true);
+    rhythm_looked_ahead(NUMBER, true);
+    rhythm_wrote(NUMBER, 500);
+    is_out_of_step();
+}
+
+static const struct unit_test tests[] = {
+    {"an answer as long as the last ones, to a request as long, is whole", equal_answers_are_whole},
+    {"one to another request is not", an_answer_to_another_request_is_not},
+    {"a client waits that has done so for many answers and a while",
+     a_client_waits_after_many_answers_and_a_while},
+    {"one that has sent before the answer does not", who_has_sent_before_the_answer_does_not_wait},
+    {"nor one that has sent between two writes of it", nor_who_has_sent_between_two_writes_of_it},
+    {"nor one whose second request was read before the first was answered",
+     nor_whose_second_request_was_read_before_it},
+    {"more of a request that did not fit into the program's buffer is not the next one",
+     more_of_a_request_that_did_not_fit_is_not_ahead},
+    {"a request in two pieces is one", a_request_in_two_pieces_is_no_second_one},
+    {"an answer in many writes is one", an_answer_in_many_writes_is_one},
+    {"a new connection has waited for nothing", a_new_connection_has_waited_for_nothing},
+    {"the clock may turn over", the_clock_may_turn_over},
+};
+
+int main(void)
+{
+    return unit_main(tests, COUNT_OF(tests));
+}
