@@ -163,17 +163,14 @@ void conn_uses_received(int fd)
     errno = saved;
 }
 
-/*
- * A record of one of the keys turns from idle to in use or back, where there are more threads than
- * one, and no drain. False: it is not so, or the record is not this one any more.
- */
-HOT static bool turns_among_many(record_t *slot, uint64_t record)
+HOT bool conn_turns_among_many(record_t *slot, uint64_t record)
 {
+    uint32_t turn = table_turn;
     if (atomic_load_explicit(&solo.owner, memory_order_relaxed) != SOLO_ENDED ||
-        epoch_is_borrowed() || rhythm_is_noting() ||
+        epoch_is_borrowed() || rhythm_is_noting() || UNLIKELY(!turn) ||
         !atomic_compare_exchange_strong(slot, &record, record ^ CONN_IN_USE))
         return false;
-    table_count_live(record & CONN_IN_USE ? -LIVE_IN_USE : LIVE_IN_USE);
+    table_count_live_in(turn, record & CONN_IN_USE ? -LIVE_IN_USE : LIVE_IN_USE);
     return true;
 }
 
@@ -317,7 +314,7 @@ INLINE bool turns_http(int fd, record_t *slot, bool busy)
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     uint32_t wanted = busy ? KEY_HTTP ^ (uint32_t)CONN_IN_USE : (uint32_t)KEY_HTTP;
     return conn_key(record) == wanted &&
-           (conn_turns_to(fd, slot, busy, HINT_ASK) || turns_among_many(slot, record));
+           (conn_turns_to(fd, slot, busy, HINT_ASK) || conn_turns_among_many(slot, record));
 }
 
 INLINE void hears_http(int fd, record_t *slot, uint64_t record, size_t n, struct bytes bytes)
@@ -420,8 +417,6 @@ HOT void conn_reads(int fd, record_t *slot, size_t n, struct bytes bytes)
         hears_http(fd, slot, record, n, bytes);
         return;
     }
-    if (conn_read_turns(conn_key(record) ^ (uint32_t)CONN_IN_USE) && turns_among_many(slot, record))
-        return;
     if (rhythm_is_noting())
         conn_notes_read(slot, record, n, bytes);
     if ((record & CONN_STEADY) != atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed))
@@ -441,8 +436,6 @@ HOT void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done, st
         says_http(fd, slot, cut, http, state);
         return;
     }
-    if (!cut && conn_key(record) == KEY_REPLY && turns_among_many(slot, record))
-        return;
     if (cut || (record & (CONN_IN_USE | CONN_OWED)))
         step_of(fd, slot, record, cut ? CONN_CUT : CONN_WROTE);
     if (rhythm_is_noting())

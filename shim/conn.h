@@ -229,7 +229,13 @@ static inline bool conn_read_turns(uint32_t key)
     return LIKELY(key == KEY_REPLY) || key == KEY_AUTOMATIC || key == KEY_DEADLINE;
 }
 
-/* The rest: what has happened is new to the record, or it is one of many threads. */
+/*
+ * A record of one of the keys turns from idle to in use or back, where there are more threads than
+ * one, and no drain. False: it is not so, or the record is not this one any more.
+ */
+bool conn_turns_among_many(record_t *slot, uint64_t record);
+
+/* The rest: what has happened is new to the record. */
 void conn_reads(int fd, record_t *slot, size_t n, struct bytes bytes);
 void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done, struct bytes bytes);
 
@@ -239,7 +245,7 @@ INLINE void conn_read(int fd, record_t *slot, size_t n, struct bytes bytes)
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     uint32_t key = conn_key(record) ^ (uint32_t)CONN_IN_USE;
-    if (conn_read_turns(key) && conn_turns(fd, slot, true))
+    if (conn_read_turns(key) && (conn_turns(fd, slot, true) || conn_turns_among_many(slot, record)))
         return;
     conn_reads(fd, slot, n, bytes);
 }
@@ -274,7 +280,7 @@ static inline void conn_wrote(int fd, record_t *slot, size_t asked, ssize_t done
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     if (LIKELY((size_t)done == asked) && conn_key(record) == KEY_REPLY &&
-        conn_turns(fd, slot, false))
+        (conn_turns(fd, slot, false) || conn_turns_among_many(slot, record)))
         return;
     conn_wrote_other(fd, slot, asked, done, bytes);
 }

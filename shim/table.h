@@ -239,20 +239,33 @@ static inline uint32_t table_number(const record_t *slot)
 extern HIDDEN __thread uint32_t table_turn; /* 0: it has not asked yet */
 uint32_t table_take_turn(void);
 
-static inline struct shard *table_shard(void)
+static inline uint32_t table_own_turn(void)
 {
     uint32_t turn = table_turn;
-    return &table.shards[(LIKELY(turn) ? turn : table_take_turn()) & table.shard_mask];
+    return LIKELY(turn) ? turn : table_take_turn();
 }
 
-/* Adds to the live connections: without locking the bus where nobody else writes to that line. */
-static inline void table_count_live(uint64_t n)
+static inline struct shard *table_shard(void)
 {
-    struct shard *shard = table_shard();
-    if (LIKELY(table_turn <= SHARDS_OWNED) && table.shard_mask)
+    return &table.shards[table_own_turn() & table.shard_mask];
+}
+
+/*
+ * Adds to the live connections, as the thread whose turn it is: without locking the bus where
+ * nobody else writes to that line.
+ */
+static inline void table_count_live_in(uint32_t turn, uint64_t n)
+{
+    struct shard *shard = &table.shards[turn & table.shard_mask];
+    if (LIKELY(turn <= SHARDS_OWNED) && table.shard_mask)
         solo_add(&shard->live, n);
     else
         atomic_fetch_add_explicit(&shard->live, n, memory_order_relaxed);
+}
+
+static inline void table_count_live(uint64_t n)
+{
+    table_count_live_in(table_own_turn(), n);
 }
 
 /*
