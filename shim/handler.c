@@ -501,7 +501,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
         return; /* a vfork child, until it execs: the memory is its parent's */
     signals_interrupted(context);
     if (!take_signal(sig, info, context))
-        signals_interrupted(context); /* another of the program's may have come meanwhile */
+        signals_goes_on(context); /* but another of the program's may have come meanwhile */
     errno = saved;
 }
 

@@ -22,7 +22,7 @@ static _Atomic uint64_t inherited;    /* what the next thread believes that it b
 
 static __thread uint64_t blocked; /* those of ours that the program believes this thread blocks */
 static __thread bool blocked_known;
-static __thread bool interrupted;
+__thread bool signals_ended_call;
 static __thread bool borrowed_mask; /* a vfork child has set its own */
 
 static void set_word(sigset_t *set, uint64_t value)
@@ -231,7 +231,7 @@ void signals_deliver(int sig, siginfo_t *info, void *context)
         signals_send(0, info);
         return;
     }
-    interrupted = false; /* the EINTR is the program's, as it would be without us */
+    signals_ended_call = false; /* the EINTR is the program's, as it would be without us */
     struct sigaction action = *program(sig);
     if (has_handler(&action) && !(action.sa_flags & (int)SA_RESTART))
         end_call(interrupted_at);
@@ -459,18 +459,75 @@ void signals_interrupted(const void *context)
     uint64_t pending = 0;
     sys2(SYS_rt_sigpending, &pending, sizeof pending);
     uint64_t theirs = pending & ~signals_word(&at->uc_sigmask) & ~signals_held();
-    interrupted = result == -EINTR && !theirs;
+    signals_ended_call = result == -EINTR && !theirs;
 }
 
-HOT void signals_about_to_wait(void)
+#define EPOLL_WAIT_CODE "\xb8\xe8\x00\x00\x00\x0f\x05" /* mov $SYS_epoll_wait, %eax; syscall */
+#define EPOLL_WAIT_CODE_LENGTH 7
+#define EPOLL_WAIT_LENGTH 192 /* of glibc's, and a little more */
+#define PAGE_LEAST 4096
+
+bool signals_waits_on;
+
+#ifdef __x86_64__
+static bool is_epoll_wait(const uint8_t *end)
 {
-    epoch_lives_on();
-    interrupted = false;
+    for (int i = 0; i < EPOLL_WAIT_CODE_LENGTH; i++)
+        if (end[i - EPOLL_WAIT_CODE_LENGTH] != (uint8_t)EPOLL_WAIT_CODE[i])
+            return false;
+    return true;
+}
+
+void signals_know_wait(const void *epoll_wait)
+{
+    const uint8_t *code = epoll_wait;
+    signals_waits_on = false;
+    if ((uintptr_t)code % PAGE_LEAST > PAGE_LEAST - EPOLL_WAIT_LENGTH)
+        return; /* what lies on the next page, if there is one, may not be code */
+    for (int i = EPOLL_WAIT_CODE_LENGTH; i < EPOLL_WAIT_LENGTH; i++) {
+        if (code[i - 2] != 0x0f || code[i - 1] != 0x05)
+            continue;
+        signals_waits_on = is_epoll_wait(&code[i]);
+        if (!signals_waits_on)
+            return;
+    }
+}
+
+/* Whether it has put the thread back to before an epoll_wait without a limit. */
+static bool waits_on(ucontext_t *at)
+{
+    greg_t *regs = at->uc_mcontext.gregs;
+    /* syscall leaves the address after it in rcx. */
+    if (regs[REG_RCX] != regs[REG_RIP] || (int)regs[REG_R10] >= 0 ||
+        !is_epoll_wait((const uint8_t *)regs[REG_RIP]))
+        return false;
+    regs[REG_RIP] -= 2;
+    regs[REG_RAX] = SYS_epoll_wait;
+    return true;
+}
+#else
+void signals_know_wait(const void *epoll_wait)
+{
+    (void)epoll_wait;
+}
+
+static bool waits_on(ucontext_t *at)
+{
+    (void)at;
+    return false;
+}
+#endif
+
+void signals_goes_on(void *context)
+{
+    signals_interrupted(context);
+    if (signals_ended_call && waits_on(context))
+        signals_ended_call = false;
 }
 
 bool signals_must_restart(void)
 {
-    bool was = interrupted;
-    interrupted = false;
+    bool was = signals_ended_call;
+    signals_ended_call = false;
     return was;
 }

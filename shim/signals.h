@@ -14,7 +14,9 @@
 #define WEIR_SIGNALS_H
 
 #include "common.h"
+#include "epoch.h"
 
+#include <errno.h>
 #include <signal.h>
 
 #define SIGNAL_BIT(sig) (UINT64_C(1) << ((sig)-1))
@@ -104,10 +106,32 @@ void signals_before_thread(void);
  * the call is to be made again.
  */
 bool signals_must_restart(void);
-/* To be called by our handler, first and last: tells the above. */
+
+/* Whether our handler may have ended one; and the same, errno being asked (libc) only then. */
+extern HIDDEN __thread bool signals_ended_call;
+static inline bool signals_must_call_again(void)
+{
+    return UNLIKELY(signals_ended_call) && errno == EINTR && signals_must_restart();
+}
+
+/* To be called by our handler, first: tells the above. */
 void signals_interrupted(const void *context);
+/* The same, last: a wait that is made again there already (signals_waits_on) needs no telling. */
+void signals_goes_on(void *context);
+
+/*
+ * Whether an epoll_wait without a limit waits on by itself where our handler ended it: our handler
+ * puts the thread back to before the system call, as the kernel does under SA_RESTART for others.
+ * For that it has to know the call by its code, which is looked at here.
+ */
+extern HIDDEN bool signals_waits_on;
+void signals_know_wait(const void *epoll_wait);
 /* Before a call that waits: an earlier interruption was another call's. */
-void signals_about_to_wait(void);
+static inline void signals_about_to_wait(void)
+{
+    epoch_lives_on();
+    signals_ended_call = false;
+}
 
 void signals_vfork_over(void);
 

@@ -12,6 +12,7 @@
 #include "log.h"
 #include "notify.h"
 #include "settings.h"
+#include "signals.h"
 #include "sock.h"
 #include "sys.h"
 #include "table.h"
@@ -396,6 +397,7 @@ __attribute__((constructor)) static void load(void)
     if (!atomic_compare_exchange_strong(&level, &not_yet, ASIDE))
         return;
     libc_find();
+    signals_know_wait((const void *)libc_epoll_wait);
     log_remember();
     epoch_ask_pid();
     epoch_make(forked, handler_noticed);

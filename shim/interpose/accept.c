@@ -84,8 +84,7 @@ static bool must_go_on(int fd)
         wait_for_swap(fd);
         return true;
     }
-    return (errno == EINVAL && listener_is_stopped(fd)) ||
-           (errno == EINTR && signals_must_restart());
+    return (errno == EINVAL && listener_is_stopped(fd)) || signals_must_call_again();
 }
 
 static __attribute__((noinline)) int call_again(int fd, struct sockaddr *addr, socklen_t *len,

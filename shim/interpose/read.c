@@ -8,13 +8,15 @@
 
 #include <errno.h>
 
+HOTTEST_BEGINS; /* the Makefile has this file first of those that have any */
+
 /* What MSG_ERRQUEUE and MSG_OOB return is not of the stream (recv(2)). */
 #define NOT_OF_THE_STREAM (MSG_ERRQUEUE | MSG_OOB)
 
 static bool must_read_again(int fd, ssize_t got, bool has_room)
 {
     if (got < 0)
-        return errno == EINTR && signals_must_restart();
+        return signals_must_call_again();
     return has_room && conn_read_end(fd);
 }
 
@@ -62,8 +64,8 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
  * that it changes nothing: so the rest is another function, known_NAME. (The empty asm: what has to
  * outlive the call is put aside there, and not for everybody.)
  */
-#define READ_BY_HINT(name, params, args)                  \
-    EXPORT HOT ssize_t name params                        \
+#define READ_BY_HINT(heat, name, params, args)            \
+    EXPORT heat ssize_t name params                       \
     {                                                     \
         int8_t hint = table_hint(fd);                     \
         if (LIKELY(hint > HINT_ASK))                      \
@@ -79,16 +81,16 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
     }
 
 /*
- * has_room: whether 0 is the end of file. of_the_stream: see above. bytes: see READ_OF. peeks: what
- * is returned stays where it is (MSG_PEEK).
+ * has_room: whether 0 is the end of file. heat: HOT or HOTTEST. of_the_stream: see above. bytes:
+ * see READ_OF. peeks: what is returned stays where it is (MSG_PEEK).
  */
-#define READER(name, params, args, has_room, of_the_stream, bytes, peeks)                 \
-    HOT static __attribute__((noinline)) ssize_t known_##name params                      \
+#define READER(heat, name, params, args, has_room, of_the_stream, bytes, peeks)           \
+    heat static __attribute__((noinline)) ssize_t known_##name params                     \
     {                                                                                     \
         return (of_the_stream) ? READ_KNOWN(fd, has_room, libc_##name args, bytes, peeks) \
                                : libc_##name args;                                        \
     }                                                                                     \
-    READ_BY_HINT(name, params, args)
+    READ_BY_HINT(heat, name, params, args)
 
 static bool has_room(const struct iovec *iov, size_t count)
 {
@@ -116,26 +118,27 @@ static __attribute__((noinline)) ssize_t read_other(int fd, void *buf, size_t n)
     return READ_KNOWN(fd, n, libc_read(fd, buf, n), BYTES(buf, n), false);
 }
 
-HOT static __attribute__((noinline)) ssize_t known_read(int fd, void *buf, size_t n)
+HOTTEST static __attribute__((noinline)) ssize_t known_read(int fd, void *buf, size_t n)
 {
     if (UNLIKELY(!table_is_conn(fd)))
         return read_other(fd, buf, n);
     return READ_OF(fd, conn_enters_own(fd), n, libc_read(fd, buf, n), BYTES(buf, n), false);
 }
 
-READ_BY_HINT(read, (int fd, void *buf, size_t n), (fd, buf, n))
+READ_BY_HINT(HOTTEST, read, (int fd, void *buf, size_t n), (fd, buf, n))
 
-READER(__read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room), n, true,
+READER(HOT, __read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room), n, true,
        BYTES(buf, n), false)
-READER(readv, (int fd, const struct iovec *iov, int count), (fd, iov, count),
+READER(HOT, readv, (int fd, const struct iovec *iov, int count), (fd, iov, count),
        has_room(iov, (size_t)count), true, ((struct bytes){iov, (size_t)count}), false)
-READER(recv, (int fd, void *buf, size_t n, int flags), (fd, buf, n, flags), n, STREAM,
+READER(HOTTEST, recv, (int fd, void *buf, size_t n, int flags), (fd, buf, n, flags), n, STREAM,
        BYTES(buf, n), PEEKS)
-READER(__recv_chk, (int fd, void *buf, size_t n, size_t room, int flags), (fd, buf, n, room, flags),
-       n, STREAM, BYTES(buf, n), PEEKS)
-READER(recvfrom, (int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len),
+READER(HOT, __recv_chk, (int fd, void *buf, size_t n, size_t room, int flags),
+       (fd, buf, n, room, flags), n, STREAM, BYTES(buf, n), PEEKS)
+READER(HOT, recvfrom,
+       (int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len),
        (fd, buf, n, flags, addr, len), n, STREAM, BYTES(buf, n), PEEKS)
-READER(__recvfrom_chk,
+READER(HOT, __recvfrom_chk,
        (int fd, void *buf, size_t n, size_t room, int flags, struct sockaddr *addr, socklen_t *len),
        (fd, buf, n, room, flags, addr, len), n, STREAM, BYTES(buf, n), PEEKS)
 

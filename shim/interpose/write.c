@@ -21,8 +21,8 @@ static size_t length_of(const struct iovec *iov, size_t count)
 }
 
 /* A write of `asked` bytes returned done. MSG_MORE: the program says itself that more follows. */
-static inline void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int flags,
-                         struct bytes bytes)
+HOT static void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int flags,
+                      struct bytes bytes)
 {
     if ((UNLIKELY(done < 0) && errno != EAGAIN) || UNLIKELY(!asked))
         return;
@@ -33,13 +33,13 @@ static inline void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int
 }
 
 /* signal(7): one with SO_SNDTIMEO ends with EINTR after our handler. */
-#define WRITE_AGAIN(call)                                                          \
-    ({                                                                             \
-        ssize_t done_;                                                             \
-        do {                                                                       \
-            done_ = (call);                                                        \
-        } while (UNLIKELY(done_ < 0) && errno == EINTR && signals_must_restart()); \
-        done_;                                                                     \
+#define WRITE_AGAIN(call)                                           \
+    ({                                                              \
+        ssize_t done_;                                              \
+        do {                                                        \
+            done_ = (call);                                         \
+        } while (UNLIKELY(done_ < 0) && signals_must_call_again()); \
+        done_;                                                      \
     })
 
 #define PIECES_MOST 64
@@ -112,8 +112,8 @@ static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, siz
  * A call on a descriptor that the table knows. told: what conn is told, `done` being the result.
  * bytes: what it is to write; how: sendmsg's flags for the same, and its message where it has one.
  */
-#define KNOWN_WRITER(name, fd, params, args, asked, bytes, how, from, told)             \
-    HOT static __attribute__((noinline)) ssize_t known_##name params                    \
+#define KNOWN_WRITER(heat, name, fd, params, args, asked, bytes, how, from, told)       \
+    heat static __attribute__((noinline)) ssize_t known_##name params                   \
     {                                                                                   \
         record_t *slot = conn_enters(fd);                                               \
         ssize_t done;                                                                   \
@@ -131,45 +131,54 @@ static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, siz
         return done;                                                                    \
     }
 
-/* One that is hinted to be in use has nothing to be asked about first. */
-#define BUSY_WRITER(name, fd, params, args, asked, ends_answer, told)                             \
-    HOT static __attribute__((noinline)) ssize_t busy_##name params                               \
+#define UNPACK(...) __VA_ARGS__
+
+/*
+ * One that is hinted to be in use has nothing to be asked about first. What is seldom is a function
+ * of its own, so that the others lie close together.
+ */
+#define BUSY_WRITER(heat, name, fd, params, args, asked, ends_answer, told)                       \
+    static __attribute__((noinline)) ssize_t wrote_##name(UNPACK params, ssize_t done)            \
     {                                                                                             \
-        ssize_t done = libc_##name args;                                                          \
-        if (LIKELY((size_t)done == (asked)) && LIKELY(done && (ends_answer)) && conn_answers(fd)) \
-            return done;                                                                          \
-        if (done < 0 && errno == EINTR && signals_must_restart())                                 \
+        if (UNLIKELY(done < 0) && signals_must_call_again())                                      \
             return known_##name args;                                                             \
         record_t *slot = conn_enters(fd);                                                         \
         if (slot)                                                                                 \
             told;                                                                                 \
         return done;                                                                              \
+    }                                                                                             \
+    heat static __attribute__((noinline)) ssize_t busy_##name params                              \
+    {                                                                                             \
+        ssize_t done = libc_##name args;                                                          \
+        if (LIKELY((size_t)done == (asked)) && LIKELY(done && (ends_answer)) && conn_answers(fd)) \
+            return done;                                                                          \
+        return wrote_##name(UNPACK args, done);                                                   \
     }
 
 /*
  * A call is one jump for a descriptor that is of no interest: so the rest are other functions.
  * asked: how much the call is to write; ends_answer: the program does not say that more follows.
  */
-#define WRITER(name, fd, params, args, asked, bytes, how, ends_answer, told)   \
-    KNOWN_WRITER(name, fd, params, args, asked, bytes, how, NULL, told)        \
-    BUSY_WRITER(name, fd, params, args, asked, ends_answer, told)              \
-    EXPORT HOT ssize_t name params                                             \
-    {                                                                          \
-        int8_t hint = table_hint(fd);                                          \
-        if (LIKELY(hint > HINT_ASK))                                           \
-            return libc_##name args;                                           \
-        return LIKELY(hint < HINT_ASK) ? busy_##name args : known_##name args; \
+#define WRITER(heat, name, fd, params, args, asked, bytes, how, ends_answer, told) \
+    KNOWN_WRITER(HOT, name, fd, params, args, asked, bytes, how, NULL, told)       \
+    BUSY_WRITER(heat, name, fd, params, args, asked, ends_answer, told)            \
+    EXPORT heat ssize_t name params                                                \
+    {                                                                              \
+        int8_t hint = table_hint(fd);                                              \
+        if (LIKELY(hint > HINT_ASK))                                               \
+            return libc_##name args;                                               \
+        return LIKELY(hint < HINT_ASK) ? busy_##name args : known_##name args;     \
     }
 
 #define VECTOR ((struct bytes){iov, (size_t)count})
-WRITER(write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n, BYTES(buf, n), 0, true,
-       wrote(fd, slot, n, done, 0, BYTES(buf, n)))
-WRITER(writev, fd, (int fd, const struct iovec *iov, int count), (fd, iov, count),
+WRITER(HOTTEST, write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n, BYTES(buf, n), 0,
+       true, wrote(fd, slot, n, done, 0, BYTES(buf, n)))
+WRITER(HOTTEST, writev, fd, (int fd, const struct iovec *iov, int count), (fd, iov, count),
        length_of(iov, (size_t)count), VECTOR, 0, true,
        wrote(fd, slot, length_of(iov, (size_t)count), done, 0, VECTOR))
-WRITER(send, fd, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags), n,
+WRITER(HOTTEST, send, fd, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags), n,
        BYTES(buf, n), flags, !(flags & MSG_MORE), wrote(fd, slot, n, done, flags, BYTES(buf, n)))
-WRITER(sendto, fd,
+WRITER(HOT, sendto, fd,
        (int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len),
        (fd, buf, n, flags, addr, len), n, BYTES(buf, n), flags, !(flags & MSG_MORE),
        wrote(fd, slot, n, done, flags, BYTES(buf, n)))
@@ -190,11 +199,11 @@ static void sends(const struct msghdr *msg)
 }
 
 #define MESSAGE ((struct bytes){msg->msg_iov, msg->msg_iovlen})
-KNOWN_WRITER(sendmsg, fd, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags),
+KNOWN_WRITER(HOTTEST, sendmsg, fd, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags),
              length_of(msg->msg_iov, msg->msg_iovlen), MESSAGE, flags, msg,
              wrote(fd, slot, length_of(msg->msg_iov, msg->msg_iovlen), done, flags, MESSAGE))
 
-EXPORT HOT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+EXPORT HOTTEST ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
     ssize_t done = LIKELY(table_hint(fd) > HINT_ASK) ? libc_sendmsg(fd, msg, flags)
                                                      : known_sendmsg(fd, msg, flags);
@@ -215,9 +224,9 @@ static void sent_file(int out, record_t *slot, size_t asked, ssize_t done)
         wrote(out, slot, asked, done, 0, BYTES_UNSEEN);
 }
 
-WRITER(sendfile, out, (int out, int in, off_t *offset, size_t n), (out, in, offset, n), n,
+WRITER(HOT, sendfile, out, (int out, int in, off_t *offset, size_t n), (out, in, offset, n), n,
        BYTES_UNSEEN, 0, true, sent_file(out, slot, n, done))
-WRITER(sendfile64, out, (int out, int in, off64_t *offset, size_t n), (out, in, offset, n), n,
+WRITER(HOT, sendfile64, out, (int out, int in, off64_t *offset, size_t n), (out, in, offset, n), n,
        BYTES_UNSEEN, 0, true, sent_file(out, slot, n, done))
 
 /* By sendmsg, which plans. */

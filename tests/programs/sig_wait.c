@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -67,6 +68,28 @@ static int call_epoll_wait(void)
 {
     struct epoll_event event;
     return error_of(epoll_wait(epoll, &event, 1, LIMIT_MS));
+}
+
+/* libc makes it in one way in a program of one thread, in another where there are more. */
+static int call_epoll_wait_on(void)
+{
+    struct epoll_event event;
+    return error_of(epoll_wait(epoll, &event, 1, -1));
+}
+
+static void *sleep_on(void *unused)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    pause();
+    return unused;
+}
+
+static int call_epoll_wait_on_in_threads(void)
+{
+    pthread_t thread;
+    return pthread_create(&thread, NULL, sleep_on, NULL) ? -1 : call_epoll_wait_on();
 }
 
 static int call_epoll_pwait(void)
@@ -257,6 +280,8 @@ static const struct {
     {"sem_timedwait", call_sem_timedwait, ETIMEDOUT, LIMIT_MS},
     {"semtimedop", call_semtimedop, EAGAIN, LIMIT_MS},
     {"pause", call_pause, EINTR, -1},
+    {"epoll_wait_on", call_epoll_wait_on, EINTR, -1},
+    {"epoll_wait_on_in_threads", call_epoll_wait_on_in_threads, EINTR, -1},
     {"sigsuspend", call_sigsuspend, EINTR, -1},
 };
 enum { CALLS = sizeof calls / sizeof *calls };
