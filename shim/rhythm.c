@@ -33,6 +33,12 @@ struct span {
     field_t least, most; /* requests' lengths; most 0: there was none yet */
 };
 
+/* A kind of request, by its length, and what answered it the last `same` times. */
+struct kind {
+    field_t asked, bytes, same;
+};
+#define KINDS 8
+
 struct rhythm {
     field_t asked, bytes, writes;   /* the request, its answer so far */
     field_t last_asked, last_bytes; /* of the one before */
@@ -48,6 +54,7 @@ struct rhythm {
     field_t watched_from; /* coarse ms: the first read, or when it sent ahead; 0: neither yet */
     field_t again_ms;     /* what it sent before its accept was lost, and comes again within this */
     struct span span[2];
+    struct kind kind[KINDS];
 };
 
 static struct rhythm *_Atomic rhythms;
@@ -199,6 +206,35 @@ static bool is_slow(const struct rhythm *rhythm)
     return get(&rhythm->span[0].slow) || get(&rhythm->span[1].slow);
 }
 
+/* The place of a kind that is remembered, or else a free one; NULL: there is neither. */
+static struct kind *kind_of(struct rhythm *rhythm, uint32_t asked)
+{
+    struct kind *place = NULL;
+    for (int i = 0; i < KINDS; i++) {
+        struct kind *kind = &rhythm->kind[i];
+        if (!get(&kind->same))
+            place = kind;
+        else if (get(&kind->asked) == asked)
+            return kind;
+    }
+    return place;
+}
+
+/* Where there is no place all the others lose a little, so that the usual ones stay (Misra, Gries:
+ * Finding repeated elements, 1982). */
+static void kind_learn(struct rhythm *rhythm, uint32_t asked, uint32_t bytes)
+{
+    struct kind *kind = kind_of(rhythm, asked);
+    for (int i = 0; i < KINDS && !kind; i++)
+        put(&rhythm->kind[i].same, get(&rhythm->kind[i].same) - 1);
+    if (!kind)
+        return;
+    bool same = get(&kind->same) && get(&kind->bytes) == bytes;
+    put(&kind->same, same ? get(&kind->same) + 1 : 1);
+    put(&kind->asked, asked);
+    put(&kind->bytes, bytes);
+}
+
 /* The answer was whole: a request has come after it. */
 static void learn(struct rhythm *rhythm)
 {
@@ -210,6 +246,7 @@ static void learn(struct rhythm *rhythm)
     put(&rhythm->last_asked, asked);
     put(&rhythm->last_bytes, bytes);
     span_learn(span_now(rhythm), asked, writes);
+    kind_learn(rhythm, asked, bytes);
     put(&rhythm->answers, answers + 1);
     if ((answers + 1) % ANSWERS_MANY == 0)
         span_forget(span_now(rhythm));
@@ -266,22 +303,44 @@ static bool is_a_turn(const struct rhythm *rhythm, uint32_t bytes)
     return alike && alike < SIZES;
 }
 
+/*
+ * For so long it has kept step that it will not come to a better moment. What it says may well have
+ * turns, but most who go on like that ask for one thing after the other (a value to be kept, and
+ * that value); all would be cut at the timeout else, in the middle of an answer.
+ */
+#define GOES_ON_MS 1000
+
+static bool goes_on(const struct rhythm *rhythm)
+{
+    return now_ms() - get(&rhythm->watched_from) >= GOES_ON_MS;
+}
+
+/* Answers to such a request have all been as long. */
+static bool is_of_its_kind(struct rhythm *rhythm, uint32_t bytes)
+{
+    const struct kind *kind = kind_of(rhythm, get(&rhythm->asked));
+    return kind && get(&kind->same) >= SAME_LEAST && get(&kind->bytes) == bytes;
+}
+
 /* Of an answer of so many bytes in so many writes. */
-static enum rhythm_sign sign_of(const struct rhythm *rhythm, uint32_t bytes, uint32_t writes)
+static enum rhythm_sign sign_of(struct rhythm *rhythm, uint32_t bytes, uint32_t writes)
 {
     if (get(&rhythm->full))
         return RHYTHM_NONE;
     if (get(&rhythm->same) >= SAME_LEAST && get(&rhythm->asked) == get(&rhythm->last_asked) &&
         bytes == get(&rhythm->last_bytes))
         return RHYTHM_SURE;
-    bool is_likely = !is_slow(rhythm) && (asks_alike(rhythm) || !is_a_turn(rhythm, bytes)) &&
-                     get(&rhythm->answers) >= ANSWERS_MANY && writes == most_writes(rhythm);
+    if (goes_on(rhythm) && is_of_its_kind(rhythm, bytes))
+        return RHYTHM_SURE;
+    bool is_likely = !is_slow(rhythm) && get(&rhythm->answers) >= ANSWERS_MANY &&
+                     writes == most_writes(rhythm) &&
+                     (asks_alike(rhythm) || !is_a_turn(rhythm, bytes) || goes_on(rhythm));
     return is_likely ? RHYTHM_LIKELY : RHYTHM_NONE;
 }
 
 enum rhythm_sign rhythm_expects(uint32_t number, size_t bytes)
 {
-    const struct rhythm *rhythm = find(number);
+    struct rhythm *rhythm = find(number);
     return rhythm ? sign_of(rhythm, get(&rhythm->bytes) + (uint32_t)bytes, get(&rhythm->writes) + 1)
                   : RHYTHM_NONE;
 }

@@ -185,6 +185,12 @@ END2
     rests_never --connections 200 --protocol memcached
 }
 
+@test "memcached, a value kept and asked for in turn: told within two seconds, and none has lost an answer" {
+    serve server -- memcached -l 127.0.0.1 -p "$port" -U 0 -u nobody
+    wait_port "$port"
+    rests_never --connections 50 --protocol cache
+}
+
 @test "Python's http.server: clients that never rest are told within two seconds, and none has lost an answer" {
     start_python
     rests_never --connections 20

@@ -3,7 +3,8 @@
 // SPDX-License-Identifier: MIT
 //
 // answer_busy [OPTION...] PORT        on 127.0.0.1
-//   --protocol http|upload|redis|memcached|postgres     http
+//   --protocol http|upload|redis|memcached|cache|postgres     http
+//                  (cache: memcached, asked in turn to keep a value of 1,000 bytes and for it)
 //   --connections N    50, a thread each
 //   --seconds S        10; it ends earlier when all connections are gone
 //   --requests N       so many on each connection, then it rests until the server closes it
@@ -47,8 +48,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum protocol { HTTP, UPLOAD, REDIS, MEMCACHED, POSTGRES };
-static const char *const protocols[] = {"http", "upload", "redis", "memcached", "postgres"};
+enum protocol { HTTP, UPLOAD, REDIS, MEMCACHED, CACHE, POSTGRES };
+static const char *const protocols[] = {"http",      "upload", "redis",
+                                        "memcached", "cache",  "postgres"};
 
 static struct {
     enum protocol protocol;
@@ -198,6 +200,18 @@ static enum end memcached_answer(struct client *c)
     return end;
 }
 
+static enum end cache_answer(struct client *c)
+{
+    char *line;
+    unsigned long length;
+    enum end end = take_line(c, &line);
+    if (end || !strcmp(line, "STORED"))
+        return end;
+    if (sscanf(line, "VALUE %*s 0 %lu", &length) != 1)
+        nonsense(line);
+    return skip(c, length + strlen("\r\nEND\r\n"));
+}
+
 // Up to "ready for query".
 static enum end postgres_answer(struct client *c)
 {
@@ -229,6 +243,8 @@ static enum end take_answer(struct client *c)
         return redis_answer(c);
     case MEMCACHED:
         return memcached_answer(c);
+    case CACHE:
+        return cache_answer(c);
     default:
         return postgres_answer(c);
     }
@@ -249,6 +265,10 @@ static size_t write_request(struct client *c, char *to, size_t room)
         length = snprintf(to, room, "*2\r\n$4\r\nECHO\r\n$%d\r\n%0*d\r\n", size, size, 1);
     } else if (options.protocol == MEMCACHED) {
         length = snprintf(to, room, "version\r\n");
+    } else if (options.protocol == CACHE && c->answered % 2) {
+        length = snprintf(to, room, "get %d\r\n", c->fd);
+    } else if (options.protocol == CACHE) {
+        length = snprintf(to, room, "set %d 0 0 1000\r\n%01000d\r\n", c->fd, 1);
     } else {
         length = 6 + snprintf(to + 5, room - 5, "SELECT repeat('x', %d)", (int)draw(c, 2000) + 1);
         uint32_t size = htonl((uint32_t)length - 1);

@@ -165,6 +165,65 @@ static void an_answer_in_many_writes_is_one(void)
     CHECK(!rhythm_is_in_step(NUMBER));
 }
 
+/* So many rounds of a request that is kept and one that is answered, each with answers as long as
+ * the last of its kind; says what the last was taken for. */
+static enum rhythm_sign rounds_in_turn(int rounds, int64_t ms)
+{
+    enum rhythm_sign sign = RHYTHM_NONE;
+    for (int i = 0; i < rounds; i++) {
+        round_of(1000, 8, ms);
+        sign = round_of(12, 1030, ms);
+    }
+    return sign;
+}
+
+static void answers_of_two_kinds_in_turn_are_whole_after_a_second(void)
+{
+    begin();
+    CHECK(rounds_in_turn(49, 10) == RHYTHM_NONE); /* of 980 ms */
+    CHECK(rounds_in_turn(2, 10) == RHYTHM_SURE);
+    rhythm_read(NUMBER, 12, false, true);
+    CHECK(rhythm_expects(NUMBER, 1030) == RHYTHM_SURE);
+    CHECK(rhythm_expects(NUMBER, 8) == RHYTHM_LIKELY); /* in as many writes as ever */
+    writes(1000);
+    CHECK(rhythm_expects(NUMBER, 30) == RHYTHM_SURE && rhythm_expects(NUMBER, 1) == RHYTHM_NONE);
+    rhythm_looked_ahead(NUMBER, true);
+    CHECK(rhythm_expects(NUMBER, 30) == RHYTHM_NONE);
+}
+
+static void where_pieces_are_far_apart_nothing_is_likely(void)
+{
+    begin();
+    rounds_in_turn(51, 10);
+    rhythm_read(NUMBER, 12, false, true);
+    writes(500);
+    clock_ms += 30;
+    writes(530);
+    round_of(50, 350, 10);
+    CHECK(writes(350) == RHYTHM_NONE); /* in as many writes as ever */
+}
+
+/* Many others come between two of it. */
+static void a_kind_that_is_usual_is_not_forgotten(void)
+{
+    begin();
+    for (size_t other = 0; other < 20; other++)
+        round_of(100 + other, 8, 10);
+    for (int i = 0; i < 30; i++) {
+        for (size_t other = 0; other < 5; other++)
+            round_of(1000 + other + 5 * (size_t)i, 8 + other, 10);
+        round_of(12, 1030, 10);
+    }
+    rhythm_read(NUMBER, 12, false, true);
+    CHECK(rhythm_expects(NUMBER, 1030) == RHYTHM_SURE);
+    rhythm_read(NUMBER, 12, false, false);
+    begin();
+    for (int i = 0; i < 600; i++)
+        round_of(12, i % 5 ? 1030 : 1031, 2); /* its answers are not all as long */
+    rhythm_read(NUMBER, 12, false, true);
+    CHECK(rhythm_expects(NUMBER, 1030) == RHYTHM_LIKELY);
+}
+
 static void a_new_connection_has_waited_for_nothing(void)
 {
     begin();
@@ -202,6 +261,11 @@ static const struct unit_test tests[] = {
      more_of_a_request_that_did_not_fit_is_not_ahead},
     {"a request in two pieces is one", a_request_in_two_pieces_is_no_second_one},
     {"an answer in many writes is one", an_answer_in_many_writes_is_one},
+    {"answers of two kinds in turn are whole as the last of their kind, after a second",
+     answers_of_two_kinds_in_turn_are_whole_after_a_second},
+    {"where pieces are far apart the number of writes says nothing",
+     where_pieces_are_far_apart_nothing_is_likely},
+    {"a kind that is usual is not forgotten", a_kind_that_is_usual_is_not_forgotten},
     {"a new connection has waited for nothing", a_new_connection_has_waited_for_nothing},
     {"the clock may turn over", the_clock_may_turn_over},
 };
