@@ -33,11 +33,11 @@ struct span {
     field_t least, most; /* requests' lengths; most 0: there was none yet */
 };
 
-/* A kind of request, by its length, and what answered it the last `same` times. */
+/* A request of so many bytes has had an answer of so many, so often. */
 struct kind {
-    field_t asked, bytes, same;
+    field_t asked, bytes, times;
 };
-#define KINDS 8
+#define KINDS 16
 
 struct rhythm {
     field_t asked, bytes, writes;   /* the request, its answer so far */
@@ -207,14 +207,14 @@ static bool is_slow(const struct rhythm *rhythm)
 }
 
 /* The place of a kind that is remembered, or else a free one; NULL: there is neither. */
-static struct kind *kind_of(struct rhythm *rhythm, uint32_t asked)
+static struct kind *kind_of(struct rhythm *rhythm, uint32_t asked, uint32_t bytes)
 {
     struct kind *place = NULL;
     for (int i = 0; i < KINDS; i++) {
         struct kind *kind = &rhythm->kind[i];
-        if (!get(&kind->same))
+        if (!get(&kind->times))
             place = kind;
-        else if (get(&kind->asked) == asked)
+        else if (get(&kind->asked) == asked && get(&kind->bytes) == bytes)
             return kind;
     }
     return place;
@@ -224,15 +224,21 @@ static struct kind *kind_of(struct rhythm *rhythm, uint32_t asked)
  * Finding repeated elements, 1982). */
 static void kind_learn(struct rhythm *rhythm, uint32_t asked, uint32_t bytes)
 {
-    struct kind *kind = kind_of(rhythm, asked);
+    struct kind *kind = kind_of(rhythm, asked, bytes);
     for (int i = 0; i < KINDS && !kind; i++)
-        put(&rhythm->kind[i].same, get(&rhythm->kind[i].same) - 1);
+        put(&rhythm->kind[i].times, get(&rhythm->kind[i].times) - 1);
     if (!kind)
         return;
-    bool same = get(&kind->same) && get(&kind->bytes) == bytes;
-    put(&kind->same, same ? get(&kind->same) + 1 : 1);
+    put(&kind->times, get(&kind->times) + 1);
     put(&kind->asked, asked);
     put(&kind->bytes, bytes);
+}
+
+/* How often there has been an answer of so many bytes to such a request. */
+static uint32_t times_of_kind(struct rhythm *rhythm, uint32_t bytes)
+{
+    const struct kind *kind = kind_of(rhythm, get(&rhythm->asked), bytes);
+    return kind ? get(&kind->times) : 0;
 }
 
 /* The answer was whole: a request has come after it. */
@@ -315,13 +321,6 @@ static bool goes_on(const struct rhythm *rhythm)
     return now_ms() - get(&rhythm->watched_from) >= GOES_ON_MS;
 }
 
-/* Answers to such a request have all been as long. */
-static bool is_of_its_kind(struct rhythm *rhythm, uint32_t bytes)
-{
-    const struct kind *kind = kind_of(rhythm, get(&rhythm->asked));
-    return kind && get(&kind->same) >= SAME_LEAST && get(&kind->bytes) == bytes;
-}
-
 /* Of an answer of so many bytes in so many writes. */
 static enum rhythm_sign sign_of(struct rhythm *rhythm, uint32_t bytes, uint32_t writes)
 {
@@ -330,7 +329,7 @@ static enum rhythm_sign sign_of(struct rhythm *rhythm, uint32_t bytes, uint32_t 
     if (get(&rhythm->same) >= SAME_LEAST && get(&rhythm->asked) == get(&rhythm->last_asked) &&
         bytes == get(&rhythm->last_bytes))
         return RHYTHM_SURE;
-    if (goes_on(rhythm) && is_of_its_kind(rhythm, bytes))
+    if (goes_on(rhythm) && times_of_kind(rhythm, bytes) >= SAME_LEAST)
         return RHYTHM_SURE;
     bool is_likely = !is_slow(rhythm) && get(&rhythm->answers) >= ANSWERS_MANY &&
                      writes == most_writes(rhythm) &&
@@ -353,6 +352,9 @@ enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes)
     uint32_t now = now_ms();
     if (get(&rhythm->writes) && now - get(&rhythm->wrote_at) > SLOW_MS)
         put(&span_now(rhythm)->slow, 1);
+    /* What came so far was as long as a whole one, and was none. */
+    if (get(&rhythm->writes) && times_of_kind(rhythm, get(&rhythm->bytes)))
+        put(&kind_of(rhythm, get(&rhythm->asked), get(&rhythm->bytes))->times, 0);
     put(&rhythm->wrote_at, now);
     put(&rhythm->wrote_on, 0);
     put(&rhythm->writes, get(&rhythm->writes) + 1);

@@ -219,9 +219,30 @@ static void a_kind_that_is_usual_is_not_forgotten(void)
     rhythm_read(NUMBER, 12, false, false);
     begin();
     for (int i = 0; i < 600; i++)
-        round_of(12, i % 5 ? 1030 : 1031, 2); /* its answers are not all as long */
+        round_of(12, i % 5 ? 1030 : 1031, 2); /* of two kinds by its answers */
     rhythm_read(NUMBER, 12, false, true);
-    CHECK(rhythm_expects(NUMBER, 1030) == RHYTHM_LIKELY);
+    CHECK(rhythm_expects(NUMBER, 1030) == RHYTHM_SURE);
+    CHECK(rhythm_expects(NUMBER, 1031) == RHYTHM_SURE);
+}
+
+/* An answer goes on where others have ended. */
+static void where_an_answer_has_gone_on_none_ends(void)
+{
+    begin();
+    for (int i = 0; i < 100; i++) {
+        round_of(12, 1030, 10);
+        if (i % 7)
+            continue;
+        round_of(12, 1030, 10);
+        writes(500);
+    }
+    CHECK(round_of(12, 1030, 10) != RHYTHM_SURE);
+    for (int i = 0; i < 8; i++)
+        round_of(i % 2 ? 12 : 13, 1030, 10);
+    CHECK(round_of(12, 1030, 10) != RHYTHM_SURE);
+    for (int i = 0; i < 8; i++)
+        round_of(i % 2 ? 12 : 13, 1030, 10);
+    CHECK(round_of(12, 1030, 10) == RHYTHM_SURE);
 }
 
 static void a_new_connection_has_waited_for_nothing(void)
@@ -266,6 +287,7 @@ static const struct unit_test tests[] = {
     {"where pieces are far apart the number of writes says nothing",
      where_pieces_are_far_apart_nothing_is_likely},
     {"a kind that is usual is not forgotten", a_kind_that_is_usual_is_not_forgotten},
+    {"where an answer has gone on none ends", where_an_answer_has_gone_on_none_ends},
     {"a new connection has waited for nothing", a_new_connection_has_waited_for_nothing},
     {"the clock may turn over", the_clock_may_turn_over},
 };
