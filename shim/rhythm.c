@@ -225,8 +225,10 @@ static struct kind *kind_of(struct rhythm *rhythm, uint32_t asked, uint32_t byte
 static void kind_learn(struct rhythm *rhythm, uint32_t asked, uint32_t bytes)
 {
     struct kind *kind = kind_of(rhythm, asked, bytes);
-    for (int i = 0; i < KINDS && !kind; i++)
-        put(&rhythm->kind[i].times, get(&rhythm->kind[i].times) - 1);
+    for (int i = 0; i < KINDS && !kind; i++) {
+        uint32_t times = get(&rhythm->kind[i].times);
+        put(&rhythm->kind[i].times, times ? times - 1 : 0);
+    }
     if (!kind)
         return;
     put(&kind->times, get(&kind->times) + 1);

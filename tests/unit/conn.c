@@ -2,8 +2,12 @@
 /* Each step of the connection's diagram in table.h, mode by mode, and what the drainer decides. */
 #include "unit.h"
 
+#include <sys/epoll.h>
+#include <time.h>
+
 #include "calls.h"
 #include "fake_sock.h"
+#include "libc.h"
 #include "promised.h"
 
 #define FLAGS                                                                                  \
@@ -787,6 +791,90 @@ static void a_vfork_child_leaves_it_alone(void)
     }
 }
 
+/* ---- a client that never rests, while the process drains ---- */
+
+static int64_t clock_ms = 1000;
+
+static int clock_of_ours(clockid_t clock, struct timespec *at)
+{
+    (void)clock;
+    *at = (struct timespec){.tv_sec = clock_ms / 1000, .tv_nsec = clock_ms % 1000 * 1000000};
+    return 0;
+}
+
+static void begin_draining(void)
+{
+    libc_clock_gettime = clock_of_ours;
+    begin(MODE_REPLY);
+    rhythm_begin(table.limit);
+    atomic_store(&rhythm_notes, true);
+    rhythm_forget(table_number(table_record(FD)));
+}
+
+/* A request and its answer. */
+static void round_in_drain(size_t n)
+{
+    record_t *slot = table_record(FD);
+    clock_ms += 5;
+    call_read(FD, 100);
+    bool held = conn_holds_back(FD, slot, n, BYTES_UNSEEN);
+    conn_wrote(FD, slot, n, (ssize_t)n, BYTES_UNSEEN);
+    if (held)
+        conn_release(FD);
+}
+
+/* Until an answer is taken for whole, in all likelihood: none is as long as another. */
+static void rounds_until_half_closed(void)
+{
+    begin_draining();
+    for (size_t i = 0; i < 100 && !fakes[FD].shut_read; i++) {
+        CHECK(!fakes[FD].corked, "round %zu", i);
+        round_in_drain(500 + i);
+    }
+    CHECK(fakes[FD].shut_read == 1 && !fakes[FD].shut_write && !fakes[FD].shut_both);
+    CHECK(flags() & CONN_SHUT && !(flags() & (CONN_FIN | CONN_IN_USE)));
+    CHECK(fakes[FD].corked);
+}
+
+static void what_may_be_whole_waits_for_the_end_behind_it(void)
+{
+    rounds_until_half_closed();
+    fakes[FD].queues.unsent = 550;
+    CHECK(!conn_read_end(FD) && fakes[FD].shut_write == 1 && flags() & CONN_FIN);
+    atomic_store(&rhythm_notes, false);
+}
+
+static void it_waits_no_more_where_the_program_writes_on(void)
+{
+    rounds_until_half_closed();
+    conn_wrote(FD, table_record(FD), 10, 10, BYTES_UNSEEN);
+    CHECK(!fakes[FD].corked && !fakes[FD].shut_write && !(flags() & CONN_FIN));
+    atomic_store(&rhythm_notes, false);
+}
+
+static void nor_where_the_client_has_sent_more(void)
+{
+    rounds_until_half_closed();
+    fakes[FD].queues.unread = 100;
+    CHECK(conn_read_end(FD) && !fakes[FD].corked && !fakes[FD].shut_write);
+    atomic_store(&rhythm_notes, false);
+}
+
+/* Who watches for the end would take the half-close for a client that has left. */
+static void who_watches_for_the_end_is_not_half_closed(void)
+{
+    begin_draining();
+    conn_watched(3, FD, EPOLLIN | EPOLLRDHUP);
+    for (size_t i = 0; i < 400; i++) {
+        round_in_drain(500 + i);
+        CHECK(!fakes[FD].shut_read && !fakes[FD].shut_both && !fakes[FD].corked);
+    }
+    for (size_t i = 0; i < 9; i++)
+        round_in_drain(500);
+    CHECK(fakes[FD].shut_both == 1 && flags() & CONN_FIN, "but where it is sure");
+    atomic_store(&rhythm_notes, false);
+}
+
 static const struct unit_test tests[] = {
     {"each mode makes the steps that INTERFACE.md gives it", each_mode_makes_its_steps},
     {"each event leaves the other flags alone", each_event_leaves_the_other_flags_alone},
@@ -815,6 +903,12 @@ static const struct unit_test tests[] = {
     {"one of a few that is not idle is as it was", one_of_a_few_that_is_not_idle_is_as_it_was},
     {"what happens while a few are looked at is heeded", what_happens_during_the_look_is_heeded},
     {"a close waits until a few have been half-closed", a_close_waits_for_a_few},
+    {"an answer that may be whole waits for the end behind it",
+     what_may_be_whole_waits_for_the_end_behind_it},
+    {"it waits no more where the program writes on", it_waits_no_more_where_the_program_writes_on},
+    {"nor where the client has sent more", nor_where_the_client_has_sent_more},
+    {"who watches for the end is not half-closed, but where the answer is whole for sure",
+     who_watches_for_the_end_is_not_half_closed},
     {"what came over a socket is looked up when it matters",
      what_came_over_a_socket_is_looked_up_when_it_matters},
     {"a child that reads an inherited connection makes it its own",
