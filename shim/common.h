@@ -32,11 +32,17 @@
 /*
  * What a server calls all the time, side by side: each page of code that a call comes to costs a
  * miss of the TLB after each switch of processes. HOTTEST: what most servers call, all on one page,
- * at whose beginning HOTTEST_BEGINS stands (the linker sorts the two by these names).
+ * at whose beginning HOTTEST_BEGINS stands; HOTTER: what comes to that where many threads serve.
+ * (The linker sorts them by these names.)
  */
-#define HOT __attribute__((section(".text.hot.b")))
+#define HOT __attribute__((section(".text.hot.c")))
+#define HOTTER __attribute__((section(".text.hot.b")))
 #define HOTTEST __attribute__((section(".text.hot.a")))
 #define HOTTEST_BEGINS __asm__(".pushsection .text.hot.a, \"ax\"\n\t.balign 4096\n\t.popsection")
+
+/* And what these look at each time: on as few cache lines as it fits. */
+#define HOT_DATA(order) __attribute__((section(".data.hot" #order)))
+
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))

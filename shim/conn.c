@@ -163,7 +163,7 @@ void conn_uses_received(int fd)
     errno = saved;
 }
 
-HOT bool conn_turns_among_many(record_t *slot, uint64_t record)
+HOTTER bool conn_turns_among_many(record_t *slot, uint64_t record)
 {
     uint32_t turn = table_turn;
     if (atomic_load_explicit(&solo.owner, memory_order_relaxed) != SOLO_ENDED ||

@@ -41,15 +41,23 @@ int close_range(unsigned int first, unsigned int last, int flags);
 #endif
 
 /* clang-format off */
-#define LIBC_FUNCTIONS(F) \
+/* What servers call most. */
+#define LIBC_HOT(F) \
+    F(ssize_t, read, (int fd, void *buf, size_t n), (fd, buf, n)) \
+    F(ssize_t, recv, (int fd, void *buf, size_t n, int flags), (fd, buf, n, flags)) \
+    F(ssize_t, write, (int fd, const void *buf, size_t n), (fd, buf, n)) \
+    F(ssize_t, writev, (int fd, const struct iovec *iov, int count), (fd, iov, count)) \
+    F(ssize_t, send, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags)) \
+    F(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags)) \
+    F(int, epoll_wait, (int epoll, struct epoll_event *events, int most, int ms), (epoll, events, most, ms))
+
+#define LIBC_OTHERS(F) \
     F(int, accept, (int fd, struct sockaddr *addr, socklen_t *len), (fd, addr, len)) \
     F(int, accept4, (int fd, struct sockaddr *addr, socklen_t *len, int flags), (fd, addr, len, flags)) \
     F(int, bind, (int fd, const struct sockaddr *addr, socklen_t len), (fd, addr, len)) \
     F(int, listen, (int fd, int backlog), (fd, backlog)) \
-    F(ssize_t, read, (int fd, void *buf, size_t n), (fd, buf, n)) \
     F(ssize_t, __read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room)) \
     F(ssize_t, readv, (int fd, const struct iovec *iov, int count), (fd, iov, count)) \
-    F(ssize_t, recv, (int fd, void *buf, size_t n, int flags), (fd, buf, n, flags)) \
     F(ssize_t, __recv_chk, (int fd, void *buf, size_t n, size_t room, int flags), (fd, buf, n, room, flags)) \
     F(ssize_t, recvfrom, (int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len), \
       (fd, buf, n, flags, addr, len)) \
@@ -58,12 +66,8 @@ int close_range(unsigned int first, unsigned int last, int flags);
     F(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags), (fd, msg, flags)) \
     F(int, recvmmsg, (int fd, struct mmsghdr *msgs, unsigned int count, mmsg_flags flags, struct timespec *limit), \
       (fd, msgs, count, flags, limit)) \
-    F(ssize_t, write, (int fd, const void *buf, size_t n), (fd, buf, n)) \
-    F(ssize_t, writev, (int fd, const struct iovec *iov, int count), (fd, iov, count)) \
-    F(ssize_t, send, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags)) \
     F(ssize_t, sendto, (int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len), \
       (fd, buf, n, flags, addr, len)) \
-    F(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags)) \
     F(int, sendmmsg, (int fd, struct mmsghdr *msgs, unsigned int count, mmsg_flags flags), (fd, msgs, count, flags)) \
     F(ssize_t, sendfile, (int out, int in, off_t *offset, size_t n), (out, in, offset, n)) \
     F(ssize_t, sendfile64, (int out, int in, off64_t *offset, size_t n), (out, in, offset, n)) \
@@ -100,7 +104,6 @@ int close_range(unsigned int first, unsigned int last, int flags);
     F(int, daemon, (int nochdir, int noclose), (nochdir, noclose)) \
     F(void, _exit, (int status), (status)) \
     F(void, _Exit, (int status), (status)) \
-    F(int, epoll_wait, (int epoll, struct epoll_event *events, int most, int ms), (epoll, events, most, ms)) \
     F(int, epoll_pwait, (int epoll, struct epoll_event *events, int most, int ms, const sigset_t *set), \
       (epoll, events, most, ms, set)) \
     F(int, epoll_pwait2, (int epoll, struct epoll_event *events, int most, const struct timespec *limit, \
@@ -144,6 +147,8 @@ int close_range(unsigned int first, unsigned int last, int flags);
     F(int, pause, (void), ()) \
     F(int, clock_gettime, (clockid_t clock, struct timespec *now), (clock, now)) \
     F(long, syscall, (long n, long a, long b, long c, long d, long e, long f), (n, a, b, c, d, e, f))
+
+#define LIBC_FUNCTIONS(F) LIBC_HOT(F) LIBC_OTHERS(F)
 /* clang-format on */
 
 #define LIBC_DECLARE(type, name, params, args) extern HIDDEN type(*libc_##name) params;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "solo.h"
 
-struct solo solo = {.owner = SOLO_ENDED};
+HOT_DATA(2) struct solo solo = {.owner = SOLO_ENDED};
 
 static void (*on_end)(void);
 static _Atomic uint32_t last_turn; /* begun, or about to */

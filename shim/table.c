@@ -8,7 +8,9 @@
 
 static struct shard own[SHARDS]; /* where there is no page */
 
-struct table table = {.shards = own, .shard_mask = SHARDS - 1, .busy = HINT_BUSY};
+HOT_DATA(1)
+_Alignas(2 * CACHE_LINE) struct table table = {
+    .shards = own, .shard_mask = SHARDS - 1, .busy = HINT_BUSY};
 
 /* A number's record moves within blocks of 512 (table_slot): a table ends with a whole block. */
 #define BLOCK 512

@@ -21,8 +21,8 @@ static size_t length_of(const struct iovec *iov, size_t count)
 }
 
 /* A write of `asked` bytes returned done. MSG_MORE: the program says itself that more follows. */
-HOT static void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int flags,
-                      struct bytes bytes)
+HOTTER static void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int flags,
+                         struct bytes bytes)
 {
     if ((UNLIKELY(done < 0) && errno != EAGAIN) || UNLIKELY(!asked))
         return;
