@@ -21,7 +21,8 @@ __asm__(".pushsection .wiped, \"aw\", %nobits\n\t"
         ".popsection");
 /* clang-format on */
 
-__thread union epoch_thread epoch_thread;
+__thread struct epoch_thread epoch_thread;
+HOT_DATA(2) intptr_t epoch_thread_at;
 
 _Atomic uint64_t epoch_last;
 static void (*forked)(void);
@@ -85,6 +86,7 @@ void epoch_compare_pids(void)
 
 void epoch_make(void (*on_fork)(void), void (*afterwards)(void))
 {
+    epoch_thread_at = (char *)&epoch_thread - sys_thread_pointer();
     forked = on_fork;
     noticed = afterwards;
     /* Linux before 4.14 refuses it; who agrees to advice that there is none of (qemu-user) does
@@ -94,7 +96,6 @@ void epoch_make(void (*on_fork)(void), void (*afterwards)(void))
     set(UINT64_C(1) << CONN_EPOCH_SHIFT);
 }
 
-__thread uint8_t epoch_child;
 void (*epoch_on_life)(void);
 
 void epoch_begins_life(void)
@@ -102,7 +103,7 @@ void epoch_begins_life(void)
     if (epoch_is_borrowed())
         return;
     epoch_now();
-    epoch_child = CHILD_NONE;
+    epoch_thread.child = CHILD_NONE;
     if (epoch_on_life)
         epoch_on_life();
 }
@@ -120,8 +121,8 @@ uint64_t epoch_notices(void)
     atomic_store(&is_new, true);
     if (atomic_compare_exchange_strong(&epoch_page.in_use, &in_use, mine | CONN_IN_USE)) {
         atomic_store(&epoch_last, mine);
-        if (epoch_child == CHILD_NEW)
-            epoch_child = CHILD_NOTICED;
+        if (epoch_thread.child == CHILD_NEW)
+            epoch_thread.child = CHILD_NOTICED;
         atomic_store(&pid, libc_tid()); /* a child begins with the one thread */
         forked();
         atomic_store(&is_new, false);

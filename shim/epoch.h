@@ -67,19 +67,36 @@ static inline uint64_t epoch_now(void)
 }
 
 /*
- * What a thread is, in one word: whether it is a vfork child for now, on its parent's memory and
+ * What a thread is. In one word: whether it is a vfork child for now, on its parent's memory and
  * with descriptors of its own (nothing that it does to a descriptor is to be written into its
  * parent's table); and whose turn it is to be alone (solo.h).
  */
-union epoch_thread {
-    struct {
-        int borrowed; /* first: process.c */
-        uint32_t turn;
+struct epoch_thread {
+    union {
+        struct {
+            int borrowed; /* first: process.c */
+            uint32_t turn;
+        };
+        uint64_t word;
     };
-    uint64_t word;
+    uint8_t child;    /* enum epoch_child */
+    bool interrupted; /* signals_must_call_again */
+    bool polls;       /* it asks for readiness (poll, select, epoll), which may be a listener's */
 };
 
-extern HIDDEN __thread union epoch_thread epoch_thread;
+extern HIDDEN __thread struct epoch_thread epoch_thread;
+
+/*
+ * The calling thread's, as who is called all the time finds it: where it lies from the thread
+ * pointer on stands beside what else they look at, and not on a page of its own (.got). 0 until
+ * epoch_make: what lies there is no thread's word, and is not to be written to.
+ */
+extern HIDDEN intptr_t epoch_thread_at;
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) /* which takes it for an address */
+#define EPOCH_THREAD (*(struct epoch_thread __seg_fs *)epoch_thread_at)
+#else
+#define EPOCH_THREAD epoch_thread
+#endif
 
 static inline bool epoch_is_borrowed(void)
 {
@@ -95,8 +112,6 @@ static inline bool epoch_is_borrowed(void)
  */
 enum epoch_child { CHILD_NONE, CHILD_NEW, CHILD_NOTICED };
 
-extern HIDDEN __thread uint8_t epoch_child;
-
 /* The last epoch that was given. Copied to a child like any other variable: tells it its parent's.
  */
 extern HIDDEN _Atomic uint64_t epoch_last;
@@ -111,14 +126,14 @@ static inline void epoch_begins_child(uint64_t before)
     if (epoch_is_borrowed())
         return;
     bool is_new = atomic_load(&epoch_last) == before;
-    epoch_child = is_new ? CHILD_NEW : CHILD_NOTICED;
+    epoch_thread.child = is_new ? CHILD_NEW : CHILD_NOTICED;
     if (UNLIKELY(epoch_wipes_by_hand) && is_new)
         atomic_store(&epoch_page.in_use, 0);
 }
 
 static inline bool epoch_is_new_child(void)
 {
-    return UNLIKELY(epoch_child == CHILD_NEW);
+    return UNLIKELY(epoch_thread.child == CHILD_NEW);
 }
 
 /* Whoever lives on is told so once; on_life: called then. */
@@ -127,7 +142,7 @@ void epoch_begins_life(void);
 
 static inline void epoch_lives_on(void)
 {
-    if (UNLIKELY(epoch_child != CHILD_NONE))
+    if (UNLIKELY(epoch_thread.child != CHILD_NONE))
         epoch_begins_life();
 }
 

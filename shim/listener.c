@@ -57,7 +57,6 @@ static BIG(6) struct registration {
 /* Counts the swaps, so that a thread can tell that one has been made since it looked last. */
 static _Atomic uint32_t swaps;
 static __thread uint32_t swaps_seen;
-__thread bool listener_polled;
 
 /* The i-th that is used: they are used from the end on (BIG). */
 static struct listener *entry(uint32_t i)
@@ -496,5 +495,5 @@ bool listener_must_abort(int fd)
     if (LIKELY(now == swaps_seen) || !listener_is_stopped(fd))
         return false;
     swaps_seen = now;
-    return listener_polled;
+    return epoch_thread.polls;
 }

@@ -50,10 +50,6 @@ struct listener_view listener_view(int fd);
  */
 bool listener_stop_all(enum listeners listeners, bool now, bool whole_tree, bool *wake);
 
-/* The calling thread asks for readiness (poll, select, epoll): what it is told may be of a
- * listener. */
-extern HIDDEN __thread bool listener_polled;
-
 /*
  * Whether the calling thread's accept on fd, which it begins now, must fail with ECONNABORTED:
  * once in a thread after a swap. A thread that polls may have been told of a connection before,

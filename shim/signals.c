@@ -22,7 +22,6 @@ static _Atomic uint64_t inherited;    /* what the next thread believes that it b
 
 static __thread uint64_t blocked; /* those of ours that the program believes this thread blocks */
 static __thread bool blocked_known;
-__thread bool signals_ended_call;
 static __thread bool borrowed_mask; /* a vfork child has set its own */
 
 static void set_word(sigset_t *set, uint64_t value)
@@ -231,7 +230,7 @@ void signals_deliver(int sig, siginfo_t *info, void *context)
         signals_send(0, info);
         return;
     }
-    signals_ended_call = false; /* the EINTR is the program's, as it would be without us */
+    epoch_thread.interrupted = false; /* the EINTR is the program's, as it would be without us */
     struct sigaction action = *program(sig);
     if (has_handler(&action) && !(action.sa_flags & (int)SA_RESTART))
         end_call(interrupted_at);
@@ -459,7 +458,7 @@ void signals_interrupted(const void *context)
     uint64_t pending = 0;
     sys2(SYS_rt_sigpending, &pending, sizeof pending);
     uint64_t theirs = pending & ~signals_word(&at->uc_sigmask) & ~signals_held();
-    signals_ended_call = result == -EINTR && !theirs;
+    epoch_thread.interrupted = result == -EINTR && !theirs;
 }
 
 #define EPOLL_WAIT_CODE "\xb8\xe8\x00\x00\x00\x0f\x05" /* mov $SYS_epoll_wait, %eax; syscall */
@@ -521,13 +520,13 @@ static bool waits_on(ucontext_t *at)
 void signals_goes_on(void *context)
 {
     signals_interrupted(context);
-    if (signals_ended_call && waits_on(context))
-        signals_ended_call = false;
+    if (epoch_thread.interrupted && waits_on(context))
+        epoch_thread.interrupted = false;
 }
 
 bool signals_must_restart(void)
 {
-    bool was = signals_ended_call;
-    signals_ended_call = false;
+    bool was = epoch_thread.interrupted;
+    epoch_thread.interrupted = false;
     return was;
 }

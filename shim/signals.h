@@ -108,10 +108,9 @@ void signals_before_thread(void);
 bool signals_must_restart(void);
 
 /* Whether our handler may have ended one; and the same, errno being asked (libc) only then. */
-extern HIDDEN __thread bool signals_ended_call;
 static inline bool signals_must_call_again(void)
 {
-    return UNLIKELY(signals_ended_call) && errno == EINTR && signals_must_restart();
+    return UNLIKELY(EPOCH_THREAD.interrupted) && errno == EINTR && signals_must_restart();
 }
 
 /* To be called by our handler, first: tells the above. */
@@ -122,7 +121,7 @@ void signals_goes_on(void *context);
 /*
  * Whether an epoll_wait without a limit waits on by itself where our handler ended it: our handler
  * puts the thread back to before the system call, as the kernel does under SA_RESTART for others.
- * For that it has to know the call by its code, which is looked at here.
+ * For that it has to know the call by its code, which is looked at here, after epoch_make.
  */
 extern HIDDEN bool signals_waits_on;
 void signals_know_wait(const void *epoll_wait);
@@ -130,7 +129,7 @@ void signals_know_wait(const void *epoll_wait);
 static inline void signals_about_to_wait(void)
 {
     epoch_lives_on();
-    signals_ended_call = false;
+    epoch_thread.interrupted = false;
 }
 
 void signals_vfork_over(void);

@@ -67,7 +67,7 @@ bool solo_claim(void)
         epoch_is_borrowed())
         return false;
     uint64_t nobody = SOLO_NOBODY;
-    union epoch_thread me = {.turn = atomic_fetch_add(&last_turn, 1) + 1};
+    struct epoch_thread me = {.turn = atomic_fetch_add(&last_turn, 1) + 1};
     if (!atomic_compare_exchange_strong(&solo.owner, &nobody, me.word)) {
         solo_end();
         return false;

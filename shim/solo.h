@@ -100,7 +100,7 @@ static inline bool solo_cas(_Atomic uint64_t *at, uint64_t *old, uint64_t next)
  */
 static inline bool solo_enter_again(void)
 {
-    uint64_t me = epoch_thread.word;
+    uint64_t me = EPOCH_THREAD.word;
     if (!SOLO_IS_SAFE)
         return false;
     if (UNLIKELY(atomic_load_explicit(&solo.owner, memory_order_relaxed) != me))

@@ -397,10 +397,10 @@ __attribute__((constructor)) static void load(void)
     if (!atomic_compare_exchange_strong(&level, &not_yet, ASIDE))
         return;
     libc_find();
-    signals_know_wait((const void *)libc_epoll_wait);
     log_remember();
     epoch_ask_pid();
     epoch_make(forked, handler_noticed);
+    signals_know_wait((const void *)libc_epoll_wait);
     epoch_on_life = lives_on;
     if (!envp)
         return;

@@ -397,7 +397,8 @@ static void take_back(uint64_t record)
 void tree_execs(void)
 {
     struct page_line *line = tree_page && !epoch_is_borrowed() ? line_now() : NULL;
-    if (line || epoch_child == CHILD_NONE) /* a child that only closes a few does not live on */
+    if (line ||
+        epoch_thread.child == CHILD_NONE) /* a child that only closes a few does not live on */
         tree_spawns();
     if (!line)
         return;

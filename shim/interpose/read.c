@@ -13,7 +13,7 @@ HOTTEST_BEGINS; /* the Makefile has this file first of those that have any */
 /* What MSG_ERRQUEUE and MSG_OOB return is not of the stream (recv(2)). */
 #define NOT_OF_THE_STREAM (MSG_ERRQUEUE | MSG_OOB)
 
-static bool must_read_again(int fd, ssize_t got, bool has_room)
+INLINE bool must_read_again(int fd, ssize_t got, bool has_room)
 {
     if (got < 0)
         return signals_must_call_again();

@@ -30,7 +30,7 @@ static bool again(int result)
 static int64_t begin_ms(int ms)
 {
     signals_about_to_wait();
-    listener_polled = true;
+    epoch_thread.polls = true;
     return ms > 0 ? coarse_ns() : 0;
 }
 
@@ -75,9 +75,10 @@ framed_epoll_wait(int epoll, struct epoll_event *events, int most, int ms)
  */
 EXPORT HOTTEST int epoll_wait(int epoll, struct epoll_event *events, int most, int ms)
 {
-    if (UNLIKELY(ms > 0) || UNLIKELY(!signals_waits_on) || UNLIKELY(epoch_child != CHILD_NONE))
+    if (UNLIKELY(ms > 0) || UNLIKELY(!signals_waits_on) ||
+        UNLIKELY(EPOCH_THREAD.child != CHILD_NONE))
         return framed_epoll_wait(epoll, events, most, ms);
-    listener_polled = true;
+    EPOCH_THREAD.polls = true; /* signals_waits_on: it may be written to */
     return libc_epoll_wait(epoll, events, most, ms);
 }
 
@@ -103,7 +104,7 @@ EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int ms, size_t room)
 #ifdef __GLIBC__
 EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *limit)
 {
-    listener_polled = true;
+    epoch_thread.polls = true;
     signals_about_to_wait();
     int result = libc_select(count, in, out, except, limit);
     while (again(result))
@@ -117,7 +118,7 @@ EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct tim
     struct timeval left;
     if (limit)
         whole = (struct timespec){limit->tv_sec, limit->tv_usec * 1000};
-    listener_polled = true;
+    epoch_thread.polls = true;
     int64_t began = wait_begins(limit ? &whole : NULL);
     int result = libc_select(count, in, out, except, limit);
     while (again(result)) {
@@ -139,7 +140,7 @@ struct wait_mask {
 
 static const sigset_t *mask_begins(const sigset_t *set, struct wait_mask *mask)
 {
-    listener_polled = true;
+    epoch_thread.polls = true;
     if (!set)
         return NULL;
     signals_wait_begins(set, &mask->kernel, &mask->view);
