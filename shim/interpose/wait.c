@@ -78,7 +78,8 @@ EXPORT HOTTEST int epoll_wait(int epoll, struct epoll_event *events, int most, i
     if (UNLIKELY(ms > 0) || UNLIKELY(!signals_waits_on) ||
         UNLIKELY(EPOCH_THREAD.child != CHILD_NONE))
         return framed_epoll_wait(epoll, events, most, ms);
-    EPOCH_THREAD.polls = true; /* signals_waits_on: it may be written to */
+    EPOCH_THREAD.interrupted = false; /* signals_waits_on: it may be written to */
+    EPOCH_THREAD.polls = true;
     return libc_epoll_wait(epoll, events, most, ms);
 }
 
