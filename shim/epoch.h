@@ -79,8 +79,8 @@ struct epoch_thread {
         };
         uint64_t word;
     };
-    uint8_t child;    /* enum epoch_child */
     bool interrupted; /* signals_must_call_again */
+    uint8_t child;    /* enum epoch_child */
     bool polls;       /* it asks for readiness (poll, select, epoll), which may be a listener's */
 };
 
