@@ -128,15 +128,19 @@ ends_as() {
     ! tells EXTEND || false
 }
 
+is_asked() {
+    "$ROOT/build/weir" status --json "$SERVER_PID" | grep -q '"in_use": 1'
+}
+
 @test "the first process of a tree tells it, nobody else" {
     manage
     serve server NOTIFY_SOCKET="$manager" WEIR_STOP_SIGNALS=TERM -- /usr/bin/python3 \
         "$ROOT/tests/programs/web_server.py" "$port" /dev/null 3
     wait_port "$port"
     wait_until 10 log_has server 'ready: '
-    curl -s "http://127.0.0.1:$port/slow?0.5" >"$BATS_TEST_TMPDIR/answer" &
+    curl -s "http://127.0.0.1:$port/slow?1.5" >"$BATS_TEST_TMPDIR/answer" &
     local client=$!
-    sleep 0.2
+    wait_until 10 is_asked
     kill "$SERVER_PID"
     wait "$client"
     [ "$(cat "$BATS_TEST_TMPDIR/answer")" = 'It works' ]
