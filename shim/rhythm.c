@@ -314,13 +314,21 @@ static bool is_a_turn(const struct rhythm *rhythm, uint32_t bytes)
 /*
  * For so long it has kept step that it will not come to a better moment. What it says may well have
  * turns, but most who go on like that ask for one thing after the other (a value to be kept, and
- * that value); all would be cut at the timeout else, in the middle of an answer.
+ * that value); all would be cut at the timeout else, in the middle of an answer. Not who sends
+ * much: that may be an upload, of which a turn (a "100 Continue") is the beginning.
  */
 #define GOES_ON_MS 1000
+#define MUCH 16384 /* bytes of a request */
+
+static bool sends_much(const struct rhythm *rhythm)
+{
+    return get(&rhythm->asked) > MUCH || get(&rhythm->span[0].most) > MUCH ||
+           get(&rhythm->span[1].most) > MUCH;
+}
 
 static bool goes_on(const struct rhythm *rhythm)
 {
-    return now_ms() - get(&rhythm->watched_from) >= GOES_ON_MS;
+    return now_ms() - get(&rhythm->watched_from) >= GOES_ON_MS && !sends_much(rhythm);
 }
 
 /* Of an answer of so many bytes in so many writes. */

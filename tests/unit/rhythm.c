@@ -191,6 +191,16 @@ static void answers_of_two_kinds_in_turn_are_whole_after_a_second(void)
     CHECK(rhythm_expects(NUMBER, 30) == RHYTHM_NONE);
 }
 
+/* Of which the first answer is the same each time. */
+static void uploads_are_no_kinds(void)
+{
+    begin();
+    for (int i = 0; i < 100; i++) {
+        CHECK(round_of(150, 25, 10) == RHYTHM_NONE, "round %d", i);
+        CHECK(round_of(200000, 40, 10) == RHYTHM_NONE, "round %d", i);
+    }
+}
+
 static void where_pieces_are_far_apart_nothing_is_likely(void)
 {
     begin();
@@ -284,6 +294,7 @@ static const struct unit_test tests[] = {
     {"an answer in many writes is one", an_answer_in_many_writes_is_one},
     {"answers of two kinds in turn are whole as the last of their kind, after a second",
      answers_of_two_kinds_in_turn_are_whole_after_a_second},
+    {"an upload is not ended by what begins it", uploads_are_no_kinds},
     {"where pieces are far apart the number of writes says nothing",
      where_pieces_are_far_apart_nothing_is_likely},
     {"a kind that is usual is not forgotten", a_kind_that_is_usual_is_not_forgotten},
