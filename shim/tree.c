@@ -220,8 +220,10 @@ static bool parse_name(const char *value, int32_t *pid, uint64_t *start)
         return false;
     *pid = (int32_t)number;
     *start = digits_at(&at);
-    if (*at == '.' && at++)
-        digits_at(&at); /* the pid namespace */
+    if (*at == '.') { /* the pid namespace */
+        at++;
+        digits_at(&at);
+    }
     return !*at;
 }
 
