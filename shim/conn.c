@@ -519,21 +519,16 @@ static bool may_end(uint64_t record, uint64_t busy)
  */
 static bool waits_for_more(int fd, uint32_t number, bool framed)
 {
-    struct sock_queues queues;
     bool waits = framed || rhythm_is_in_step(number);
-    sock_queues(fd, &queues);
-    return waits && !queues.unread;
+    return waits && !sock_unread(fd);
 }
 
 /* A client whose next request is there before the answer is written can't have waited for it. */
 static void look_ahead(int fd, uint64_t record, uint32_t number)
 {
-    struct sock_queues queues = {0, 0};
-    if (!(record & (CONN_IN_USE | CONN_OWED)) || mode_of(record) != MODE_REPLY ||
-        (record & CONN_EPOCH) != epoch_now() || sys_is_sandboxed())
-        return;
-    sock_queues(fd, &queues);
-    rhythm_looked_ahead(number, queues.unread);
+    if (record & (CONN_IN_USE | CONN_OWED) && mode_of(record) == MODE_REPLY &&
+        (record & CONN_EPOCH) == epoch_now() && !sys_is_sandboxed())
+        rhythm_looked_ahead(number, sock_unread(fd));
 }
 
 /*
@@ -666,10 +661,10 @@ static bool is_last_end(uint64_t record)
 static void await_follower(int fd, uint32_t number)
 {
     static const struct timespec step = {0, LOOK_EACH_NS};
-    struct sock_queues queues = {0, 0};
-    while (!queues.unread && rhythm_wrote_on_within(number, FOLLOWS_MS)) {
+    uint32_t unread = 0;
+    while (!unread && rhythm_wrote_on_within(number, FOLLOWS_MS)) {
         sys2(SYS_nanosleep, &step, NULL);
-        sock_queues(fd, &queues);
+        unread = sock_unread(fd);
     }
 }
 

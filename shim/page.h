@@ -4,8 +4,9 @@
  *
  * One page is one file in the run directory (WEIR_RUN_DIR), named by the tree's first process, its
  * start time and its pid namespace. Each process of the tree has a line in it, and counters of its
- * own: it writes no other's, so that the counts need no lock, and those of a process that died are told
- * by its absence. The command leaves its wish here (page_ask) and wakes the processes by a signal.
+ * own: it writes no other's, so that the counts need no lock, and those of a process that died are
+ * told by its absence. The command leaves its wish here (page_ask) and wakes the processes by a
+ * signal.
  *
  * Whoever reads it trusts nothing in it: a worker that was broken into can write what root will
  * read. Take a copy, check every number and escape every text; and before a pid of it is signalled

@@ -13,8 +13,8 @@
 #define PAGEFILE_PATH 256
 
 /*
- * Makes the page's file in the first run directory that can be written and maps it. Where that file is
- * there, is ours and is sound it is opened instead: this process has made it before it exec'd;
+ * Makes the page's file in the first run directory that can be written and maps it. Where that file
+ * is there, is ours and is sound it is opened instead: this process has made it before it exec'd;
  * but one whose tree has drained is another program's, and is replaced. path: where it is; "" and
  * memory shared by fork alone where no file can be made, with *error (errno) of the last try.
  * NULL: no memory.

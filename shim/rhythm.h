@@ -7,10 +7,10 @@
  * how many bytes that had, to a request of how many, in how many writes. While the process drains
  * this is noted. An answer that has come to what the last ones did, to requests alike, is taken for
  * whole in the write that brings it there. Where requests differ (a "100 Continue" and what follows
- * it, several at once and one alone) nothing is learned at first; who goes on like that for a second
- * is taken by what answered requests as long as the last, or by the number of writes. Where the
- * client sends while an answer is on its way, or an answer's pieces are far apart, there is nothing
- * to learn.
+ * it, several at once and one alone) nothing is learned at first; who goes on like that for a
+ * second is taken by what answered requests as long as the last, or by the number of writes. Where
+ * the client sends while an answer is on its way, or an answer's pieces are far apart, there is
+ * nothing to learn.
  *
  * Read and written by the program's own threads, a connection by one at a time as a rule: two at
  * once can only make it learn more slowly. Memory alone; there is none before a drain.

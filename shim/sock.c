@@ -107,9 +107,14 @@ static uint32_t queue_of(int fd, int which)
     return (uint32_t)bytes;
 }
 
+uint32_t sock_unread(int fd)
+{
+    return queue_of(fd, SIOCINQ);
+}
+
 void sock_queues(int fd, struct sock_queues *queues)
 {
-    queues->unread = queue_of(fd, SIOCINQ);
+    queues->unread = sock_unread(fd);
     queues->unsent = queue_of(fd, SIOCOUTQ);
 }
 
@@ -122,7 +127,7 @@ uint32_t sock_unread_now(int fd)
     uint32_t unread = 0;
     for (int i = 0; i < LOOKS_MOST && !unread; i++) {
         int64_t begun = sys_now_ns();
-        unread = queue_of(fd, SIOCINQ);
+        unread = sock_unread(fd);
         if (sys_now_ns() - begun < LOOK_NS)
             break;
     }
@@ -202,7 +207,7 @@ bool sock_shut_read_if(int fd, uint32_t identity, enum identity kind, enum sock_
     int pin = sock_pin(fd);
     bool shuts = pin >= 0 && sock_is(pin, identity, kind);
     if (shuts) {
-        figures.queues.unread = queue_of(pin, SIOCINQ);
+        figures.queues.unread = sock_unread(pin);
         if (asked == SOCK_ALL) {
             figures.queues.unsent = queue_of(pin, SIOCOUTQ);
             sock_info(pin, &figures.info);

@@ -47,6 +47,9 @@ struct sock_queues {
 
 void sock_queues(int fd, struct sock_queues *queues);
 
+/* The first of the two alone. */
+uint32_t sock_unread(int fd);
+
 /*
  * How many bytes are unread, at the last look before our FIN: what comes in between the two meets
  * that. So a thread that was preempted since it looked looks again; the caller acts at once.

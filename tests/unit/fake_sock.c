@@ -28,6 +28,11 @@ void sock_queues(int fd, struct sock_queues *queues)
     *queues = fake(fd, false)->queues;
 }
 
+uint32_t sock_unread(int fd)
+{
+    return fake(fd, false)->queues.unread;
+}
+
 uint32_t sock_unread_now(int fd)
 {
     return fakes[fd].queues.unread;
