@@ -248,8 +248,8 @@ END2
 
 # --- answers that are slow, not finished
 
-# Pieces that are far apart, but less than WEIR_SETTLE: with room for the pauses of a busy machine.
-paced=(ANSWER_GAP=200-350)
+# Pieces that come up to nearly WEIR_SETTLE apart, with room for the pauses of a busy machine.
+paced=(ANSWER_GAP=400-700)
 settle=(WEIR_SETTLE=800ms)
 
 # streams [OPTION...]: the drain comes in the middle of what `server` and `upstream` stream.
