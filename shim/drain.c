@@ -57,12 +57,21 @@ _Atomic uint32_t *drain_passes(void)
     return &drain.passes;
 }
 
+/* What the kernel calls as long may be a tick shorter. */
+static int64_t at_least(int64_t ms)
+{
+    static int64_t tick;
+    if (!tick)
+        tick = sys_tick_ms();
+    return ms ? ms + tick : 0;
+}
+
 static struct conn_limits limits(void)
 {
     const struct settings *settings = settings_now();
     bool draining = drain_phase() > PHASE_DELAYING;
-    return (struct conn_limits){.settle = settings->settle,
-                                .first_byte = settings->first_byte,
+    return (struct conn_limits){.settle = at_least(settings->settle),
+                                .first_byte = at_least(settings->first_byte),
                                 .notice_until = draining ? drain.notice_until : 0,
                                 .now = sys_now_ms(),
                                 .seen_at = draining ? drain.seen_at : NULL};

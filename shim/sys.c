@@ -20,6 +20,13 @@ int64_t sys_now_ms(void)
     return sys_now_ns() / 1000000;
 }
 
+int64_t sys_tick_ms(void)
+{
+    struct timespec tick = {0, 0};
+    sys2(SYS_clock_getres, CLOCK_MONOTONIC_COARSE, &tick);
+    return (tick.tv_nsec + 999999) / 1000000;
+}
+
 void sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t ms)
 {
     struct timespec limit = {ms / 1000, ms % 1000 * 1000000};

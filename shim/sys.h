@@ -84,6 +84,12 @@ int64_t sys_now_ms(void);
 int64_t sys_now_ns(void);
 
 /*
+ * The kernel's tick, by which it counts what it tells in ms of a socket (tcp(7), TCP_INFO): such a
+ * time may be too long by as much. (clock_getres(2): it is the resolution of the coarse clocks.)
+ */
+int64_t sys_tick_ms(void);
+
+/*
  * Sleeps until *word is no longer value, somebody wakes it, or ms have passed (ms < 0: no limit).
  * The word is private to the process.
  */
