@@ -52,11 +52,10 @@ static void tell_first(void)
     }
 }
 
-static uint64_t fresh_record(enum mode mode, uint32_t identity, enum identity kind)
+static inline uint64_t fresh_record(enum mode mode, uint32_t identity, enum identity kind)
 {
     return (uint64_t)identity << CONN_IDENTITY_SHIFT | epoch_now() | CONN_REF |
-           (uint64_t)mode << CONN_MODE_SHIFT | (kind == IDENTITY_OWN ? CONN_UNIX : 0) |
-           (kind == IDENTITY_PEER_AND_PORT ? CONN_PORT : 0);
+           (uint64_t)mode << CONN_MODE_SHIFT | (uint64_t)kind << CONN_KIND_SHIFT;
 }
 
 /* What is remembered of another connection that had fd's number. */
@@ -68,7 +67,7 @@ static void forget_before(int fd)
     }
 }
 
-void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind)
+static __attribute__((noinline)) void accepted_oddly(int fd, enum mode mode, uint64_t fresh)
 {
     if (mode == MODE_OFF) {
         if (UNLIKELY(table_knows(fd)))
@@ -76,9 +75,19 @@ void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind
         return;
     }
     tell_first();
-    table_add(fd, fresh_record(mode, identity, kind), false);
-    if (UNLIKELY(mode == MODE_HTTP) || rhythm_is_noting())
+    table_add(fd, fresh, false);
+    if (mode == MODE_HTTP || rhythm_is_noting())
         forget_before(fd);
+}
+
+void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind)
+{
+    uint64_t fresh = fresh_record(mode, identity, kind);
+    if (UNLIKELY(mode == MODE_OFF) || UNLIKELY(mode == MODE_HTTP) || UNLIKELY(conn_on_first) ||
+        rhythm_is_noting())
+        accepted_oddly(fd, mode, fresh);
+    else
+        table_add(fd, fresh, false);
 }
 
 /*

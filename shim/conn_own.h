@@ -15,10 +15,14 @@ static inline uint32_t identity_of(uint64_t record)
     return (uint32_t)(record >> CONN_IDENTITY_SHIFT);
 }
 
+#define CONN_KIND_SHIFT 8
+_Static_assert(CONN_UNIX == (uint64_t)IDENTITY_OWN << CONN_KIND_SHIFT &&
+                   CONN_PORT == (uint64_t)IDENTITY_PEER_AND_PORT << CONN_KIND_SHIFT,
+               "a record says the kind of its identity");
+
 static inline enum identity identity_kind_of(uint64_t record)
 {
-    _Static_assert(CONN_UNIX == IDENTITY_OWN << 8 && CONN_PORT == IDENTITY_PEER_AND_PORT << 8, "");
-    return (enum identity)((record & (CONN_UNIX | CONN_PORT)) >> 8);
+    return (enum identity)((record & (CONN_UNIX | CONN_PORT)) >> CONN_KIND_SHIFT);
 }
 
 /* A change of a record that the counters follow. */

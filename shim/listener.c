@@ -16,8 +16,6 @@
 #define LISTENERS_MOST 256
 #define REGISTRATIONS_MOST 1024
 
-enum state { LISTENING = 1, CLOSING, STOPPED };
-
 /* How long the queue of a closed door must have been empty, and where nothing tells of handshakes
  * that are half done; and how long those are waited for: past the first try again, after 1 s, of a
  * SYN-ACK whose answer was lost (or deferred). */
@@ -31,9 +29,7 @@ static _Atomic uint32_t listeners_used, registrations_used; /* list_grows */
  * read by others once state says so. */
 static BIG(1) struct listener {
     _Atomic int number; /* descriptor + 1 */
-    _Atomic int state;
-    enum mode mode;
-    bool is_unix;
+    struct listener_view view;
     bool inherited;      /* across exec: whoever started the tree shares it with others */
     bool is_own;         /* the process `creator` has called listen itself */
     int creator;         /* the pid that listened; 0: not known */
@@ -41,9 +37,7 @@ static BIG(1) struct listener {
     _Atomic bool is_dry; /* AF_UNIX, CLOSING: accept has said that the queue is empty */
     int64_t closed_at;   /* CLOSING: the door has been closed since */
     int64_t empty_since; /* and nobody has been seen in the queue since */
-    uint32_t address;
-    uint16_t port;
-    int in_page; /* tree_add_listener */
+    int in_page;         /* tree_add_listener */
     struct sockaddr_storage addr;
     socklen_t addr_len; /* 0: not known, for the program let the kernel choose */
 } listeners[LISTENERS_MOST];
@@ -90,7 +84,7 @@ static struct listener *find_bound(int fd)
 static bool take_entry(struct listener *at, int fd, bool gives_way)
 {
     int number = atomic_load(&at->number);
-    return (!number || (gives_way && !atomic_load(&at->state))) &&
+    return (!number || (gives_way && !atomic_load(&at->view.state))) &&
            atomic_compare_exchange_strong(&at->number, &number, fd + 1);
 }
 
@@ -114,11 +108,11 @@ static struct listener *take(int fd)
     struct listener *known = find_bound(fd), *at = known ? NULL : take_any(fd);
     if (!at)
         return known;
-    atomic_store(&at->state, 0);
-    at->mode = settings_now()->mode.rest; /* listen binds what is not bound (tcp(7)) */
-    at->is_unix = false;
-    at->address = 0;
-    at->port = 0;
+    atomic_store(&at->view.state, 0);
+    at->view.mode = settings_now()->mode.rest; /* listen binds what is not bound (tcp(7)) */
+    at->view.is_unix = false;
+    at->view.address = 0;
+    at->view.port = 0;
     at->inherited = false;
     at->is_own = false;
     at->in_page = 0;
@@ -138,12 +132,12 @@ static void set_kind(int fd, const struct listener *listener, enum kind kind)
 
 static void describe(struct listener *listener, const struct sockaddr *addr, socklen_t len)
 {
-    listener->mode = settings_mode(&settings_now()->mode, addr, len);
-    listener->is_unix = addr->sa_family == AF_UNIX;
-    listener->address = sock_hash(addr, len);
-    listener->port = sock_port(addr, len);
+    listener->view.mode = settings_mode(&settings_now()->mode, addr, len);
+    listener->view.is_unix = addr->sa_family == AF_UNIX;
+    listener->view.address = sock_hash(addr, len);
+    listener->view.port = sock_port(addr, len);
     listener->addr_len = 0;
-    if (len > sizeof listener->addr || (!listener->port && !listener->is_unix))
+    if (len > sizeof listener->addr || (!listener->view.port && !listener->view.is_unix))
         return;
     for (socklen_t i = 0; i < len; i++)
         ((char *)&listener->addr)[i] = ((const char *)addr)[i];
@@ -158,7 +152,7 @@ void listener_bound(int fd, const struct sockaddr *addr, socklen_t len)
     struct listener *listener = take(fd);
     if (!listener)
         return;
-    atomic_store(&listener->state, 0);
+    atomic_store(&listener->view.state, 0);
     describe(listener, addr, len);
     set_kind(fd, listener, KIND_BOUND);
 }
@@ -179,7 +173,7 @@ static void tell_tree(int fd, struct listener *listener)
     if (listener->addr_len && !listener->in_page)
         listener->in_page =
             tree_add_listener((struct sockaddr *)&listener->addr, listener->addr_len,
-                              listener->mode, listener->inherited);
+                              listener->view.mode, listener->inherited);
 }
 
 static void listens(int fd, struct listener *listener)
@@ -187,11 +181,11 @@ static void listens(int fd, struct listener *listener)
     listener->creator = epoch_pid();
     listener->epoch = epoch_now();
     set_kind(fd, listener, KIND_LISTENER);
-    int state = atomic_load(&listener->state);
-    if (!state && listener->mode != MODE_OFF)
+    int state = atomic_load(&listener->view.state);
+    if (!state && listener->view.mode != MODE_OFF)
         atomic_fetch_add(&listening, 1);
     if (state != STOPPED)
-        atomic_store(&listener->state, LISTENING);
+        atomic_store(&listener->view.state, LISTENING);
 }
 
 void listener_listens(int fd)
@@ -223,27 +217,28 @@ void listener_duplicated(int fd, int to)
     struct listener *from = find(fd), *copy = from ? take(to) : NULL;
     if (!copy)
         return;
-    copy->mode = from->mode;
-    copy->is_unix = from->is_unix;
+    copy->view.mode = from->view.mode;
+    copy->view.is_unix = from->view.is_unix;
     copy->inherited = from->inherited;
     copy->is_own = from->is_own;
-    copy->address = from->address;
-    copy->port = from->port;
+    copy->view.address = from->view.address;
+    copy->view.port = from->view.port;
     copy->creator = from->creator;
     copy->epoch = from->epoch;
-    if (atomic_load(&from->state) && !atomic_load(&copy->state) && from->mode != MODE_OFF)
+    if (atomic_load(&from->view.state) && !atomic_load(&copy->view.state) &&
+        from->view.mode != MODE_OFF)
         atomic_fetch_add(&listening, 1);
     set_kind(to, copy, table_kind(fd));
-    atomic_store(&copy->state, atomic_load(&from->state));
+    atomic_store(&copy->view.state, atomic_load(&from->view.state));
 }
 
 static void forget(struct listener *listener)
 {
-    if (atomic_load(&listener->state) && listener->mode != MODE_OFF)
+    if (atomic_load(&listener->view.state) && listener->view.mode != MODE_OFF)
         atomic_fetch_sub(&listening, 1);
     tree_remove_listener(listener->in_page);
     listener->in_page = 0;
-    atomic_store(&listener->state, 0);
+    atomic_store(&listener->view.state, 0);
     atomic_store(&listener->number, 0);
 }
 
@@ -296,14 +291,14 @@ void listener_registered(int epoll, int op, int fd, const struct epoll_event *ev
     atomic_store(&at->number, fd + 1);
 }
 
-struct listener_view listener_view(int fd)
+const struct listener_view *listener_view(int fd)
 {
+    static struct listener_view unknown;
     const struct listener *listener = find(fd);
-    if (!listener)
-        return (struct listener_view){.mode = (uint8_t)settings_now()->mode.rest};
-    bool is_deaf = atomic_load_explicit(&listener->state, memory_order_relaxed) > LISTENING;
-    return (struct listener_view){listener->address, listener->port, (uint8_t)listener->mode,
-                                  listener->is_unix, is_deaf};
+    if (LIKELY(listener))
+        return &listener->view;
+    unknown.mode = settings_now()->mode.rest;
+    return &unknown;
 }
 
 static void log_no_substitute(int fd, int error)
@@ -360,7 +355,7 @@ static void swap(struct listener *listener, int fd, bool keep, bool shut)
     int substitute = sock_unreachable_listener(fd);
     if (substitute < 0) {
         log_no_substitute(fd, substitute);
-        atomic_store(&listener->state, STOPPED); /* as far as it can be */
+        atomic_store(&listener->view.state, STOPPED); /* as far as it can be */
         return;
     }
     long on_exec = sys2(SYS_fcntl, fd, F_GETFD);
@@ -373,7 +368,7 @@ static void swap(struct listener *listener, int fd, bool keep, bool shut)
     sys3(SYS_dup3, substitute, fd, on_exec & FD_CLOEXEC ? O_CLOEXEC : 0);
     sys1(SYS_close, substitute);
     register_again(fd, held, EPOLL_CTL_ADD);
-    atomic_store(&listener->state, STOPPED);
+    atomic_store(&listener->view.state, STOPPED);
     atomic_fetch_add(&swaps, 1);
     if (keep || old < 0)
         return;
@@ -398,13 +393,13 @@ static void close_door(struct listener *listener, int fd)
      * EINVAL (net/unix/af_unix.c, unix_stream_connect and unix_accept). */
     if (!sock_close_door(fd))
         sock_shut_read(fd);
-    atomic_store(&listener->state, CLOSING);
+    atomic_store(&listener->view.state, CLOSING);
     tree_set_listener(listener->in_page, PAGE_CLOSING);
 }
 
 static bool queue_is_served(struct listener *listener, int fd)
 {
-    if (listener->is_unix)
+    if (listener->view.is_unix)
         return atomic_load(&listener->is_dry);
     int64_t now = sys_now_ms();
     if (sock_has_waiting(fd) || !listener->empty_since)
@@ -429,7 +424,7 @@ static bool queue_is_served(struct listener *listener, int fd)
  */
 static bool is_needed(const struct listener *listener)
 {
-    return listener->is_unix && listener->is_own && listener->epoch == epoch_now() &&
+    return listener->view.is_unix && listener->is_own && listener->epoch == epoch_now() &&
            !head_is_here() && tree_others_serve();
 }
 
@@ -439,8 +434,8 @@ bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wak
     for (uint32_t i = 0; i < atomic_load(&listeners_used); i++) {
         struct listener *listener = entry(i);
         int fd = atomic_load_explicit(&listener->number, memory_order_acquire) - 1;
-        int state = atomic_load(&listener->state);
-        if (fd < 0 || state == 0 || state == STOPPED || listener->mode == MODE_OFF)
+        int state = atomic_load(&listener->view.state);
+        if (fd < 0 || state == 0 || state == STOPPED || listener->view.mode == MODE_OFF)
             continue;
         if (sock_is_listener(fd) != 1) { /* closed on a path that we don't see */
             forget(listener);
@@ -474,9 +469,9 @@ bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wak
 bool listener_ran_dry(int fd)
 {
     struct listener *listener = find(fd);
-    if (!listener || !listener->is_unix || listener->mode == MODE_OFF)
+    if (!listener || !listener->view.is_unix || listener->view.mode == MODE_OFF)
         return false;
-    int state = atomic_load(&listener->state);
+    int state = atomic_load(&listener->view.state);
     if (state == LISTENING ? !head_tree_drains() : state != CLOSING)
         return false; /* LISTENING: who shares it has closed the door */
     atomic_store(&listener->is_dry, true);
@@ -486,7 +481,7 @@ bool listener_ran_dry(int fd)
 bool listener_is_stopped(int fd)
 {
     struct listener *listener = find(fd);
-    return listener && atomic_load(&listener->state) == STOPPED;
+    return listener && atomic_load(&listener->view.state) == STOPPED;
 }
 
 bool listener_must_abort(int fd)

@@ -30,16 +30,29 @@ bool listener_any(void);
 /* epoll_ctl(epoll, op, fd, event) has succeeded. */
 void listener_registered(int epoll, int op, int fd, const struct epoll_event *event);
 
-/* What an accept on fd gives to its connections. */
-struct listener_view {
-    uint32_t address; /* sock_hash of the listener's own address; 0: not known */
-    uint16_t port;    /* in network order; 0: not known */
-    uint8_t mode;     /* enum mode */
-    bool is_unix;
-    bool is_deaf; /* accepted behind a closed door: sock_open_ears */
+enum listener_state {
+    LISTENING = 1,
+    CLOSING, /* its door is closed, and its queue is accepted from */
+    STOPPED, /* swapped */
 };
 
-struct listener_view listener_view(int fd);
+/* What an accept on a listener gives to its connections. */
+struct listener_view {
+    _Atomic int state; /* enum listener_state; 0: it does not listen yet */
+    enum mode mode;
+    uint32_t address; /* sock_hash of the listener's own address; 0: not known */
+    uint16_t port;    /* in network order; 0: not known */
+    bool is_unix;
+};
+
+/* fd's: of one that is not known, what holds for all. */
+const struct listener_view *listener_view(int fd);
+
+/* Whether its connections are accepted behind a closed door (sock_open_ears). */
+static inline bool listener_is_deaf(const struct listener_view *view)
+{
+    return atomic_load_explicit(&view->state, memory_order_relaxed) > LISTENING;
+}
 
 /*
  * Goes on with stopping every listener that takes part in a drain: closes its door to new clients,

@@ -337,15 +337,19 @@ static inline bool add_alone(int fd, uint64_t fresh)
     return usual;
 }
 
-void table_add(int fd, uint64_t fresh, bool elsewhere)
+static __attribute__((noinline)) void add_among(int fd, uint64_t fresh, bool elsewhere)
 {
-    if (!table_has(fd) || (LIKELY(!elsewhere) && LIKELY(add_alone(fd, fresh))))
-        return;
     if (UNLIKELY(table_knows(fd)))
         drop(fd, swap_kind(fd, KIND_NONE));
     raise_high(fd);
     enum kind kind = make_record(fd, fresh, elsewhere);
     set_kind(fd, (uint8_t)kind);
+}
+
+void table_add(int fd, uint64_t fresh, bool elsewhere)
+{
+    if (table_has(fd) && (UNLIKELY(elsewhere) || UNLIKELY(!add_alone(fd, fresh))))
+        add_among(fd, fresh, elsewhere);
 }
 
 /* It has never been: fd, whose record was just made, is being closed. */

@@ -105,6 +105,27 @@ static int call_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
     return LIKELY(got >= 0) ? got : call_again(fd, addr, len, room, flags);
 }
 
+/* got was accepted, from a peer with this address. */
+static void accepted(int fd, int got, const struct sockaddr *from, socklen_t len)
+{
+    const struct listener_view *view = listener_view(fd);
+    uint32_t identity = sock_hash(from, len);
+    enum identity kind = IDENTITY_PEER;
+    if (UNLIKELY(view->is_unix) || UNLIKELY(from->sa_family == AF_UNIX)) {
+        identity = view->address;
+        kind = IDENTITY_OWN;
+    } else if (LIKELY(view->port)) {
+        identity = sock_hash_port(identity, view->port);
+        kind = IDENTITY_PEER_AND_PORT;
+    }
+    /* Whoever shares the listener may have closed its door already. */
+    bool may_be_deaf = listener_is_deaf(view) || head_tree_drains();
+    bool deaf = UNLIKELY(may_be_deaf) && !sys_is_sandboxed() && sock_open_ears(got);
+    conn_accepted(got, view->mode, identity, kind);
+    if (UNLIKELY(deaf))
+        conn_was_deaf(got);
+}
+
 static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
     if (!start_serving() || (addr && !len) || (addr && (int)*len < 0))
@@ -114,33 +135,20 @@ static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
         return -1;
     }
 
+    if (addr && *len >= sizeof(struct sockaddr_in6)) {
+        int got = call_on(fd, addr, len, flags);
+        if (got >= 0)
+            accepted(fd, got, addr, *len);
+        return got;
+    }
     struct peer peer; /* no zeros: the kernel fills in what it says that it has */
     peer.len = sizeof peer.addr;
-    bool enough = addr && *len >= sizeof(struct sockaddr_in6);
-    int got = enough ? call_on(fd, addr, len, flags)
-                     : call_on(fd, (struct sockaddr *)&peer.addr, &peer.len, flags);
+    int got = call_on(fd, (struct sockaddr *)&peer.addr, &peer.len, flags);
     if (got < 0)
         return got;
-    if (addr && !enough)
+    if (addr)
         copy_out(&peer, addr, len);
-
-    struct listener_view view = listener_view(fd);
-    /* Whoever shares the listener may have closed its door already. */
-    bool may_be_deaf = view.is_deaf || head_tree_drains();
-    bool deaf = UNLIKELY(may_be_deaf) && !sys_is_sandboxed() && sock_open_ears(got);
-    const struct sockaddr *from = enough ? addr : (const struct sockaddr *)&peer.addr;
-    uint32_t identity = sock_hash(from, enough ? *len : peer.len);
-    enum identity kind = IDENTITY_PEER;
-    if (view.is_unix || from->sa_family == AF_UNIX) {
-        identity = view.address;
-        kind = IDENTITY_OWN;
-    } else if (view.port) {
-        identity = sock_hash_port(identity, view.port);
-        kind = IDENTITY_PEER_AND_PORT;
-    }
-    conn_accepted(got, view.mode, identity, kind);
-    if (UNLIKELY(deaf))
-        conn_was_deaf(got);
+    accepted(fd, got, (const struct sockaddr *)&peer.addr, peer.len);
     return got;
 }
 
