@@ -247,14 +247,19 @@ bool conn_step(record_t *slot, uint64_t record, enum conn_event event)
     return true;
 }
 
-/* The same of fd's connection, whatever a hint has said of its reads so far. */
-static bool step_of(int fd, record_t *slot, uint64_t record, enum conn_event event)
+/* Looked at first: its neighbours' threads have the same line. */
+static void ends_hint(int fd)
 {
-    bool known = conn_step(slot, record, event);
-    /* Looked at first: its neighbours' threads have the same line. */
     _Atomic int8_t *hint = table_has(fd) ? table_hint_at((uint32_t)fd) : NULL;
     if (hint && atomic_load_explicit(hint, memory_order_relaxed) != HINT_ASK)
         atomic_store_explicit(hint, HINT_ASK, memory_order_relaxed);
+}
+
+/* The same of fd's connection, whatever a hint has said of it so far. */
+static bool step_of(int fd, record_t *slot, uint64_t record, enum conn_event event)
+{
+    bool known = conn_step(slot, record, event);
+    ends_hint(fd);
     return known;
 }
 
@@ -269,15 +274,18 @@ int conn_mark(int fd, bool in_use)
     return conn_event(fd, in_use ? CONN_MARK_IN_USE : CONN_MARK_IDLE) ? 0 : ENOENT;
 }
 
-/* A read leaves this connection in use as it is, and says no more than that until it is not. */
-static void hint_busy(int fd, uint64_t record)
+/* A read has left this connection in use as it is: whether the next ones will is hinted. */
+static void hint_busy(int fd, const record_t *slot)
 {
-    uint32_t key = conn_key(record);
-    if ((key == KEY_REPLY || key == KEY_REPLY_FIRST || key == KEY_AUTOMATIC ||
-         key == KEY_DEADLINE) &&
-        solo_enter()) {
-        int8_t busy = atomic_load_explicit(&table.busy, memory_order_relaxed);
-        atomic_store_explicit(table_hint_at((uint32_t)fd), busy, memory_order_relaxed);
+    uint32_t key = conn_key(atomic_load_explicit(slot, memory_order_relaxed));
+    bool usual = (key == KEY_REPLY || key == KEY_REPLY_FIRST || key == KEY_AUTOMATIC ||
+                  key == KEY_DEADLINE) &&
+                 slot == table_slot((uint32_t)fd);
+    if (!usual) {
+        ends_hint(fd);
+    } else if (solo_enter()) {
+        atomic_store_explicit(table_hint_at((uint32_t)fd), (int8_t)conn_hint(true),
+                              memory_order_relaxed);
         solo_leave();
     }
 }
@@ -430,7 +438,7 @@ HOT void conn_reads(int fd, record_t *slot, size_t n, struct bytes bytes)
         conn_notes_read(slot, record, n, bytes);
     if ((record & CONN_STEADY) != atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed))
         conn_step(slot, record, CONN_READ);
-    hint_busy(fd, atomic_load_explicit(slot, memory_order_relaxed));
+    hint_busy(fd, slot);
 }
 
 HOT void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done, struct bytes bytes)
@@ -457,18 +465,21 @@ int conn_disown(int fd)
     if (!slot)
         return ENOENT;
     conn_adopt(slot);
+    bool alone = solo_enter(); /* or the owner's next step could undo it */
     uint64_t record = atomic_load(slot);
-    do {
-        if (!record)
-            return ENOENT;
-        if (record & CONN_DISOWNED)
-            return EALREADY;
-    } while (!atomic_compare_exchange_weak(slot, &record, record | CONN_DISOWNED));
-    struct shard *shard = table_shard();
-    atomic_fetch_sub_explicit(&shard->live, LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0),
-                              memory_order_relaxed);
-    atomic_fetch_add_explicit(&shard->disowned, 1, memory_order_relaxed);
-    return 0;
+    while (record && !(record & CONN_DISOWNED) &&
+           !solo_change(alone, slot, &record, record | CONN_DISOWNED))
+        ;
+    bool disowns = record && !(record & CONN_DISOWNED);
+    if (disowns) {
+        struct shard *shard = table_shard();
+        ends_hint(fd);
+        solo_count(alone, &shard->live, -(LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0)));
+        solo_count(alone, &shard->disowned, 1);
+    }
+    if (alone)
+        solo_leave();
+    return disowns ? 0 : record ? EALREADY : ENOENT;
 }
 
 bool conn_is_still_over(int fd, uint64_t record)

@@ -198,14 +198,11 @@ void conn_wrote_planned(int fd, record_t *slot, size_t asked, ssize_t done);
 void conn_watched(int epoll, int fd, uint32_t events);
 
 /*
- * In use from now on, where a record of one of those keys was idle, or idle. `hint` is what is said
- * of fd's reads then. False: that is not to be done here, for there are more threads (so always
- * while a drain is on).
+ * In use from now on, where a record of one of those keys was idle, or idle: by who has entered
+ * (solo.h). `hint` is what is said of fd's reads then.
  */
-INLINE bool conn_turns_to(int fd, record_t *slot, bool busy, enum hint hint)
+INLINE void conn_turns_now(int fd, record_t *slot, bool busy, enum hint hint)
 {
-    if (!solo_enter_again())
-        return false;
     if (busy)
         solo_set(slot, CONN_IN_USE);
     else
@@ -213,14 +210,29 @@ INLINE bool conn_turns_to(int fd, record_t *slot, bool busy, enum hint hint)
     /* Any shard will do: a figure is the sum of all. */
     solo_add(&table.shards->live, busy ? LIVE_IN_USE : -LIVE_IN_USE);
     atomic_store_explicit(table_hint_at((uint32_t)fd), (int8_t)hint, memory_order_relaxed);
+}
+
+/* False: that is not to be done here, for there are more threads (so always while a drain is on).
+ */
+INLINE bool conn_turns_to(int fd, record_t *slot, bool busy, enum hint hint)
+{
+    if (!solo_enter_again())
+        return false;
+    conn_turns_now(fd, slot, busy, hint);
     solo_leave();
     return true;
 }
 
+/* What is said of a connection from now on: of one that is reached by another number nothing is. */
+INLINE enum hint conn_hint(bool busy)
+{
+    return busy ? (enum hint)atomic_load_explicit(&table.busy, memory_order_relaxed) : HINT_REST;
+}
+
 INLINE bool conn_turns(int fd, record_t *slot, bool busy)
 {
-    int8_t hint = busy ? atomic_load_explicit(&table.busy, memory_order_relaxed) : HINT_ASK;
-    return conn_turns_to(fd, slot, busy, hint);
+    bool own = slot == table_slot((uint32_t)fd);
+    return conn_turns_to(fd, slot, busy, LIKELY(own) ? conn_hint(busy) : HINT_ASK);
 }
 
 /* Of an idle record with such a key (but for CONN_IN_USE) a read makes one in use, and no more. */
@@ -250,28 +262,52 @@ INLINE void conn_read(int fd, record_t *slot, size_t n, struct bytes bytes)
     conn_reads(fd, slot, n, bytes);
 }
 
-/*
- * A write has taken all that it was to, on a connection that was hinted to be in use. False: there
- * is more to it than that.
- */
-INLINE bool conn_answers(int fd)
+/* A read has returned data on a connection that was hinted to rest. False: it does so no more. */
+INLINE bool conn_begins(int fd)
 {
-    record_t *slot = table_is_conn(fd) ? table_slot((uint32_t)fd) : table_record(fd);
-    if (UNLIKELY(!slot) || UNLIKELY(table_hint_within((uint32_t)fd) != HINT_BUSY))
+    if (!solo_enter_again())
         return false;
-    uint32_t key = conn_key(atomic_load_explicit(slot, memory_order_relaxed));
-    return LIKELY(key == KEY_REPLY) ? conn_turns(fd, slot, false)
-                                    : key == KEY_AUTOMATIC || key == KEY_DEADLINE;
+    bool rests = table_hint_within((uint32_t)fd) == HINT_REST;
+    if (LIKELY(rests))
+        conn_turns_now(fd, table_slot((uint32_t)fd), true, conn_hint(true));
+    solo_leave();
+    return rests;
 }
 
-/* fd is marked idle. False: there is more to it than that. */
-static inline bool conn_rests(int fd)
+/*
+ * What is hinted to be in use is idle from now on, if this is what makes it so in its mode: a mark,
+ * or else an answer (a first one does more). False: the hint is no longer there, or there is more
+ * to it than that.
+ */
+INLINE bool conn_rests_by(int fd, bool mark)
 {
-    if (UNLIKELY(!table_has(fd)) || UNLIKELY(!table_is_conn(fd)))
+    const uint32_t told = (uint32_t)(CONN_MODE | CONN_SEASONED);
+    if (!solo_enter_again())
         return false;
-    record_t *slot = table_slot((uint32_t)fd);
-    uint32_t key = conn_key(atomic_load_explicit(slot, memory_order_relaxed));
-    return LIKELY(key == KEY_AUTOMATIC || key == KEY_DEADLINE) && conn_turns(fd, slot, false);
+    bool known = table_hint_within((uint32_t)fd) == HINT_BUSY;
+    if (LIKELY(known)) {
+        record_t *slot = table_slot((uint32_t)fd);
+        uint32_t is = (uint32_t)atomic_load_explicit(slot, memory_order_relaxed) & told;
+        bool is_marked = is == (KEY_AUTOMATIC & told) || is == (KEY_DEADLINE & told);
+        bool turns = mark ? is_marked : is == (KEY_REPLY & told);
+        if (LIKELY(turns))
+            conn_turns_now(fd, slot, false, HINT_REST);
+        known = turns || (!mark && is_marked);
+    }
+    solo_leave();
+    return known;
+}
+
+/* A write has taken all that it was to, on a connection that was hinted to be in use. */
+INLINE bool conn_answers(int fd)
+{
+    return conn_rests_by(fd, false);
+}
+
+/* fd is marked idle. */
+INLINE bool conn_rests(int fd)
+{
+    return LIKELY(table_has(fd)) && conn_rests_by(fd, true);
 }
 
 /* A write of `asked` bytes on fd, whose record that is, took `done` (-1: would block). */

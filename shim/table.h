@@ -73,11 +73,17 @@ enum kind {
 /*
  * What a read or a write on a descriptor has to see first of all. Beside kind and record it can be
  * forgotten at any time; the kernel forgets it in a child (MADV_WIPEONFORK).
+ *
+ * BUSY and REST say all that the usual step of a connection depends on: one thread is alone, the
+ * number is KIND_CONN, the record is this process's with that one descriptor, in a mode and with
+ * flags of conn.h's keys. So whoever changes one of those makes it ASK. (In this order one
+ * comparison with BUSY tells three of them apart.)
  */
 enum hint {
+    HINT_NONE = -2, /* of no interest */
     HINT_BUSY = -1, /* solo: a connection in use, which a read leaves as it is */
     HINT_ASK = 0,   /* kind tells */
-    HINT_NONE = 1,  /* of no interest */
+    HINT_REST = 1,  /* solo: an idle connection, which a read makes one in use */
 };
 
 /*

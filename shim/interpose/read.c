@@ -59,25 +59,61 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
     return got;
 }
 
+#define UNPACK(...) __VA_ARGS__
+
+/*
+ * The same where a hint has said that it begins a request: turns_NAME. Where it does not, or the
+ * hint has been taken back meanwhile, came_NAME does what known_NAME does behind the call.
+ */
+#define READ_AT_REST(heat, name, params, args, has_room, of_the_stream, bytes, peeks)  \
+    static __attribute__((noinline)) ssize_t came_##name(UNPACK params, ssize_t got)   \
+    {                                                                                  \
+        if (!(of_the_stream))                                                          \
+            return got;                                                                \
+        if (got <= 0)                                                                  \
+            return must_read_again(fd, got, has_room) ? known_##name args : got;       \
+        record_t *slot = conn_enters(fd);                                              \
+        if (slot && (peeks))                                                           \
+            conn_peeked(fd, slot);                                                     \
+        else if (slot)                                                                 \
+            conn_read(fd, slot, (size_t)got, bytes);                                   \
+        return got;                                                                    \
+    }                                                                                  \
+    heat static __attribute__((noinline)) ssize_t turns_##name params                  \
+    {                                                                                  \
+        ssize_t got = libc_##name args;                                                \
+        if (LIKELY(got > 0) && LIKELY((of_the_stream) && !(peeks)) && conn_begins(fd)) \
+            return got;                                                                \
+        return came_##name(UNPACK args, got);                                          \
+    }
+
+/* Another look, so that the first can be compared where it lies and with one value alone. */
+INLINE int8_t hint_again(int fd)
+{
+    size_t at = (uint32_t)fd;
+    __asm__("" : "+r"(at));
+    return table_hint_within(at);
+}
+
 /*
  * A call is one jump for a descriptor that is of no interest, and little more where it is hinted
- * that it changes nothing: so the rest is another function, known_NAME. (The empty asm: what has to
- * outlive the call is put aside there, and not for everybody.)
+ * that it changes nothing: so the rest are other functions, turns_NAME and known_NAME. (The empty
+ * asm: what has to outlive the call is put aside there, and not for everybody.)
  */
-#define READ_BY_HINT(heat, name, params, args)            \
-    EXPORT heat ssize_t name params                       \
-    {                                                     \
-        int8_t hint = table_hint(fd);                     \
-        if (LIKELY(hint > HINT_ASK))                      \
-            return libc_##name args;                      \
-        if (hint == HINT_ASK)                             \
-            return known_##name args;                     \
-        size_t kept = (uint32_t)fd;                       \
-        __asm__("" : "+r"(kept));                         \
-        ssize_t got = libc_##name args;                   \
-        if (LIKELY(table_hint_within(kept) == HINT_BUSY)) \
-            return got;                                   \
-        return busy_no_more((int)kept, got);              \
+#define READ_BY_HINT(heat, name, params, args)                                                  \
+    EXPORT heat ssize_t name params                                                             \
+    {                                                                                           \
+        int8_t hint = table_hint(fd);                                                           \
+        if (LIKELY(hint < HINT_BUSY))                                                           \
+            return libc_##name args;                                                            \
+        if (hint != HINT_BUSY)                                                                  \
+            return LIKELY(hint_again(fd) == HINT_REST) ? turns_##name args : known_##name args; \
+        size_t kept = (uint32_t)fd;                                                             \
+        __asm__("" : "+r"(kept));                                                               \
+        ssize_t got = libc_##name args;                                                         \
+        if (LIKELY(table_hint_within(kept) == HINT_BUSY))                                       \
+            return got;                                                                         \
+        return busy_no_more((int)kept, got);                                                    \
     }
 
 /*
@@ -90,6 +126,7 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
         return (of_the_stream) ? READ_KNOWN(fd, has_room, libc_##name args, bytes, peeks) \
                                : libc_##name args;                                        \
     }                                                                                     \
+    READ_AT_REST(heat, name, params, args, has_room, of_the_stream, bytes, peeks)         \
     READ_BY_HINT(heat, name, params, args)
 
 static bool has_room(const struct iovec *iov, size_t count)
@@ -125,6 +162,8 @@ HOTTEST static __attribute__((noinline)) ssize_t known_read(int fd, void *buf, s
     return READ_OF(fd, conn_enters_own(fd), n, libc_read(fd, buf, n), BYTES(buf, n), false);
 }
 
+READ_AT_REST(HOTTEST, read, (int fd, void *buf, size_t n), (fd, buf, n), n, true, BYTES(buf, n),
+             false)
 READ_BY_HINT(HOTTEST, read, (int fd, void *buf, size_t n), (fd, buf, n))
 
 READER(HOT, __read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room), n, true,
@@ -161,7 +200,7 @@ static void receive(struct msghdr *msg)
 EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
     ssize_t got =
-        LIKELY(table_hint(fd) > HINT_ASK) || !STREAM
+        LIKELY(table_hint(fd) == HINT_NONE) || !STREAM
             ? libc_recvmsg(fd, msg, flags)
             : READ_KNOWN(fd, has_room(msg->msg_iov, msg->msg_iovlen), libc_recvmsg(fd, msg, flags),
                          ((struct bytes){msg->msg_iov, msg->msg_iovlen}), PEEKS);

@@ -165,9 +165,9 @@ static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, siz
     EXPORT heat ssize_t name params                                                \
     {                                                                              \
         int8_t hint = table_hint(fd);                                              \
-        if (LIKELY(hint > HINT_ASK))                                               \
+        if (LIKELY(hint < HINT_BUSY))                                              \
             return libc_##name args;                                               \
-        return LIKELY(hint < HINT_ASK) ? busy_##name args : known_##name args;     \
+        return LIKELY(hint == HINT_BUSY) ? busy_##name args : known_##name args;   \
     }
 
 #define VECTOR ((struct bytes){iov, (size_t)count})
@@ -205,8 +205,8 @@ KNOWN_WRITER(HOTTEST, sendmsg, fd, (int fd, const struct msghdr *msg, int flags)
 
 EXPORT HOTTEST ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-    ssize_t done = LIKELY(table_hint(fd) > HINT_ASK) ? libc_sendmsg(fd, msg, flags)
-                                                     : known_sendmsg(fd, msg, flags);
+    ssize_t done = LIKELY(table_hint(fd) == HINT_NONE) ? libc_sendmsg(fd, msg, flags)
+                                                       : known_sendmsg(fd, msg, flags);
     if (done >= 0 && UNLIKELY(msg->msg_controllen))
         sends(msg);
     return done;
@@ -245,7 +245,7 @@ static int send_each(int fd, struct mmsghdr *msgs, unsigned int count, int flags
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, mmsg_flags flags)
 {
-    record_t *slot = LIKELY(table_hint(fd) > HINT_ASK) ? NULL : conn_enters(fd);
+    record_t *slot = LIKELY(table_hint(fd) == HINT_NONE) ? NULL : conn_enters(fd);
     if (LIKELY(!slot))
         return libc_sendmmsg(fd, msgs, count, flags);
     if (conn_is_over(fd, slot)) {

@@ -110,21 +110,29 @@ static void who_comes_waits_until_the_owner_is_outside(void)
     CHECK(!solo_enter());
 }
 
-/* A connection of which a read is hinted to change nothing. */
-static void begin_busy(enum mode mode)
+/* A connection that is hinted to rest, whose next read makes it one in use. */
+static void begin_at_rest(enum mode mode)
 {
     table_solo_again();
     close_fd(FIRST);
     conn_accepted(FIRST, mode, 5, IDENTITY_PEER);
     for (int i = 0; i < 3; i++) {
         call_read(FIRST, 1);
-        if (mode == MODE_REPLY)
+        if (mode == MODE_REPLY && i < 2)
             call_write(FIRST, 1, 1);
+        else if (mode == MODE_REPLY)
+            CHECK(conn_answers(FIRST));
         else
-            conn_mark(FIRST, false);
+            CHECK(conn_answers(FIRST) && conn_rests(FIRST));
     }
-    CHECK(table_hint(FIRST) == HINT_ASK && figures().in_use == 0);
-    call_read(FIRST, 1);
+    CHECK(table_hint(FIRST) == HINT_REST && figures().in_use == 0);
+}
+
+/* A connection of which a read is hinted to change nothing. */
+static void begin_busy(enum mode mode)
+{
+    begin_at_rest(mode);
+    CHECK(conn_begins(FIRST));
     CHECK(table_hint(FIRST) == HINT_BUSY && figures().in_use == 1);
 }
 
@@ -146,6 +154,27 @@ static void mark_idle(void)
 static void mark_idle_at_once(void)
 {
     CHECK(conn_rests(FIRST));
+}
+
+static void mark_in_use(void)
+{
+    CHECK(conn_mark(FIRST, true) == 0);
+}
+
+static void disown(void)
+{
+    CHECK(conn_disown(FIRST) == 0);
+    CHECK(figures().tracked == 0 && figures().in_use == 0);
+}
+
+static void read_by_its_record(void)
+{
+    call_read(FIRST, 1);
+}
+
+static void peek(void)
+{
+    conn_peeked(FIRST, conn_enters(FIRST));
 }
 
 static void time_out(void)
@@ -188,14 +217,64 @@ static void a_hint_ends_with_the_next_step(void)
         {MODE_REPLY, duplicate},
         {MODE_REPLY, accept_it_again},
         {MODE_REPLY, close_it},
+        {MODE_REPLY, disown},
         {MODE_REPLY, come_from_elsewhere},
     };
     for (size_t i = 0; i < COUNT_OF(steps); i++) {
         begin_busy(steps[i].mode);
         steps[i].step();
         CHECK(table_hint(FIRST) != HINT_BUSY, "step %zu", i);
+        CHECK(!conn_answers(FIRST) && !conn_rests(FIRST), "step %zu", i);
         close_fd(SECOND);
     }
+}
+
+static void so_does_one_that_it_rests(void)
+{
+    static const struct {
+        enum mode mode;
+        void (*step)(void);
+        unsigned int in_use;
+    } steps[] = {
+        {MODE_REPLY, read_by_its_record, 1},
+        {MODE_AUTOMATIC, read_by_its_record, 1},
+        {MODE_REPLY, peek, 1},
+        {MODE_REPLY, cut_on, 1},
+        {MODE_AUTOMATIC, mark_in_use, 1},
+        {MODE_DEADLINE, mark_idle, 0},
+        {MODE_DEADLINE, time_out, 0},
+        {MODE_REPLY, duplicate, 0},
+        {MODE_REPLY, accept_it_again, 0},
+        {MODE_REPLY, close_it, 0},
+        {MODE_REPLY, disown, 0},
+        {MODE_REPLY, come_from_elsewhere, 0},
+    };
+    for (size_t i = 0; i < COUNT_OF(steps); i++) {
+        begin_at_rest(steps[i].mode);
+        steps[i].step();
+        CHECK(table_hint(FIRST) != HINT_REST, "step %zu", i);
+        CHECK(!conn_begins(FIRST), "step %zu", i);
+        CHECK(figures().in_use == steps[i].in_use, "step %zu", i);
+        close_fd(SECOND);
+    }
+}
+
+/* By the number that accept gave, the record could be another one's. */
+static void of_a_number_that_is_not_its_own_nothing_is_hinted(void)
+{
+    begin_at_rest(MODE_REPLY);
+    table_alias(FIRST, SECOND);
+    close_fd(FIRST);
+    for (int i = 0; i < 3; i++) {
+        call_read(SECOND, 1);
+        CHECK(table_hint(SECOND) == HINT_ASK && figures().in_use == 1);
+        call_read(SECOND, 1);
+        CHECK(table_hint(SECOND) == HINT_ASK && figures().in_use == 1);
+        call_write(SECOND, 1, 1);
+        CHECK(table_hint(SECOND) == HINT_ASK && figures().in_use == 0);
+    }
+    close_fd(SECOND);
+    CHECK(figures().tracked == 0);
 }
 
 static void who_is_of_no_interest_is_found_out_when_it_is(void)
@@ -235,6 +314,12 @@ static void a_child_asks(void)
     int status;
     CHECK(waitpid(child, &status, 0) == child && status == 0, "0x%x", status);
     CHECK(table_hint(FIRST) == HINT_BUSY);
+    CHECK(conn_answers(FIRST));
+    child = fork();
+    if (!child)
+        _exit(table_hint(FIRST) == HINT_ASK && !conn_begins(FIRST) ? 0 : 1);
+    CHECK(waitpid(child, &status, 0) == child && status == 0, "0x%x", status);
+    CHECK(conn_begins(FIRST));
 }
 
 static void forked(void)
@@ -288,6 +373,9 @@ int main(void)
          a_second_thread_comes_at_any_moment},
         {"who comes waits until the owner is outside", who_comes_waits_until_the_owner_is_outside},
         {"a hint ends with the next step", a_hint_ends_with_the_next_step},
+        {"so does one that it rests", so_does_one_that_it_rests},
+        {"of a number that is not its own nothing is hinted",
+         of_a_number_that_is_not_its_own_nothing_is_hinted},
         {"what is of no interest is found out when it is one",
          who_is_of_no_interest_is_found_out_when_it_is},
         {"a read timeout forbids hints", a_read_timeout_forbids_hints},
