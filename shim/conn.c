@@ -320,7 +320,7 @@ uint64_t conn_becomes_reply(record_t *slot)
         if (!record || mode_of(record) != MODE_HTTP)
             return record;
         next = (record & ~CONN_MODE) | (uint64_t)MODE_REPLY << CONN_MODE_SHIFT;
-    } while (!atomic_compare_exchange_weak(slot, &record, next));
+    } while (!conn_change(slot, &record, next));
     return next;
 }
 
@@ -491,8 +491,14 @@ void conn_watched(int epoll, int fd, uint32_t events)
 {
     linger_remember_epoll(epoll);
     record_t *slot = events & EPOLLRDHUP ? table_record(fd) : NULL;
-    if (slot && atomic_load(slot) && !epoch_is_borrowed())
+    if (!slot || !atomic_load(slot) || epoch_is_borrowed())
+        return;
+    if (solo_enter()) {
+        solo_set(slot, CONN_WATCHED);
+        solo_leave();
+    } else {
         atomic_fetch_or(slot, CONN_WATCHED);
+    }
 }
 
 void conn_wrote_part(int fd, record_t *slot, size_t n, struct bytes bytes)

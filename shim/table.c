@@ -409,12 +409,14 @@ void table_alias(int fd, int to)
         return;
     uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
     record_t *slot = table_slot(number);
+    bool alone = solo_enter(); /* or the owner's next step could undo it */
     uint64_t record = atomic_load(slot);
-    do {
-        /* 127 descriptors of one connection: the count stays there (unref). */
-        if (!record || (record & CONN_REFS) == CONN_REFS)
-            break;
-    } while (!atomic_compare_exchange_weak(slot, &record, record + CONN_REF));
+    /* 127 descriptors of one connection: the count stays there (unref). */
+    while (record && (record & CONN_REFS) != CONN_REFS &&
+           !solo_change(alone, slot, &record, record + CONN_REF))
+        ;
+    if (alone)
+        solo_leave();
     if (!record)
         return;
     if (table_knows(to)) /* stale: closed on a path that we don't see */
