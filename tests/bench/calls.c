@@ -2,7 +2,9 @@
 /*
  * What the shim adds to a call: the same calls through it and past it, in one process.
  *
- *   calls ns STEP...         in ns, over the stub: NAME bare=NS shim=NS more=NS
+ *   calls ns STEP...         in ns, over the stub: NAME bare=NS shim=NS more=NS of the pairs in
+ *                            which the machine was quiet, which had that yard=NS; all=NS, from=NS
+ *                            and to=NS: of all pairs the median and the quartiles of more
  *   calls instructions STEP...   under callgrind: a dump for each, "NAME bare" and "NAME shim"
  *   calls allocations        of 1,000 times accept, read, write, close: their number
  *   calls threads            a request's cycle on two neighbouring descriptors: in ns, one thread
@@ -166,6 +168,9 @@ static const struct step *step_named(const char *name)
 
 /* ---- ns ---- */
 
+enum { PAIRS = 4001, BLOCK = 1000 };
+static double bares[PAIRS], shims[PAIRS], mores[PAIRS], yards[PAIRS];
+
 static double time_of(const struct step *step, const struct face *face, long n)
 {
     double begin = now_ns();
@@ -173,26 +178,27 @@ static double time_of(const struct step *step, const struct face *face, long n)
     return (now_ns() - begin) / (double)n;
 }
 
-static void say_pairs(const char *name, double *bares, double *shims, double *mores, size_t pairs)
+static void say_pairs(const char *name, size_t pairs)
 {
+    double yard, bare_ns = quiet_median(bares, yards, pairs, &yard);
+    double shim_ns = quiet_median(shims, yards, pairs, &yard);
     for (size_t i = 0; i < pairs; i++)
         mores[i] = shims[i] - bares[i];
-    double middle = median(mores, pairs);
-    printf("%s bare=%.2f shim=%.2f more=%.2f from=%.2f to=%.2f\n", name, median(bares, pairs),
-           median(shims, pairs), middle, mores[pairs / 4], mores[pairs * 3 / 4]);
+    double more = quiet_median(mores, yards, pairs, &yard);
+    double all = median(mores, pairs);
+    printf("%s bare=%.2f shim=%.2f more=%.2f all=%.2f from=%.2f to=%.2f yard=%.0f\n", name, bare_ns,
+           shim_ns, more, all, mores[pairs / 4], mores[pairs * 3 / 4], yard);
     fflush(stdout);
 }
-
-enum { PAIRS = 4001, BLOCK = 1000 };
-static double bares[PAIRS], shims[PAIRS], mores[PAIRS];
 
 static void measure_ns(const struct step *step)
 {
     for (int i = 0; i < PAIRS; i++) {
         bares[i] = time_of(step, &bare, BLOCK);
         shims[i] = time_of(step, &shim, BLOCK);
+        yards[i] = yardstick_ns();
     }
-    say_pairs(step->name, bares, shims, mores, PAIRS);
+    say_pairs(step->name, PAIRS);
 }
 
 /* ---- instructions ---- */
@@ -336,8 +342,9 @@ static void measure_accept(const char *name, bool bare_asks, const struct face *
     for (int i = 0; i < KERNEL_PAIRS; i++) {
         bares[i] = accept_and_close(&bare, bare_asks);
         shims[i] = accept_and_close(face, asks);
+        yards[i] = yardstick_ns();
     }
-    say_pairs(name, bares, shims, mores, KERNEL_PAIRS);
+    say_pairs(name, KERNEL_PAIRS);
 }
 
 /* A byte that stays: MSG_PEEK. */
@@ -360,8 +367,9 @@ static void measure_recv(void)
             shim.recv(fd, buffer, sizeof buffer, MSG_PEEK);
         bares[i] = (middle - begin) / CALLS;
         shims[i] = (now_ns() - middle) / CALLS;
+        yards[i] = yardstick_ns();
     }
-    say_pairs("kernel_recv", bares, shims, mores, TURNS);
+    say_pairs("kernel_recv", TURNS);
     shim.close(fd);
     bare.close(client);
 }

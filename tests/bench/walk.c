@@ -2,7 +2,8 @@
 /*
  * The shim's own objects over as many descriptors as one likes, without a kernel behind them.
  *
- *   walk close-idle COUNT   walk_close_idle ms=N: drain.c's close-idle over COUNT idle connections
+ *   walk close-idle COUNT   walk_close_idle ms=N yard=NS: drain.c's close-idle over COUNT idle
+ *                           connections
  *   walk counts COUNT       walk_counts ns=N: weir_counts() beside COUNT connections
  *   walk steps COUNT        walk_steps NAME=NS...: read (in use already), request (read and write),
  *                           accept and close, on 64 of COUNT connections in turn and on all at
@@ -160,19 +161,21 @@ static double close_idle_ns(void)
     return thread_ns() - start;
 }
 
-/* The median over tables that are made anew. */
-static double walk_ns(int count)
+/* The median over tables that are made anew, and the yardstick beside it. */
+static double walk_ns(int count, double *yard)
 {
-    double times[ROUNDS];
+    double times[ROUNDS], yards[ROUNDS];
     for (int i = 0; i < ROUNDS; i++) {
         accept_all(count);
         uint64_t before = shut;
+        yards[i] = yardstick_ns();
         times[i] = close_idle_ns();
+        yards[i] += yardstick_ns();
         if (shut - before != (uint64_t)count)
             errx(1, "%llu of %d were closed", (unsigned long long)(shut - before), count);
         close_all(count);
     }
-    return median(times, ROUNDS);
+    return quiet_median(times, yards, ROUNDS, yard);
 }
 
 static double empty_ns(int count)
@@ -241,7 +244,7 @@ static double step_ns(void (*step)(int fd), int count, bool random)
 
 static void measure_steps(int count)
 {
-    double empty = empty_ns(count), walk = walk_ns(count);
+    double yard, empty = empty_ns(count), walk = walk_ns(count, &yard);
     accept_all(count);
     SAY("walk_steps count=%d", count);
     SAY(" request=%.2f request_any=%.2f", step_ns(step_request, count, false),
@@ -274,8 +277,10 @@ int main(int argc, char **argv)
     begin();
     if (!strcmp(argv[1], "lines"))
         check_lines();
-    if (!strcmp(argv[1], "close-idle"))
-        SAY("walk_close_idle count=%d ms=%.2f\n", count, walk_ns(count) / 1e6);
+    if (!strcmp(argv[1], "close-idle")) {
+        double yard, ns = walk_ns(count, &yard);
+        SAY("walk_close_idle count=%d ms=%.2f yard=%.0f\n", count, ns / 1e6, yard / 2);
+    }
     if (!strcmp(argv[1], "counts")) {
         accept_all(count);
         SAY("walk_counts count=%d ns=%.1f\n", count, counts_ns());
