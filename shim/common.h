@@ -14,6 +14,13 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <features.h>
+/* C23's strtoul and sscanf have names of their own in glibc 2.38 (features.h, by either name),
+ * which a program would need then: see glibc.h. */
+#undef __GLIBC_USE_C2X_STRTOL
+#define __GLIBC_USE_C2X_STRTOL 0
+#undef __GLIBC_USE_C23_STRTOL
+#define __GLIBC_USE_C23_STRTOL 0
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>

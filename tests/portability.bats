@@ -354,6 +354,33 @@ newer() {
     [[ $(newer "$PROGRAMS/oldhttpd") == *__libc_start_main@GLIBC_2.34* ]]
 }
 
+# glibc 2.38 and newer: what a file includes gives strtoul and the like names that this glibc has not,
+# so that a build that takes them does not link.
+@test "neither needs the names that newer glibcs have for C23" {
+    local newer=$BATS_TEST_TMPDIR/newer
+    mkdir "$newer"
+    cat >"$newer/features.h" <<'END'
+#ifndef NEWER_FEATURES
+#define NEWER_FEATURES
+#include_next <features.h>
+#define __GLIBC_USE_C2X_STRTOL 1
+#define __GLIBC_USE_C23_STRTOL 1
+#endif
+END
+    for name in stdlib stdio inttypes; do
+        cat >"$newer/$name.h" <<END
+#include_next <$name.h>
+#if __GLIBC_USE(C2X_STRTOL) || __GLIBC_USE(C23_STRTOL)
+#pragma redefine_extname strtol __isoc23_strtol
+#pragma redefine_extname strtoul __isoc23_strtoul
+#pragma redefine_extname strtoull __isoc23_strtoull
+#endif
+END
+    done
+    make -C "$ROOT" --no-print-directory -s BUILD="$BATS_TEST_TMPDIR/build" CPPFLAGS="-I$newer" CFLAGS=-O0 \
+        "$BATS_TEST_TMPDIR/build/weir" "$BATS_TEST_TMPDIR/build/libweir.so"
+}
+
 @test "the library needs libc alone, and where that has no dlsym it finds libc's calls itself" {
     local build=$BATS_TEST_TMPDIR/build client
     readelf -d "$WEIR_LIB" | awk '/NEEDED/ { print $NF }' >"$BATS_TEST_TMPDIR/needed"

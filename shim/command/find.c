@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/auxv.h>
 
 /* ---- who may speak for whom ---- */
 
@@ -114,7 +115,7 @@ struct look {
 /* Memory that is shared by fork alone, and of the right size. */
 static bool is_nameless_page(const struct mapping *mapping)
 {
-    unsigned long from, to, unit = (unsigned long)sysconf(_SC_PAGESIZE);
+    unsigned long from, to, unit = getauxval(AT_PAGESZ); /* sysconf: the package would need 2.34 */
     return mapping->is_shared && text_equal(mapping->path, "/dev/zero") &&
            sscanf(mapping->range, "%lx-%lx", &from, &to) == 2 &&
            to - from == (sizeof(struct page) + unit - 1) / unit * unit;
