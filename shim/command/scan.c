@@ -138,6 +138,13 @@ int scan_file(const char *path, struct tree **tree, char version[VERSION_TEXT])
 
 /* ---- processes ---- */
 
+static bool met_others;
+
+bool scan_met_others(void)
+{
+    return met_others;
+}
+
 /* Trees of another version are not among those that are found: each is said, once. */
 static void say_other(int32_t pid, const char *name, const char *version)
 {
@@ -149,6 +156,7 @@ static void say_other(int32_t pid, const char *name, const char *version)
     if (count == COUNT_OF(said))
         return;
     snprintf(said[count++], sizeof said[0], "%s", name);
+    met_others = true;
     say_other_version(pid, name, version);
 }
 

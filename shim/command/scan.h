@@ -19,4 +19,7 @@ struct tree *scan_dirs(const char *page);
  */
 struct tree *scan_all(void);
 
+/* Whether scan_all has named a tree of another version, which this one can't read. */
+bool scan_met_others(void);
+
 #endif

@@ -4,6 +4,7 @@
 
 #include "find.h"
 #include "print.h"
+#include "scan.h"
 #include "say.h"
 
 #include <getopt.h>
@@ -130,7 +131,8 @@ static int run(int argc, char **argv, print_fn *print, const char *help)
         if (!wish.pid)
             trees = find_trees();
         if (!trees && (wish.print == print_tables || wish.print == print_list))
-            say("no process that this user may see runs under the shim");
+            say("no %sprocess that this user may see runs under the shim",
+                scan_met_others() ? "other " : "");
         show(trees, &wish);
     }
     tree_free_list(trees);
