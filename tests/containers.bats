@@ -165,7 +165,7 @@ container() {
     wait_port "$port"
     wait_until 10 first_of "$SERVER_PID"
     also_end "$first"
-    wait_until 10 log_has server '^weir.1. nginx: ready: mode reply, drain on USR2,TERM'
+    wait_until 10 log_has server '^weir.1. nginx: ready: mode http, drain on USR2,TERM'
 }
 
 # half_a_request: on $half, after a whole one on $idle.
@@ -184,6 +184,10 @@ one_in_use() {
     "$WEIR" status --json "$first" | grep -q '"tracked": 2, .*"in_use": 1'
 }
 
+in_phase() {
+    "$WEIR" status --json "$first" | grep -q "\"phase\": \"$1\""
+}
+
 @test "the Containerfile's server is stopped by its STOPSIGNAL and loses no request" {
     container
     [ "$(says 'it["argv"][:3] == ["weir", "run", "--"]')" = True ]
@@ -192,12 +196,27 @@ one_in_use() {
     half_a_request
     kill -s "$(says 'it["stopsignal"]')" "$first"
     wait_until 5 log_has server 'draining: '
-    at_eof "$idle" 5
     alive "$first"
     conn_send "$half" '\r\n'
     answered "$half"
+    at_eof "$idle" 10 # it could have been told, by an answer, for WEIR_NOTICE
     ends_as 0
     log_has server '^weir.1. nginx: drained in .*: 2 closed clean, 0 forced; SIGTERM goes to the program'
+}
+
+@test "clients of the Containerfile's server that do not look before they send lose nothing either" {
+    container
+    new_log clients
+    "$PROGRAMS/load" --connections 50 --pause 3 --seconds 20 "$port" 3>&- \
+        >"$BATS_TEST_TMPDIR/clients.log" 2>&1 &
+    local loader=$!
+    also_end "$loader"
+    sleep 1
+    kill -s "$(says 'it["stopsignal"]')" "$first"
+    ends_as 0
+    wait "$loader" || true
+    cat "$BATS_TEST_TMPDIR/clients.log"
+    log_has clients 'unanswered=0 .*reset=0'
 }
 
 @test "the Containerfile's times fit: --stop-timeout is longer than WEIR_TIMEOUT, Docker's default is not" {
@@ -222,13 +241,15 @@ one_in_use() {
     kill -s "$(says 'it["stopsignal"]')" "$first"
     wait_until 5 log_has server 'SIGTERM from '
     # The endpoints have not heard of it yet.
-    "$WEIR" status --json "$first" | grep -q '"phase": "delaying"'
+    in_phase delaying
     [ "$(curl -s "http://127.0.0.1:$port/")" = 'It works' ]
-    wait_until 10 log_has server 'draining: '
-    at_eof "$idle" 5
-    not_served "$port" 'GET / HTTP/1.0\r\n\r\n'
+    wait_until 10 in_phase draining
     conn_send "$half" '\r\n'
     answered "$half"
+    # The doors are closed in a moment, while the idle one can still be told.
+    sleep 0.5
+    not_served "$port" 'GET / HTTP/1.0\r\n\r\n'
+    at_eof "$idle" 10
     ends_as 0
     log_has server '^weir.1. nginx: drained in .*: 3 closed clean, 0 forced; SIGTERM goes to the program'
 }

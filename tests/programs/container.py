@@ -43,8 +43,15 @@ def read_image(path):
 
 
 def read_pod(path):
-    """A pod of one container, and its volumes' places."""
-    pod = yaml.safe_load(open(path))["spec"]["template"]["spec"]
+    """A pod of one container, and its volumes' places. A service beside it has to find it."""
+    parts = {part["kind"]: part for part in yaml.safe_load_all(open(path))}
+    template = parts["Deployment"]["spec"]["template"]
+    pod, service = template["spec"], parts["Service"]["spec"]
+    if not service["selector"].items() <= template["metadata"]["labels"].items():
+        sys.exit(f"{path}: the service does not select the pod")
+    ports = [port["containerPort"] for one in pod["containers"] for port in one["ports"]]
+    if [port["targetPort"] for port in service["ports"]] != ports:
+        sys.exit(f"{path}: the service's ports are not the pod's")
     [container] = pod["containers"]
     kinds = {volume.pop("name"): list(volume) for volume in pod["volumes"]}
     places = {mount["mountPath"]: kinds[mount["name"]] for mount in container["volumeMounts"]}
