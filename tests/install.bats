@@ -103,6 +103,15 @@ drwxr-xr-x share
 drwxr-xr-x share/bash-completion
 drwxr-xr-x share/bash-completion/completions
 -rw-r--r-- share/bash-completion/completions/weir
+drwxr-xr-x share/doc
+drwxr-xr-x share/doc/weir
+drwxr-xr-x share/doc/weir/examples
+-rw-r--r-- share/doc/weir/examples/weir.conf
+-rw-r--r-- share/doc/weir/examples/weir.tmpfiles
+-rw-r--r-- share/doc/weir/examples/weir_apache2.conf
+-rw-r--r-- share/doc/weir/examples/weir_nginx.conf
+-rw-r--r-- share/doc/weir/examples/weir_postgresql.conf
+-rw-r--r-- share/doc/weir/examples/weir_redis.conf
 drwxr-xr-x share/man
 drwxr-xr-x share/man/man1
 -rw-r--r-- share/man/man1/weir.1
@@ -312,6 +321,8 @@ completes() {
     same "$(completes weir run --listeners =)" $'auto\nclose\nkeep'
     [ "$(completes weir run --timeout 5s --mode = de)" = deadline ]
     same "$(completes weir run --log s)" $'stderr\nsyslog'
+    same "$(completes weir drain --timeout =)" "$(completes weir drain --timeout '')"
+    [ -n "$(completes weir drain-all --timeout = 3)" ]
     for option in $(options run | grep -vx -- --help); do
         values=$(completes weir run "$option" '')
         for value in $values; do
@@ -403,7 +414,23 @@ the_package() {
     exits 0 lintian --allow-root --fail-on error,warning,info --display-info "$(the_package)"
     lacks "$said" ' weir: '
     [ "$(dpkg-deb -f "$(the_package)" Version)" = "$(version)" ]
-    has "$(dpkg-deb -f "$(the_package)" Depends)" 'libc6 (>= '
+    # Of glibc no more than the README says.
+    local depends needs
+    depends=$(dpkg-deb -f "$(the_package)" Depends)
+    has "$depends" 'libc6 (>= '
+    needs=$(sed 's/.*libc6 (>= \([0-9.]*\)).*/\1/' <<<"$depends")
+    dpkg --compare-versions "$needs" le 2.28 || { echo "$depends"; return 1; }
+}
+
+@test "without dpkg-dev no package is made, and it is said" {
+    local bin=$BATS_TEST_TMPDIR/bin tool
+    mkdir "$bin"
+    for tool in bash sh dirname sed mkdir rm date dpkg dpkg-deb make cc nproc; do
+        ln -s "$(command -v "$tool")" "$bin/$tool"
+    done
+    exits 1 env PATH="$bin" "$ROOT/scripts/package" "$BATS_TEST_TMPDIR/into"
+    has "$said" dpkg-dev
+    [ -z "$(compgen -G "$BATS_TEST_TMPDIR/into/*.deb")" ]
 }
 
 # in_a_copy SCRIPT: bash runs it in a copy-on-write view of this machine's files, with a /run and a
@@ -448,9 +475,11 @@ in_a_copy() {
         listens() { grep -q "$(printf ":%04X 00000000:0000 0A" "$1")" /proc/net/tcp; }
         up() { for i in $(seq 200); do ! listens "$1" || return 0; sleep 0.05; done; return 1; }
         start() {
-            weir run --stop-signals TERM --log stderr \
-                memcached -l 127.0.0.1 -p "$1" -U 0 -u root </dev/null &
-            up "$1"
+            port=$1
+            shift
+            "$@" weir run --stop-signals TERM --log stderr \
+                memcached -l 127.0.0.1 -p "$port" -U 0 -u root </dev/null &
+            up "$port"
         }
         ends() { kill "-$1" "$2"; wait "$2" || true; }
         pages() { ls /run/weir | wc -l; }
@@ -468,9 +497,9 @@ in_a_copy() {
         weir check "$!"
         man -w weir libweir
         pkg-config --cflags --variable=preload weir
-        # The drop-in is for the library where the package has it.
+        # The drop-ins are for the library where the package has it.
         for path in $(sed -nE "s#^(Environment=LD_PRELOAD=|.*ExecPaths=-)(/[^ ]*)\$#\2#p" \
-            /usr/share/doc/weir/examples/weir.conf); do
+            /usr/share/doc/weir/examples/weir*.conf); do
             [ "$path" = /usr/lib/weir/libweir.so ]
         done
         grep -q "^d /run/weir " /usr/lib/tmpfiles.d/weir.conf
@@ -498,6 +527,25 @@ in_a_copy() {
         [ "$(pages)" = 1 ]
         purge
         [ -z "$(find /run /dev/shm /var/lib/dpkg -name "*weir*")" ]
+
+        # A user has his where /run/weir is not his to make. What is no page of ours stays, and what
+        # his directory is made to point at.
+        install
+        mkdir -m 700 /dev/shm/weir-33
+        chown 33:33 /dev/shm/weir-33
+        start "$((PORT + 4))" setpriv --reuid=33 --regid=33 --clear-groups
+        [ "$(find /dev/shm/weir-33 -type f | wc -l)" = 1 ]
+        ends KILL "$!"
+        mkdir /root/other
+        touch /root/other/1.2 /dev/shm/weir-33/note
+        ln -s /root/other /dev/shm/weir-34
+        # That it is a mount keeps nobody from the purge.
+        mkdir -p /run/weir
+        mount -t tmpfs none /run/weir
+        purge
+        [ "$(ls /dev/shm/weir-33 /root/other | tr "\n" " ")" = "/dev/shm/weir-33: note  /root/other: 1.2 " ]
+        umount /run/weir
+        rm -r /run/weir /dev/shm/weir-3? /root/other
         echo all is well' >"$BATS_TEST_TMPDIR/said" 2>&1 </dev/null 3>&- || code=$?
     said=$(cat "$BATS_TEST_TMPDIR/said")
     [ "$code" = 0 ] || { echo "exit $code: $said"; return 1; }

@@ -125,22 +125,42 @@ END
     run_block '^weir check your-daemon$'
 }
 
-@test "systemd: the drop-in is put in its place, and systemd finds nothing wrong with it" {
-    mkdir -p "$root/etc/systemd/system" "$root/etc/tmpfiles.d" "$root/usr/lib" "$root/etc"
+# installed: what make install puts there is in $root, and a stand-in looks at what is told of it.
+installed() {
+    mkdir -p "$root/etc/systemd/system" "$root/etc/tmpfiles.d"
     cp /etc/passwd /etc/group "$root/etc/"
-    cp /lib/systemd/system/nginx.service "$root/etc/systemd/system/"
+    DESTDIR=$root make -s install
+    [ -e "$root$(sed -n 's/^Environment=LD_PRELOAD=//p' "$root/usr/local/share/doc/weir/examples/weir.conf")" ]
+    cp "/lib/systemd/system/$1.service" "$root/etc/systemd/system/"
     stands_in systemctl <<END
 case "\$*" in
-daemon-reload) systemd-analyze verify --man=no $root/etc/systemd/system/nginx.service ;;
-'restart nginx') grep -q WEIR_STOP_SIGNALS $root/etc/systemd/system/nginx.service.d/weir.conf ;;
+daemon-reload) systemd-analyze verify --man=no $root/etc/systemd/system/$1.service ;;
+'restart $1') cat $root/etc/systemd/system/$1.service.d/*.conf >$temporary/drop-ins ;;
 *) exit 2 ;;
 esac
 END
+}
+
+@test "systemd: the drop-in is put in its place, and systemd finds nothing wrong with it" {
+    installed memcached
+    run_block '^systemctl restart memcached$' "s# /(etc|usr/local/share)/# $root/\\1/#g"
+    grep -q '^Environment=WEIR_STOP_SIGNALS=TERM$' "$temporary/drop-ins"
+}
+
+@test "systemd: nginx has the second file beside it" {
+    installed nginx
+    run_block '^systemctl restart nginx$' "s# /(etc|usr/local/share)/# $root/\\1/#g"
+    grep -q '^Environment=WEIR_STOP_SIGNALS=TERM$' "$temporary/drop-ins"
+    grep -q '^ExecStop=$' "$temporary/drop-ins"
+}
+
+@test "systemd: the directory of the state pages" {
+    installed memcached
     # A root of its own: it is told to make directories.
     stands_in systemd-tmpfiles <<END
 exec /usr/bin/systemd-tmpfiles --root=$root "\$@"
 END
-    run_block '^systemctl restart nginx$' "s# /etc/# $root/etc/#g"
+    run_block '^systemd-tmpfiles' "s# /(etc|usr/local/share)/# $root/\\1/#g"
     [ "$(stat -c %a "$root/run/weir")" = 1777 ]
 }
 
@@ -166,28 +186,33 @@ END
     done <"$temporary/block"
 }
 
-@test "kubectl: the file is one deployment" {
+@test "kubectl: the file is a deployment and its service" {
     stands_in kubectl <<'END'
 [ "$1 $2" = 'apply -f' ]
 /usr/bin/python3 -c 'import sys, yaml
 kinds = [part["kind"] for part in yaml.safe_load_all(open(sys.argv[1]))]
-assert kinds == ["Deployment"], kinds' "$3"
+assert kinds == ["Deployment", "Service"], kinds' "$3"
 END
     run_block '^kubectl apply '
 }
 
 @test "an init script: start-stop-daemon starts it, and stops it with a drain" {
-    your_daemon
-    export PIDFILE=$temporary/pid
+    export PIDFILE=$temporary/pid DAEMON=$PROGRAMS/oldhttpd
     block '^start-stop-daemon --start'
-    sed -i "s#/usr/local/bin/weir#$ROOT/build/weir#" "$temporary/block"
+    sed -i "s#/usr/local/bin/weir#$ROOT/build/weir#; s#TERM \"\$DAEMON\"\$#& $port#" "$temporary/block"
     split=$(grep -n '^start-stop-daemon --stop' "$temporary/block" | cut -d : -f 1)
     head -n $((split - 1)) "$temporary/block" >"$temporary/start"
     tail -n "+$split" "$temporary/block" >"$temporary/stop"
     WEIR_LOG=$temporary/server.log bash -eu "$temporary/start"
     wait_until 5 test -s "$PIDFILE"
-    STARTED+=("$(cat "$PIDFILE")")
-    finishes "$(cat "$PIDFILE")" bash -eu "$temporary/stop"
+    pid=$(cat "$PIDFILE")
+    STARTED+=("$pid")
+    # Once more: it runs already, and stays the one that is stopped.
+    wait_port "$port"
+    bash -u "$temporary/start" | tee "$temporary/again" || true
+    grep -q 'already running' "$temporary/again"
+    [ "$(cat "$PIDFILE")" = "$pid" ]
+    finishes "$pid" bash -eu "$temporary/stop"
 }
 
 @test "a fleet: the command is the one that fleet.bats tries" {

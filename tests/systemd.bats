@@ -258,9 +258,10 @@ unix_sockets() {
 
 # ---- the drop-in, and the directory of the state pages ----
 
-# The sections of scripts/systemd/weir.conf for single units, as its reader would append them.
-section() {
-    sed -n "/^# -- $1\$/,/^# --\$/s/^# //p" "$ROOT/scripts/systemd/weir.conf" | sed '1d;$d'
+# drop_ins UNIT: what its reader would copy for it, by what the files say themselves.
+drop_ins() {
+    echo "$ROOT/scripts/systemd/weir.conf"
+    grep -lF "/etc/systemd/system/$1.d," "$ROOT"/scripts/systemd/weir_*.conf || true
 }
 
 UNITS=(nginx.service memcached.service redis-server.service postgresql@15-main.service apache2.service
@@ -275,14 +276,14 @@ analyse() {
         [ "${unit#*@}" = "$unit" ] || template=${unit%%@*}@.service
         mkdir -p "$dir/$template.d"
         cp "/lib/systemd/system/$template" "$dir"
-        { cat "$ROOT/scripts/systemd/weir.conf"; section "$template"; printf '%s\n' "$@"; } \
-            >"$dir/$template.d/weir.conf"
+        drop_ins "$template" | xargs cp -t "$dir/$template.d"
+        printf '%s\n' "$@" >>"$dir/$template.d/weir.conf"
     done
     SYSTEMD_UNIT_PATH=$dir: systemd-analyze verify --man=no "${UNITS[@]/#/$dir/}" 2>&1
 }
 
 @test "systemd finds nothing wrong with the drop-in, on the units of Debian's servers" {
-    local unit choices complaints
+    local unit file choices complaints
     [ -z "$(analyse)" ]
     # What the comments offer as well.
     mapfile -t choices < <(sed -n 's/^#     \([A-Z][A-Za-z]*=\)/\1/p' "$ROOT/scripts/systemd/weir.conf")
@@ -295,10 +296,11 @@ analyse() {
         grep -q "/$unit.d/weir.conf:.* Unknown key .KilMode." <<<"$complaints"
         grep -q "/$unit.d/weir.conf:.* Failed to parse time value" <<<"$complaints"
     done
-    # Each section is one of a unit that was looked at.
-    for unit in $(sed -n 's/^# -- //p' "$ROOT/scripts/systemd/weir.conf"); do
+    # Each file is for a unit that was looked at, and is read behind weir.conf.
+    for file in "$ROOT"/scripts/systemd/weir_*.conf; do
+        unit=$(sed -n 's#^.* /etc/systemd/system/\(.*\)\.d,.*#\1#p' "$file")
         [[ " ${UNITS[*]/15-main/} " = *" $unit "* ]]
-        [ -n "$(section "$unit")" ]
+        [[ $(LC_ALL=C ls "$BATS_TEST_TMPDIR/units/$unit.d") = weir.conf$'\n'* ]]
     done
 }
 
