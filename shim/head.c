@@ -36,7 +36,7 @@ bool head_is_here(void)
     head = atomic_load(&tree_page->head);
     if (head == me || lives(head))
         return head == me;
-    return !tree_descends_from_the_living() &&
+    return !tree_descends_from_the_living(0) &&
            atomic_compare_exchange_strong(&tree_page->head, &head, me);
 }
 

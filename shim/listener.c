@@ -334,15 +334,23 @@ static bool has_children(void)
     return sys5(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT, NULL) != -ECHILD;
 }
 
+/* Whether who made it listen, or one of those between, is there still, and may have it too. */
+static bool is_an_ancestors(const struct listener *listener)
+{
+    if (listener->epoch == epoch_now())
+        return false;
+    return !listener->creator || sys2(SYS_kill, listener->creator, 0) != -ESRCH ||
+           tree_descends_from_the_living(listener->creator);
+}
+
 /*
  * Whether somebody who is not drained may go on accepting from it, so that it is not ours to shut:
- * a parent or a child. A daemon that forked to the background is the only one left.
+ * a parent or a child. A daemon that forked to the background may be the only one left; if it has
+ * workers, they share it.
  */
 static bool is_shared(const struct listener *listener)
 {
-    if (listener->epoch == epoch_now())
-        return has_children();
-    return !listener->creator || sys2(SYS_kill, listener->creator, 0) != -ESRCH;
+    return is_an_ancestors(listener) || has_children();
 }
 
 /* What is kept is held by a copy, for a successor that shares it: the one descriptor of ours. */

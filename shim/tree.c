@@ -427,11 +427,14 @@ void tree_ends(void)
         give_line_back();
 }
 
-bool tree_descends_from_the_living(void)
+bool tree_descends_from_the_living(int32_t oldest)
 {
-    for (int i = 0; i < generations; i++)
+    for (int i = generations - 1; i >= 0; i--) {
         if (proc_is_alive(ancestors[i].pid, ancestors[i].since) != 0)
             return true;
+        if (ancestors[i].pid == oldest)
+            break;
+    }
     return false;
 }
 

@@ -53,8 +53,9 @@ void tree_execs(void);
 void tree_exec_failed(void);
 void tree_ends(void);
 
-/* Whether one of those that it was forked from, as far as they are known, is there still. */
-bool tree_descends_from_the_living(void);
+/* Whether one of those that it was forked from, as far as they are known (up to oldest; 0: all of
+ * them), is there still. */
+bool tree_descends_from_the_living(int32_t oldest);
 
 /* Whether this process has ever started another. */
 bool tree_has_forked(void);

@@ -1,7 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # Under a service manager: what it is told of a drain (sd_notify), the drop-in for systemd's units,
-# sockets that systemd has made, and Debian's start-stop-daemon. Nothing here needs a systemd that runs.
+# sockets that systemd has made, Debian's start-stop-daemon, and Debian's own units, which are started and
+# stopped as systemd does it. Nothing here needs a systemd that runs.
 # shellcheck shell=bash disable=SC2013,SC2030,SC2031,SC2153,SC2154
 
 load helpers
@@ -11,6 +12,14 @@ setup() {
     told=$BATS_TEST_TMPDIR/told
     manager=$BATS_TEST_TMPDIR/notify
     served=
+    root=$BATS_TEST_TMPDIR/root
+    first=
+}
+
+# Of a unit's processes the next test's may not meet any: they have the same ports.
+teardown() {
+    end_started
+    [ -z "$first" ] || wait_gone "$first"
 }
 
 # ---- sd_notify: what the manager is told ----
@@ -491,4 +500,214 @@ END
     gone "$SERVER_PID"
     answered
     log_has server "^weir.$SERVER_PID. oldhttpd: drained in .*: 1 closed clean, 0 forced; SIGTERM goes"
+}
+
+# ---- Debian's units ----
+#
+# Each as the package has it, and with the drop-ins where their reader puts them. tests/programs/unit_manager.py
+# does with it what systemd does. What it writes to is a copy, and so is what a test changes of Debian's
+# configuration; the ports are those of that.
+
+# machine DIRECTORY...: $root has copies of these (where it has not yet any), the library where `make install` puts it, and /run as it
+# is after the start of a machine.
+machine() {
+    local directory
+    mkdir -p "$root/etc/systemd/system" "$root/usr/local/lib" "$root/usr/lib/tmpfiles.d"
+    for directory; do
+        mkdir -p "$root${directory%/*}"
+        [ -e "$root$directory" ] || cp -a "$directory" "$root$directory"
+    done
+    cp "$WEIR_LIB" "$root/usr/local/lib"
+    cp /etc/passwd /etc/group "$root/etc"
+    cp /usr/lib/tmpfiles.d/{haproxy,legacy,lighttpd.tmpfile,memcached,postgresql-common}.conf \
+        "$root/usr/lib/tmpfiles.d"
+    cp "$ROOT/scripts/systemd/weir.tmpfiles" "$root/usr/lib/tmpfiles.d/weir.conf"
+    systemd-tmpfiles --root="${root:?}" --create
+    : >"$root/run/weir/log"
+    chmod 666 "$root/run/weir/log"
+    ln -s "$root/run/weir/log" "$BATS_TEST_TMPDIR/weir.log"
+    LOGGED+=(weir)
+    {
+        for directory in "$@" /run /usr/local/lib /etc/systemd/system; do
+            echo "mount --bind '$root$directory' '$directory'"
+        done
+        echo 'exec "$@"'
+    } >"$BATS_TEST_TMPDIR/mounted"
+}
+
+# drops_in UNIT FILE...: files of scripts/systemd.
+drops_in() {
+    local place=$root/etc/systemd/system/$1.d file
+    shift
+    mkdir "$place"
+    for file; do
+        cp "$ROOT/scripts/systemd/$file" "$place"
+    done
+}
+
+# manages UNIT PORT: starts it; `first` is its manager.
+manages() {
+    port=$2
+    serve_bare manager -- unshare --mount --pid --fork --kill-child --mount-proc \
+        bash -e "$BATS_TEST_TMPDIR/mounted" \
+        /usr/bin/python3 "$ROOT/tests/programs/unit_manager.py" "$1" WEIR_LOG=/run/weir/log
+    wait_until 20 has_started 1
+    first=$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")
+    first=${first%% *}
+    wait_port "$port"
+}
+
+has_started() {
+    [ "$(grep -c '^started: ' "$BATS_TEST_TMPDIR/manager.log")" = "$1" ]
+}
+
+# asks_and_restarts QUESTION: on a connection of its own, or on `slow` where there is one; `later` is sent
+# 1.5 s later. The answer goes to a file, up to the connection's end, which has to be a clean one.
+asks_and_restarts() {
+    [ -n "${slow:-}" ] || conn_open slow "$port"
+    conn_send "$slow" "$1"
+    [ -z "${later:-}" ] || {
+        { sleep 1.5 && conn_send "$slow" "$later"; } 3>&- &
+        also_end $!
+    }
+    kill -HUP "$first"
+    timeout "$(patient 30)" cat <&"$slow" >"$BATS_TEST_TMPDIR/answer"
+}
+
+# loses_nothing QUESTION ANSWER CLIENT...: the unit is restarted under these clients, who are told by a
+# clean end that they have to connect anew, while QUESTION, which takes its time, is answered.
+loses_nothing() {
+    local line question=$1 answer=$2
+    shift 2
+    serve_bare load -- "$@" --connections 50 --pause 20-200 --seconds 30 "$port"
+    wait_until 10 log_has load 'ready: each connection was answered once'
+    asks_and_restarts "$question"
+    grep -aqF -- "$answer" "$BATS_TEST_TMPDIR/answer"
+    wait_gone "$SERVER_PID" 5
+    line=$(tail -n 1 "$BATS_TEST_TMPDIR/load.log")
+    echo "$line"
+    [[ $line =~ ^answered=[0-9]{2,}' ' ]]
+    [[ ! $line =~ \ (unanswered|reset|truncated|stalled|refused|connect_reset|open)=[1-9] ]]
+    # The successor.
+    wait_until 20 has_started 2
+    log_has weir 'drained in .*: 5[0-9] closed clean, 0 forced; SIG(TERM|INT) goes to the program$'
+    wait_port "$port"
+    "$@" --connections 5 --pause 20-200 --seconds 0.2 "$port" | grep -q '^answered=[1-9]'
+    ! grep -E '^(failed|timed out|killed)' "$BATS_TEST_TMPDIR/manager.log" || false
+    # It stopped accepting without a word to the program.
+    ! grep -rs 'Invalid argument' "$root/var/log" || false
+}
+
+load=("$PROGRAMS/load" --careful)
+
+@test "memcached.service, the drop-in alone: a restart under load loses nothing" {
+    machine
+    drops_in memcached.service weir.conf
+    manages memcached.service 11211
+    later='hello\r\n' # its client is the one that is slow
+    loses_nothing 'set key 0 0 5\r\n' STORED "${load[@]}" --protocol memcached
+}
+
+cgi_hello='GET /cgi-bin/slow HTTP/1.1\r\nHost: a\r\n\r\n'
+
+# A page that takes 1.5 s.
+slow_cgi() {
+    printf '#!/bin/sh\nsleep 1.5\nprintf "Content-Type: text/plain\\n\\nat last\\n"\n' \
+        >"$root/usr/lib/cgi-bin/slow"
+    chmod 755 "$root/usr/lib/cgi-bin/slow"
+}
+
+@test "lighttpd.service, the drop-in alone: a restart under load loses nothing" {
+    machine /etc/lighttpd /var/cache/lighttpd /var/log/lighttpd /usr/lib/cgi-bin
+    slow_cgi
+    ln -s ../conf-available/10-cgi.conf "$root/etc/lighttpd/conf-enabled"
+    drops_in lighttpd.service weir.conf
+    manages lighttpd.service 80
+    loses_nothing "$cgi_hello" 'at last' "${load[@]}"
+}
+
+@test "haproxy.service, the drop-in alone: a restart under load loses nothing" {
+    machine /etc/haproxy /var/lib/haproxy
+    serve_bare backend -- /usr/bin/python3 "$ROOT/tests/programs/tree_prefork.py" "$port" 2
+    wait_port "$port"
+    cat >>"$root/etc/haproxy/haproxy.cfg" <<END
+listen web
+    bind 127.0.0.1:80
+    server one 127.0.0.1:$port
+END
+    drops_in haproxy.service weir.conf
+    manages haproxy.service 80
+    loses_nothing 'GET /slow HTTP/1.1\r\nHost: a\r\n\r\n' 'at last' "${load[@]}"
+}
+
+@test "apache2.service, weir_apache2.conf beside the drop-in: a restart under load loses nothing" {
+    machine /etc/apache2 /var/log/apache2 /usr/lib/cgi-bin
+    slow_cgi
+    ln -s ../mods-available/cgid.{load,conf} "$root/etc/apache2/mods-enabled"
+    drops_in apache2.service weir.conf weir_apache2.conf
+    manages apache2.service 80
+    loses_nothing "$cgi_hello" 'at last' "${load[@]}"
+}
+
+redis() {
+    machine /etc/redis /var/lib/redis /var/log/redis
+    drops_in redis-server.service "$@"
+    manages redis-server.service 6379
+}
+
+@test "redis-server.service, weir_redis.conf beside the drop-in: a restart under load loses nothing" {
+    redis weir.conf weir_redis.conf
+    loses_nothing 'BLPOP nothing 1.5\r\n' '*-1' "${load[@]}" --protocol redis
+}
+
+@test "redis-server.service, the drop-in alone: the library may not be executed, and redis runs without" {
+    redis weir.conf
+    log_has manager "^ERROR: ld.so: object '/usr/local/lib/libweir.so' .* cannot be preloaded"
+    [ "$(log weir)" = '' ]
+}
+
+# A drop-in would not reach it: pg_ctlcluster gives it the variables of that file, and no others.
+@test "postgresql@15-main.service, the variables in its cluster's file: a restart under load loses nothing" {
+    install -d -o postgres "$root"/{etc,var/lib,var/log}/postgresql # of no other cluster
+    machine /etc/postgresql /var/lib/postgresql /var/log/postgresql
+    unshare --mount bash -e "$BATS_TEST_TMPDIR/mounted" pg_createcluster 15 main -- --no-sync -A trust
+    { cat "$ROOT/scripts/systemd/weir_postgresql.environment"; echo "WEIR_LOG = '/run/weir/log'"; } \
+        >>"$root/etc/postgresql/15/main/environment"
+    manages postgresql@15-main.service 5432
+    conn_open slow "$port"
+    # The start-up packet; the dialog ends with "ready for query".
+    conn_send "$slow" '\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0'
+    "$ROOT/tests/programs/tree_sql.py" <&"$slow"
+    loses_nothing 'Q\0\0\0\x20SELECT 7 FROM pg_sleep(1.5)\0' 'SELECT 1' "$PROGRAMS/answer_busy" --protocol postgres
+}
+
+# start_nginx FILE...: one page takes as many seconds as it says.
+start_nginx() {
+    machine /etc/nginx /var/lib/nginx /var/log/nginx
+    rm "$root/etc/nginx/sites-enabled/default"
+    cat >"$root/etc/nginx/conf.d/site.conf" <<'END'
+server {
+    listen 127.0.0.1:80;
+    location / { return 200 "It works\n"; }
+    location /slow { echo_sleep $arg_seconds; echo "at last"; }
+}
+END
+    drops_in nginx.service "$@"
+    manages nginx.service 80
+}
+
+@test "nginx.service, weir_nginx.conf beside the drop-in: a restart under load loses nothing" {
+    start_nginx weir.conf weir_nginx.conf
+    # Longer than the unit's own patience.
+    loses_nothing 'GET /slow?seconds=11 HTTP/1.1\r\nHost: a\r\n\r\n' 'at last' "${load[@]}"
+}
+
+@test "nginx.service, the drop-in alone: QUIT for 5 s, TERM for 5 s, and the slow answer is killed" {
+    start_nginx weir.conf
+    asks_and_restarts 'GET /slow?seconds=20 HTTP/1.1\r\nHost: a\r\n\r\n'
+    [ ! -s "$BATS_TEST_TMPDIR/answer" ]
+    wait_until 20 has_started 2
+    log_has manager '^timed out: SIGTERM$'
+    log_has manager '^killed: [0-9]+ nginx$'
+    log_has weir 'draining: SIGTERM .*; 0 idle, 1 in use'
 }

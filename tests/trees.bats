@@ -314,16 +314,17 @@ as_postgres() {
     become setpriv --reuid postgres --regid postgres --init-groups env HOME=/ "$@"
 }
 
-# PostgreSQL refuses to run as root.
+# PostgreSQL refuses to run as root. As everywhere, it listens at a path as well.
 start_postgres() {
     program=postgres
     (cd / && postgres_cluster)
+    install -d -o postgres "$temporary/sockets"
     cluster=$BATS_FILE_TMPDIR/cluster
     cd /
     serve_bare server -- setpriv --reuid postgres --regid postgres --init-groups \
         env "LD_PRELOAD=$WEIR_LIB" "WEIR_LOG=$temporary/weir.log" "$@" \
         "$postgres_bin/postgres" -D "$cluster" -p "$port" -c listen_addresses=127.0.0.1 \
-        -c unix_socket_directories= -c fsync=off -c log_min_messages=fatal
+        -c "unix_socket_directories=$temporary/sockets" -c fsync=off -c log_min_messages=fatal
     wait_port "$port"
     wait_until 10 "$postgres_bin/pg_isready" -q -h 127.0.0.1 -p "$port"
 }
@@ -744,14 +745,21 @@ sessions_end() {
 
 not_a_child=127 # bash knows no status of it
 
+# The daemon's workers share its listeners with it, though who made them has ended: nothing is shut.
+workers_saw_nothing() {
+    ! grep 'accept4() failed' "$temporary/error.log" || false
+}
+
 @test "nginx that became a daemon drains on TERM to its master, then ends" {
     load=40
     ends_by_signal nginx_daemon "$not_a_child"
+    workers_saw_nothing
 }
 
 @test "nginx that became a daemon drains by the command, and stays" {
     load=40
     stays nginx_daemon "$not_a_child" command
+    workers_saw_nothing
 }
 
 @test "nginx, which has a use for SIGUSR2, drains on another signal to its master, and stays" {

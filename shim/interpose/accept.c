@@ -82,7 +82,11 @@ static bool must_go_on(int fd)
             return false;
         }
         wait_for_swap(fd);
-        return true;
+        if (!epoch_thread.polls)
+            return true;
+        /* Its poll has told it of the closed door, and nobody comes to the new one. */
+        errno = ECONNABORTED;
+        return false;
     }
     return (errno == EINVAL && listener_is_stopped(fd)) || signals_must_call_again();
 }
