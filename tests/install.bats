@@ -110,7 +110,7 @@ drwxr-xr-x share/doc/weir/examples
 -rw-r--r-- share/doc/weir/examples/weir.tmpfiles
 -rw-r--r-- share/doc/weir/examples/weir_apache2.conf
 -rw-r--r-- share/doc/weir/examples/weir_nginx.conf
--rw-r--r-- share/doc/weir/examples/weir_postgresql.conf
+-rw-r--r-- share/doc/weir/examples/weir_postgresql.environment
 -rw-r--r-- share/doc/weir/examples/weir_redis.conf
 drwxr-xr-x share/man
 drwxr-xr-x share/man/man1
@@ -498,8 +498,8 @@ in_a_copy() {
         man -w weir libweir
         pkg-config --cflags --variable=preload weir
         # The drop-ins are for the library where the package has it.
-        for path in $(sed -nE "s#^(Environment=LD_PRELOAD=|.*ExecPaths=-)(/[^ ]*)\$#\2#p" \
-            /usr/share/doc/weir/examples/weir*.conf); do
+        for path in $(sed -nE "s#^(.*LD_PRELOAD ?= ?|.*ExecPaths=-).?(/[^ \x27]*).?\$#\2#p" \
+            /usr/share/doc/weir/examples/weir*); do
             [ "$path" = /usr/lib/weir/libweir.so ]
         done
         grep -q "^d /run/weir " /usr/lib/tmpfiles.d/weir.conf

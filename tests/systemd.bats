@@ -504,12 +504,12 @@ END
 
 # ---- Debian's units ----
 #
-# Each as the package has it, and with the drop-ins where their reader puts them. tests/programs/unit_manager.py
-# does with it what systemd does. What it writes to is a copy, and so is what a test changes of Debian's
+# Each as the package has it, and with the drop-ins where their reader puts them.
+# tests/programs/unit_manager.py does with it what systemd does. What it writes to is a copy, and so is what a test changes of Debian's
 # configuration; the ports are those of that.
 
-# machine DIRECTORY...: $root has copies of these (where it has not yet any), the library where `make install` puts it, and /run as it
-# is after the start of a machine.
+# machine DIRECTORY...: $root has copies of these (where it has not yet any), the library where
+# `make install` puts it, and /run as it is after the start of a machine.
 machine() {
     local directory
     mkdir -p "$root/etc/systemd/system" "$root/usr/local/lib" "$root/usr/lib/tmpfiles.d"
@@ -561,8 +561,8 @@ has_started() {
     [ "$(grep -c '^started: ' "$BATS_TEST_TMPDIR/manager.log")" = "$1" ]
 }
 
-# asks_and_restarts QUESTION: on a connection of its own, or on `slow` where there is one; `later` is sent
-# 1.5 s later. The answer goes to a file, up to the connection's end, which has to be a clean one.
+# asks_and_restarts QUESTION: on a connection of its own, or on `slow` where there is one; `later` is
+# sent 1.5 s later. The answer goes to a file, up to the connection's end, which has to be a clean one.
 asks_and_restarts() {
     [ -n "${slow:-}" ] || conn_open slow "$port"
     conn_send "$slow" "$1"
