@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
-// pool_client.js [ADDRESS:]PORT SECONDS WORKERS [RATE]: Node's http.Agent with keepAlive; else as
-// pool_client.py. With RATE the workers do not pause: together they send so many POSTs a second,
-// until a SIGTERM if SECONDS is 0, and each is announced by "sent ID".
+// pool_client.js [ADDRESS:]PORT SECONDS WORKERS [RATE [EACH]]: Node's http.Agent with keepAlive;
+// else as pool_client.py. With RATE the workers do not pause: together they send so many POSTs a
+// second, until a SIGTERM if SECONDS is 0, each is announced by "sent ID", and takes EACH seconds.
 const http = require("http");
 const [port, host] = process.argv[2].split(":").reverse();
-const [seconds, workers, rate] = process.argv.slice(3).map(Number);
+const [seconds, workers, rate, each = 0.01] = process.argv.slice(3).map(Number);
 const agent = new http.Agent({ keepAlive: true, maxSockets: workers });
 const begun = Date.now();
 let end = seconds ? begun + seconds * 1000 : Infinity;
 
 function post(id, done) {
-    const options = { port, host: host || "127.0.0.1", path: "/slow?0.01", method: "POST", agent,
+    const options = { port, host: host || "127.0.0.1", path: `/slow?${each}`, method: "POST", agent,
                       timeout: 10000, headers: { "Content-Length": id.length, "X-Id": id } };
     const request = http.request(options, response => {
         let text = "";
