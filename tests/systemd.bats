@@ -504,9 +504,9 @@ END
 
 # ---- Debian's units ----
 #
-# Each as the package has it, and with the drop-ins where their reader puts them.
-# tests/programs/unit_manager.py does with it what systemd does. What it writes to is a copy, and so is what a test changes of Debian's
-# configuration; the ports are those of that.
+# Each as the package has it, with the drop-ins where their reader puts them. unit_manager.py does
+# with it what systemd does. What it writes to is a copy, and so is what a test changes of Debian's
+# configuration, whose ports these are.
 
 # machine DIRECTORY...: $root has copies of these (where it has not yet any), the library where
 # `make install` puts it, and /run as it is after the start of a machine.
@@ -678,13 +678,14 @@ redis() {
     # The start-up packet; the dialog ends with "ready for query".
     conn_send "$slow" '\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0'
     "$ROOT/tests/programs/tree_sql.py" <&"$slow"
-    loses_nothing 'Q\0\0\0\x20SELECT 7 FROM pg_sleep(1.5)\0' 'SELECT 1' "$PROGRAMS/answer_busy" --protocol postgres
+    loses_nothing 'Q\0\0\0\x20SELECT 7 FROM pg_sleep(1.5)\0' 'SELECT 1' \
+        "$PROGRAMS/answer_busy" --protocol postgres
 }
 
 # start_nginx FILE...: one page takes as many seconds as it says.
 start_nginx() {
     machine /etc/nginx /var/lib/nginx /var/log/nginx
-    rm "$root/etc/nginx/sites-enabled/default"
+    rm -f "$root"/etc/nginx/sites-enabled/*
     cat >"$root/etc/nginx/conf.d/site.conf" <<'END'
 server {
     listen 127.0.0.1:80;

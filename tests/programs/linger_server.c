@@ -161,13 +161,17 @@ static void *attend(void *connection)
     return NULL;
 }
 
+/* NULL: it was told of a connection that is not there (accept(2), "Error handling"). */
 static struct connection *accept_one(int listener)
 {
-    struct connection *connection = &connections[used++ % MOST];
-    connection->fd = accept(listener, NULL, NULL);
-    connection->state = OPEN;
-    if (connection->fd < 0)
+    int fd = accept(listener, NULL, NULL);
+    if (fd < 0 && errno == ECONNABORTED)
+        return NULL;
+    if (fd < 0)
         err(1, "accept");
+    struct connection *connection = &connections[used++ % MOST];
+    connection->fd = fd;
+    connection->state = OPEN;
     return connection;
 }
 
@@ -182,7 +186,8 @@ static void with_epoll(int listener)
             continue;
         struct connection *connection = event.data.ptr;
         if (!connection) {
-            connection = accept_one(listener);
+            if (!(connection = accept_one(listener)))
+                continue;
             event =
                 (struct epoll_event){EPOLLIN | (waits("edge") ? EPOLLET : 0), {.ptr = connection}};
             epoll_ctl(epoll, EPOLL_CTL_ADD, connection->fd, &event);
@@ -218,6 +223,8 @@ static void with_others(int listener)
     for (;;) {
         struct connection *connection = accept_one(listener);
         pthread_t thread;
+        if (!connection)
+            continue;
         if (waits("fork")) {
             if (fork() == 0) {
                 close(listener);

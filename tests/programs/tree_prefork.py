@@ -49,7 +49,10 @@ def fork_worker(listener):
 
 def stop(*_):
     for pid in workers:
-        os.kill(pid, signal.SIGTERM)
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass  # it has ended, and was reaped a moment ago
     sys.exit(0)
 
 
