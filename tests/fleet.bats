@@ -88,7 +88,7 @@ only_those_in_it() {
 }
 
 @test "a server is killed in its drain: as many fail as were in it, and the restarts go on" {
-    fleet --only weir --kill draining --restarts 1 --health off --each 2
+    fleet --only weir --kill draining --restarts 1 --health none --each 2
     [ "$restarts" = 1 ]
     only_those_in_it draining
 }
