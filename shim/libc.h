@@ -158,4 +158,7 @@ LIBC_FUNCTIONS(LIBC_DECLARE)
 /* Finds them all. May be called more than once and from several threads at a time. */
 void libc_find(void);
 
+/* What is in parentheses, (fd, buf, n), as a part of a longer list: for the wrappers' macros. */
+#define UNPACK(...) __VA_ARGS__
+
 #endif

@@ -59,8 +59,6 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
     return got;
 }
 
-#define UNPACK(...) __VA_ARGS__
-
 /*
  * The same where a hint has said that it begins a request: turns_NAME. Where it does not, or the
  * hint has been taken back meanwhile, came_NAME does what known_NAME does behind the call.

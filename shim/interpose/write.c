@@ -131,8 +131,6 @@ static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, siz
         return done;                                                                    \
     }
 
-#define UNPACK(...) __VA_ARGS__
-
 /*
  * One that is hinted to be in use has nothing to be asked about first. What is seldom is a function
  * of its own, so that the others lie close together.
