@@ -52,16 +52,19 @@ static inline enum conn_look judge_reply(int fd, record_t *slot, uint64_t record
         return LOOK_IN_USE;
     if (record & CONN_IN_USE && !is_answered_unseen(record, info))
         return LOOK_IN_USE;
-    if (UNLIKELY(!info->has))
-        return judge_unix(fd, slot, record, limits);
-    if (UNLIKELY(!info->has_received) && !(record & CONN_ANSWERED))
-        return judge_silent(slot, limits, info);
+    if (UNLIKELY(!info->has_received)) {
+        if (!info->has)
+            return judge_unix(fd, slot, record, limits);
+        if (!(record & CONN_ANSWERED))
+            return judge_silent(slot, limits, info);
+    }
     if (info->received_ms < info->sent_ms)
         return LOOK_IN_USE; /* the peer spoke last, past our wrappers or theirs */
 
     int64_t quiet = record & CONN_SEASONED ? limits->settle : limits->first_byte;
-    int64_t four_rounds = info->rtt_us / (1000 / 4);
-    return info->sent_ms >= quiet && info->sent_ms >= four_rounds ? LOOK_IDLE : LOOK_WAITING;
+    uint32_t four_rounds = info->rtt_us / (1000 / 4);
+    return LIKELY(info->sent_ms >= quiet) && LIKELY(info->sent_ms >= four_rounds) ? LOOK_IDLE
+                                                                                  : LOOK_WAITING;
 }
 
 static enum conn_look look_reply(int fd, record_t *slot, uint64_t record,
@@ -172,10 +175,17 @@ bool conn_shut(int fd)
 
 /* ---- a few at a time, by stores to the byte that is the drainer's (table.h) ---- */
 
-static inline void set_drainers_byte(record_t *slot, uint64_t record)
+/* Changes these bits of the byte, all of which `record` says as they are. */
+static inline void flip_drainers(record_t *slot, uint64_t record, uint64_t bits)
 {
     const int at = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 1 : 6;
-    __atomic_store_n((uint8_t *)slot + at, (uint8_t)(record >> 8), __ATOMIC_RELEASE);
+    uint8_t *byte = (uint8_t *)slot + at;
+#ifdef __x86_64__
+    (void)record;
+    __asm__ volatile("xorb %1, %0" : "+m"(*byte) : "i"((uint8_t)(bits >> 8)) : "cc", "memory");
+#else
+    __atomic_store_n(byte, (uint8_t)((record ^ bits) >> 8), __ATOMIC_RELEASE);
+#endif
 }
 
 /*
@@ -186,72 +196,94 @@ static inline void set_drainers_byte(record_t *slot, uint64_t record)
     (CONN_EPOCH | CONN_REFS | CONN_IN_USE | CONN_OWED | CONN_FIN | CONN_DISOWNED | \
      CONN_CUT_SHORT | CONN_FORCED | CONN_POISED | CONN_SHUT)
 
-struct poised {
-    record_t *slot;
-    uint64_t record; /* as it was before */
-    int fd;
-};
+/* Added to a mode, it leaves the mode's bits and sets the next where that is http, the last. */
+#define PAST_HTTP ((uint64_t)(8 - MODE_HTTP) << CONN_MODE_SHIFT)
+_Static_assert(MODE_HTTP == MODES - 1 && CONN_MODE >> CONN_MODE_SHIFT == 7 &&
+                   CONN_FORCED == CONN_MODE + (UINT64_C(1) << CONN_MODE_SHIFT),
+               "http is the last mode, and what is behind the mode a plain record does not have");
 
-/* Whether nothing has happened to it since it was seen first: then it is SHUT from now on. */
-static inline bool settles(const struct poised *at)
+static inline bool is_plain(uint64_t record, uint64_t plain)
 {
-    if ((atomic_load(at->slot) ^ at->record) & ~(CONN_SEEN | CONN_POISED))
+    return !(((record ^ plain) + PAST_HTTP) & PLAIN);
+}
+
+/* Whether nothing has happened to a poised one since it was seen first: then it is SHUT now. */
+static inline bool settles(record_t *slot, uint64_t record)
+{
+    uint64_t poised = atomic_load(slot);
+    if (UNLIKELY((poised ^ record) & ~(CONN_SEEN | CONN_POISED)))
         return false;
-    set_drainers_byte(at->slot, at->record | CONN_SHUT);
+    flip_drainers(slot, poised, CONN_POISED | CONN_SHUT);
     return true;
 }
 
-static bool settles_unread(const struct sock_figures *figures, void *context)
+static inline bool shuts(int fd, record_t *slot, uint64_t record, const struct conn_limits *limits)
 {
-    const struct poised *at = context;
-    return (!figures->queues.unread || mode_of(at->record) == MODE_MANUAL) && settles(at);
+    struct sock_figures figures;
+    uint32_t identity = identity_of(record);
+    enum identity kind = identity_kind_of(record);
+    bool shuts;
+    int pin;
+    if (mode_of(record) == MODE_REPLY) {
+        pin = sock_pin_asked(fd, identity, kind, SOCK_ALL, &figures);
+        shuts =
+            pin >= 0 && judge_reply(fd, slot, record & ~CONN_IN_USE, limits, &figures) == LOOK_IDLE;
+    } else {
+        pin = sock_pin_asked(fd, identity, kind, SOCK_UNREAD, &figures);
+        shuts = pin >= 0 && (LIKELY(!figures.queues.unread) || mode_of(record) == MODE_MANUAL);
+    }
+    if (LIKELY(shuts) && settles(slot, record)) {
+        sock_shut_pinned(fd, pin);
+        return true;
+    }
+    if (pin >= 0)
+        sock_unpin(fd, pin);
+    return false;
 }
 
-static const struct conn_limits *limits_of_few;
+/* The slots of numbers that follow each other, within a block of the table. */
+struct slots {
+    char *block;
+    uint32_t at;
+};
 
-static bool settles_reply(const struct sock_figures *figures, void *context)
+INLINE record_t *next_slot(struct slots *slots)
 {
-    const struct poised *at = context;
-    uint64_t record = at->record & ~CONN_IN_USE; /* which it has not: the compiler is told */
-    return judge_reply(at->fd, at->slot, record, limits_of_few, figures) == LOOK_IDLE &&
-           settles(at);
-}
-
-static inline bool shuts(struct poised *at)
-{
-    uint32_t identity = identity_of(at->record);
-    enum identity kind = identity_kind_of(at->record);
-    return mode_of(at->record) == MODE_REPLY
-               ? sock_shut_read_if(at->fd, identity, kind, SOCK_ALL, settles_reply, at)
-               : sock_shut_read_if(at->fd, identity, kind, SOCK_UNREAD, settles_unread, at);
+    record_t *slot = (record_t *)(void *)(slots->block + slots->at);
+    slots->at = (slots->at + 9 * sizeof *slot) & (TABLE_BLOCK * sizeof *slot - 1);
+    return slot;
 }
 
 uint32_t conn_shut_few(uint32_t first, const struct conn_limits *limits)
 {
-    struct poised few[CONN_FEW], *end = few;
+    uint64_t records[CONN_FEW]; /* as they were before, where they are poised */
     const _Atomic uint8_t *kinds = &table.kind[first];
-    record_t *records = table.record;
     uint64_t plain = epoch_now() | CONN_REF;
+    uint32_t place = table_place(first);
+    struct slots all = {(char *)&table.record[place & ~(TABLE_BLOCK - 1)],
+                        (place & (TABLE_BLOCK - 1)) * sizeof(record_t)};
     uint32_t left = 0;
     if (rhythm_is_noting()) /* then the program's threads half-close as well */
         return UINT32_MAX >> (32 - CONN_FEW);
-    limits_of_few = limits;
+    struct slots slots = all;
     for (uint32_t n = 0; n < CONN_FEW; n++) {
         enum kind kind = atomic_load_explicit(&kinds[n], memory_order_acquire);
-        record_t *slot = &records[table_place(first + n)];
-        uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
-        if (UNLIKELY(kind != KIND_CONN) || UNLIKELY((record ^ plain) & PLAIN) ||
-            UNLIKELY((record & CONN_MODE) == (uint64_t)MODE_HTTP << CONN_MODE_SHIFT)) {
-            left |= (uint32_t)(kind != KIND_NONE) << n;
+        record_t *slot = next_slot(&slots);
+        records[n] = atomic_load_explicit(slot, memory_order_relaxed);
+        if (LIKELY(kind == KIND_CONN) && LIKELY(is_plain(records[n], plain))) {
+            flip_drainers(slot, records[n], CONN_POISED);
             continue;
         }
-        set_drainers_byte(slot, record | CONN_POISED);
-        *end++ = (struct poised){slot, record, (int)(first + n)};
+        records[n] = 0;
+        left |= (uint32_t)(kind != KIND_NONE) << n;
     }
     atomic_thread_fence(memory_order_seq_cst);
-    for (struct poised *at = few; at < end; at++)
-        if (UNLIKELY(!shuts(at)))
-            atomic_fetch_and(at->slot, ~(CONN_POISED | CONN_OWED));
+    slots = all;
+    for (uint32_t n = 0; n < CONN_FEW; n++) {
+        record_t *slot = next_slot(&slots);
+        if (LIKELY(records[n]) && UNLIKELY(!shuts((int)(first + n), slot, records[n], limits)))
+            atomic_fetch_and(slot, ~(CONN_POISED | CONN_OWED));
+    }
     return left;
 }
 

@@ -189,36 +189,42 @@ void sock_shut_read(int fd)
     sys2(SYS_shutdown, fd, SHUT_RD);
 }
 
-bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind)
+/* The pin of fd, which is the connection of this identity, or -1. */
+static int pin_of(int fd, uint32_t identity, enum identity kind)
 {
     int pin = sock_pin(fd);
-    bool still = pin >= 0 && sock_is(pin, identity, kind);
-    if (still)
-        sock_shut_read(pin);
-    if (pin >= 0)
-        sock_unpin(fd, pin);
-    return still;
+    if (pin < 0 || sock_is(pin, identity, kind))
+        return pin;
+    sock_unpin(fd, pin);
+    return -1;
 }
 
-bool sock_shut_read_if(int fd, uint32_t identity, enum identity kind, enum sock_asked asked,
-                       sock_may_fn *may, void *context)
+void sock_shut_pinned(int fd, int pin)
 {
-    struct sock_figures figures;
-    int pin = sock_pin(fd);
-    bool shuts = pin >= 0 && sock_is(pin, identity, kind);
-    if (shuts) {
-        figures.queues.unread = sock_unread(pin);
-        if (asked == SOCK_ALL) {
-            figures.queues.unsent = queue_of(pin, SIOCOUTQ);
-            sock_info(pin, &figures.info);
-        }
-        shuts = may(&figures, context);
-    }
-    if (shuts)
-        sock_shut_read(pin);
+    sock_shut_read(pin);
+    sock_unpin(fd, pin);
+}
+
+bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind)
+{
+    int pin = pin_of(fd, identity, kind);
     if (pin >= 0)
-        sock_unpin(fd, pin);
-    return shuts;
+        sock_shut_pinned(fd, pin);
+    return pin >= 0;
+}
+
+int sock_pin_asked(int fd, uint32_t identity, enum identity kind, enum sock_asked asked,
+                   struct sock_figures *figures)
+{
+    int pin = pin_of(fd, identity, kind);
+    if (pin < 0)
+        return -1;
+    figures->queues.unread = sock_unread(pin);
+    if (asked == SOCK_ALL) {
+        figures->queues.unsent = queue_of(pin, SIOCOUTQ);
+        sock_info(pin, &figures->info);
+    }
+    return pin;
 }
 
 void sock_shut_write(int fd)

@@ -92,17 +92,20 @@ void sock_shut_read(int fd);
  */
 bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind);
 
-/* The same where `may` says so as well, of what the kernel has just told of it. */
+/*
+ * The same in two steps: pins fd where it is that connection, and asks the kernel how it is (-1: it
+ * is not); then sock_shut_pinned, or sock_unpin.
+ */
+enum sock_asked { SOCK_UNREAD /* queues.unread alone */, SOCK_ALL };
+
 struct sock_figures {
     struct sock_queues queues;
     struct sock_info info;
 };
 
-enum sock_asked { SOCK_UNREAD /* queues.unread alone */, SOCK_ALL };
-
-typedef bool sock_may_fn(const struct sock_figures *figures, void *context);
-bool sock_shut_read_if(int fd, uint32_t identity, enum identity kind, enum sock_asked asked,
-                       sock_may_fn *may, void *context);
+int sock_pin_asked(int fd, uint32_t identity, enum identity kind, enum sock_asked asked,
+                   struct sock_figures *figures);
+void sock_shut_pinned(int fd, int pin);
 
 void sock_shut_write(int fd);
 void sock_shut_both(int fd);

@@ -218,11 +218,14 @@ bool table_is_claimed(int fd);
 
 /*
  * Where the record of a number lies: numbers that follow each other, which a server's threads are
- * likely to work on at the same time, lie on different cache lines of the same page.
+ * likely to work on at the same time, lie on different cache lines of the same page. So it is by
+ * nines through each block of 512, around its end.
  */
+#define TABLE_BLOCK 512
+
 static inline uint32_t table_place(uint32_t number)
 {
-    return (number & ~UINT32_C(504)) | (number * 9 & 504);
+    return (number & ~(uint32_t)(TABLE_BLOCK - 1)) | (number * 9 & (TABLE_BLOCK - 1));
 }
 
 static inline record_t *table_slot(uint32_t number)

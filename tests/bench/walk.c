@@ -30,8 +30,9 @@ bool __wrap_sock_is(int fd, uint32_t whose, enum identity kind);
 void __wrap_sock_queues(int fd, struct sock_queues *queues);
 void __wrap_sock_info(int fd, struct sock_info *info);
 bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum identity kind);
-bool __wrap_sock_shut_read_if(int fd, uint32_t whose, enum identity kind, enum sock_asked asked,
-                              sock_may_fn *may, void *context);
+int __wrap_sock_pin_asked(int fd, uint32_t whose, enum identity kind, enum sock_asked asked,
+                          struct sock_figures *told);
+void __wrap_sock_shut_pinned(int fd, int pin);
 
 static uint32_t identity; /* of every connection: they come from the same address */
 static uint64_t shut;
@@ -69,13 +70,18 @@ bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum identity kind)
     return whose == identity;
 }
 
-bool __wrap_sock_shut_read_if(int fd, uint32_t whose, enum identity kind, enum sock_asked asked,
-                              sock_may_fn *may, void *context)
+int __wrap_sock_pin_asked(int fd, uint32_t whose, enum identity kind, enum sock_asked asked,
+                          struct sock_figures *told)
 {
-    (void)fd, (void)kind, (void)asked;
-    bool shuts = whose == identity && may(&figures, context);
-    shut += shuts;
-    return shuts;
+    (void)kind, (void)asked;
+    *told = figures;
+    return whose == identity ? fd : -1;
+}
+
+void __wrap_sock_shut_pinned(int fd, int pin)
+{
+    (void)fd, (void)pin;
+    shut++;
 }
 
 static int next_accepted;

@@ -76,19 +76,22 @@ bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind)
     return true;
 }
 
-bool sock_shut_read_if(int fd, uint32_t identity, enum identity kind, enum sock_asked asked,
-                       sock_may_fn *may, void *context)
+int sock_pin_asked(int fd, uint32_t identity, enum identity kind, enum sock_asked asked,
+                   struct sock_figures *figures)
 {
-    struct sock_figures figures = {0};
+    *figures = (struct sock_figures){0};
     if (!sock_is(fd, identity, kind))
-        return false;
-    sock_queues(fd, &figures.queues);
+        return -1;
+    sock_queues(fd, &figures->queues);
     if (asked == SOCK_ALL)
-        sock_info(fd, &figures.info);
-    if (!may(&figures, context))
-        return false;
-    sock_shut_read(fd);
-    return true;
+        sock_info(fd, &figures->info);
+    return fd;
+}
+
+void sock_shut_pinned(int fd, int pin)
+{
+    (void)fd;
+    sock_shut_read(pin);
 }
 
 void sock_shut_write(int fd)
