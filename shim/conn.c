@@ -172,15 +172,9 @@ void conn_uses_received(int fd)
     errno = saved;
 }
 
-HOTTER bool conn_turns_among_many(record_t *slot, uint64_t record)
+bool conn_turns_among_many(record_t *slot, uint64_t record)
 {
-    uint32_t turn = table_turn;
-    if (atomic_load_explicit(&solo.owner, memory_order_relaxed) != SOLO_ENDED ||
-        epoch_is_borrowed() || rhythm_is_noting() || UNLIKELY(!turn) ||
-        !atomic_compare_exchange_strong(slot, &record, record ^ CONN_IN_USE))
-        return false;
-    table_count_live_in(turn, record & CONN_IN_USE ? -LIVE_IN_USE : LIVE_IN_USE);
-    return true;
+    return conn_turns_here(slot, record, !(record & CONN_IN_USE));
 }
 
 bool conn_change(record_t *slot, uint64_t *old, uint64_t next)

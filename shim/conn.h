@@ -247,6 +247,34 @@ static inline bool conn_read_turns(uint32_t key)
  */
 bool conn_turns_among_many(record_t *slot, uint64_t record);
 
+/* The same where it is called. busy: to in use. */
+INLINE bool conn_turns_here(record_t *slot, uint64_t record, bool busy)
+{
+    uint64_t next = busy ? record | CONN_IN_USE : record & ~CONN_IN_USE;
+    uint32_t turn = table_turn;
+    if (atomic_load_explicit(&solo.owner, memory_order_relaxed) != SOLO_ENDED ||
+        epoch_is_borrowed() || rhythm_is_noting() || UNLIKELY(!turn) ||
+        UNLIKELY(!atomic_compare_exchange_strong(slot, &record, next)))
+        return false;
+    table_count_live_in(turn, busy ? LIVE_IN_USE : -LIVE_IN_USE);
+    return true;
+}
+
+/*
+ * Whether a read on fd, which is below the limit, would make its connection in use and no more; or
+ * a write that takes all that it is to would make it idle. By the record as it is before the call:
+ * conn_turns_here finds out whether it still is so.
+ */
+INLINE bool conn_may_begin(int fd, uint64_t record)
+{
+    return table_is_conn(fd) && conn_read_turns(conn_key(record) ^ (uint32_t)CONN_IN_USE);
+}
+
+INLINE bool conn_may_answer(int fd, uint64_t record)
+{
+    return table_is_conn(fd) && LIKELY(conn_key(record) == KEY_REPLY) && !rhythm_is_noting();
+}
+
 /* The rest: what has happened is new to the record. */
 void conn_reads(int fd, record_t *slot, size_t n, struct bytes bytes);
 void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done, struct bytes bytes);

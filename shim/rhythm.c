@@ -59,7 +59,7 @@ struct rhythm {
 
 static struct rhythm *_Atomic rhythms;
 static field_t count;
-_Atomic bool rhythm_notes;
+HOT_DATA(2) _Atomic bool rhythm_notes; /* beside solo, which is looked at with it */
 
 static uint32_t get(const field_t *field)
 {

@@ -69,7 +69,7 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
         if (!(of_the_stream))                                                          \
             return got;                                                                \
         if (got <= 0)                                                                  \
-            return must_read_again(fd, got, has_room) ? known_##name args : got;       \
+            return must_read_again(fd, got, has_room) ? rest_##name args : got;        \
         record_t *slot = conn_enters(fd);                                              \
         if (slot && (peeks))                                                           \
             conn_peeked(fd, slot);                                                     \
@@ -83,6 +83,24 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
         if (LIKELY(got > 0) && LIKELY((of_the_stream) && !(peeks)) && conn_begins(fd)) \
             return got;                                                                \
         return came_##name(UNPACK args, got);                                          \
+    }
+
+/*
+ * The same where one of many threads reads, by what its record says before the call: known_NAME.
+ * Where that is not so it does what is left to do, by rest_NAME before the call.
+ */
+#define READ_AMONG_MANY(many, name, params, args, of_the_stream, peeks)     \
+    many static __attribute__((noinline)) ssize_t known_##name params       \
+    {                                                                       \
+        record_t *slot = table_slot((uint32_t)fd);                          \
+        uint64_t record = atomic_load_explicit(slot, memory_order_relaxed); \
+        if (UNLIKELY(!conn_may_begin(fd, record)))                          \
+            return rest_##name args;                                        \
+        ssize_t got = libc_##name args;                                     \
+        if (LIKELY(got > 0) && LIKELY((of_the_stream) && !(peeks)) &&       \
+            conn_turns_here(slot, record, true))                            \
+            return got;                                                     \
+        return came_##name(UNPACK args, got);                               \
     }
 
 /* Another look, so that the first can be compared where it lies and with one value alone. */
@@ -115,16 +133,17 @@ INLINE int8_t hint_again(int fd)
     }
 
 /*
- * has_room: whether 0 is the end of file. heat: HOT or HOTTEST. of_the_stream: see above. bytes:
- * see READ_OF. peeks: what is returned stays where it is (MSG_PEEK).
+ * has_room: whether 0 is the end of file. heat: HOT or HOTTEST; many: HOT or HOTTER. of_the_stream:
+ * see above. bytes: see READ_OF. peeks: what is returned stays where it is (MSG_PEEK).
  */
-#define READER(heat, name, params, args, has_room, of_the_stream, bytes, peeks)           \
-    heat static __attribute__((noinline)) ssize_t known_##name params                     \
+#define READER(heat, many, name, params, args, has_room, of_the_stream, bytes, peeks)     \
+    HOT static __attribute__((noinline)) ssize_t rest_##name params                       \
     {                                                                                     \
         return (of_the_stream) ? READ_KNOWN(fd, has_room, libc_##name args, bytes, peeks) \
                                : libc_##name args;                                        \
     }                                                                                     \
     READ_AT_REST(heat, name, params, args, has_room, of_the_stream, bytes, peeks)         \
+    READ_AMONG_MANY(many, name, params, args, of_the_stream, peeks)                       \
     READ_BY_HINT(heat, name, params, args)
 
 static bool has_room(const struct iovec *iov, size_t count)
@@ -153,7 +172,7 @@ static __attribute__((noinline)) ssize_t read_other(int fd, void *buf, size_t n)
     return READ_KNOWN(fd, n, libc_read(fd, buf, n), BYTES(buf, n), false);
 }
 
-HOTTEST static __attribute__((noinline)) ssize_t known_read(int fd, void *buf, size_t n)
+HOT static __attribute__((noinline)) ssize_t rest_read(int fd, void *buf, size_t n)
 {
     if (UNLIKELY(!table_is_conn(fd)))
         return read_other(fd, buf, n);
@@ -162,20 +181,21 @@ HOTTEST static __attribute__((noinline)) ssize_t known_read(int fd, void *buf, s
 
 READ_AT_REST(HOTTEST, read, (int fd, void *buf, size_t n), (fd, buf, n), n, true, BYTES(buf, n),
              false)
+READ_AMONG_MANY(HOTTER, read, (int fd, void *buf, size_t n), (fd, buf, n), true, false)
 READ_BY_HINT(HOTTEST, read, (int fd, void *buf, size_t n), (fd, buf, n))
 
-READER(HOT, __read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room), n, true,
-       BYTES(buf, n), false)
-READER(HOT, readv, (int fd, const struct iovec *iov, int count), (fd, iov, count),
+READER(HOT, HOT, __read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room), n,
+       true, BYTES(buf, n), false)
+READER(HOT, HOT, readv, (int fd, const struct iovec *iov, int count), (fd, iov, count),
        has_room(iov, (size_t)count), true, ((struct bytes){iov, (size_t)count}), false)
-READER(HOTTEST, recv, (int fd, void *buf, size_t n, int flags), (fd, buf, n, flags), n, STREAM,
-       BYTES(buf, n), PEEKS)
-READER(HOT, __recv_chk, (int fd, void *buf, size_t n, size_t room, int flags),
+READER(HOTTEST, HOTTER, recv, (int fd, void *buf, size_t n, int flags), (fd, buf, n, flags), n,
+       STREAM, BYTES(buf, n), PEEKS)
+READER(HOT, HOT, __recv_chk, (int fd, void *buf, size_t n, size_t room, int flags),
        (fd, buf, n, room, flags), n, STREAM, BYTES(buf, n), PEEKS)
-READER(HOT, recvfrom,
+READER(HOT, HOT, recvfrom,
        (int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len),
        (fd, buf, n, flags, addr, len), n, STREAM, BYTES(buf, n), PEEKS)
-READER(HOT, __recvfrom_chk,
+READER(HOT, HOT, __recvfrom_chk,
        (int fd, void *buf, size_t n, size_t room, int flags, struct sockaddr *addr, socklen_t *len),
        (fd, buf, n, room, flags, addr, len), n, STREAM, BYTES(buf, n), PEEKS)
 

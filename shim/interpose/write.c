@@ -21,8 +21,8 @@ static size_t length_of(const struct iovec *iov, size_t count)
 }
 
 /* A write of `asked` bytes returned done. MSG_MORE: the program says itself that more follows. */
-HOTTER static void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int flags,
-                         struct bytes bytes)
+HOT static void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int flags,
+                      struct bytes bytes)
 {
     if ((UNLIKELY(done < 0) && errno != EAGAIN) || UNLIKELY(!asked))
         return;
@@ -112,8 +112,8 @@ static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, siz
  * A call on a descriptor that the table knows. told: what conn is told, `done` being the result.
  * bytes: what it is to write; how: sendmsg's flags for the same, and its message where it has one.
  */
-#define KNOWN_WRITER(heat, name, fd, params, args, asked, bytes, how, from, told)       \
-    heat static __attribute__((noinline)) ssize_t known_##name params                   \
+#define REST_WRITER(name, fd, params, args, asked, bytes, how, from, told)              \
+    HOT static __attribute__((noinline)) ssize_t rest_##name params                     \
     {                                                                                   \
         record_t *slot = conn_enters(fd);                                               \
         ssize_t done;                                                                   \
@@ -139,7 +139,7 @@ static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, siz
     static __attribute__((noinline)) ssize_t wrote_##name(UNPACK params, ssize_t done)            \
     {                                                                                             \
         if (UNLIKELY(done < 0) && signals_must_call_again())                                      \
-            return known_##name args;                                                             \
+            return rest_##name args;                                                              \
         record_t *slot = conn_enters(fd);                                                         \
         if (slot)                                                                                 \
             told;                                                                                 \
@@ -153,36 +153,58 @@ static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, siz
         return wrote_##name(UNPACK args, done);                                                   \
     }
 
-/*
- * A call is one jump for a descriptor that is of no interest: so the rest are other functions.
- * asked: how much the call is to write; ends_answer: the program does not say that more follows.
- */
-#define WRITER(heat, name, fd, params, args, asked, bytes, how, ends_answer, told) \
-    KNOWN_WRITER(HOT, name, fd, params, args, asked, bytes, how, NULL, told)       \
-    BUSY_WRITER(heat, name, fd, params, args, asked, ends_answer, told)            \
-    EXPORT heat ssize_t name params                                                \
-    {                                                                              \
-        int8_t hint = table_hint(fd);                                              \
-        if (LIKELY(hint < HINT_BUSY))                                              \
-            return libc_##name args;                                               \
-        return LIKELY(hint == HINT_BUSY) ? busy_##name args : known_##name args;   \
+/* The same where one of many threads writes, by what its record says before the call. */
+#define WRITE_AMONG_MANY(many, name, fd, params, args, asked, ends_answer)      \
+    many static __attribute__((noinline)) ssize_t known_##name params           \
+    {                                                                           \
+        record_t *slot = table_slot((uint32_t)fd);                              \
+        uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);     \
+        if (UNLIKELY(!conn_may_answer(fd, record)))                             \
+            return rest_##name args;                                            \
+        ssize_t done = libc_##name args;                                        \
+        if (LIKELY((size_t)done == (asked)) && LIKELY(done && (ends_answer)) && \
+            conn_turns_here(slot, record, false))                               \
+            return done;                                                        \
+        return wrote_##name(UNPACK args, done);                                 \
+    }
+
+/* asked: how much the call is to write; ends_answer: the program does not say that more follows. */
+#define KNOWN_WRITER(heat, many, name, fd, params, args, asked, bytes, how, from, ends_answer, \
+                     told)                                                                     \
+    REST_WRITER(name, fd, params, args, asked, bytes, how, from, told)                         \
+    BUSY_WRITER(heat, name, fd, params, args, asked, ends_answer, told)                        \
+    WRITE_AMONG_MANY(many, name, fd, params, args, asked, ends_answer)
+
+/* A call is one jump for a descriptor that is of no interest: so the rest are other functions. */
+#define WRITE_BY_HINT(name, fd, args) \
+    int8_t hint = table_hint(fd);     \
+    if (LIKELY(hint < HINT_BUSY))     \
+        return libc_##name args;      \
+    return LIKELY(hint == HINT_BUSY) ? busy_##name args : known_##name args
+
+#define WRITER(heat, many, name, fd, params, args, asked, bytes, how, ends_answer, told)         \
+    KNOWN_WRITER(heat, many, name, fd, params, args, asked, bytes, how, NULL, ends_answer, told) \
+    EXPORT heat ssize_t name params                                                              \
+    {                                                                                            \
+        WRITE_BY_HINT(name, fd, args);                                                           \
     }
 
 #define VECTOR ((struct bytes){iov, (size_t)count})
-WRITER(HOTTEST, write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n, BYTES(buf, n), 0,
-       true, wrote(fd, slot, n, done, 0, BYTES(buf, n)))
-WRITER(HOTTEST, writev, fd, (int fd, const struct iovec *iov, int count), (fd, iov, count),
+WRITER(HOTTEST, HOTTER, write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n,
+       BYTES(buf, n), 0, true, wrote(fd, slot, n, done, 0, BYTES(buf, n)))
+WRITER(HOTTEST, HOTTER, writev, fd, (int fd, const struct iovec *iov, int count), (fd, iov, count),
        length_of(iov, (size_t)count), VECTOR, 0, true,
        wrote(fd, slot, length_of(iov, (size_t)count), done, 0, VECTOR))
-WRITER(HOTTEST, send, fd, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags), n,
-       BYTES(buf, n), flags, !(flags & MSG_MORE), wrote(fd, slot, n, done, flags, BYTES(buf, n)))
-WRITER(HOT, sendto, fd,
+WRITER(HOTTEST, HOTTER, send, fd, (int fd, const void *buf, size_t n, int flags),
+       (fd, buf, n, flags), n, BYTES(buf, n), flags, !(flags & MSG_MORE),
+       wrote(fd, slot, n, done, flags, BYTES(buf, n)))
+WRITER(HOT, HOT, sendto, fd,
        (int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len),
        (fd, buf, n, flags, addr, len), n, BYTES(buf, n), flags, !(flags & MSG_MORE),
        wrote(fd, slot, n, done, flags, BYTES(buf, n)))
 
 /* Descriptors that go along (unix(7), SCM_RIGHTS): who gets a connection may close it last. */
-static void sends(const struct msghdr *msg)
+static __attribute__((noinline)) void sends(const struct msghdr *msg)
 {
     for (struct cmsghdr *at = CMSG_FIRSTHDR(msg); at; at = CMSG_NXTHDR((struct msghdr *)msg, at)) {
         if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS)
@@ -197,14 +219,19 @@ static void sends(const struct msghdr *msg)
 }
 
 #define MESSAGE ((struct bytes){msg->msg_iov, msg->msg_iovlen})
-KNOWN_WRITER(HOTTEST, sendmsg, fd, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags),
-             length_of(msg->msg_iov, msg->msg_iovlen), MESSAGE, flags, msg,
+KNOWN_WRITER(HOTTEST, HOTTER, sendmsg, fd, (int fd, const struct msghdr *msg, int flags),
+             (fd, msg, flags), length_of(msg->msg_iov, msg->msg_iovlen), MESSAGE, flags, msg,
+             !(flags & MSG_MORE),
              wrote(fd, slot, length_of(msg->msg_iov, msg->msg_iovlen), done, flags, MESSAGE))
+
+INLINE ssize_t sendmsg_by_hint(int fd, const struct msghdr *msg, int flags)
+{
+    WRITE_BY_HINT(sendmsg, fd, (fd, msg, flags));
+}
 
 EXPORT HOTTEST ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-    ssize_t done = LIKELY(table_hint(fd) == HINT_NONE) ? libc_sendmsg(fd, msg, flags)
-                                                       : known_sendmsg(fd, msg, flags);
+    ssize_t done = sendmsg_by_hint(fd, msg, flags);
     if (done >= 0 && UNLIKELY(msg->msg_controllen))
         sends(msg);
     return done;
@@ -222,10 +249,10 @@ static void sent_file(int out, record_t *slot, size_t asked, ssize_t done)
         wrote(out, slot, asked, done, 0, BYTES_UNSEEN);
 }
 
-WRITER(HOT, sendfile, out, (int out, int in, off_t *offset, size_t n), (out, in, offset, n), n,
+WRITER(HOT, HOT, sendfile, out, (int out, int in, off_t *offset, size_t n), (out, in, offset, n), n,
        BYTES_UNSEEN, 0, true, sent_file(out, slot, n, done))
-WRITER(HOT, sendfile64, out, (int out, int in, off64_t *offset, size_t n), (out, in, offset, n), n,
-       BYTES_UNSEEN, 0, true, sent_file(out, slot, n, done))
+WRITER(HOT, HOT, sendfile64, out, (int out, int in, off64_t *offset, size_t n),
+       (out, in, offset, n), n, BYTES_UNSEEN, 0, true, sent_file(out, slot, n, done))
 
 /* By sendmsg, which plans. */
 static int send_each(int fd, struct mmsghdr *msgs, unsigned int count, int flags)
