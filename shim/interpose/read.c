@@ -61,46 +61,46 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
 
 /*
  * The same where a hint has said that it begins a request: turns_NAME. Where it does not, or the
- * hint has been taken back meanwhile, came_NAME does what known_NAME does behind the call.
+ * hint has been taken back meanwhile, came_NAME does what rest_NAME does behind the call. (To look
+ * at what stays there begins a request as well, but in mode http, of which nothing is hinted.)
  */
-#define READ_AT_REST(heat, name, params, args, has_room, of_the_stream, bytes, peeks)  \
-    static __attribute__((noinline)) ssize_t came_##name(UNPACK params, ssize_t got)   \
-    {                                                                                  \
-        if (!(of_the_stream))                                                          \
-            return got;                                                                \
-        if (got <= 0)                                                                  \
-            return must_read_again(fd, got, has_room) ? rest_##name args : got;        \
-        record_t *slot = conn_enters(fd);                                              \
-        if (slot && (peeks))                                                           \
-            conn_peeked(fd, slot);                                                     \
-        else if (slot)                                                                 \
-            conn_read(fd, slot, (size_t)got, bytes);                                   \
-        return got;                                                                    \
-    }                                                                                  \
-    heat static __attribute__((noinline)) ssize_t turns_##name params                  \
-    {                                                                                  \
-        ssize_t got = libc_##name args;                                                \
-        if (LIKELY(got > 0) && LIKELY((of_the_stream) && !(peeks)) && conn_begins(fd)) \
-            return got;                                                                \
-        return came_##name(UNPACK args, got);                                          \
+#define READ_AT_REST(heat, name, params, args, has_room, of_the_stream, bytes, peeks) \
+    static __attribute__((noinline)) ssize_t came_##name(UNPACK params, ssize_t got)  \
+    {                                                                                 \
+        if (!(of_the_stream))                                                         \
+            return got;                                                               \
+        if (got <= 0)                                                                 \
+            return must_read_again(fd, got, has_room) ? rest_##name args : got;       \
+        record_t *slot = conn_enters(fd);                                             \
+        if (slot && (peeks))                                                          \
+            conn_peeked(fd, slot);                                                    \
+        else if (slot)                                                                \
+            conn_read(fd, slot, (size_t)got, bytes);                                  \
+        return got;                                                                   \
+    }                                                                                 \
+    heat static __attribute__((noinline)) ssize_t turns_##name params                 \
+    {                                                                                 \
+        ssize_t got = libc_##name args;                                               \
+        if (LIKELY(got > 0) && LIKELY(of_the_stream) && conn_begins(fd))              \
+            return got;                                                               \
+        return came_##name(UNPACK args, got);                                         \
     }
 
 /*
  * The same where one of many threads reads, by what its record says before the call: known_NAME.
  * Where that is not so it does what is left to do, by rest_NAME before the call.
  */
-#define READ_AMONG_MANY(many, name, params, args, of_the_stream, peeks)     \
-    many static __attribute__((noinline)) ssize_t known_##name params       \
-    {                                                                       \
-        record_t *slot = table_slot((uint32_t)fd);                          \
-        uint64_t record = atomic_load_explicit(slot, memory_order_relaxed); \
-        if (UNLIKELY(!conn_may_begin(fd, record)))                          \
-            return rest_##name args;                                        \
-        ssize_t got = libc_##name args;                                     \
-        if (LIKELY(got > 0) && LIKELY((of_the_stream) && !(peeks)) &&       \
-            conn_turns_here(slot, record, true))                            \
-            return got;                                                     \
-        return came_##name(UNPACK args, got);                               \
+#define READ_AMONG_MANY(many, name, params, args, of_the_stream)                             \
+    many static __attribute__((noinline)) ssize_t known_##name params                        \
+    {                                                                                        \
+        record_t *slot = table_slot((uint32_t)fd);                                           \
+        uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);                  \
+        if (UNLIKELY(!conn_may_begin(fd, record)))                                           \
+            return rest_##name args;                                                         \
+        ssize_t got = libc_##name args;                                                      \
+        if (LIKELY(got > 0) && LIKELY(of_the_stream) && conn_turns_here(slot, record, true)) \
+            return got;                                                                      \
+        return came_##name(UNPACK args, got);                                                \
     }
 
 /* Another look, so that the first can be compared where it lies and with one value alone. */
@@ -143,7 +143,7 @@ INLINE int8_t hint_again(int fd)
                                : libc_##name args;                                        \
     }                                                                                     \
     READ_AT_REST(heat, name, params, args, has_room, of_the_stream, bytes, peeks)         \
-    READ_AMONG_MANY(many, name, params, args, of_the_stream, peeks)                       \
+    READ_AMONG_MANY(many, name, params, args, of_the_stream)                              \
     READ_BY_HINT(heat, name, params, args)
 
 static bool has_room(const struct iovec *iov, size_t count)
@@ -181,7 +181,7 @@ HOT static __attribute__((noinline)) ssize_t rest_read(int fd, void *buf, size_t
 
 READ_AT_REST(HOTTEST, read, (int fd, void *buf, size_t n), (fd, buf, n), n, true, BYTES(buf, n),
              false)
-READ_AMONG_MANY(HOTTER, read, (int fd, void *buf, size_t n), (fd, buf, n), true, false)
+READ_AMONG_MANY(HOTTER, read, (int fd, void *buf, size_t n), (fd, buf, n), true)
 READ_BY_HINT(HOTTEST, read, (int fd, void *buf, size_t n), (fd, buf, n))
 
 READER(HOT, HOT, __read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room), n,
