@@ -48,7 +48,10 @@
 #define HOTTEST __attribute__((section(".text.hot.a"), aligned(64)))
 #define HOTTEST_BEGINS __asm__(".pushsection .text.hot.a, \"ax\"\n\t.balign 4096\n\t.popsection")
 
-/* And what these look at each time: on as few cache lines as it fits. */
+/*
+ * And what these look at each time, in this order, on two cache lines that the processor fetches
+ * together: a process that has just been switched to finds neither at hand.
+ */
 #define HOT_DATA(order) __attribute__((section(".data.hot" #order)))
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)

@@ -26,8 +26,11 @@ static const bool has_dlsym = false;
         return libc_##name args;                    \
     }                                               \
     where type(*libc_##name) params = first_##name;
-#define LIBC_FIRST_HOT(type, name, params, args) LIBC_FIRST(HOT_DATA(3), type, name, params, args)
+#define LIBC_FIRST_HOTTEST(type, name, params, args) \
+    LIBC_FIRST(HOT_DATA(3), type, name, params, args)
+#define LIBC_FIRST_HOT(type, name, params, args) LIBC_FIRST(HOT_DATA(5), type, name, params, args)
 #define LIBC_FIRST_OTHER(type, name, params, args) LIBC_FIRST(, type, name, params, args)
+LIBC_HOTTEST(LIBC_FIRST_HOTTEST)
 LIBC_HOT(LIBC_FIRST_HOT)
 LIBC_OTHERS(LIBC_FIRST_OTHER)
 

@@ -466,7 +466,7 @@ void signals_interrupted(const void *context)
 #define EPOLL_WAIT_LENGTH 192 /* of glibc's, and a little more */
 #define PAGE_LEAST 4096
 
-bool signals_waits_on;
+HOT_DATA(5) bool signals_waits_on;
 
 #ifdef __x86_64__
 static bool is_epoll_wait(const uint8_t *end)

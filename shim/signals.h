@@ -113,6 +113,12 @@ static inline bool signals_must_call_again(void)
     return UNLIKELY(EPOCH_THREAD.interrupted) && errno == EINTR && signals_must_restart();
 }
 
+/* Has a call failed, and not by our doing? (Most that fail have nothing to read: EAGAIN.) */
+static inline bool signals_left_alone(ssize_t result)
+{
+    return result < 0 && LIKELY(!EPOCH_THREAD.interrupted);
+}
+
 /* To be called by our handler, first: tells the above. */
 void signals_interrupted(const void *context);
 /* The same, last: a wait that is made again there already (signals_waits_on) needs no telling. */

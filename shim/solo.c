@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "solo.h"
 
-HOT_DATA(2) struct solo solo = {.owner = SOLO_ENDED};
+HOT_DATA(1) _Alignas(2 * CACHE_LINE) struct solo solo = {.owner = SOLO_ENDED};
 
 static void (*on_end)(void);
 static _Atomic uint32_t last_turn; /* begun, or about to */

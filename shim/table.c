@@ -8,12 +8,9 @@
 
 static struct shard own[SHARDS]; /* where there is no page */
 
-HOT_DATA(1)
-_Alignas(2 * CACHE_LINE) struct table table = {
+HOT_DATA(4)
+_Alignas(CACHE_LINE) struct table table = {
     .shards = own, .shard_mask = SHARDS - 1, .busy = HINT_BUSY};
-
-/* A number's record moves within blocks of 512 (table_slot): a table ends with a whole block. */
-#define BLOCK 512
 
 /* No generation: a connection that was sent to another process. */
 #define SENT UINT32_MAX
@@ -70,8 +67,8 @@ void table_forked(void)
 
 int table_make(uint32_t limit)
 {
-    for (limit = (limit + BLOCK - 1) & ~(uint32_t)(BLOCK - 1); limit;
-         limit = limit / 4 / BLOCK * BLOCK) {
+    for (limit = (limit + TABLE_BLOCK - 1) & ~(uint32_t)(TABLE_BLOCK - 1); limit;
+         limit = limit / 4 / TABLE_BLOCK * TABLE_BLOCK) {
         size_t hints = hints_size(limit);
         size_t bytes = limit * (sizeof(record_t) + sizeof(uint32_t)) + 3 * hints;
         size_t slack = bytes > REACH ? REACH : 0;
@@ -270,7 +267,7 @@ static void drop(int fd, enum kind kind)
 /* A free record for a connection whose number's own record still serves a duplicate elsewhere. */
 static bool find_record(uint64_t fresh, uint32_t *number)
 {
-    for (uint32_t n = table.limit - 1; n + BLOCK >= table.limit; n--) {
+    for (uint32_t n = table.limit - 1; n + TABLE_BLOCK >= table.limit; n--) {
         uint64_t none = 0;
         if (atomic_compare_exchange_strong(table_slot(n), &none, fresh)) {
             *number = n;

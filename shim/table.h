@@ -115,14 +115,21 @@ enum hint {
 typedef _Atomic uint64_t record_t;
 
 struct table {
-    uint32_t limit;               /* descriptors below it are known; 0 until there is a table */
+    /* What each call looks at: the first 48 bytes (common.h, HOT_DATA). */
+    uint32_t limit; /* descriptors below it are known; 0 until there is a table */
+
+    /* HINT_BUSY; HINT_ASK where a read timeout was set somewhere: a read may have to be made again
+     * after EINTR (signal(7)). */
+    _Atomic int8_t busy;
     _Atomic int8_t *_Atomic hint; /* those of one thread (solo.h), or of many */
     _Atomic uint8_t *kind;
     record_t *record;
-    _Atomic uint32_t *alias;
-    _Atomic uint32_t high; /* no descriptor at or above it was ever of a kind */
     struct shard *shards;  /* this process's: in the state page, where it has a line there */
     uint32_t shard_mask;   /* of their number, less one: a power of two */
+    _Atomic uint32_t high; /* no descriptor at or above it was ever of a kind */
+
+    _Atomic uint32_t *alias;
+    void (*on_shared)(uint64_t record); /* such a one is about to be closed here */
 
     /*
      * Counts the forks and the descriptors sent to others: a connection whose number's alias is
@@ -132,11 +139,6 @@ struct table {
     _Atomic uint32_t generation;
     _Atomic bool has_this_one; /* a connection's alias: it is to be counted up at the next fork */
     _Atomic bool shares;
-
-    /* HINT_BUSY; HINT_ASK where a read timeout was set somewhere: a read may have to be made again
-     * after EINTR (signal(7)). */
-    _Atomic int8_t busy;
-    void (*on_shared)(uint64_t record); /* such a one is about to be closed here */
 };
 
 extern HIDDEN struct table table;

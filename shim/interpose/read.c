@@ -83,6 +83,8 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
         ssize_t got = libc_##name args;                                               \
         if (LIKELY(got > 0) && LIKELY(of_the_stream) && conn_begins(fd))              \
             return got;                                                               \
+        if (signals_left_alone(got))                                                  \
+            return got;                                                               \
         return came_##name(UNPACK args, got);                                         \
     }
 
@@ -99,6 +101,8 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
             return rest_##name args;                                                         \
         ssize_t got = libc_##name args;                                                      \
         if (LIKELY(got > 0) && LIKELY(of_the_stream) && conn_turns_here(slot, record, true)) \
+            return got;                                                                      \
+        if (signals_left_alone(got))                                                         \
             return got;                                                                      \
         return came_##name(UNPACK args, got);                                                \
     }
