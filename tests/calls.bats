@@ -14,12 +14,12 @@ steps() {
     run steps alone
     echo "$output"
     [ "$status" -eq 0 ]
-    [ "${lines[-1]}" = "84 calls, 0 wrong" ]
+    [ "${lines[-1]}" = "108 calls, 0 wrong" ]
 }
 
 @test "in use after a read, idle after an answer, by each call: one thread of two" {
     run steps among
     echo "$output"
     [ "$status" -eq 0 ]
-    [ "${lines[-1]}" = "84 calls, 0 wrong" ]
+    [ "${lines[-1]}" = "108 calls, 0 wrong" ]
 }

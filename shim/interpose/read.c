@@ -13,12 +13,9 @@ HOTTEST_BEGINS; /* the Makefile has this file first of those that have any */
 /* What MSG_ERRQUEUE and MSG_OOB return is not of the stream (recv(2)). */
 #define NOT_OF_THE_STREAM (MSG_ERRQUEUE | MSG_OOB)
 
-INLINE bool must_read_again(int fd, ssize_t got, bool has_room)
-{
-    if (got < 0)
-        return signals_must_call_again();
-    return has_room && conn_read_end(fd);
-}
+/* has_room is asked for only where there was room to look at: a call may fail with EFAULT. */
+#define MUST_READ_AGAIN(fd, got, has_room) \
+    ((got) < 0 ? signals_must_call_again() : (has_room) && conn_read_end(fd))
 
 /*
  * A reading call on a descriptor that the table knows: conn is told what came of it. It is made
@@ -35,7 +32,7 @@ INLINE bool must_read_again(int fd, ssize_t got, bool has_room)
         record_t *slot_ = slot;                                             \
         do {                                                                \
             got = (call);                                                   \
-        } while (UNLIKELY(got <= 0) && must_read_again(fd, got, has_room)); \
+        } while (UNLIKELY(got <= 0) && MUST_READ_AGAIN(fd, got, has_room)); \
         if (UNLIKELY(peeks) && got > 0 && slot_)                            \
             conn_peeked(fd, slot_);                                         \
         else if (LIKELY(got > 0) && LIKELY(slot_))                          \
@@ -70,7 +67,7 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
         if (!(of_the_stream))                                                         \
             return got;                                                               \
         if (got <= 0)                                                                 \
-            return must_read_again(fd, got, has_room) ? rest_##name args : got;       \
+            return MUST_READ_AGAIN(fd, got, has_room) ? rest_##name args : got;       \
         record_t *slot = conn_enters(fd);                                             \
         if (slot && (peeks))                                                          \
             conn_peeked(fd, slot);                                                    \
@@ -238,7 +235,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned int count, mmsg_flags
     int got;
     do {
         got = libc_recvmmsg(fd, msgs, count, flags, limit);
-    } while (UNLIKELY(got < 0) && must_read_again(fd, got, false));
+    } while (UNLIKELY(got < 0) && signals_must_call_again());
     for (int i = 0; i < got; i++)
         receive(&msgs[i].msg_hdr);
     record_t *slot = UNLIKELY(table_knows(fd)) && got > 0 && STREAM ? conn_enters(fd) : NULL;

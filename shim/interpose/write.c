@@ -42,6 +42,9 @@ HOT static void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int fl
         done_;                                                      \
     })
 
+/* Nothing came of it, nor can its buffers always be looked at (EFAULT). */
+#define FAILED(done) (UNLIKELY((done) < 0) && errno != EAGAIN)
+
 #define PIECES_MOST 64
 
 /* The program's buffers from a byte on, as many of them as there is room for. */
@@ -101,8 +104,8 @@ static __attribute__((noinline)) bool has_text(int fd, const struct http *http, 
 static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, size_t asked,
                                  int flags, const struct msghdr *from, ssize_t *done)
 {
-    struct http *http = rhythm_is_noting() && bytes.iov ? conn_plans(slot) : NULL;
-    if (LIKELY(!http) || !asked || !has_text(fd, http, bytes))
+    struct http *http = bytes.iov ? conn_plans(slot) : NULL;
+    if (!http || !asked || !has_text(fd, http, bytes))
         return false;
     *done = send_planned(fd, slot, http, bytes, asked, flags, from);
     return true;
@@ -112,60 +115,62 @@ static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, siz
  * A call on a descriptor that the table knows. told: what conn is told, `done` being the result.
  * bytes: what it is to write; how: sendmsg's flags for the same, and its message where it has one.
  */
-#define REST_WRITER(name, fd, params, args, asked, bytes, how, from, told)              \
-    HOT static __attribute__((noinline)) ssize_t rest_##name params                     \
-    {                                                                                   \
-        record_t *slot = conn_enters(fd);                                               \
-        ssize_t done;                                                                   \
-        if (UNLIKELY(!slot))                                                            \
-            return WRITE_AGAIN(libc_##name args);                                       \
-        if (conn_is_over(fd, slot))                                                     \
-            return (ssize_t)(asked);                                                    \
-        if (sends_planned(fd, slot, bytes, asked, how, from, &done))                    \
-            return done;                                                                \
-        bool held_back = rhythm_is_noting() && conn_holds_back(fd, slot, asked, bytes); \
-        done = WRITE_AGAIN(libc_##name args);                                           \
-        told;                                                                           \
-        if (UNLIKELY(held_back))                                                        \
-            conn_release(fd);                                                           \
-        return done;                                                                    \
+#define REST_WRITER(name, fd, params, args, asked, bytes, how, from, told)                 \
+    HOT static __attribute__((noinline)) ssize_t rest_##name params                        \
+    {                                                                                      \
+        record_t *slot = conn_enters(fd);                                                  \
+        ssize_t done;                                                                      \
+        if (UNLIKELY(!slot))                                                               \
+            return WRITE_AGAIN(libc_##name args);                                          \
+        if (conn_is_over(fd, slot))                                                        \
+            return (ssize_t)(asked);                                                       \
+        if (rhythm_is_noting() && sends_planned(fd, slot, bytes, asked, how, from, &done)) \
+            return done;                                                                   \
+        bool held_back = rhythm_is_noting() && conn_holds_back(fd, slot, asked, bytes);    \
+        done = WRITE_AGAIN(libc_##name args);                                              \
+        if (!FAILED(done))                                                                 \
+            told;                                                                          \
+        if (UNLIKELY(held_back))                                                           \
+            conn_release(fd);                                                              \
+        return done;                                                                       \
     }
 
 /*
  * One that is hinted to be in use has nothing to be asked about first. What is seldom is a function
  * of its own, so that the others lie close together.
  */
-#define BUSY_WRITER(heat, name, fd, params, args, asked, ends_answer, told)                       \
-    static __attribute__((noinline)) ssize_t wrote_##name(UNPACK params, ssize_t done)            \
-    {                                                                                             \
-        if (UNLIKELY(done < 0) && signals_must_call_again())                                      \
-            return rest_##name args;                                                              \
-        record_t *slot = conn_enters(fd);                                                         \
-        if (slot)                                                                                 \
-            told;                                                                                 \
-        return done;                                                                              \
-    }                                                                                             \
-    heat static __attribute__((noinline)) ssize_t busy_##name params                              \
-    {                                                                                             \
-        ssize_t done = libc_##name args;                                                          \
-        if (LIKELY((size_t)done == (asked)) && LIKELY(done && (ends_answer)) && conn_answers(fd)) \
-            return done;                                                                          \
-        return wrote_##name(UNPACK args, done);                                                   \
+#define BUSY_WRITER(heat, name, fd, params, args, asked, ends_answer, told)            \
+    static __attribute__((noinline)) ssize_t wrote_##name(UNPACK params, ssize_t done) \
+    {                                                                                  \
+        if (UNLIKELY(done < 0) && signals_must_call_again())                           \
+            return rest_##name args;                                                   \
+        record_t *slot = FAILED(done) ? NULL : conn_enters(fd);                        \
+        if (slot)                                                                      \
+            told;                                                                      \
+        return done;                                                                   \
+    }                                                                                  \
+    heat static __attribute__((noinline)) ssize_t busy_##name params                   \
+    {                                                                                  \
+        ssize_t done = libc_##name args;                                               \
+        if (LIKELY(done > 0) && LIKELY((size_t)done == (asked) && (ends_answer)) &&    \
+            conn_answers(fd))                                                          \
+            return done;                                                               \
+        return wrote_##name(UNPACK args, done);                                        \
     }
 
 /* The same where one of many threads writes, by what its record says before the call. */
-#define WRITE_AMONG_MANY(many, name, fd, params, args, asked, ends_answer)      \
-    many static __attribute__((noinline)) ssize_t known_##name params           \
-    {                                                                           \
-        record_t *slot = table_slot((uint32_t)fd);                              \
-        uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);     \
-        if (UNLIKELY(!conn_may_answer(fd, record)))                             \
-            return rest_##name args;                                            \
-        ssize_t done = libc_##name args;                                        \
-        if (LIKELY((size_t)done == (asked)) && LIKELY(done && (ends_answer)) && \
-            conn_turns_here(slot, record, false))                               \
-            return done;                                                        \
-        return wrote_##name(UNPACK args, done);                                 \
+#define WRITE_AMONG_MANY(many, name, fd, params, args, asked, ends_answer)          \
+    many static __attribute__((noinline)) ssize_t known_##name params               \
+    {                                                                               \
+        record_t *slot = table_slot((uint32_t)fd);                                  \
+        uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);         \
+        if (UNLIKELY(!conn_may_answer(fd, record)))                                 \
+            return rest_##name args;                                                \
+        ssize_t done = libc_##name args;                                            \
+        if (LIKELY(done > 0) && LIKELY((size_t)done == (asked) && (ends_answer)) && \
+            conn_turns_here(slot, record, false))                                   \
+            return done;                                                            \
+        return wrote_##name(UNPACK args, done);                                     \
     }
 
 /* asked: how much the call is to write; ends_answer: the program does not say that more follows. */

@@ -132,6 +132,34 @@ static ssize_t nothing_there(void)
     return recv(server, bytes, SIZE, MSG_DONTWAIT) < 0 && errno == EAGAIN ? SIZE : -1;
 }
 
+/* Memory that is not there: the kernel says so, and nobody else looks. */
+static ssize_t refused(ssize_t result)
+{
+    return result == -1 && errno == EFAULT ? SIZE : -1;
+}
+
+static void *volatile nowhere = (void *)8; /* volatile: the compiler is to believe it */
+
+static ssize_t readv_nowhere(void)
+{
+    return refused(readv(server, nowhere, 1));
+}
+
+static ssize_t recvmsg_nowhere(void)
+{
+    return refused(recvmsg(server, nowhere, MSG_DONTWAIT));
+}
+
+static ssize_t writev_nowhere(void)
+{
+    return refused(writev(server, nowhere, 1));
+}
+
+static ssize_t sendmsg_nowhere(void)
+{
+    return refused(sendmsg(server, nowhere, 0));
+}
+
 static ssize_t by_write(void)
 {
     return write(server, bytes, SIZE);
@@ -241,6 +269,14 @@ bytes are not read, or there is no answer */
     {"recv, EAGAIN", nothing_there, IDLE, IDLE, 0},
     {"recv, EAGAIN, in use", nothing_there, BUSY, BUSY, 0},
     {"read, in use", by_read, BUSY, BUSY, SENDS},
+    {"readv, EFAULT", readv_nowhere, IDLE, IDLE, 0},
+    {"readv, EFAULT, in use", readv_nowhere, BUSY, BUSY, 0},
+    {"recvmsg, EFAULT", recvmsg_nowhere, IDLE, IDLE, 0},
+    {"recvmsg, EFAULT, in use", recvmsg_nowhere, BUSY, BUSY, 0},
+    {"writev, EFAULT", writev_nowhere, IDLE, IDLE, 0},
+    {"writev, EFAULT, in use", writev_nowhere, BUSY, BUSY, 0},
+    {"sendmsg, EFAULT", sendmsg_nowhere, IDLE, IDLE, 0},
+    {"sendmsg, EFAULT, in use", sendmsg_nowhere, BUSY, BUSY, 0},
     {"write", by_write, BUSY, IDLE, TAKES},
     {"writev", by_writev, BUSY, IDLE, TAKES},
     {"send", by_send, BUSY, IDLE, TAKES},
