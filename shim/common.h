@@ -43,7 +43,7 @@
  * (The linker sorts them by these names.) Each begins on a cache line: after a system call none of
  * them is at hand any more.
  */
-#define HOT __attribute__((section(".text.hot.c")))
+#define HOT __attribute__((section(".text.hot.c"), aligned(64)))
 #define HOTTER __attribute__((section(".text.hot.b"), aligned(64)))
 #define HOTTEST __attribute__((section(".text.hot.a"), aligned(64)))
 #define HOTTEST_BEGINS __asm__(".pushsection .text.hot.a, \"ax\"\n\t.balign 4096\n\t.popsection")

@@ -318,14 +318,13 @@ uint64_t conn_becomes_reply(record_t *slot)
     return next;
 }
 
-/* The usual step of such a connection, in use or idle. Its reads have no hint: their bytes count.
- */
+/* The usual step of such a connection, in use or idle. */
 INLINE bool turns_http(int fd, record_t *slot, bool busy)
 {
     uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
     uint32_t wanted = busy ? KEY_HTTP ^ (uint32_t)CONN_IN_USE : (uint32_t)KEY_HTTP;
     return conn_key(record) == wanted &&
-           (conn_turns_to(fd, slot, busy, HINT_ASK) || conn_turns_among_many(slot, record));
+           (conn_turns_to(fd, slot, busy, HINT_HTTP) || conn_turns_among_many(slot, record));
 }
 
 INLINE void hears_http(int fd, record_t *slot, uint64_t record, size_t n, struct bytes bytes)

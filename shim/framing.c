@@ -46,12 +46,12 @@ INLINE enum http_state each(struct http *http, struct bytes bytes, size_t n, tel
     return state;
 }
 
-enum http_state framing_received(struct http *http, struct bytes bytes, size_t n)
+HOT enum http_state framing_received(struct http *http, struct bytes bytes, size_t n)
 {
     return each(http, bytes, n, http_received);
 }
 
-enum http_state framing_sent(struct http *http, struct bytes bytes, size_t n)
+HOT enum http_state framing_sent(struct http *http, struct bytes bytes, size_t n)
 {
     return each(http, bytes, n, http_sent);
 }

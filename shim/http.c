@@ -666,13 +666,13 @@ INLINE enum http_state state_of(union mark request, union mark answer)
 
 /* Nobody but the caller changes its own side, so that one look at the other tells (see sides_of).
  */
-enum http_state http_received(struct http *http, const char *bytes, size_t n)
+HOT enum http_state http_received(struct http *http, const char *bytes, size_t n)
 {
     pass(http, false, bytes, n);
     return state_of(mark_of(&http->requests), mark_of(&http->answers));
 }
 
-enum http_state http_sent(struct http *http, const char *bytes, size_t n)
+HOT enum http_state http_sent(struct http *http, const char *bytes, size_t n)
 {
     pass(http, true, bytes, n);
     union mark answer = mark_of(&http->answers);

@@ -66,7 +66,7 @@ INLINE sum_t fingerprint_of(const char *p, const uint64_t *k)
 }
 
 /* BLOCK bytes at least; the last block begins so that it ends where they do. */
-static sum_t fingerprint(const char *p, size_t n)
+HOT static sum_t fingerprint(const char *p, size_t n)
 {
     const char *last = p + n - BLOCK;
     const uint64_t *k = key;
@@ -94,7 +94,7 @@ static uint64_t turned(uint64_t head)
     return head << 32 | head >> 32;
 }
 
-union http_head http_cache_find(bool is_answer, const char *bytes, size_t n)
+HOT union http_head http_cache_find(bool is_answer, const char *bytes, size_t n)
 {
     const union http_head none = {.all = 0};
     if (n < LENGTH_LEAST || !atomic_load_explicit(&learns, memory_order_acquire))

@@ -84,6 +84,7 @@ enum hint {
     HINT_BUSY = -1, /* solo: a connection in use, which a read leaves as it is */
     HINT_ASK = 0,   /* kind tells */
     HINT_REST = 1,  /* solo: an idle connection, which a read makes one in use */
+    HINT_HTTP = 2,  /* solo: one whose bytes are looked at: no more than where to look next */
 };
 
 /*

@@ -117,20 +117,24 @@ INLINE int8_t hint_again(int fd)
  * that it changes nothing: so the rest are other functions, turns_NAME and known_NAME. (The empty
  * asm: what has to outlive the call is put aside there, and not for everybody.)
  */
-#define READ_BY_HINT(heat, name, params, args)                                                  \
-    EXPORT heat ssize_t name params                                                             \
-    {                                                                                           \
-        int8_t hint = table_hint(fd);                                                           \
-        if (LIKELY(hint < HINT_BUSY))                                                           \
-            return libc_##name args;                                                            \
-        if (hint != HINT_BUSY)                                                                  \
-            return LIKELY(hint_again(fd) == HINT_REST) ? turns_##name args : known_##name args; \
-        size_t kept = (uint32_t)fd;                                                             \
-        __asm__("" : "+r"(kept));                                                               \
-        ssize_t got = libc_##name args;                                                         \
-        if (LIKELY(table_hint_within(kept) == HINT_BUSY))                                       \
-            return got;                                                                         \
-        return busy_no_more((int)kept, got);                                                    \
+#define READ_BY_HINT(heat, name, params, args)                                \
+    EXPORT heat ssize_t name params                                           \
+    {                                                                         \
+        int8_t hint = table_hint(fd);                                         \
+        if (LIKELY(hint < HINT_BUSY))                                         \
+            return libc_##name args;                                          \
+        if (hint != HINT_BUSY) {                                              \
+            int8_t other = hint_again(fd);                                    \
+            if (LIKELY(other == HINT_REST))                                   \
+                return turns_##name args;                                     \
+            return other == HINT_HTTP ? rest_##name args : known_##name args; \
+        }                                                                     \
+        size_t kept = (uint32_t)fd;                                           \
+        __asm__("" : "+r"(kept));                                             \
+        ssize_t got = libc_##name args;                                       \
+        if (LIKELY(table_hint_within(kept) == HINT_BUSY))                     \
+            return got;                                                       \
+        return busy_no_more((int)kept, got);                                  \
     }
 
 /*

@@ -185,7 +185,9 @@ static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, siz
     int8_t hint = table_hint(fd);     \
     if (LIKELY(hint < HINT_BUSY))     \
         return libc_##name args;      \
-    return LIKELY(hint == HINT_BUSY) ? busy_##name args : known_##name args
+    if (LIKELY(hint == HINT_BUSY))    \
+        return busy_##name args;      \
+    return hint == HINT_HTTP ? rest_##name args : known_##name args
 
 #define WRITER(heat, many, name, fd, params, args, asked, bytes, how, ends_answer, told)         \
     KNOWN_WRITER(heat, many, name, fd, params, args, asked, bytes, how, NULL, ends_answer, told) \
