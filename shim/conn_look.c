@@ -182,7 +182,7 @@ static inline void flip_drainers(record_t *slot, uint64_t record, uint64_t bits)
     uint8_t *byte = (uint8_t *)slot + at;
 #ifdef __x86_64__
     (void)record;
-    __asm__ volatile("xorb %1, %0" : "+m"(*byte) : "i"((uint8_t)(bits >> 8)) : "cc", "memory");
+    __asm__ volatile("xorb %1, %0" : "+m"(*byte) : "qi"((uint8_t)(bits >> 8)) : "cc", "memory");
 #else
     __atomic_store_n(byte, (uint8_t)((record ^ bits) >> 8), __ATOMIC_RELEASE);
 #endif
