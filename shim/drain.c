@@ -576,7 +576,7 @@ static bool step_drain(int64_t now)
     if (verify)
         drain.verify_at = now + VERIFY_MS;
 
-    bool accepting = stop_accepting(), lingers = linger_step(now);
+    bool accepting = stop_accepting();
     if (drain.forcing) {
         walk(force_one, &now);
         walk(count_one, &count);
@@ -584,6 +584,7 @@ static bool step_drain(int64_t now)
         shut_idle(&count, now);
         finish_when_due(now);
     }
+    bool lingers = linger_step(now); /* behind the table, which is what it may have come from */
     bool timed_out = drain.until && now >= drain.until;
     if (timed_out && !drain.forcing) {
         force_all(now, true);

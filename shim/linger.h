@@ -17,6 +17,13 @@
 void linger_switch(bool on);
 
 /*
+ * A program's thread is about to take a descriptor out of the table, and has done with it: what is
+ * in the table no more may still be kept, and no drain is over meanwhile. Does not wait.
+ */
+void linger_close_begins(void);
+void linger_close_ends(void);
+
+/*
  * The program is about to free fd, the last descriptor of a connection, on its own thread: keeps it
  * where there is need. fin_sent: our FIN is out, and counts as a byte until it is acknowledged.
  */
@@ -29,7 +36,10 @@ void linger_remember_epoll(int epoll);
 /* The least descriptor of a copy from this number on; -1: there is none. */
 int linger_next(unsigned int from);
 
-/* In the handler thread: goes on with all of them. Returns whether any is left. */
+/*
+ * In the handler thread: goes on with all of them. Returns whether any is left, or may come by a
+ * close that is under way: a drain looks into the table first.
+ */
 bool linger_step(int64_t now);
 
 /* A child's copies are its parent's affair. */

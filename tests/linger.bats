@@ -74,6 +74,23 @@ no_copies() {
     arrives --wait poll
 }
 
+# The drain looks between the moment when the connection leaves the table and the one when its copy
+# is kept: strace draws that out to many looks.
+@test "a drain that looks in the middle of the last close: the answer arrives" {
+    local strace
+    start --wait poll
+    asks client
+    strace -qq -p "$SERVER_PID" -o /dev/null -e trace=getpeername \
+        -e inject=getpeername:delay_enter=40000 &
+    strace=$!
+    wait_until 5 grep -q '^TracerPid:.*[1-9]' "/proc/$SERVER_PID/status"
+    drain
+    has client '1048576 end'
+    kill "$strace"
+    wait_drained server 3
+    log_has server ' 1 closed clean, 0 forced; the program runs on$'
+}
+
 @test "epoll, level-triggered: the answer arrives, and no event of what was closed" {
     arrives --wait level
 }

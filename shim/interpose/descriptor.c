@@ -29,11 +29,16 @@ static void free_now(int fd)
 {
     if (epoch_is_borrowed())
         return;
+    bool may_linger = conn_may_linger();
+    if (UNLIKELY(may_linger))
+        linger_close_begins();
     bool handed_on = UNLIKELY(table.shares) && table_hand_on(fd);
     enum kind kind = table_take(fd);
     if (LIKELY(!handed_on)) /* else its end is another's affair */
         conn_closes(fd, kind);
     freed(fd, kind);
+    if (UNLIKELY(may_linger))
+        linger_close_ends();
 }
 
 static void free_range(unsigned int first, unsigned int last)
@@ -132,11 +137,15 @@ EXPORT int dup(int fd)
 /* dup2 is about to put fd in the place of `to`. Where it fails nothing is closed. */
 static enum kind replaces(int fd, int to)
 {
+    bool may_linger = conn_may_linger();
+    if (UNLIKELY(may_linger))
+        linger_close_begins();
     bool handed_on = UNLIKELY(table.shares) && table_knows(to) && table_hand_on(to);
     enum kind was = table_take(to);
-    if (UNLIKELY(was != KIND_NONE) && !handed_on && conn_may_linger() &&
-        sys2(SYS_fcntl, fd, F_GETFD) >= 0)
+    if (UNLIKELY(was != KIND_NONE) && !handed_on && may_linger && sys2(SYS_fcntl, fd, F_GETFD) >= 0)
         conn_closes(to, was);
+    if (UNLIKELY(may_linger))
+        linger_close_ends();
     return was;
 }
 
