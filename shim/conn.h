@@ -247,12 +247,17 @@ static inline bool conn_read_turns(uint32_t key)
  */
 bool conn_turns_among_many(record_t *slot, uint64_t record);
 
-/* The same where it is called. busy: to in use. */
+/*
+ * The same where it is called, of a record as it was before a system call: a signal's handler may
+ * have forked meanwhile, and the child return from the call as well. busy: to in use.
+ */
 INLINE bool conn_turns_here(record_t *slot, uint64_t record, bool busy)
 {
     uint64_t next = busy ? record | CONN_IN_USE : record & ~CONN_IN_USE;
+    uint64_t mine = atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed);
     uint32_t turn = table_turn;
-    if (atomic_load_explicit(&solo.owner, memory_order_relaxed) != SOLO_ENDED ||
+    if (UNLIKELY((record ^ mine) & CONN_EPOCH) ||
+        atomic_load_explicit(&solo.owner, memory_order_relaxed) != SOLO_ENDED ||
         epoch_is_borrowed() || rhythm_is_noting() || UNLIKELY(!turn) ||
         UNLIKELY(!atomic_compare_exchange_strong(slot, &record, next)))
         return false;

@@ -242,6 +242,7 @@ static inline bool shuts(int fd, record_t *slot, uint64_t record, const struct c
 }
 
 /* The slots of numbers that follow each other, within a block of the table. */
+_Static_assert(TABLE_BLOCK % CONN_FEW == 0, "a few numbers lie within a block");
 struct slots {
     char *block;
     uint32_t at;

@@ -13,7 +13,7 @@
  * make sure that it is that process still, and has this page among its maps (proc.h).
  *
  * The layout is the same for every program that is built from this header; a change of it is a
- * change of PAGE_LAYOUT.
+ * change of PAGE_LAYOUT, and so is one of struct table (table.h), whose address a line has.
  */
 #ifndef WEIR_PAGE_H
 #define WEIR_PAGE_H
@@ -22,7 +22,7 @@
 #include "settings.h"
 
 #define PAGE_MAGIC "weirpage"
-#define PAGE_LAYOUT 2
+#define PAGE_LAYOUT 3
 
 #define PAGE_LINES 512    /* processes that are listed */
 #define PAGE_WIDE 16      /* lines whose processes have SHARDS shards, the others one */

@@ -28,7 +28,8 @@
  *      `------------'-------------'                 The last descriptor's close frees it.
  *
  * SHUT without a compare-and-swap. A close-idle of a million connections has no time for one each:
- * there the handler thread stores the record's byte 8-15, which nobody else ever changes. (The mode
+ * there the handler thread stores the record's byte 8-15, which nobody else ever changes (nor need
+ * it be locked while it is changed: what others swap in has the same byte). (The mode
  * in it changes in mode http alone, and the program's threads set SHUT in it in a drain alone: both
  * are left to the compare-and-swap, and so is who has more than one descriptor.) For a few numbers
  * at a time, which it has claimed:
@@ -115,6 +116,7 @@ enum hint {
 
 typedef _Atomic uint64_t record_t;
 
+/* Its layout counts as the state page's: weir(1) reads it (page.h, PAGE_LAYOUT). */
 struct table {
     /* What each call looks at: the first 48 bytes (common.h, HOT_DATA). */
     uint32_t limit; /* descriptors below it are known; 0 until there is a table */

@@ -5,21 +5,21 @@
 
 load helpers
 
-# Each call, before which weir_counts is as it should be, and after which it is.
-steps() {
-    LD_PRELOAD=$WEIR_LIB WEIR_MODE=reply timeout 60 "$PROGRAMS/call_steps" "$1" 3>&-
+# right HOW: before and after each call weir_counts is as it should be, in each mode.
+right() {
+    local mode
+    for mode in reply automatic deadline manual; do
+        run env "LD_PRELOAD=$WEIR_LIB" "WEIR_MODE=$mode" timeout 60 "$PROGRAMS/call_steps" "$1" 3>&-
+        echo "$mode: $output"
+        [ "$status" -eq 0 ]
+        [ "${lines[-1]}" = "109 calls, 0 wrong" ]
+    done
 }
 
-@test "in use after a read, idle after an answer, by each call: a thread alone" {
-    run steps alone
-    echo "$output"
-    [ "$status" -eq 0 ]
-    [ "${lines[-1]}" = "108 calls, 0 wrong" ]
+@test "in use after a read, idle after an answer or a mark, by each call: a thread alone" {
+    right alone
 }
 
-@test "in use after a read, idle after an answer, by each call: one thread of two" {
-    run steps among
-    echo "$output"
-    [ "$status" -eq 0 ]
-    [ "${lines[-1]}" = "108 calls, 0 wrong" ]
+@test "in use after a read, idle after an answer or a mark, by each call: one thread of two" {
+    right among
 }

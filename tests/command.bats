@@ -744,7 +744,7 @@ END
     make_page layout 999
     for command in status drain; do
         exits 1 "$command" "$SERVER_PID"
-        has "$complained" 'weir 0.1.0 (layout 999), and this is weir 0.1.0 (layout 2)'
+        has "$complained" 'weir 0.1.0 (layout 999), and this is weir 0.1.0 (layout 3)'
         has "$complained" "send pid $SERVER_PID its WEIR_SIGNAL (USR2, unless"
         has "$complained" 'use the `weir` that came with its libweir.so'
     done

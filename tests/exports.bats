@@ -39,6 +39,19 @@ libc() {
     [ -z "$others" ] || { echo "neither libc's nor weir_: $others" >&2; return 1; }
 }
 
+# address NAME: of the last symbol of that name (another file may have a static one of it).
+address() {
+    nm "$WEIR_LIB" | awk -v name="$1" '$3 == name { print "0x" $1 }' | sort | tail -n 1
+}
+
+@test "what each call looks at lies on two cache lines that are fetched together" {
+    local solo table
+    solo=$(address solo) table=$(address table)
+    echo "solo $solo, table $table"
+    [ $((solo % 128)) -eq 0 ]
+    [ $((table - solo)) -eq 64 ]
+}
+
 @test "of weir_* the library exports what weir.h declares, and nothing else" {
     local declared
     declared=$(gcc -E "$ROOT/shim/weir.h" | grep -o 'weir_[a-z_]* *(' | tr -d ' (' | sort -u)

@@ -5,7 +5,7 @@
 
 #include <sys/uio.h>
 
-/* Records move within blocks of 512 (table_slot); a read takes whole ones. */
+/* Of numbers that are read at a time: whole blocks of the table (table_place). */
 #define BLOCK 4096
 #define LIMIT_MOST (UINT32_C(1) << 24) /* descriptors of a process: fs.nr_open is a million */
 
@@ -31,7 +31,7 @@ bool memory_in_use(int32_t pid, uint64_t address, uint32_t epoch, struct in_use 
     if (!in_use->fd && !(in_use->fd = malloc(IN_USE_MOST * sizeof *in_use->fd)))
         return false;
     if (!epoch || epoch & ~CONN_EPOCH || !read_memory(pid, address, &table, sizeof table) ||
-        table.limit % 512 || table.limit > LIMIT_MOST || table.high > table.limit)
+        table.limit % TABLE_BLOCK || table.limit > LIMIT_MOST || table.high > table.limit)
         return false;
 
     /* Whose records have been taken already, by an alias or by their own descriptor. */

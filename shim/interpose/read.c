@@ -59,7 +59,7 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
 /*
  * The same where a hint has said that it begins a request: turns_NAME. Where it does not, or the
  * hint has been taken back meanwhile, came_NAME does what rest_NAME does behind the call. (To look
- * at what stays there begins a request as well, but in mode http, of which nothing is hinted.)
+ * at what stays there begins a request as well, but in mode http, where none is hinted to rest.)
  */
 #define READ_AT_REST(heat, name, params, args, has_room, of_the_stream, bytes, peeks) \
     static __attribute__((noinline)) ssize_t came_##name(UNPACK params, ssize_t got)  \
@@ -87,7 +87,7 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
 
 /*
  * The same where one of many threads reads, by what its record says before the call: known_NAME.
- * Where that is not so it does what is left to do, by rest_NAME before the call.
+ * Where the record says otherwise it is rest_NAME's; where it has changed meanwhile, came_NAME's.
  */
 #define READ_AMONG_MANY(many, name, params, args, of_the_stream)                             \
     many static __attribute__((noinline)) ssize_t known_##name params                        \
@@ -114,8 +114,8 @@ INLINE int8_t hint_again(int fd)
 
 /*
  * A call is one jump for a descriptor that is of no interest, and little more where it is hinted
- * that it changes nothing: so the rest are other functions, turns_NAME and known_NAME. (The empty
- * asm: what has to outlive the call is put aside there, and not for everybody.)
+ * that it changes nothing: so the rest are other functions, turns_NAME, known_NAME and rest_NAME.
+ * (The empty asm: what has to outlive the call is put aside there, and not for everybody.)
  */
 #define READ_BY_HINT(heat, name, params, args)                                \
     EXPORT heat ssize_t name params                                           \

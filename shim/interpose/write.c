@@ -42,7 +42,10 @@ HOT static void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int fl
         done_;                                                      \
     })
 
-/* Nothing came of it, nor can its buffers always be looked at (EFAULT). */
+/*
+ * Nothing came of it, nor can its buffers be looked at where that is why (EFAULT). In a drain they
+ * are looked at before the call: who passes what is not there, for the error, ends then.
+ */
 #define FAILED(done) (UNLIKELY((done) < 0) && errno != EAGAIN)
 
 #define PIECES_MOST 64
@@ -265,7 +268,7 @@ WRITER(HOT, HOT, sendfile64, out, (int out, int in, off64_t *offset, size_t n),
 static int send_each(int fd, struct mmsghdr *msgs, unsigned int count, int flags)
 {
     for (unsigned int i = 0; i < count; i++) {
-        ssize_t done = known_sendmsg(fd, &msgs[i].msg_hdr, flags);
+        ssize_t done = rest_sendmsg(fd, &msgs[i].msg_hdr, flags);
         if (done < 0)
             return i ? (int)i : -1;
         msgs[i].msg_len = (unsigned int)done;

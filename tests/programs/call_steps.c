@@ -3,11 +3,12 @@
  *
  *   call_steps alone|among
  *
- * It is to run under the shim in mode reply. It accepts one connection of its own, which has been
- * answered twice; among: beside a thread that reads from and writes to another one. Each call is
- * made at a point where the connection is idle, or in use, and weir_counts() says what became of
- * it: a line for each that is not as expected, then "N calls". Three rounds, for what has been
- * learnt of a connection.
+ * It is to run under the shim, in any mode but http. It accepts one connection of its own, which
+ * has been answered twice; among: beside a thread that reads from and writes to another one. Each
+ * call is made at a point where the connection is idle, or in use, and weir_counts() says what
+ * became of it: a line for each that is not as expected, then "N calls, N wrong". Three rounds, for
+ * what has been learnt of a connection; then a read in the middle of which a signal's handler
+ * forks.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -15,6 +16,7 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +26,9 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../../shim/weir.h"
@@ -248,14 +252,9 @@ static ssize_t cut_sendmsg(void)
 static const struct call {
     const char *name;
     ssize_t (*make)(void);
-    enum { IDLE, BUSY } before, after;
-    enum {
-        SENDS = 1,
-        SENDS_OOB,
-        TAKES = 4,
-        STAYS = 8
-    } does; /* what the client does; STAYS: the
-bytes are not read, or there is no answer */
+    enum { IDLE, BUSY } before, after; /* where a mark makes it idle, an answer does not */
+    /* What the client does. STAYS: the bytes are not read, or there is no answer. */
+    enum { SENDS = 1, SENDS_OOB, TAKES = 4, STAYS = 8 } does;
 } calls[] = {
     {"read", by_read, IDLE, BUSY, SENDS},
     {"readv", by_readv, IDLE, BUSY, SENDS},
@@ -295,12 +294,17 @@ bytes are not read, or there is no answer */
     {"sendmsg, cut short", cut_sendmsg, BUSY, BUSY, 0},
 };
 
+static bool marks; /* the mode: automatic, deadline */
+static bool manual;
+
 static void turn_to(int wanted)
 {
     if (wanted == BUSY) {
         client_sends(0);
         by_read();
     }
+    if (manual && wanted == BUSY)
+        weir_mark_in_use(server);
 }
 
 /* Back to idle, with nothing on its way. */
@@ -312,6 +316,16 @@ static void answer_all(int does)
             ;
     by_write();
     client_takes(does == STAYS ? 2 * SIZE : SIZE);
+    if (marks || manual)
+        weir_mark_idle(server);
+}
+
+/* What is in use after it, in the mode. */
+static uint64_t expected(const struct call *call)
+{
+    if (manual || (marks && call->before == BUSY))
+        return call->before;
+    return call->after;
 }
 
 static int step(const struct call *call)
@@ -326,13 +340,49 @@ static int step(const struct call *call)
     if (got != SIZE)
         errx(1, "%s: returned %zd", call->name, got);
     uint64_t after = in_use();
-    if (after != call->after)
+    if (after != expected(call))
         printf("%s: after it %llu in use\n", call->name, (unsigned long long)after);
     if (call->does & TAKES)
         client_takes(SIZE);
-    if (call->after == BUSY || call->does & STAYS)
+    if (call->after == BUSY || after == BUSY || call->does & STAYS)
         answer_all(call->does & ~TAKES);
-    return wrong + (after != call->after);
+    return wrong + (after != expected(call));
+}
+
+static volatile pid_t forked = -1;
+
+/* The child goes back to the read that the signal came into, and gets the first bytes. */
+static void fork_here(int sig)
+{
+    int status = sig;
+    forked = fork();
+    if (!forked)
+        return;
+    usleep(20000);
+    client_sends(0);
+    if (waitpid(forked, &status, 0) != forked || status)
+        printf("read, with a fork in it: the child's figures are wrong\n");
+    forked = status ? -1 : forked;
+    client_sends(0);
+}
+
+static int forks_in_a_read(void)
+{
+    struct sigaction action = {.sa_handler = fork_here, .sa_flags = SA_RESTART};
+    struct itimerval once = {.it_value = {0, 50000}};
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &once, NULL);
+    if (by_read() != SIZE)
+        err(1, "read");
+    struct weir_counts counts;
+    weir_counts(&counts);
+    if (!forked)
+        _exit(counts.tracked == 1 && counts.in_use == !manual ? 0 : 1);
+    bool wrong = counts.in_use != !manual;
+    if (wrong)
+        printf("read, with a fork in it: %llu in use\n", (unsigned long long)counts.in_use);
+    answer_all(0);
+    return (forked < 0) + wrong + (in_use() != 0);
 }
 
 static pthread_barrier_t beside;
@@ -346,6 +396,7 @@ static void *serve_beside(void *nothing)
         syscall(SYS_write, theirs, "x", 1);
         read(ours, &byte, 1);
         write(ours, "y", 1);
+        weir_mark_idle(ours);
     }
     pthread_barrier_wait(&beside);
     pthread_barrier_wait(&beside); /* for ever: it lives on */
@@ -358,6 +409,9 @@ int main(int argc, char **argv)
     int made = 0, wrong = 0;
     if (argc != 2 || !weir_counts)
         errx(2, "usage: call_steps alone|among, under the shim");
+    const char *mode = getenv("WEIR_MODE");
+    marks = mode && (!strcmp(mode, "automatic") || !strcmp(mode, "deadline"));
+    manual = mode && !strcmp(mode, "manual");
     file = memfd_create("answer", 0);
     if (write(file, bytes, SIZE) != SIZE)
         err(1, "memfd");
@@ -375,6 +429,8 @@ int main(int argc, char **argv)
     for (int round = 0; round < ROUNDS; round++)
         for (size_t i = 0; i < sizeof calls / sizeof *calls; i++, made++)
             wrong += step(&calls[i]);
+    wrong += forks_in_a_read();
+    made++;
     printf("%d calls, %d wrong\n", made, wrong);
     fflush(stdout);
     _exit(wrong ? 1 : 0);
