@@ -268,16 +268,23 @@ INLINE bool conn_turns_here(record_t *slot, uint64_t record, bool busy)
 /*
  * Whether a read on fd, which is below the limit, would make its connection in use and no more; or
  * a write that takes all that it is to would make it idle. By the record as it is before the call:
- * conn_turns_here finds out whether it still is so.
+ * conn_turns_here finds out whether it still is so. (Where fd is no connection its record is not
+ * looked at: that could be the first touch of a page.)
  */
-INLINE bool conn_may_begin(int fd, uint64_t record)
+INLINE bool conn_may_begin(int fd, const record_t *slot, uint64_t *record)
 {
-    return table_is_conn(fd) && conn_read_turns(conn_key(record) ^ (uint32_t)CONN_IN_USE);
+    if (UNLIKELY(!table_is_conn(fd)))
+        return false;
+    *record = atomic_load_explicit(slot, memory_order_relaxed);
+    return conn_read_turns(conn_key(*record) ^ (uint32_t)CONN_IN_USE);
 }
 
-INLINE bool conn_may_answer(int fd, uint64_t record)
+INLINE bool conn_may_answer(int fd, const record_t *slot, uint64_t *record)
 {
-    return table_is_conn(fd) && LIKELY(conn_key(record) == KEY_REPLY) && !rhythm_is_noting();
+    if (UNLIKELY(!table_is_conn(fd)))
+        return false;
+    *record = atomic_load_explicit(slot, memory_order_relaxed);
+    return LIKELY(conn_key(*record) == KEY_REPLY) && !rhythm_is_noting();
 }
 
 /* The rest: what has happened is new to the record. */

@@ -93,8 +93,8 @@ static __attribute__((noinline)) ssize_t busy_no_more(int fd, ssize_t got)
     many static __attribute__((noinline)) ssize_t known_##name params                        \
     {                                                                                        \
         record_t *slot = table_slot((uint32_t)fd);                                           \
-        uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);                  \
-        if (UNLIKELY(!conn_may_begin(fd, record)))                                           \
+        uint64_t record;                                                                     \
+        if (UNLIKELY(!conn_may_begin(fd, slot, &record)))                                    \
             return rest_##name args;                                                         \
         ssize_t got = libc_##name args;                                                      \
         if (LIKELY(got > 0) && LIKELY(of_the_stream) && conn_turns_here(slot, record, true)) \

@@ -166,8 +166,8 @@ static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, siz
     many static __attribute__((noinline)) ssize_t known_##name params               \
     {                                                                               \
         record_t *slot = table_slot((uint32_t)fd);                                  \
-        uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);         \
-        if (UNLIKELY(!conn_may_answer(fd, record)))                                 \
+        uint64_t record;                                                            \
+        if (UNLIKELY(!conn_may_answer(fd, slot, &record)))                          \
             return rest_##name args;                                                \
         ssize_t done = libc_##name args;                                            \
         if (LIKELY(done > 0) && LIKELY((size_t)done == (asked) && (ends_answer)) && \
