@@ -78,8 +78,8 @@ bool conn_step(record_t *slot, uint64_t record, enum conn_event event);
 bool conn_read_end(int fd);
 
 /*
- * fd, which was of this kind in the table until now, is about to be freed: where that ends a
- * connection while a drain is on, it may have to linger.
+ * fd, which is of this kind in the table, is about to be taken out of it and freed: where that ends
+ * a connection while a drain is on, it may have to linger.
  */
 void conn_closes(int fd, enum kind kind);
 

@@ -584,7 +584,7 @@ static bool step_drain(int64_t now)
         shut_idle(&count, now);
         finish_when_due(now);
     }
-    bool lingers = linger_step(now); /* behind the table, which is what it may have come from */
+    bool lingers = linger_step(now); /* after the table, out of which it may have come */
     bool timed_out = drain.until && now >= drain.until;
     if (timed_out && !drain.forcing) {
         force_all(now, true);

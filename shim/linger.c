@@ -20,22 +20,11 @@ static LATE struct kept {
 } kept[KEPT_MOST];
 
 static _Atomic uint32_t kept_count;
-static _Atomic uint32_t closing; /* threads that are about to close something */
 static _Atomic bool is_on;
 
 void linger_switch(bool on)
 {
     atomic_store(&is_on, on);
-}
-
-void linger_close_begins(void)
-{
-    atomic_fetch_add(&closing, 1);
-}
-
-void linger_close_ends(void)
-{
-    atomic_fetch_sub(&closing, 1);
 }
 
 /* Numbers that were an epoll once. What has become of them does not matter: EPOLL_CTL_DEL on
@@ -150,9 +139,8 @@ static bool attend(struct kept *at, int fd, int64_t now)
 
 bool linger_step(int64_t now)
 {
-    bool more = atomic_load(&closing); /* first: what is kept is so before its close has ended */
     if (!atomic_load(&kept_count))
-        return more;
+        return false;
     for (uint32_t i = 0; i < KEPT_MOST; i++) {
         int fd = atomic_load(&kept[i].number) - 1;
         if (fd < 0 || attend(&kept[i], fd, now))
@@ -161,14 +149,12 @@ bool linger_step(int64_t now)
         atomic_fetch_sub(&kept_count, 1);
         atomic_store(&kept[i].number, 0);
     }
-    return more || atomic_load(&kept_count);
+    return atomic_load(&kept_count);
 }
 
 void linger_forked(void)
 {
     linger_switch(false);
-    if (atomic_load(&closing)) /* by other threads of its parent's */
-        atomic_store(&closing, 0);
     if (!atomic_load(&kept_count))
         return;
     for (uint32_t i = 0; i < KEPT_MOST; i++)

@@ -17,15 +17,9 @@
 void linger_switch(bool on);
 
 /*
- * A program's thread is about to take a descriptor out of the table, and has done with it: what is
- * in the table no more may still be kept, and no drain is over meanwhile. Does not wait.
- */
-void linger_close_begins(void);
-void linger_close_ends(void);
-
-/*
  * The program is about to free fd, the last descriptor of a connection, on its own thread: keeps it
- * where there is need. fin_sent: our FIN is out, and counts as a byte until it is acknowledged.
+ * where there is need. Before the table forgets fd: so a drain never finds it in neither. fin_sent:
+ * our FIN is out, and counts as a byte until it is acknowledged.
  */
 void linger_before_close(int fd, bool fin_sent);
 
@@ -36,10 +30,8 @@ void linger_remember_epoll(int epoll);
 /* The least descriptor of a copy from this number on; -1: there is none. */
 int linger_next(unsigned int from);
 
-/*
- * In the handler thread: goes on with all of them. Returns whether any is left, or may come by a
- * close that is under way: a drain looks into the table first.
- */
+/* In the handler thread: goes on with all of them. Returns whether any is left: who asks whether a
+ * drain is over has looked into the table first. */
 bool linger_step(int64_t now);
 
 /* A child's copies are its parent's affair. */

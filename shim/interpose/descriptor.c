@@ -29,16 +29,10 @@ static void free_now(int fd)
 {
     if (epoch_is_borrowed())
         return;
-    bool may_linger = conn_may_linger();
-    if (UNLIKELY(may_linger))
-        linger_close_begins();
     bool handed_on = UNLIKELY(table.shares) && table_hand_on(fd);
-    enum kind kind = table_take(fd);
     if (LIKELY(!handed_on)) /* else its end is another's affair */
-        conn_closes(fd, kind);
-    freed(fd, kind);
-    if (UNLIKELY(may_linger))
-        linger_close_ends();
+        conn_closes(fd, table_kind(fd));
+    freed(fd, table_take(fd));
 }
 
 static void free_range(unsigned int first, unsigned int last)
@@ -137,16 +131,12 @@ EXPORT int dup(int fd)
 /* dup2 is about to put fd in the place of `to`. Where it fails nothing is closed. */
 static enum kind replaces(int fd, int to)
 {
-    bool may_linger = conn_may_linger();
-    if (UNLIKELY(may_linger))
-        linger_close_begins();
-    bool handed_on = UNLIKELY(table.shares) && table_knows(to) && table_hand_on(to);
-    enum kind was = table_take(to);
-    if (UNLIKELY(was != KIND_NONE) && !handed_on && may_linger && sys2(SYS_fcntl, fd, F_GETFD) >= 0)
-        conn_closes(to, was);
-    if (UNLIKELY(may_linger))
-        linger_close_ends();
-    return was;
+    enum kind kind = table_kind(to);
+    bool handed_on = UNLIKELY(table.shares) && kind != KIND_NONE && table_hand_on(to);
+    if (UNLIKELY(kind != KIND_NONE) && !handed_on && conn_may_linger() &&
+        sys2(SYS_fcntl, fd, F_GETFD) >= 0)
+        conn_closes(to, kind);
+    return table_take(to);
 }
 
 EXPORT int dup2(int fd, int to)
