@@ -7,9 +7,9 @@
 CLANG ?= clang
 UNIT_CFLAGS = -std=gnu11 -O1 -g -fno-omit-frame-pointer -Wall -Wextra -Werror -Ishim -pthread \
 	-DHTTP_CACHE_LEARNS_EACH=1
-UNIT_HEADERS = $(wildcard shim/*.h tests/unit/*.h tests/fuzz/*.h)
 UNIT_asan = $(CC) -fsanitize=address,undefined -fno-sanitize-recover=all
 UNIT_tsan = $(CLANG) -fsanitize=thread
+UNIT_fuzz = $(CLANG) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 UNIT_table = shim/table.c shim/solo.c shim/page.c shim/text.c shim/epoch.c shim/libc.c shim/next.c shim/sys.c
 UNIT_conn = tests/unit/fake_sock.c shim/conn.c shim/conn_look.c shim/framing.c shim/http.c shim/http_cache.c shim/http_line.c shim/http_notice.c shim/rhythm.c shim/spread.c shim/settings.c $(UNIT_table)
@@ -22,7 +22,7 @@ UNIT_rhythm = shim/rhythm.c shim/libc.c shim/next.c shim/sys.c shim/text.c
 UNIT_sock = shim/sock.c shim/sys.c shim/text.c
 UNIT_http = shim/http.c shim/http_cache.c shim/http_line.c shim/http_notice.c
 UNIT_http_notice = $(UNIT_http)
-UNIT_fuzz = shim/settings.c shim/text.c
+FUZZ_usual = shim/settings.c shim/text.c
 FUZZ_http = $(UNIT_http) # alone
 
 UNITS = table conn crowd solo settings text http http_notice next sock rhythm
@@ -31,17 +31,33 @@ FUZZERS = settings mode address escaped http
 unit: $(UNITS:%=$(BUILD)/unit/asan/%) $(UNITS:%=$(BUILD)/unit/tsan/%)
 fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
 
+# A source is compiled once for each sanitizer, whoever links it.
+# sanitized SANITIZER: how the objects of that build are made.
+define sanitized
+$(BUILD)/unit/$(1)/objects/%.o: %.c Makefile tests/unit/unit.mk $(BUILD)/compiler
+	@mkdir -p $$(@D)
+	$$(UNIT_$(1)) $$(UNIT_CFLAGS) -MMD -c -o $$@ $$<
+endef
+$(foreach build,asan tsan fuzz,$(eval $(call sanitized,$(build))))
+
+# objects SANITIZER SOURCES
+objects = $(patsubst %.c,$(BUILD)/unit/$(1)/objects/%.o,$(2))
+
 # unit_rule SANITIZER NAME
 define unit_rule
-$(BUILD)/unit/$(1)/$(2): tests/unit/$(2).c $$(UNIT_$(2)) $$(UNIT_HEADERS)
-	@mkdir -p $$(@D)
-	$$(UNIT_$(1)) $$(UNIT_CFLAGS) -o $$@ tests/unit/$(2).c $$(UNIT_$(2))
+$(BUILD)/unit/$(1)/$(2): $(call objects,$(1),tests/unit/$(2).c $(UNIT_$(2)))
+	$$(UNIT_$(1)) $$(UNIT_CFLAGS) -o $$@ $$^
 endef
 $(foreach unit,$(UNITS),$(foreach build,asan tsan,$(eval $(call unit_rule,$(build),$(unit)))))
 
-$(FUZZERS:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/%: tests/fuzz/%.c $(UNIT_fuzz) $(UNIT_http) $(UNIT_HEADERS)
-	@mkdir -p $(@D)
-	$(CLANG) $(UNIT_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ \
-		tests/fuzz/$*.c $(or $(FUZZ_$*),$(UNIT_fuzz))
+# fuzz_rule NAME
+define fuzz_rule
+$(BUILD)/fuzz/$(1): $(call objects,fuzz,tests/fuzz/$(1).c $(or $(FUZZ_$(1)),$(FUZZ_usual)))
+	@mkdir -p $$(@D)
+	$$(UNIT_fuzz) $$(UNIT_CFLAGS) -o $$@ $$^
+endef
+$(foreach fuzzer,$(FUZZERS),$(eval $(call fuzz_rule,$(fuzzer))))
+
+-include $(shell find $(BUILD)/unit -name '*.d' 2>/dev/null)
 
 .PHONY: unit fuzzers
