@@ -36,6 +36,7 @@ static const char *call;
 static bool jumps;
 static atomic_bool over, waiting;
 static __thread sigjmp_buf away;
+static __thread volatile sig_atomic_t may_jump; /* away's frame is there */
 static int clients[KEPT], connections[KEPT], kept;
 
 static void fail(const char *what)
@@ -47,7 +48,8 @@ static void fail(const char *what)
 static void on_alarm(int sig)
 {
     (void)sig;
-    siglongjmp(away, 1);
+    if (may_jump)
+        siglongjmp(away, 1);
 }
 
 static void make_connection(int *client, int *connection)
@@ -78,8 +80,11 @@ static void wait_in_call(int fd)
 static void *waits(void *argument)
 {
     int fd = (intptr_t)argument;
-    if (!jumps || sigsetjmp(away, 1) == 0)
-        wait_in_call(fd);
+    if (!jumps || sigsetjmp(away, 1) == 0) {
+        may_jump = jumps;
+        wait_in_call(fd); /* a close-idle may end it before the signal comes */
+    }
+    may_jump = false;
     return NULL;
 }
 
