@@ -14,9 +14,19 @@ WEIR_LIB=$ROOT/build/libweir.so
 # shellcheck disable=SC2034  # for the test files
 PROGRAMS=$ROOT/build/tests
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+PROCESSORS=$(nproc)
+# Debian has a directory for each version.
+POSTGRES=$(echo /usr/lib/postgresql/*/bin)
 
 STARTED=() # pids that teardown ends
 LOGGED=()  # names whose log teardown prints when the test failed
+
+# built ARGUMENT...: made, one caller after the other: other files' tests may want the same.
+built() {
+    mkdir -p "$ROOT/build"
+    flock "$ROOT/build/lock" \
+        make -C "$ROOT" --no-print-directory --silent -j"$PROCESSORS" "$@" >&2 3>&-
+}
 
 # serve NAME [VAR=value...] -- COMMAND...
 # Starts COMMAND in the background under the shim, with these variables; SERVER_PID is its pid.
@@ -70,15 +80,32 @@ log() {
     cat "$BATS_TEST_TMPDIR/$1.log"
 }
 
-# patience: how many times as long as on an idle machine things may take here and now: as many as
-# there are processes for each processor that want to run.
+# A test polls dozens of times a second, beside others: so what it polls with is bash alone, and makes
+# no process where it can do without.
+
+# pause SECONDS: sleep(1) without a process: nothing ever comes from this pipe. (Made here, for it
+# changes $!.)
+exec {PAUSES}<> <(:)
+
+pause() {
+    read -r -t "$1" -u "$PAUSES" || true
+}
+
+# take_patience: PATIENCE is how many times as long as on an idle machine things may take here and now:
+# as many as there are processes for each processor that want to run, now or in the last minute.
+take_patience() {
+    local load tasks
+    read -r load _ _ tasks _ </proc/loadavg # proc(5): "0.20 0.18 0.12 1/80 11206"
+    load=$((10#${load/./}))
+    tasks=$((100 * ${tasks%%/*}))
+    PATIENCE=$((((load > tasks ? load : tasks) + 100 * PROCESSORS - 1) / (100 * PROCESSORS)))
+    PATIENCE=$((PATIENCE < 1 ? 1 : PATIENCE > 8 ? 8 : PATIENCE))
+}
+
 patience() {
-    local load
-    read -r load _ </proc/loadavg
-    awk -v load="$load" -v processors="$(nproc)" 'BEGIN {
-        times = load / processors
-        print int(times < 1 ? 1 : (times > 8 ? 8 : times + 0.999))
-    }'
+    local PATIENCE
+    take_patience
+    echo "$PATIENCE"
 }
 
 # patient SECONDS: so many, or what the machine needs for it.
@@ -90,20 +117,23 @@ patient() {
 
 # within MS MOST: a time is not longer than that, nor than the machine needs for it.
 within() {
-    [ "$1" -le "$2" ] || [ "$1" -le $(($2 * $(patience))) ]
+    local PATIENCE
+    [ "$1" -gt "$2" ] || return 0
+    take_patience
+    [ "$1" -le $(($2 * PATIENCE)) ]
 }
 
 # wait_until SECONDS COMMAND...: polls until COMMAND succeeds; fails when the time is over.
 wait_until() {
-    local seconds=$1 began
+    local seconds=$1 most began=${EPOCHREALTIME//[!0-9]/}
     shift
-    began=$(now_ms)
+    most=$(milliseconds "$seconds")
     until "$@"; do
-        if ! within $(($(now_ms) - began)) "$(milliseconds "$seconds")"; then
+        if ! within $(((${EPOCHREALTIME//[!0-9]/} - began) / 1000)) "$most"; then
             echo "not within ${seconds}s: $*" >&2
             return 1
         fi
-        sleep 0.02
+        pause 0.02
     done
 }
 
@@ -136,7 +166,7 @@ wait_drained() {
 
 alive() {
     local stat
-    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
     stat=${stat##*) }
     [ "${stat:0:1}" != Z ] && [ "${stat:0:1}" != X ]
 }
@@ -152,16 +182,29 @@ wait_gone() {
 
 listening() {
     # /proc/net/tcp: the local address is hexadecimal, state 0A is LISTEN.
-    local port
-    port=$(printf '%04X' "$1")
-    awk -v port="$port" 'BEGIN { found = 1 } $4 == "0A" && $2 ~ ":" port "$" { found = 0 }
-                         END { exit found }' /proc/net/tcp /proc/net/tcp6
+    local port lines more
+    printf -v port %04X "$1"
+    mapfile -t lines </proc/net/tcp
+    mapfile -t more </proc/net/tcp6
+    has_line " *: *:$port *:???? 0A *" "${lines[@]}" "${more[@]}"
 }
 
 listening_unix() {
     # __SO_ACCEPTCON is 00010000 in the flags.
-    awk -v path="$1" 'BEGIN { found = 1 } $4 == "00010000" && $8 == path { found = 0 }
-                      END { exit found }' /proc/net/unix
+    local lines
+    mapfile -t lines </proc/net/unix
+    has_line "* 00010000 * $1" "${lines[@]}"
+}
+
+# has_line PATTERN LINE...: one of the lines is like that, as a shell pattern.
+has_line() {
+    local line pattern=$1
+    shift
+    for line; do
+        # shellcheck disable=SC2053  # a pattern
+        [[ $line != $pattern ]] || return 0
+    done
+    return 1
 }
 
 # The sockets' state is looked up: a trial connection would show in what the tests count.
@@ -250,9 +293,10 @@ not_served() {
 # cpu_ticks PID: user and system time of the whole process, in hundredths of a second.
 cpu_ticks() {
     local stat
-    stat=$(cat "/proc/$1/stat")
+    read -r stat <"/proc/$1/stat"
     # proc(5): after the name in parentheses, utime and stime are the 12th and 13th field.
-    echo "${stat##*) }" | awk '{ print $12 + $13 }'
+    read -r -a stat <<<"${stat##*) }"
+    echo $((stat[11] + stat[12]))
 }
 
 # is_quiet PID: it hardly runs for half a second (an event loop that spins would take all of it).
