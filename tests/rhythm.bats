@@ -3,6 +3,7 @@
 # Clients that never rest: the next request follows each answer after 0 to 3 ms, for ever. A drain
 # in mode reply ends within two seconds all the same, and nobody has lost an answer; an answer that
 # only comes slowly is not taken for finished.
+# seconds: 103
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
@@ -382,7 +383,7 @@ END2
 
 # A cluster for all tests of this file, made when the first needs it; it refuses to run as root.
 start_postgres() {
-    local bin=/usr/lib/postgresql/15/bin cluster=$BATS_FILE_TMPDIR/cluster
+    local bin=$POSTGRES cluster=$BATS_FILE_TMPDIR/cluster
     cd /
     as_postgres=(setpriv --reuid postgres --regid postgres --init-groups env HOME=/)
     [ -d "$cluster" ] || {
@@ -408,9 +409,9 @@ start_postgres() {
 @test "PostgreSQL under pgbench -S with 50 clients: the drain ends, none is reset" {
     trigger=RTMIN+3
     start_postgres WEIR_SIGNAL=RTMIN+3
-    /usr/lib/postgresql/15/bin/pgbench -h 127.0.0.1 -p "$port" -U postgres -i -q postgres 3>&- \
+    "$POSTGRES/pgbench" -h 127.0.0.1 -p "$port" -U postgres -i -q postgres 3>&- \
         >"$temporary/init.out" 2>&1
-    /usr/lib/postgresql/15/bin/pgbench -h 127.0.0.1 -p "$port" -U postgres -n -S -c 50 -j 2 -T 6 \
+    "$POSTGRES/pgbench" -h 127.0.0.1 -p "$port" -U postgres -n -S -c 50 -j 2 -T 6 \
         postgres 3>&- >"$temporary/pgbench.out" 2>"$temporary/pgbench.log" &
     CLIENTS=$!
     LOGGED+=(pgbench)

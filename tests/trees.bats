@@ -2,6 +2,7 @@
 # Real trees of processes, each drained as one: by a stop signal to its first process, and by the
 # command. Idle and silent connections are closed, what is in use is answered, nobody is lost, and
 # the tree ends, or stays, as it should.
+# seconds: 81
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
@@ -308,7 +309,7 @@ postgres_cluster() {
     }
 }
 
-postgres_bin=/usr/lib/postgresql/15/bin
+postgres_bin=$POSTGRES
 
 as_postgres() {
     become setpriv --reuid postgres --regid postgres --init-groups env HOME=/ "$@"
