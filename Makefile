@@ -2,6 +2,7 @@
 # make          the shim, the command weir and their manual
 # make install  into PREFIX (/usr/local), below DESTDIR; make uninstall takes it away again
 # make test     everything that is promised, on real servers (installs what it needs, as root)
+# make check    what a change touches most, in two minutes
 # make demo     a plain stop and a drain of the same server, side by side
 # make bench    what it costs: a table (tests/bench/bench.mk)
 
@@ -91,6 +92,9 @@ $(BUILD)/tests/%: tests/programs/%.c Makefile $(BUILD)/compiler shim/weir.h
 test: all
 	tests/run
 
+check: all
+	tests/run unit calls goji settings queue descriptors fork signals
+
 install: all
 	@BUILD='$(BUILD)' PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)' scripts/install
 
@@ -109,4 +113,4 @@ clean:
 
 -include $(OBJECTS:.o=.d) $(COMMAND_OBJECTS:.o=.d) $(PROGRAMS:=.d) $(BUILD)/share/fill.d
 
-.PHONY: all tests test install uninstall package demo clean
+.PHONY: all tests test check install uninstall package demo clean

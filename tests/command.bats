@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: MIT
 # weir(1): drain, close-idle, drain-all, status and list, on trees of real servers, and on state
 # pages that somebody has tampered with. INTERFACE.md, section 4.
+# seconds: 45
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154
 
 load helpers
 
 setup_file() {
-    make -C "${BATS_TEST_DIRNAME}/.." --no-print-directory --silent "BUILD=$BATS_FILE_TMPDIR/asan" \
-        CC=clang CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all' \
-        "$BATS_FILE_TMPDIR/asan/weir" >&2
+    built BUILD=build/asan CC=clang \
+        CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all' build/asan/weir
 }
 
 setup() {
@@ -890,7 +890,7 @@ time.sleep(60)'
 @test "a page that is written over with anything confuses nobody" {
     serve_bare fuzz ASAN_OPTIONS=exitcode=99 -- \
         "$PROGRAMS/page_make" "$run_dir" fuzz 8 "$BATS_TEST_TMPDIR/out" \
-        "$BATS_FILE_TMPDIR/asan/weir"
+        "$ROOT/build/asan/weir"
     wait_gone "$SERVER_PID" 45
     log fuzz
     tail -n 40 "$BATS_TEST_TMPDIR/out.err"

@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # What the library shows to the world, and that it builds without a warning.
+# needs: clang
+# seconds: 91
 
 load helpers
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # A fleet: three servers that we did not write behind HAProxy, each in a network of its own, under a
 # load of POSTs that must each be answered, and executed once (scripts/fleet-demo).
+# seconds: 240
 # shellcheck shell=bash disable=SC2034,SC2154
 
 load helpers
@@ -88,7 +89,8 @@ only_those_in_it() {
 }
 
 @test "a server is killed in its drain: as many fail as were in it, and the restarts go on" {
-    fleet --only weir --kill draining --restarts 1 --health none --each 2
+    # A POST lasts until the drain has been seen, however busy the machine.
+    fleet --only weir --kill draining --restarts 1 --health none --each $((2 * $(patience)))
     [ "$restarts" = 1 ]
     only_those_in_it draining
 }

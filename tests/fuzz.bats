@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: MIT
 # Every parser that reads what an outsider wrote: all of tests/fuzz/corpus, then a few seconds of
 # libFuzzer from there. scripts/fuzz has the long runs.
+# needs: clang libclang-rt-dev
+# seconds: 40
 
 load helpers
 
 setup_file() {
-    make -C "${BATS_TEST_DIRNAME}/.." --no-print-directory --silent fuzzers >&2
+    built fuzzers
 }
 
 # finds_nothing TARGET [SECONDS]

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # What somebody else gets: make install and uninstall, the manual, the completion, weir.pc, the
 # Debian package, and a new version beside servers that run under the old one.
+# seconds: 20
 # shellcheck disable=SC2030,SC2031,SC2153,SC2154
 
 load helpers
@@ -53,7 +54,7 @@ lacks() {
 exits() {
     local wanted=$1 code=0
     shift
-    said=$(timeout 20 "$@" 2>&1 </dev/null 3>&-) || code=$?
+    said=$(timeout "$(patient 30)" "$@" 2>&1 </dev/null 3>&-) || code=$?
     [ "$code" = "$wanted" ] || { echo "$*: exit $code, not $wanted: $said"; return 1; }
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # What the program closes with input unread or output unacknowledged, while it drains, arrives whole
 # all the same: the answer is 1 MiB, its reader slow, and 100 kB of his are never read.
+# seconds: 45
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers

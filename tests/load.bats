@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The load client's classes, against a server that misbehaves on order: what the other tests count
 # with it is what it says.
+# seconds: 16
 # shellcheck shell=bash disable=SC2030,SC2031
 
 load helpers

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: MIT
 # The unit tests of the shim's modules (tests/unit), under AddressSanitizer with UBSan and under
 # ThreadSanitizer. A failing one says which of its sentences is not true.
+# needs: clang libclang-rt-dev
+# seconds: 60
 
 load helpers
 
 setup_file() {
-    make -C "${BATS_TEST_DIRNAME}/.." --no-print-directory --silent unit >&2
+    built unit
 }
 
 # passes PROGRAM [ARGUMENT...]: in both builds, and each has said that it tested something.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # weir run: what it starts, with which environment, and what it refuses to start.
+# seconds: 3
 # shellcheck disable=SC2154  # output, status: bats' run
 
 load helpers
