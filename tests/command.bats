@@ -6,6 +6,7 @@
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154
 
 load helpers
+load words
 
 setup_file() {
     built BUILD=build/asan CC=clang \
@@ -83,10 +84,6 @@ has() {
 
 lacks() {
     [[ $1 != *"$2"* ]] || { printf '"%s" in:\n%s\n' "$2" "$1"; return 1; }
-}
-
-not() {
-    ! "$@"
 }
 
 # is PID PYTHON: what is said of it as JSON, `d`, makes the expression true.

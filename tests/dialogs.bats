@@ -8,6 +8,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load words
 
 setup() {
     port=$((19000 + 10 * BATS_TEST_NUMBER))
@@ -173,7 +174,7 @@ dialogs() {
 all_end_well() {
     wait "$CLIENTS"
     sort "$temporary/dialogs.log" | uniq -c
-    ! log_has dialogs 'LOST|Error' || return 1
+    not log_has dialogs 'LOST|Error'
     [ "$(grep -Ec '^(finished|closed before .*|refused)$' "$temporary/dialogs.log")" = "$1" ]
 }
 

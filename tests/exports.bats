@@ -5,6 +5,7 @@
 # seconds: 91
 
 load helpers
+load words
 
 REQUIRED=(
     accept accept4
@@ -88,7 +89,7 @@ builds_with() {
 }
 
 not_warned() {
-    ! grep -iE 'warning|error:' <<<"$1"
+    not grep -iE 'warning|error:' <<<"$1"
 }
 
 @test "gcc builds it without a warning" {

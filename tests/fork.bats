@@ -6,6 +6,7 @@
 # shellcheck disable=SC2030,SC2031,SC2154
 
 load helpers
+load words
 
 setup() {
     port=$((20000 + 20 * BATS_TEST_NUMBER))
@@ -287,12 +288,12 @@ lives_as_one_of_the_tree() {
     wait_until 2 lists "$child"
     WEIR_RUN_DIR=$BATS_TEST_TMPDIR "$ROOT/build/weir" drain --wait "$SERVER_PID"
     # No copy of the listener is left.
-    wait_until 2 refused
+    wait_until 2 not connects
     alive "$child"
 }
 
-refused() {
-    ! (exec 9<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null
+connects() {
+    (exec 9<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null
 }
 
 lists() {

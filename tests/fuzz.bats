@@ -6,6 +6,7 @@
 # seconds: 40
 
 load helpers
+load words
 
 setup_file() {
     built fuzzers
@@ -60,9 +61,4 @@ finds_nothing() {
     not "$BATS_TEST_TMPDIR/broken" -max_total_time=10 -artifact_prefix="$BATS_TEST_TMPDIR/" \
         "$ROOT/tests/fuzz/corpus/escaped" >"$BATS_TEST_TMPDIR/log" 2>&1
     grep -q 'AddressSanitizer: heap-buffer-overflow\|is not so' "$BATS_TEST_TMPDIR/log"
-}
-
-# not COMMAND...: fails when it succeeds; bash lets a plain "! COMMAND" pass under set -e.
-not() {
-    ! "$@"
 }

@@ -9,6 +9,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
+load words
 load web
 
 setup() {
@@ -104,7 +105,7 @@ answer = connection.ask("/cgi")
 assert answer.status == 200 and b"done\n" in answer.body and answer.is_noticed, answer
 END
     has_drained
-    ! is_helped
+    not is_helped
     stops
 }
 

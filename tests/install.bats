@@ -455,8 +455,8 @@ in_a_copy() {
         mount -t tmpfs -o mode=755 none "$1/root/run"
         changed() {
             cd "$1/upper"
-            find . ! -type d ! -path "./var/lib/dpkg/*" ! -path "./var/log/*" \
-                ! -path "./var/cache/*" | sort
+            find . -not \( -type d -o -path "./var/lib/dpkg/*" -o -path "./var/log/*" -o \
+                -path "./var/cache/*" \) | sort
         }
         cp "$2" "$1/root/root/weir.deb"
         status=0
@@ -474,7 +474,7 @@ in_a_copy() {
         set -eu
         cd /
         listens() { grep -q "$(printf ":%04X 00000000:0000 0A" "$1")" /proc/net/tcp; }
-        up() { for i in $(seq 200); do ! listens "$1" || return 0; sleep 0.05; done; return 1; }
+        up() { for i in $(seq 200); do if listens "$1"; then return 0; fi; sleep 0.05; done; return 1; }
         start() {
             port=$1
             shift

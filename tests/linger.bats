@@ -5,6 +5,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load words
 
 setup() {
     port=$((17000 + 10 * BATS_TEST_NUMBER))
@@ -52,9 +53,9 @@ arrives() {
     has client '1048576 end'
     wait_drained server 3
     wait_until 1 log_has server '^closed ([0-9]+) \1$'
-    ! log_has server 'ghost|bad dup2' || false
+    not log_has server 'ghost|bad dup2'
     log_has server ' 1 closed clean, 0 forced; the program runs on$'
-    ! log_has server 'gave up on|unsent' || false
+    not log_has server 'gave up on|unsent'
     alive "$SERVER_PID"
     is_quiet "$SERVER_PID"
     no_copies
@@ -107,7 +108,7 @@ no_copies() {
     has client '1048576 end'
     wait_drained server 4
     log_has server '^closed ([0-9]+) \1$'
-    ! log_has server 'gave up on' || false
+    not log_has server 'gave up on'
 }
 
 @test "closed by fclose: the answer arrives" {
@@ -202,7 +203,7 @@ losses() {
     drain
     wait_until 2 log_has server '^closed '
     sleep 0.6
-    ! log_has server 'drained in' || false
+    not log_has server 'drained in'
     wait_drained server 2
     [ $(($(now_ms) - since)) -ge 1300 ]
     within $(($(now_ms) - since)) 2400
@@ -238,7 +239,7 @@ losses() {
     drain
     wait_until 2 log_has server '^closed '
     sleep 0.3
-    ! log_has server 'drained in' || false
+    not log_has server 'drained in'
     [ "$(timeout 2 head -c 1048576 <&"$fd" | wc -c)" = 1048576 ]
     wait_drained server 1
 }

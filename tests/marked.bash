@@ -2,6 +2,8 @@
 # Driving tests/programs/marked from a test: load it after helpers.
 # shellcheck shell=bash
 
+load words
+
 # Each test listens on numbers of its own, since a port may linger in TIME_WAIT.
 setup() {
     PORT=$((10000 + 50 * BATS_TEST_NUMBER))
@@ -94,11 +96,6 @@ stays_open() {
 is_closed() {
     at_eof "$1" 1
     soon 'closed *' state "$2"
-}
-
-# not COMMAND...: fails when it succeeds; bash lets a plain "! COMMAND" pass under set -e.
-not() {
-    ! "$@"
 }
 
 # queue_value SIGNAL VALUE: to marked, with sigqueue(3).

@@ -8,6 +8,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
+load words
 load web
 
 setup() {
@@ -19,8 +20,8 @@ setup() {
 
 not_listening() {
     case $port in
-    /*) ! listening_unix "$port" ;;
-    *) ! listening "$port" ;;
+    /*) not listening_unix "$port" ;;
+    *) not listening "$port" ;;
     esac
 }
 
@@ -62,7 +63,7 @@ loses_nothing() {
 each_once() {
     echo "$(grep -c '^answered' "$temporary/clients.log") answered, $(wc -l <"$executed") executed"
     grep -v '^answered' "$temporary/clients.log" | head -n 5 | cut -c 1-300
-    ! grep -qv '^answered' "$temporary/clients.log"
+    not grep -qv '^answered' "$temporary/clients.log"
     [ "$(wc -l <"$executed")" -ge 300 ]
     sed -n 's/^answered //p' "$temporary/clients.log" | sort >"$temporary/answered"
     sort "$executed" | cmp - "$temporary/answered"

@@ -10,6 +10,7 @@
 # shellcheck disable=SC2030,SC2031,SC2153,SC2154
 
 load helpers
+load words
 bats_require_minimum_version 1.5.0
 
 SERVERS=(oldhttpd fork_each sig_stop sig_wait queue_server)
@@ -217,7 +218,7 @@ drains_forked() {
     on musl
     for file in "$WEIR_LIB" "$BUILT/weir"; do
         undefined=$("$MUSL" --list "$file" 2>&1) || { echo "$undefined"; return 1; }
-        ! grep -E 'not found|Error' <<<"$undefined"
+        not grep -E 'not found|Error' <<<"$undefined"
         [ "$(readelf -d "$file" | grep -c NEEDED)" = 1 ]
     done
 }
@@ -391,7 +392,7 @@ END
     rm "$build/shim/libc.o" "$build/libweir.so"
     make -C "$ROOT" --no-print-directory BUILD="$build" CPPFLAGS=-DWITHOUT_DLSYM "$build/libweir.so"
     readelf --dyn-syms -W "$build/libweir.so" >"$BATS_TEST_TMPDIR/symbols"
-    ! grep -q ' dlsym' "$BATS_TEST_TMPDIR/symbols" || return 1
+    not grep -q ' dlsym' "$BATS_TEST_TMPDIR/symbols"
     WEIR_LIB=$build/libweir.so serve server WEIR_STOP_SIGNALS=TERM -- "$PROGRAMS/oldhttpd" "$port"
     wait_port "$port"
     conn_open client "$port"

@@ -6,6 +6,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load words
 
 setup() {
     port=$((15000 + 10 * BATS_TEST_NUMBER))
@@ -421,7 +422,7 @@ streams() {
 }
 
 not_drained() {
-    ! log_has server 'drained in'
+    not log_has server 'drained in'
 }
 
 # ---- who comes later

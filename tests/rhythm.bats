@@ -7,6 +7,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
+load words
 
 setup() {
     port=$((15000 + 10 * BATS_TEST_NUMBER))
@@ -308,7 +309,7 @@ END2
         sleep 0.6
         kill -s "$trigger" "$SERVER_PID"
         busy_ended "clients$try"
-        ! nothing_lost || break
+        if nothing_lost; then break; fi
         log_has server '^late '
         [ "$try" != 4 ]
     done
@@ -423,5 +424,5 @@ start_postgres() {
     wait "$CLIENTS" || true
     cat "$temporary/pgbench.out"
     grep -q 'number of failed transactions: 0 ' "$temporary/pgbench.out"
-    ! log_has pgbench 'reset by peer' || false
+    not log_has pgbench 'reset by peer'
 }

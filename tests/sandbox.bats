@@ -6,6 +6,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load words
 
 setup() {
     port=$((8000 + 20 * BATS_TEST_NUMBER))
@@ -37,7 +38,7 @@ drains_two() {
     wait_drained server
     log_has server 'drained in [0-9.]+m?s: 2 closed clean, 0 forced; the program runs on'
     alive "$SERVER_PID"
-    ! listening "$port" || false
+    not listening "$port"
 }
 
 # --- seccomp
@@ -254,7 +255,7 @@ descendants() {
     wait_until 5 log_has server 'draining: '
     ftp "$fd" NOOP 200
     not_served "$port" ''
-    ! log_has server 'drained in '
+    not log_has server 'drained in '
     ftp "$fd" QUIT 221
     wait_drained server
     alive "$SERVER_PID"
@@ -344,7 +345,7 @@ END
 @test "a server with room for a small table only (RLIMIT_AS) serves and is drained" {
     launcher=(prlimit --nofile=1024:20000)
     start_lines first memory=40
-    ! log_has server 'no room' || false
+    not log_has server 'no room'
     drains_two hi hi
 }
 
@@ -437,7 +438,7 @@ same_helper() {
     diff "$BATS_TEST_TMPDIR/serve_bare.seen" "$BATS_TEST_TMPDIR/serve.seen"
     cat "$BATS_TEST_TMPDIR/weir.log"
     grep -q "^weir\[$pid\] " "$BATS_TEST_TMPDIR/weir.log"
-    ! grep -v "^weir\[$pid\] " "$BATS_TEST_TMPDIR/weir.log" || false
+    not grep -v "^weir\[$pid\] " "$BATS_TEST_TMPDIR/weir.log"
 }
 
 @test "a helper that a server starts is not touched: no line in the log, no signal, no task" {

@@ -5,6 +5,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
+load words
 
 setup() {
     port=$((5000 + BATS_TEST_NUMBER))
@@ -393,7 +394,7 @@ ends_on_term() {
     nginx_ask "$fd"
     served "$port" "$http_hello"
     log_has server "^weir\[$SERVER_PID\] nginx: SIGUSR2 belongs to the program: use .*WEIR_SIGNAL=RTMIN\+3"
-    ! log_has server '^weir.*: drain(ing|ed)' || false
+    not log_has server '^weir.*: drain(ing|ed)'
 }
 
 @test "redis: TERM as a stop signal drains first, then redis ends as it does on TERM" {
@@ -506,7 +507,7 @@ daemon() {
     start_redis
     kill -USR2 "$SERVER_PID"
     wait_drained server
-    ! listening "$port" || false
+    not listening "$port"
     run conn_open fd "$port"
     [ "$status" -ne 0 ]
 }

@@ -7,6 +7,7 @@
 # shellcheck shell=bash disable=SC2013,SC2030,SC2031,SC2153,SC2154
 
 load helpers
+load words
 
 setup() {
     port=$((13000 + 10 * BATS_TEST_NUMBER))
@@ -135,7 +136,7 @@ ends_as() {
     kill "$SERVER_PID"
     wait_told 'STATUS=Weir: drained in .*; SIGTERM goes to the program$'
     tells 'STATUS=Weir: draining, 0 in use$'
-    ! tells EXTEND || false
+    not tells EXTEND
 }
 
 is_asked() {
@@ -180,7 +181,7 @@ life_of_redis() {
     life_of_redis serve server
     cat "$told.bare" "$told"
     [ "$(grep -c 'STATUS=Weir: dr' "$told")" = 2 ]
-    ! grep 'Weir: ' "$told" | grep -Eq 'READY=|STOPPING=' || false
+    not grep -Eq 'Weir: .*(READY=|STOPPING=)|(READY=|STOPPING=).*Weir: ' "$told"
     grep -v 'Weir: ' "$told" | diff - "$told.bare"
     # Its STOPPING=1 comes once it is drained.
     [ "$(grep -n STOPPING=1 "$told" | cut -d: -f 1)" -gt "$(grep -n 'Weir: drained' "$told" | cut -d: -f 1)" ]
@@ -325,8 +326,9 @@ analyse() {
     cp "$ROOT/scripts/systemd/weir.tmpfiles" "$root/usr/lib/tmpfiles.d/weir.conf"
     systemd-tmpfiles --root="${root:?}" --create weir.conf
     [ "$(stat -c '%a %u %g' "$root/run/weir")" = '1777 0 0' ]
-    ! setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null ||
+    if setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null; then
         user=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    fi
     mkdir "$root/programs"
     cp "$PROGRAMS/oldhttpd" "$WEIR_LIB" "$root/programs"
     chmod 755 "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR"/test "$BATS_TEST_TMPDIR" "$root" "$root/programs" "$root/run"
@@ -599,9 +601,9 @@ loses_nothing() {
     log_has weir 'drained in .*: 5[0-9] closed clean, 0 forced; SIG(TERM|INT) goes to the program$'
     wait_port "$port"
     "$@" --connections 5 --pause 20-200 --seconds 0.2 "$port" | grep -q '^answered=[1-9]'
-    ! grep -E '^(failed|timed out|killed)' "$BATS_TEST_TMPDIR/manager.log" || false
+    not grep -E '^(failed|timed out|killed)' "$BATS_TEST_TMPDIR/manager.log"
     # It stopped accepting without a word to the program.
-    ! grep -rs 'Invalid argument' "$root/var/log" || false
+    not grep -rs 'Invalid argument' "$root/var/log"
 }
 
 load=("$PROGRAMS/load" --careful)

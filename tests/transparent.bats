@@ -668,7 +668,7 @@ END
     says "$fd" hi hi
     kill -USR2 "$SERVER_PID"
     sleep 0.3
-    ! read -r -t 0 -u "$fd" || at_eof "$fd" 1
+    if read -r -t 0 -u "$fd"; then at_eof "$fd" 1; fi
 }
 
 @test "a server that has used up its descriptors is drained" {

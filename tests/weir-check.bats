@@ -6,6 +6,7 @@
 # shellcheck disable=SC2154  # output, status: bats' run
 
 load helpers
+load words
 
 WEIR=$ROOT/build/weir
 
@@ -668,9 +669,4 @@ time.sleep(60)' "$WEIR_LIB"
     run "$PUBLIC/weir" check nginx
     [ "$status" = 1 ]
     ends_with "no libweir\.so in $PUBLIC, nor in its \.\./lib, \.\./lib/weir, \.\./lib/x86_64-linux-gnu or \.\./lib64"
-}
-
-# not COMMAND...: fails when it succeeds; bash lets a plain "! COMMAND" pass under set -e.
-not() {
-    ! "$@" 2>/dev/null
 }
