@@ -265,8 +265,10 @@ in_phase() {
     # runAsNonRoot wants a user by number, and the programs' files want a volume.
     says 'it["pod"]["securityContext"]["runAsNonRoot"] and int(it["user"].split(":")[0]) > 0' "$deployment"
     says 'any(env["WEIR_RUN_DIR"].startswith(volume + "/") for volume in it["volumes"])' "$deployment"
-    local path
-    for path in $(sed -nE 's/^ *(pid|[a-z]+(_body)?_temp_path) +(.*);/\3/p' "$ROOT/scripts/container/nginx.conf"); do
+    local path paths
+    mapfile -t paths < <(sed -nE 's/^ *(pid|[a-z]+(_body)?_temp_path) +(.*);/\3/p' "$ROOT/scripts/container/nginx.conf")
+    [ ${#paths[@]} -ge 2 ]
+    for path in "${paths[@]}"; do
         says "any('$path'.startswith(volume + '/') for volume in it['volumes'])" "$deployment"
     done
     # Of each variable the value is one that weir run takes.

@@ -225,11 +225,13 @@ spread_figure() {
 }
 
 @test "WEIR_SPREAD closes 100 idle connections evenly over two seconds, oldest idle first" {
-    local quarter
+    local quarter quarters
     start_redis WEIR_SPREAD=2s
     spread 2 100
     [ "$(spread_figure closed)" = 100 ]
-    for quarter in $(spread_figure quarters | tr , ' '); do
+    IFS=, read -ra quarters <<<"$(spread_figure quarters)"
+    [ ${#quarters[@]} = 4 ]
+    for quarter in "${quarters[@]}"; do
         [ "$quarter" -ge 19 ]
         [ "$quarter" -le 31 ]
     done

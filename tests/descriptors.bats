@@ -7,6 +7,7 @@
 # shellcheck disable=SC2030,SC2031,SC2154
 
 load helpers
+load words
 
 setup() {
     port=$((22000 + 20 * BATS_TEST_NUMBER))
@@ -367,7 +368,7 @@ mutant() {
     mkdir -p "$dir"
     cp -r "$ROOT/shim" "$ROOT/Makefile" "$dir"
     sed -i "$@" "$dir/$file"
-    cmp -s "$dir/$file" "$ROOT/$file" && { echo "$name: nothing was changed"; return 1; }
+    not cmp -s "$dir/$file" "$ROOT/$file" || { echo "$name: nothing was changed"; return 1; }
     make -s -C "$dir" BUILD="$dir/build" "$dir/build/libweir.so"
     mutant=$dir/build/libweir.so
 }

@@ -180,9 +180,8 @@ storm() {
     serve storm -- "$PROGRAMS/fork_storm" fork 40 "$port" drain
     wait_gone "$SERVER_PID" 20
     log_has storm '^forks 40 late 0 '
-    run grep -Ec '^weir' "$BATS_TEST_TMPDIR/storm.log"
-    grep -E '^weir' "$BATS_TEST_TMPDIR/storm.log" | grep -Ev "^weir\[$SERVER_PID\]" && return 1
-    [ "$output" -ge 2 ]
+    [ "$(grep -c "^weir\[$SERVER_PID\]" "$BATS_TEST_TMPDIR/storm.log")" -ge 2 ]
+    [ "$(grep -c '^weir' "$BATS_TEST_TMPDIR/storm.log")" = "$(grep -c "^weir\[$SERVER_PID\]" "$BATS_TEST_TMPDIR/storm.log")" ]
 }
 
 @test "WEIR_ON_DRAINED is for who was drained: a child forked meanwhile to do some work goes on" {

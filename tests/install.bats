@@ -152,7 +152,8 @@ END
     grep -q '^libdir=/opt/weir/lib/weir$' "$root/opt/weir/share/pkgconfig/weir.pc"
     grep -q 'LD_PRELOAD=/opt/weir/lib/weir/libweir.so' "$root/opt/weir/share/man/man7/libweir.7"
     make_at "$ROOT" uninstall "DESTDIR=$root" PREFIX=/opt/weir
-    [ -z "$(ls -A "$root")" ]
+    left=$(ls -A "$root")
+    [ -z "$left" ]
     exits 2 make -C "$ROOT" install "DESTDIR=$root" PREFIX=usr
     has "$said" 'have to be absolute'
 }
@@ -385,7 +386,8 @@ os.write(fd, b"\x03exit\n")
     export PKG_CONFIG_PATH=$SHARE/pkgconfig
     local flags preload
     [ "$(pkg-config --modversion weir)" = "$(version)" ]
-    [ -z "$(pkg-config --libs weir)" ]
+    flags=$(pkg-config --libs weir)
+    [ -z "$flags" ]
     flags=$(pkg-config --define-variable=prefix="$FIRST/usr/local" --cflags weir)
     preload=$(pkg-config --variable=preload weir)
     [ "$preload" = /usr/local/lib/libweir.so ]
@@ -499,10 +501,9 @@ in_a_copy() {
         man -w weir libweir
         pkg-config --cflags --variable=preload weir
         # The drop-ins are for the library where the package has it.
-        for path in $(sed -nE "s#^(.*LD_PRELOAD ?= ?|.*ExecPaths=-).?(/[^ \x27]*).?\$#\2#p" \
-            /usr/share/doc/weir/examples/weir*); do
-            [ "$path" = /usr/lib/weir/libweir.so ]
-        done
+        named=$(sed -nE "s#^(.*LD_PRELOAD ?= ?|.*ExecPaths=-).?(/[^ \x27]*).?\$#\2#p" \
+            /usr/share/doc/weir/examples/weir* | sort -u)
+        [ "$named" = /usr/lib/weir/libweir.so ]
         grep -q "^d /run/weir " /usr/lib/tmpfiles.d/weir.conf
         weir drain --wait "$!"
         ends TERM "$!"

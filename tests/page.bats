@@ -297,7 +297,8 @@ in_mounts() {
         export WEIR_RUN_DIR="$RUN"'
     without_file
     log_has server "no state page can be made in WEIR_RUN_DIR=$run \(error 28\)"
-    [ -z "$(ls "/proc/$head/root$run")" ]
+    made=$(ls "/proc/$head/root$run")
+    [ -z "$made" ]
 }
 
 @test "root's pages are in /run/weir" {
@@ -324,7 +325,8 @@ in_mounts() {
 @test "a directory of that name that somebody else has made is not used" {
     in_mounts one 'mount -t tmpfs -o mode=755 none /run; mount -t tmpfs -o mode=1777 none /dev/shm
         mkdir -m 777 /dev/shm/weir-65534; chown 1 /dev/shm/weir-65534' "${as_nobody[@]}"
-    [ -z "$(ls "/proc/$head/root/dev/shm/weir-65534")" ]
+    made=$(ls "/proc/$head/root/dev/shm/weir-65534")
+    [ -z "$made" ]
     log_has server '/dev/shm \(error 1\)'
 }
 
@@ -472,6 +474,7 @@ take_pid() {
     local pid model tracked=0 in_use=0
     serve hammer WEIR_RUN_DIR="$run" WEIR_MODE=automatic -- "$PROGRAMS/pg_hammer" 5 4 1500 "$port"
     wait_until 30 log_has hammer '^sums '
+    [ "$(log hammer | grep -c '^process ')" = 5 ]
     log hammer | grep '^process ' | while read -r _ pid model; do
         line_has "$pid" "lives 1 $model "
     done
@@ -881,7 +884,7 @@ same_calls() {
 # after FILE PID: how many ms after `sent` that process's handler got TERM.
 ms_after() {
     wait_until 3 log_has server "^got 15 $1 "
-    echo $(($(log server | sed -n "s/^got 15 $1 //p" | head -n 1) - sent))
+    ms=$(($(log server | sed -n "s/^got 15 $1 //p" | head -n 1) - sent))
 }
 
 @test "a stop signal to one process passes on after 100 ms, and drains nobody" {
@@ -892,7 +895,7 @@ ms_after() {
     child_of 1
     sent=$(now_ms)
     kill "$child"
-    ms=$(ms_after "$child")
+    ms_after "$child"
     echo "$ms ms"
     [ "$ms" -ge 90 ]
     within "$ms" 600
@@ -945,7 +948,7 @@ got_two() {
     never '^got '
     echoes "$client"
     conn_close "$client"
-    ms=$(ms_after "$head")
+    ms_after "$head"
     echo "$ms ms"
     [ "$ms" -ge 700 ]
     wait_gone "$child" 2
@@ -998,7 +1001,7 @@ got_two() {
     child_of 1
     sent=$(now_ms)
     kill "$child"
-    ms=$(ms_after "$child")
+    ms_after "$child"
     echo "$ms ms"
     within "$ms" 79
     alive "$head"

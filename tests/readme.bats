@@ -169,7 +169,8 @@ END
     stands_in docker <<'END'
 [ "$1" = build ] || [ "$1" = run ] || [ "$1" = stop ]
 if [ "$1" = build ]; then
-    [ "$2 $3 $4" = '-t weir-nginx -f' ] && [ -e "$5" ] && [ "$6" = . ]
+    [ "$2 $3 $4 $6" = '-t weir-nginx -f .' ]
+    [ -e "$5" ]
     while read -r copy from _; do
         [ "$copy" != COPY ] || [ -e "$from" ]
     done <"$5"
@@ -225,7 +226,7 @@ END
 }
 
 @test "how to work on it: each target, file and row is there" {
-    local command rest name
+    local command rest name rows
     block '^make unit'
     while read -r command rest; do
         echo "$command $rest"
@@ -237,7 +238,9 @@ END
         *) return 1 ;;
         esac
     done <"$temporary/block"
-    for name in $(sed -n 's/.*ROWS="\(.*\)".*/\1/p' "$temporary/block"); do
+    rows=$(sed -n 's/.*ROWS="\(.*\)".*/\1/p' "$temporary/block")
+    [ -n "$rows" ]
+    for name in $rows; do
         scripts/bench --list | grep -qx "$name"
     done
 }

@@ -421,17 +421,10 @@ traced() {
 
 # ---- children ----
 
-# Another library, to see that it stays.
-other_library() {
-    local library
-    library=$(gcc -print-file-name=libm.so.6)
-    [ -e "$library" ]
-    echo "$library"
-}
-
 @test "WEIR_CHILDREN=leave: a child has neither our LD_PRELOAD item nor a WEIR_ name" {
     local other preload
-    other=$(other_library)
+    other=$(gcc -print-file-name=libm.so.6) # another library, to see that it stays
+    [ -e "$other" ]
     for preload in "$WEIR_LIB:$other" "$other:$WEIR_LIB" "$other $WEIR_LIB" "$WEIR_LIB $other" \
         "$WEIR_LIB::$other" "$WEIR_LIB:$other:$WEIR_LIB"; do
         serve child "LD_PRELOAD=$preload" WEIR_CHILDREN=leave WEIR_MODE=manual WEIR_FOO=bar \

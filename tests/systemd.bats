@@ -452,7 +452,7 @@ instances_are_drained() {
     instance busy busy_fd
     instance idle idle_fd
     instance other other_fd
-    [ "$busy" != "$idle" ] && [ "$idle" != "$other" ]
+    [ "$(printf '%s\n' "$busy" "$idle" "$other" | sort -u | wc -l)" = 3 ]
     conn_send "$busy_fd" 'slow\n'
     wait_until 5 read_by "$busy" 1
     kill -TERM "$busy" "$idle"

@@ -502,6 +502,7 @@ ends_by_signal() {
     "start_$server" WEIR_STOP_SIGNALS=TERM "$@"
     clients "$server"
     mapfile -t tree < <(descendants "$SERVER_PID")
+    [ ${#tree[@]} -ge 1 ]
     kill -TERM "$SERVER_PID"
     watch_clients "$server"
     wait_gone "$SERVER_PID" 5
