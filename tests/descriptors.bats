@@ -7,22 +7,13 @@
 # shellcheck disable=SC2030,SC2031,SC2154
 
 load helpers
+load lines
+load processes
 load words
 
 setup() {
     port=$((22000 + 20 * BATS_TEST_NUMBER))
     quick=(WEIR_FIRST_BYTE=200ms WEIR_SETTLE=50ms WEIR_ACTION=close-idle)
-}
-
-# ask FD TEXT: a line, and `answer` is its answer.
-ask() {
-    conn_send "$1" "$2\n"
-    read_line answer "$1" 3
-}
-
-echoes() {
-    ask "$1" ping
-    [ "$answer" = ping ]
 }
 
 # tracks FD NUMBER: so many connections are tracked in the process that serves FD.
@@ -250,20 +241,10 @@ start_inetd() {
     wait_port "$port"
 }
 
-child_of() {
-    wait_until 2 has_children "$1"
-    child=$(log server | sed -n 's/^child //p' | sed -n "$1p")
-    also_end "$child"
-}
-
 # It met the end of file and ended by itself: no signal did it.
 ended_well() {
     wait_until 2 log_has server "^ended $1 "
     log_has server "^ended $1 0$"
-}
-
-has_children() {
-    [ "$(log server | grep -c '^child ')" -ge "$1" ]
 }
 
 @test "a program that is given its connection as descriptor 0 drains it" {

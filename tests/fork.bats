@@ -6,6 +6,8 @@
 # shellcheck disable=SC2030,SC2031,SC2154
 
 load helpers
+load lines
+load processes
 load words
 
 setup() {
@@ -24,28 +26,6 @@ start_each() {
     wait_until 2 log_has server '^server '
     parent=$(log server | sed -n 's/^server //p')
     also_end "$parent"
-}
-
-# child_of NUMBER: the pid of the child of that connection goes to `child`.
-child_of() {
-    wait_until 2 has_children "$1"
-    child=$(log server | sed -n 's/^child //p' | sed -n "$1p")
-    also_end "$child"
-}
-
-has_children() {
-    [ "$(log server | grep -c '^child ')" -ge "$1" ]
-}
-
-# ask FD TEXT: a line, and `answer` is its answer.
-ask() {
-    conn_send "$1" "$2\n"
-    read_line answer "$1" 3
-}
-
-echoes() {
-    ask "$1" ping
-    [ "$answer" = ping ]
 }
 
 # The child has its connection; a signal to the parent leaves it alone, one to the child drains it.

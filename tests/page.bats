@@ -6,6 +6,8 @@
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154
 
 load helpers
+load lines
+load processes
 
 setup() {
     port=$((9000 + 10 * BATS_TEST_NUMBER))
@@ -34,28 +36,6 @@ is_up() {
     wait_until 3 log_has server '^server '
     server=$(log server | sed -n 's/^server //p')
     also_end "$server"
-}
-
-# child_of NUMBER: the pid of that child goes to `child`.
-child_of() {
-    wait_until 3 has_children "$1"
-    child=$(log server | sed -n 's/^child //p' | sed -n "$1p")
-    also_end "$child"
-}
-
-has_children() {
-    [ "$(log server | grep -c '^child ')" -ge "$1" ]
-}
-
-# ask FD TEXT: a line, and `answer` is its answer.
-ask() {
-    conn_send "$1" "$2\n"
-    read_line answer "$1" 5
-}
-
-echoes() {
-    ask "$1" ping
-    [ "$answer" = ping ]
 }
 
 # ---- what stands in the page

@@ -6,18 +6,12 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load lines
+load processes
 load words
 
 setup() {
     port=$((8000 + 20 * BATS_TEST_NUMBER))
-}
-
-# says FD TEXT ANSWER: a line to a line server, and its answer.
-says() {
-    local answer
-    conn_send "$1" "$2\n"
-    read_line answer "$1" 2
-    [ "$answer" = "$3" ] || { echo "\"$answer\" where \"$3\" was expected" >&2; return 1; }
 }
 
 # two_idle TEXT ANSWER: `first` and `second`, each answered twice and then quiet for WEIR_SETTLE.
@@ -25,8 +19,8 @@ two_idle() {
     local fd
     for fd in first second; do
         conn_open "$fd" "$port"
-        says "${!fd}" "$@"
-        says "${!fd}" "$@"
+        replies "${!fd}" "$@"
+        replies "${!fd}" "$@"
     done
     sleep 0.2
 }
@@ -57,8 +51,8 @@ in_sandbox() {
     wait_port "$port"
     for _ in 1 2 3; do
         conn_open fd "$port"
-        says "$fd" hi hi
-        says "$fd" ho ho
+        replies "$fd" hi hi
+        replies "$fd" ho ho
         in_sandbox 2
         conn_close "$fd"
     done
@@ -69,9 +63,9 @@ in_sandbox() {
     serve server -- "$PROGRAMS/sandbox_seccomp" strict "$port"
     wait_port "$port"
     conn_open fd "$port"
-    says "$fd" hi hi
+    replies "$fd" hi hi
     in_sandbox 1
-    says "$fd" ho ho
+    replies "$fd" ho ho
     conn_close "$fd"
     wait_gone "$SERVER_PID" 2
     wait "$SERVER_PID"
@@ -81,13 +75,13 @@ survives_a_trigger() {
     serve server -- "$PROGRAMS/sandbox_seccomp" "$1" "$port"
     wait_port "$port"
     conn_open fd "$port"
-    says "$fd" hi hi
+    replies "$fd" hi hi
     in_sandbox "$2"
     for _ in 1 2 3; do
         kill -USR2 "$SERVER_PID"
         sleep 0.2
         alive "$SERVER_PID"
-        says "$fd" ho ho
+        replies "$fd" ho ho
     done
     log server
     log_has server '^weir\[[0-9]+\] sandbox_seccomp: .*seccomp'
@@ -125,8 +119,8 @@ END
     wait_port "$port"
     in_sandbox 2
     conn_open fd "$port"
-    says "$fd" hi 4
-    says "$fd" ho 4
+    replies "$fd" hi 4
+    replies "$fd" ho 4
     sleep 0.2
     kill -USR2 "$SERVER_PID"
     at_eof "$fd" 1
@@ -138,7 +132,7 @@ ends_on_term_in() {
     serve server WEIR_STOP_SIGNALS=TERM WEIR_TIMEOUT=1s -- "$PROGRAMS/sandbox_seccomp" "$1" "$port"
     wait_port "$port"
     conn_open fd "$port"
-    says "$fd" hi hi
+    replies "$fd" hi hi
     in_sandbox "$2"
     kill -TERM "$SERVER_PID"
     wait_gone "$SERVER_PID" 3
@@ -201,16 +195,6 @@ ftp_visit() {
     ftp "$visit" NOOP 200
     ftp "$visit" QUIT 221
     at_eof "$visit" 2
-}
-
-# descendants PID
-descendants() {
-    local child
-    # shellcheck disable=SC2013  # words
-    for child in $(cat "/proc/$1/task"/*/children 2>/dev/null); do
-        echo "$child"
-        descendants "$child"
-    done
 }
 
 @test "vsftpd in its own sandbox serves under the shim" {
@@ -354,8 +338,8 @@ END
     log_has server 'python3: no room for the table of descriptors: running without weir'
     for _ in 1 2; do
         conn_open fd "$port"
-        says "$fd" hi hi
-        says "$fd" ho ho
+        replies "$fd" hi hi
+        replies "$fd" ho ho
     done
 }
 
@@ -369,13 +353,13 @@ no_thread() {
     no_thread
     two_idle hi hi
     conn_open young "$port"
-    says "$young" hi hi
+    replies "$young" hi hi
     kill -USR2 "$SERVER_PID"
     all_at_eof 1 "$first" "$second"
     alive "$SERVER_PID"
-    says "$young" ho ho
+    replies "$young" ho ho
     conn_open fd "$port"
-    says "$fd" hi hi
+    replies "$fd" hi hi
     log_has server '^weir\[[0-9]+\] python3: no thread can be made'
     sleep 1.2
     kill -USR2 "$SERVER_PID"
@@ -652,17 +636,17 @@ END
     wait_port "$port"
     for _ in 1 2; do # the numbers 4 and 5 come back
         conn_open first "$port"
-        says "$first" hi 4
+        replies "$first" hi 4
         conn_open second "$port"
-        says "$second" hi 5
+        replies "$second" hi 5
         conn_close "$first"
         conn_close "$second"
         sleep 0.1
     done
     conn_open first "$port"
-    says "$first" hi 4
+    replies "$first" hi 4
     conn_open second "$port"
-    says "$second" hi 5
+    replies "$second" hi 5
     sleep 1.2 # what went past the wrappers is idle after WEIR_FIRST_BYTE
     kill -USR2 "$SERVER_PID"
     all_at_eof 2 "$first" "$second"
@@ -676,11 +660,11 @@ END
     serve server -- "$PROGRAMS/quiet_dlsym" "$BATS_TEST_TMPDIR/plugin.so" "$port"
     wait_port "$port"
     conn_open first "$port"
-    says "$first" hi 4
+    replies "$first" hi 4
     conn_send "$first" 'close\n' # and /dev/zero has number 4
     at_eof "$first" 1
     conn_open second "$port"
-    says "$second" hi 5
+    replies "$second" hi 5
     sleep 1.2
     kill -USR2 "$SERVER_PID"
     at_eof "$second" 2
@@ -693,11 +677,11 @@ looked_up() {
     serve server -- "$PROGRAMS/quiet_dlsym" "$1" "$port"
     wait_port "$port"
     conn_open first "$port"
-    says "$first" hi 4
-    says "$first" hi 4
+    replies "$first" hi 4
+    replies "$first" hi 4
     conn_open second "$port"
-    says "$second" hi 5
-    says "$second" hi 5
+    replies "$second" hi 5
+    replies "$second" hi 5
     sleep 0.2
     kill -USR2 "$SERVER_PID"
     all_at_eof 1 "$first" "$second"

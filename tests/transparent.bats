@@ -6,17 +6,10 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load lines
 
 setup() {
     port=$((7000 + 20 * BATS_TEST_NUMBER))
-}
-
-# says FD TEXT ANSWER: a line to a line server, and its answer.
-says() {
-    local answer
-    conn_send "$1" "$2\n"
-    read_line answer "$1" 2
-    [ "$answer" = "$3" ] || { echo "\"$answer\" where \"$3\" was expected" >&2; return 1; }
 }
 
 # --- the servers, as command lines in `command`, for $port
@@ -373,8 +366,8 @@ same_allocations() {
             COUNT="$BATS_TEST_TMPDIR/count" -- "${command[@]}"
         wait_port "$port"
         conn_open fd "$port"
-        says "$fd" hello 6
-        says "$fd" hello 6
+        replies "$fd" hello 6
+        replies "$fd" hello 6
         sleep 0.2
         before=$(od -An -t u8 "$BATS_TEST_TMPDIR/count")
         if [ -n "$preload" ]; then
@@ -476,7 +469,7 @@ END
     wait_port "$port"
     for _ in 1 2; do
         conn_open fd "$port"
-        says "$fd" now '0 Success'
+        replies "$fd" now '0 Success'
         sleep 1.1
         kill -USR2 "$SERVER_PID"
         at_eof "$fd" 1
@@ -567,23 +560,23 @@ closes_everything() {
         clients=()
         for number in 4 5 6; do
             conn_open fd "$port"
-            says "$fd" hi "$number"
+            replies "$fd" hi "$number"
             clients+=("$fd")
         done
         conn_close "${clients[1]}"
         sleep 0.1
         conn_open fd "$port"
-        says "$fd" hi 5
+        replies "$fd" hi 5
         conn_send "$fd" 'again\n'
         all_at_eof 1 "$fd" "${clients[0]}" "${clients[2]}"
         wait_port "$port"
         conn_open fd "$port"
-        says "$fd" hi 4
+        replies "$fd" hi 4
         conn_open other "$port"
-        says "$other" hi 5
+        replies "$other" hi 5
         [ "$verb" = serve ] || end_started
     done
-    says "$fd" hi 4
+    replies "$fd" hi 4
     kill -USR2 "$SERVER_PID"
     all_at_eof 2 "$fd" "$other"
     wait_until 3 grep -q 'drained in .*: 2 closed clean, 0 forced' "$BATS_TEST_TMPDIR/weir.log"
@@ -616,18 +609,18 @@ speaks_to_nobody() {
         fi
         wait_port "$port"
         conn_open one "$port"
-        says "$one" hi 1
+        replies "$one" hi 1
         conn_open two "$port"
-        says "$two" hi 2
+        replies "$two" hi 2
         [ "$verb" = serve ] || end_started
     done
     for _ in 1 2 3; do
-        says "$one" hi 1
-        says "$two" hi 2
+        replies "$one" hi 1
+        replies "$two" hi 2
     done
     conn_open three "$port"
-    says "$three" hi 3
-    says "$three" hi 3
+    replies "$three" hi 3
+    replies "$three" hi 3
     kill -USR2 "$SERVER_PID"
     all_at_eof 2 "$one" "$two" "$three"
     alive "$SERVER_PID"
@@ -665,7 +658,7 @@ END
         /usr/bin/python3 "$BATS_TEST_TMPDIR/super.py" "$port" "$WEIR_LIB"
     wait_port "$port"
     conn_open fd "$port"
-    says "$fd" hi hi
+    replies "$fd" hi hi
     kill -USR2 "$SERVER_PID"
     sleep 0.3
     if read -r -t 0 -u "$fd"; then at_eof "$fd" 1; fi
@@ -679,8 +672,8 @@ END
     clients=()
     for number in 4 5 6 7 8 9; do
         conn_open fd "$port"
-        says "$fd" hi "$number"
-        says "$fd" hi "$number"
+        replies "$fd" hi "$number"
+        replies "$fd" hi "$number"
         clients+=("$fd")
     done
     sleep 0.2

@@ -6,6 +6,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load processes
 load words
 
 setup() {
@@ -32,16 +33,6 @@ teardown() {
 }
 
 # ---- processes
-
-# descendants PID: those that live, a line each.
-descendants() {
-    local child
-    # shellcheck disable=SC2013  # words
-    for child in $(cat "/proc/$1/task"/*/children 2>/dev/null); do
-        echo "$child"
-        descendants "$child"
-    done
-}
 
 status() {
     "$weir" status "$SERVER_PID" --json

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: MIT
+# The processes of a server's tree: `load processes` after helpers.
+# shellcheck shell=bash
+
+# descendants PID: those that live, a line each.
+descendants() {
+    local child
+    # shellcheck disable=SC2013  # words
+    for child in $(cat "/proc/$1/task"/*/children 2>/dev/null); do
+        echo "$child"
+        descendants "$child"
+    done
+}
+
+# child_of NUMBER: the pid of the child that the server named as that one ("child PID", a line each)
+# goes to `child`.
+child_of() {
+    wait_until 2 has_children "$1"
+    child=$(log server | sed -n 's/^child //p' | sed -n "$1p")
+    also_end "$child"
+}
+
+has_children() {
+    [ "$(log server | grep -c '^child ')" -ge "$1" ]
+}
