@@ -5,6 +5,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
+load clients
 load words
 
 setup() {
@@ -12,8 +13,7 @@ setup() {
     trigger=USR2
 }
 
-# --- the servers: start_X [VAR=value...], X_ask FD (an answer at once), X_ask_slow FD and
-# --- X_slow_answer FD (an answer 1.5 s later, which must come whole), X_hello (for `served`)
+# --- the servers, for clients.bash
 
 start_redis() {
     program=redis-server
@@ -65,88 +65,13 @@ memcached_slow_answer() {
     [ "$answer" = STORED ]
 }
 
-http_hello='GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'
-
-# http_answer FD SECONDS: reads one whole answer; its body goes to `answer`.
-http_answer() {
-    local line length='' piece
-    read_line line "$1" "$2"
-    [[ $line == "HTTP/1.1 200 "* ]]
-    while read_line line "$1" 2 && [ -n "$line" ]; do
-        [[ ${line,,} != content-length:* ]] || length=${line##*: }
-    done
-    answer=
-    if [ -n "$length" ]; then
-        IFS= read -r -N "$length" -t 2 -u "$1" answer
-        return
-    fi
-    while read_line line "$1" 2 && [ "$line" != 0 ]; do # chunked
-        IFS= read -r -N $((16#$line)) -t 2 -u "$1" piece
-        answer+=$piece
-        read_line line "$1" 2
-    done
-    read_line line "$1" 2
-    [ -z "$line" ]
-}
-
-http_ask() {
-    conn_send "$1" "$http_hello"
-    http_answer "$1" 2
-    [[ $answer == *"It works"* ]]
-}
-
-http_ask_slow() {
-    conn_send "$1" 'GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n'
-}
-
-http_slow_answer() {
-    http_answer "$1" 4
-    [[ $answer == *"at last"* ]]
-}
-
-write_python_server() {
-    cat >"$BATS_TEST_TMPDIR/server.py" <<'END'
-import http.server, socket, sys, time
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        body = b"It works\n"
-        if self.path.startswith("/slow"):
-            time.sleep(float(self.path[5:] or 1.5))
-            body = b"at last\n"
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *message):
-        pass
-
-class Server(http.server.ThreadingHTTPServer):
-    request_queue_size = 100
-
-if sys.argv[1] == "inherited":
-    server = Server(("127.0.0.1", 0), Handler, bind_and_activate=False)
-    server.socket = socket.socket(fileno=int(sys.argv[2]))
-else:
-    server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
-server.serve_forever()
-END
-}
-
 start_python() {
     program=python3
-    write_python_server
-    serve server "$@" -- /usr/bin/python3 "$BATS_TEST_TMPDIR/server.py" "$port"
+    serve server "$@" -- /usr/bin/python3 "$ROOT/tests/programs/slow_server.py" "$port"
     wait_port "$port"
 }
 
-python_hello=$http_hello
-python_ask() { http_ask "$1"; }
-python_ask_slow() { http_ask_slow "$1"; }
-python_slow_answer() { http_slow_answer "$1"; }
+speaks_http python
 
 start_node() {
     program='[^ ]+' # node gives its main thread a name
@@ -160,10 +85,7 @@ start_node() {
     wait_port "$port"
 }
 
-node_hello=$http_hello
-node_ask() { http_ask "$1"; }
-node_ask_slow() { http_ask_slow "$1"; }
-node_slow_answer() { http_slow_answer "$1"; }
+speaks_http node
 
 # One process. It has a handler of its own for SIGUSR2, so its trigger is another signal.
 start_nginx() {
@@ -194,10 +116,7 @@ END
     wait_port "$port"
 }
 
-nginx_hello=$http_hello
-nginx_ask() { http_ask "$1"; }
-nginx_ask_slow() { http_ask_slow "$1"; }
-nginx_slow_answer() { http_slow_answer "$1"; }
+speaks_http nginx
 
 start_oldhttpd() {
     program=oldhttpd
@@ -219,23 +138,9 @@ oldhttpd_slow_answer() {
 
 # --- what every server has to do
 
-# clients SERVER: three connections that were answered twice, so that they are idle once they have
-# been quiet for WEIR_SETTLE, two that never sent a byte, and one that will ask for what is slow.
+# clients SERVER: those that were answered are idle once they have been quiet for WEIR_SETTLE.
 clients() {
-    local fd
-    idle=() silent=()
-    for _ in 1 2 3; do
-        conn_open fd "$port"
-        idle+=("$fd")
-        "$1_ask" "$fd"
-        "$1_ask" "$fd"
-    done
-    for _ in 1 2; do
-        conn_open fd "$port"
-        silent+=("$fd")
-    done
-    conn_open slow "$port"
-    "$1_ask" "$slow"
+    open_clients "$1"
     sleep 0.2
 }
 
@@ -268,9 +173,7 @@ drains_started() {
     clients "$server"
     "${server}_ask_slow" "$slow"
     sleep 0.2
-    for fd in "${idle[@]}" "${silent[@]}" "$slow"; do
-        is_open "$fd"
-    done
+    all_are_open
 
     kill -s "$trigger" "$SERVER_PID"
     all_at_eof 1 "${idle[@]}"
@@ -547,9 +450,8 @@ os.environ["LD_PRELOAD"] = library
 os.execv("/usr/bin/python3", ["python3", server, "inherited", "20"])
 END
     program=python3
-    write_python_server
     serve_bare server "$@" -- /usr/bin/python3 "$BATS_TEST_TMPDIR/launch.py" "$port" "$WEIR_LIB" \
-        "$BATS_TEST_TMPDIR/server.py" "$BATS_TEST_TMPDIR/successor"
+        "$ROOT/tests/programs/slow_server.py" "$BATS_TEST_TMPDIR/successor"
     wait_port "$port"
     wait_until 5 test -s "$BATS_TEST_TMPDIR/successor"
     successor=$(cat "$BATS_TEST_TMPDIR/successor")

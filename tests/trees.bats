@@ -6,6 +6,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load clients
 load processes
 load words
 
@@ -52,51 +53,9 @@ weir_says() {
     fi
 }
 
-# ---- the servers: start_X [VAR=value...] starts one on $port; X_ask FD asks and reads an answer;
-# ---- X_ask_slow FD, X_slow_answer FD: one that takes 1.5 s, and must come whole.
+# ---- the servers, on $port, for clients.bash
 
-http_get() {
-    conn_send "$1" "GET $2 HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n"
-}
-
-# http_answer FD SECONDS: reads a whole answer; its body goes to `answer`.
-http_answer() {
-    local line length='' piece
-    read_line line "$1" "$2"
-    [[ $line == "HTTP/1.1 200 "* ]]
-    while read_line line "$1" 2 && [ -n "$line" ]; do
-        [[ ${line,,} != content-length:* ]] || length=${line##*: }
-    done
-    answer=
-    if [ -n "$length" ]; then
-        IFS= read -r -N "$length" -t 2 -u "$1" answer
-        return
-    fi
-    while read_line line "$1" 2 && [ "$line" != 0 ]; do # chunked
-        IFS= read -r -N $((16#$line)) -t 2 -u "$1" piece
-        answer+=$piece
-        read_line line "$1" 2
-    done
-    read_line line "$1" 2
-    [ -z "$line" ]
-}
-
-http_ask() {
-    http_get "$1" /
-    http_answer "$1" 2
-    [ -n "$answer" ]
-}
-
-http_ask_slow() {
-    http_get "$1" /slow
-}
-
-http_slow_answer() {
-    http_answer "$1" 3
-    [[ $answer == *"at last"* ]]
-}
-
-# Its answers are the worker's pid.
+# Its answers have the worker's pid.
 start_nginx() {
     cat >"$temporary/nginx.conf" <<END
 load_module /usr/lib/nginx/modules/ngx_http_echo_module.so;
@@ -117,7 +76,7 @@ http {
     keepalive_requests 100000;
     server {
         listen 127.0.0.1:$port reuseport;
-        location / { return 200 "\$pid\n"; }
+        location / { return 200 "It works: \$pid\n"; }
         location /slow { echo_sleep 1.5; echo "at last"; }
     }
 }
@@ -128,10 +87,7 @@ END
     wait_port "$port"
 }
 
-nginx_hello='GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'
-nginx_ask() { http_ask "$1"; }
-nginx_ask_slow() { http_ask_slow "$1"; }
-nginx_slow_answer() { http_slow_answer "$1"; }
+speaks_http nginx
 
 # The first process ends at once: the master, whose parent it was, acts for the tree from then on.
 start_nginx_daemon() {
@@ -143,12 +99,9 @@ start_nginx_daemon() {
     also_end "$SERVER_PID"
 }
 
-nginx_daemon_hello=$nginx_hello
-nginx_daemon_ask() { http_ask "$1"; }
-nginx_daemon_ask_slow() { http_ask_slow "$1"; }
-nginx_daemon_slow_answer() { http_slow_answer "$1"; }
+speaks_http nginx_daemon
 
-# Its answers are the worker's pid too. Listens before it forks; its master awaits signals alone.
+# Its answers have the worker's pid too. Listens before it forks; its master awaits signals alone.
 start_prefork() {
     program=python3
     serve server "WEIR_LOG=$temporary/weir.log" "$@" -- \
@@ -161,10 +114,7 @@ has_workers() {
     [ "$(log server | grep -c '^worker ')" -ge "$1" ]
 }
 
-prefork_hello=$nginx_hello
-prefork_ask() { http_ask "$1"; }
-prefork_ask_slow() { http_ask_slow "$1"; }
-prefork_slow_answer() { http_slow_answer "$1"; }
+speaks_http prefork
 
 # It signals its whole process group, which has to be its own.
 # start_apache MPM [VAR=value...]
@@ -219,14 +169,7 @@ END
 
 start_apache_prefork() { start_apache prefork "$@"; }
 start_apache_event() { start_apache event "$@"; }
-apache_prefork_hello=$nginx_hello
-apache_prefork_ask() { http_ask "$1"; }
-apache_prefork_ask_slow() { http_ask_slow "$1"; }
-apache_prefork_slow_answer() { http_slow_answer "$1"; }
-apache_event_hello=$nginx_hello
-apache_event_ask() { http_ask "$1"; }
-apache_event_ask_slow() { http_ask_slow "$1"; }
-apache_event_slow_answer() { http_slow_answer "$1"; }
+speaks_http apache_prefork apache_event
 
 start_socat() {
     program=socat
@@ -285,10 +228,7 @@ END
     wait_port "$port"
 }
 
-haproxy_hello=$nginx_hello
-haproxy_ask() { http_ask "$1"; }
-haproxy_ask_slow() { http_ask_slow "$1"; }
-haproxy_slow_answer() { http_slow_answer "$1"; }
+speaks_http haproxy
 
 # A cluster for all tests of this file, made when the first needs it.
 postgres_cluster() {
@@ -412,25 +352,16 @@ vsftpd_slow_answer() {
 
 # ---- what each tree has to do
 
-# clients X: three connections that were answered, two that never sent a byte, and one that waits
-# for a slow answer. With `load` there are so many busy ones besides, which tell what became of each
+# clients X: the slow one waits for its answer. With `load` there are so many busy ones besides, which tell what became of each
 # request.
 clients() {
     local fd
-    idle=() silent=()
-    for _ in 1 2 3; do
-        conn_open fd "$port"
-        idle+=("$fd")
-        "$1_ask" "$fd"
-        "$1_ask" "$fd"
-    done
-    for _ in 1 2; do
-        conn_open fd "$port"
-        silent+=("$fd")
-        [ "$1" != vsftpd ] || ftp "$fd" '' 220
-    done
-    conn_open slow "$port"
-    "$1_ask" "$slow"
+    open_clients "$1"
+    if [ "$1" = vsftpd ]; then
+        for fd in "${silent[@]}"; do
+            ftp "$fd" '' 220
+        done
+    fi
     if [ -n "$load" ]; then
         new_log load
         become "$PROGRAMS/load" --connections "$load" --careful --pause 20-200 --seconds 15 \
@@ -442,9 +373,7 @@ clients() {
     [ "$(figure tracked)" = $((6 + ${load:-0})) ]
     "$1_ask_slow" "$slow"
     sleep 0.15
-    for fd in "${idle[@]}" "${silent[@]}" "$slow"; do
-        is_open "$fd"
-    done
+    all_are_open
 }
 
 # watch_clients X: the drain is on. What is idle ends, the slow answer comes, nobody new is served.
@@ -775,7 +704,8 @@ workers_saw_nothing() {
 # worker_of FD: the pid that answers there.
 worker_of() {
     http_ask "$1"
-    worker=${answer%$'\n'}
+    worker=${answer##*: }
+    worker=${worker%$'\n'}
 }
 
 # told_to_all X STATUS: TERM reaches every process, as from systemd: the workers first.
@@ -854,7 +784,7 @@ told_to_all() {
     before=$(descendants "$SERVER_PID" | sort)
     kill -HUP "$SERVER_PID" # a new configuration, for new workers
     wait_until 3 new_workers
-    not_served "$port" "$nginx_hello"
+    not_served "$port" "$http_hello"
     http_slow_answer "$slow"
     at_eof "$slow" 2
     all_at_eof 2 "${silent[@]}"
@@ -950,7 +880,7 @@ no_drain() {
     wait_gone "$worker" 2
     [ $(($(now_ms) - before)) -ge 90 ]
     wait_until 2 has_workers 3
-    served "$port" "$nginx_hello"
+    served "$port" "$http_hello"
     not log_has server 'drain(ing|ed)'
     no_drain
 }
