@@ -6,6 +6,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
+load configs
 
 setup() {
     port=$((17000 + 10 * BATS_TEST_NUMBER))
@@ -64,11 +65,7 @@ events { worker_connections 1000; }
 http {
     access_log off;
     sendfile on;
-    client_body_temp_path $temporary/body;
-    proxy_temp_path $temporary/proxy;
-    fastcgi_temp_path $temporary/fastcgi;
-    uwsgi_temp_path $temporary/uwsgi;
-    scgi_temp_path $temporary/scgi;
+    $(nginx_paths)
     server {
         listen 127.0.0.1:$port $2;
         ssl_certificate $temporary/certificate;

@@ -6,6 +6,7 @@
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154
 
 load helpers
+load configs
 load words
 
 setup_file() {
@@ -145,11 +146,7 @@ user $(id -un) $(id -gn);
 events { worker_connections 256; }
 http {
     access_log off;
-    client_body_temp_path $BATS_TEST_TMPDIR/body;
-    proxy_temp_path $BATS_TEST_TMPDIR/proxy;
-    fastcgi_temp_path $BATS_TEST_TMPDIR/fastcgi;
-    uwsgi_temp_path $BATS_TEST_TMPDIR/uwsgi;
-    scgi_temp_path $BATS_TEST_TMPDIR/scgi;
+    $(nginx_paths)
     server {
         listen 127.0.0.1:$port;
         location / { return 200 "It works\n"; }

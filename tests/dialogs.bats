@@ -8,6 +8,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load configs
 load words
 
 setup() {
@@ -139,22 +140,13 @@ END2
 
 # Two processes for each client.
 start_vsftpd() {
-    mkdir "$temporary/files" "$temporary/empty"
+    mkdir "$temporary/files"
     head -c 1500000 /dev/zero >"$temporary/files/slow"
     head -c 10 /dev/zero >"$temporary/files/small"
-    cat >"$temporary/vsftpd.conf" <<END2
-listen=YES
-listen_address=127.0.0.1
-listen_port=$port
-background=NO
-anonymous_enable=YES
-anon_root=$temporary/files
-anon_max_rate=1000000
-xferlog_enable=NO
-seccomp_sandbox=${sandbox:-NO}
-secure_chroot_dir=$temporary/empty
-pasv_address=127.0.0.1
-END2
+    {
+        vsftpd_lines "$temporary/files"
+        echo anon_max_rate=1000000
+    } >"$temporary/vsftpd.conf"
     serve server "WEIR_LOG=$temporary/weir.log" "$@" -- vsftpd "$temporary/vsftpd.conf"
     wait_port "$port"
 }

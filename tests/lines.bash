@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Servers that answer each line with one: `load lines` after helpers.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 
 # ask FD TEXT [SECONDS]: a line, and `answer` is its answer.
 ask() {

@@ -7,6 +7,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
+load configs
 load words
 
 setup() {
@@ -79,11 +80,7 @@ error_log stderr notice;
 events { worker_connections 1000; }
 http {
     access_log off;
-    client_body_temp_path $temporary/body;
-    proxy_temp_path $temporary/proxy;
-    fastcgi_temp_path $temporary/fastcgi;
-    uwsgi_temp_path $temporary/uwsgi;
-    scgi_temp_path $temporary/scgi;
+    $(nginx_paths)
     keepalive_requests 1000000;
     upstream origin { server 127.0.0.1:$((port + 1)); keepalive 100; }
     server {
@@ -382,37 +379,18 @@ END2
 
 # --- PostgreSQL
 
-# A cluster for all tests of this file, made when the first needs it; it refuses to run as root.
-start_postgres() {
-    local bin=$POSTGRES cluster=$BATS_FILE_TMPDIR/cluster
-    cd /
-    as_postgres=(setpriv --reuid postgres --regid postgres --init-groups env HOME=/)
-    [ -d "$cluster" ] || {
-        chmod 755 "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/file" "$BATS_FILE_TMPDIR"
-        mkdir "$cluster"
-        chown postgres "$cluster"
-        "${as_postgres[@]}" "$bin/initdb" -A trust -U postgres --no-sync --no-instructions \
-            -D "$cluster" >"$temporary/initdb.log" 3>&-
-    }
-    serve_bare server -- "${as_postgres[@]}" "LD_PRELOAD=$WEIR_LIB" "$@" "$bin/postgres" \
-        -D "$cluster" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
-        -c fsync=off -c log_min_messages=fatal
-    wait_port "$port"
-    wait_until 10 "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"
-}
-
 @test "PostgreSQL under 50 clients that never rest: no statement that it received goes unanswered" {
     trigger=RTMIN+3
-    start_postgres WEIR_SIGNAL=RTMIN+3
+    postgres WEIR_SIGNAL=RTMIN+3
     rests_never --protocol postgres
 }
 
 @test "PostgreSQL under pgbench -S with 50 clients: the drain ends, none is reset" {
     trigger=RTMIN+3
-    start_postgres WEIR_SIGNAL=RTMIN+3
-    "$POSTGRES/pgbench" -h 127.0.0.1 -p "$port" -U postgres -i -q postgres 3>&- \
+    postgres WEIR_SIGNAL=RTMIN+3
+    "$postgres_bin/pgbench" -h 127.0.0.1 -p "$port" -U postgres -i -q postgres 3>&- \
         >"$temporary/init.out" 2>&1
-    "$POSTGRES/pgbench" -h 127.0.0.1 -p "$port" -U postgres -n -S -c 50 -j 2 -T 6 \
+    "$postgres_bin/pgbench" -h 127.0.0.1 -p "$port" -U postgres -n -S -c 50 -j 2 -T 6 \
         postgres 3>&- >"$temporary/pgbench.out" 2>"$temporary/pgbench.log" &
     CLIENTS=$!
     LOGGED+=(pgbench)

@@ -6,6 +6,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load configs
 load lines
 load processes
 load words
@@ -152,19 +153,8 @@ ends_on_term_in() {
 # start_vsftpd YES|NO: with its seccomp sandbox, or without it, as Debian has it: what its filters
 # allow is no longer all that glibc uses, and they kill it when it looks at a file.
 start_vsftpd() {
-    cat >"$BATS_TEST_TMPDIR/vsftpd.conf" <<END
-listen=YES
-listen_address=127.0.0.1
-listen_port=$port
-background=NO
-anonymous_enable=YES
-anon_root=$BATS_TEST_TMPDIR/files
-xferlog_enable=NO
-seccomp_sandbox=$1
-secure_chroot_dir=$BATS_TEST_TMPDIR/empty
-pasv_address=127.0.0.1
-END
-    mkdir "$BATS_TEST_TMPDIR/files" "$BATS_TEST_TMPDIR/empty"
+    sandbox=$1 vsftpd_lines "$BATS_TEST_TMPDIR/files" >"$BATS_TEST_TMPDIR/vsftpd.conf"
+    mkdir "$BATS_TEST_TMPDIR/files"
     echo "It works" >"$BATS_TEST_TMPDIR/files/page"
     chmod -R a+rX "$BATS_TEST_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "${BATS_TEST_TMPDIR%/*/*}"
     chmod a-w "$BATS_TEST_TMPDIR/files"

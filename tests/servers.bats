@@ -5,6 +5,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
+load configs
 load clients
 load words
 
@@ -100,11 +101,7 @@ error_log ${nginx_error_log:-stderr} notice;
 events { worker_connections 256; }
 http {
     access_log off;
-    client_body_temp_path $temporary/body;
-    proxy_temp_path $temporary/proxy;
-    fastcgi_temp_path $temporary/fastcgi;
-    uwsgi_temp_path $temporary/uwsgi;
-    scgi_temp_path $temporary/scgi;
+    $(nginx_paths)
     server {
         listen 127.0.0.1:$port;
         location / { return 200 "It works\n"; }

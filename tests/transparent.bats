@@ -6,6 +6,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load configs
 load lines
 
 setup() {
@@ -36,11 +37,7 @@ events { worker_connections 256; }
 http {
     access_log $temporary/access.log;
     sendfile on;
-    client_body_temp_path $temporary/body;
-    proxy_temp_path $temporary/proxy;
-    fastcgi_temp_path $temporary/fastcgi;
-    uwsgi_temp_path $temporary/uwsgi;
-    scgi_temp_path $temporary/scgi;
+    $(nginx_paths)
     server {
         listen 127.0.0.1:$port;
         location = / { return 200 "It works\n"; }

@@ -6,6 +6,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load configs
 load clients
 load processes
 load words
@@ -68,11 +69,7 @@ error_log ${error_log:-stderr} notice;
 events { worker_connections 256; }
 http {
     access_log off;
-    client_body_temp_path $temporary/body;
-    proxy_temp_path $temporary/proxy;
-    fastcgi_temp_path $temporary/fastcgi;
-    uwsgi_temp_path $temporary/uwsgi;
-    scgi_temp_path $temporary/scgi;
+    $(nginx_paths)
     keepalive_requests 100000;
     server {
         listen 127.0.0.1:$port reuseport;
@@ -230,36 +227,11 @@ END
 
 speaks_http haproxy
 
-# A cluster for all tests of this file, made when the first needs it.
-postgres_cluster() {
-    cluster=$BATS_FILE_TMPDIR/cluster
-    [ -d "$cluster" ] || {
-        mkdir "$cluster"
-        chown postgres "$cluster"
-        as_postgres "$postgres_bin/initdb" -A trust -U postgres --no-sync --no-instructions \
-            -D "$cluster" >"$temporary/initdb.log"
-    }
-}
-
-postgres_bin=$POSTGRES
-
-as_postgres() {
-    become setpriv --reuid postgres --regid postgres --init-groups env HOME=/ "$@"
-}
-
-# PostgreSQL refuses to run as root. As everywhere, it listens at a path as well.
 start_postgres() {
+    local sockets=$temporary/sockets
     program=postgres
-    (cd / && postgres_cluster)
-    install -d -o postgres "$temporary/sockets"
-    cluster=$BATS_FILE_TMPDIR/cluster
-    cd /
-    serve_bare server -- setpriv --reuid postgres --regid postgres --init-groups \
-        env "LD_PRELOAD=$WEIR_LIB" "WEIR_LOG=$temporary/weir.log" "$@" \
-        "$postgres_bin/postgres" -D "$cluster" -p "$port" -c listen_addresses=127.0.0.1 \
-        -c "unix_socket_directories=$temporary/sockets" -c fsync=off -c log_min_messages=fatal
-    wait_port "$port"
-    wait_until 10 "$postgres_bin/pg_isready" -q -h 127.0.0.1 -p "$port"
+    install -d -o postgres "$sockets"
+    postgres "WEIR_LOG=$temporary/weir.log" "$@"
 }
 
 # The start-up packet's answer.
@@ -294,23 +266,12 @@ postgres_slow_answer() {
     [ "$answer" = 7 ]
 }
 
-# Two processes for each session. Without its seccomp sandbox, as Debian has it.
+# Two processes for each session.
 start_vsftpd() {
     program=vsftpd
-    mkdir "$temporary/files" "$temporary/empty"
+    mkdir "$temporary/files"
     head -c 16000000 /dev/zero >"$temporary/files/large"
-    cat >"$temporary/vsftpd.conf" <<END
-listen=YES
-listen_address=127.0.0.1
-listen_port=$port
-background=NO
-anonymous_enable=YES
-anon_root=$temporary/files
-xferlog_enable=NO
-seccomp_sandbox=NO
-secure_chroot_dir=$temporary/empty
-pasv_address=127.0.0.1
-END
+    vsftpd_lines "$temporary/files" >"$temporary/vsftpd.conf"
     serve server "WEIR_LOG=$temporary/weir.log" "$@" -- vsftpd "$temporary/vsftpd.conf"
     wait_port "$port"
     extra=1 # the transfer's own connection
@@ -352,8 +313,8 @@ vsftpd_slow_answer() {
 
 # ---- what each tree has to do
 
-# clients X: the slow one waits for its answer. With `load` there are so many busy ones besides, which tell what became of each
-# request.
+# clients X: the slow one waits for its answer. With `load` there are so many busy ones besides, which
+# tell what became of each request.
 clients() {
     local fd
     open_clients "$1"

@@ -4,6 +4,8 @@
 # and in `trigger` the signal that drains it.
 # shellcheck shell=bash disable=SC2034,SC2154
 
+load configs
+
 how=serve
 mode=(WEIR_MODE=http)
 modules=/usr/lib/apache2/modules
@@ -50,11 +52,7 @@ http {
     sendfile on;
     tcp_nopush on;
     keepalive_requests 1000000;
-    client_body_temp_path $BATS_TEST_TMPDIR/body;
-    proxy_temp_path $BATS_TEST_TMPDIR/proxy;
-    fastcgi_temp_path $BATS_TEST_TMPDIR/fastcgi;
-    uwsgi_temp_path $BATS_TEST_TMPDIR/uwsgi;
-    scgi_temp_path $BATS_TEST_TMPDIR/scgi;
+    $(nginx_paths)
     ${upstream:-}
     server {
         listen 127.0.0.1:$port backlog=1000 ${listen:-};
