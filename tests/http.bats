@@ -9,6 +9,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
+load load
 load words
 load web
 
@@ -21,28 +22,13 @@ setup() {
 # is_answered PAUSE: careless clients ask the server, which drains in the middle. Nothing is lost,
 # and all have been told.
 is_answered() {
-    local word words
     [ "$(curl -s "http://127.0.0.1:$port/")" = 'It works' ]
-    new_log load
-    "$PROGRAMS/load" --connections "$connections" --pause "$1" --seconds 20 "$port" 3>&- \
-        >"$temporary/load.out" 2>"$temporary/load.log" &
-    local clients=$!
-    LOGGED+=(load)
-    STARTED+=("$clients")
-    wait_until 15 log_has load 'ready'
+    load_begins load 15 "$PROGRAMS/load" --connections "$connections" --pause "$1" --seconds 20 "$port"
     sleep "0.$((RANDOM % 4 + 2))"
     drains
-    wait "$clients"
-    cat "$temporary/load.out"
-    declare -A totals=()
-    read -ra words <"$temporary/load.out"
-    for word in "${words[@]}"; do
-        totals[${word%%=*}]=${word#*=}
-    done
+    load_ends load
     [ "${totals[answered]}" -ge "$connections" ]
-    for word in unanswered reset truncated refused connect_reset open crossed idle_reset; do
-        [ "${totals[$word]}" = 0 ] || { echo "$word: ${totals[$word]}" >&2; return 1; }
-    done
+    none_is unanswered reset truncated refused connect_reset open crossed idle_reset
     has_drained "${most:-2500}"
 }
 

@@ -5,6 +5,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
+load load
 load web
 
 setup() {
@@ -378,18 +379,11 @@ END
     trigger=USR2
     begin server WEIR_NOTICE=10s -- redis-server --bind 127.0.0.1 --port "$port" --save '' \
         --dir "$temporary"
-    new_log load
-    "$PROGRAMS/load" --protocol redis --careful --connections 50 --pause 0-3 --seconds 10 "$port" \
-        >"$temporary/load.out" 2>"$temporary/load.log" 3>&- &
-    local clients=$!
-    LOGGED+=(load)
-    STARTED+=("$clients")
-    wait_until 5 log_has load ready
+    load_begins load 5 "$PROGRAMS/load" --protocol redis --careful --connections 50 --pause 0-3 \
+        --seconds 10 "$port"
     drains
-    wait "$clients"
-    cat "$temporary/load.out"
-    grep -q 'unanswered=0 reset=0 truncated=0 refused=0 connect_reset=0 open=0' \
-        "$temporary/load.out"
+    load_ends load
+    none_is unanswered reset truncated refused connect_reset open
     has_drained 3000
 }
 

@@ -7,6 +7,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
+load load
 load configs
 load words
 
@@ -18,38 +19,14 @@ setup() {
 
 # --- clients and what became of them
 
-# busy NAME [OPTION...] PORT: clients that never rest, in the background; CLIENTS is their pid.
+# busy NAME [OPTION...] PORT: clients that never rest.
 busy() {
-    local name=$1
-    shift
-    new_log "$name"
-    "$PROGRAMS/answer_busy" --seconds 12 "$@" 3>&- >"$temporary/$name.out" \
-        2>"$temporary/$name.log" &
-    CLIENTS=$!
-    LOGGED+=("$name")
-    STARTED+=("$CLIENTS")
-    wait_until 10 log_has "$name" 'ready'
-}
-
-# busy_ended NAME: their line is in `totals`, word by word.
-busy_ended() {
-    local word words
-    wait "$CLIENTS"
-    cat "$temporary/$1.out"
-    declare -gA totals=()
-    read -ra words <"$temporary/$1.out"
-    for word in "${words[@]}"; do
-        totals[${word%%=*}]=${word#*=}
-    done
-    [ -n "${totals[answered]}" ]
+    load_begins "$1" 10 "$PROGRAMS/answer_busy" --seconds 12 "${@:2}"
 }
 
 # nothing_lost: of what the careful clients asked for.
 nothing_lost() {
-    local what
-    for what in unanswered truncated reset stalled open; do
-        [ "${totals[$what]}" = 0 ] || { echo "$what: ${totals[$what]}" >&2; return 1; }
-    done
+    none_is unanswered truncated reset stalled open || return 1
     [ "${totals[crossed]}" -le "${crossed_most:-10}" ]
 }
 
@@ -59,7 +36,7 @@ rests_never() {
     sleep 0.7
     before=$(now_ms)
     kill -s "$trigger" "$SERVER_PID"
-    busy_ended clients
+    load_ends clients
     nothing_lost
     took=$((totals[ended_ms] - before))
     echo "the last client was told after $took ms"
@@ -209,7 +186,7 @@ END2
     wait_until 5 grep -q '^TracerPid:.*[1-9]' "/proc/$SERVER_PID/status"
     sleep 0.3
     kill -s "$trigger" "$SERVER_PID"
-    busy_ended clients
+    load_ends clients
     kill "$strace"
     nothing_lost
     wait_drained server 2
@@ -257,7 +234,7 @@ streams() {
     sleep 0.6
     [[ $* != *sometimes* ]] || kill -USR1 "$origin"
     kill -s "$trigger" "$SERVER_PID"
-    busy_ended clients
+    load_ends clients
     nothing_lost
     wait_drained server 2
     log_has server "^weir\[$SERVER_PID\] .*: drained in [0-9.]+m?s: .* 0 forced; the program runs on"
@@ -305,7 +282,7 @@ END2
         busy "clients$try" --path /stream --requests 4 --connections 10 "$port"
         sleep 0.6
         kill -s "$trigger" "$SERVER_PID"
-        busy_ended "clients$try"
+        load_ends "clients$try"
         if nothing_lost; then break; fi
         log_has server '^late '
         [ "$try" != 4 ]

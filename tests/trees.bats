@@ -6,6 +6,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load load
 load configs
 load clients
 load processes
@@ -324,12 +325,8 @@ clients() {
         done
     fi
     if [ -n "$load" ]; then
-        new_log load
-        become "$PROGRAMS/load" --connections "$load" --careful --pause 20-200 --seconds 15 \
-            "$port" >"$temporary/load" 2>"$temporary/load.log" &
-        LOAD_PID=$!
-        also_end "$LOAD_PID"
-        wait_until 5 grep -q '^load: ready' "$temporary/load.log"
+        load_begins load 5 "$PROGRAMS/load" --connections "$load" --careful --pause 20-200 \
+            --seconds 15 "$port"
     fi
     [ "$(figure tracked)" = $((6 + ${load:-0})) ]
     "$1_ask_slow" "$slow"
@@ -351,10 +348,10 @@ watch_clients() {
 
 # none_lost: each request of the load was answered.
 none_lost() {
-    wait_gone "$LOAD_PID" 3
-    cat "$temporary/load"
-    grep -Eq '^answered=[0-9]{2,} unanswered=0 reset=0 truncated=0 ' "$temporary/load"
-    grep -q ' open=0 ' "$temporary/load"
+    wait_gone "$CLIENTS" 3
+    load_ends load
+    [ "${totals[answered]}" -ge 10 ]
+    none_is unanswered reset truncated open
 }
 
 # drained_as COUNT: the tree's first process told the end, and the sums are right.
