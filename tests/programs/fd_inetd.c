@@ -15,23 +15,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "listen.h"
+
 int main(int argc, char **argv)
 {
     if (argc < 4) {
         fprintf(stderr, "usage: fd_inetd PORT io|all COMMAND [ARG...]\n");
         return 2;
     }
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(atoi(argv[1])),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int yes = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 ||
-        listen(listener, 64) < 0) {
-        perror(argv[1]);
-        return 1;
-    }
+    int listener = listen_on(argv[1], SOCK_STREAM | SOCK_CLOEXEC, 64);
     for (;;) {
         struct pollfd wait = {.fd = listener, .events = POLLIN};
         int status;

@@ -29,6 +29,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "listen.h"
 #include "../../shim/weir.h" /* weak: null without the shim */
 
 enum { FAR = 50, SWAPPED = 200 };
@@ -174,13 +175,7 @@ int main(int argc, char **argv)
     }
     move = argv[1];
     signal(SIGPIPE, SIG_IGN);
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(atoi(argv[2])),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int yes = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 64) < 0)
-        fail(argv[2]);
+    int listener = listen_on(argv[2], SOCK_STREAM, 64);
     for (int accepted = 1;; accepted++) {
         pthread_t thread;
         intptr_t fd = accept(listener, NULL, NULL);

@@ -23,6 +23,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "listen.h"
 #include "../../shim/weir.h" /* weak: null without the shim */
 
 union control {
@@ -105,11 +106,7 @@ static struct sockaddr_in at_port(const char *port)
 
 static void run_accept(const char *port, const char *path, bool keep)
 {
-    struct sockaddr_in address = at_port(port);
-    int yes = 1, listener = socket(AF_INET, SOCK_STREAM, 0), channel = connect_unix(path);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 64) < 0)
-        fail(port);
+    int listener = listen_on(port, SOCK_STREAM, 64), channel = connect_unix(path);
     for (;;) {
         char line[128];
         int fd = accept(listener, NULL, NULL);

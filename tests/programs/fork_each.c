@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "listen.h"
 #include "../../shim/weir.h" /* weak: null without the shim */
 
 static int listener;
@@ -115,14 +116,7 @@ int main(int argc, char **argv)
     parents =
         mmap(NULL, sizeof *parents, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(atoi(argv[2])),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int yes = 1;
-    listener = socket(AF_INET, SOCK_STREAM, 0);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 64) < 0)
-        fail(argv[2]);
+    listener = listen_on(argv[2], SOCK_STREAM, 64);
     printf("server %d\n", (int)getpid());
     if (!strcmp(how, "prefork")) {
         pid_t pid = fork();

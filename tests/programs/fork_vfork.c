@@ -22,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "listen.h"
 #include "../../shim/weir.h" /* weak: null without the shim */
 
 static const char *how;
@@ -97,17 +98,7 @@ int main(int argc, char **argv)
         return 2;
     }
     how = argv[1];
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(atoi(argv[2])),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int yes = 1;
-    listener = socket(AF_INET, SOCK_STREAM, 0);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 ||
-        listen(listener, 64) < 0) {
-        perror(argv[2]);
-        return 1;
-    }
+    listener = listen_on(argv[2], SOCK_STREAM, 64);
     for (;;) {
         char line[512];
         ssize_t length;

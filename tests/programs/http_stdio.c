@@ -13,6 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "listen.h"
+
 static bool by_stdio;
 
 // The next line of a request, in `line`. False: there is none any more.
@@ -58,13 +60,7 @@ int main(int argc, char **argv)
     if (argc != 3)
         errx(2, "usage: http_stdio both|write PORT");
     by_stdio = !strcmp(argv[1], "both");
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)atoi(argv[2])),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 511))
-        err(1, "port %s", argv[2]);
+    int listener = listen_on(argv[2], SOCK_STREAM, 511);
     for (;;) {
         int fd = accept(listener, NULL, NULL);
         pthread_t thread;

@@ -38,6 +38,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "listen.h"
+
 #define CHILDREN_MOST 1000
 
 static const char *how;
@@ -271,14 +273,7 @@ static void prefork(void)
 
 static void listen_at_port(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(atoi(port)),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int yes = 1;
-    listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 64) < 0)
-        fail(port);
+    listener = listen_on(port, SOCK_STREAM | SOCK_CLOEXEC, 64);
 }
 
 static void fork_away(void)

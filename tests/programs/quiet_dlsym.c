@@ -15,6 +15,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "listen.h"
+
 static ssize_t (*do_read)(int, void *, size_t);
 static ssize_t (*do_write)(int, const void *, size_t);
 static int (*do_close)(int);
@@ -43,14 +45,8 @@ int main(int argc, char **argv) {
     if (argc != 3)
         errx(2, "usage: quiet_dlsym next|default|LIBRARY PORT");
     look_up(argv[1]);
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)atoi(argv[2])),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct pollfd fds[64] = {{.fd = socket(AF_INET, SOCK_STREAM, 0), .events = POLLIN}};
+    struct pollfd fds[64] = {{.fd = listen_on(argv[2], SOCK_STREAM, 64), .events = POLLIN}};
     int count = 1;
-    setsockopt(fds[0].fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-    if (bind(fds[0].fd, (struct sockaddr *)&address, sizeof address) || listen(fds[0].fd, 64))
-        err(1, "port %s", argv[2]);
     for (;;) {
         poll(fds, (nfds_t)count, -1);
         if (fds[0].revents && count < 64)

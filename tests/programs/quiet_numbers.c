@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "listen.h"
+
 static void close_everything(const char *how, int from) {
     if (strcmp(how, "close_range") == 0)
         close_range((unsigned)from, ~0U, 0);
@@ -21,17 +23,6 @@ static void close_everything(const char *how, int from) {
             close(fd);
 }
 
-static int listen_on(const char *port) {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)atoi(port)),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 64))
-        exit(1);
-    return listener;
-}
-
 int main(int argc, char **argv) {
     if (argc != 4)
         return 2;
@@ -40,7 +31,7 @@ int main(int argc, char **argv) {
     for (;;) {
         if (listener < 0) {
             close_everything(argv[1], from);
-            listener = listen_on(argv[3]);
+            listener = listen_on(argv[3], SOCK_STREAM, 64);
             FD_ZERO(&open);
             FD_SET(listener, &open);
         }

@@ -22,6 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "listen.h"
+
 static int epoll, scratch; // scratch: an unlinked file, for sendfile
 
 static int accept_by(unsigned turn, int listener) {
@@ -148,18 +150,12 @@ static void chore(unsigned turn, int fd) {
 int main(int argc, char **argv) {
     if (argc != 2)
         errx(2, "usage: quiet_server PORT");
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)atoi(argv[1])),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     char name[] = "/tmp/quiet_server.XXXXXX";
     scratch = mkstemp(name);
     unlink(name);
     if (scratch < 0 || pipe(ready))
         err(1, "%s", name);
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 64))
-        err(1, "port %s", argv[1]);
+    int listener = listen_on(argv[1], SOCK_STREAM, 64);
     epoll = epoll_create1(0);
     struct epoll_event event = {.events = EPOLLIN, .data.fd = listener};
     epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);

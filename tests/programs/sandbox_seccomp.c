@@ -17,6 +17,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "listen.h"
+
 #define ALLOW(call)                                      \
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), \
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
@@ -53,13 +55,7 @@ int main(int argc, char **argv) {
     if (argc != 3)
         errx(2, "usage: sandbox_seccomp strict|filter|syscall|again PORT");
     bool strict = strcmp(argv[1], "strict") == 0, inside = false;
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)atoi(argv[2])),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 64))
-        err(1, "port %s", argv[2]);
+    int listener = listen_on(argv[2], SOCK_STREAM, 64);
     do {
         char line[100];
         ssize_t got;

@@ -24,6 +24,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "listen.h"
+
 static volatile sig_atomic_t got, code, from;
 static int listener;
 
@@ -102,17 +104,7 @@ int main(int argc, char **argv)
     else if (strcmp(how, "handler") && !resets && !own && strcmp(how, "default"))
         sigprocmask(SIG_BLOCK, &term, NULL);
 
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(atoi(argv[2])),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int yes = 1;
-    listener = socket(AF_INET, SOCK_STREAM, 0);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 ||
-        listen(listener, 64) < 0) {
-        perror(argv[2]);
-        return 1;
-    }
+    listener = listen_on(argv[2], SOCK_STREAM, 64);
     pthread_t thread;
     pthread_create(&thread, NULL, serve, NULL);
     if (!strcmp(how, "thread"))
