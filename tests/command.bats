@@ -7,7 +7,6 @@
 
 load helpers
 load configs
-load words
 
 setup_file() {
     built BUILD=build/asan CC=clang \

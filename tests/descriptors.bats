@@ -9,7 +9,6 @@
 load helpers
 load lines
 load processes
-load words
 
 setup() {
     port=$((22000 + 20 * BATS_TEST_NUMBER))

@@ -9,7 +9,6 @@
 
 load helpers
 load configs
-load words
 
 setup() {
     port=$((19000 + 10 * BATS_TEST_NUMBER))

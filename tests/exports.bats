@@ -5,7 +5,6 @@
 # seconds: 91
 
 load helpers
-load words
 
 REQUIRED=(
     accept accept4

@@ -8,7 +8,6 @@
 load helpers
 load lines
 load processes
-load words
 
 setup() {
     port=$((20000 + 20 * BATS_TEST_NUMBER))

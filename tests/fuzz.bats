@@ -6,7 +6,6 @@
 # seconds: 40
 
 load helpers
-load words
 
 setup_file() {
     built fuzzers

@@ -15,8 +15,6 @@ WEIR_LIB=$ROOT/build/libweir.so
 PROGRAMS=$ROOT/build/tests
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 PROCESSORS=$(nproc)
-# Debian has a directory for each version.
-POSTGRES=$(echo /usr/lib/postgresql/*/bin)
 
 STARTED=() # pids that teardown ends
 LOGGED=()  # names whose log teardown prints when the test failed
@@ -78,6 +76,20 @@ also_end() {
 
 log() {
     cat "$BATS_TEST_TMPDIR/$1.log"
+}
+
+# not COMMAND...: it says no. bash lets a plain "! COMMAND" pass under set -e. One that could not ask
+# has said nothing: there was no such command, or no such file (2, from grep, cmp, diff and test).
+not() {
+    local status=0
+    "$@" || status=$?
+    case $status in
+    2 | 126 | 127)
+        echo "status $status: $*" >&2
+        return 1
+        ;;
+    esac
+    [ "$status" != 0 ]
 }
 
 # A test polls dozens of times a second, beside others: so what it polls with is bash alone, and makes
@@ -172,7 +184,7 @@ alive() {
 }
 
 gone() {
-    ! alive "$1"
+    not alive "$1"
 }
 
 # wait_gone PID [SECONDS]

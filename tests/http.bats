@@ -10,7 +10,6 @@
 
 load helpers
 load load
-load words
 load web
 
 setup() {

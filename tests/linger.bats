@@ -5,7 +5,6 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
-load words
 
 setup() {
     port=$((17000 + 10 * BATS_TEST_NUMBER))

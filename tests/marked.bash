@@ -2,7 +2,6 @@
 # Driving tests/programs/marked from a test: load it after helpers.
 # shellcheck shell=bash
 
-load words
 
 # Each test listens on numbers of its own, since a port may linger in TIME_WAIT.
 setup() {

@@ -8,7 +8,6 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
-load words
 load web
 
 setup() {

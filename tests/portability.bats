@@ -10,7 +10,6 @@
 # shellcheck disable=SC2030,SC2031,SC2153,SC2154
 
 load helpers
-load words
 bats_require_minimum_version 1.5.0
 
 SERVERS=(oldhttpd fork_each sig_stop sig_wait queue_server)

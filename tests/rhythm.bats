@@ -9,7 +9,6 @@
 load helpers
 load load
 load configs
-load words
 
 setup() {
     port=$((15000 + 10 * BATS_TEST_NUMBER))

@@ -9,7 +9,6 @@ load helpers
 load configs
 load lines
 load processes
-load words
 
 setup() {
     port=$((8000 + 20 * BATS_TEST_NUMBER))

@@ -7,7 +7,6 @@
 load helpers
 load configs
 load clients
-load words
 
 setup() {
     port=$((5000 + BATS_TEST_NUMBER))

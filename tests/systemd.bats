@@ -7,7 +7,6 @@
 # shellcheck shell=bash disable=SC2013,SC2030,SC2031,SC2153,SC2154
 
 load helpers
-load words
 
 setup() {
     port=$((13000 + 10 * BATS_TEST_NUMBER))
@@ -276,7 +275,7 @@ drop_ins() {
 }
 
 # Its version is a part of its unit's name.
-PG=${POSTGRES%/bin}
+PG=$(echo /usr/lib/postgresql/*)
 PG=${PG##*/}
 UNITS=(nginx.service memcached.service redis-server.service postgresql@$PG-main.service apache2.service
     haproxy.service lighttpd.service dovecot.service)
@@ -527,7 +526,7 @@ machine() {
     done
     cp "$WEIR_LIB" "$root/usr/local/lib"
     cp /etc/passwd /etc/group "$root/etc"
-    cp /usr/lib/tmpfiles.d/{haproxy,legacy,lighttpd.tmpfile,memcached,postgresql-common}.conf \
+    cp /usr/lib/tmpfiles.d/{haproxy,legacy,lighttpd*,memcached,postgresql-common}.conf \
         "$root/usr/lib/tmpfiles.d"
     cp "$ROOT/scripts/systemd/weir.tmpfiles" "$root/usr/lib/tmpfiles.d/weir.conf"
     systemd-tmpfiles --root="${root:?}" --create

@@ -10,7 +10,6 @@ load load
 load configs
 load clients
 load processes
-load words
 
 setup() {
     port=$((23000 + 10 * BATS_TEST_NUMBER))

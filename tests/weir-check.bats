@@ -6,7 +6,6 @@
 # shellcheck disable=SC2154  # output, status: bats' run
 
 load helpers
-load words
 
 WEIR=$ROOT/build/weir
 
