@@ -167,13 +167,13 @@ drains() {
 drains_started() {
     local server=$1 fd
     clients "$server"
-    "${server}_ask_slow" "$slow"
+    ask_slow "$server"
     sleep 0.2
     all_are_open
 
     kill -s "$trigger" "$SERVER_PID"
     all_at_eof 1 "${idle[@]}"
-    is_open "$slow"
+    before_slow is_open "$slow"
     not_served "$port" "$(hello "$server")"
     all_at_eof 1 "${silent[@]}"
     "${server}_slow_answer" "$slow"
@@ -194,14 +194,14 @@ closes_idle() {
     "start_$server" WEIR_ACTION=close-idle "$@"
     clients "$server"
     sleep 1 # WEIR_FIRST_BYTE: now the silent ones are idle too
-    "${server}_ask_slow" "$slow"
+    ask_slow "$server"
     conn_open young "$port"
     sleep 0.2
 
     kill -s "$trigger" "$SERVER_PID"
     all_at_eof 1 "${idle[@]}" "${silent[@]}"
     is_open "$young"
-    is_open "$slow"
+    before_slow is_open "$slow"
     "${server}_slow_answer" "$slow"
     "${server}_ask" "$slow"
     "${server}_ask" "$young"
@@ -217,13 +217,13 @@ ends_on_term() {
     local server=$1 expected=$2 status=0
     "start_$server" WEIR_STOP_SIGNALS=TERM
     clients "$server"
-    "${server}_ask_slow" "$slow"
+    ask_slow "$server"
     sleep 0.2
 
     kill -TERM "$SERVER_PID"
     all_at_eof 1 "${idle[@]}"
-    is_open "$slow"
-    alive "$SERVER_PID"
+    before_slow is_open "$slow"
+    before_slow alive "$SERVER_PID"
     not_served "$port" "$(hello "$server")"
     "${server}_slow_answer" "$slow"
     at_eof "$slow" 1.5

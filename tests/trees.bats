@@ -328,7 +328,7 @@ clients() {
             --seconds 15 "$port"
     fi
     [ "$(figure tracked)" = $((6 + ${load:-0})) ]
-    "$1_ask_slow" "$slow"
+    ask_slow "$1"
     sleep 0.15
     all_are_open
 }
@@ -337,7 +337,7 @@ clients() {
 watch_clients() {
     local hello=$1_hello
     all_at_eof 1 "${idle[@]}"
-    is_open "$slow"
+    before_slow is_open "$slow"
     not_served "$port" "${!hello}"
     "$1_slow_answer" "$slow"
     at_eof "$slow" 2
