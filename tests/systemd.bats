@@ -309,7 +309,7 @@ analyse() {
     for unit in "${UNITS[@]}"; do
         unit=${unit/$PG-main/}
         grep -q "/$unit.d/weir.conf:.* Unknown key .KilMode." <<<"$complaints"
-        grep -q "/$unit.d/weir.conf:.* Failed to parse time value" <<<"$complaints"
+        grep -q "/$unit.d/weir.conf:.* Failed to parse \(time value\|TimeoutStopSec=\)" <<<"$complaints"
     done
     # Each file is for a unit that was looked at, and is read behind weir.conf.
     for file in "$ROOT"/scripts/systemd/weir_*.conf; do

@@ -557,12 +557,14 @@ log_in() {
 
 # ends FD SECONDS: what the server says first (its banner), then a clean end.
 ends() {
-    timeout "$2" cat <&"$1" >/dev/null
+    timeout "$(patient "$2")" cat <&"$1" >/dev/null
 }
 
 # sessions_end X STATUS HOW: silent connections are closed, a session in a command has its output.
 sessions_end() {
-    local server=$1 expected=$2 how=$3 status=0 fd silent=() waits
+    local server=$1 expected=$2 how=$3 status=0 fd silent=() waits count=3
+    # OpenSSH 10 has a process of its own for who logs in, which has the connection for that time.
+    [ "$server" != sshd ] || [ ! -e /usr/lib/openssh/sshd-auth ] || count=4
     "start_$server" WEIR_MODE=automatic WEIR_STOP_SIGNALS=TERM
     for _ in 1 2; do
         conn_open fd "$port"
@@ -596,7 +598,12 @@ sessions_end() {
     wait_gone "$SERVER_PID" 3
     wait "$SERVER_PID" || status=$?
     [ "$status" = "$expected" ]
-    drained_as 3
+    drained_as "$count"
+}
+
+# dropbear_status: by TERM, which it calls an error before version 2024.
+dropbear_status() {
+    [[ $(dropbear -V 2>&1) == *v202[0-3].* ]] && echo 1 || echo 0
 }
 
 @test "sshd drains on TERM: a session's command ends with its output" {
@@ -608,11 +615,11 @@ sessions_end() {
 }
 
 @test "dropbear drains on TERM: a session's command ends with its output" {
-    sessions_end dropbear 1 signal
+    sessions_end dropbear "$(dropbear_status)" signal
 }
 
 @test "dropbear drains by the command: a session's command ends with its output" {
-    sessions_end dropbear 1 command
+    sessions_end dropbear "$(dropbear_status)" command
 }
 
 @test "vsftpd drains on TERM: a transfer ends with its file" {
