@@ -78,14 +78,6 @@ exits() {
     }
 }
 
-has() {
-    [[ $1 == *"$2"* ]] || { printf 'no "%s" in:\n%s\n' "$2" "$1"; return 1; }
-}
-
-lacks() {
-    [[ $1 != *"$2"* ]] || { printf '"%s" in:\n%s\n' "$2" "$1"; return 1; }
-}
-
 # is PID PYTHON: what is said of it as JSON, `d`, makes the expression true.
 is() {
     exits 0 status "$1" --json

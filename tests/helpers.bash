@@ -92,6 +92,15 @@ not() {
     [ "$status" != 0 ]
 }
 
+# has TEXT PART, lacks TEXT PART: a text, and a part that is or is not in it as it stands.
+has() {
+    [[ $1 == *"$2"* ]] || { printf 'no "%s" in:\n%s\n' "$2" "$1"; return 1; }
+}
+
+lacks() {
+    [[ $1 != *"$2"* ]] || { printf '"%s" in:\n%s\n' "$2" "$1"; return 1; }
+}
+
 # A test polls dozens of times a second, beside others: so what it polls with is bash alone, and makes
 # no process where it can do without.
 

@@ -42,14 +42,6 @@ setup() {
     run_dir=$BATS_TEST_TMPDIR/run
 }
 
-has() {
-    [[ $1 == *"$2"* ]] || { printf 'no "%s" in:\n%s\n' "$2" "$1"; return 1; }
-}
-
-lacks() {
-    [[ $1 != *"$2"* ]] || { printf '"%s" in:\n%s\n' "$2" "$1"; return 1; }
-}
-
 # exits CODE COMMAND...: what it says, on both, is in $said.
 exits() {
     local wanted=$1 code=0

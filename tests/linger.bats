@@ -33,7 +33,7 @@ asks() {
     wait_until 5 log_has "$name" '^asked$'
 }
 
-has() {
+got() {
     wait_until 6 log_has "$1" '^got '
     tail -n 1 "$BATS_TEST_TMPDIR/$1.log"
     log_has "$1" "^got $2\$"
@@ -49,7 +49,7 @@ arrives() {
     start "$@"
     asks client
     drain
-    has client '1048576 end'
+    got client '1048576 end'
     wait_drained server 3
     wait_until 1 log_has server '^closed ([0-9]+) \1$'
     not log_has server 'ghost|bad dup2'
@@ -86,7 +86,7 @@ no_copies() {
     strace=$!
     wait_until 5 grep -q '^TracerPid:.*[1-9]' "/proc/$SERVER_PID/status"
     drain
-    has client '1048576 end'
+    got client '1048576 end'
     kill "$strace"
     wait_drained server 3
     log_has server ' 1 closed clean, 0 forced; the program runs on$'
@@ -104,7 +104,7 @@ no_copies() {
     start --wait fork
     asks client
     drain
-    has client '1048576 end'
+    got client '1048576 end'
     wait_drained server 4
     log_has server '^closed ([0-9]+) \1$'
     not log_has server 'gave up on'
@@ -152,7 +152,7 @@ no_copies() {
     done
     drain
     for name in {1..10}; do
-        has "client$name" '1048576 end'
+        got "client$name" '1048576 end'
     done
     wait_drained server 5
     log_has server ' 10 closed clean, 0 forced; the program runs on$'
@@ -162,7 +162,7 @@ no_copies() {
     verb=serve_bare
     start
     asks client
-    has client '[0-9]+ reset'
+    got client '[0-9]+ reset'
     wait_until 1 log_has server '^closed ([0-9]+) \1$'
 }
 
@@ -171,7 +171,7 @@ no_copies() {
     start
     asks client
     drain
-    has client '[0-9]+ reset'
+    got client '[0-9]+ reset'
     wait_drained server 3
     log_has server "closed 127\.0\.0\.1:[0-9]+: the program has closed it, [1-9][0-9]* bytes unsent, 99999 unread"
     losses '{"forced_in_use": 0, "unread": 1, "unsent": 1}'
@@ -253,7 +253,7 @@ losses() {
     alive "$SERVER_PID"
     sleep 0.3
     alive "$SERVER_PID"
-    has client '1048576 end'
+    got client '1048576 end'
     wait_gone "$SERVER_PID" 2
     wait "$SERVER_PID" || status=$?
     [ "$status" = 143 ]
@@ -268,7 +268,7 @@ losses() {
     wait_until 2 log_has server '^closed '
     sleep 0.3
     alive "$SERVER_PID"
-    has client '1048576 end'
+    got client '1048576 end'
     wait "$SERVER_PID" || status=$?
     [ "$status" = 143 ]
 }
@@ -287,5 +287,5 @@ losses() {
     asks client 100000 1
     wait_until 2 log_has server '^closed ([0-9]+) \1$'
     no_copies
-    has client '[0-9]+ reset'
+    got client '[0-9]+ reset'
 }
