@@ -650,7 +650,7 @@ void conn_closes(int fd, enum kind kind)
     if (LIKELY(!rhythm_is_noting()) || sys_is_sandboxed() ||
         (kind != KIND_CONN && kind != KIND_ALIAS))
         return;
-    uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
+    uint32_t number = table_number_of(fd, kind);
     uint64_t record = atomic_load(table_slot(number));
     if (!record || (record & CONN_REFS) != CONN_REF || (record & CONN_EPOCH) != epoch_now() ||
         record & (CONN_DISOWNED | CONN_FORCED) || !conn_is_still(fd, record))

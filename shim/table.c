@@ -12,8 +12,8 @@ HOT_DATA(4)
 _Alignas(CACHE_LINE) struct table table = {
     .shards = own, .shard_mask = SHARDS - 1, .busy = HINT_BUSY};
 
-/* No generation: a connection that was sent to another process. */
-#define SENT UINT32_MAX
+/* In table.shared, no generation: the connection was sent to another process. */
+#define SHARED_SENT UINT32_MAX
 
 /* The hints of one thread, and those of many, in which no connection has any. */
 static _Atomic int8_t *solo_hints, *crowd_hints;
@@ -70,7 +70,7 @@ int table_make(uint32_t limit)
     for (limit = (limit + TABLE_BLOCK - 1) & ~(uint32_t)(TABLE_BLOCK - 1); limit;
          limit = limit / 4 / TABLE_BLOCK * TABLE_BLOCK) {
         size_t hints = hints_size(limit);
-        size_t bytes = limit * (sizeof(record_t) + sizeof(uint32_t)) + 3 * hints;
+        size_t bytes = limit * (sizeof(record_t) + 2 * sizeof(uint32_t)) + 3 * hints;
         size_t slack = bytes > REACH ? REACH : 0;
         long at = sys6(SYS_mmap, NULL, bytes + slack, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -83,6 +83,7 @@ int table_make(uint32_t limit)
         table.kind = (_Atomic uint8_t *)(solo_hints + hints);
         table.record = (record_t *)(at + 3 * (long)hints);
         table.alias = (_Atomic uint32_t *)(table.record + limit);
+        table.shared = table.alias + limit;
         begin_solo(limit);
         __atomic_store_n(&table.limit, limit, __ATOMIC_RELEASE);
         return 0;
@@ -213,8 +214,7 @@ static bool has_descriptor(uint32_t number)
     uint32_t high = atomic_load(&table.high);
     for (uint32_t fd = 0; fd < high; fd++) {
         enum kind kind = table_kind((int)fd);
-        if ((kind == KIND_CONN && fd == number) ||
-            (kind == KIND_ALIAS && atomic_load(&table.alias[fd]) == number))
+        if ((kind == KIND_CONN || kind == KIND_ALIAS) && table_number_of((int)fd, kind) == number)
             return true;
     }
     return false;
@@ -226,9 +226,9 @@ static bool has_descriptor(uint32_t number)
  */
 static bool is_handed_on(uint32_t number, uint64_t record)
 {
-    uint32_t since = atomic_load_explicit(&table.alias[number], memory_order_relaxed);
+    uint32_t since = atomic_load_explicit(&table.shared[number], memory_order_relaxed);
     bool served = record & CONN_SHUT || (record & (CONN_ANSWERED | CONN_IN_USE)) == CONN_ANSWERED;
-    return since == SENT || (since != atomic_load(&table.generation) && !served);
+    return since == SHARED_SENT || (since != atomic_load(&table.generation) && !served);
 }
 
 /* One descriptor less. Frees the record with the last. */
@@ -258,10 +258,8 @@ static void unref(uint32_t number)
 
 static void drop(int fd, enum kind kind)
 {
-    if (kind == KIND_CONN)
-        unref((uint32_t)fd);
-    else if (kind == KIND_ALIAS)
-        unref(atomic_load_explicit(&table.alias[fd], memory_order_relaxed));
+    if (kind == KIND_CONN || kind == KIND_ALIAS)
+        unref(table_number_of(fd, kind));
 }
 
 /* A free record for a connection whose number's own record still serves a duplicate elsewhere. */
@@ -281,11 +279,11 @@ static bool find_record(uint64_t fresh, uint32_t *number)
 static inline void note_generation(uint32_t number)
 {
     uint32_t generation = atomic_load_explicit(&table.generation, memory_order_relaxed);
-    if (LIKELY(!generation))
-        return;
+    if (LIKELY(!generation) && !atomic_load_explicit(&table.shares, memory_order_relaxed))
+        return; /* neither forked nor sent: nothing is marked yet */
     if (!atomic_load_explicit(&table.has_this_one, memory_order_relaxed))
         atomic_store(&table.has_this_one, true);
-    atomic_store_explicit(&table.alias[number], generation, memory_order_relaxed);
+    atomic_store_explicit(&table.shared[number], generation, memory_order_relaxed);
 }
 
 /* Gives a new connection a record and counts it. Returns fd's kind from now on; NONE: no room. */
@@ -299,9 +297,8 @@ static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
         kind = find_record(fresh, &number) ? KIND_ALIAS : KIND_NONE;
         atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
-    if (LIKELY(kind == KIND_CONN))
-        note_generation(number);
     if (LIKELY(kind != KIND_NONE)) {
+        note_generation(number);
         struct shard *shard = table_shard();
         solo_count(alone, &shard->live, LIVE_TRACKED);
         if (UNLIKELY(elsewhere))
@@ -352,7 +349,7 @@ void table_add(int fd, uint64_t fresh, bool elsewhere)
 /* It has never been: fd, whose record was just made, is being closed. */
 static void unmake_record(int fd, enum kind kind, bool elsewhere)
 {
-    uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
+    uint32_t number = table_number_of(fd, kind);
     record_t *slot = table_slot(number);
     struct shard *shard = table_shard();
     atomic_store(slot, 0);
@@ -404,7 +401,7 @@ void table_alias(int fd, int to)
         table_set(to, KIND_RECEIVED);
     if (!table_has(to) || (kind != KIND_CONN && kind != KIND_ALIAS))
         return;
-    uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
+    uint32_t number = table_number_of(fd, kind);
     record_t *slot = table_slot(number);
     bool alone = solo_enter(); /* or the owner's next step could undo it */
     uint64_t record = atomic_load(slot);
@@ -429,7 +426,7 @@ bool table_hand_on(int fd)
     enum kind kind = table_kind(fd);
     if (kind != KIND_CONN && kind != KIND_ALIAS)
         return false;
-    uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
+    uint32_t number = table_number_of(fd, kind);
     uint64_t record = atomic_load(table_slot(number));
     bool handed_on = record && (record & CONN_REFS) == CONN_REF && counts_here(record) &&
                      is_handed_on(number, record);
@@ -502,8 +499,7 @@ void table_sends(int fd)
     enum kind kind = table_kind(fd);
     if (kind != KIND_CONN && kind != KIND_ALIAS)
         return;
-    uint32_t number = kind == KIND_CONN ? (uint32_t)fd : atomic_load(&table.alias[fd]);
-    atomic_store(&table.alias[number], SENT);
+    atomic_store(&table.shared[table_number_of(fd, kind)], SHARED_SENT);
     atomic_store(&table.shares, true);
 }
 

@@ -2,12 +2,13 @@
 /*
  * table.h - what is known of each descriptor, and of each connection.
  *
- * Two arrays, reserved for the hard limit on descriptors and touched only where used:
+ * Arrays, reserved for the hard limit on descriptors and touched only where used:
  *
  *   kind[fd]      one byte: what the descriptor is. Most are KIND_NONE, and that is all that a
  *                 wrapper has to see of them.
  *   record[...]   one 64-bit word a connection. A connection's record is the one of the number
  *                 that accept gave it; a duplicate's kind is KIND_ALIAS and alias[fd] says whose.
+ *   shared[...]   by a record's number: since when another process may have its connection.
  *
  * A descriptor, and who makes which step (each is one compare-and-swap on kind[fd]):
  *
@@ -131,16 +132,17 @@ struct table {
     uint32_t shard_mask;   /* of their number, less one: a power of two */
     _Atomic uint32_t high; /* no descriptor at or above it was ever of a kind */
 
-    _Atomic uint32_t *alias;
+    _Atomic uint32_t *alias;            /* by descriptor; of a listener, its entry (listener.c) */
     void (*on_shared)(uint64_t record); /* such a one is about to be closed here */
 
     /*
-     * Counts the forks and the descriptors sent to others: a connection whose number's alias is
-     * another value may be shared with a child (of a KIND_CONN alias[fd] has no other use). shares:
-     * whether this process has done either.
+     * generation counts the forks; shared has that of each connection's accept, by its record's
+     * number (or SHARED_SENT): one of another generation may be shared with a child. shares:
+     * whether this process has forked, or sent a connection to another.
      */
+    _Atomic uint32_t *shared;
     _Atomic uint32_t generation;
-    _Atomic bool has_this_one; /* a connection's alias: it is to be counted up at the next fork */
+    _Atomic bool has_this_one; /* a connection's: it is to be counted up at the next fork */
     _Atomic bool shares;
 };
 
@@ -337,15 +339,25 @@ static inline bool table_is_conn(int fd)
                   KIND_CONN);
 }
 
+/*
+ * The number of the record of fd, which is of this kind (CONN or ALIAS). Another thread may be
+ * making fd something else: whatever is read there, the number is one of the table's.
+ */
+static inline uint32_t table_number_of(int fd, enum kind kind)
+{
+    uint32_t number = (uint32_t)fd;
+    if (UNLIKELY(kind == KIND_ALIAS))
+        number = atomic_load_explicit(&table.alias[fd], memory_order_relaxed);
+    return LIKELY(number < table.limit) ? number : (uint32_t)fd;
+}
+
 /* The record of fd's connection, or NULL where it is none. */
 static inline record_t *table_record(int fd)
 {
     enum kind kind = table_kind(fd);
     if (LIKELY(kind == KIND_CONN))
         return table_slot((uint32_t)fd);
-    if (kind == KIND_ALIAS)
-        return table_slot(atomic_load_explicit(&table.alias[fd], memory_order_relaxed));
-    return NULL;
+    return kind == KIND_ALIAS ? table_slot(table_number_of(fd, kind)) : NULL;
 }
 
 #endif
