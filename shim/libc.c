@@ -34,6 +34,30 @@ LIBC_HOTTEST(LIBC_FIRST_HOTTEST)
 LIBC_HOT(LIBC_FIRST_HOT)
 LIBC_OTHERS(LIBC_FIRST_OTHER)
 
+__thread uintptr_t libc_behind;
+
+static uintptr_t goes_behind(void)
+{
+    uintptr_t before = libc_is_behind() ? libc_behind : 0;
+    libc_behind = sys_stack_pointer();
+    return before;
+}
+
+static void comes_back(const uintptr_t *before)
+{
+    libc_behind = *before;
+}
+
+/* The functions of a library that is not libc: behind_NAME calls next_NAME. */
+#define LIBC_BEHIND(type, name, params, args)                                          \
+    static type(*next_##name) params;                                                  \
+    static type behind_##name params                                                   \
+    {                                                                                  \
+        uintptr_t before __attribute__((cleanup(comes_back), unused)) = goes_behind(); \
+        return next_##name args;                                                       \
+    }
+LIBC_FUNCTIONS(LIBC_BEHIND)
+
 static long absent(void)
 {
     errno = ENOSYS;
@@ -44,20 +68,42 @@ static long absent(void)
  * dlsym of a name that exists does not allocate; of one that doesn't, it does, and the program must
  * not be told of it when it asks for an error of its own (glibc and musl, dlerror).
  */
-static void find(void *pointer, const char *name)
+static void *find(const char *name)
 {
     void *found = has_dlsym ? dlsym(RTLD_NEXT, name) : next_symbol(name);
     if (!found && has_dlsym)
         dlerror();
-    if (!found)
-        found = (void *)absent;
-    __atomic_store_n((void **)pointer, found, __ATOMIC_RELAXED);
+    return found ? found : (void *)absent;
+}
+
+static void put(void *pointer, void *function)
+{
+    __atomic_store_n((void **)pointer, function, __ATOMIC_RELEASE);
+}
+
+/* Nobody stands in front of these two: they tell where libc lies, and libpthread where it is
+ * another object (before glibc 2.34). */
+static struct next_object libc_itself, libpthread;
+
+static bool is_libcs(const void *function)
+{
+    return function == (const void *)absent || next_object_has(&libc_itself, function) ||
+           next_object_has(&libpthread, function) || libc_itself.from == libc_itself.to;
 }
 
 void libc_find(void)
 {
     int saved = errno;
-#define LIBC_FIND(type, name, params, args) find(&libc_##name, #name);
+    libc_itself = next_object_of(find("getauxval"));
+    libpthread = next_object_of(find("pthread_getcpuclockid"));
+    /* syscall alone is never called by way of another function: it may return twice. */
+#define LIBC_FIND(type, name, params, args)                                     \
+    {                                                                           \
+        void *found = find(#name);                                              \
+        bool direct = is_libcs(found) || (void *)&libc_##name == &libc_syscall; \
+        put(&next_##name, found);                                               \
+        put(&libc_##name, direct ? found : (void *)behind_##name);              \
+    }
     LIBC_FUNCTIONS(LIBC_FIND)
     errno = saved;
 }

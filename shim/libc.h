@@ -6,11 +6,16 @@
  * stub that finds them all, so that a wrapper that is called before our constructor (from another
  * library's) works, and later calls cost no test. A name that this libc lacks fails with ENOSYS.
  * They keep libc's contract whole: errno, cancellation point, restart.
+ *
+ * The next in line may be another library that stands in front of libc (a proxy's, a tracer's, a
+ * sanitizer's). It may make the call by syscall(2), which we stand in front of as well: that one is
+ * a part of the call that has come through us already (libc_is_behind).
  */
 #ifndef WEIR_LIBC_H
 #define WEIR_LIBC_H
 
 #include "common.h"
+#include "sys.h"
 
 #include <poll.h>
 #include <sched.h>
@@ -58,6 +63,13 @@ int close_range(unsigned int first, unsigned int last, int flags);
     F(int, accept4, (int fd, struct sockaddr *addr, socklen_t *len, int flags), (fd, addr, len, flags)) \
     F(int, bind, (int fd, const struct sockaddr *addr, socklen_t len), (fd, addr, len)) \
     F(int, listen, (int fd, int backlog), (fd, backlog)) \
+    F(ssize_t, __read, (int fd, void *buf, size_t n), (fd, buf, n)) \
+    F(ssize_t, __write, (int fd, const void *buf, size_t n), (fd, buf, n)) \
+    F(ssize_t, __send, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags)) \
+    F(int, __close, (int fd), (fd)) \
+    F(int, __dup2, (int fd, int to), (fd, to)) \
+    F(int, __fcntl, (int fd, int command, long arg), (fd, command, arg)) \
+    F(pid_t, __fork, (void), ()) \
     F(ssize_t, __read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room)) \
     F(ssize_t, readv, (int fd, const struct iovec *iov, int count), (fd, iov, count)) \
     F(ssize_t, __recv_chk, (int fd, void *buf, size_t n, size_t room, int flags), (fd, buf, n, room, flags)) \
@@ -156,6 +168,21 @@ int close_range(unsigned int first, unsigned int last, int flags);
 #define LIBC_DECLARE(type, name, params, args) extern HIDDEN type(*libc_##name) params;
 LIBC_FUNCTIONS(LIBC_DECLARE)
 #undef LIBC_DECLARE
+
+/*
+ * Where on its stack the calling thread has called a function of a library that is not libc; 0:
+ * nowhere. By the stack: where a signal's handler has left such a call by siglongjmp, what it says
+ * ends with the frame.
+ */
+extern HIDDEN __thread uintptr_t libc_behind;
+
+#define LIBC_BEHIND_REACH (64 * 1024)
+
+/* Whether the calling thread is in such a function. */
+static inline bool libc_is_behind(void)
+{
+    return UNLIKELY(libc_behind - sys_stack_pointer() < LIBC_BEHIND_REACH);
+}
 
 /* Finds them all. May be called more than once and from several threads at a time. */
 void libc_find(void);

@@ -111,3 +111,34 @@ void *next_symbol(const char *name)
     dl_iterate_phdr(look, &search);
     return search.found;
 }
+
+struct holder {
+    const void *address;
+    struct next_object object;
+};
+
+static int hold(struct dl_phdr_info *info, size_t size, void *context)
+{
+    (void)size;
+    struct holder *holder = context;
+    struct next_object object = {UINTPTR_MAX, 0};
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+        uintptr_t from = info->dlpi_addr + segment->p_vaddr;
+        if (segment->p_type != PT_LOAD)
+            continue;
+        object.from = from < object.from ? from : object.from;
+        object.to = from + segment->p_memsz > object.to ? from + segment->p_memsz : object.to;
+    }
+    if (object.from > object.to || !next_object_has(&object, holder->address))
+        return 0;
+    holder->object = object;
+    return 1;
+}
+
+struct next_object next_object_of(const void *address)
+{
+    struct holder holder = {address, {0, 0}};
+    dl_iterate_phdr(hold, &holder);
+    return holder.object;
+}

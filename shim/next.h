@@ -16,4 +16,15 @@
  */
 void *next_symbol(const char *name);
 
+/* Where the object that has this address lies in memory; from == to: none has it. */
+struct next_object {
+    uintptr_t from, to;
+};
+struct next_object next_object_of(const void *address);
+
+static inline bool next_object_has(const struct next_object *object, const void *address)
+{
+    return (uintptr_t)address - object->from < object->to - object->from;
+}
+
 #endif

@@ -57,6 +57,18 @@ static inline char *sys_thread_pointer(void)
     return at;
 }
 
+/* Where the calling thread's stack is. */
+static inline uintptr_t sys_stack_pointer(void)
+{
+    uintptr_t at;
+#ifdef __x86_64__
+    __asm__("movq %%rsp, %0" : "=r"(at));
+#else
+    __asm__("mov %0, sp" : "=r"(at));
+#endif
+    return at;
+}
+
 #define SYS_ARG(x) ((long)(x))
 #define sys0(n) sys_call(n, 0, 0, 0, 0, 0, 0)
 #define sys1(n, a) sys_call(n, SYS_ARG(a), 0, 0, 0, 0, 0)

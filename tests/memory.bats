@@ -53,3 +53,45 @@ hands_out() {
 @test "a server that hands its connections to processes that it forked answers many at once" {
     hands_out fork
 }
+
+# ---- other libraries that stand in front of libc ----
+
+# library_behind HOW: builds one, `behind` is its path.
+library_behind() {
+    behind=$BATS_TEST_TMPDIR/behind.so
+    cc -shared -fPIC -O1 "-D$1" -o "$behind" "$BATS_TEST_DIRNAME/programs/syscall_behind.c"
+}
+
+works_in_front_of() {
+    library_behind "$1"
+    run env LD_PRELOAD="$behind" "$PROGRAMS/syscall_behind"
+    [ "$status" = 0 ]
+    run shimmed LD_PRELOAD="$WEIR_LIB $behind" "$PROGRAMS/syscall_behind"
+    echo "$output"
+    [ "$status" = 0 ]
+    [ "$output" = "accepted 10 tracked 2 in use 0" ]
+}
+
+@test "a library behind the shim may make a call by syscall(), and each counts once" {
+    works_in_front_of BY_SYSCALL
+}
+
+@test "a library behind the shim may make a call by another of libc's names for it" {
+    works_in_front_of BY_OTHER_NAMES
+}
+
+@test "a server over a library that calls syscall() is drained" {
+    local idle answer
+    library_behind BY_SYSCALL
+    serve server "LD_PRELOAD=$WEIR_LIB $behind" WEIR_FIRST_BYTE=200ms WEIR_SETTLE=50ms -- \
+        /usr/bin/python3 "$BATS_TEST_DIRNAME/programs/web_server.py" "$port" \
+        "$BATS_TEST_TMPDIR/bodies"
+    wait_port "$port"
+    conn_open idle "$port"
+    conn_send "$idle" 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'
+    read_line answer "$idle" 5
+    [[ $answer == *200* ]]
+    kill -USR2 "$SERVER_PID"
+    wait_drained server
+    log_has server 'drained in .*: 1 closed clean, 0 forced'
+}

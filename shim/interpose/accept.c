@@ -132,7 +132,7 @@ static void accepted(int fd, int got, const struct sockaddr *from, socklen_t len
 
 static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
-    if (!start_serving() || (addr && !len) || (addr && (int)*len < 0))
+    if (!start_serving() || libc_is_behind() || (addr && !len) || (addr && (int)*len < 0))
         return call(fd, addr, len, flags);
     if (UNLIKELY(listener_must_abort(fd)) && !sys_is_sandboxed() && blocks(fd)) {
         errno = ECONNABORTED;

@@ -42,12 +42,16 @@ static void free_range(unsigned int first, unsigned int last)
         free_now((int)fd);
 }
 
-EXPORT int close(int fd)
-{
-    if (UNLIKELY(table_knows(fd)) && !table_close_alone(fd))
-        free_now(fd);
-    return libc_close(fd);
-}
+#define CLOSE(name)                                              \
+    EXPORT int name(int fd)                                      \
+    {                                                            \
+        if (UNLIKELY(table_knows(fd)) && !table_close_alone(fd)) \
+            free_now(fd);                                        \
+        return libc_##name(fd);                                  \
+    }
+
+CLOSE(close)
+CLOSE(__close)
 
 /* What stdio closes it closes inside libc. */
 static void free_file(FILE *file)
@@ -139,31 +143,23 @@ static enum kind replaces(int fd, int to)
     return table_take(to);
 }
 
-EXPORT int dup2(int fd, int to)
-{
-    if (fd == to || epoch_is_borrowed())
-        return libc_dup2(fd, to);
-    enum kind was = replaces(fd, to);
-    int result = libc_dup2(fd, to);
-    if (result < 0)
-        table_restore(to, was);
-    else
-        freed(to, was);
-    return duplicated(fd, result);
-}
+#define DUP_OVER(name, params, args)         \
+    EXPORT int name params                   \
+    {                                        \
+        if (fd == to || epoch_is_borrowed()) \
+            return libc_##name args;         \
+        enum kind was = replaces(fd, to);    \
+        int result = libc_##name args;       \
+        if (result < 0)                      \
+            table_restore(to, was);          \
+        else                                 \
+            freed(to, was);                  \
+        return duplicated(fd, result);       \
+    }
 
-EXPORT int dup3(int fd, int to, int flags)
-{
-    if (fd == to || epoch_is_borrowed())
-        return libc_dup3(fd, to, flags);
-    enum kind was = replaces(fd, to);
-    int result = libc_dup3(fd, to, flags);
-    if (result < 0)
-        table_restore(to, was);
-    else
-        freed(to, was);
-    return duplicated(fd, result);
-}
+DUP_OVER(dup2, (int fd, int to), (fd, to))
+DUP_OVER(__dup2, (int fd, int to), (fd, to))
+DUP_OVER(dup3, (int fd, int to, int flags), (fd, to, flags))
 
 /* Whatever the command, its argument is an int, a long or a pointer: a long carries each. */
 #define FCNTL(name)                                                   \
@@ -183,6 +179,7 @@ EXPORT int dup3(int fd, int to, int flags)
 
 FCNTL(fcntl)
 FCNTL(fcntl64)
+FCNTL(__fcntl)
 
 /* ---- set ---- */
 
@@ -213,7 +210,3 @@ EXPORT int shutdown(int fd, int how)
         conn_event(fd, CONN_WROTE);
     return result;
 }
-
-EXPORT int __close(int fd) __attribute__((alias("close")));
-EXPORT int __dup2(int fd, int to) __THROW __attribute__((alias("dup2")));
-EXPORT int __fcntl(int fd, int command, ...) __attribute__((alias("fcntl")));

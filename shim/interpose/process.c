@@ -50,6 +50,7 @@ EXPORT int prctl(int option, ...)
 
 FORKS(fork)
 FORKS(_Fork)
+FORKS(__fork)
 
 EXPORT int daemon(int nochdir, int noclose)
 {
@@ -79,6 +80,7 @@ ENDS(_Exit)
 __attribute__((used)) static long vfork_returns(long result)
 {
     epoch_thread.borrowed--;
+    libc_behind = 0; /* the child's exec has not returned */
     tree_spawns();
     signals_vfork_over();
     if (result >= 0)
@@ -152,5 +154,3 @@ __asm__(".pushsection .text\n"
         ".set __vfork, vfork\n"
         ".popsection\n");
 #endif
-
-EXPORT pid_t __fork(void) __THROW __attribute__((alias("fork")));

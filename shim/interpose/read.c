@@ -251,4 +251,12 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned int count, mmsg_flags
     return got;
 }
 
-EXPORT ssize_t __read(int fd, void *buf, size_t n) __attribute__((alias("read")));
+EXPORT ssize_t __read(int fd, void *buf, size_t n)
+{
+    if (LIKELY(table_hint(fd) == HINT_NONE))
+        return libc___read(fd, buf, n);
+    ssize_t got = READ_KNOWN(fd, n, libc___read(fd, buf, n), BYTES(buf, n), false);
+    if (got > 0 && table_kind(fd) == KIND_SIGNALFD)
+        handler_restore_codes(buf, (size_t)got);
+    return got;
+}

@@ -213,6 +213,11 @@ WRITER(HOT, HOT, sendto, fd,
        (fd, buf, n, flags, addr, len), n, BYTES(buf, n), flags, !(flags & MSG_MORE),
        wrote(fd, slot, n, done, flags, BYTES(buf, n)))
 
+WRITER(HOT, HOT, __write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n, BYTES(buf, n),
+       0, true, wrote(fd, slot, n, done, 0, BYTES(buf, n)))
+WRITER(HOT, HOT, __send, fd, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags), n,
+       BYTES(buf, n), flags, !(flags & MSG_MORE), wrote(fd, slot, n, done, flags, BYTES(buf, n)))
+
 /* Descriptors that go along (unix(7), SCM_RIGHTS): who gets a connection may close it last. */
 static __attribute__((noinline)) void sends(const struct msghdr *msg)
 {
@@ -318,6 +323,3 @@ EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, 
         wrote(out, to, (size_t)done, done, 0, BYTES_UNSEEN);
     return done;
 }
-
-EXPORT ssize_t __write(int fd, const void *buf, size_t n) __attribute__((alias("write")));
-EXPORT ssize_t __send(int fd, const void *buf, size_t n, int flags) __attribute__((alias("send")));
