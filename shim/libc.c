@@ -107,3 +107,9 @@ void libc_find(void)
     LIBC_FUNCTIONS(LIBC_FIND)
     errno = saved;
 }
+
+void *libc_allocate(size_t size)
+{
+    void *(*allocate)(size_t) = has_dlsym ? (void *(*)(size_t))dlsym(RTLD_DEFAULT, "malloc") : NULL;
+    return allocate ? allocate(size) : NULL;
+}

@@ -187,6 +187,12 @@ static inline bool libc_is_behind(void)
 /* Finds them all. May be called more than once and from several threads at a time. */
 void libc_find(void);
 
+/*
+ * Memory that the program may free: its own malloc's, whichever that is. At load alone, for nothing
+ * else of ours may wait for an allocator's lock. NULL: there is none.
+ */
+void *libc_allocate(size_t size);
+
 /* What is in parentheses, (fd, buf, n), as a part of a longer list: for the wrappers' macros. */
 #define UNPACK(...) __VA_ARGS__
 

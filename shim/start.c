@@ -95,27 +95,57 @@ static void leave_children(char **envp)
     *to = NULL;
 }
 
+/* Writes it over an entry that is there, where it fits. */
+static bool overwrite(char *entry, const struct text *with)
+{
+    if (with->used > text_length(entry))
+        return false;
+    for (size_t i = 0; i <= with->used; i++)
+        entry[i] = with->at[i];
+    return true;
+}
+
 /*
  * Names the tree in the environment, for the programs that this one starts: those that find it
- * there are not the first of theirs. Without an allocation: the constructor's own array.
+ * there are not the first of theirs. The entry must bear whatever a program does with its own:
+ *
+ * - who writes a title over argv and environ takes the block of strings to end where the last of
+ *   environ does (libmaa), or those of argv to end where the first of environ begins: so it is
+ *   neither the first nor the last, for which the program's only one stands twice;
+ * - who copies the block frees what it has not copied as well (zabbix): it is malloc's;
+ * - where there is no environment nothing is added.
+ *
+ * An earlier program of this process may have been given one: it is in the block, and stays there.
  */
 static void name_tree(char **envp)
 {
-    static char name[sizeof TREE_NAME + PAGEFILE_PATH];
     static BIG(4) char *with_name[4096];
-    size_t n = 0;
+    static char fallback[sizeof TREE_NAME + PAGEFILE_PATH];
+    char name[sizeof fallback];
     struct text text = TEXT_ON(name);
+    size_t n = 0, count = 0;
     text_string(&text, TREE_NAME);
     text_string(&text, tree_name());
     for (; envp[n]; n++) {
-        if (n + 2 >= COUNT_OF(with_name))
+        if (!text_after(envp[n], TREE_NAME)) {
+            if (count + 4 > COUNT_OF(with_name))
+                return;
+            with_name[count++] = envp[n];
+        } else if (overwrite(envp[n], &text)) {
             return;
-        with_name[n] = text_after(envp[n], TREE_NAME) ? name : envp[n];
-        if (with_name[n] == name)
-            text.used = 0; /* it was there: this process has exec'd */
+        }
     }
-    if (text.used)
-        with_name[n] = name;
+    if (!count)
+        return;
+    char *entry = libc_allocate(text.used + 1);
+    if (!entry)
+        entry = fallback;
+    for (size_t i = 0; i <= text.used; i++)
+        entry[i] = name[i];
+    if (count == 1)
+        with_name[count++] = with_name[0];
+    with_name[count] = with_name[count - 1];
+    with_name[count - 1] = entry;
     environ = with_name;
 }
 

@@ -10,6 +10,11 @@ setup() {
     port=$((23000 + 20 * BATS_TEST_NUMBER))
 }
 
+teardown() {
+    end_started
+    [ -z "${words:-}" ] || rm -rf "$words"
+}
+
 # shimmed COMMAND...: runs it under the shim, to its end.
 shimmed() {
     env LD_PRELOAD="$WEIR_LIB" WEIR_LOG=stderr WEIR_LOG_LEVEL=error "$@"
@@ -94,4 +99,83 @@ works_in_front_of() {
     kill -USR2 "$SERVER_PID"
     wait_drained server
     log_has server 'drained in .*: 1 closed clean, 0 forced'
+}
+
+# ---- the entry in the environment ----
+
+# room_of VAR HABIT [LD_PRELOAD=...]: what own_title takes for its title in a small environment.
+room_of() {
+    local said # as many bytes stand in the environment with the shim as without
+    said=$(env -i "${@:3}" A=1 B=2 "$PROGRAMS/own_title" "$2") || return 1
+    printf -v "$1" %s "${said#room }"
+}
+
+@test "a program that writes its title over argv and environ finds their block as it was" {
+    local bare shimmed habit
+    for habit in last first highest; do
+        room_of bare "$habit" "LD_PRELOAD=" "X=$WEIR_LIB"
+        room_of shimmed "$habit" "LD_PRELOAD=$WEIR_LIB" "X="
+        echo "$habit: $bare bare, $shimmed under the shim"
+        [ "$shimmed" = "$bare" ]
+    done
+}
+
+@test "a program whose environment is the shim's name alone finds the block as it was" {
+    local habit
+    for habit in last first highest row release move; do
+        echo "$habit"
+        env -i "LD_PRELOAD=$WEIR_LIB" "$PROGRAMS/own_title" "$habit"
+    done
+}
+
+@test "an environment's entries may be copied, overwritten, freed and made anew" {
+    local bare shimmed habit
+    for habit in row release move; do
+        echo "$habit"
+        room_of bare "$habit" "LD_PRELOAD=" "X=$WEIR_LIB"
+        room_of shimmed "$habit" "LD_PRELOAD=$WEIR_LIB" "X="
+        [ "$shimmed" -le "$bare" ]
+    done
+}
+
+@test "what a program starts finds the tree's name once, also after it has executed itself" {
+    run env -i "LD_PRELOAD=$WEIR_LIB" A=1 /bin/sh -c \
+        'exec /bin/sh -c "exec /usr/bin/env"' </dev/null
+    echo "$output"
+    [ "$(grep -c '^WEIR_TREE=' <<<"$output")" = 1 ]
+}
+
+@test "dictd writes its title over its environment, and serves" {
+    command -v dictd >/dev/null || skip "there is no dictd"
+    local client banner dictionary
+    words=$(mktemp -d) # for its user dictd, which bats' own folder is closed to
+    chmod 755 "$words"
+    dictionary=$words/words
+    printf 'weir\na low dam\n' >"$dictionary.dict"
+    printf 'weir\tA\tP\n' >"$dictionary.index"
+    printf 'global { port %s }\naccess { allow * }\ndatabase words { data "%s" index "%s" }\n' \
+        "$port" "$dictionary.dict" "$dictionary.index" >"$dictionary.conf"
+    serve server -- dictd -d nodetach -c "$dictionary.conf" --pid-file "$dictionary.pid"
+    wait_port "$port"
+    conn_open client "$port"
+    read_line banner "$client" 5
+    [[ $banner == "220 "* ]]
+    conn_send "$client" 'QUIT\r\n'
+    conn_close "$client"
+    kill -TERM "$SERVER_PID"
+    wait_gone "$SERVER_PID"
+}
+
+@test "zabbix_agentd frees its copy of the environment, and ends as bare" {
+    command -v zabbix_agentd >/dev/null || skip "there is no zabbix_agentd"
+    local status=0 conf=$BATS_TEST_TMPDIR/agent.conf
+    printf 'LogType=console\nServer=127.0.0.1\nServerActive=\nListenIP=127.0.0.1\n' >"$conf"
+    printf 'ListenPort=%s\nPidFile=%s\nAllowRoot=1\n' "$port" "$conf.pid" >>"$conf"
+    serve server -- zabbix_agentd -f -c "$conf"
+    wait_port "$port"
+    kill -TERM "$SERVER_PID"
+    wait "$SERVER_PID" || status=$?
+    echo "status $status"
+    [ "$status" = 0 ]
+    log_has server 'Zabbix Agent stopped'
 }
