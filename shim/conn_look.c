@@ -8,7 +8,7 @@
  */
 static int64_t seen_ms(int fd, record_t *slot, uint64_t record, const struct conn_limits *limits)
 {
-    if (!limits->seen_at)
+    if (!limits->seen_at || (uint32_t)fd >= limits->seen_count)
         return INT64_MAX; /* who does not wait can't tell */
     if (!(record & CONN_SEEN)) {
         atomic_compare_exchange_strong(slot, &record, record | CONN_SEEN);

@@ -7,14 +7,13 @@
 #include "listener.h"
 #include "log.h"
 #include "notify.h"
+#include "room.h"
 #include "signals.h"
 #include "spread.h"
 #include "start.h"
 #include "sys.h"
 #include "table.h"
 #include "tree.h"
-
-#include <sys/mman.h>
 
 #define STEP_MS 5               /* between two walks over the table of a drain */
 #define FINISH_AFTER_MS 250     /* half-closed, and the program has not looked: the peer is told */
@@ -36,8 +35,10 @@ static struct {
     bool passing; /* a close-idle that has still to see to what it has shut */
     int64_t since, begins_at, until, pass_until; /* sys_now_ms; until 0: for ever */
     int64_t finish_at, verify_at, report_at, name_at, notice_until;
-    int64_t *seen_at; /* conn_limits; touched only where an AF_UNIX connection is waited for */
+    struct room seen; /* conn_limits, seen_at */
+    bool is_short;    /* of memory: has been told */
     uint64_t forced;
+    bool is_partial; /* something that there was no room to know goes on */
     struct totals at_begin;
 } drain;
 
@@ -74,7 +75,8 @@ static struct conn_limits limits(void)
                                 .first_byte = at_least(settings->first_byte),
                                 .notice_until = draining ? drain.notice_until : 0,
                                 .now = sys_now_ms(),
-                                .seen_at = draining ? drain.seen_at : NULL};
+                                .seen_at = draining ? atomic_load(&drain.seen.at) : NULL,
+                                .seen_count = atomic_load(&drain.seen.count)};
 }
 
 /* ---- walks over the table ---- */
@@ -407,7 +409,8 @@ void drain_say_end(const char *afterwards)
     uint64_t all = met(), forced = drain.whole_tree ? tree_cut() : drain.forced;
     log_begin(&line, LOG_INFO);
     const char *what = line.buffer + line.text.used;
-    text_string(&line.text, "drained in ");
+    bool partial = drain.whole_tree ? tree_has_flag(LINE_UNCOVERED) : drain.is_partial;
+    text_string(&line.text, partial ? "not wholly drained in " : "drained in ");
     text_tenths(&line.text, sys_now_ms() - drain.since);
     text_string(&line.text, ": ");
     text_number(&line.text, all > forced ? all - forced : 0);
@@ -471,6 +474,19 @@ static bool has_http(const struct settings *settings)
     return has;
 }
 
+/* For what a drain notes of connections, as far as there are any. */
+static void make_room(void)
+{
+    uint32_t high = atomic_load(&table.high);
+    bool has = rhythm_begin(high, table.most);
+    has = framing_begin(high, table.most) && has;
+    has = room_reach(&drain.seen, sizeof(int64_t), high, table.most) && has;
+    if (!has && !drain.is_short)
+        log_say(LOG_ERROR, "no memory for notes on all connections (RLIMIT_AS, RLIMIT_DATA?): one "
+                           "that never rests is cut at the timeout");
+    drain.is_short = !has;
+}
+
 /* The delay is over: from now on nobody new is accepted. */
 static void stop_serving(int64_t now)
 {
@@ -482,8 +498,7 @@ static void stop_serving(int64_t now)
     const struct settings *settings = settings_now();
     int64_t notice = within_timeout(settings->notice, now), first = has_http(settings) ? notice : 0;
     spread_begin(now, now + first, within_timeout(first + settings->spread, now) - first);
-    framing_begin(table.limit);
-    rhythm_begin(table.limit);
+    make_room();
     drain.notice_until = now + notice;
     linger_switch(true);
     stop_accepting();
@@ -502,11 +517,6 @@ static void begin_drain(int64_t now, const struct drain_terms *terms)
         drain.at_begin = tree_page->asked;
     else
         table_totals(&drain.at_begin);
-    if (!drain.seen_at) {
-        long at = sys6(SYS_mmap, NULL, table.limit * sizeof(int64_t), PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        drain.seen_at = at < 0 && at > -4096 ? NULL : (int64_t *)at;
-    }
     if (now < drain.begins_at)
         set_phase(PHASE_DELAYING);
     else
@@ -540,9 +550,39 @@ void drain_begin(enum action action, const struct origin *origin, const struct d
     force_all(now, false);
 }
 
+/* What there was no room to know, and is still there. */
+static void look_for_missed(void)
+{
+    uint32_t connections = 0, listeners = 0, to = atomic_load(&table.missed_to);
+    for (uint32_t fd = ~atomic_load(&table.missed_before); fd < to; fd++) {
+        enum identity kind;
+        if (table_knows((int)fd))
+            continue;
+        if (sock_is_listener((int)fd) == 1)
+            listeners++;
+        else if (sock_connection((int)fd, &kind))
+            connections++;
+    }
+    drain.is_partial = connections || listeners;
+    if (!drain.is_partial)
+        return;
+    struct log_line line;
+    tree_set_flag(LINE_UNCOVERED, true);
+    log_begin(&line, LOG_ERROR);
+    text_string(&line.text, "not drained: ");
+    text_number(&line.text, connections);
+    text_string(&line.text, " connections and ");
+    text_number(&line.text, listeners);
+    text_string(&line.text, " listeners for which there was no room (descriptors above ");
+    text_number(&line.text, table.limit);
+    text_string(&line.text, ", or too many listeners): they are still served");
+    log_send(&line);
+}
+
 static void end(void)
 {
     linger_switch(false);
+    look_for_missed();
     set_phase(PHASE_DRAINED);
     sys_futex_wake(&drain.phase);
 }
@@ -576,6 +616,7 @@ static bool step_drain(int64_t now)
     if (verify)
         drain.verify_at = now + VERIFY_MS;
 
+    make_room();
     bool accepting = stop_accepting();
     if (drain.forcing) {
         walk(force_one, &now);

@@ -2,24 +2,14 @@
 #include "framing.h"
 
 #include "http_cache.h"
-#include "sys.h"
-
-#include <sys/mman.h>
 
 struct framing framing;
 
-void framing_begin(uint32_t limit)
+bool framing_begin(uint32_t count, uint32_t most)
 {
-    if (atomic_load(&framing.room) || !limit)
-        return;
-    long at = sys6(SYS_mmap, NULL, limit * sizeof(struct http), PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at < 0 && at > -4096)
-        return; /* then all is as in mode reply */
-    if (framing.seed)
+    if (framing.seed && !atomic_load(&framing.room.at))
         http_cache_begin(framing.seed);
-    atomic_store(&framing.count, limit);
-    atomic_store(&framing.room, (struct http *)at);
+    return room_reach(&framing.room, sizeof(struct http), count, most);
 }
 
 void framing_forget(uint32_t number)

@@ -10,6 +10,7 @@
 #define WEIR_FRAMING_H
 
 #include "http.h"
+#include "room.h"
 
 /* What a call has read, or is to write: of its buffers the first so many bytes. */
 struct bytes {
@@ -28,22 +29,21 @@ static inline size_t bytes_room(struct bytes bytes)
     return room;
 }
 
-/* Reserves room for `limit` records; with what is there already it does nothing. */
-void framing_begin(uint32_t limit);
+/* Makes room for `count` records of `most` that there may be. False: there is none for all. */
+bool framing_begin(uint32_t count, uint32_t most);
 
-/* The room, of so many. seed: 16 random bytes of the kernel's (AT_RANDOM, getauxval(3)), or NULL:
- * then no head is known (http_cache.h). Before framing_begin. */
+/* The room: of struct http. seed: 16 random bytes of the kernel's (AT_RANDOM, getauxval(3)), or
+ * NULL: then no head is known (http_cache.h). Before framing_begin. */
 extern HIDDEN struct framing {
-    struct http *_Atomic room;
-    _Atomic uint32_t count;
+    struct room room;
     const unsigned char *seed;
 } framing;
 
 /* NULL: there is no room, or nobody asks for it. */
 static inline struct http *framing_of(uint32_t number)
 {
-    struct http *at = atomic_load_explicit(&framing.room, memory_order_acquire);
-    bool is_there = at && number < atomic_load_explicit(&framing.count, memory_order_relaxed);
+    struct http *at = atomic_load_explicit(&framing.room.at, memory_order_acquire);
+    bool is_there = at && number < atomic_load_explicit(&framing.room.count, memory_order_relaxed);
     return is_there ? &at[number] : NULL;
 }
 

@@ -10,7 +10,7 @@
 #include <sys/epoll.h>
 
 #define KEPT_MOST 4096
-#define EPOLLS_MOST 256
+#define EPOLLS_MOST 4096
 #define ROUNDS_MOST 16 /* of reading from one connection, in a step */
 
 static LATE struct kept {
@@ -31,6 +31,7 @@ void linger_switch(bool on)
  * anything else fails. */
 static BIG(0) _Atomic int epolls[EPOLLS_MOST];
 static _Atomic uint32_t epolls_used;
+static _Atomic bool is_on_many; /* there are more: a copy can't be taken out of all of them */
 
 void linger_remember_epoll(int epoll)
 {
@@ -38,7 +39,9 @@ void linger_remember_epoll(int epoll)
     for (uint32_t i = 0; i < used && i < EPOLLS_MOST; i++)
         if (atomic_load_explicit(&epolls[i], memory_order_relaxed) == epoll)
             return;
-    if (used < EPOLLS_MOST && atomic_compare_exchange_strong(&epolls_used, &used, used + 1))
+    if (used >= EPOLLS_MOST)
+        atomic_store(&is_on_many, true);
+    else if (atomic_compare_exchange_strong(&epolls_used, &used, used + 1))
         atomic_store(&epolls[used], epoll);
 }
 
@@ -87,9 +90,9 @@ void linger_before_close(int fd, bool fin_sent)
     sock_queues(fd, &queues);
     if (!queues.unread && queues.unsent <= fin_sent)
         return;
-    struct kept *place = linger ? free_place() : NULL;
+    struct kept *place = linger && !atomic_load(&is_on_many) ? free_place() : NULL;
     int copy = place ? sock_pin(fd) : -1;
-    if (copy < 0 || copy == fd) { /* WEIR_LINGER=0, or no number is left */
+    if (copy < 0 || copy == fd) { /* WEIR_LINGER=0, or no number is left, or too many epolls */
         if (place)
             atomic_store(&place->number, 0);
         say_lost("closed ", fd, &queues, "");

@@ -13,8 +13,10 @@
 #include <fcntl.h>
 #include <sys/wait.h>
 
-#define LISTENERS_MOST 256
-#define REGISTRATIONS_MOST 1024
+/* More than any program is known to have; the drain of one that has more is not complete. Of what
+ * is not used nothing is touched. */
+#define LISTENERS_MOST 2048
+#define REGISTRATIONS_MOST 8192
 
 /* How long the queue of a closed door must have been empty, and where nothing tells of handshakes
  * that are half done; and how long those are waited for: past the first try again, after 1 s, of a
@@ -24,6 +26,7 @@
 #define HALF_OPEN_MS 2500
 
 static _Atomic uint32_t listeners_used, registrations_used; /* list_grows */
+static _Atomic bool registrations_missed;                   /* there were more; 0 again: told */
 
 /* An entry is free where number is 0; it is taken by a compare-and-swap of number, filled in, and
  * read by others once state says so. */
@@ -64,7 +67,7 @@ static struct listener *find(int fd)
     enum kind kind = table_kind(fd);
     if (kind != KIND_LISTENER && kind != KIND_BOUND)
         return NULL;
-    struct listener *at = &listeners[atomic_load(&table.alias[fd]) % LISTENERS_MOST];
+    struct listener *at = &listeners[atomic_load(&table.link[fd].alias) % LISTENERS_MOST];
     return atomic_load_explicit(&at->number, memory_order_acquire) == fd + 1 ? at : NULL;
 }
 
@@ -123,10 +126,10 @@ static struct listener *take(int fd)
 
 static void set_kind(int fd, const struct listener *listener, enum kind kind)
 {
-    if (!table_has(fd))
+    if (!table_reaches(fd))
         return;
-    table_set(fd, KIND_NONE); /* alias[fd] may still be a connection's */
-    atomic_store(&table.alias[fd], (uint32_t)(listener - listeners));
+    table_set(fd, KIND_NONE); /* its link may still be a connection's */
+    atomic_store(&table.link[fd].alias, (uint32_t)(listener - listeners));
     table_set(fd, kind);
 }
 
@@ -191,8 +194,10 @@ static void listens(int fd, struct listener *listener)
 void listener_listens(int fd)
 {
     struct listener *listener = take(fd);
-    if (!listener)
+    if (!listener) {
+        table_misses(fd);
         return;
+    }
     listens(fd, listener);
     listener->is_own = true;
     tell_tree(fd, listener);
@@ -203,8 +208,10 @@ void listener_inherited(int fd)
     struct sockaddr_storage addr;
     socklen_t len = sock_own_address(fd, &addr);
     struct listener *listener = len ? take(fd) : NULL;
-    if (!listener)
+    if (!listener) {
+        table_misses(fd);
         return;
+    }
     describe(listener, (struct sockaddr *)&addr, len);
     /* One that a process of ours has made and handed to this one is the tree's to close. */
     listener->inherited = !tree_listens_at((struct sockaddr *)&addr, len);
@@ -215,6 +222,8 @@ void listener_inherited(int fd)
 void listener_duplicated(int fd, int to)
 {
     struct listener *from = find(fd), *copy = from ? take(to) : NULL;
+    if (from && !copy)
+        table_misses(to);
     if (!copy)
         return;
     copy->view.mode = from->view.mode;
@@ -284,8 +293,10 @@ void listener_registered(int epoll, int op, int fd, const struct epoll_event *ev
             atomic_store(&at->number, 0);
         return;
     }
-    if (!at && !(at = free_registration()))
+    if (!at && !(at = free_registration())) {
+        atomic_store(&registrations_missed, true);
         return;
+    }
     at->epoll = epoll;
     at->event = *event;
     atomic_store(&at->number, fd + 1);
@@ -370,6 +381,11 @@ static void swap(struct listener *listener, int fd, bool keep, bool shut)
     long old = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, keep ? KEPT_LEAST : 3);
     if (old < 0)
         old = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+
+    if (atomic_exchange(&registrations_missed, false))
+        log_say(LOG_ERROR,
+                "listeners are in more epolls than there was room to remember: the event "
+                "loop of another may spin");
 
     /* First quiet, then dead: an epoll that saw the old one shut would spin. */
     register_again(fd, held, EPOLL_CTL_DEL);

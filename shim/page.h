@@ -22,7 +22,7 @@
 #include "settings.h"
 
 #define PAGE_MAGIC "weirpage"
-#define PAGE_LAYOUT 3
+#define PAGE_LAYOUT 4
 
 #define PAGE_LINES 512    /* processes that are listed */
 #define PAGE_WIDE 16      /* lines whose processes have SHARDS shards, the others one */
@@ -68,6 +68,7 @@ struct page_line {
 #define LINE_SANDBOXED 1u  /* in a seccomp sandbox: it is waited for, and does not drain */
 #define LINE_DEAF 2u       /* the program uses the control signal itself: it is not to be sent */
 #define LINE_THREADLESS 8u /* can make no thread: each control signal is a step of its drain */
+#define LINE_UNCOVERED 16u /* was drained, but for what it had no room to know */
 #define LINE_EXECS 4u      /* is about to be another program: what it counts is void */
 
 /* Sums, and how they are added up. */

@@ -2,9 +2,8 @@
 #include "rhythm.h"
 
 #include "libc.h"
-#include "sys.h"
+#include "room.h"
 
-#include <sys/mman.h>
 #include <time.h>
 
 #define SAME_LEAST 8    /* answers in a row that were alike, before their length says anything */
@@ -57,8 +56,7 @@ struct rhythm {
     struct kind kind[KINDS];
 };
 
-static struct rhythm *_Atomic rhythms;
-static field_t count;
+static struct room rhythms;            /* of struct rhythm */
 HOT_DATA(2) _Atomic bool rhythm_notes; /* beside solo, which is looked at with it */
 
 static uint32_t get(const field_t *field)
@@ -74,21 +72,15 @@ static void put(field_t *field, uint32_t value)
 /* NULL: there are no notes of it. */
 static struct rhythm *find(uint32_t number)
 {
-    struct rhythm *at = atomic_load_explicit(&rhythms, memory_order_acquire);
-    return at && number < get(&count) ? &at[number] : NULL;
+    struct rhythm *at = atomic_load_explicit(&rhythms.at, memory_order_acquire);
+    return at && number < get(&rhythms.count) ? &at[number] : NULL;
 }
 
-void rhythm_begin(uint32_t limit)
+bool rhythm_begin(uint32_t count, uint32_t most)
 {
-    if (atomic_load(&rhythms) || !limit)
-        return;
-    long at = sys6(SYS_mmap, NULL, limit * sizeof(struct rhythm), PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at < 0 && at > -4096)
-        return; /* who never rests is cut at the timeout */
-    put(&count, limit);
-    atomic_store(&rhythms, (struct rhythm *)at);
+    bool has_room = room_reach(&rhythms, sizeof(struct rhythm), count, most);
     atomic_store(&rhythm_notes, true);
+    return has_room;
 }
 
 static uint32_t now_ms(void)

@@ -20,8 +20,11 @@
 
 #include "common.h"
 
-/* Notes from now on, for `limit` records. In the handler thread. */
-void rhythm_begin(uint32_t limit);
+/*
+ * Notes from now on, of `count` records of `most` that there may be. In the handler thread. False:
+ * there is no room for all: of the others nothing is learned.
+ */
+bool rhythm_begin(uint32_t count, uint32_t most);
 
 /* Whether it notes: a drain is on. */
 extern HIDDEN _Atomic bool rhythm_notes;

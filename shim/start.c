@@ -218,13 +218,65 @@ static void lives_on(void)
     errno = saved;
 }
 
-static uint32_t descriptors_most(void)
+static struct rlimit limit_on(int what)
 {
-    /* A service manager's "infinity" is 2^30: more than any program opens. */
-    const rlim_t most = 1 << 22;
-    struct rlimit limit = {most, most};
-    sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit);
-    return (uint32_t)(limit.rlim_max < most ? limit.rlim_max : most);
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    sys4(SYS_prlimit64, 0, what, NULL, &limit);
+    return limit;
+}
+
+/* Whether what a process asks for is counted though it is not used (proc(5), overcommit_memory). */
+static bool memory_is_counted(void)
+{
+    char mode = '0';
+    long fd = sys4(SYS_openat, AT_FDCWD, "/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC, 0);
+    if (fd >= 0) {
+        sys3(SYS_read, fd, &mode, 1);
+        sys1(SYS_close, fd);
+    }
+    return mode == '2' || limit_on(RLIMIT_DATA).rlim_cur != RLIM_INFINITY;
+}
+
+static void say_too_small(uint64_t hard)
+{
+    struct log_line line;
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, "room for ");
+    text_number(&line.text, table.most);
+    text_string(&line.text, " descriptors alone, of ");
+    text_number(&line.text, hard);
+    text_string(&line.text, " that the limit allows: on a higher one nothing is drained");
+    log_send(&line);
+}
+
+/*
+ * The table: for what the program may come to use, and more than its limit says now, which it may
+ * raise (as much as fs.nr_open allows as a rule). A service manager's "infinity" is 2^30: more than
+ * any program opens.
+ */
+#define DESCRIPTORS_USUAL (UINT32_C(1) << 20)
+#define DESCRIPTORS_MOST (UINT32_C(1) << 22)
+#define DESCRIPTORS_SCARCE (UINT32_C(1) << 14) /* where address space is limited */
+
+static bool make_table(void)
+{
+    struct rlimit files = limit_on(RLIMIT_NOFILE);
+    uint32_t hard = files.rlim_max < DESCRIPTORS_MOST ? (uint32_t)files.rlim_max : DESCRIPTORS_MOST;
+    uint32_t soft = files.rlim_cur < hard ? (uint32_t)files.rlim_cur : hard;
+    uint32_t most = hard > DESCRIPTORS_USUAL ? hard : DESCRIPTORS_USUAL;
+    if (limit_on(RLIMIT_AS).rlim_cur != RLIM_INFINITY)
+        most = soft > DESCRIPTORS_SCARCE ? soft : DESCRIPTORS_SCARCE;
+    if (table_make(most, memory_is_counted() ? soft : most) < 0)
+        return false;
+    if (table.most < soft)
+        say_too_small(soft);
+    return true;
+}
+
+/* Mode http, whose notes follow the table. */
+static void grown(uint32_t limit)
+{
+    framing_begin(limit, table.most);
 }
 
 static void say_ready(void)
@@ -267,13 +319,17 @@ static const char *tree_value;
 static bool begin_serving(void)
 {
     epoch_ask_pid();
-    if (table_make(descriptors_most()) < 0) {
+    if (!table.limit && !make_table()) {
         stand_aside("no room for the table of descriptors: running without weir");
         return false;
     }
     framing.seed = (const unsigned char *)getauxval(AT_RANDOM);
-    if (settings_have_mode(MODE_HTTP))
-        framing_begin(table.limit);
+    if (settings_have_mode(MODE_HTTP)) {
+        table.on_grows = grown;
+        if (!framing_begin(table.limit, table.most))
+            log_say(LOG_ERROR, "no room for what is known of HTTP (RLIMIT_AS?): connections are "
+                               "taken as in mode reply");
+    }
     table.on_shared = tree_hands_on;
     conn_on_adopt = adopts;
     if (!tree_begin(tree_value, first)) {

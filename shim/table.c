@@ -2,6 +2,7 @@
 #include "table.h"
 
 #include "epoch.h"
+#include "room.h"
 #include "sys.h"
 
 #include <sys/mman.h>
@@ -12,7 +13,7 @@ HOT_DATA(4)
 _Alignas(CACHE_LINE) struct table table = {
     .shards = own, .shard_mask = SHARDS - 1, .busy = HINT_BUSY};
 
-/* In table.shared, no generation: the connection was sent to another process. */
+/* In a link's shared, no generation: the connection was sent to another process. */
 #define SHARED_SENT UINT32_MAX
 
 /* The hints of one thread, and those of many, in which no connection has any. */
@@ -65,30 +66,87 @@ void table_forked(void)
  */
 #define REACH ((size_t)2 << 20)
 
-int table_make(uint32_t limit)
+static void lay_out(char *at, uint32_t most)
 {
-    for (limit = (limit + TABLE_BLOCK - 1) & ~(uint32_t)(TABLE_BLOCK - 1); limit;
-         limit = limit / 4 / TABLE_BLOCK * TABLE_BLOCK) {
-        size_t hints = hints_size(limit);
-        size_t bytes = limit * (sizeof(record_t) + 2 * sizeof(uint32_t)) + 3 * hints;
+    size_t hints = hints_size(most);
+    crowd_hints = (_Atomic int8_t *)at;
+    solo_hints = crowd_hints + hints;
+    table.kind = (_Atomic uint8_t *)(solo_hints + hints);
+    table.record = (record_t *)(at + 3 * hints);
+    table.link = (struct table_link *)(table.record + most);
+    table.most = most;
+}
+
+/* Asks for the memory of these numbers, in each of the arrays. */
+static bool commit(uint32_t from, uint32_t to)
+{
+    uint32_t n = to - from;
+    return room_commit((char *)crowd_hints + from, n) &&
+           room_commit((char *)solo_hints + from, n) && room_commit((char *)table.kind + from, n) &&
+           room_commit((char *)(table.record + from), n * sizeof *table.record) &&
+           room_commit((char *)(table.link + from), n * sizeof *table.link);
+}
+
+static uint32_t whole_blocks(uint32_t count)
+{
+    return count / TABLE_BLOCK * TABLE_BLOCK;
+}
+
+int table_make(uint32_t most, uint32_t first)
+{
+    first = whole_blocks(first + TABLE_BLOCK - 1);
+    for (most = whole_blocks(most + TABLE_BLOCK - 1); most; most = whole_blocks(most / 4)) {
+        size_t bytes = most * (sizeof(record_t) + sizeof(struct table_link)) + 3 * hints_size(most);
         size_t slack = bytes > REACH ? REACH : 0;
-        long at = sys6(SYS_mmap, NULL, bytes + slack, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (at < 0 && at > -4096)
+        char *at = room_reserve(bytes + slack);
+        if (!at)
             continue; /* RLIMIT_AS: a smaller one will do for most programs */
         if (slack)
-            at = (long)(((size_t)at + REACH - 1) & ~(REACH - 1));
-        crowd_hints = (_Atomic int8_t *)at;
-        solo_hints = crowd_hints + hints;
-        table.kind = (_Atomic uint8_t *)(solo_hints + hints);
-        table.record = (record_t *)(at + 3 * (long)hints);
-        table.alias = (_Atomic uint32_t *)(table.record + limit);
-        table.shared = table.alias + limit;
-        begin_solo(limit);
+            at += -(size_t)at & (REACH - 1);
+        lay_out(at, most);
+        uint32_t limit = first < most ? first : most;
+        bool has = limit == most && room_commit(at, bytes);
+        while (!has && limit && !(has = commit(0, limit)))
+            limit = whole_blocks(limit / 4);
+        if (!has)
+            return -1;
+        begin_solo(most);
         __atomic_store_n(&table.limit, limit, __ATOMIC_RELEASE);
         return 0;
     }
     return -1;
+}
+
+void table_misses(int fd)
+{
+    uint32_t number = (uint32_t)fd, to = atomic_load(&table.missed_to);
+    uint32_t before = atomic_load(&table.missed_before);
+    while (before < ~number &&
+           !atomic_compare_exchange_weak(&table.missed_before, &before, ~number))
+        ;
+    while (to <= number && !atomic_compare_exchange_weak(&table.missed_to, &to, number + 1))
+        ;
+}
+
+bool table_reaches(int fd)
+{
+    uint32_t limit = __atomic_load_n(&table.limit, __ATOMIC_ACQUIRE), next = limit;
+    if (LIKELY((uint32_t)fd < limit))
+        return true;
+    if (!limit || fd < 0)
+        return false;
+    while (next <= (uint32_t)fd && next < table.most)
+        next = next < table.most / 2 ? next * 2 : table.most;
+    if ((uint32_t)fd >= next || sys_is_sandboxed() || !commit(limit, next)) {
+        table_misses(fd);
+        return false;
+    }
+    while (limit < next && !__atomic_compare_exchange_n(&table.limit, &limit, next, true,
+                                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        ;
+    if (table.on_grows)
+        table.on_grows(next);
+    return true;
 }
 
 void table_count_in(struct shard *shards, uint32_t count, bool shared)
@@ -226,7 +284,7 @@ static bool has_descriptor(uint32_t number)
  */
 static bool is_handed_on(uint32_t number, uint64_t record)
 {
-    uint32_t since = atomic_load_explicit(&table.shared[number], memory_order_relaxed);
+    uint32_t since = atomic_load_explicit(&table.link[number].shared, memory_order_relaxed);
     bool served = record & CONN_SHUT || (record & (CONN_ANSWERED | CONN_IN_USE)) == CONN_ANSWERED;
     return since == SHARED_SENT || (since != atomic_load(&table.generation) && !served);
 }
@@ -283,7 +341,7 @@ static inline void note_generation(uint32_t number)
         return; /* neither forked nor sent: nothing is marked yet */
     if (!atomic_load_explicit(&table.has_this_one, memory_order_relaxed))
         atomic_store(&table.has_this_one, true);
-    atomic_store_explicit(&table.shared[number], generation, memory_order_relaxed);
+    atomic_store_explicit(&table.link[number].shared, generation, memory_order_relaxed);
 }
 
 /* Gives a new connection a record and counts it. Returns fd's kind from now on; NONE: no room. */
@@ -295,7 +353,7 @@ static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
     bool alone = solo_enter();
     if (UNLIKELY(!solo_change(alone, table_slot(number), &none, fresh))) {
         kind = find_record(fresh, &number) ? KIND_ALIAS : KIND_NONE;
-        atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
+        atomic_store_explicit(&table.link[fd].alias, number, memory_order_relaxed);
     }
     if (LIKELY(kind != KIND_NONE)) {
         note_generation(number);
@@ -342,7 +400,8 @@ static __attribute__((noinline)) void add_among(int fd, uint64_t fresh, bool els
 
 void table_add(int fd, uint64_t fresh, bool elsewhere)
 {
-    if (table_has(fd) && (UNLIKELY(elsewhere) || UNLIKELY(!add_alone(fd, fresh))))
+    if ((LIKELY(table_has(fd)) || table_reaches(fd)) &&
+        (UNLIKELY(elsewhere) || UNLIKELY(!add_alone(fd, fresh))))
         add_among(fd, fresh, elsewhere);
 }
 
@@ -388,7 +447,7 @@ void table_forget(int fd)
 
 void table_set(int fd, enum kind kind)
 {
-    if (!table_has(fd))
+    if (!table_reaches(fd))
         return;
     raise_high(fd);
     drop(fd, swap_kind(fd, kind));
@@ -399,7 +458,7 @@ void table_alias(int fd, int to)
     enum kind kind = table_kind(fd);
     if (kind == KIND_RECEIVED)
         table_set(to, KIND_RECEIVED);
-    if (!table_has(to) || (kind != KIND_CONN && kind != KIND_ALIAS))
+    if ((kind != KIND_CONN && kind != KIND_ALIAS) || !table_reaches(to))
         return;
     uint32_t number = table_number_of(fd, kind);
     record_t *slot = table_slot(number);
@@ -415,7 +474,7 @@ void table_alias(int fd, int to)
         return;
     if (table_knows(to)) /* stale: closed on a path that we don't see */
         drop(to, swap_kind(to, KIND_NONE));
-    atomic_store_explicit(&table.alias[to], number, memory_order_relaxed);
+    atomic_store_explicit(&table.link[to].alias, number, memory_order_relaxed);
     raise_high(to);
     set_kind(to, KIND_ALIAS);
     set_hint(fd, KIND_ALIAS); /* what becomes of it is no longer seen on fd alone */
@@ -499,7 +558,7 @@ void table_sends(int fd)
     enum kind kind = table_kind(fd);
     if (kind != KIND_CONN && kind != KIND_ALIAS)
         return;
-    atomic_store(&table.shared[table_number_of(fd, kind)], SHARED_SENT);
+    atomic_store(&table.link[table_number_of(fd, kind)].shared, SHARED_SENT);
     atomic_store(&table.shares, true);
 }
 

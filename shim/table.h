@@ -2,13 +2,15 @@
 /*
  * table.h - what is known of each descriptor, and of each connection.
  *
- * Arrays, reserved for the hard limit on descriptors and touched only where used:
+ * Arrays, reserved for the hard limit on descriptors or more, and touched only where used:
  *
  *   kind[fd]      one byte: what the descriptor is. Most are KIND_NONE, and that is all that a
  *                 wrapper has to see of them.
  *   record[...]   one 64-bit word a connection. A connection's record is the one of the number
- *                 that accept gave it; a duplicate's kind is KIND_ALIAS and alias[fd] says whose.
- *   shared[...]   by a record's number: since when another process may have its connection.
+ *                 that accept gave it; a duplicate's kind is KIND_ALIAS and link[fd] says whose.
+ *   link[...]     by descriptor: whose duplicate it is; and by a record's number: since when
+ *                 another process may have its connection. They lie side by side because a fork
+ *                 copies what is touched by the page.
  *
  * A descriptor, and who makes which step (each is one compare-and-swap on kind[fd]):
  *
@@ -64,7 +66,7 @@
 enum kind {
     KIND_NONE,
     KIND_CONN,     /* a connection, in the record of the same number */
-    KIND_ALIAS,    /* a connection, in the record of alias[fd] */
+    KIND_ALIAS,    /* a connection, in the record that link[fd] tells */
     KIND_TIMED,    /* anything else with a read timeout: its EINTR may be ours (signal(7)) */
     KIND_SIGNALFD, /* what is read from it may be a stop signal that was sent on */
     KIND_RECEIVED, /* came over a socket (SCM_RIGHTS): what it is, is looked up when it matters */
@@ -117,10 +119,15 @@ enum hint {
 
 typedef _Atomic uint64_t record_t;
 
+struct table_link {
+    _Atomic uint32_t alias;  /* number of the record; of a listener, its entry (listener.c) */
+    _Atomic uint32_t shared; /* table.generation, or that it was sent (table.c) */
+};
+
 /* Its layout counts as the state page's: weir(1) reads it (page.h, PAGE_LAYOUT). */
 struct table {
     /* What each call looks at: the first 48 bytes (common.h, HOT_DATA). */
-    uint32_t limit; /* descriptors below it are known; 0 until there is a table */
+    uint32_t limit; /* descriptors below it can be known; 0 until there is a table */
 
     /* HINT_BUSY; HINT_ASK where a read timeout was set somewhere: a read may have to be made again
      * after EINTR (signal(7)). */
@@ -132,24 +139,42 @@ struct table {
     uint32_t shard_mask;   /* of their number, less one: a power of two */
     _Atomic uint32_t high; /* no descriptor at or above it was ever of a kind */
 
-    _Atomic uint32_t *alias;            /* by descriptor; of a listener, its entry (listener.c) */
+    struct table_link *link;
     void (*on_shared)(uint64_t record); /* such a one is about to be closed here */
 
     /*
-     * generation counts the forks; shared has that of each connection's accept, by its record's
-     * number (or SHARED_SENT): one of another generation may be shared with a child. shares:
-     * whether this process has forked, or sent a connection to another.
+     * generation counts the forks: a connection that was accepted in another one (link, shared) may
+     * be shared with a child. shares: whether this process has forked, or sent a connection to
+     * another.
      */
-    _Atomic uint32_t *shared;
     _Atomic uint32_t generation;
     _Atomic bool has_this_one; /* a connection's: it is to be counted up at the next fork */
     _Atomic bool shares;
+
+    /* Up to where limit can be raised; called when it is, or NULL. */
+    uint32_t most;
+    void (*on_grows)(uint32_t limit);
+
+    /* There was no room to know descriptors from ~missed_before on, below missed_to; 0, 0: none. */
+    _Atomic uint32_t missed_before, missed_to;
 };
 
 extern HIDDEN struct table table;
 
-/* Reserves the table for descriptors below limit, or fewer where there is no room. -1: none. */
-int table_make(uint32_t limit);
+/*
+ * Reserves the table for descriptors below `most`, or fewer where there is no room. Memory for all
+ * of it is asked for at once where nobody counts what is not used: first == most. Else for those
+ * below `first` (or fewer), and for more when one above comes to be known, which is the one step
+ * behind start-up that makes system calls (and only where the limit on descriptors was raised
+ * since, or was higher than there is room for). -1: none.
+ */
+int table_make(uint32_t most, uint32_t first);
+
+/* Whether there is room for fd, which is to be known, by now. */
+bool table_reaches(int fd);
+
+/* There is no room to know fd: table.missed_before, missed_to. */
+void table_misses(int fd);
 
 /* One thread may work on it alone again; in a child, it does. */
 void table_solo_again(void);
@@ -347,7 +372,7 @@ static inline uint32_t table_number_of(int fd, enum kind kind)
 {
     uint32_t number = (uint32_t)fd;
     if (UNLIKELY(kind == KIND_ALIAS))
-        number = atomic_load_explicit(&table.alias[fd], memory_order_relaxed);
+        number = atomic_load_explicit(&table.link[fd].alias, memory_order_relaxed);
     return LIKELY(number < table.limit) ? number : (uint32_t)fd;
 }
 

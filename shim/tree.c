@@ -461,6 +461,15 @@ void tree_set_flag(uint32_t flag, bool on)
         atomic_store(&line->flags, own_flags);
 }
 
+bool tree_has_flag(uint32_t flag)
+{
+    for (uint32_t i = 0; i < lines_used(); i++)
+        if (atomic_load(&tree_page->line[i].pid) > 0 &&
+            atomic_load(&tree_page->line[i].flags) & flag)
+            return true;
+    return own_flags & flag;
+}
+
 void tree_count_loss(bool in_use, bool unread, bool unsent)
 {
     struct page_line *line = tree_page ? line_now() : NULL;

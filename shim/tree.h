@@ -57,6 +57,9 @@ void tree_ends(void);
  * them), is there still. */
 bool tree_descends_from_the_living(int32_t oldest);
 
+/* Whether a process of the tree has set this flag of its line. */
+bool tree_has_flag(uint32_t flag);
+
 /* Whether this process has ever started another. */
 bool tree_has_forked(void);
 void tree_spawns(void);
@@ -67,6 +70,9 @@ void tree_set_phase(enum phase phase);
 /* The delay of the tree's drain is over. */
 void tree_delayed(void);
 void tree_set_flag(uint32_t flag, bool on);
+
+/* Whether a process of the tree has this flag in its line. */
+bool tree_has_flag(uint32_t flag);
 void tree_count_loss(bool in_use, bool unread, bool unsent);
 void tree_count_cut(void);
 

@@ -179,3 +179,103 @@ room_of() {
     [ "$status" = 0 ]
     log_has server 'Zabbix Agent stopped'
 }
+
+# ---- where memory is scarce, and where descriptors are many ----
+
+# answer_arrives COMMAND...: linger_server under the shim, started by COMMAND, closes with input
+# unread while it drains, and its answer arrives whole.
+answer_arrives() {
+    local client
+    serve server -- "$@" "$PROGRAMS/linger_server" --wait poll "$port"
+    local server=$SERVER_PID
+    wait_port "$port"
+    serve_bare client -- /usr/bin/python3 "$BATS_TEST_DIRNAME/programs/linger_client.py" "$port"
+    wait_until 5 log_has client '^asked$'
+    kill -USR2 "$server"
+    wait_until 6 log_has client '^got '
+    log_has client '^got 1048576 end$'
+    wait_drained server
+    log_has server 'drained in .*: 1 closed clean, 0 forced'
+}
+
+@test "with little address space a drain lingers, as it does with much" {
+    answer_arrives prlimit --nofile=1024:20000 --as=8000000
+}
+
+@test "where each byte that is asked for is counted a drain lingers as well" {
+    answer_arrives prlimit --nofile=1024:20000 --data=4000000
+}
+
+@test "what is mapped follows what is used, where each byte that is asked for is counted" {
+    local before
+    serve server -- prlimit --nofile=1024:20000 --data=100000000 /usr/bin/python3 \
+        "$BATS_TEST_DIRNAME/programs/many_numbers.py" "$port" 100
+    wait_until 10 log_has server '^ready$'
+    serve_bare bare -- prlimit --nofile=1024:20000 --data=100000000 /usr/bin/python3 \
+        "$BATS_TEST_DIRNAME/programs/many_numbers.py" "$((port + 1))" 100
+    wait_until 10 log_has bare '^ready$'
+    data_of() { awk '/^VmData:/ { print $2 }' "/proc/$1/status"; }
+    before=$(data_of "${STARTED[0]}")
+    echo "$before kB, bare $(data_of "$SERVER_PID") kB"
+    [ $((before - $(data_of "$SERVER_PID"))) -lt 3000 ]
+}
+
+@test "what a program locks in memory is not made larger by tables that it does not use" {
+    run shimmed "$PROGRAMS/mem_locked"
+    echo "$output"
+    [ "$status" != 3 ] || skip "memory can't be locked here"
+    read -r _ locked _ resident <<<"$output"
+    [ "$locked" -lt 4000 ]
+    [ "$resident" -lt 4000 ]
+}
+
+# drains_number NUMBER COMMAND...: a connection whose number is that is closed by a drain.
+drains_number() {
+    local number=$1 answer
+    shift
+    serve server WEIR_FIRST_BYTE=200ms WEIR_SETTLE=50ms -- "$@" /usr/bin/python3 \
+        "$BATS_TEST_DIRNAME/programs/many_numbers.py" "$port" "$number"
+    wait_until 10 log_has server '^ready$'
+    conn_open client "$port"
+    conn_send "$client" 'ping\n'
+    read_line answer "$client" 5
+    [ -e "/proc/$SERVER_PID/fd/$number" ]
+    kill -USR2 "$SERVER_PID"
+}
+
+@test "a descriptor above the limit of the start is drained, once the program has raised it" {
+    prlimit --nofile=600:600 prlimit --nofile=600:700 true 2>"$BATS_TEST_TMPDIR/denied" ||
+        skip "the limit can't be raised here"
+    drains_number 5000 prlimit --nofile=600:600
+    at_eof "$client" 5
+    wait_drained server
+    log_has server 'drained in .*: 1 closed clean'
+}
+
+@test "the table grows where memory was asked for fewer" {
+    drains_number 5000 prlimit --nofile=600:20000 --data=100000000
+    at_eof "$client" 5
+    wait_drained server
+    log_has server 'drained in .*: 1 closed clean'
+}
+
+@test "a connection that there is no room to know is named, and the drain not called complete" {
+    drains_number 17000 prlimit --nofile=600:20000 --as=200000000
+    wait_until 10 log_has server 'wholly drained in'
+    log_has server 'not drained: 1 connections and 0 listeners'
+    is_open "$client"
+}
+
+
+@test "each of 600 listeners is stopped" {
+    local i
+    serve server -- prlimit --nofile=2048:2048 /usr/bin/python3 \
+        "$BATS_TEST_DIRNAME/programs/many_numbers.py" "$port" 1000 600
+    wait_until 10 log_has server '^ready$'
+    kill -USR2 "$SERVER_PID"
+    wait_drained server 20
+    for i in 0 200 255 256 257 400 599; do
+        not_served $((port + i)) 'ping\n'
+    done
+    is_quiet "$SERVER_PID"
+}

@@ -26,7 +26,7 @@ bool memory_in_use(int32_t pid, uint64_t address, uint32_t epoch, struct in_use 
 {
     static uint8_t kind[BLOCK];
     static uint64_t record[BLOCK];
-    static uint32_t alias[BLOCK];
+    static struct table_link link[BLOCK];
     struct table table;
     if (!in_use->fd && !(in_use->fd = malloc(IN_USE_MOST * sizeof *in_use->fd)))
         return false;
@@ -42,13 +42,14 @@ bool memory_in_use(int32_t pid, uint64_t address, uint32_t epoch, struct in_use 
         could_read =
             read_memory(pid, (uintptr_t)table.kind + from, kind, count) &&
             read_memory(pid, (uintptr_t)(table.record + from), record, count * sizeof *record) &&
-            read_memory(pid, (uintptr_t)(table.alias + from), alias, count * sizeof *alias);
+            read_memory(pid, (uintptr_t)(table.link + from), link, count * sizeof *link);
         for (uint32_t i = 0; could_read && i < count && in_use->count < IN_USE_MOST; i++) {
             uint8_t what = kind[i];
             uint32_t slot = table_place(from + i);
             uint64_t seen = record[slot - from];
-            if (what == KIND_ALIAS && alias[i] < table.limit) {
-                slot = table_place(alias[i]);
+            uint32_t alias = atomic_load(&link[i].alias);
+            if (what == KIND_ALIAS && alias < table.limit) {
+                slot = table_place(alias);
                 could_read = read_memory(pid, (uintptr_t)(table.record + slot), &seen, sizeof seen);
             } else if (what != KIND_CONN) {
                 continue;

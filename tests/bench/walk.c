@@ -127,7 +127,7 @@ static void begin(void)
     if (listener < 0 || bind(listener, (struct sockaddr *)&any, sizeof any) < 0 ||
         listen(listener, 1) < 0)
         err(1, "listen");
-    if (table_make(FIRST + MOST) < 0)
+    if (table_make(FIRST + MOST, FIRST + MOST) < 0)
         errx(1, "no room for a table of %d", MOST);
     libc_accept = no_accept;
     libc_read = no_read;

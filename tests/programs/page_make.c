@@ -161,7 +161,7 @@ static void make_table(void)
     mine.high = (uint32_t)(random() % 8 ? random() % 20000 : random());
     mine.kind = (void *)(random() % 8 ? room : NULL);
     mine.record = (void *)(room + random() % 1000);
-    mine.alias = (void *)(room + random() % 1000);
+    mine.link = (void *)(room + random() % 1000);
     page->line[0].table = (uint64_t)(uintptr_t)&mine + (random() % 8 ? 0 : 4);
     page->line[0].epoch = random() % 8 ? (uint32_t)random() % 4 << 24 : (uint32_t)random();
 }

@@ -33,6 +33,7 @@ static void begin(enum mode mode)
     conn_accepted(FD, mode, 77, false);
     limits.now = 1000000;
     limits.seen_at = seen_at;
+    limits.seen_count = FAKES;
 }
 
 static uint64_t now(void)
@@ -472,6 +473,7 @@ static void an_idle_one_is_half_closed(void)
         CHECK(!(flags() & CONN_OWED));
     }
     limits.seen_at = seen_at;
+    limits.seen_count = FAKES;
 }
 
 static void one_answered_by_stdio_is_half_closed(void)
@@ -495,6 +497,7 @@ static void one_that_has_come_into_use_since_the_look_is_not(void)
         CHECK(!fakes[FD].shut_read && flags() == CONN_IN_USE && in_use_counted() == 1);
     }
     limits.seen_at = seen_at;
+    limits.seen_count = FAKES;
 }
 
 /* ---- the half-close of a few at a time ---- */
@@ -552,7 +555,7 @@ static void what_is_not_plain_of_a_few_is_left_to_the_long_way(void)
     atomic_store(table_record(FD), before);
     CHECK(shut_few() == FEW_FD && !fakes[FD].shut_read && now() == before);
     atomic_store(table_record(FD), before ^ CONN_EPOCH);
-    rhythm_begin(table.limit); /* the program's threads half-close as well */
+    rhythm_begin(table.limit, table.limit); /* the program's threads half-close as well */
     CHECK(shut_few() & FEW_FD && !fakes[FD].shut_read);
     atomic_store(&rhythm_notes, false);
     table_drop(FD, table_take(FD));
@@ -811,7 +814,7 @@ static void begin_draining(void)
 {
     libc_clock_gettime = clock_of_ours;
     begin(MODE_REPLY);
-    rhythm_begin(table.limit);
+    rhythm_begin(table.limit, table.limit);
     atomic_store(&rhythm_notes, true);
     rhythm_forget(table_number(table_record(FD)));
 }
@@ -928,7 +931,7 @@ static void forget_counts(void)
 
 int main(void)
 {
-    CHECK(!table_make(FAKES));
+    CHECK(!table_make(FAKES, FAKES));
     epoch_make(forget_counts, forget_counts);
     return unit_main(tests, COUNT_OF(tests));
 }

@@ -189,8 +189,8 @@ static void end_of_file(struct owner *owner, int i)
     uint64_t before = atomic_load(table_record(fd));
     CHECK_OWN(!conn_read_end(fd));
     uint64_t after = atomic_load(table_record(fd));
-    bool owes = before & (CONN_IN_USE | CONN_DISOWNED) ||
-                (before & CONN_OWED && before & CONN_SHUT);
+    bool owes =
+        before & (CONN_IN_USE | CONN_DISOWNED) || (before & CONN_OWED && before & CONN_SHUT);
     CHECK_OWN(!(before & CONN_SHUT) || owes || after & CONN_FIN);
     CHECK_OWN(!owes || (before & CONN_FIN) == (after & CONN_FIN));
 }
@@ -400,7 +400,8 @@ static void no_figure_is_below_zero(void)
 static void visit(int fd)
 {
     static int64_t seen_at[FAKES];
-    struct conn_limits limits = {.now = 1, .seen_at = one_in(2) ? seen_at : NULL};
+    struct conn_limits limits = {
+        .now = 1, .seen_at = one_in(2) ? seen_at : NULL, .seen_count = FAKES};
     if (table_kind(fd) == KIND_RECEIVED)
         conn_received(fd, MODE_REPLY);
     enum conn_look look = conn_look(fd, &limits, one_in(2));
@@ -542,7 +543,7 @@ int main(int argc, char **argv)
     SAY("seed %llu, %llu steps, %llu rounds\n", (unsigned long long)first_seed,
         (unsigned long long)steps, (unsigned long long)rounds);
 
-    CHECK(!table_make(FAKES));
+    CHECK(!table_make(FAKES, FAKES));
     epoch_make(forget_counts, forget_counts);
     fake_hook = hook;
     for (int fd = 0; fd < FAKES; fd++)

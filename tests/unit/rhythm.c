@@ -22,7 +22,7 @@ static int clock_of_ours(clockid_t clock, struct timespec *now)
 static void begin(void)
 {
     libc_clock_gettime = clock_of_ours;
-    rhythm_begin(LIMIT);
+    rhythm_begin(LIMIT, LIMIT);
     rhythm_forget(NUMBER);
 }
 

@@ -384,6 +384,6 @@ int main(void)
     };
     libc_find();
     epoch_make(forked, noticed);
-    CHECK(table_make(FAKES) == 0);
+    CHECK(table_make(FAKES, FAKES) == 0);
     return unit_main(tests, COUNT_OF(tests));
 }

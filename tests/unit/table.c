@@ -438,13 +438,14 @@ static void little_room(void)
     rlim_t room = pages * (rlim_t)sysconf(_SC_PAGESIZE) + (64 << 20);
     struct rlimit most = {room, room};
     CHECK(!setrlimit(RLIMIT_AS, &most));
-    CHECK(!table_make(1 << 26), "a smaller one has room");
+    CHECK(!table_make(1 << 26, 1 << 26), "a smaller one has room");
+    CHECK(table.limit == table.most);
     CHECK(table.limit >= 512 && table.limit < 1 << 23 && table.limit % 512 == 0, "%u", table.limit);
     table_add((int)table.limit - 1, FRESH, false);
     CHECK(table_kind((int)table.limit - 1) == KIND_CONN);
     most.rlim_cur = 1 << 20;
     CHECK(!setrlimit(RLIMIT_AS, &most));
-    CHECK(table_make(1 << 26) < 0, "there was no room for any");
+    CHECK(table_make(1 << 26, 1 << 26) < 0, "there was no room for any");
 }
 
 static void where_there_is_little_room_it_is_smaller(void)
@@ -483,7 +484,7 @@ static void nothing(void)
 int main(void)
 {
     CHECK(!table.limit && !table_knows(0));
-    CHECK(!table_make(LIMIT - 100));
+    CHECK(!table_make(LIMIT - 100, LIMIT - 100));
     CHECK(table.limit == LIMIT, "%u", table.limit);
     epoch_make(forked, nothing);
     return unit_main(tests, COUNT_OF(tests));

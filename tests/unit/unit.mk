@@ -11,14 +11,14 @@ UNIT_asan = $(CC) -fsanitize=address,undefined -fno-sanitize-recover=all
 UNIT_tsan = $(CLANG) -fsanitize=thread
 UNIT_fuzz = $(CLANG) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
-UNIT_table = shim/table.c shim/solo.c shim/page.c shim/text.c shim/epoch.c shim/libc.c shim/next.c shim/sys.c
+UNIT_table = shim/table.c shim/room.c shim/solo.c shim/page.c shim/text.c shim/epoch.c shim/libc.c shim/next.c shim/sys.c
 UNIT_conn = tests/unit/fake_sock.c shim/conn.c shim/conn_look.c shim/framing.c shim/http.c shim/http_cache.c shim/http_line.c shim/http_notice.c shim/rhythm.c shim/spread.c shim/settings.c $(UNIT_table)
 UNIT_crowd = $(UNIT_conn)
 UNIT_solo = $(UNIT_conn)
 UNIT_settings = shim/settings.c shim/text.c
 UNIT_text = shim/text.c
 UNIT_next = $(UNIT_table)
-UNIT_rhythm = shim/rhythm.c shim/libc.c shim/next.c shim/sys.c shim/text.c
+UNIT_rhythm = shim/rhythm.c shim/room.c shim/libc.c shim/next.c shim/sys.c shim/text.c
 UNIT_sock = shim/sock.c shim/sys.c shim/text.c
 UNIT_http = shim/http.c shim/http_cache.c shim/http_line.c shim/http_notice.c
 UNIT_http_notice = $(UNIT_http)
