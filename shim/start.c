@@ -313,8 +313,28 @@ static void stand_aside(const char *why)
 
 static const char no_room_for_page[] = "no room for the state page: running without weir";
 
-/* WEIR_TREE as it was at load. */
+/*
+ * What the environment has said at load, in copies: a program may have written its title over it
+ * since (Redis 8, before it listens). tree_value: WEIR_TREE's; NULL: there was none.
+ */
 static const char *tree_value;
+static char preload[4096]; /* "LD_PRELOAD=..."; "": there was none, or it is longer */
+
+static void remember_environment(char *const *envp, bool children_follow)
+{
+    static char tree[PAGEFILE_PATH];
+    struct text text = TEXT_ON(tree);
+    const char *value = named_tree(envp);
+    if (value) {
+        text_string(&text, value);
+        tree_value = tree;
+    }
+    for (; *envp && children_follow; envp++) {
+        text = TEXT_ON(preload);
+        if (text_after(*envp, PRELOAD_NAME) && text_length(*envp) < sizeof preload)
+            text_string(&text, *envp);
+    }
+}
 
 static bool begin_serving(void)
 {
@@ -445,11 +465,9 @@ static void find_inherited(void)
         find_inherited_connection(3);
 }
 
-static const char *preload; /* "LD_PRELOAD=..." as it was at load */
-
 const char *start_lost_preload(char *const *envp)
 {
-    if (!preload || !table_record(0) || !named_tree(envp))
+    if (!*preload || !table_record(0) || !named_tree(envp))
         return NULL;
     for (; *envp; envp++)
         if (text_after(*envp, PRELOAD_NAME))
@@ -503,13 +521,10 @@ __attribute__((constructor)) static void load(void)
         return;
     }
     log_choose(settings_now());
-    tree_value = named_tree(envp);
+    remember_environment(envp, !settings_now()->leave_children);
     for (char **at = envp; *at; at++)
         if (text_after(*at, "NOTIFY_SOCKET="))
             notify_remember(text_after(*at, "NOTIFY_SOCKET="));
-    for (char **at = envp; *at && !settings_now()->leave_children; at++)
-        if (text_after(*at, PRELOAD_NAME))
-            preload = *at;
     first = !tree_value || tree_is_named_after_us(tree_value);
     if (first) {
         warn_of_unknown(envp);

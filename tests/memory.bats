@@ -138,6 +138,19 @@ room_of() {
     done
 }
 
+@test "a program that has written over its environment before it listens is a part of its tree" {
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    serve server WEIR_RUN_DIR="$BATS_TEST_TMPDIR" -- \
+        sh -c '"$0" "$1" & "$0" "$2" & wait' "$PROGRAMS/env_overwritten" "$port" $((port + 1))
+    wait_port "$port"
+    wait_port $((port + 1))
+    wait_until 5 log_has server 'ready.*'
+    run env WEIR_RUN_DIR="$BATS_TEST_TMPDIR" "$ROOT/build/weir" status "$SERVER_PID" --json
+    echo "$output"
+    [[ $output == *"127.0.0.1:$port\""*"127.0.0.1:$((port + 1))\""* ]] ||
+        [[ $output == *"127.0.0.1:$((port + 1))\""*"127.0.0.1:$port\""* ]]
+}
+
 @test "what a program starts finds the tree's name once, also after it has executed itself" {
     run env -i "LD_PRELOAD=$WEIR_LIB" A=1 /bin/sh -c \
         'exec /bin/sh -c "exec /usr/bin/env"' </dev/null
