@@ -86,6 +86,7 @@ typedef bool visit_fn(int fd, void *context);
 
 /* How many numbers are claimed at a time. */
 #define STRIDE CONN_FEW
+_Static_assert(STRIDE <= LOG_KEPT_MOST, "each may have a line in the log");
 
 static bool visit_one(int fd, visit_fn *visit, void *context)
 {
@@ -127,6 +128,7 @@ static void walk_by(visit_few_fn *visit_few, visit_fn *visit, void *context)
         for (; left && go_on; left &= left - 1)
             go_on = visit_one((int)first + __builtin_ctz(left), visit, context);
         table_release();
+        log_send_kept();
     }
 }
 
@@ -219,6 +221,7 @@ static int64_t in_use_ms(int fd, int64_t now)
     return info.has && info.received_ms > draining ? info.received_ms : draining;
 }
 
+/* fd is claimed. */
 static void log_connection(const char *what, int fd, enum conn_look look, int64_t now)
 {
     struct log_line line;
@@ -241,7 +244,7 @@ static void log_connection(const char *what, int fd, enum conn_look look, int64_
         text_number(&line.text, queues.unread);
         text_string(&line.text, " unread");
     }
-    log_send(&line);
+    log_keep(&line);
 }
 
 static bool force_one(int fd, void *context)

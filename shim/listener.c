@@ -323,7 +323,7 @@ static void log_no_substitute(int fd, int error)
     text_string(&line.text, ": no socket to put in its place (error ");
     text_number(&line.text, (uint64_t)-error);
     text_string(&line.text, "); new connections are still served");
-    log_send(&line);
+    log_keep(&line); /* fd is claimed */
 }
 
 /* Takes fd out of every epoll that holds it, or puts it back into those that held it. */
@@ -484,6 +484,7 @@ bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wak
         if (atomic_load(&listener->number) == fd + 1 && sock_is_listener(fd) == 1)
             swap(listener, fd, keep, !keep && !shared);
         table_release();
+        log_send_kept();
         tree_set_listener(listener->in_page, closes ? PAGE_STOPPED : PAGE_KEPT);
         *wake = *wake || keep || shared;
     }

@@ -6,8 +6,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/un.h>
+#include <termios.h>
+#include <time.h>
 
 static struct {
     enum log_to to;
@@ -76,62 +82,167 @@ void log_begin(struct log_line *line, enum log_level level)
     text_string(&line->text, ": ");
 }
 
-static void write_all(int fd, const char *at, size_t n)
+static void end_line(struct log_line *line)
 {
-    while (n) {
-        long done = sys3(SYS_write, fd, at, n);
-        if (done == -EINTR)
-            continue;
-        if (done <= 0)
-            return;
-        at += done;
-        n -= (size_t)done;
-    }
+    /* A line that was cut still ends. */
+    if (line->text.used + 1 >= line->text.size)
+        line->text.used = line->text.size - 2;
+    text_string(&line->text, "\n");
 }
+
+/* ---- writing ---- */
+
+/*
+ * No line waits for whoever reads it, and none raises a signal. The open file is not ours alone, so
+ * O_NONBLOCK is never set on it: each kind of file has a call that does not block by itself.
+ */
+
+static uint64_t signal_bit(int sig)
+{
+    return UINT64_C(1) << (sig - 1);
+}
+
+static bool is_pending(int sig)
+{
+    uint64_t pending = 0;
+    sys2(SYS_rt_sigpending, &pending, sizeof pending);
+    return pending & signal_bit(sig);
+}
+
+/* splice(2) with SPLICE_F_NONBLOCK out of a pipe of ours: whole pages only, so it is not the first
+ * choice. */
+static long splice_line(int fd, const char *at, size_t n)
+{
+    int own[2];
+    long done = sys2(SYS_pipe2, own, O_CLOEXEC | O_NONBLOCK);
+    if (done < 0)
+        return done;
+    done = sys3(SYS_write, own[1], at, n);
+    if (done == (long)n)
+        done = sys6(SYS_splice, own[0], NULL, fd, NULL, n, SPLICE_F_NONBLOCK);
+    sys1(SYS_close, own[0]);
+    sys1(SYS_close, own[1]);
+    return done;
+}
+
+/*
+ * A pipe or FIFO. Linux 6.4 knows RWF_NOWAIT on a pipe (fs/pipe.c, FMODE_NOWAIT), none so far on a
+ * FIFO that was opened by its name. Where the last reader has gone the kernel sends SIGPIPE to the
+ * calling thread (fs/pipe.c, anon_pipe_write): it is blocked here, and taken away again.
+ */
+static long write_pipe(int fd, const char *at, size_t n)
+{
+    const uint64_t pipe_signal = signal_bit(SIGPIPE);
+    const struct timespec at_once = {0, 0};
+    const struct iovec line = {(void *)at, n};
+    if (is_pending(SIGPIPE))
+        return -EAGAIN; /* the program's own, which could not be told from ours */
+    long done = sys6(SYS_pwritev2, fd, &line, 1, -1, -1, RWF_NOWAIT);
+    if (done == -EOPNOTSUPP || done == -ENOSYS || done == -EINVAL)
+        done = splice_line(fd, at, n);
+    if (done == -EPIPE)
+        sys4(SYS_rt_sigtimedwait, &pipe_signal, NULL, &at_once, sizeof pipe_signal);
+    return done;
+}
+
+static bool has_room(int fd)
+{
+    const struct timespec at_once = {0, 0};
+    struct pollfd polled = {.fd = fd, .events = POLLOUT};
+    return sys5(SYS_ppoll, &polled, 1, &at_once, NULL, 8) == 1 && polled.revents & POLLOUT;
+}
+
+/* As much as any terminal has room for that poll(2) calls writable. */
+#define TERMINAL_PIECE 16
+
+/*
+ * A terminal, which may be stopped (^S) or have nobody who reads it: an open file of our own does
+ * not block. Whoever may not open it (privileges have been dropped) writes as long as there is
+ * room.
+ */
+static long write_terminal(int fd, const char *at, size_t n)
+{
+    char path[32];
+    struct text text = TEXT_ON(path);
+    text_string(&text, "/proc/self/fd/");
+    text_number(&text, (uint64_t)fd);
+    const int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    long own = sys4(SYS_openat, AT_FDCWD, path, flags, 0), done = 0, one = 1;
+    if (own >= 0) {
+        done = sys3(SYS_write, own, at, n);
+        sys1(SYS_close, own);
+        return done;
+    }
+    while (one > 0 && done < (long)n && has_room(fd)) {
+        size_t left = n - (size_t)done;
+        one = sys3(SYS_write, fd, at + done, left < TERMINAL_PIECE ? left : TERMINAL_PIECE);
+        done += one > 0 ? one : 0;
+    }
+    return done;
+}
+
+static bool is_terminal(int fd)
+{
+    struct termios modes;
+    return sys3(SYS_ioctl, fd, TCGETS, &modes) == 0;
+}
+
+/*
+ * Writes what can be written at once. Every signal is blocked: SIGPIPE as above, and SIGTTOU, which
+ * the kernel sends to a background process only if it does not block it
+ * (drivers/tty/tty_jobctrl.c).
+ */
+static long write_now(int fd, const struct stat *status, const char *at, size_t n)
+{
+    uint64_t mask;
+    long done;
+    sys_block_signals(&mask);
+    if (S_ISSOCK(status->st_mode))
+        done = sys6(SYS_sendto, fd, at, n, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+    else if (S_ISFIFO(status->st_mode))
+        done = write_pipe(fd, at, n);
+    else if (S_ISCHR(status->st_mode) && is_terminal(fd))
+        done = write_terminal(fd, at, n);
+    else
+        done = sys3(SYS_write, fd, at, n);
+    sys_unblock_signals(&mask);
+    return done;
+}
+
+static _Atomic uint32_t lost; /* lines that could not be written since one could */
+static _Atomic bool is_cut;   /* the last that was written has no end */
+
+/* Returns whether all of the line has been written. */
+static bool write_line(int fd, const struct stat *status, const char *at, size_t n)
+{
+    if (atomic_load(&is_cut) && write_now(fd, status, "\n", 1) != 1)
+        return false;
+    long done = write_now(fd, status, at, n);
+    atomic_store(&is_cut, done > 0 && done < (long)n);
+    return done == (long)n;
+}
+
+enum outcome { WRITTEN, LOST, ELSEWHERE };
 
 /* Over a duplicate: what it is can't change between the look and the write. */
-static bool write_stderr(const char *at, size_t n, bool to_null)
+static enum outcome write_stderr(const char *at, size_t n, bool to_null)
 {
     if (!chosen.has_stderr)
-        return false;
+        return ELSEWHERE;
     long fd = sys3(SYS_fcntl, STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
     if (fd < 0)
-        return false;
+        return fd == -EMFILE ? LOST : ELSEWHERE;
     struct stat status;
-    bool same = file_status((int)fd, &status) == 0 && status.st_dev == chosen.stderr_dev &&
-                status.st_ino == chosen.stderr_ino && (to_null || !is_null_device(&status));
-    if (same)
-        write_all((int)fd, at, n);
+    enum outcome outcome = ELSEWHERE;
+    if (file_status((int)fd, &status) == 0 && status.st_dev == chosen.stderr_dev &&
+        status.st_ino == chosen.stderr_ino && (to_null || !is_null_device(&status)))
+        outcome = write_line((int)fd, &status, at, n) ? WRITTEN : LOST;
     sys1(SYS_close, fd);
-    return same;
-}
-
-static void write_anywhere(enum log_level level, const char *at, size_t n);
-
-static void write_file(enum log_level level, const char *at, size_t n)
-{
-    long fd = sys4(SYS_openat, AT_FDCWD, chosen.path,
-                   O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
-    if (fd < 0) {
-        /* A chroot, or a mistake: the lines go where they would have gone. */
-        struct log_line line;
-        chosen.to = LOG_AUTO;
-        log_begin(&line, LOG_ERROR);
-        text_string(&line.text, "WEIR_LOG: \"");
-        text_escaped(&line.text, chosen.path, 255);
-        text_string(&line.text, "\" can't be opened (error ");
-        text_number(&line.text, (uint64_t)-fd);
-        text_string(&line.text, "): as WEIR_LOG=auto from now on");
-        log_send(&line);
-        write_anywhere(level, at, n);
-        return;
-    }
-    write_all((int)fd, at, n);
-    sys1(SYS_close, fd);
+    return outcome;
 }
 
 /* syslog(3)'s datagram: "<facility daemon, level>tag: text". */
-static void write_syslog(enum log_level level, const char *at)
+static enum outcome write_syslog(enum log_level level, const char *at)
 {
     static const char *const priority[] = {
         [LOG_ERROR] = "<27>", [LOG_INFO] = "<30>", [LOG_DEBUG] = "<31>"};
@@ -145,41 +256,122 @@ static void write_syslog(enum log_level level, const char *at)
         text.used--;
     long fd = sys3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
-        return;
-    sys6(SYS_sendto, fd, buffer, text.used, MSG_NOSIGNAL, &journal, sizeof journal);
+        return LOST;
+    long done = sys6(SYS_sendto, fd, buffer, text.used, MSG_NOSIGNAL, &journal, sizeof journal);
     sys1(SYS_close, fd);
+    return done == (long)text.used ? WRITTEN : LOST;
 }
 
-static void write_anywhere(enum log_level level, const char *at, size_t n)
+static enum outcome write_anywhere(enum log_level level, const char *at, size_t n)
 {
-    if (!write_stderr(at, n, false))
-        write_syslog(level, at);
+    enum outcome outcome = write_stderr(at, n, false);
+    return outcome == ELSEWHERE ? write_syslog(level, at) : outcome;
+}
+
+static enum outcome deliver(enum log_level level, const char *at, size_t n);
+
+/* A chroot, privileges that were dropped, or a mistake: the lines go where they would have gone. */
+static enum outcome complain(int error)
+{
+    struct log_line line;
+    log_begin(&line, LOG_ERROR);
+    text_string(&line.text, "WEIR_LOG: \"");
+    text_escaped(&line.text, chosen.path, 255);
+    text_string(&line.text, "\" can't be opened (error ");
+    text_number(&line.text, (uint64_t)error);
+    text_string(&line.text, "): as WEIR_LOG=auto from now on");
+    end_line(&line);
+    return deliver(LOG_ERROR, line.buffer, line.text.used);
+}
+
+/* Nobody reads the FIFO at the moment (fifo(7)); somebody holds a lease; no descriptor is left. */
+static bool passes(long error)
+{
+    struct stat status;
+    if (error == -ENXIO)
+        return sys4(SYS_newfstatat, AT_FDCWD, chosen.path, &status, 0) == 0 &&
+               S_ISFIFO(status.st_mode);
+    return error == -EAGAIN || error == -EMFILE || error == -ENFILE || error == -ENOMEM ||
+           error == -EINTR || error == -ENOSPC;
+}
+
+static enum outcome write_file(const char *at, size_t n)
+{
+    const int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    struct stat status;
+    long fd = sys4(SYS_openat, AT_FDCWD, chosen.path, flags, 0640);
+    if (fd < 0 && passes(fd))
+        return LOST;
+    if (fd < 0) {
+        chosen.to = LOG_AUTO;
+        complain((int)-fd);
+        return ELSEWHERE;
+    }
+    bool all = file_status((int)fd, &status) == 0 && write_line((int)fd, &status, at, n);
+    sys1(SYS_close, fd);
+    return all ? WRITTEN : LOST;
+}
+
+static enum outcome deliver(enum log_level level, const char *at, size_t n)
+{
+    enum outcome outcome = ELSEWHERE;
+    if (chosen.to == LOG_SYSLOG)
+        return write_syslog(level, at);
+    if (chosen.to == LOG_STDERR)
+        return write_stderr(at, n, true);
+    if (chosen.to == LOG_FILE)
+        outcome = write_file(at, n);
+    return outcome == ELSEWHERE ? write_anywhere(level, at, n) : outcome;
+}
+
+/* Says how many lines are missing before the next one. */
+static bool say_lost(uint32_t count)
+{
+    struct log_line line;
+    log_begin(&line, LOG_ERROR);
+    text_number(&line.text, count);
+    text_string(&line.text, count == 1 ? " line before this one is" : " lines before this one are");
+    text_string(&line.text, " lost: the log could not be written without waiting for its reader");
+    end_line(&line);
+    return deliver(LOG_ERROR, line.buffer, line.text.used) == WRITTEN;
 }
 
 void log_send(struct log_line *line)
 {
     if (line->level > chosen.level || chosen.to == LOG_NONE)
         return;
-    /* A line that was cut still ends. */
-    if (line->text.used + 1 >= line->text.size)
-        line->text.used = line->text.size - 2;
-    text_string(&line->text, "\n");
+    end_line(line);
+    uint32_t before = atomic_exchange(&lost, 0);
+    if (before && !say_lost(before))
+        atomic_fetch_add(&lost, before + 1);
+    else if (deliver(line->level, line->buffer, line->text.used) == LOST)
+        atomic_fetch_add(&lost, 1);
+}
 
-    const char *at = line->buffer;
-    size_t n = line->text.used;
-    switch (chosen.to) {
-    case LOG_FILE:
-        write_file(line->level, at, n);
-        break;
-    case LOG_SYSLOG:
-        write_syslog(line->level, at);
-        break;
-    case LOG_STDERR:
-        write_stderr(at, n, true);
-        break;
-    default:
-        write_anywhere(line->level, at, n);
+/* ---- lines that are made while a connection is claimed ---- */
+
+static LATE struct log_line kept[LOG_KEPT_MOST];
+static uint32_t kept_count;
+
+void log_keep(const struct log_line *line)
+{
+    if (line->level > chosen.level || chosen.to == LOG_NONE)
+        return;
+    if (kept_count == LOG_KEPT_MOST) {
+        atomic_fetch_add(&lost, 1);
+        return;
     }
+    struct log_line *to = &kept[kept_count++];
+    to->level = line->level;
+    to->text = TEXT_ON(to->buffer);
+    text_string(&to->text, line->buffer);
+}
+
+void log_send_kept(void)
+{
+    for (uint32_t i = 0; i < kept_count; i++)
+        log_send(&kept[i]);
+    kept_count = 0;
 }
 
 void log_say(enum log_level level, const char *string)

@@ -4,7 +4,9 @@
  *
  * Holds no descriptor between two lines, and never writes to descriptor 2 without proof that it is
  * still the file that it was at start-up: a daemon may have closed it and given the number to a
- * client. Works on any thread and in a signal handler.
+ * client. Works on any thread and in a signal handler. Never waits for who reads the log, and never
+ * raises a signal: a line that can't be written at once is lost, counted, and the next one that can
+ * be written says how many there were.
  */
 #ifndef WEIR_LOG_H
 #define WEIR_LOG_H
@@ -30,6 +32,15 @@ struct log_line {
 /* A line is begun, added to with text_*(&line.text, ...), and sent. */
 void log_begin(struct log_line *line, enum log_level level);
 void log_send(struct log_line *line);
+
+/*
+ * The same for the drain's own thread while it holds a claim (table.h), under which nothing is
+ * written: log_send_kept sends the lines after the release. More than LOG_KEPT_MOST are lost, and
+ * counted.
+ */
+#define LOG_KEPT_MOST 32
+void log_keep(const struct log_line *line);
+void log_send_kept(void);
 
 /* A line of one string. */
 void log_say(enum log_level level, const char *string);

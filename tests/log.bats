@@ -1,0 +1,225 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# The log never holds its program up and never raises a signal, whatever stderr or WEIR_LOG=FILE is;
+# lines that could not be written are counted.
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154
+
+load helpers
+
+setup() {
+    port=$((12000 + 20 * BATS_TEST_NUMBER))
+    out=$BATS_TEST_TMPDIR/read
+}
+
+not() {
+    ! "$@"
+}
+
+# start KIND [VAR=value...]: log_server with such a stderr (log_stderr.py); `server` is its pid.
+start() {
+    local kind=$1
+    shift
+    port=$((port + 1))
+    rm -f "$out"*
+    serve_bare server -- /usr/bin/python3 "$ROOT/tests/programs/log_stderr.py" "$kind" "$out" \
+        env "LD_PRELOAD=$WEIR_LIB" "WEIR_RUN_DIR=$BATS_TEST_TMPDIR/run" WEIR_TIMEOUT=2s \
+        WEIR_FIRST_BYTE=50ms WEIR_SETTLE=50ms "$@" "$PROGRAMS/log_server" "$port"
+    holder=$SERVER_PID
+    wait_until 10 log_has server '^pid '
+    server=$(log server | sed -n 's/^pid //p')
+    also_end "$server"
+    wait_port "$port"
+}
+
+# ask FD TEXT: `answer` is the answer.
+ask() {
+    conn_send "$1" "$2\n"
+    read_line answer "$1" 5
+}
+
+echoes() {
+    local answer
+    ask "$1" hello && [ "$answer" = hello ]
+}
+
+# ends_by SIGNAL: within WEIR_TIMEOUT and the time that the rest takes.
+ends_by() {
+    kill -s "$1" "$server"
+    wait_gone "$server" 8
+    wait_until 5 log_has server '^status '
+    log_has server '^flags 0$'
+}
+
+out_has() {
+    grep -aEq -- "$1" "$out"
+}
+
+kinds=(pipe fifo socket terminal background)
+
+@test "a stderr that nobody reads holds up neither start, service, drain nor end" {
+    local kind client
+    for kind in "${kinds[@]}" gone; do
+        echo "$kind"
+        start "$kind" WEIR_STOP_SIGNALS=TERM WEIR_MODE=automatic
+        conn_open client "$port"
+        echoes "$client" # in use: named at half of the timeout, and force-closed
+        ends_by TERM
+        at_eof "$client" 1 || true
+        conn_close "$client"
+    done
+}
+
+@test "a stderr whose reader has gone, and one that stops who writes, raise no signal" {
+    local kind client answer
+    for kind in gone background; do
+        echo "$kind"
+        start "$kind" WEIR_ACTION=close-idle
+        for _ in 1 2 3; do
+            kill -USR2 "$server"
+            sleep 0.1
+        done
+        conn_open client "$port"
+        ask "$client" signals
+        [ "$answer" = 0 ]
+        alive "$server"
+        not grep -q '^State:.T' "/proc/$server/status"
+        conn_close "$client"
+        ends_by TERM
+    done
+}
+
+@test "lines that could not be written are counted, and the next one that can be says how many" {
+    local kind
+    for kind in pipe fifo socket terminal; do
+        echo "$kind"
+        start "$kind" WEIR_ACTION=close-idle
+        kill -USR1 "$holder"
+        wait_until 5 test -s "$out" || [ "$kind" = terminal ]
+        sleep 0.2
+        kill -USR2 "$server"
+        wait_until 5 out_has ': closing idle connections: '
+        out_has "^#*weir\[$server\] log_server: 1 line before this one is lost: "
+        not out_has ': ready: '
+        kill -USR2 "$server"
+        wait_until 5 twice ': closing idle connections: '
+        [ "$(grep -ac 'before this one' "$out")" = 1 ]
+        ends_by TERM
+    done
+}
+
+twice() {
+    [ "$(grep -ac "$1" "$out")" = 2 ]
+}
+
+@test "all that a terminal, a pipe, a FIFO and a socket can take is written, whole and in order" {
+    local kind i
+    for kind in pipe fifo socket terminal; do
+        echo "$kind"
+        start "$kind" WEIR_ACTION=close-idle
+        kill -USR1 "$holder"
+        sleep 0.3
+        for i in {1..30}; do
+            kill -USR2 "$server"
+            wait_until 5 has_lines "$i"
+        done
+        [ "$(grep -ac "^weir\[$server\] log_server: closing idle connections: .* 0 in use"$'\r*$' \
+            "$out")" -ge 29 ] # the first line ends the filling
+        ends_by TERM
+    done
+}
+
+has_lines() {
+    [ "$(grep -ac ': closing idle connections: ' "$out")" -ge "$1" ]
+}
+
+@test "WEIR_LOG is a FIFO without a reader: it serves, drains, and tells a reader what he has missed" {
+    local fifo=$BATS_TEST_TMPDIR/fifo client
+    mkfifo "$fifo"
+    serve server "WEIR_LOG=$fifo" WEIR_ACTION=close-idle WEIR_TIMEOUT=2s WEIR_STOP_SIGNALS=TERM \
+        "WEIR_RUN_DIR=$BATS_TEST_TMPDIR/run" -- "$PROGRAMS/log_server" "$port"
+    server=$SERVER_PID
+    wait_port "$port"
+    conn_open client "$port"
+    echoes "$client"
+    # shellcheck disable=SC2016  # expanded by that shell
+    serve_bare reader -- sh -c 'exec cat <>"$0"' "$fifo"
+    wait_until 5 reads_fifo
+    kill -USR2 "$server"
+    wait_until 5 log_has reader "^weir\[$server\] log_server: 1 line before this one is lost: "
+    log_has reader ': closing idle connections: '
+    kill -KILL "$SERVER_PID"
+    wait_gone "$SERVER_PID"
+    kill -TERM "$server"
+    wait_gone "$server" 8
+    [ -z "$(log server)" ]
+}
+
+reads_fifo() {
+    [ "$(readlink "/proc/$SERVER_PID/fd/0")" = "$fifo" ]
+}
+
+@test "several processes that write to one pipe at once, which is full after a line, go on" {
+    local i client
+    port=$((port + 1))
+    serve_bare server -- /usr/bin/python3 "$ROOT/tests/programs/log_stderr.py" pipe "$out" \
+        sh -c 'dd bs=4096 count=1 <&2 >/dev/null 2>/dev/null
+            export LD_PRELOAD="$1" WEIR_RUN_DIR="$2" WEIR_ACTION=close-idle
+            for i in 1 2 3 4 5 6; do "$3" $(($4 + i)) & echo "$!"; done; wait' - \
+        "$WEIR_LIB" "$BATS_TEST_TMPDIR/run" "$PROGRAMS/log_server" "$port"
+    for i in {1..6}; do
+        wait_port $((port + i))
+    done
+    mapfile -t servers < <(log server | grep -E '^[0-9]+$')
+    also_end "${servers[@]}"
+    for i in {1..100}; do
+        kill -USR2 "${servers[@]}"
+    done
+    for i in {1..6}; do
+        conn_open client $((port + i))
+        echoes "$client"
+    done
+}
+
+# held THREAD: it stands still in a call that strace delays.
+held() {
+    local i
+    for i in {1..10}; do
+        grep -q '^State:.t' "/proc/$1/status" || return 1
+        sleep 0.05
+    done
+}
+
+drainer_is_held() {
+    local task
+    for task in "/proc/$server/task"/*; do
+        [ "$(cat "$task/comm")" != weir ] || ! held "${task##*/}" || return 0
+    done
+    return 1
+}
+
+# waits FD: its answer is there.
+waits() {
+    read -r -t 0 -u "$1"
+}
+
+@test "a slow log file holds up the drain, but no close of the program" {
+    local first second
+    : >"$out"
+    serve_bare server -- strace -D -f -qq -o /dev/null -P "$out" \
+        -e inject=write:delay_enter=20000000:when=2 -E "LD_PRELOAD=$WEIR_LIB" \
+        -E "WEIR_LOG=$out" -E "WEIR_RUN_DIR=$BATS_TEST_TMPDIR/run" -E WEIR_MODE=automatic \
+        -E WEIR_TIMEOUT=4s "$PROGRAMS/log_server" "$port"
+    server=$SERVER_PID
+    wait_port "$port"
+    conn_open first "$port"
+    conn_open second "$port"
+    echoes "$first"
+    echoes "$second"
+    kill -USR2 "$server"
+    # strace counts for each thread: after "draining" it names the connections that it has claimed.
+    wait_until 10 drainer_is_held
+    conn_close "$first"
+    conn_send "$second" 'hello\n'
+    wait_until 30 waits "$second"
+    not grep -q 'still waits' "$out" # the first of these lines is not there yet
+}
