@@ -62,15 +62,15 @@ void head_ask(enum action action, const struct origin *origin)
 
 /*
  * A privileged process signals nobody because a page says so: a worker that was broken into may
- * have written it. One that has given up the right to read others' maps (CAP_SYS_PTRACE, proc(5))
+ * have written it. One that may not read others' maps (it has given up CAP_SYS_PTRACE, proc(5))
  * signals its own descendants alone: nobody can make somebody else one of them.
  */
 static void wake(int32_t pid, uint64_t inode, const char *name)
 {
     int sig = settings_now()->control_signal;
     int mapped = proc_maps(pid, inode, name), caught = proc_catches(pid, sig);
-    bool is_ours = mapped == 1 ||
-                   (mapped < 0 && (sys0(SYS_geteuid) != 0 || (caught == 1 && proc_descends(pid))));
+    bool is_ours = mapped == 1 || (mapped < 0 && (sys0(SYS_geteuid) != 0 || proc_is_child(pid) ||
+                                                  (caught == 1 && proc_descends(pid))));
     if (is_ours && caught != 0)
         sys2(SYS_kill, pid, sig);
 }

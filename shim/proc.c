@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 /* Opens /proc/PID/name ("self" for 0). -errno. */
 static long open_proc(int32_t pid, const char *name)
@@ -82,16 +83,19 @@ static uint64_t number_at(const char **at, unsigned base)
     }
 }
 
-uint64_t proc_start_time(int32_t pid)
+enum sight { UNSEEN, ENDED, SEEN };
+
+/* A process's start time, as far as /proc shows it. */
+static enum sight look_at(int32_t pid, uint64_t *start)
 {
     char stat[1024];
     long fd = open_proc(pid, "stat");
     if (fd < 0)
-        return 0;
+        return UNSEEN;
     long got = sys3(SYS_read, fd, stat, sizeof stat - 1);
     sys1(SYS_close, fd);
     if (got <= 0)
-        return 0;
+        return got == -ESRCH ? ENDED : UNSEEN;
     stat[got] = '\0';
     /* The second field is the name in parentheses, which may hold anything. */
     const char *at = stat, *name_end = NULL;
@@ -99,32 +103,47 @@ uint64_t proc_start_time(int32_t pid)
         if (*at == ')')
             name_end = at;
     if (!name_end)
-        return 0;
+        return UNSEEN;
     at = name_end + 1;
     while (*at == ' ')
         at++;
     if (*at == 'Z' || *at == 'X')
-        return 0; /* it has ended; its parent has not looked yet */
+        return ENDED; /* its parent has not looked yet */
     for (int field = 3; field < 22; field++)
         at = skip_word(at);
-    return number_at(&at, 10);
+    *start = number_at(&at, 10);
+    return SEEN;
+}
+
+uint64_t proc_start_time(int32_t pid)
+{
+    uint64_t start = 0;
+    return look_at(pid, &start) == SEEN ? start : 0;
 }
 
 #define TICK_MS 10 /* proc(5): sysconf(_SC_CLK_TCK) is 100 on every Linux that we know */
 
+static bool exists(int32_t pid)
+{
+    return pid > 0 && sys2(SYS_kill, pid, 0) != -ESRCH; /* EPERM: it is another user's */
+}
+
 int proc_is_alive(int32_t pid, uint64_t since)
 {
-    if (pid <= 0 || sys2(SYS_kill, pid, 0) == -ESRCH)
+    uint64_t start = 0;
+    if (!exists(pid))
         return 0;
-    uint64_t start = proc_start_time(pid);
-    if (!start) {
-        long fd = open_proc(0, "stat");
-        if (fd < 0)
-            return -1; /* a chroot */
-        sys1(SYS_close, fd);
+    switch (look_at(pid, &start)) {
+    case SEEN:
+        return start * TICK_MS <= since + TICK_MS;
+    case ENDED:
         return 0;
+    case UNSEEN:
+        /* A chroot, or a /proc that hides others' processes (proc(5), hidepid); or it has ended
+         * since. */
+        return exists(pid) ? -1 : 0;
     }
-    return start * TICK_MS <= since + TICK_MS;
+    return -1;
 }
 
 bool proc_line_lives(const struct page_line *line)
@@ -169,6 +188,12 @@ bool proc_descends(int32_t pid)
             return true;
     }
     return false;
+}
+
+bool proc_is_child(int32_t pid)
+{
+    siginfo_t info; /* waitid(2): WNOWAIT leaves one that has ended to the program */
+    return sys5(SYS_waitid, P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT, NULL) == 0;
 }
 
 uint32_t proc_pid_namespace(void)
@@ -220,7 +245,7 @@ int proc_maps(int32_t pid, uint64_t inode, const char *name)
     uint64_t from, to;
     int found = 0;
     if (lines.fd < 0)
-        return lines.fd == -ENOENT && proc_start_time(0) ? 0 : -1;
+        return lines.fd == -ENOENT && !exists(pid) ? 0 : -1;
     while (!found && (line = next_line(&lines)))
         found = inode && mapped_inode(line, &from, &to) == inode && has_text(line, name);
     sys1(SYS_close, lines.fd);

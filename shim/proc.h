@@ -12,7 +12,8 @@
 
 /*
  * Whether the process of a line is there still: a process of this pid that started (a tick of its
- * start time is 10 ms) before the line was taken. -1: it can't be told (no /proc).
+ * start time is 10 ms) before the line was taken. -1: there is a process of this pid, and /proc does
+ * not show it (there is none, or it hides other users' processes): it counts as alive.
  */
 int proc_is_alive(int32_t pid, uint64_t since);
 
@@ -43,6 +44,9 @@ int proc_catches(int32_t pid, int sig);
 
 /* Whether the process descends from the calling one, as far as their parents still live. */
 bool proc_descends(int32_t pid);
+
+/* Whether it is a child of the calling process, also where /proc does not show it. */
+bool proc_is_child(int32_t pid);
 
 /*
  * Whether an entry of gap stands for a connection that counts still: nobody has adopted it, and
