@@ -56,6 +56,7 @@ static uint64_t stops;       /* WEIR_STOP_SIGNALS */
 static _Atomic int trigger;  /* 0: none, or the program's own */
 static _Atomic bool yielded; /* the program has a use for it, and keeps it */
 static _Atomic int control;  /* WEIR_CONTROL_SIGNAL; 0: none, or the program's own */
+static _Atomic bool control_yielded;
 static int64_t triggered_at; /* the first of two triggers, for WEIR_DOUBLE_SIGNAL */
 
 /* ---- the thread ---- */
@@ -435,25 +436,26 @@ void handler_restore_codes(void *read, size_t bytes)
  * The program gets it. A stop signal that was not held ends pid 1 as one that was; so does one of
  * which only this thread can tell that it isn't blocked.
  */
-static void deliver(int sig, siginfo_t *info, void *context)
+static bool deliver(int sig, siginfo_t *info, void *context)
 {
     if (stops & SIGNAL_BIT(sig) && signals_is_default_here(sig))
         end_if_init(sig);
-    signals_deliver(sig, info, context);
+    return signals_deliver(sig, info, context);
 }
 
 /* Returns whether the program gets it. */
 static bool take_signal(int sig, siginfo_t *info, void *context)
 {
-    if (signals_is_wake(info))
+    if (signals_is_wake(info)) {
+        signals_woken(info, context);
         return false;
+    }
     epoch_compare_pids();
     epoch_now(); /* in a child of a fork: what it inherited is its parent's */
     epoch_lives_on();
     if (!(signals_held() & SIGNAL_BIT(sig))) {
         handler_restore_code(info);
-        deliver(sig, info, context);
-        return true;
+        return deliver(sig, info, context);
     }
     if (sig == atomic_load(&control)) {
         handler_look();
@@ -469,39 +471,71 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
             handler_wish(action, &origin);
     } else if (passes_straight(info, head)) {
         signals_hand_over(SIGNAL_BIT(sig));
-        deliver(sig, info, context);
-        return true;
+        return deliver(sig, info, context);
     } else {
         on_stop(sig, info, &origin, head);
     }
     return false;
 }
 
-/* A signal that came while this process was finding out that it is a child (epoch.h). */
-static LATE siginfo_t put_off;
-static _Atomic bool is_put_off;
+/* Signals that came while this process was finding out that it is a child (epoch.h). */
+static LATE siginfo_t put_off[65];
+static _Atomic uint64_t is_put_off;
 
 void handler_noticed(void)
 {
-    if (UNLIKELY(atomic_exchange(&is_put_off, false)))
-        signals_send(0, &put_off);
+    if (LIKELY(!atomic_load(&is_put_off)))
+        return;
+    uint64_t set = atomic_exchange(&is_put_off, 0);
+    for (int sig; (sig = lowest(set)); set &= set - 1)
+        signals_send(0, &put_off[sig]);
 }
 
-static void on_signal(int sig, siginfo_t *info, void *context)
+/*
+ * Whether a thread in vfork is the parent: its child has exec'd or ended, and the kernel has let it
+ * go on (it takes no signal before), but vfork has not returned yet. Where our own pid is not known
+ * (epoch.h) nothing tells, and no signal of the parent's may be lost.
+ */
+static bool vfork_is_over(void)
 {
-    int saved = errno;
+    int pid = epoch_pid();
+    return !pid || pid == (int)sys0(SYS_getpid);
+}
+
+/* In a vfork child, until it execs: the memory is its parent's. Orders are not for it. */
+static void in_vfork_child(int sig, siginfo_t *info, void *context)
+{
+    if (!(signals_held() & ~stops & SIGNAL_BIT(sig)))
+        signals_deliver_in_vfork_child(sig, info, context);
+}
+
+static void on_own_signal(int sig, siginfo_t *info, void *context)
+{
     if (UNLIKELY(epoch_is_new())) {
-        put_off = *info;
-        atomic_store(&is_put_off, true);
+        put_off[sig] = *info;
+        atomic_fetch_or(&is_put_off, SIGNAL_BIT(sig));
         return;
     }
     if (sys_is_sandboxed())
         return; /* nothing that could be done here is sure to be allowed */
-    if (epoch_is_borrowed())
-        return; /* a vfork child, until it execs: the memory is its parent's */
     signals_interrupted(context);
     if (!take_signal(sig, info, context))
         signals_goes_on(context); /* but another of the program's may have come meanwhile */
+}
+
+static void on_signal(int sig, siginfo_t *info, void *context)
+{
+    int saved = errno, borrowed = epoch_thread.borrowed;
+    if (LIKELY(!borrowed)) {
+        on_own_signal(sig, info, context);
+    } else if (vfork_is_over()) {
+        epoch_thread.borrowed = 0;
+        signals_vfork_over();
+        on_own_signal(sig, info, context);
+        epoch_thread.borrowed = borrowed;
+    } else {
+        in_vfork_child(sig, info, context);
+    }
     errno = saved;
 }
 
@@ -535,7 +569,7 @@ static void install_control(int sig)
 {
     if (!sig || atomic_load(&control) == sig)
         return;
-    if (signals_has_handler(sig) || !signals_take(sig, on_signal))
+    if (atomic_load(&control_yielded) || signals_has_handler(sig) || !signals_take(sig, on_signal))
         give_up_control(sig);
     else
         atomic_store(&control, sig);
@@ -567,7 +601,8 @@ bool handler_enters_sandbox(void)
         return true;
     log_say(start_is_first() ? LOG_INFO : LOG_DEBUG,
             "the program enters a seccomp sandbox: from here on this process is not drained");
-    signals_give_back(stops);
+    signals_hand_over(stops);
+    signals_give_back(~signals_held());
     tree_set_flag(LINE_SANDBOXED, true);
     atomic_store(&sys_sandboxed, true);
     return false;
@@ -579,21 +614,33 @@ void handler_stays_out(bool was_in)
     tree_set_flag(LINE_SANDBOXED, was_in);
 }
 
+/* signal(7): all of them. Who waits for every signal names none. */
+#define REAL_TIME (UINT64_MAX << (34 - 1))
+
+static void yield_control(uint64_t wanted, bool waits)
+{
+    int sig = settings_now()->control_signal, ours = sig;
+    if (!sig || !(wanted & SIGNAL_BIT(sig)) || (waits && (wanted & REAL_TIME) == REAL_TIME))
+        return;
+    if (atomic_compare_exchange_strong(&control, &ours, 0)) {
+        signals_yield(SIGNAL_BIT(sig));
+        give_up_control(sig);
+    } else if (waits) {
+        atomic_store(&control_yielded, true); /* not taken yet */
+    }
+}
+
 void handler_yield(uint64_t wanted, bool waits)
 {
-    int sig = settings_now()->signal, ours = sig, controls = atomic_load(&control);
+    int sig = settings_now()->signal, ours = sig;
     if (epoch_is_borrowed())
         return;
-    if (UNLIKELY(controls && wanted & SIGNAL_BIT(controls)) && !waits &&
-        atomic_compare_exchange_strong(&control, &controls, 0)) {
-        signals_hand_over(SIGNAL_BIT(controls));
-        give_up_control(controls);
-    }
+    yield_control(wanted, waits);
     if (!sig || !(wanted & SIGNAL_BIT(sig)))
         return;
     if (atomic_compare_exchange_strong(&trigger, &ours, 0)) {
         atomic_store(&yielded, true);
-        signals_hand_over(SIGNAL_BIT(sig));
+        signals_yield(SIGNAL_BIT(sig));
         say_yielded(sig);
     } else if (waits) {
         atomic_store(&yielded, true); /* not taken yet: handler_install leaves it alone */

@@ -18,11 +18,25 @@ static uint8_t place[SIGNALS], places;
 static _Atomic uint64_t ours;         /* the kernel has our handler for these */
 static _Atomic uint64_t handed_over;  /* those of them that are the program's by now */
 static _Atomic uint64_t ever_blocked; /* those of them that some thread believes it blocks */
-static _Atomic uint64_t inherited;    /* what the next thread believes that it blocks */
+/* What the next thread believes that it blocks, and for which its kernel's mask is the truth. */
+static _Atomic uint64_t inherited, inherited_settled;
 
-static __thread uint64_t blocked; /* those of ours that the program believes this thread blocks */
-static __thread bool blocked_known;
-static __thread bool borrowed_mask; /* a vfork child has set its own */
+/*
+ * A thread's part. Of a signal that is ours, `blocked` is what the program believes, until the
+ * signal is handed over and the thread comes by: then the kernel's mask is made to say the same,
+ * and from there on it alone is asked (`settled`), for the kernel restores it where a handler
+ * returns or jumps, and nobody tells us.
+ */
+static __thread struct {
+    uint64_t blocked, settled;
+    uint64_t
+        held_back; /* our handler has blocked these until the call that the thread is in ends */
+    uint64_t base, wait_set; /* of a wait under a mask: the view behind it, and the mask */
+    bool known;
+    bool waits;    /* in such a wait, or jumped out of it */
+    bool changes;  /* between signals_mask and signals_masked */
+    bool borrowed; /* a vfork child has set its own mask: its kernel's is the truth */
+} own;
 
 static void set_word(sigset_t *set, uint64_t value)
 {
@@ -41,11 +55,12 @@ static bool is_ours(int sig)
 
 static uint64_t *view(void)
 {
-    if (!blocked_known) {
-        blocked = atomic_load(&inherited);
-        blocked_known = true;
+    if (!own.known) {
+        own.blocked = atomic_load(&inherited);
+        own.settled = atomic_load(&inherited_settled);
+        own.known = true;
     }
-    return &blocked;
+    return &own.blocked;
 }
 
 static void set_view(uint64_t set)
@@ -53,6 +68,34 @@ static void set_view(uint64_t set)
     *view() = set;
     if (set & ~atomic_load(&ever_blocked))
         atomic_fetch_or(&ever_blocked, set);
+}
+
+/* Those of which the kernel's mask does not tell whether this thread blocks them. */
+static uint64_t hidden(void)
+{
+    view();
+    return own.borrowed ? 0 : atomic_load(&ours) & ~own.settled;
+}
+
+/* What has been handed over since this thread came by last is blocked where it is to be. */
+static void settle(void)
+{
+    uint64_t theirs = atomic_load(&handed_over) & hidden(), blocked = theirs & *view();
+    if (LIKELY(!theirs))
+        return;
+    if (blocked)
+        sys4(SYS_rt_sigprocmask, SIG_BLOCK, &blocked, NULL, sizeof blocked);
+    own.settled |= theirs;
+}
+
+/* The call that they were held back for is over. */
+static void let_through(void)
+{
+    uint64_t open = own.held_back & ~*view();
+    if (LIKELY(!own.held_back))
+        return;
+    own.held_back = 0;
+    sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &open, NULL, sizeof open);
 }
 
 static signals_fn *our_handler;
@@ -78,9 +121,12 @@ bool signals_take(int sig, signals_fn *handler)
         return false;
     atomic_fetch_or(&ours, SIGNAL_BIT(sig));
     /* A mask is inherited across exec: who started us may have blocked it. */
-    sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &mask, &before, sizeof mask);
-    if (before & mask)
-        set_view(*view() | mask);
+    own.settled &= ~mask;
+    sys4(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &before, sizeof mask);
+    if (before & mask) {
+        set_view(*view() | mask); /* first: it may be pending */
+        sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &mask, NULL, sizeof mask);
+    }
     return true;
 }
 
@@ -113,7 +159,8 @@ bool signals_is_default(int sig)
 
 bool signals_is_default_here(int sig)
 {
-    return is_ours(sig) && !(*view() & SIGNAL_BIT(sig)) && program(sig)->sa_handler == SIG_DFL;
+    return is_ours(sig) && !(*view() & hidden() & SIGNAL_BIT(sig)) &&
+           program(sig)->sa_handler == SIG_DFL;
 }
 
 uint64_t signals_held(void)
@@ -126,15 +173,28 @@ void signals_hand_over(uint64_t set)
     atomic_fetch_or(&handed_over, set & atomic_load(&ours));
 }
 
-/* The kernel has the program's own action from now on. */
+/* The kernel has the program's own action from now on. Libc would add a flag of its own to one that
+ * it has never set, which the program would read back (SA_RESTORER). */
 static void give_back(int sig)
 {
-    libc_sigaction(sig, program(sig), NULL);
+    const struct sigaction *action = program(sig);
+    struct {
+        sighandler_t handler; /* the kernel's struct sigaction */
+        unsigned long flags;
+        void (*restorer)(void);
+        uint64_t mask;
+    } plain = {action->sa_handler, (unsigned int)action->sa_flags, NULL,
+               signals_word(&action->sa_mask)};
+    if (has_handler(action))
+        libc_sigaction(sig, action, NULL);
+    else
+        sys4(SYS_rt_sigaction, sig, &plain, NULL, sizeof plain.mask);
     atomic_fetch_and(&ours, ~SIGNAL_BIT(sig));
 }
 
 void signals_give_back(uint64_t set)
 {
+    settle();
     for (int sig = 1; sig < SIGNALS; sig++)
         if (set & atomic_load(&ours) & SIGNAL_BIT(sig))
             give_back(sig);
@@ -218,44 +278,113 @@ static void end_call(ucontext_t *at)
 #endif
 }
 
-void signals_deliver(int sig, siginfo_t *info, void *context)
+static void add_to_mask(void *context, uint64_t set)
 {
-    ucontext_t *interrupted_at = context;
+    ucontext_t *at = context;
+    set_word(&at->uc_sigmask, signals_word(&at->uc_sigmask) | set);
+}
 
-    if (*view() & SIGNAL_BIT(sig)) {
-        /* From here on the kernel blocks it in this thread as well. The signal waits for another,
-         * for a signalfd or for a sigwait. */
-        set_word(&interrupted_at->uc_sigmask,
-                 signals_word(&interrupted_at->uc_sigmask) | SIGNAL_BIT(sig));
-        signals_send(0, info);
-        return;
+static long result_of(const void *context)
+{
+    const ucontext_t *at = context;
+#ifdef __x86_64__
+    return at->uc_mcontext.gregs[REG_RAX];
+#else
+    return (long)at->uc_mcontext.regs[0];
+#endif
+}
+
+/* Whether our handler has ended a wait under a mask, which never begins again by itself: what the
+ * context then has is the mask for afterwards (kernel/signal.c, sigmask_to_save). */
+static bool waits_under_mask(const void *context)
+{
+    return own.waits && result_of(context) == -EINTR;
+}
+
+/* Brings the kernel's mask to what the thread believes, when our handler returns. */
+static void settle_after(uint64_t set, void *context)
+{
+    uint64_t base = waits_under_mask(context) ? own.base : *view();
+    add_to_mask(context, set & base);
+    if (!own.changes) /* else the call that is about to be made would undo it */
+        own.settled |= set;
+}
+
+/* Calls the program's handler as the kernel would have: under the mask that its action asks for. */
+static void call_program(const struct sigaction *action, siginfo_t *info, void *context)
+{
+    const ucontext_t *at = context;
+    int sig = info->si_signo;
+    uint64_t before = *view();
+    bool changes = own.changes;
+    uint64_t mask = waits_under_mask(context) ? own.wait_set : signals_word(&at->uc_sigmask);
+    mask |= signals_word(&action->sa_mask);
+    mask |= action->sa_flags & (int)SA_NODEFER ? 0 : SIGNAL_BIT(sig);
+    sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
+    if (action->sa_flags & SA_SIGINFO)
+        action->sa_sigaction(sig, info, context);
+    else
+        action->sa_handler(sig);
+    *view() = before;
+    own.changes = changes;
+}
+
+bool signals_deliver(int sig, siginfo_t *info, void *context)
+{
+    if (hidden() & SIGNAL_BIT(sig)) {
+        settle_after(SIGNAL_BIT(sig), context);
+        if (*view() & SIGNAL_BIT(sig)) {
+            /* From here on the kernel blocks it in this thread as well. The signal waits for
+             * another, for a signalfd or for a sigwait; or for the end of the call. */
+            add_to_mask(context, SIGNAL_BIT(sig));
+            if (own.changes || waits_under_mask(context))
+                own.held_back |= SIGNAL_BIT(sig);
+            signals_send(0, info);
+            return false;
+        }
     }
-    epoch_thread.interrupted = false; /* the EINTR is the program's, as it would be without us */
     struct sigaction action = *program(sig);
-    if (has_handler(&action) && !(action.sa_flags & (int)SA_RESTART))
-        end_call(interrupted_at);
-    if (!has_handler(&action) || !(atomic_load(&ever_blocked) & SIGNAL_BIT(sig))) {
+    if (action.sa_handler == SIG_IGN)
+        return false;
+    epoch_thread.interrupted = false; /* the EINTR is the program's, as it would be without us */
+    if (!has_handler(&action)) {
         give_back(sig);
         signals_send((int)sys0(SYS_gettid), info);
-        return;
+        return true;
     }
-    /* Some thread still has to be stopped from taking it: our handler stays, and calls theirs. */
+    if (!(action.sa_flags & (int)SA_RESTART))
+        end_call(context);
     if (action.sa_flags & (int)SA_RESETHAND)
         program(sig)->sa_handler = SIG_DFL;
-    if (action.sa_flags & SA_SIGINFO)
-        action.sa_sigaction(sig, info, context);
-    else
-        action.sa_handler(sig);
+    /* Where some thread has still to be stopped from taking it our handler stays. */
+    if (!(atomic_load(&ever_blocked) & SIGNAL_BIT(sig)))
+        give_back(sig);
+    call_program(&action, info, context);
+    return true;
+}
+
+void signals_deliver_in_vfork_child(int sig, siginfo_t *info, void *context)
+{
+    struct sigaction action = *program(sig), none = {.sa_handler = SIG_DFL};
+    if (*view() & hidden() & SIGNAL_BIT(sig)) {
+        add_to_mask(context, SIGNAL_BIT(sig));
+        signals_send(0, info);
+    } else if (has_handler(&action)) {
+        call_program(&action, info, context);
+    } else if (action.sa_handler == SIG_DFL && libc_sigaction(sig, &none, NULL) == 0) {
+        signals_send(0, info);
+    }
 }
 
 /* ---- waking the program's threads ---- */
 
-/* What a signal of ours carries that is only to interrupt. */
-static char wake_cookie;
+/* What a signal of ours carries that is only to interrupt; and the one of signals_yield. */
+static char wake_cookie, yield_cookie;
 
 bool signals_is_wake(const siginfo_t *info)
 {
-    return info->si_code == SI_QUEUE && info->si_value.sival_ptr == &wake_cookie;
+    return info->si_code == SI_QUEUE &&
+           (info->si_value.sival_ptr == &wake_cookie || info->si_value.sival_ptr == &yield_cookie);
 }
 
 /* The signal to interrupt with: the kernel must have our handler for it. 0: there is none. */
@@ -277,31 +406,74 @@ struct entry {
     char name[];
 };
 
-void signals_wake_threads(void)
+/* Sends a cookie to every other thread. Returns how many there are; -1: they can't be told. */
+static int send_to_threads(char *cookie)
 {
     char buffer[2048] __attribute__((aligned(8)));
     siginfo_t info = {.si_signo = wake_signal(), .si_code = SI_QUEUE};
-    long pid = sys0(SYS_getpid), own = sys0(SYS_gettid), n;
+    long pid = sys0(SYS_getpid), own_tid = sys0(SYS_gettid), n;
+    int threads = 0;
     info.si_pid = (int)pid;
-    info.si_value.sival_ptr = &wake_cookie;
-    if (!info.si_signo)
-        return;
+    info.si_value.sival_ptr = cookie;
     long tasks =
         sys4(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (tasks < 0) { /* a chroot: the first thread is the only one that we know */
-        sys4(SYS_rt_tgsigqueueinfo, pid, pid, info.si_signo, &info);
-        return;
+        if (info.si_signo)
+            sys4(SYS_rt_tgsigqueueinfo, pid, pid, info.si_signo, &info);
+        return -1;
     }
     while ((n = sys3(SYS_getdents64, tasks, buffer, sizeof buffer)) > 0) {
         for (long at = 0; at < n; at += ((struct entry *)(buffer + at))->length) {
             long tid = 0;
             for (const char *digit = ((struct entry *)(buffer + at))->name; *digit >= '0'; digit++)
                 tid = tid * 10 + (*digit - '0');
-            if (tid > 0 && tid != own)
-                sys4(SYS_rt_tgsigqueueinfo, pid, tid, info.si_signo, &info);
+            if (tid > 0 && tid != own_tid)
+                threads += !info.si_signo ||
+                           sys4(SYS_rt_tgsigqueueinfo, pid, tid, info.si_signo, &info) == 0;
         }
     }
     sys1(SYS_close, tasks);
+    return threads && !info.si_signo ? -1 : threads;
+}
+
+void signals_wake_threads(void)
+{
+    if (wake_signal())
+        send_to_threads(&wake_cookie);
+}
+
+/* ---- a signal that is the program's ---- */
+
+static _Atomic uint64_t yields;  /* to be given back once every thread has come by */
+static _Atomic int yields_await; /* how many have still to */
+#define BEING_SENT (1 << 24)
+
+static void threads_came_by(int count)
+{
+    if (atomic_fetch_sub(&yields_await, count) == count)
+        signals_give_back(atomic_exchange(&yields, 0));
+}
+
+void signals_woken(const siginfo_t *info, void *context)
+{
+    settle_after(atomic_load(&handed_over) & hidden(), context);
+    if (info->si_value.sival_ptr == &yield_cookie && !own.changes)
+        threads_came_by(1);
+}
+
+void signals_yield(uint64_t set)
+{
+    int none = 0;
+    set &= atomic_load(&ours);
+    signals_hand_over(set);
+    if (!(set & atomic_load(&ever_blocked)) || sys_is_sandboxed()) {
+        signals_give_back(set);
+    } else if (atomic_compare_exchange_strong(&yields_await, &none, BEING_SENT)) {
+        atomic_store(&yields, set);
+        settle();
+        int threads = send_to_threads(&yield_cookie);
+        threads_came_by(threads < 0 ? BEING_SENT - 1 : BEING_SENT - threads);
+    }
 }
 
 /* ---- what the program does ---- */
@@ -328,6 +500,8 @@ bool signals_action(int sig, const struct sigaction *action, struct sigaction *o
 #endif
         if (SIGNAL_BIT(sig) & atomic_load(&handed_over) & ~atomic_load(&ever_blocked))
             give_back(sig); /* nobody has to be stopped from taking it */
+        else if (!is_ours(sig))
+            libc_sigaction(sig, action, NULL); /* given back in the middle of this */
     }
     if (old)
         *old = before;
@@ -337,13 +511,22 @@ bool signals_action(int sig, const struct sigaction *action, struct sigaction *o
 void signals_mask(int how, const sigset_t *set, sigset_t *kernel, struct signals_mask *mask)
 {
     uint64_t mine = atomic_load(&ours);
+    if (UNLIKELY(epoch_is_borrowed())) {
+        /* A vfork child: its own mask, our parent's memory. Only the kernel is told, and hands it
+         * on across exec. */
+        uint64_t blocked = hidden() & *view();
+        if (set && blocked)
+            sys4(SYS_rt_sigprocmask, SIG_BLOCK, &blocked, NULL, sizeof blocked);
+        own.borrowed = own.borrowed || set;
+        mine = 0;
+    } else {
+        settle();
+    }
     mask->before = mask->after = *view();
+    mask->hidden = hidden();
     if (!set)
         return;
     *kernel = *set;
-    borrowed_mask = epoch_is_borrowed();
-    if (borrowed_mask)
-        return; /* its own mask, our parent's memory: only the kernel is told, and hands it on */
     uint64_t wanted = signals_word(set) & mine;
     switch (how) {
     case SIG_BLOCK:
@@ -351,68 +534,85 @@ void signals_mask(int how, const sigset_t *set, sigset_t *kernel, struct signals
         break;
     case SIG_UNBLOCK:
         mask->after &= ~wanted;
-        return; /* nothing of ours is blocked but what was handed over: let it be unblocked */
+        break;
     case SIG_SETMASK:
         mask->after = (mask->after & ~mine) | wanted;
         break;
     }
-    set_word(kernel, signals_word(set) & ~signals_held());
-}
-
-void signals_masked(const struct signals_mask *mask, sigset_t *old)
-{
-    uint64_t mine = atomic_load(&ours);
-    if (old)
-        set_word(old, signals_word(old) | (mask->before & mine));
+    if (how !=
+        SIG_UNBLOCK) /* what of ours the kernel blocks was handed over: let it be unblocked */
+        set_word(kernel, signals_word(set) & ~mask->hidden);
+    /* Before the call: what it lets in comes in the middle of it. */
+    own.waits = false;
+    own.changes = true;
     if (mask->after != mask->before)
         set_view(mask->after);
 }
 
-void signals_wait_begins(const sigset_t *set, sigset_t *kernel, struct signals_mask *mask)
+void signals_masked(const struct signals_mask *mask, bool failed, sigset_t *old)
+{
+    if (failed && mask->after != mask->before)
+        set_view(mask->before);
+    if (!failed && old) /* what our handler has blocked meanwhile the program has not */
+        set_word(old, (signals_word(old) & ~own.held_back) | (mask->before & mask->hidden));
+    own.changes = false;
+    let_through();
+}
+
+void signals_wait_begins(const sigset_t *set, struct signals_mask *mask)
 {
     uint64_t mine = atomic_load(&ours);
-    mask->before = *view();
+    settle();
+    mask->before = own.base = *view();
+    own.wait_set = signals_word(set);
+    own.waits = true;
+    set_view((mask->before & ~mine) | (signals_word(set) & mine));
+}
+
+void signals_wait_mask(const sigset_t *set, sigset_t *kernel)
+{
     *kernel = *set;
     set_word(kernel, signals_word(set) & ~signals_held());
-    blocked = (mask->before & ~mine) | (signals_word(set) & mine);
 }
 
 void signals_wait_ends(const struct signals_mask *mask)
 {
-    blocked = mask->before;
+    own.waits = false;
+    own.blocked = mask->before;
+    let_through();
 }
 
 void signals_accepts(const sigset_t *set, sigset_t *kernel)
 {
-    uint64_t theirs = signals_word(set) & atomic_load(&ours) & atomic_load(&handed_over);
-    if (theirs)
-        sys4(SYS_rt_sigprocmask, SIG_BLOCK, &theirs, NULL, sizeof theirs);
-    *kernel = *set;
-    set_word(kernel, signals_word(set) & ~signals_held());
+    settle();
+    signals_wait_mask(set, kernel);
 }
 
 void signals_before_thread(void)
 {
     epoch_lives_on();
+    settle();
     uint64_t mine = *view();
     if (mine != atomic_load(&inherited))
         atomic_store(&inherited, mine);
+    if (own.settled != atomic_load(&inherited_settled))
+        atomic_store(&inherited_settled, own.settled);
 }
 
 /* ---- exec ---- */
+
+void signals_vfork_over(void)
+{
+    own.borrowed = false;
+}
 
 /*
  * What exec hands on is what the kernel has (signal(7)): the mask, and which signals are ignored.
  * For as long as it takes, that is what the program believes.
  */
-void signals_vfork_over(void)
-{
-    borrowed_mask = false;
-}
-
 void signals_exec_begins(struct signals_exec *exec)
 {
-    uint64_t mine = atomic_load(&ours), mask = borrowed_mask ? 0 : *view() & mine;
+    uint64_t mine = atomic_load(&ours), mask = *view() & hidden();
     exec->blocked = exec->ignored = 0;
     if (!mine)
         return;
@@ -449,16 +649,11 @@ void signals_exec_ends(const struct signals_exec *exec)
 void signals_interrupted(const void *context)
 {
     const ucontext_t *at = context;
-#ifdef __x86_64__
-    long result = at->uc_mcontext.gregs[REG_RAX];
-#else
-    long result = (long)at->uc_mcontext.regs[0];
-#endif
     /* Another of the program's that has come with ours: its EINTR is to be seen. */
     uint64_t pending = 0;
     sys2(SYS_rt_sigpending, &pending, sizeof pending);
     uint64_t theirs = pending & ~signals_word(&at->uc_sigmask) & ~signals_held();
-    epoch_thread.interrupted = result == -EINTR && !theirs;
+    epoch_thread.interrupted = result_of(context) == -EINTR && !theirs;
 }
 
 #define EPOLL_WAIT_CODE "\xb8\xe8\x00\x00\x00\x0f\x05" /* mov $SYS_epoll_wait, %eax; syscall */

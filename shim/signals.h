@@ -50,9 +50,19 @@ void signals_hand_over(uint64_t set);
 /* At once, where the program makes no secret of what it wants: its actions are the kernel's. */
 void signals_give_back(uint64_t set);
 
-/* In our handler, for a signal that has been handed over: the program gets it, or its thread
- * blocks it and another one will. */
-void signals_deliver(int sig, siginfo_t *info, void *context);
+/*
+ * The program has a use of its own for these. They are handed over, and given back as soon as the
+ * kernel's masks are what the threads believe: every other thread is called for that, where any has
+ * ever blocked one of them.
+ */
+void signals_yield(uint64_t set);
+
+/* In our handler, for a signal that has been handed over: the program gets it. False: it ignores
+ * it, or its thread blocks it and another one will get it. */
+bool signals_deliver(int sig, siginfo_t *info, void *context);
+
+/* The same in a vfork child, to which it came: it does to that child what it would without us. */
+void signals_deliver_in_vfork_child(int sig, siginfo_t *info, void *context);
 
 /*
  * Sends the process (tid 0) or a thread of it a signal with all that it came with; but its si_code
@@ -66,8 +76,9 @@ void signals_send(int tid, const siginfo_t *info);
  * again, so that one that waits in accept finds what its listener has become.
  */
 void signals_wake_threads(void);
-/* Whether it is that which a handler of ours was called for. */
+/* Whether it is that, or signals_yield, which a handler of ours was called for: then, there. */
 bool signals_is_wake(const siginfo_t *info);
+void signals_woken(const siginfo_t *info, void *context);
 
 /* ---- what the program does ---- */
 
@@ -75,21 +86,22 @@ bool signals_is_wake(const siginfo_t *info);
 bool signals_action(int sig, const struct sigaction *action, struct sigaction *old);
 
 /*
- * sigprocmask(how, set, old): *kernel is what to tell the kernel instead of *set. After the call,
- * if it succeeded, signals_masked with what it gave in *old (which it puts right).
+ * sigprocmask(how, set, old): *kernel is what to tell the kernel instead of *set. After the call
+ * signals_masked, with what it gave in *old (which it puts right).
  */
 struct signals_mask {
-    uint64_t before, after;
+    uint64_t before, after, hidden;
 };
 
 void signals_mask(int how, const sigset_t *set, sigset_t *kernel, struct signals_mask *mask);
-void signals_masked(const struct signals_mask *mask, sigset_t *old);
+void signals_masked(const struct signals_mask *mask, bool failed, sigset_t *old);
 
 /*
- * A call that replaces the mask while it waits (ppoll, sigsuspend): *kernel is the mask for it.
- * signals_wait_ends restores the view.
+ * A call that replaces the mask while it waits (ppoll, sigsuspend). *kernel is the mask for it, to
+ * be asked anew when it is made again. signals_wait_ends restores the view.
  */
-void signals_wait_begins(const sigset_t *set, sigset_t *kernel, struct signals_mask *mask);
+void signals_wait_begins(const sigset_t *set, struct signals_mask *mask);
+void signals_wait_mask(const sigset_t *set, sigset_t *kernel);
 void signals_wait_ends(const struct signals_mask *mask);
 
 /*
@@ -138,6 +150,7 @@ static inline void signals_about_to_wait(void)
     epoch_thread.interrupted = false;
 }
 
+/* In the parent: the mask is its own again. */
 void signals_vfork_over(void);
 
 /* Around exec and posix_spawn. */

@@ -59,8 +59,7 @@ EXPORT int siginterrupt(int sig, int interrupts)
         struct signals_mask mask;                                 \
         signals_mask(how, set, &kernel, &mask);                   \
         int result = libc_##name(how, set ? &kernel : NULL, old); \
-        if (result == 0)                                          \
-            signals_masked(&mask, old);                           \
+        signals_masked(&mask, result != 0, old);                  \
         return result;                                            \
     }
 
@@ -79,12 +78,13 @@ EXPORT int sigsuspend(const sigset_t *set)
     sigset_t kernel;
     struct signals_mask mask;
     int result;
+    signals_wait_begins(set, &mask);
     do {
         signals_about_to_wait();
-        signals_wait_begins(set, &kernel, &mask);
+        signals_wait_mask(set, &kernel);
         result = libc_sigsuspend(&kernel);
-        signals_wait_ends(&mask);
     } while (signals_must_restart());
+    signals_wait_ends(&mask);
     return result;
 }
 

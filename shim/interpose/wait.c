@@ -133,39 +133,27 @@ EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct tim
 }
 #endif
 
-/* The mask of a wait, without our signals; NULL: the thread's own stays. */
-struct wait_mask {
-    sigset_t kernel;
-    struct signals_mask view;
-};
-
-static const sigset_t *mask_begins(const sigset_t *set, struct wait_mask *mask)
-{
-    epoch_thread.polls = true;
-    if (!set)
-        return NULL;
-    signals_wait_begins(set, &mask->kernel, &mask->view);
-    return &mask->kernel;
-}
-
-static int mask_ends(int result, const sigset_t *set, const struct wait_mask *mask)
-{
-    if (set)
-        signals_wait_ends(&mask->view);
-    return result;
-}
-
-/* Makes a call that waits under `set`, which it sees as `masked`, until it is not our handler that
- * ends it. */
-#define MASKED(call)                                          \
-    ({                                                        \
-        struct wait_mask mask;                                \
-        int result;                                           \
-        do {                                                  \
-            const sigset_t *masked = mask_begins(set, &mask); \
-            result = mask_ends((call), set, &mask);           \
-        } while (again(result));                              \
-        result;                                               \
+/*
+ * Makes a call that waits under `set`, which it sees as `masked` (without our signals; NULL: the
+ * thread's own mask stays), until it is not our handler that ends it.
+ */
+#define MASKED(call)                                   \
+    ({                                                 \
+        sigset_t kernel;                               \
+        struct signals_mask view;                      \
+        const sigset_t *masked = set ? &kernel : NULL; \
+        int result;                                    \
+        epoch_thread.polls = true;                     \
+        if (set)                                       \
+            signals_wait_begins(set, &view);           \
+        do {                                           \
+            if (set)                                   \
+                signals_wait_mask(set, &kernel);       \
+            result = (call);                           \
+        } while (again(result));                       \
+        if (set)                                       \
+            signals_wait_ends(&view);                  \
+        result;                                        \
     })
 
 EXPORT HOT int epoll_pwait(int epoll, struct epoll_event *events, int most, int ms,
