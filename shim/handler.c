@@ -188,6 +188,7 @@ static void begin_trees(void)
     const struct page *page = tree_page;
     if (!news)
         return;
+    head_count_asked();
     struct drain_terms terms = {true, atomic_load(&page->since), page_timeout(page)};
     for (int action = ACTION_CLOSE_IDLE; action <= ACTION_DRAIN_ALL; action++)
         if (news & 1u << action)

@@ -55,9 +55,16 @@ bool head_is_alone(void)
 
 void head_ask(enum action action, const struct origin *origin)
 {
+    page_ask(tree_page, action, origin, -1, sys_now_ms(), NULL);
+}
+
+void head_count_asked(void)
+{
     struct totals totals;
+    if (!head_tree_drains() || tree_page->asked.tracked != PAGE_NOT_COUNTED || !head_is_here())
+        return;
     tree_totals(&totals);
-    page_ask(tree_page, action, origin, -1, sys_now_ms(), &totals);
+    tree_page->asked = totals;
 }
 
 /*
@@ -255,20 +262,29 @@ static bool is_done(uint32_t index)
     return !totals.tracked;
 }
 
+#define GAP_LOOK_MS 50
+
+/* Whether a connection is between two processes. How long a look takes depends on how many sockets
+ * there are: the looks take at the most a tenth of the time. */
 static bool has_gap(int64_t now)
 {
-    bool open = false;
+    static int64_t look_at;
+    static uint32_t found;
+    bool open[PAGE_GAPS];
     if (!atomic_load(&tree_page->gap_used))
         return false;
-    for (uint32_t i = 0; i < PAGE_GAPS && !open; i++) {
-        uint64_t entry = atomic_load(&tree_page->gap[i]);
-        if (!entry || entry & GAP_ADOPTED)
-            continue;
-        open = proc_gap_is_open(entry, 0, now);
-        if (!open)
-            atomic_compare_exchange_strong(&tree_page->gap[i], &entry, 0);
-    }
-    return open;
+    if (now < look_at)
+        return found;
+    uint64_t entries[PAGE_GAPS];
+    for (uint32_t i = 0; i < PAGE_GAPS; i++)
+        entries[i] = atomic_load(&tree_page->gap[i]);
+    found = proc_open_gaps(tree_page->gap, PAGE_GAPS, 0, now, open);
+    for (uint32_t i = 0; i < PAGE_GAPS; i++)
+        if (entries[i] && !(entries[i] & GAP_ADOPTED) && !open[i])
+            atomic_compare_exchange_strong(&tree_page->gap[i], &entries[i], 0);
+    int64_t took = sys_now_ms() - now;
+    look_at = now + took + (took * 9 > GAP_LOOK_MS ? took * 9 : GAP_LOOK_MS);
+    return found;
 }
 
 /* What is left after all that time is named by nobody, and is lost all the same. */

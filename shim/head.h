@@ -16,8 +16,10 @@ bool head_is_here(void);
 /* Is there anybody else in the tree who serves? */
 bool head_is_alone(void);
 
-/* Asks it of the whole tree (page_ask). The others are woken by head_wake, in the thread. */
+/* Asks it of the whole tree (page_ask). What may take long is done in the thread: what there was is
+ * counted by head_count_asked, before the others are woken by head_wake. */
 void head_ask(enum action action, const struct origin *origin);
+void head_count_asked(void);
 void head_wake(void);
 
 /* Wakes processes of a page, whose inode that is. */

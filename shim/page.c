@@ -88,7 +88,7 @@ bool page_ask(struct page *page, enum action action, const struct origin *origin
         return false;
     if (atomic_compare_exchange_strong(&page->by_taken, &none, 1)) {
         page->by = *origin;
-        page->asked = *asked;
+        page->asked = asked ? *asked : (struct totals){.tracked = PAGE_NOT_COUNTED};
         atomic_store(&page->timeout, timeout);
         atomic_store(&page->since, now);
         atomic_store(&page->by_taken, 2);

@@ -72,6 +72,7 @@ struct page_line {
 #define LINE_EXECS 4u      /* is about to be another program: what it counts is void */
 
 /* Sums, and how they are added up. */
+#define PAGE_NOT_COUNTED UINT64_MAX /* in struct page's asked.tracked */
 struct totals {
     uint64_t tracked, in_use, accepted, closed_by_program, disowned, closed_idle, forced;
 };
@@ -194,7 +195,7 @@ bool page_is_sound(const struct page *page, size_t size);
 /*
  * Leaves an order for the whole tree: to close what is idle, to drain, to drain all. timeout: of
  * this drain (ms; 0: for ever), or -1. now: CLOCK_MONOTONIC in ms. asked: the tree's sums as they
- * are (proc_totals). Who then wakes the processes is
+ * are (proc_totals); NULL: they have still to be counted. Who then wakes the processes is
  * the caller's affair. Returns false where there was nothing to be done: a drain is on (or over),
  * and the action is no stronger.
  */

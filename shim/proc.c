@@ -299,45 +299,69 @@ static bool has_a_say(const char *at)
     return state == ESTABLISHED || (state == CLOSE_WAIT && number_at(&at, 16));
 }
 
-/* Whether there is a socket of this identity that some process holds: one that none does has no
- * inode. -1: it can't be told. */
-static int has_socket(int32_t pid, const char *name, uint32_t identity)
+/* A line "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...": the
+ * identity of a socket that some process holds (one that none does has no inode), or 0. */
+static uint32_t identity_at(const char *line)
 {
-    struct lines lines = {.fd = (int)open_proc(pid, name)};
-    if (lines.fd < 0)
-        return -1;
-    int found = 0;
-    const char *line;
-    while (!found && (line = next_line(&lines))) {
-        /* "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ..." */
-        struct sockaddr_storage own, peer;
-        uint16_t port, peers_port;
-        const char *at = skip_word(line);
-        if (!address_at(at, &own, &port))
-            continue;
+    struct sockaddr_storage own, peer;
+    uint16_t port, peers_port;
+    const char *at = skip_word(line);
+    if (!address_at(at, &own, &port))
+        return 0;
+    at = skip_word(at);
+    socklen_t len = address_at(at, &peer, &peers_port);
+    at = skip_word(at);
+    if (!len || !has_a_say(at))
+        return 0;
+    for (int word = 3; word < 9; word++)
         at = skip_word(at);
-        socklen_t len = address_at(at, &peer, &peers_port);
-        if (!has_a_say(skip_word(at)))
-            continue;
-        if (!len || sock_hash_port(sock_hash((struct sockaddr *)&peer, len), port) != identity)
-            continue;
-        for (int word = 2; word < 9; word++)
-            at = skip_word(at);
-        found = number_at(&at, 10) != 0;
-    }
-    sys1(SYS_close, lines.fd);
-    return found;
+    return number_at(&at, 10) ? sock_hash_port(sock_hash((struct sockaddr *)&peer, len), port) : 0;
 }
 
-bool proc_gap_is_open(uint64_t entry, int32_t pid, int64_t now)
+/* Marks those of which there is a socket, and counts those that are left. -1: it can't be told. */
+static int look_for(int32_t pid, const char *name, const uint64_t *gaps, uint32_t count, bool *open)
 {
-    if (!entry || entry & GAP_ADOPTED)
-        return false;
-    if (entry & GAP_UNIX)
-        return (((uint64_t)now - entry) & GAP_TIME) < GAP_UNIX_MS;
-    uint32_t identity = (uint32_t)(entry >> 32);
-    int v4 = has_socket(pid, "net/tcp", identity);
-    return v4 || has_socket(pid, "net/tcp6", identity) > 0;
+    struct lines lines = {.fd = (int)open_proc(pid, name)};
+    const char *line;
+    int left = 0;
+    if (lines.fd < 0)
+        return -1;
+    for (uint32_t i = 0; i < count; i++)
+        left += gaps[i] && !open[i];
+    while (left && (line = next_line(&lines))) {
+        uint32_t identity = identity_at(line);
+        for (uint32_t i = 0; identity && i < count; i++) {
+            if ((uint32_t)(gaps[i] >> 32) == identity && !open[i]) {
+                open[i] = true;
+                left--;
+            }
+        }
+    }
+    sys1(SYS_close, lines.fd);
+    return left;
+}
+
+uint32_t proc_open_gaps(const _Atomic uint64_t *gaps, uint32_t count, int32_t pid, int64_t now,
+                        bool *open)
+{
+    uint64_t wanted[PAGE_GAPS];
+    uint32_t sockets = 0, all = 0;
+    count = count < PAGE_GAPS ? count : PAGE_GAPS;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t entry = atomic_load(&gaps[i]);
+        bool counts = entry && !(entry & GAP_ADOPTED), is_unix = counts && entry & GAP_UNIX;
+        open[i] = is_unix && (((uint64_t)now - entry) & GAP_TIME) < GAP_UNIX_MS;
+        wanted[i] = counts && !is_unix ? entry : 0;
+        sockets += wanted[i] != 0;
+    }
+    int left = sockets ? look_for(pid, "net/tcp", wanted, count, open) : 0;
+    if (left > 0)
+        look_for(pid, "net/tcp6", wanted, count, open);
+    for (uint32_t i = 0; i < count; i++) {
+        open[i] = open[i] || (left < 0 && wanted[i]);
+        all += open[i];
+    }
+    return all;
 }
 
 /* ---- sums ---- */
@@ -365,12 +389,13 @@ void proc_totals(const struct page *tree, int32_t me, struct totals *totals)
         totals->forced += one.forced;
         totals->disowned += one.disowned;
     }
-    for (uint32_t i = 0; atomic_load(&tree->gap_used) && i < PAGE_GAPS; i++) {
+    if (atomic_load(&tree->gap_used)) {
         /* Between two processes: who handed it on has counted a close, which was none. */
-        bool waits = proc_gap_is_open(atomic_load(&tree->gap[i]), 0, sys_now_ms());
-        totals->tracked += waits;
-        totals->in_use += waits;
-        totals->closed_by_program -= waits;
+        bool open[PAGE_GAPS];
+        uint32_t waiting = proc_open_gaps(tree->gap, PAGE_GAPS, 0, sys_now_ms(), open);
+        totals->tracked += waiting;
+        totals->in_use += waiting;
+        totals->closed_by_program -= waiting;
     }
     totals->accepted += atomic_load(&tree->gone.accepted);
     totals->closed_by_program += atomic_load(&tree->gone.closed_by_program) + ended;

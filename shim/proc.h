@@ -34,7 +34,8 @@ uint64_t proc_start_time(int32_t pid);
 
 /*
  * All counts of a tree: of the processes that live (me: the caller's pid, which does), of those
- * that are gone, of what is between two processes.
+ * that are gone, of what is between two processes. Never in a signal's handler: it reads files as
+ * long as others make them.
  */
 void proc_totals(const struct page *tree, int32_t me, struct totals *totals);
 
@@ -49,11 +50,13 @@ bool proc_descends(int32_t pid);
 bool proc_is_child(int32_t pid);
 
 /*
- * Whether an entry of gap stands for a connection that counts still: nobody has adopted it, and
- * some process holds a socket of its identity, by /proc/PID/net/tcp and tcp6 (pid 0: our own
- * network's). Where there is no /proc nothing can be told: true. now: CLOCK_MONOTONIC, ms.
+ * Which entries of gap (at most PAGE_GAPS) stand for a connection that counts still: nobody has
+ * adopted it, and some process holds a socket of its identity, by one look at /proc/PID/net/tcp and
+ * tcp6 (pid 0: our own network's). Where there is no /proc nothing can be told: then all do. now:
+ * CLOCK_MONOTONIC, ms. Returns how many. As costly as proc_totals.
  */
-bool proc_gap_is_open(uint64_t entry, int32_t pid, int64_t now);
+uint32_t proc_open_gaps(const _Atomic uint64_t *gaps, uint32_t count, int32_t pid, int64_t now,
+                        bool *open);
 
 /* Whether the process of a line lives, and is this program still. */
 bool proc_line_lives(const struct page_line *line);

@@ -117,3 +117,51 @@ ends_by_handler() {
     same_as_bare other WEIR_SIGNAL=RTMIN+3 WEIR_CONTROL_SIGNAL=none -- \
         "$PROGRAMS/thread_signals" "$(kill -l RTMIN+3)" after
 }
+
+# ---- what a handler does ----
+
+# A server that has handed 100 connections to children which end without a word, and triggers itself.
+hands_out() {
+    serve_bare server WEIR_RUN_DIR="$BATS_TEST_TMPDIR" -- \
+        strace -f -o "$BATS_TEST_TMPDIR/trace" -e trace=openat,kill -E LD_PRELOAD="$WEIR_LIB" \
+        /usr/bin/python3 -c '
+import os, signal, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+for _ in range(100):
+    client = socket.create_connection(listener.getsockname())
+    client.send(b"x")
+    connection = listener.accept()[0]
+    child = os.fork()
+    if child == 0:
+        signal.pause() if _ == 99 else os._exit(0)
+    connection.close()
+    client.close() if _ < 99 else None
+    if _ < 99:
+        os.waitpid(child, 0)
+print("triggers", os.getpid(), flush=True)
+os.kill(os.getpid(), signal.SIGUSR2)
+print("triggered", flush=True)
+signal.sigtimedwait([signal.SIGUSR1], 30)
+os.kill(child, signal.SIGKILL)
+print("waits", flush=True)
+signal.pause()' "$port"
+}
+
+@test "the handler of the trigger reads no table of sockets, and one look answers for all" {
+    local pid from looks began
+    began=$(now_ms)
+    hands_out
+    wait_until 20 log_has server '^triggered$'
+    wait_until 10 log_has server 'draining: SIGUSR2 .*; 0 idle, 1 in use$'
+    pid=$(log server | sed -n 's/^triggers //p')
+    sleep 1
+    kill -USR1 "$pid"
+    wait_drained server 10
+    also_end "$pid"
+    from=$(grep -n "kill($pid, SIGUSR2)" "$BATS_TEST_TMPDIR/trace" | cut -d: -f1)
+    [ "$(tail -n "+$from" "$BATS_TEST_TMPDIR/trace" | grep -c "^$pid .*/net/tcp")" = 0 ]
+    looks=$(grep -c '/net/tcp"' "$BATS_TEST_TMPDIR/trace")
+    echo "$looks looks"
+    [ "$looks" -ge 2 ]
+    [ "$looks" -le $((10 + ($(now_ms) - began) / 40)) ] # and not 100 each time
+}

@@ -16,14 +16,21 @@ static int32_t any_process(struct tree *tree)
     return pid;
 }
 
-/* Whether an entry's connection is open: some process holds a socket with this identity. */
-static bool is_open(uint64_t entry, int32_t pid, const struct sockets *sockets)
+/* Finds out which entries' connections are open: some process holds a socket with this identity. */
+static void find_open(const struct page *page, int32_t pid, const struct sockets *sockets,
+                      bool open[PAGE_GAPS])
 {
-    if (!entry || entry & GAP_ADOPTED)
-        return false;
-    if (entry & GAP_UNIX || !sockets->is_known)
-        return proc_gap_is_open(entry, pid, now_ms());
-    return sockets_have(sockets, (uint32_t)(entry >> 32));
+    if (!sockets->is_known) {
+        proc_open_gaps(page->gap, PAGE_GAPS, pid, now_ms(), open);
+        return;
+    }
+    for (uint32_t i = 0; i < PAGE_GAPS; i++) {
+        uint64_t entry = page->gap[i];
+        if (!entry || entry & (GAP_ADOPTED | GAP_UNIX))
+            proc_open_gaps(&page->gap[i], 1, pid, now_ms(), &open[i]);
+        else
+            open[i] = sockets_have(sockets, (uint32_t)(entry >> 32));
+    }
 }
 
 void add_handed_on(struct view *view, struct tree *tree, struct sockets *sockets)
@@ -31,9 +38,11 @@ void add_handed_on(struct view *view, struct tree *tree, struct sockets *sockets
     int32_t pid = tree->page.gap_used ? any_process(tree) : 0;
     if (!pid)
         return;
+    bool open[PAGE_GAPS];
     sockets_read(sockets, pid);
+    find_open(&tree->page, pid, sockets, open);
     for (uint32_t i = 0; i < PAGE_GAPS; i++) {
-        if (is_open(tree->page.gap[i], pid, sockets)) {
+        if (open[i]) {
             view->totals.tracked++;
             view->totals.in_use++;
             view->totals.closed_by_program--; /* who handed it on has counted a close */

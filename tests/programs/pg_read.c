@@ -97,7 +97,7 @@ static void print_page(const struct page *page)
                          .closed_idle = gone->closed_idle,
                          .forced = gone->forced,
                          .disowned = gone->disowned};
-    unsigned gaps = 0, lines = 0;
+    unsigned gaps, lines = 0;
     printf("pid %" PRId32 "\nstart %" PRIu64 "\nprogram %.40s\nhead %" PRId32 "\nphase %s\n",
            page->pid, page->start, page->program, page->head,
            page->phase < PHASES ? phases[page->phase] : "?");
@@ -106,8 +106,8 @@ static void print_page(const struct page *page)
         lines += i < PAGE_LINES && page->line[i].pid;
         print_line(page, i, &sum);
     }
-    for (int i = 0; i < PAGE_GAPS; i++)
-        gaps += proc_gap_is_open(page->gap[i], 0, sys_now_ms());
+    bool open[PAGE_GAPS];
+    gaps = proc_open_gaps(page->gap, PAGE_GAPS, 0, sys_now_ms(), open);
     for (int i = 0; i < PAGE_LISTENERS; i++)
         if (page->listener[i].pid)
             printf("listener %.116s pid %" PRId32 " state %u\n", page->listener[i].address,
