@@ -32,9 +32,12 @@ enum wish {
     WISH_WAKE = 1 << 8, /* the other processes of the tree */
     WISH_MASK = WISH_LOOK | WISH_CLOSE_IDLE | WISH_DRAIN | WISH_DRAIN_ALL | WISH_WAKE,
     RUNNING = 1 << 16,
+    ENDS = 1 << 17,   /* the one that runs is to end, whatever it has still to do */
+    BARRED = 1 << 20, /* counted from here on: calls during which there is to be no thread */
 };
 
-static _Atomic uint32_t wishes; /* a futex word */
+static _Atomic uint32_t wishes;    /* a futex word */
+static _Atomic int32_t thread_tid; /* of the last one */
 
 /* Who wished first what has not been taken yet of this process: told in the log. */
 static struct {
@@ -246,8 +249,13 @@ static void handler_thread(void)
     sys_block_signals(&mask);
     name_thread();
     for (;;) {
+        uint32_t seen = atomic_load(&wishes);
+        if (seen & ENDS) {
+            sys_exit_if(&wishes, seen, (seen & ~(uint32_t)(RUNNING | ENDS)) | WISH_LOOK);
+            continue;
+        }
         solo_end();
-        uint32_t wish = atomic_fetch_and(&wishes, RUNNING) & WISH_MASK;
+        uint32_t wish = atomic_fetch_and(&wishes, ~(uint32_t)WISH_MASK) & WISH_MASK;
         begin_own(wish);
         begin_trees();
         if (wish & WISH_WAKE) /* after the figures of the beginning have been told */
@@ -264,7 +272,7 @@ static void handler_thread(void)
         if (wait < 0) {
             if (drain_phase() == PHASE_SERVING)
                 table_solo_again();
-            sys_exit_if(&wishes, RUNNING);
+            sys_exit_if(&wishes, RUNNING, 0);
         } else {
             sys_futex_wait(&wishes, RUNNING, wait);
         }
@@ -291,7 +299,7 @@ static bool make_thread(const struct origin *origin)
     sys_block_signals(&mask);
     if (self) {
         self[0] = self[2] = self;
-        tid = sys_spawn(stack + sizeof stack, self, handler_thread);
+        tid = sys_spawn(stack + sizeof stack, self, handler_thread, &thread_tid);
     }
     sys_unblock_signals(&mask);
     if (tid >= 0)
@@ -299,7 +307,7 @@ static bool make_thread(const struct origin *origin)
 
     /* RLIMIT_NPROC: what can be done without waiting is done here and now. */
     solo_end();
-    atomic_store(&wishes, 0);
+    atomic_fetch_and(&wishes, ~(uint32_t)(BARRED - 1));
     if (head_tree_drains() && !head_is_here()) {
         step_without_thread();
         return false;
@@ -315,10 +323,50 @@ static bool make_thread(const struct origin *origin)
 
 static bool wish_for(uint32_t wish, const struct origin *origin)
 {
-    uint32_t before = atomic_fetch_or(&wishes, RUNNING | wish);
+    uint32_t before = atomic_load(&wishes), running;
+    do {
+        running = before & RUNNING || before >= BARRED ? 0 : RUNNING;
+    } while (!atomic_compare_exchange_weak(&wishes, &before, before | wish | running));
     if (before & RUNNING)
         sys_futex_wake(&wishes);
-    return before & RUNNING || make_thread(origin);
+    return !running || make_thread(origin);
+}
+
+/* For how long the program's call waits for it: it ends all the same as soon as it can. */
+#define ENDS_MOST_MS 3000
+
+void handler_steps_aside(void)
+{
+    if (epoch_is_borrowed())
+        return;
+    epoch_now(); /* what a child has inherited tells of its parent's */
+    uint32_t before = atomic_load(&wishes);
+    while (!atomic_compare_exchange_weak(&wishes, &before,
+                                         (before + BARRED) | (before & RUNNING ? ENDS : 0)))
+        ;
+    if (LIKELY(!(before & RUNNING)))
+        return;
+    int64_t until = sys_now_ms() + ENDS_MOST_MS;
+    for (uint32_t now; (now = atomic_load(&wishes)) & RUNNING && sys_now_ms() < until;) {
+        sys_futex_wake(&wishes);
+        sys_futex_wait(&wishes, now, 1);
+    }
+    sys_await_end(atomic_load(&thread_tid), until - sys_now_ms());
+}
+
+void handler_comes_back(void)
+{
+    static const struct origin nobody = {0, 0, 0};
+    if (epoch_is_borrowed())
+        return;
+    uint32_t before = atomic_load(&wishes);
+    while (before >= BARRED && !atomic_compare_exchange_weak(&wishes, &before, before - BARRED))
+        ;
+    if (UNLIKELY(before & WISH_MASK) && !sys_is_sandboxed()) {
+        int saved = errno;
+        wish_for(0, &nobody);
+        errno = saved;
+    }
 }
 
 bool handler_wish(enum action action, const struct origin *origin)
@@ -598,21 +646,26 @@ bool handler_enters_sandbox(void)
 {
     epoch_lives_on(); /* while it may do what that takes */
     bool was_in = atomic_load(&sys_sandboxed);
+    handler_steps_aside();
     if (was_in)
         return true;
     log_say(start_is_first() ? LOG_INFO : LOG_DEBUG,
             "the program enters a seccomp sandbox: from here on this process is not drained");
     signals_hand_over(stops);
     signals_give_back(~signals_held());
+    hand_stops_on(); /* nobody will */
     tree_set_flag(LINE_SANDBOXED, true);
     atomic_store(&sys_sandboxed, true);
     return false;
 }
 
-void handler_stays_out(bool was_in)
+void handler_entered_sandbox(bool was_in, bool failed)
 {
-    atomic_store(&sys_sandboxed, was_in);
-    tree_set_flag(LINE_SANDBOXED, was_in);
+    if (failed) {
+        atomic_store(&sys_sandboxed, was_in);
+        tree_set_flag(LINE_SANDBOXED, was_in);
+    }
+    handler_comes_back();
 }
 
 /* signal(7): all of them. Who waits for every signal names none. */

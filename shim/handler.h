@@ -25,12 +25,21 @@ void handler_install(const struct settings *settings);
 void handler_yield(uint64_t wanted, bool waits);
 
 /*
- * The program is about to enter a seccomp sandbox, in which no thread can be made: its stop signals
- * are its own from now on, and the trigger does nothing. Returns whether it was in one before;
- * handler_stays_out where it did not enter after all.
+ * Around a call that changes what a thread may do or sees: credentials, capabilities, namespaces
+ * (credentials(7), nptl(7)). Libc makes it on all of its threads, or it is the caller's own; ours
+ * is known to nobody, and would keep what the program has given up. It ends before, and where it
+ * had still to do the caller makes another afterwards, which has what that one has.
+ */
+void handler_steps_aside(void);
+void handler_comes_back(void);
+
+/*
+ * Around a call by which the program enters a seccomp sandbox, in which no thread can be made: its
+ * stop signals are its own from now on, and the trigger does nothing. Returns whether it was in one
+ * before.
  */
 bool handler_enters_sandbox(void);
-void handler_stays_out(bool was_in);
+void handler_entered_sandbox(bool was_in, bool failed);
 
 /* The program listens: where a drain is over, nobody is to be accepted from that one either. */
 void handler_listens(void);

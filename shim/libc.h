@@ -102,6 +102,19 @@ int close_range(unsigned int first, unsigned int last, int flags);
     F(int, fcntl64, (int fd, int command, long arg), (fd, command, arg)) \
     F(int, epoll_ctl, (int epoll, int op, int fd, struct epoll_event *event), (epoll, op, fd, event)) \
     F(int, sigaction, (int sig, const struct sigaction *new_action, struct sigaction *old), (sig, new_action, old)) \
+    F(int, setuid, (uid_t uid), (uid)) \
+    F(int, setgid, (gid_t gid), (gid)) \
+    F(int, seteuid, (uid_t uid), (uid)) \
+    F(int, setegid, (gid_t gid), (gid)) \
+    F(int, setreuid, (uid_t real, uid_t effective), (real, effective)) \
+    F(int, setregid, (gid_t real, gid_t effective), (real, effective)) \
+    F(int, setresuid, (uid_t real, uid_t effective, uid_t saved), (real, effective, saved)) \
+    F(int, setresgid, (gid_t real, gid_t effective, gid_t saved), (real, effective, saved)) \
+    F(int, setgroups, (size_t count, const gid_t *groups), (count, groups)) \
+    F(int, initgroups, (const char *user, gid_t group), (user, group)) \
+    F(int, capset, (void *header, const void *data), (header, data)) \
+    F(int, unshare, (int flags), (flags)) \
+    F(int, setns, (int fd, int kind), (fd, kind)) \
     F(int, prctl, (int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d), \
       (option, a, b, c, d)) \
     F(sighandler_t, signal, (int sig, sighandler_t handler), (sig, handler)) \

@@ -65,7 +65,6 @@ same_as_bare() {
 
 # ends_by_handler HOW
 ends_by_handler() {
-    local client
     serve server WEIR_STOP_SIGNALS=TERM WEIR_FIRST_BYTE=100ms -- "$PROGRAMS/thread_masks" "$1" "$port"
     wait_port "$port"
     kill -TERM "$SERVER_PID"
@@ -164,4 +163,68 @@ signal.pause()' "$port"
     echo "$looks looks"
     [ "$looks" -ge 2 ]
     [ "$looks" -le $((10 + ($(now_ms) - began) / 40)) ] # and not 100 each time
+}
+
+# ---- what our thread has ----
+
+# no_thread_keeps HOW...: what the program gives up in a drain, which goes on afterwards.
+no_thread_keeps() {
+    local how
+    for how; do
+        serve "$how" WEIR_FIRST_BYTE=50ms -- "$PROGRAMS/thread_creds" "$how" "$port"
+        wait_gone "$SERVER_PID" 20
+        log_has "$how" '^before: 1, in the drain: 2; result 0, threads 2, others 0$'
+        log_has "$how" 'drained in .*: 2 closed clean, 0 forced'
+    done
+}
+
+@test "setuid and its relations in a drain leave no thread with the old user" {
+    [ "$(id -u)" = 0 ] || skip "needs root"
+    no_thread_keeps setuid seteuid setreuid setresuid syscall
+}
+
+@test "setgid and its relations in a drain leave no thread with the old groups" {
+    [ "$(id -u)" = 0 ] || skip "needs root"
+    no_thread_keeps setgid setegid setregid setresgid setgroups initgroups
+}
+
+@test "capset and prctl in a drain leave no thread with what was given up" {
+    [ "$(id -u)" = 0 ] || skip "needs root"
+    no_thread_keeps capset bounding privileges
+}
+
+@test "what needs a process with one thread works in a drain" {
+    no_thread_keeps unshare
+}
+
+@test "a seccomp filter for all threads, in a drain, kills nobody" {
+    serve server WEIR_FIRST_BYTE=50ms -- "$PROGRAMS/thread_creds" seccomp "$port"
+    wait_gone "$SERVER_PID" 20
+    log_has server '^given up$'
+}
+
+@test "a stop signal that waits for a drain reaches a program that enters a sandbox meanwhile" {
+    serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/python3 -c '
+import ctypes, os, signal, socket, struct, sys, time
+def stop(*_):
+    print("stopped", flush=True)
+    os._exit(3)
+signal.signal(signal.SIGTERM, stop)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+client = socket.create_connection(listener.getsockname())
+client.send(b"x")
+connection = listener.accept()[0]
+connection.recv(1)
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(0.3)
+print("held", flush=True)
+allow = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7fff0000))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 1, ctypes.addressof(allow)))
+libc = ctypes.CDLL(None)
+libc.prctl(38, 1, 0, 0, 0)
+libc.prctl(22, 2, program)
+time.sleep(20)' "$port"
+    wait_gone "$SERVER_PID" 10
+    log_has server '^held$'
+    log_has server '^stopped$'
 }

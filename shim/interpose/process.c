@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * prctl: the way into a seccomp sandbox. fork and its relations: a child that inherits sockets has
+ * setuid and its relations, prctl: our thread has what the program's threads have. prctl is also
+ * the way into a seccomp sandbox. fork and its relations: a child that inherits sockets has
  * its line in the tree's page as soon as it does more than to end or to exec (epoch.h). _exit: it
  * gives its line back. vfork: the child works on its parent's memory until it execs, so that its
  * close and dup2 would wipe its parent's table (CPython's subprocess is such a program). A
@@ -18,8 +19,47 @@
 #include "tree.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
+
+#define CHANGES(name, params, args)    \
+    EXPORT int name params             \
+    {                                  \
+        handler_steps_aside();         \
+        int result = libc_##name args; \
+        handler_comes_back();          \
+        return result;                 \
+    }
+
+CHANGES(setuid, (uid_t uid), (uid))
+CHANGES(setgid, (gid_t gid), (gid))
+CHANGES(seteuid, (uid_t uid), (uid))
+CHANGES(setegid, (gid_t gid), (gid))
+CHANGES(setreuid, (uid_t real, uid_t effective), (real, effective))
+CHANGES(setregid, (gid_t real, gid_t effective), (real, effective))
+CHANGES(setresuid, (uid_t real, uid_t effective, uid_t saved), (real, effective, saved))
+CHANGES(setresgid, (gid_t real, gid_t effective, gid_t saved), (real, effective, saved))
+CHANGES(setgroups, (size_t count, const gid_t *groups), (count, groups))
+CHANGES(initgroups, (const char *user, gid_t group), (user, group))
+CHANGES(setns, (int fd, int kind), (fd, kind))
+
+/* capset(2): libc declares it nowhere. */
+EXPORT int capset(void *header, const void *data);
+CHANGES(capset, (void *header, const void *data), (header, data))
+
+/* After CLONE_NEWPID no thread can be made any more (kernel/fork.c, copy_process): one that is
+ * there stays, as the program's own may. */
+EXPORT int unshare(int flags)
+{
+    if (flags == CLONE_NEWPID)
+        return libc_unshare(flags);
+    handler_steps_aside();
+    int result = libc_unshare(flags);
+    handler_comes_back();
+    return result;
+}
 
 EXPORT int prctl(int option, ...)
 {
@@ -28,13 +68,25 @@ EXPORT int prctl(int option, ...)
     unsigned long a = va_arg(args, unsigned long), b = va_arg(args, unsigned long);
     unsigned long c = va_arg(args, unsigned long), d = va_arg(args, unsigned long);
     va_end(args);
-    if (LIKELY(option != PR_SET_SECCOMP))
+    int result;
+    switch (option) {
+    case PR_SET_SECCOMP: {
+        bool was_in = handler_enters_sandbox();
+        result = libc_prctl(option, a, b, c, d);
+        handler_entered_sandbox(was_in, result < 0);
+        return result;
+    }
+    case PR_SET_NO_NEW_PRIVS:
+    case PR_SET_SECUREBITS:
+    case PR_CAPBSET_DROP:
+    case PR_CAP_AMBIENT:
+        handler_steps_aside();
+        result = libc_prctl(option, a, b, c, d);
+        handler_comes_back();
+        return result;
+    default:
         return libc_prctl(option, a, b, c, d);
-    bool was_in = handler_enters_sandbox();
-    int result = libc_prctl(option, a, b, c, d);
-    if (result < 0)
-        handler_stays_out(was_in);
-    return result;
+    }
 }
 
 #define FORKS(name)                                 \

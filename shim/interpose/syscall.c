@@ -98,8 +98,30 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
             return libc_syscall(n, a, b, c, d, e, f);
         bool was_in = handler_enters_sandbox();
         long result = libc_syscall(n, a, b, c, d, e, f);
-        if (result < 0)
-            handler_stays_out(was_in);
+        handler_entered_sandbox(was_in,
+                                result != 0); /* above 0: SECCOMP_FILTER_FLAG_TSYNC failed */
+        return result;
+    }
+    case SYS_unshare:
+        if (a == CLONE_NEWPID) /* as unshare has it */
+            break;
+        /* fall through */
+    case SYS_setns:
+    case SYS_setuid: /* of the caller alone, unlike libc's functions */
+    case SYS_setgid:
+    case SYS_setreuid:
+    case SYS_setregid:
+    case SYS_setresuid:
+    case SYS_setresgid:
+    case SYS_setgroups:
+    case SYS_capset:
+#ifdef SYS_landlock_restrict_self
+    case SYS_landlock_restrict_self:
+#endif
+    {
+        handler_steps_aside();
+        long result = libc_syscall(n, a, b, c, d, e, f);
+        handler_comes_back();
         return result;
     }
     case SYS_epoll_pwait: /* what aarch64 has in epoll_wait's place; a mask would be the kernel's */
