@@ -8,7 +8,7 @@
  *   ends                   when woken, ends
  *   texts                  texts without an end, full of what a terminal obeys
  *   lists PID...           says that these processes are of its tree, too
- *   signal N               says that N is the control signal
+ *   signal N               says that N is the control signal; it catches TERM, as a master does
  *   leaves                 the first process ends, and leaves a child
  *   delay MS               has a WEIR_DELAY
  *   deaf                   says that the program uses the control signal itself
@@ -236,8 +236,10 @@ int main(int argc, char **argv)
         texts();
     if (!strcmp(kind, "lists"))
         lists(argv + 3);
-    if (!strcmp(kind, "signal"))
+    if (!strcmp(kind, "signal")) {
         page->settings.control_signal = atoi(argv[3]);
+        sigaction(SIGTERM, &action, NULL);
+    }
     if (!strcmp(kind, "delay"))
         page->settings.delay = atoi(argv[3]);
     if (!strcmp(kind, "leaves")) {
