@@ -101,7 +101,7 @@ static void chore(unsigned turn, int fd) {
     sigaddset(&set, SIGUSR2);
     switch (turn % 22) {
     case 0: close(dup(fd)); break;
-    case 1: close(dup2(fd, 50)); break;
+    case 1: dup2(fd, 50), close(dup2(fd, 50)); break; // first on a free number, then over a copy
     case 2: close(dup3(fd, 51, O_CLOEXEC)); break;
     case 3: close(fcntl(fd, F_DUPFD, 60)); break;
     case 4: syscall(SYS_close, fcntl(fd, F_DUPFD_CLOEXEC, 61)); break;
