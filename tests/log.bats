@@ -11,10 +11,6 @@ setup() {
     out=$BATS_TEST_TMPDIR/read
 }
 
-not() {
-    ! "$@"
-}
-
 # start KIND [VAR=value...]: log_server with such a stderr (log_stderr.py); `server` is its pid.
 start() {
     local kind=$1
@@ -192,7 +188,7 @@ held() {
 drainer_is_held() {
     local task
     for task in "/proc/$server/task"/*; do
-        [ "$(cat "$task/comm")" != weir ] || ! held "${task##*/}" || return 0
+        [ "$(cat "$task/comm")" != weir ] || not held "${task##*/}" || return 0
     done
     return 1
 }

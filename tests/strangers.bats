@@ -20,10 +20,6 @@ teardown() {
     [ ${#outside[@]} = 0 ] || rm -rf "${outside[@]}"
 }
 
-not() {
-    ! "$@"
-}
-
 # ask FD TEXT: `answer` is the answer.
 ask() {
     conn_send "$1" "$2\n"
