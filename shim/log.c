@@ -343,8 +343,8 @@ void log_send(struct log_line *line)
     end_line(line);
     uint32_t before = atomic_exchange(&lost, 0);
     if (before && !say_lost(before))
-        atomic_fetch_add(&lost, before + 1);
-    else if (deliver(line->level, line->buffer, line->text.used) == LOST)
+        atomic_fetch_add(&lost, before);
+    if (deliver(line->level, line->buffer, line->text.used) == LOST)
         atomic_fetch_add(&lost, 1);
 }
 

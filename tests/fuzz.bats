@@ -18,7 +18,7 @@ finds_nothing() {
     files=("$corpus"/*)
     [ "${#files[@]}" -ge 4 ]
     mkdir -p "$new"
-    timeout 50 "$ROOT/build/fuzz/$target" -max_len=600 -max_total_time="${2:-4}" -print_final_stats=1 \
+    timeout "$(patient 50)" "$ROOT/build/fuzz/$target" -max_len=600 -max_total_time=$((${2:-4} * $(patience))) -print_final_stats=1 \
         -dict="$ROOT/tests/fuzz/words.dict" -artifact_prefix="$BATS_TEST_TMPDIR/" \
         "$new" "$corpus" >"$log" 2>&1 || {
         tail -n 60 "$log"
