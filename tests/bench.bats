@@ -16,7 +16,7 @@ BENCH=$ROOT/build/bench
 calls() {
     local preload=$1
     shift
-    timeout 20 env WEIR_LOG=none WEIR_RUN_DIR="$BATS_TEST_TMPDIR" BENCH_STUB=libstub.so \
+    timeout "$(patient 20)" env WEIR_LOG=none WEIR_RUN_DIR="$BATS_TEST_TMPDIR" BENCH_STUB=libstub.so \
         LD_PRELOAD="$preload:$BENCH/libstub.so" "${THROUGH[@]}" "$BENCH/calls" "$@"
 }
 
@@ -40,7 +40,7 @@ figure() {
 }
 
 walk() {
-    timeout 20 env WEIR_LOG=none WEIR_RUN_DIR="$BATS_TEST_TMPDIR" "$BENCH/walk" "$@"
+    timeout "$(patient 20)" env WEIR_LOG=none WEIR_RUN_DIR="$BATS_TEST_TMPDIR" "$BENCH/walk" "$@"
 }
 
 @test "numbers that follow each other have their records on different cache lines" {
@@ -88,9 +88,9 @@ walk() {
 
 @test "many closes the same connections under the shim and by a loop" {
     LD_PRELOAD=$WEIR_LIB WEIR_LOG=none WEIR_RUN_DIR=$BATS_TEST_TMPDIR WEIR_MODE=automatic \
-        timeout 20 "$BENCH/many" close 50 | grep -q '^many ns='
-    timeout 20 "$BENCH/many" close 50 getpeername fcntl shutdown close | grep -q '^many ns='
-    run timeout 20 "$BENCH/many" close 50 getpeername
+        timeout "$(patient 20)" "$BENCH/many" close 50 | grep -q '^many ns='
+    timeout "$(patient 20)" "$BENCH/many" close 50 getpeername fcntl shutdown close | grep -q '^many ns='
+    run timeout "$(patient 20)" "$BENCH/many" close 50 getpeername
     [ "$status" = 1 ] # they are still open
 }
 

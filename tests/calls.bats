@@ -10,7 +10,7 @@ load helpers
 right() {
     local mode
     for mode in reply automatic deadline manual; do
-        run env "LD_PRELOAD=$WEIR_LIB" "WEIR_MODE=$mode" timeout 60 "$PROGRAMS/call_steps" "$1" 3>&-
+        run env "LD_PRELOAD=$WEIR_LIB" "WEIR_MODE=$mode" timeout "$(patient 60)" "$PROGRAMS/call_steps" "$1" 3>&-
         echo "$mode: $output"
         [ "$status" -eq 0 ]
         [ "${lines[-1]}" = "109 calls, 0 wrong" ]

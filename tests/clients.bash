@@ -31,11 +31,11 @@ http_answer() {
     done
     answer=
     if [ -n "$length" ]; then
-        IFS= read -r -N "$length" -t 2 -u "$1" answer
+        IFS= read -r -N "$length" -t 16 -u "$1" answer
         return
     fi
     while read_line line "$1" 2 && [ "$line" != 0 ]; do # chunked
-        IFS= read -r -N $((16#$line)) -t 2 -u "$1" piece
+        IFS= read -r -N $((16#$line)) -t 16 -u "$1" piece
         answer+=$piece
         read_line line "$1" 2
     done

@@ -29,7 +29,7 @@ outside=() # files that other users can reach, for teardown to remove
 # weir ARGUMENT...: what it says stands in $said and $complained, its exit code in $code.
 weir() {
     code=0
-    timeout 30 "$ROOT/build/weir" "$@" >"$BATS_TEST_TMPDIR/said" 2>"$BATS_TEST_TMPDIR/complained" \
+    timeout "$(patient 30)" "$ROOT/build/weir" "$@" >"$BATS_TEST_TMPDIR/said" 2>"$BATS_TEST_TMPDIR/complained" \
         </dev/null 3>&- || code=$?
     said=$(cat "$BATS_TEST_TMPDIR/said")
     complained=$(cat "$BATS_TEST_TMPDIR/complained")

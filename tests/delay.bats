@@ -129,7 +129,7 @@ is() {
 @test "weir drain --timeout that is not longer than the delay is refused, and nothing drained" {
     start_redis WEIR_DELAY=3s
     rested idle
-    run timeout 10 "$weir" drain "$SERVER_PID" --timeout 1s --wait
+    run timeout "$(patient 10)" "$weir" drain "$SERVER_PID" --timeout 1s --wait
     [ "$status" = 2 ]
     [[ $output == *WEIR_DELAY* ]]
     is phase '"serving"'
@@ -312,7 +312,7 @@ spread_figure() {
     done
     sleep 0.3
     since=$(now_ms)
-    timeout 10 "$weir" drain "$SERVER_PID" --wait || code=$?
+    timeout "$(patient 10)" "$weir" drain "$SERVER_PID" --wait || code=$?
     took 1200 2600
     [ "$code" = 0 ]
 }
@@ -425,7 +425,7 @@ peer_of() {
     start_redis WEIR_TIMEOUT=1s
     rested idle
     sleep 0.2
-    timeout 10 "$weir" drain "$SERVER_PID" --wait || code=$?
+    timeout "$(patient 10)" "$weir" drain "$SERVER_PID" --wait || code=$?
     [ "$code" = 0 ]
     end_started
     rm -f "$BATS_TEST_TMPDIR"/*.log
@@ -435,6 +435,6 @@ peer_of() {
     conn_open fd "$port"
     conn_send "$fd" 'BLPOP nothing 30\r\n'
     sleep 0.2
-    timeout 10 "$weir" drain "$SERVER_PID" --wait || code=$?
+    timeout "$(patient 10)" "$weir" drain "$SERVER_PID" --wait || code=$?
     [ "$code" = 3 ]
 }

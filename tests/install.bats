@@ -285,7 +285,7 @@ options() {
 # completes WORD...: what the last one can be, as bash-completion finds it by the command's name.
 completes() {
     # shellcheck disable=SC2016  # the inner shell's
-    PATH=$FIRST/usr/local/bin:$PATH XDG_DATA_DIRS=$SHARE HOME=$BATS_TEST_TMPDIR timeout 10 \
+    PATH=$FIRST/usr/local/bin:$PATH XDG_DATA_DIRS=$SHARE HOME=$BATS_TEST_TMPDIR timeout "$(patient 10)" \
         bash --norc -c '
         . /usr/share/bash-completion/bash_completion
         _completion_loader weir
@@ -435,7 +435,7 @@ in_a_copy() {
     local copy=$BATS_TEST_TMPDIR/copy
     mkdir "$copy"
     # shellcheck disable=SC2016  # the inner shells'
-    timeout 50 unshare --mount --propagation private sh -ec '
+    timeout "$(patient 50)" unshare --mount --propagation private sh -ec '
         mount -t tmpfs none "$1"
         mkdir "$1/upper" "$1/work" "$1/root"
         mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"

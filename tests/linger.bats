@@ -226,7 +226,7 @@ losses() {
     [ $(($(now_ms) - since)) -ge 800 ]
     log_has server ' 1 closed clean, 0 forced'
     losses '{"forced_in_use": 0, "unread": 0, "unsent": 0}'
-    [ "$(timeout 2 wc -c <&"$fd")" = 1000 ]
+    [ "$(timeout "$(patient 2)" wc -c <&"$fd")" = 1000 ]
 }
 
 @test "a peer that has taken everything, and had sent no more than was read, is not waited for" {
@@ -239,7 +239,7 @@ losses() {
     wait_until 2 log_has server '^closed '
     sleep 0.3
     not log_has server 'drained in'
-    [ "$(timeout 2 head -c 1048576 <&"$fd" | wc -c)" = 1048576 ]
+    [ "$(timeout "$(patient 2)" head -c 1048576 <&"$fd" | wc -c)" = 1048576 ]
     wait_drained server 1
 }
 

@@ -21,7 +21,7 @@ rogue() {
 classed() {
     local expected=$1 line word name
     shift
-    line=$(timeout 20 "${under[@]}" "$PROGRAMS/load" --protocol line --connections 5 --seconds 3 \
+    line=$(timeout "$(patient 20)" "${under[@]}" "$PROGRAMS/load" --protocol line --connections 5 --seconds 3 \
         --pause 20-30 "$@" "$port")
     echo "$line"
     for word in $line; do
@@ -76,7 +76,7 @@ classed() {
 @test "a clean end before the first request is nobody's loss; in one-shot it counts" {
     rogue end
     classed '' --pause 300-320 --careful
-    line=$(timeout 20 "$PROGRAMS/load" --protocol line --connections 1 --seconds 0.5 --careful \
+    line=$(timeout "$(patient 20)" "$PROGRAMS/load" --protocol line --connections 1 --seconds 0.5 --careful \
         --one-shot "$port")
     echo "$line"
     [[ $line == "answered=0 "* ]]

@@ -37,7 +37,7 @@ start_marked() {
 # ask COMMAND...: sends a line to marked; ANSWER is its answer.
 ask() {
     echo "$*" >&"$TO"
-    IFS= read -r -t 10 -u "$FROM" ANSWER || { echo "$*: no answer" >&2; return 1; }
+    IFS= read -r -t 80 -u "$FROM" ANSWER || { echo "$*: no answer" >&2; return 1; }
 }
 
 # answers PATTERN COMMAND...: whether that is the answer, as a shell pattern.

@@ -47,7 +47,7 @@ on() {
 }
 
 weir() {
-    timeout 30 "${EMULATOR[@]}" "$BUILT/weir" "$@"
+    timeout "$(patient 30)" "${EMULATOR[@]}" "$BUILT/weir" "$@"
 }
 
 # starts NAME [VAR=value...] -- PROGRAM ARGUMENT...

@@ -518,7 +518,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
         wait_until 3 read -r -t 0 -u "$fd"
         read_line line "$fd" 1
         [[ $line == "HTTP/1.0 200 "* ]]
-        timeout 3 grep -q 'at last' <&"$fd"
+        timeout "$(patient 3)" grep -q 'at last' <&"$fd"
     done
     wait_drained server 5
     log_has server "^weir\[$SERVER_PID\] .*: drained in .* 0 forced; the program runs on"

@@ -475,8 +475,8 @@ END
 }
 
 @test "2,000 forks inside a signal handler end as well under the shim as without it" {
-    [ "$(timeout 20 "$PROGRAMS/quiet_forks" 2000)" = 2000 ]
-    serve forks -- timeout 20 "$PROGRAMS/quiet_forks" 2000
+    [ "$(timeout "$(patient 20)" "$PROGRAMS/quiet_forks" 2000)" = 2000 ]
+    serve forks -- timeout "$(patient 20)" "$PROGRAMS/quiet_forks" 2000
     wait "$SERVER_PID"
     [ "$(log forks | grep -v '^weir')" = 2000 ]
     log_has forks '^weir\[[0-9]+\] quiet_forks: ready'

@@ -307,7 +307,7 @@ vsftpd_ask_slow() {
 }
 vsftpd_slow_answer() {
     sleep 0.5
-    [ "$(timeout 3 cat <&"$data" | wc -c)" = 16000000 ]
+    [ "$(timeout "$(patient 3)" cat <&"$data" | wc -c)" = 16000000 ]
     ftp "$1" '' 226
 }
 
@@ -547,7 +547,7 @@ start_dropbear() {
 log_in() {
     {
         status=0
-        timeout 10 ssh -F none -i "$temporary/key" -p "$port" -o StrictHostKeyChecking=no \
+        timeout "$(patient 10)" ssh -F none -i "$temporary/key" -p "$port" -o StrictHostKeyChecking=no \
             -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes root@127.0.0.1 "$1" \
             >"$temporary/session" 2>&1 </dev/null || status=$?
         echo "$status" >"$temporary/session.status"
@@ -864,7 +864,7 @@ no_drain() {
     sleep 0.3
     kill -TERM "$answer"
     wait_gone "$answer" 2
-    timeout 2 cat <&"$one" >"$temporary/one"
+    timeout "$(patient 2)" cat <&"$one" >"$temporary/one"
     grep -aq 'terminating connection due to administrator command' "$temporary/one"
     postgres_ask "$two"
     wait "$asked"

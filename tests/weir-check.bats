@@ -204,7 +204,7 @@ END
     mkdir "$PUBLIC/fifo"
     mkfifo "$PUBLIC/fifo/libhere.so.1"
     export LD_LIBRARY_PATH=$PUBLIC/fifo
-    timeout 5 "$WEIR" check "$PUBLIC/here"
+    timeout "$(patient 5)" "$WEIR" check "$PUBLIC/here"
 }
 
 @test "a library that only ld.so.cache knows is found there" {
@@ -455,7 +455,7 @@ script() {
         head -c $((RANDOM % 40 + 1)) /dev/urandom |
             dd of="$program" bs=1 seek=$((RANDOM % 1000)) conv=notrunc status=none
         status=0
-        timeout 5 "$WEIR" check "$program" >"$BATS_TEST_TMPDIR/said" 2>&1 || status=$?
+        timeout "$(patient 5)" "$WEIR" check "$program" >"$BATS_TEST_TMPDIR/said" 2>&1 || status=$?
         [ "$status" -le 1 ] || { cat "$BATS_TEST_TMPDIR/said"; echo "exit $status"; return 1; }
     done
     head -c 100000 /dev/urandom >"$program"
@@ -466,7 +466,7 @@ script() {
 fuzzed() {
     gcc -std=gnu11 -O1 -g -w -I"$1" -fsanitize=address,undefined -fno-sanitize-recover=all \
         -o "$BATS_TEST_TMPDIR/fuzz" "$ROOT/tests/programs/check_fuzz.c"
-    ASAN_OPTIONS=quarantine_size_mb=8 timeout 50 "$BATS_TEST_TMPDIR/fuzz" 4000 "$RANDOM" \
+    ASAN_OPTIONS=quarantine_size_mb=8 timeout "$(patient 50)" "$BATS_TEST_TMPDIR/fuzz" 4000 "$RANDOM" \
         /bin/true "$(command -v memcached)" "$WEIR_LIB"
 }
 
