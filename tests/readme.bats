@@ -233,6 +233,7 @@ END
         case $command in
         make) make -n $(sed 's/ROWS=.*//' <<<"$rest") >"$temporary/made" ;;
         tests/run) for name in $rest; do [ -e "tests/$name.bats" ]; done ;;
+        scripts/mutants) [ -e "tests/$rest.bats" ] ;;
         scripts/fuzz) [ -e "tests/fuzz/${rest##* }.c" ] ;;
         scripts/transparency) grep -q "${rest%% *}" scripts/transparency ;;
         *) return 1 ;;
