@@ -83,6 +83,30 @@ each_drains_its_own() {
     wait_gone "$child" 2
 }
 
+@test "a child that has only waited yet for a connection that it was handed closes it in a drain" {
+    local client
+    serve server WEIR_FIRST_BYTE=200ms -- /usr/bin/python3 -c '
+import os, select, socket, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+connection = listener.accept()[0]
+if os.fork() == 0:
+    listener.close()
+    select.select([connection], [], [])
+    os._exit(len(connection.recv(1)))
+connection.close()
+print("closed", flush=True)
+print("ended with", os.wait()[1], flush=True)
+time.sleep(60)' "$port"
+    wait_port "$port"
+    conn_open client "$port"
+    wait_until 5 log_has server '^closed$'
+    kill -USR2 "$SERVER_PID"
+    at_eof "$client" 5
+    wait_until 5 log_has server '^ended with 0$'
+    wait_drained server
+    log_has server ': drained in .*: 1 closed clean, 0 forced'
+}
+
 @test "a child's connection in use is left to finish its answer" {
     local client
     start_each fork WEIR_MODE=automatic
