@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Each call that reads or writes, by itself: what it makes of its connection is counted, whether the
 # connection's thread is alone (then it is hinted at) or one of many.
+# mutant: shim/interpose/write.c: s/!\(flags & MSG_MORE\),/true,/
 # seconds: 6
 
 load helpers

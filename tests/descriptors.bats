@@ -3,6 +3,7 @@
 # A connection and its descriptors: copies, moves, stdio, other processes, exec. It is drained under
 # whatever number it has, it is gone when its last descriptor is, and who gets its number afterwards
 # has nothing to fear.
+# mutant: shim/interpose/descriptor.c: s/(command == F_DUPFD) \|\| command == F_DUPFD_CLOEXEC/\1/
 # seconds: 78
 # shellcheck disable=SC2030,SC2031,SC2154
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Every parser that reads what an outsider wrote: all of tests/fuzz/corpus, then a few seconds of
 # libFuzzer from there. scripts/fuzz has the long runs.
+# mutant: shim/text.c: s/c >= ' ' && c < 127/c >= ' ' \&\& c <= 127/
 # needs: clang libclang-rt-dev
 # seconds: 40
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # What somebody else gets: make install and uninstall, the manual, the completion, weir.pc, the
 # Debian package, and a new version beside servers that run under the old one.
+# mutant: scripts/install: s/^( *)chmod "\$1" "\$new"$/\1:/
 # seconds: 20
 # shellcheck disable=SC2030,SC2031,SC2153,SC2154
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The load client's classes, against a server that misbehaves on order: what the other tests count
 # with it is what it says.
+# mutant: tests/programs/load.c: s/unacknowledged > 0;/unacknowledged >= 0;/
 # seconds: 16
 # shellcheck shell=bash disable=SC2030,SC2031
 

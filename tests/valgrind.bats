@@ -11,6 +11,7 @@
 # of solo.h, which are there instead while one thread is alone). All others count: two threads
 # at a plain variable of the shim's, or the shim's thread in the program's memory. (ThreadSanitizer,
 # which does know atomics, has the tables: tests/unit.bats.)
+# mutant: shim/spread.c: s/__atomic_store_n\(&(spread.length), (length), \w+\)/\1 = \2/
 # seconds: 10
 
 load helpers

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # weir check: what it says of a program is what happens when that is started under the shim. Real
 # programs, programs that the loader will not preload into, processes, and files that lie.
+# mutant: shim/command/check_program.c: s/if \(elf->is_go\)/if (elf->is_go \&\& !elf->loader)/
 # seconds: 14
 # shellcheck disable=SC2154  # output, status: bats' run
 
