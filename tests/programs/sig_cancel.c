@@ -138,7 +138,7 @@ int main(int argc, char **argv)
     jumps = !strncmp(argv[1], "jump_", 5);
     call = argv[1] + (jumps ? 5 : 0);
     if (!jumps)
-        alarm(40);
+        alarm(200);
     address.sin_port = htons(atoi(argv[3]));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     listener = socket(AF_INET, SOCK_STREAM, 0);

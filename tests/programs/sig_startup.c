@@ -42,7 +42,7 @@ static void server(int port, unsigned seed)
 {
     char byte;
     int yes = 1, fd, listener = socket(AF_INET, SOCK_STREAM, 0);
-    alarm(10);
+    alarm(100);
     rest(&seed);
     address.sin_port = htons(port);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
