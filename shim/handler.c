@@ -624,12 +624,17 @@ static void install_control(int sig)
         atomic_store(&control, sig);
 }
 
-void handler_install(const struct settings *settings)
+static void take_stops(void)
 {
-    stops = settings->stop_signals;
     for (int sig = 1; sig < 65; sig++)
         if (stops & SIGNAL_BIT(sig))
             signals_take(sig, on_signal);
+}
+
+void handler_install(const struct settings *settings)
+{
+    stops = settings->stop_signals;
+    take_stops();
     install_control(settings->control_signal);
     int sig = settings->signal;
     if (!sig || atomic_load(&trigger) == sig)
@@ -665,6 +670,8 @@ void handler_entered_sandbox(bool was_in, bool failed)
         atomic_store(&sys_sandboxed, was_in);
         tree_set_flag(LINE_SANDBOXED, was_in);
     }
+    if (failed && !was_in)
+        take_stops();
     handler_comes_back();
 }
 

@@ -228,3 +228,27 @@ time.sleep(20)' "$port"
     log_has server '^held$'
     log_has server '^stopped$'
 }
+
+@test "a program that only asks for seccomp is drained by its stop signal all the same" {
+    local how client
+    for how in "prctl(22, 2, None)" "syscall({x86_64: 317, aarch64: 277}[os.uname().machine], 1, 0, None)" \
+        "prctl(22, 2, ctypes.create_string_buffer(16))"; do
+        how=${how/x86_64/\'x86_64\'} how=${how/aarch64/\'aarch64\'}
+        serve server WEIR_STOP_SIGNALS=TERM WEIR_FIRST_BYTE=100ms -- /usr/bin/python3 -c "
+import ctypes, os, signal, socket, sys
+libc = ctypes.CDLL(None)
+listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))
+assert libc.$how < 0
+connection = listener.accept()[0]
+connection.recv(1)
+connection.close()
+signal.pause()" "$port"
+        wait_port "$port"
+        conn_open client "$port"
+        kill -TERM "$SERVER_PID"
+        at_eof "$client" 5
+        wait_gone "$SERVER_PID" 10
+        log_has server 'drained in .*: 1 closed clean, 0 forced; SIGTERM goes to the program$'
+        conn_close "$client"
+    done
+}

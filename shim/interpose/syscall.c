@@ -94,7 +94,7 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
         return prctl((int)a, b, c, d, e);
     case SYS_seccomp: {
         /* seccomp(2): SECCOMP_SET_MODE_STRICT is 0, SECCOMP_SET_MODE_FILTER 1; others only ask. */
-        if (a != 0 && a != 1)
+        if ((a != 0 && a != 1) || (a == 1 && !c)) /* nor does a filter at NULL do more */
             return libc_syscall(n, a, b, c, d, e, f);
         bool was_in = handler_enters_sandbox();
         long result = libc_syscall(n, a, b, c, d, e, f);
