@@ -492,6 +492,28 @@ static bool deliver(int sig, siginfo_t *info, void *context)
     return signals_deliver(sig, info, context);
 }
 
+/* Without it, this process can't be told what is asked of its tree. */
+static void give_up_control(int sig)
+{
+    static _Atomic bool said;
+    struct log_line line;
+    atomic_store(&control_yielded, true);
+    tree_set_flag(LINE_DEAF, true);
+    if (atomic_exchange(&said, true))
+        return;
+    log_begin(&line, LOG_INFO);
+    settings_say_signal(&line.text, sig);
+    text_string(&line.text, " belongs to the program: `weir` can't wake this process; use another "
+                            "WEIR_CONTROL_SIGNAL");
+    log_send(&line);
+}
+
+/* Others wake us, by kill(2): whatever else comes is the program's own affair. */
+static bool wakes_us(const siginfo_t *info)
+{
+    return info->si_code == SI_USER && info->si_pid != epoch_ask_pid();
+}
+
 /* Returns whether the program gets it. */
 static bool take_signal(int sig, siginfo_t *info, void *context)
 {
@@ -506,9 +528,15 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
         handler_restore_code(info);
         return deliver(sig, info, context);
     }
-    if (sig == atomic_load(&control)) {
+    int controls = sig;
+    if (sig == atomic_load(&control) && wakes_us(info)) {
         handler_look();
         return false;
+    }
+    if (UNLIKELY(atomic_compare_exchange_strong(&control, &controls, 0))) {
+        signals_hand_over(SIGNAL_BIT(sig));
+        give_up_control(sig);
+        return deliver(sig, info, context);
     }
     struct origin origin = {sig, info->si_pid, (int)info->si_uid};
     bool head = head_is_here();
@@ -599,18 +627,6 @@ static void say_yielded(int sig)
     text_string(&line.text, " belongs to the program: use `weir drain ");
     text_number(&line.text, tree_page ? (uint64_t)tree_page->pid : 0);
     text_string(&line.text, "` or WEIR_SIGNAL=RTMIN+3");
-    log_send(&line);
-}
-
-/* Without it, this process can't be told what is asked of its tree. */
-static void give_up_control(int sig)
-{
-    struct log_line line;
-    tree_set_flag(LINE_DEAF, true);
-    log_begin(&line, LOG_INFO);
-    settings_say_signal(&line.text, sig);
-    text_string(&line.text, " belongs to the program: `weir` can't wake this process; use another "
-                            "WEIR_CONTROL_SIGNAL");
     log_send(&line);
 }
 

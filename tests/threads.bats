@@ -252,3 +252,53 @@ signal.pause()" "$port"
         conn_close "$client"
     done
 }
+
+@test "the control signal, where the program waits for it by name, is the program's" {
+    local sig
+    sig=$(kill -l RTMAX-3)
+    serve server -- /usr/bin/python3 -c '
+import os, signal, socket, sys
+sig = int(sys.argv[2])
+def waits(when):
+    os.kill(os.getpid(), sig)
+    got = signal.sigtimedwait([sig], 5)
+    print(when, got and (got.si_signo, got.si_code, got.si_pid == os.getpid()), flush=True)
+signal.pthread_sigmask(signal.SIG_BLOCK, [sig])
+waits("before")
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+waits("after")' "$port" "$sig"
+    wait_gone "$SERVER_PID" 20
+    log_has server "^before \\($sig, 0, True\\)$"
+    log_has server "^after \\($sig, 0, True\\)$"
+    [ "$(log server | grep -c 'belongs to the program')" = 1 ]
+}
+
+# sbcl_collects NAME [VAR=value...]: four threads that allocate, while the first collects and listens,
+# until SIGTERM.
+sbcl_collects() {
+    local name=$1
+    shift
+    serve "$name" "$@" -- sbcl --noinform --no-userinit --non-interactive --eval '(require :sb-bsd-sockets)' --eval "
+        (let ((s (make-instance 'sb-bsd-sockets:inet-socket :type :stream :protocol :tcp)))
+          (setf (sb-bsd-sockets:sockopt-reuse-address s) t)
+          (sb-bsd-sockets:socket-bind s #(127 0 0 1) $port)
+          (sb-bsd-sockets:socket-listen s 5)
+          (dotimes (i 4)
+            (sb-thread:make-thread
+              (lambda () (loop (loop for i below 20000 collect (make-array 10)) (sleep 0.01)))))
+          (dotimes (i 30) (sb-ext:gc) (sleep 0.01))
+          (format t \"collected~%\")
+          (finish-output)
+          (loop (sb-ext:gc) (sleep 0.05)))"
+    wait_until 30 log_has "$name" '^collected$'
+    kill -TERM "$SERVER_PID"
+    wait_gone "$SERVER_PID" 20
+    if log_has "$name" 'fatal error'; then return 1; fi
+}
+
+@test "SBCL's collector stops the world under the shim, and its server ends by SIGTERM" {
+    command -v sbcl >/dev/null || skip "there is no sbcl"
+    sbcl_collects plain
+    sbcl_collects stops WEIR_STOP_SIGNALS=TERM,INT
+    log_has stops 'SIGTERM goes to the program$'
+}
