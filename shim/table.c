@@ -6,6 +6,7 @@
 #include "sys.h"
 
 #include <sys/mman.h>
+#include <time.h>
 
 static struct shard own[SHARDS]; /* where there is no page */
 
@@ -211,12 +212,14 @@ bool table_is_claimed(int fd)
 /* Waits until the handler thread is done with fd, which is in the table no more. */
 static void wait_for_claim(int fd)
 {
-    /* It lasts for a few system calls that don't block. */
+    /* It lasts for a few system calls that don't block. A yield would not do: it lets nobody of a
+     * lower priority run (sched_yield(2), SCHED_FIFO), such as who has claimed may be. */
+    static const struct timespec moment = {0, 50000};
     for (int spins = 0; UNLIKELY(table_is_claimed(fd)); spins++) {
         if (spins < 200 || sys_is_sandboxed())
             spin_pause();
         else
-            sys0(SYS_sched_yield);
+            sys2(SYS_nanosleep, &moment, NULL);
     }
 }
 

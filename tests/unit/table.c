@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* Each step of the descriptor's diagram in table.h, made by hand and in one thread, or in two. */
+#define _GNU_SOURCE
 #include "unit.h"
 
 #include "epoch.h"
 #include "sys.h"
 #include "table.h"
 
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #define FRESH (epoch_now() | CONN_REF | UINT64_C(0x1234abcd) << CONN_IDENTITY_SHIFT)
 #define LIMIT 2048
@@ -429,6 +434,48 @@ static void every_fork_is_another_epoch(void)
     unit_in_child(forks_of_forks, 5);
 }
 
+/* On one processor with who has claimed, and before it: a thread of a higher priority closes. */
+static void *closes_first(void *took)
+{
+    struct timespec time;
+    close_it(7);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    *(long *)took = (long)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+    return NULL;
+}
+
+static void a_claim_is_waited_for_asleep(void)
+{
+    cpu_set_t before, one;
+    pthread_attr_t attr;
+    pthread_t thread;
+    long took = -1;
+    struct sched_param priority = {.sched_priority = 1};
+    CHECK(!sched_getaffinity(0, sizeof before, &before));
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    CHECK(!sched_setaffinity(0, sizeof one, &one));
+    pthread_attr_init(&attr);
+    pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
+    pthread_attr_setschedpolicy(&attr, SCHED_FIFO);
+    pthread_attr_setschedparam(&attr, &priority);
+    table_add(7, FRESH, false);
+    solo_end();
+    CHECK(table_claim(7));
+    int made = pthread_create(&thread, &attr, closes_first, &took);
+    CHECK(made == 0 || made == EPERM, "%d", made);
+    usleep(100000);
+    table_release();
+    if (made == 0) {
+        pthread_join(thread, NULL);
+        CHECK(took >= 0 && took < 50, "%ld ms of processor time", took);
+    } else {
+        close_it(7);
+    }
+    CHECK(!sched_setaffinity(0, sizeof before, &before));
+    news();
+}
+
 /* table_make does not give the old one back: the process is about to end. */
 static void little_room(void)
 {
@@ -474,6 +521,7 @@ static const struct unit_test tests[] = {
     {"a claim that was inherited through fork is void", a_forked_claim_is_void},
     {"a child counts its own connections alone", a_child_counts_its_own_alone},
     {"every fork is another epoch", every_fork_is_another_epoch},
+    {"who waits for a claim lets those of a lower priority run", a_claim_is_waited_for_asleep},
     {"where there is little room the table is smaller", where_there_is_little_room_it_is_smaller},
 };
 
