@@ -709,6 +709,10 @@ bool drain_forked(void)
     atomic_store(&drain.phase, PHASE_SERVING);
     atomic_store(&drain.timed_out, false);
     drain.forcing = false;
+    drain.by_timeout = false;
     drain.passing = false;
+    drain.is_partial = false;
+    drain.is_short = false;
+    rhythm_end();
     return draining;
 }

@@ -223,10 +223,12 @@ static int64_t see_to_stop(int64_t now)
     return -1;
 }
 
+/* The end has been told, of this process and of the tree. */
+static bool ended, tree_ended;
+
 /* This process is drained. Returns the ms until the tree has to be looked at; -1: it is as well. */
 static int64_t see_to_tree(int64_t now)
 {
-    static bool ended, tree_ended; /* the end has been told, of this process and of the tree */
     bool draining = head_tree_drains();
     if (draining && !head_check(now))
         return head_is_here() ? TREE_STEP_MS : TREE_WAIT_MS;
@@ -243,6 +245,23 @@ static int64_t sooner(int64_t a, int64_t b)
     return a < 0 || (b >= 0 && b < a) ? b : a;
 }
 
+/*
+ * Who is in the middle of a step: the handler thread, or a signal's handler where none can be made.
+ * There is one at a time, for what they do is done in memory that nobody locks: another handler
+ * leaves it to that one and to the next wake; the thread waits.
+ */
+static _Atomic uint32_t steps; /* 1: somebody is */
+
+static bool begin_step(void)
+{
+    return !atomic_exchange(&steps, 1);
+}
+
+static void end_step(void)
+{
+    atomic_store(&steps, 0);
+}
+
 static void handler_thread(void)
 {
     uint64_t mask;
@@ -255,6 +274,8 @@ static void handler_thread(void)
             continue;
         }
         solo_end();
+        while (!begin_step())
+            sys_futex_wait(&steps, 1, 1);
         uint32_t wish = atomic_fetch_and(&wishes, ~(uint32_t)WISH_MASK) & WISH_MASK;
         begin_own(wish);
         begin_trees();
@@ -269,6 +290,7 @@ static void handler_thread(void)
         wait = sooner(wait, see_to_stop(now));
         if (!head_tree_is_drained())
             wait = sooner(wait, notified);
+        end_step();
         if (wait < 0) {
             if (drain_phase() == PHASE_SERVING)
                 table_solo_again();
@@ -291,6 +313,21 @@ static void step_without_thread(void)
     see_to_stop(now);
 }
 
+/* What can be done without waiting is done here and now. */
+static void do_without_thread(const struct origin *origin)
+{
+    if (head_tree_drains() && !head_is_here()) {
+        step_without_thread();
+        return;
+    }
+    log_say(LOG_ERROR, "no thread can be made (RLIMIT_NPROC?): idle connections are closed once, "
+                       "and nobody waits for the rest");
+    struct drain_terms terms = {false, sys_now_ms(), 0};
+    drain_begin(ACTION_CLOSE_IDLE, origin, &terms);
+    signals_hand_over(stops);
+    hand_stops_on();
+}
+
 static bool make_thread(const struct origin *origin)
 {
     void **self = thread_pointer();
@@ -305,19 +342,15 @@ static bool make_thread(const struct origin *origin)
     if (tid >= 0)
         return true;
 
-    /* RLIMIT_NPROC: what can be done without waiting is done here and now. */
+    /* RLIMIT_NPROC. No handler of the program's is to run, and perhaps to leave, in the middle. */
     solo_end();
     atomic_fetch_and(&wishes, ~(uint32_t)(BARRED - 1));
-    if (head_tree_drains() && !head_is_here()) {
-        step_without_thread();
-        return false;
+    sys_block_signals(&mask);
+    if (begin_step()) {
+        do_without_thread(origin);
+        end_step();
     }
-    log_say(LOG_ERROR, "no thread can be made (RLIMIT_NPROC?): idle connections are closed once, "
-                       "and nobody waits for the rest");
-    struct drain_terms terms = {false, sys_now_ms(), 0};
-    drain_begin(ACTION_CLOSE_IDLE, origin, &terms);
-    signals_hand_over(stops);
-    hand_stops_on();
+    sys_unblock_signals(&mask);
     return false;
 }
 
@@ -731,4 +764,6 @@ void handler_forked(void)
     atomic_store(&stop.taken, 0);
     atomic_store(&stop.held, 0);
     triggered_at = 0;
+    ended = tree_ended = false;
+    end_step();
 }

@@ -15,8 +15,16 @@
 static uint64_t inode;       /* of the tree_page; 0: not asked yet */
 static uint64_t orders_done; /* what of tree_page->order has been begun here */
 
+static bool ended_here; /* this process has seen the tree's drain to its end */
+
+/* When processes are woken again that have not begun, and those without a thread. */
+static int64_t again_at, step_at;
+
 void head_forget(void)
 {
+    ended_here = false;
+    again_at = step_at = 0;
+    joined_forget();
     orders_done = tree_page ? atomic_load(&tree_page->order) & ORDER_CLOSE_IDLE : 0;
 }
 
@@ -227,8 +235,6 @@ bool head_tree_is_drained(void)
 #define WAKE_AGAIN_MS 500
 #define THREADLESS_MS 50
 
-static bool ended_here; /* this process has seen the tree's drain to its end */
-
 /* Whether it is this process that sees whether all are done: the head, or else the first line. */
 static bool is_watcher(void)
 {
@@ -309,7 +315,6 @@ bool head_has_ended_it(void)
  */
 void head_keep_awake(int64_t now)
 {
-    static int64_t again_at, step_at;
     if (!head_tree_drains() || head_tree_is_drained() || !is_watcher())
         return;
     if (now >= again_at) {

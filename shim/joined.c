@@ -123,16 +123,25 @@ void joined_ask(void)
     each_page(ask_one, NULL);
 }
 
+/* What joined_are_done has seen last, and when it looks again. */
+static struct check seen;
+static int64_t look_at;
+
+void joined_forget(void)
+{
+    any = false;
+    seen = (struct check){false, false};
+    look_at = 0;
+}
+
 bool joined_are_done(int64_t now)
 {
-    static int64_t look_at;
-    static struct check check;
     if (any && now >= look_at) {
         look_at = now + LOOK_MS;
-        check = (struct check){false, false};
-        each_page(check_one, &check);
+        seen = (struct check){false, false};
+        each_page(check_one, &seen);
     }
-    return !check.undone;
+    return !seen.undone;
 }
 
 bool joined_any(void)

@@ -20,4 +20,7 @@ void joined_ask(void);
 /* Whether they are all drained. Looks a few times a second at the most. */
 bool joined_are_done(int64_t now);
 
+/* In a child: it has asked nobody yet. */
+void joined_forget(void);
+
 #endif

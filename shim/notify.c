@@ -64,7 +64,13 @@ static void ask_for_time(struct text *text, int64_t ms)
 static struct {
     bool stopping;
     uint32_t phase;
+    int64_t due; /* the next */
 } told;
+
+void notify_forked(void)
+{
+    told.due = 0;
+}
 
 static void say_progress(struct text *text, int64_t now)
 {
@@ -100,24 +106,23 @@ static void say_progress(struct text *text, int64_t now)
 
 int64_t notify_step(int64_t now, bool stopping)
 {
-    static int64_t due;
     if (!manager_len || !head_tree_drains() || head_tree_is_drained())
         return -1;
     uint32_t phase = atomic_load(&tree_page->phase);
-    if (now < due && stopping == told.stopping && phase == told.phase)
-        return due - now;
+    if (now < told.due && stopping == told.stopping && phase == told.phase)
+        return told.due - now;
     told.stopping = stopping;
     told.phase = phase;
-    due = now + EVERY_MS;
+    told.due = now + EVERY_MS;
     if (!is_heard())
-        return due - now;
+        return told.due - now;
 
     char buffer[256];
     struct text text = TEXT_ON(buffer);
     say_progress(&text, now);
     if (!notify(&text))
-        due = now + AGAIN_MS;
-    return due - now;
+        told.due = now + AGAIN_MS;
+    return told.due - now;
 }
 
 void notify_end(const char *what)

@@ -35,4 +35,7 @@ int64_t notify_step(int64_t now, bool stopping);
 /* The tree's drain is over: what became of it. */
 void notify_end(const char *what);
 
+/* In a child: it has told nothing yet. */
+void notify_forked(void);
+
 #endif

@@ -83,6 +83,12 @@ bool rhythm_begin(uint32_t count, uint32_t most)
     return has_room;
 }
 
+void rhythm_end(void)
+{
+    if (atomic_load(&rhythm_notes))
+        atomic_store(&rhythm_notes, false);
+}
+
 static uint32_t now_ms(void)
 {
     struct timespec now = {0, 0};

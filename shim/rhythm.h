@@ -26,6 +26,9 @@
  */
 bool rhythm_begin(uint32_t count, uint32_t most);
 
+/* No notes from now on: in a child, which does not drain. */
+void rhythm_end(void);
+
 /* Whether it notes: a drain is on. */
 extern HIDDEN _Atomic bool rhythm_notes;
 

@@ -18,8 +18,6 @@ static uint8_t place[SIGNALS], places;
 static _Atomic uint64_t ours;         /* the kernel has our handler for these */
 static _Atomic uint64_t handed_over;  /* those of them that are the program's by now */
 static _Atomic uint64_t ever_blocked; /* those of them that some thread believes it blocks */
-/* What the next thread believes that it blocks, and for which its kernel's mask is the truth. */
-static _Atomic uint64_t inherited, inherited_settled;
 
 /*
  * A thread's part. Of a signal that is ours, `blocked` is what the program believes, until the
@@ -32,7 +30,6 @@ static __thread struct {
     uint64_t
         held_back; /* our handler has blocked these until the call that the thread is in ends */
     uint64_t base, wait_set; /* of a wait under a mask: the view behind it, and the mask */
-    bool known;
     bool waits;    /* in such a wait, or jumped out of it */
     bool changes;  /* between signals_mask and signals_masked */
     bool borrowed; /* a vfork child has set its own mask: its kernel's is the truth */
@@ -53,19 +50,9 @@ static bool is_ours(int sig)
     return sig > 0 && sig < SIGNALS && atomic_load(&ours) & SIGNAL_BIT(sig);
 }
 
-static uint64_t *view(void)
-{
-    if (!own.known) {
-        own.blocked = atomic_load(&inherited);
-        own.settled = atomic_load(&inherited_settled);
-        own.known = true;
-    }
-    return &own.blocked;
-}
-
 static void set_view(uint64_t set)
 {
-    *view() = set;
+    own.blocked = set;
     if (set & ~atomic_load(&ever_blocked))
         atomic_fetch_or(&ever_blocked, set);
 }
@@ -73,14 +60,13 @@ static void set_view(uint64_t set)
 /* Those of which the kernel's mask does not tell whether this thread blocks them. */
 static uint64_t hidden(void)
 {
-    view();
     return own.borrowed ? 0 : atomic_load(&ours) & ~own.settled;
 }
 
 /* What has been handed over since this thread came by last is blocked where it is to be. */
 static void settle(void)
 {
-    uint64_t theirs = atomic_load(&handed_over) & hidden(), blocked = theirs & *view();
+    uint64_t theirs = atomic_load(&handed_over) & hidden(), blocked = theirs & own.blocked;
     if (LIKELY(!theirs))
         return;
     if (blocked)
@@ -91,7 +77,7 @@ static void settle(void)
 /* The call that they were held back for is over. */
 static void let_through(void)
 {
-    uint64_t open = own.held_back & ~*view();
+    uint64_t open = own.held_back & ~own.blocked;
     if (LIKELY(!own.held_back))
         return;
     own.held_back = 0;
@@ -124,7 +110,7 @@ bool signals_take(int sig, signals_fn *handler)
     own.settled &= ~mask;
     sys4(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &before, sizeof mask);
     if (before & mask) {
-        set_view(*view() | mask); /* first: it may be pending */
+        set_view(own.blocked | mask); /* first: it may be pending */
         sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &mask, NULL, sizeof mask);
     }
     return true;
@@ -159,7 +145,7 @@ bool signals_is_default(int sig)
 
 bool signals_is_default_here(int sig)
 {
-    return is_ours(sig) && !(*view() & hidden() & SIGNAL_BIT(sig)) &&
+    return is_ours(sig) && !(own.blocked & hidden() & SIGNAL_BIT(sig)) &&
            program(sig)->sa_handler == SIG_DFL;
 }
 
@@ -304,7 +290,7 @@ static bool waits_under_mask(const void *context)
 /* Brings the kernel's mask to what the thread believes, when our handler returns. */
 static void settle_after(uint64_t set, void *context)
 {
-    uint64_t base = waits_under_mask(context) ? own.base : *view();
+    uint64_t base = waits_under_mask(context) ? own.base : own.blocked;
     add_to_mask(context, set & base);
     if (!own.changes) /* else the call that is about to be made would undo it */
         own.settled |= set;
@@ -315,7 +301,7 @@ static void call_program(const struct sigaction *action, siginfo_t *info, void *
 {
     const ucontext_t *at = context;
     int sig = info->si_signo;
-    uint64_t before = *view();
+    uint64_t before = own.blocked;
     bool changes = own.changes;
     uint64_t mask = waits_under_mask(context) ? own.wait_set : signals_word(&at->uc_sigmask);
     mask |= signals_word(&action->sa_mask);
@@ -325,7 +311,7 @@ static void call_program(const struct sigaction *action, siginfo_t *info, void *
         action->sa_sigaction(sig, info, context);
     else
         action->sa_handler(sig);
-    *view() = before;
+    own.blocked = before;
     own.changes = changes;
 }
 
@@ -333,7 +319,7 @@ bool signals_deliver(int sig, siginfo_t *info, void *context)
 {
     if (hidden() & SIGNAL_BIT(sig)) {
         settle_after(SIGNAL_BIT(sig), context);
-        if (*view() & SIGNAL_BIT(sig)) {
+        if (own.blocked & SIGNAL_BIT(sig)) {
             /* From here on the kernel blocks it in this thread as well. The signal waits for
              * another, for a signalfd or for a sigwait; or for the end of the call. */
             add_to_mask(context, SIGNAL_BIT(sig));
@@ -366,7 +352,7 @@ bool signals_deliver(int sig, siginfo_t *info, void *context)
 void signals_deliver_in_vfork_child(int sig, siginfo_t *info, void *context)
 {
     struct sigaction action = *program(sig), none = {.sa_handler = SIG_DFL};
-    if (*view() & hidden() & SIGNAL_BIT(sig)) {
+    if (own.blocked & hidden() & SIGNAL_BIT(sig)) {
         add_to_mask(context, SIGNAL_BIT(sig));
         signals_send(0, info);
     } else if (has_handler(&action)) {
@@ -514,7 +500,7 @@ void signals_mask(int how, const sigset_t *set, sigset_t *kernel, struct signals
     if (UNLIKELY(epoch_is_borrowed())) {
         /* A vfork child: its own mask, our parent's memory. Only the kernel is told, and hands it
          * on across exec. */
-        uint64_t blocked = hidden() & *view();
+        uint64_t blocked = hidden() & own.blocked;
         if (set && blocked)
             sys4(SYS_rt_sigprocmask, SIG_BLOCK, &blocked, NULL, sizeof blocked);
         own.borrowed = own.borrowed || set;
@@ -522,7 +508,7 @@ void signals_mask(int how, const sigset_t *set, sigset_t *kernel, struct signals
     } else {
         settle();
     }
-    mask->before = mask->after = *view();
+    mask->before = mask->after = own.blocked;
     mask->hidden = hidden();
     if (!set)
         return;
@@ -563,7 +549,7 @@ void signals_wait_begins(const sigset_t *set, struct signals_mask *mask)
 {
     uint64_t mine = atomic_load(&ours);
     settle();
-    mask->before = own.base = *view();
+    mask->before = own.base = own.blocked;
     own.wait_set = signals_word(set);
     own.waits = true;
     set_view((mask->before & ~mine) | (signals_word(set) & mine));
@@ -588,15 +574,69 @@ void signals_accepts(const sigset_t *set, sigset_t *kernel)
     signals_wait_mask(set, kernel);
 }
 
-void signals_before_thread(void)
+/*
+ * A thread believes that it blocks what its maker does. That is told to each by itself: for as long
+ * as it takes to begin, in a place of these. One whose maker believes that it blocks nothing of
+ * ours is told nothing.
+ */
+static LATE struct signals_start {
+    _Atomic bool taken;
+    void *(*run)(void *);
+    void *arg;
+    uint64_t blocked, settled;
+} starts[256];
+static _Atomic uint32_t starts_used;
+
+static bool take_start(struct signals_start *at)
+{
+    return !atomic_load_explicit(&at->taken, memory_order_relaxed) &&
+           !atomic_exchange(&at->taken, true);
+}
+
+struct signals_start *signals_before_thread(void *(*run)(void *), void *arg)
 {
     epoch_lives_on();
     settle();
-    uint64_t mine = *view();
-    if (mine != atomic_load(&inherited))
-        atomic_store(&inherited, mine);
-    if (own.settled != atomic_load(&inherited_settled))
-        atomic_store(&inherited_settled, own.settled);
+    struct signals_start *found = NULL;
+    if (LIKELY(!own.blocked && !own.settled))
+        return NULL;
+    for (uint32_t i = 0; i < atomic_load(&starts_used) && !found; i++)
+        if (take_start(&starts[i]))
+            found = &starts[i];
+    for (uint32_t fresh = 0; !found && fresh < COUNT_OF(starts);) {
+        fresh = list_grows(&starts_used, COUNT_OF(starts));
+        if (fresh < COUNT_OF(starts) && take_start(&starts[fresh]))
+            found = &starts[fresh];
+    }
+    if (!found) /* so many begin at once: as the kernel has it, for want of a better word */
+        return NULL;
+    found->run = run;
+    found->arg = arg;
+    found->blocked = own.blocked;
+    found->settled = own.settled;
+    return found;
+}
+
+void signals_no_thread(struct signals_start *start)
+{
+    atomic_store(&start->taken, false);
+}
+
+void *signals_begin_thread(void *start)
+{
+    struct signals_start *at = start;
+    void *(*run)(void *) = at->run;
+    void *arg = at->arg;
+    own.blocked = at->blocked;
+    own.settled = at->settled;
+    signals_no_thread(at);
+    return run(arg);
+}
+
+void signals_forked(void)
+{
+    for (uint32_t i = 0; i < atomic_load(&starts_used); i++)
+        atomic_store(&starts[i].taken, false); /* the threads are the parent's */
 }
 
 /* ---- exec ---- */
@@ -612,7 +652,7 @@ void signals_vfork_over(void)
  */
 void signals_exec_begins(struct signals_exec *exec)
 {
-    uint64_t mine = atomic_load(&ours), mask = *view() & hidden();
+    uint64_t mine = atomic_load(&ours), mask = own.blocked & hidden();
     exec->blocked = exec->ignored = 0;
     if (!mine)
         return;

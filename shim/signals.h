@@ -110,8 +110,17 @@ void signals_wait_ends(const struct signals_mask *mask);
  */
 void signals_accepts(const sigset_t *set, sigset_t *kernel);
 
-/* The calling thread is about to make another, which inherits its mask. */
-void signals_before_thread(void);
+/*
+ * The calling thread is about to make another, which inherits its mask. NULL: that is to run as it
+ * is; else it is to run signals_begin_thread with what is returned, and signals_no_thread is to be
+ * told where it could not be made.
+ */
+struct signals_start *signals_before_thread(void *(*run)(void *), void *arg);
+void *signals_begin_thread(void *start);
+void signals_no_thread(struct signals_start *start);
+
+/* In a child: no thread of its parent's begins here. */
+void signals_forked(void);
 
 /*
  * Whether the EINTR with which a call has just failed was the doing of our handler alone, so that

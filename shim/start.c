@@ -28,7 +28,7 @@
 
 enum level { LOADED_NOT, ASIDE, DORMANT, STARTING, SERVING };
 
-static _Atomic int level;
+static _Atomic uint32_t level; /* a futex word */
 static bool first;
 
 bool start_is_first(void)
@@ -188,10 +188,15 @@ static void forked(void)
 {
     /* First what a signal that comes in the middle of this would leave a wish in. */
     handler_forked();
+    /* The thread that was in the middle of start-up is the parent's; the child begins anew. */
+    if (UNLIKELY(atomic_load(&level) == STARTING))
+        atomic_store(&level, DORMANT);
+    signals_forked();
     table_forked();
     bool drained = drain_forked();
     tree_forked();
     linger_forked();
+    notify_forked();
     goes_on_draining = drained && !head_tree_drains();
     conn_on_first = first_connection;
 }
@@ -375,7 +380,8 @@ bool start_serving(void)
     if (LIKELY(atomic_load_explicit(&level, memory_order_acquire) == SERVING))
         return !epoch_is_borrowed();
     start_settled();
-    int seen = atomic_load_explicit(&level, memory_order_acquire);
+    epoch_now(); /* in a child of a fork that no wrapper saw: STARTING is its parent's */
+    uint32_t seen = atomic_load_explicit(&level, memory_order_acquire);
     if (LIKELY(seen == SERVING))
         return !epoch_is_borrowed();
     if ((seen != DORMANT && seen != STARTING) || epoch_is_borrowed())
@@ -392,7 +398,7 @@ bool start_serving(void)
             atomic_store_explicit(&level, SERVING, memory_order_release);
     } else {
         while (atomic_load(&level) == STARTING)
-            sys0(SYS_sched_yield);
+            sys_futex_wait(&level, STARTING, 1); /* also one of a lower priority gets on */
     }
     sys_unblock_signals(&mask);
     if (made) { /* under the thread's own mask, which is looked at and changed */
@@ -497,7 +503,7 @@ __attribute__((constructor)) static void load(void)
 {
     struct complaint complaint;
     char **envp = environ;
-    int not_yet = LOADED_NOT;
+    uint32_t not_yet = LOADED_NOT;
     if (!atomic_compare_exchange_strong(&level, &not_yet, ASIDE))
         return;
     libc_find();

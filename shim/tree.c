@@ -368,6 +368,8 @@ bool tree_has_forked(void)
 void tree_forked(void)
 {
     was_first = false;
+    if (!*name)
+        tree_page = NULL; /* another thread of the parent's was in the middle of tree_begin */
     foreign = atomic_load(&epoch_clones_foreigners);
     atomic_store(&table.shares, false);
     atomic_store(&spawned, false);

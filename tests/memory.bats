@@ -292,3 +292,36 @@ drains_number() {
     done
     is_quiet "$SERVER_PID"
 }
+
+# ---- in a child, and in several threads ----
+
+@test "a child that is forked while its parent's first listen() is under way can listen" {
+    run timeout "$(patient 30)" strace -f -qq -o /dev/null -e trace=prlimit64 \
+        -e inject=prlimit64:delay_enter=400000 -E "LD_PRELOAD=$WEIR_LIB" "$PROGRAMS/fork_starting"
+    echo "$output"
+    [ "$status" = 0 ]
+    grep -q '^the child ended with 0$' <<<"$output"
+}
+
+@test "each thread begins with its own maker's mask, also where two make some at once" {
+    run shimmed "$PROGRAMS/sig_makers" 3000
+    echo "$output"
+    [ "$output" = "wrong 0 of 6000" ]
+}
+
+@test "the child of a process that has drained itself serves, and drains once it is told to" {
+    local client answer child
+    serve server WEIR_FIRST_BYTE=200ms WEIR_SETTLE=50ms -- "$PROGRAMS/fork_drained" "$port"
+    wait_until 10 log_has server '^child [0-9]+$'
+    child=$(sed -n 's/^child //p' "$BATS_TEST_TMPDIR/server.log")
+    also_end "$child"
+    conn_open client "$port"
+    for _ in 1 2 3; do
+        conn_send "$client" 'ping\n'
+        read_line answer "$client" 5
+        [ "$answer" = ping ]
+    done
+    kill -USR2 "$child"
+    at_eof "$client" 5
+    wait_until 10 log_has server "^weir\\[$child\\] .*: drained in .*: 1 closed clean"
+}

@@ -69,8 +69,12 @@ MASKS(pthread_sigmask)
 EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *),
                           void *arg)
 {
-    signals_before_thread();
-    return libc_pthread_create(thread, attr, run, arg);
+    struct signals_start *start = signals_before_thread(run, arg);
+    int result = start ? libc_pthread_create(thread, attr, signals_begin_thread, start)
+                       : libc_pthread_create(thread, attr, run, arg);
+    if (start && result != 0)
+        signals_no_thread(start);
+    return result;
 }
 
 EXPORT int sigsuspend(const sigset_t *set)
