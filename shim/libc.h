@@ -70,6 +70,12 @@ int close_range(unsigned int first, unsigned int last, int flags);
     F(int, __dup2, (int fd, int to), (fd, to)) \
     F(int, __fcntl, (int fd, int command, long arg), (fd, command, arg)) \
     F(pid_t, __fork, (void), ()) \
+    F(int, __poll, (struct pollfd *fds, nfds_t count, int ms), (fds, count, ms)) \
+    F(int, __select, (int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *limit), \
+      (count, in, out, except, limit)) \
+    F(int, __nanosleep, (const struct timespec *time, struct timespec *left), (time, left)) \
+    F(int, __sigaction, (int sig, const struct sigaction *action, struct sigaction *old), (sig, action, old)) \
+    F(int, __sigsuspend, (const sigset_t *set), (set)) \
     F(ssize_t, __read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room)) \
     F(ssize_t, readv, (int fd, const struct iovec *iov, int count), (fd, iov, count)) \
     F(ssize_t, __recv_chk, (int fd, void *buf, size_t n, size_t room, int flags), (fd, buf, n, room, flags)) \

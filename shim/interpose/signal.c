@@ -235,10 +235,18 @@ EXPORT int __xpg_sigpause(int sig)
     return sigsuspend(&set);
 }
 
-EXPORT int __sigaction(int sig, const struct sigaction *action, struct sigaction *old) __THROW
-    __attribute__((alias("sigaction")));
+/* For a library behind us, which our own have called, libc's own. */
+EXPORT int __sigaction(int sig, const struct sigaction *action, struct sigaction *old)
+{
+    return libc_is_behind() ? libc___sigaction(sig, action, old) : sigaction(sig, action, old);
+}
+
+EXPORT int __sigsuspend(const sigset_t *set)
+{
+    return libc_is_behind() ? libc___sigsuspend(set) : sigsuspend(set);
+}
+
 EXPORT sighandler_t bsd_signal(int sig, sighandler_t handler) __THROW
     __attribute__((alias("signal")));
 EXPORT sighandler_t __sysv_signal(int sig, sighandler_t handler) __THROW
     __attribute__((alias("sysv_signal")));
-EXPORT int __sigsuspend(const sigset_t *set) __nonnull((1)) __attribute__((alias("sigsuspend")));

@@ -317,8 +317,16 @@ EXPORT int semtimedop(int id, struct sembuf *ops, size_t count, const struct tim
     return result;
 }
 
-EXPORT int __poll(struct pollfd *fds, nfds_t count, int ms) __attribute__((alias("poll")));
-EXPORT int __select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *limit)
-    __attribute__((alias("select")));
-EXPORT int __nanosleep(const struct timespec *time, struct timespec *left)
-    __attribute__((alias("nanosleep")));
+/* Their other names: for a library behind us, which our own have called, libc's own. */
+#define OTHER_NAME(name, of, params, args)                    \
+    EXPORT int name params                                    \
+    {                                                         \
+        return libc_is_behind() ? libc_##name args : of args; \
+    }
+
+OTHER_NAME(__poll, poll, (struct pollfd * fds, nfds_t count, int ms), (fds, count, ms))
+OTHER_NAME(__select, select,
+           (int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *limit),
+           (count, in, out, except, limit))
+OTHER_NAME(__nanosleep, nanosleep, (const struct timespec *time, struct timespec *left),
+           (time, left))

@@ -10,11 +10,15 @@
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #if defined BY_SYSCALL
@@ -52,6 +56,26 @@ ssize_t __write(int fd, const void *b, size_t n);
 ssize_t __send(int fd, const void *b, size_t n, int f);
 int __close(int fd);
 int __dup2(int fd, int to);
+int __poll(struct pollfd *fds, nfds_t count, int ms);
+int __select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *limit);
+int __nanosleep(const struct timespec *time, struct timespec *left);
+int __sigaction(int sig, const struct sigaction *action, struct sigaction *old);
+int poll(struct pollfd *fds, nfds_t count, int ms)
+{
+    return __poll(fds, count, ms);
+}
+int select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *limit)
+{
+    return __select(count, in, out, except, limit);
+}
+int nanosleep(const struct timespec *time, struct timespec *left)
+{
+    return __nanosleep(time, left);
+}
+int sigaction(int sig, const struct sigaction *action, struct sigaction *old)
+{
+    return __sigaction(sig, action, old);
+}
 int accept(int fd, struct sockaddr *a, socklen_t *l)
 {
     return accept4(fd, a, l, SOCK_CLOEXEC);
@@ -123,6 +147,12 @@ int main(void)
             close(fd);
         close(client);
     }
+    struct timespec moment = {0, 1000};
+    struct timeval now = {0, 0};
+    struct pollfd polled = {.fd = listener, .events = POLLIN};
+    struct sigaction action;
+    MUST(poll(&polled, 1, 0) == 0 && select(0, NULL, NULL, NULL, &now) == 0);
+    MUST(nanosleep(&moment, NULL) == 0 && sigaction(SIGUSR1, NULL, &action) == 0);
     struct counts counts = {0};
     int (*ask)(struct counts *) = (int (*)(struct counts *))dlsym(RTLD_DEFAULT, "weir_counts");
     if (ask)
