@@ -22,6 +22,12 @@ bool room_commit(void *at, size_t bytes)
     return sys3(SYS_mprotect, (char *)at - before, bytes + before, PROT_READ | PROT_WRITE) == 0;
 }
 
+void room_give_back(void *at, size_t bytes)
+{
+    if (bytes)
+        sys2(SYS_munmap, at, bytes);
+}
+
 /* So few at once that there are few steps. */
 #define STEP_LEAST 1024
 

@@ -26,8 +26,10 @@ struct room {
  */
 bool room_reach(struct room *room, size_t each, uint32_t count, uint32_t most);
 
-/* The same by hand: address space, NULL where there is none; and memory for a part of it. */
+/* The same by hand: address space, NULL where there is none; memory for a part of it; and
+ * a part of it that is not needed, or none: each mapping is copied by each fork. */
 void *room_reserve(size_t bytes);
 bool room_commit(void *at, size_t bytes);
+void room_give_back(void *at, size_t bytes);
 
 #endif

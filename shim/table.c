@@ -28,9 +28,14 @@ static void solo_ended(void)
     atomic_store(&table.hint, crowd_hints);
 }
 
+static size_t whole_pages(size_t bytes)
+{
+    return (bytes + PAGE_MAX - 1) & ~(size_t)(PAGE_MAX - 1);
+}
+
 static size_t hints_size(uint32_t limit)
 {
-    return (limit + PAGE_MAX - 1) & ~(size_t)(PAGE_MAX - 1);
+    return whole_pages(limit);
 }
 
 static void begin_solo(uint32_t limit)
@@ -102,15 +107,19 @@ int table_make(uint32_t most, uint32_t first)
         char *at = room_reserve(bytes + slack);
         if (!at)
             continue; /* RLIMIT_AS: a smaller one will do for most programs */
-        if (slack)
-            at += -(size_t)at & (REACH - 1);
+        size_t before = slack ? -(size_t)at & (REACH - 1) : 0, used = whole_pages(bytes);
+        room_give_back(at, before);
+        at += before;
+        room_give_back(at + used, whole_pages(bytes + slack) - used - before);
         lay_out(at, most);
         uint32_t limit = first < most ? first : most;
         bool has = limit == most && room_commit(at, bytes);
         while (!has && limit && !(has = commit(0, limit)))
             limit = whole_blocks(limit / 4);
-        if (!has)
+        if (!has) {
+            room_give_back(at, used);
             return -1;
+        }
         begin_solo(most);
         __atomic_store_n(&table.limit, limit, __ATOMIC_RELEASE);
         return 0;
