@@ -335,7 +335,11 @@ static void drop(int fd, enum kind kind)
 /* A free record for a connection whose number's own record still serves a duplicate elsewhere. */
 static bool find_record(uint64_t fresh, uint32_t *number)
 {
-    for (uint32_t n = table.limit - 1; n + TABLE_BLOCK >= table.limit; n--) {
+    /* Behind all that is used, where a drain has room for its notes as well (room.h). */
+    uint32_t end = whole_blocks(atomic_load(&table.high)) + 2 * TABLE_BLOCK;
+    if (end > table.limit)
+        end = table.limit;
+    for (uint32_t n = end - 1; n + TABLE_BLOCK >= end; n--) {
         uint64_t none = 0;
         if (atomic_compare_exchange_strong(table_slot(n), &none, fresh)) {
             *number = n;
