@@ -108,8 +108,40 @@ void libc_find(void)
     errno = saved;
 }
 
+#ifdef __GLIBC__
+/*
+ * Memory that glibc's free takes without its malloc having been called, which at load would set up
+ * a heap that the program has not asked for yet: a chunk in use of its main arena, and two behind
+ * it in use (malloc/malloc.c, "struct malloc_chunk"). free keeps it for a later malloc, in the
+ * thread's cache or, where it is as small as most are, in a fast bin; so it stays readable for who
+ * has kept a pointer to it, as zabbix_agentd does.
+ */
+#define WORD sizeof(size_t)
+#define PREV_INUSE 1
+static _Alignas(2 * sizeof(size_t)) size_t chunk[64];
+
+static void *like_malloc(size_t size)
+{
+    size_t whole = (size + WORD + 2 * WORD - 1) & ~(2 * WORD - 1), least = 4 * WORD;
+    size_t *behind = chunk + whole / WORD;
+    if (whole + least + 2 * WORD > sizeof chunk)
+        return NULL;
+    chunk[1] = whole | PREV_INUSE;
+    behind[1] = behind[1 + least / WORD] = least | PREV_INUSE;
+    return &chunk[2];
+}
+#else
+static void *like_malloc(size_t size)
+{
+    (void)size;
+    return NULL;
+}
+#endif
+
 void *libc_allocate(size_t size)
 {
     void *(*allocate)(size_t) = has_dlsym ? (void *(*)(size_t))dlsym(RTLD_DEFAULT, "malloc") : NULL;
-    return allocate ? allocate(size) : NULL;
+    bool is_own = !allocate || next_object_has(&libc_itself, (const void *)allocate);
+    void *room = is_own ? like_malloc(size) : NULL;
+    return room || !allocate ? room : allocate(size);
 }

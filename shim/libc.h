@@ -207,8 +207,8 @@ static inline bool libc_is_behind(void)
 void libc_find(void);
 
 /*
- * Memory that the program may free: its own malloc's, whichever that is. At load alone, for nothing
- * else of ours may wait for an allocator's lock. NULL: there is none.
+ * Memory that the program may free, by its own free, whichever that is. Once, at load: nothing else
+ * of ours may wait for an allocator's lock. NULL: there is none.
  */
 void *libc_allocate(size_t size);
 

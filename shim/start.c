@@ -112,7 +112,7 @@ static bool overwrite(char *entry, const struct text *with)
  * - who writes a title over argv and environ takes the block of strings to end where the last of
  *   environ does (libmaa), or those of argv to end where the first of environ begins: so it is
  *   neither the first nor the last, for which the program's only one stands twice;
- * - who copies the block frees what it has not copied as well (zabbix): it is malloc's;
+ * - who copies the block frees what it has not copied as well (zabbix): free takes it;
  * - where there is no environment nothing is added.
  *
  * An earlier program of this process may have been given one: it is in the block, and stays there.
