@@ -192,7 +192,8 @@ static void begin_trees(void)
     if (!news)
         return;
     head_count_asked();
-    struct drain_terms terms = {true, atomic_load(&page->since), page_timeout(page)};
+    struct drain_terms terms;
+    head_terms(&terms);
     for (int action = ACTION_CLOSE_IDLE; action <= ACTION_DRAIN_ALL; action++)
         if (news & 1u << action)
             drain_begin((enum action)action,
@@ -201,6 +202,8 @@ static void begin_trees(void)
 
 /* How long a stop signal to another than the head waits for a drain of the tree to begin. */
 #define STOP_HELD_MS 100
+/* And how much longer than WEIR_TIMEOUT one for that drain's end, whatever the page says. */
+#define STOP_GRACE_MS 5000
 /* How often the watcher of a tree looks whether all are drained, and how often the others look. */
 #define TREE_STEP_MS 20
 #define TREE_WAIT_MS 200
@@ -213,9 +216,12 @@ static int64_t see_to_stop(int64_t now)
 {
     if (!atomic_load(&stop.held) || head_is_here())
         return -1;
-    if (head_tree_drains() && !head_tree_is_drained())
+    int64_t at = atomic_load(&stop.at), timeout = settings_now()->timeout;
+    bool late = timeout && now > at + timeout + STOP_GRACE_MS;
+    bool drains = drain_phase() == PHASE_DELAYING || drain_phase() == PHASE_DRAINING;
+    if (head_tree_drains() && (!head_tree_is_drained() || drains) && !late)
         return TREE_WAIT_MS;
-    int64_t left = head_tree_is_drained() ? 0 : atomic_load(&stop.at) + STOP_HELD_MS - now;
+    int64_t left = head_tree_is_drained() || late ? 0 : at + STOP_HELD_MS - now;
     if (left > 0)
         return left;
     signals_hand_over(atomic_load(&stop.held));

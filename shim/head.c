@@ -4,7 +4,6 @@
 #include "epoch.h"
 #include "joined.h"
 #include "log.h"
-#include "pagefile.h"
 #include "proc.h"
 #include "settings.h"
 #include "sys.h"
@@ -12,8 +11,19 @@
 
 #include <signal.h>
 
-static uint64_t inode;       /* of the tree_page; 0: not asked yet */
-static uint64_t orders_done; /* what of tree_page->order has been begun here */
+static struct proc_file page_file; /* of the tree_page; inode 0: not asked yet */
+static uint64_t orders_done;       /* what of tree_page->order has been begun here */
+
+/*
+ * What this process knows by itself. Any process of the tree can write the page, one that was
+ * broken into as well: so once a drain is on, the head goes by this and not by what the page says.
+ */
+static struct {
+    _Atomic bool is_head; /* for good: nobody can make another one the head instead */
+    _Atomic bool has_terms, drains, has_ended;
+    _Atomic int64_t since, timeout; /* of the drain, as in struct drain_terms */
+    _Atomic int64_t until;          /* at which the head waits no longer; 0: it does for ever */
+} own;
 
 static bool ended_here; /* this process has seen the tree's drain to its end */
 
@@ -24,8 +34,12 @@ void head_forget(void)
 {
     ended_here = false;
     again_at = step_at = 0;
-    joined_forget();
     orders_done = tree_page ? atomic_load(&tree_page->order) & ORDER_CLOSE_IDLE : 0;
+    atomic_store(&own.is_head, false);
+    atomic_store(&own.has_terms, false);
+    atomic_store(&own.drains, false);
+    atomic_store(&own.has_ended, false);
+    joined_forget();
 }
 
 static bool lives(int32_t pid)
@@ -41,11 +55,20 @@ bool head_is_here(void)
     int32_t me = epoch_ask_pid(), head;
     if (!tree_page || tree_is_foreign())
         return false;
+    if (atomic_load(&own.is_head) || tree_is_first()) {
+        atomic_store(&own.is_head, true);
+        return true;
+    }
     head = atomic_load(&tree_page->head);
     if (head == me || lives(head))
         return head == me;
-    return !tree_descends_from_the_living(0) &&
-           atomic_compare_exchange_strong(&tree_page->head, &head, me);
+    if (tree_descends_from_the_living(0) ||
+        !atomic_compare_exchange_strong(&tree_page->head, &head, me))
+        return false;
+    /* Another head may have seen the end of the drain, of which there is one only. */
+    atomic_store(&own.has_ended, atomic_load(&tree_page->phase) == PHASE_DRAINED);
+    atomic_store(&own.is_head, true);
+    return true;
 }
 
 bool head_is_alone(void)
@@ -61,9 +84,43 @@ bool head_is_alone(void)
 
 /* ---- orders ---- */
 
+#define SINCE_MOST 2000 /* ms: so much earlier than it is seen may an order have been given */
+
+/* The terms of the drain as they are here and now, and from now on. */
+static void take_terms(int64_t since, int64_t timeout)
+{
+    if (atomic_load(&own.has_terms))
+        return;
+    atomic_store(&own.since, since);
+    atomic_store(&own.timeout, timeout);
+    atomic_store(&own.until, timeout ? since + timeout : 0);
+    atomic_store(&own.has_terms, true);
+}
+
+static void take_terms_of_page(void)
+{
+    int64_t now = sys_now_ms(), since = atomic_load(&tree_page->since);
+    int64_t timeout = atomic_load(&tree_page->timeout);
+    bool late = since > now || (since < now - SINCE_MOST && head_is_here());
+    take_terms(late ? now : since, timeout < 0 ? settings_now()->timeout : timeout);
+}
+
+void head_terms(struct drain_terms *terms)
+{
+    *terms = (struct drain_terms){true, atomic_load(&own.since), atomic_load(&own.timeout)};
+}
+
 void head_ask(enum action action, const struct origin *origin)
 {
-    page_ask(tree_page, action, origin, -1, sys_now_ms(), NULL);
+    int64_t now = sys_now_ms(), timeout = settings_now()->timeout;
+    if (action != ACTION_CLOSE_IDLE) {
+        take_terms(now, timeout);
+        /* What is asked of the head itself is done in time, whatever else was asked for before. */
+        int64_t until = atomic_load(&own.until);
+        if (timeout && (!until || until > now + timeout))
+            atomic_store(&own.until, now + timeout);
+    }
+    page_ask(tree_page, action, origin, -1, now, NULL);
 }
 
 void head_count_asked(void)
@@ -80,10 +137,10 @@ void head_count_asked(void)
  * have written it. One that may not read others' maps (it has given up CAP_SYS_PTRACE, proc(5))
  * signals its own descendants alone: nobody can make somebody else one of them.
  */
-static void wake(int32_t pid, uint64_t inode, const char *name)
+static void wake(int32_t pid, const struct proc_file *file, const char *name, uint32_t *budget)
 {
     int sig = settings_now()->control_signal;
-    int mapped = proc_maps(pid, inode, name), caught = proc_catches(pid, sig);
+    int mapped = proc_maps(pid, file, name, budget), caught = proc_catches(pid, sig);
     bool is_ours = mapped == 1 || (mapped < 0 && (sys0(SYS_geteuid) != 0 || proc_is_child(pid) ||
                                                   (caught == 1 && proc_descends(pid))));
     if (is_ours && caught != 0)
@@ -112,16 +169,18 @@ static void name_of(const struct page *page, char name[48])
         page_name(&text, page->pid, page->start, page->pid_namespace);
 }
 
-void head_wake_page(struct page *page, uint64_t inode, enum wake which)
+void head_wake_page(struct page *page, const struct proc_file *file, enum wake which)
 {
+    static uint32_t first; /* so that all have their turn, when the budget is used up */
+    uint32_t budget = PROC_MAPS_BUDGET;
     char name[48];
     name_of(page, name);
-    for (uint32_t i = 0; i < PAGE_LINES; i++) {
-        struct page_line *line = &page->line[i];
+    for (uint32_t i = 0; i < PAGE_LINES && budget; i++) {
+        struct page_line *line = &page->line[first++ % PAGE_LINES];
         int32_t pid = atomic_load(&line->pid);
         if (pid > 0 && pid != epoch_pid() && !(atomic_load(&line->flags) & LINE_DEAF) &&
             is_to_wake(line, which) && proc_line_lives(line))
-            wake(pid, inode, name);
+            wake(pid, file, name, &budget);
     }
 }
 
@@ -137,6 +196,7 @@ static bool is_listed(int32_t pid)
 
 struct unlisted {
     bool wakes, found;
+    uint32_t budget;
     char page[48];
 };
 
@@ -150,7 +210,8 @@ static void visit_unlisted(int dir, const char *name, void *context)
     /* weir(1) maps the page as well, and catches nothing. */
     int sig = settings_now()->control_signal;
     if (*name || !pid || pid == epoch_pid() || is_listed(pid) ||
-        proc_maps(pid, inode, unlisted->page) != 1 || proc_catches(pid, sig) != 1)
+        proc_maps(pid, &page_file, unlisted->page, &unlisted->budget) != 1 ||
+        proc_catches(pid, sig) != 1)
         return;
     unlisted->found = true;
     if (unlisted->wakes)
@@ -162,10 +223,10 @@ static void visit_unlisted(int dir, const char *name, void *context)
 /* They are found by their maps. Returns whether there is any. */
 static bool see_to_unlisted(bool wakes)
 {
-    struct unlisted unlisted = {.wakes = wakes};
+    struct unlisted unlisted = {.wakes = wakes, .budget = PROC_MAPS_BUDGET};
     name_of(tree_page, unlisted.page);
     if (atomic_load(&tree_page->unlisted))
-        pagefile_each("/proc", visit_unlisted, &unlisted);
+        proc_each_file("/proc", visit_unlisted, &unlisted);
     return unlisted.found;
 }
 
@@ -192,14 +253,14 @@ static bool have_unlisted_connections(int64_t now)
 static void wake_all(bool again)
 {
     epoch_ask_pid();
-    if (!inode)
-        inode = proc_inode(tree_page);
+    if (!page_file.inode)
+        proc_mapped_file(tree_page, &page_file);
     if (!settings_now()->control_signal) {
         if (!again && !head_is_alone())
             log_say(LOG_ERROR, "WEIR_CONTROL_SIGNAL=none: the other processes can't be told");
         return;
     }
-    head_wake_page(tree_page, inode, again ? WAKE_NOT_BEGUN : WAKE_ALL);
+    head_wake_page(tree_page, &page_file, again ? WAKE_NOT_BEGUN : WAKE_ALL);
     see_to_unlisted(true);
 }
 
@@ -216,18 +277,25 @@ uint32_t head_news(void)
     uint64_t order = atomic_load(&tree_page->order), new = order & ~orders_done;
     bool idle = (order ^ orders_done) & ORDER_CLOSE_IDLE;
     orders_done = order;
+    if (new &(ORDER_DRAIN | ORDER_DRAIN_ALL)) {
+        take_terms_of_page();
+        atomic_store(&own.drains, true);
+    }
     return (idle ? 1u << ACTION_CLOSE_IDLE : 0) | (new &ORDER_DRAIN ? 1u << ACTION_DRAIN : 0) |
            (new &ORDER_DRAIN_ALL ? 1u << ACTION_DRAIN_ALL : 0);
 }
 
 bool head_tree_drains(void)
 {
-    return tree_page && atomic_load(&tree_page->order) & ORDER_DRAIN;
+    return tree_page && (atomic_load(&own.drains) || atomic_load(&tree_page->order) & ORDER_DRAIN);
 }
 
 bool head_tree_is_drained(void)
 {
-    return tree_page && atomic_load(&tree_page->phase) == PHASE_DRAINED;
+    if (atomic_load(&own.has_ended))
+        return true;
+    return tree_page && !atomic_load(&own.is_head) &&
+           atomic_load(&tree_page->phase) == PHASE_DRAINED;
 }
 
 /* How long after the timeout the tree waits for a process that does not answer. */
@@ -241,6 +309,8 @@ static bool is_watcher(void)
     if (tree_is_foreign())
         return false;
     int32_t me = epoch_ask_pid(), head = atomic_load(&tree_page->head);
+    if (atomic_load(&own.is_head))
+        return true;
     if (head == me || lives(head))
         return head == me;
     for (uint32_t i = 0; i < PAGE_LINES; i++) {
@@ -323,7 +393,7 @@ void head_keep_awake(int64_t now)
     }
     if (now >= step_at) {
         step_at = now + THREADLESS_MS;
-        head_wake_page(tree_page, inode, WAKE_THREADLESS);
+        head_wake_page(tree_page, &page_file, WAKE_THREADLESS);
     }
 }
 
@@ -333,8 +403,8 @@ bool head_check(int64_t now)
         return true;
     if (!is_watcher())
         return false;
-    int64_t timeout = page_timeout(tree_page), since = atomic_load(&tree_page->since);
-    bool late = timeout && now - since > timeout + GRACE_MS;
+    int64_t until = atomic_load(&own.until);
+    bool late = until && now > until + GRACE_MS;
     bool done = !has_gap(now) && !have_unlisted_connections(now) && joined_are_done(now);
     for (uint32_t i = 0; i < PAGE_LINES && done; i++) {
         int32_t pid = atomic_load(&tree_page->line[i].pid);
@@ -346,6 +416,7 @@ bool head_check(int64_t now)
     if (late && !done)
         give_up();
     ended_here = true;
+    atomic_store(&own.has_ended, true);
     atomic_store(&tree_page->ended, now);
     atomic_store(&tree_page->phase, PHASE_DRAINED);
     return true;

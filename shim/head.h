@@ -8,7 +8,8 @@
 #ifndef WEIR_HEAD_H
 #define WEIR_HEAD_H
 
-#include "page.h"
+#include "drain.h"
+#include "proc.h"
 
 /* Whether this process acts for the tree. May make a few system calls: in a trigger's handler. */
 bool head_is_here(void);
@@ -22,9 +23,12 @@ void head_ask(enum action action, const struct origin *origin);
 void head_count_asked(void);
 void head_wake(void);
 
-/* Wakes processes of a page, whose inode that is. */
+/* The terms of the tree's drain that is on, as this process knows them. */
+void head_terms(struct drain_terms *terms);
+
+/* Wakes those processes of a page that map this file. */
 enum wake { WAKE_ALL, WAKE_NOT_BEGUN, WAKE_THREADLESS };
-void head_wake_page(struct page *page, uint64_t inode, enum wake which);
+void head_wake_page(struct page *page, const struct proc_file *file, enum wake which);
 
 /* In the head, while its tree drains: wakes those that need it again and again. */
 void head_keep_awake(int64_t now);

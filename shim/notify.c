@@ -54,7 +54,9 @@ static bool notify(const struct text *text)
 /* Within this time the manager hears of us again, or the service may be killed. */
 static void ask_for_time(struct text *text, int64_t ms)
 {
-    if (!page_timeout(tree_page))
+    struct drain_terms terms;
+    head_terms(&terms);
+    if (!terms.timeout)
         return;
     text_string(text, "\nEXTEND_TIMEOUT_USEC=");
     text_number(text, (uint64_t)ms * 1000);
@@ -76,7 +78,9 @@ static void say_progress(struct text *text, int64_t now)
 {
     struct totals totals;
     const struct page *page = tree_page;
-    int64_t since = atomic_load(&page->since), timeout = page_timeout(page);
+    struct drain_terms terms;
+    head_terms(&terms);
+    int64_t since = terms.since, timeout = terms.timeout;
     int64_t left = since + timeout > now ? since + timeout - now : 0;
 
     tree_totals(&totals);

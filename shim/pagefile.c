@@ -21,11 +21,15 @@ static bool is_trusted(const struct stat *status, uint32_t uid)
            (!others_write || status->st_mode & S_ISVTX);
 }
 
-/* Opens it, and makes it first where it is missing. -errno. */
-static long open_dir(const char *path, mode_t mode, uint32_t uid)
+/*
+ * Opens it, and makes it first where it is missing. A link is followed where the user has named it
+ * (WEIR_RUN_DIR) alone: in /dev/shm anybody can make one. -errno.
+ */
+static long open_dir(const char *path, bool is_named, mode_t mode, uint32_t uid)
 {
     struct stat status;
-    long dir = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | (is_named ? 0 : O_NOFOLLOW);
+    long dir = sys4(SYS_openat, AT_FDCWD, path, flags, 0);
     if (dir == -ENOENT) {
         long made = sys3(SYS_mkdirat, AT_FDCWD, path, mode);
         if (made < 0 && made != -EEXIST)
@@ -112,7 +116,8 @@ static struct page *open_at(int dir, const char *name)
 {
     struct stat status;
     struct page *page = NULL;
-    long fd = sys4(SYS_openat, dir, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+    long fd =
+        sys4(SYS_openat, dir, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
     if (fd < 0)
         return NULL;
     if (sys2(SYS_fstat, fd, &status) == 0 && S_ISREG(status.st_mode) &&
@@ -124,6 +129,71 @@ static struct page *open_at(int dir, const char *name)
         page = NULL;
     }
     return page;
+}
+
+static bool is_others_page(const struct stat *status, uint32_t uid)
+{
+    return S_ISREG(status->st_mode) && status->st_uid == uid &&
+           !(status->st_mode & (S_IWGRP | S_IWOTH));
+}
+
+int pagefile_open_others(const char *path, const char *name, uint32_t uid)
+{
+    const int flags = O_NOFOLLOW | O_CLOEXEC;
+    struct stat status;
+    long fd = -1, dir = sys4(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | flags, 0);
+    if (dir < 0)
+        return -1;
+    /* A lease holds nobody up, a terminal is not taken: what it is, is looked at before as well. */
+    if (sys4(SYS_newfstatat, dir, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+        is_others_page(&status, uid))
+        fd = sys4(SYS_openat, dir, name, O_RDWR | O_NONBLOCK | O_NOCTTY | flags, 0);
+    sys1(SYS_close, dir);
+    if (fd < 0)
+        return -1;
+    if (sys2(SYS_fstat, fd, &status) == 0 && is_others_page(&status, uid))
+        return (int)fd;
+    sys1(SYS_close, fd);
+    return -1;
+}
+
+bool pagefile_copy(int fd, struct page *copy)
+{
+    long got = sys4(SYS_pread64, fd, copy, sizeof *copy, 0);
+    return got > 0 && page_is_sound(copy, (size_t)got);
+}
+
+static void put(int fd, const struct page *copy, const void *field, size_t size)
+{
+    sys4(SYS_pwrite64, fd, field, size, (const char *)field - (const char *)copy);
+}
+#define PUT(fd, copy, field) put(fd, copy, (const void *)&(copy)->field, sizeof(copy)->field)
+
+bool pagefile_ask(int fd, struct page *copy, enum action action, const struct origin *origin,
+                  int64_t timeout, int64_t now, const struct totals *asked)
+{
+    bool was_asked = atomic_load(&copy->by_taken);
+    uint32_t phase = atomic_load(&copy->phase);
+    if (!page_ask(copy, action, origin, timeout, now, asked))
+        return false;
+    const char *order = (const char *)&copy->order;
+    if (action == ACTION_CLOSE_IDLE) {
+        PUT(fd, copy, idle_by);
+        put(fd, copy, order, 4); /* the count alone (ORDER_CLOSE_IDLE; every machine that we build
+                                    for is little-endian) */
+        return true;
+    }
+    if (!was_asked) {
+        PUT(fd, copy, by);
+        PUT(fd, copy, asked);
+        PUT(fd, copy, timeout);
+        PUT(fd, copy, since);
+        PUT(fd, copy, by_taken);
+    }
+    if (atomic_load(&copy->phase) != phase)
+        PUT(fd, copy, phase);
+    put(fd, copy, order + 4, 4);
+    return true;
 }
 
 struct page *pagefile_open(const char *path)
@@ -172,7 +242,7 @@ struct page *pagefile_make(const struct settings *settings, char *const *envp, i
     for (int i = 0; choose_dir(i, settings, envp, uid, &text, &mode); i++) {
         if (!*path)
             continue;
-        long dir = open_dir(path, mode, uid);
+        long dir = open_dir(path, *settings->run_dir, mode, uid);
         if (dir < 0) {
             *error = (int)-dir;
             continue;
@@ -192,27 +262,6 @@ struct page *pagefile_make(const struct settings *settings, char *const *envp, i
 }
 
 /* ---- stale ones ---- */
-
-/* getdents64(2) */
-struct entry {
-    uint64_t inode;
-    int64_t next;
-    uint16_t length;
-    uint8_t type;
-    char name[];
-};
-
-void pagefile_each(const char *path, pagefile_visit_fn *visit, void *context)
-{
-    char buffer[2048] __attribute__((aligned(8)));
-    long n, dir = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    if (dir < 0)
-        return;
-    while ((n = sys3(SYS_getdents64, dir, buffer, sizeof buffer)) > 0)
-        for (long at = 0; at < n; at += ((struct entry *)(buffer + at))->length)
-            visit((int)dir, ((struct entry *)(buffer + at))->name, context);
-    sys1(SYS_close, dir);
-}
 
 /* A page's name: its pid. 0: the name of something else. */
 static int32_t pid_of(const char *name, uint64_t *start)
@@ -239,14 +288,23 @@ bool pagefile_is_unused(int fd)
     return true;
 }
 
+/* Other users may fill a directory that is theirs as well: /run/weir. */
+#define CLEANED_MOST 4096
+
 static void clean_one(int dir, const char *name, void *context)
 {
+    const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    uint32_t *left = context;
     uint64_t start;
+    struct stat status;
     int32_t pid = pid_of(name, &start);
-    (void)context;
-    if (!pid || proc_start_time(pid) == start)
+    if (!pid || !*left || proc_start_time(pid) == start)
         return;
-    long fd = sys4(SYS_openat, dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+    --*left;
+    if (sys4(SYS_newfstatat, dir, name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
+        !S_ISREG(status.st_mode) || status.st_uid != (uint32_t)sys0(SYS_geteuid))
+        return;
+    long fd = sys4(SYS_openat, dir, name, flags, 0);
     if (fd < 0)
         return;
     if (pagefile_is_unused((int)fd))
@@ -266,7 +324,8 @@ void pagefile_directory(const char *path, char dir[PAGEFILE_PATH])
 void pagefile_clean(const char *path)
 {
     char dir[PAGEFILE_PATH];
+    uint32_t left = CLEANED_MOST;
     pagefile_directory(path, dir);
     if (*dir)
-        pagefile_each(dir, clean_one, NULL);
+        proc_each_file(dir, clean_one, &left);
 }

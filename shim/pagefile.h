@@ -2,8 +2,9 @@
 /*
  * pagefile.h - the file of a state page: which directory, made or opened, mapped.
  *
- * Called at start-up only. No descriptor is left open; the room of a new file is allocated before
- * it is mapped (a sparse page on a full file system would be SIGBUS in the daemon).
+ * At start-up, but for those that open, copy and ask another's. No descriptor is left open; the
+ * room of a new file is allocated before it is mapped (a sparse page on a full file system would be
+ * SIGBUS in the daemon).
  */
 #ifndef WEIR_PAGEFILE_H
 #define WEIR_PAGEFILE_H
@@ -26,6 +27,22 @@ struct page *pagefile_make(const struct settings *settings, char *const *envp, i
 struct page *pagefile_open(const char *path);
 
 /*
+ * Another user's, in the directory at this path (with a slash at its end: also where that is a
+ * link): a file that is uid's and that others can't write. A descriptor or -1.
+ */
+int pagefile_open_others(const char *dir, const char *name, uint32_t uid);
+
+/* Copies the page of a descriptor. False: it is not sound. */
+bool pagefile_copy(int fd, struct page *copy);
+
+/*
+ * page_ask, without a mapping, for a page that has just been copied. Its processes may change the
+ * page at the same time: each field is written alone, and never what has been ordered already.
+ */
+bool pagefile_ask(int fd, struct page *copy, enum action action, const struct origin *origin,
+                  int64_t timeout, int64_t now, const struct totals *asked);
+
+/*
  * Whether no process maps the file (or has it open for writing), in whatever namespace: a lease is
  * given only then (fcntl(2), F_SETLEASE). False also where it can't be told: another user's file.
  */
@@ -36,9 +53,5 @@ void pagefile_clean(const char *path);
 
 /* The directory of a path, with its slash; "": it has none. */
 void pagefile_directory(const char *path, char dir[PAGEFILE_PATH]);
-
-/* Calls visit with the directory (an open descriptor) and name of each file of a run directory. */
-typedef void pagefile_visit_fn(int dir, const char *name, void *context);
-void pagefile_each(const char *dir, pagefile_visit_fn *visit, void *context);
 
 #endif

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -153,8 +154,9 @@ bool proc_line_lives(const struct page_line *line)
            proc_is_alive(pid, atomic_load(&line->since)) != 0;
 }
 
-/* A line of /proc/PID/status (proc(5)) as a number. False: there is no such. */
-static bool status_of(int32_t pid, const char *label, unsigned base, uint64_t *number)
+/* A number of a line of /proc/PID/status (proc(5)): its first, or the second. False: there is no
+ * such. */
+static bool status_of(int32_t pid, const char *label, bool second, unsigned base, uint64_t *number)
 {
     struct lines lines = {.fd = (int)open_proc(pid, "status")};
     const char *line, *value = NULL;
@@ -164,14 +166,91 @@ static bool status_of(int32_t pid, const char *label, unsigned base, uint64_t *n
         value = text_after(line, label);
     if (value)
         *number = number_at(&value, base);
+    if (value && second) {
+        value += *value == '\t';
+        *number = number_at(&value, base);
+    }
     sys1(SYS_close, lines.fd);
     return value;
+}
+
+bool proc_user(int32_t pid, uint32_t *uid)
+{
+    uint64_t effective; /* "Uid:" is real, effective, saved, file system */
+    bool known = status_of(pid, "Uid:\t", true, 10, &effective);
+    *uid = known ? (uint32_t)effective : 0;
+    return known;
+}
+
+/* getdents64(2) */
+struct entry {
+    uint64_t inode;
+    int64_t next;
+    uint16_t length;
+    uint8_t type;
+    char name[];
+};
+
+void proc_each_file(const char *path, proc_visit_fn *visit, void *context)
+{
+    char buffer[2048] __attribute__((aligned(8)));
+    long n, dir = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (dir < 0)
+        return;
+    while ((n = sys3(SYS_getdents64, dir, buffer, sizeof buffer)) > 0)
+        for (long at = 0; at < n; at += ((struct entry *)(buffer + at))->length)
+            visit((int)dir, ((struct entry *)(buffer + at))->name, context);
+    sys1(SYS_close, dir);
+}
+
+/* "PID PID ", of one thread. */
+static void each_in(int fd, void (*visit)(int32_t child))
+{
+    char buffer[512];
+    int64_t pid = 0;
+    for (long got; (got = sys3(SYS_read, fd, buffer, sizeof buffer)) > 0;) {
+        for (long i = 0; i < got; i++) {
+            if (buffer[i] >= '0' && buffer[i] <= '9' && pid < INT32_MAX / 10) {
+                pid = pid * 10 + (buffer[i] - '0');
+            } else {
+                if (pid)
+                    visit((int32_t)pid);
+                pid = 0;
+            }
+        }
+    }
+}
+
+static void each_of_thread(int dir, const char *name, void *context)
+{
+    void (**visit)(int32_t) = context;
+    char path[48];
+    struct text text = TEXT_ON(path);
+    if (*name == '.')
+        return;
+    text_string(&text, name);
+    text_string(&text, "/children");
+    long fd = sys4(SYS_openat, dir, path, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    each_in((int)fd, *visit);
+    sys1(SYS_close, fd);
+}
+
+void proc_each_child(int32_t pid, void (*visit)(int32_t child))
+{
+    char path[40];
+    struct text text = TEXT_ON(path);
+    text_string(&text, "/proc/");
+    text_number(&text, (uint64_t)pid);
+    text_string(&text, "/task");
+    proc_each_file(path, each_of_thread, &visit);
 }
 
 int proc_catches(int32_t pid, int sig)
 {
     uint64_t caught;
-    return status_of(pid, "SigCgt:\t", 16, &caught) ? (int)(caught >> (sig - 1) & 1) : -1;
+    return status_of(pid, "SigCgt:\t", false, 16, &caught) ? (int)(caught >> (sig - 1) & 1) : -1;
 }
 
 #define GENERATIONS_MOST 32
@@ -181,7 +260,7 @@ bool proc_descends(int32_t pid)
     int32_t me = (int32_t)sys0(SYS_getpid);
     for (int i = 0; i < GENERATIONS_MOST; i++) {
         uint64_t parent;
-        if (!status_of(pid, "PPid:\t", 10, &parent) || !parent || parent > INT32_MAX)
+        if (!status_of(pid, "PPid:\t", false, 10, &parent) || !parent || parent > INT32_MAX)
             return false;
         pid = (int32_t)parent;
         if (pid == me)
@@ -203,31 +282,55 @@ uint32_t proc_pid_namespace(void)
     return failed < 0 ? 0 : (uint32_t)status.st_ino;
 }
 
-/* A line of maps: "address-address perms offset device inode path". */
-static uint64_t mapped_inode(const char *line, uint64_t *from, uint64_t *to)
+/* A line of maps: "address-address perms offset major:minor inode path". */
+struct mapping {
+    uint64_t from, to;
+    struct proc_file file;
+    bool is_shared;
+};
+
+static void read_mapping(const char *line, struct mapping *mapping)
 {
     const char *at = line;
-    *from = number_at(&at, 16);
+    mapping->from = number_at(&at, 16);
     at += *at == '-';
-    *to = number_at(&at, 16);
-    at = skip_word(skip_word(skip_word(skip_word(line))));
-    return number_at(&at, 10);
+    mapping->to = number_at(&at, 16);
+    at = skip_word(line);
+    mapping->is_shared = *at && at[1] && at[2] && at[3] == 's';
+    at = skip_word(skip_word(at));
+    uint64_t major = number_at(&at, 16);
+    at += *at == ':';
+    mapping->file.device = major << 32 | number_at(&at, 16);
+    at += *at == ' ';
+    mapping->file.inode = number_at(&at, 10);
 }
 
-uint64_t proc_inode(const void *address)
+bool proc_mapped_file(const void *address, struct proc_file *file)
 {
     struct lines lines = {.fd = (int)open_proc(0, "maps")};
     const char *line;
-    uint64_t from, to, inode = 0;
+    struct mapping mapping = {0};
     if (lines.fd < 0)
-        return 0;
+        return false;
     while ((line = next_line(&lines))) {
-        inode = mapped_inode(line, &from, &to);
-        if (from <= (uintptr_t)address && (uintptr_t)address < to)
+        read_mapping(line, &mapping);
+        if (mapping.from <= (uintptr_t)address && (uintptr_t)address < mapping.to)
             break;
     }
     sys1(SYS_close, lines.fd);
-    return line ? inode : 0;
+    *file = mapping.file;
+    return line && file->inode;
+}
+
+/* By a mapping that nobody looks at: a file that is cut off does it no harm. */
+bool proc_opened_file(int fd, struct proc_file *file)
+{
+    long at = sys6(SYS_mmap, NULL, PAGE_MAX, PROT_NONE, MAP_PRIVATE, fd, 0);
+    if (at < 0 && at > -4096)
+        return false;
+    bool known = proc_mapped_file((void *)at, file);
+    sys2(SYS_munmap, at, PAGE_MAX);
+    return known;
 }
 
 static bool has_text(const char *in, const char *text)
@@ -238,16 +341,19 @@ static bool has_text(const char *in, const char *text)
     return !*text;
 }
 
-int proc_maps(int32_t pid, uint64_t inode, const char *name)
+int proc_maps(int32_t pid, const struct proc_file *file, const char *name, uint32_t *budget)
 {
     struct lines lines = {.fd = (int)open_proc(pid, "maps")};
     const char *line;
-    uint64_t from, to;
     int found = 0;
     if (lines.fd < 0)
         return lines.fd == -ENOENT && !exists(pid) ? 0 : -1;
-    while (!found && (line = next_line(&lines)))
-        found = inode && mapped_inode(line, &from, &to) == inode && has_text(line, name);
+    for (; !found && *budget && (line = next_line(&lines)); --*budget) {
+        struct mapping mapping;
+        read_mapping(line, &mapping);
+        found = mapping.is_shared && mapping.file.inode && mapping.file.inode == file->inode &&
+                mapping.file.device == file->device && has_text(line, name);
+    }
     sys1(SYS_close, lines.fd);
     return found;
 }

@@ -12,22 +12,42 @@
 
 /*
  * Whether the process of a line is there still: a process of this pid that started (a tick of its
- * start time is 10 ms) before the line was taken. -1: there is a process of this pid, and /proc does
- * not show it (there is none, or it hides other users' processes): it counts as alive.
+ * start time is 10 ms) before the line was taken. -1: there is a process of this pid, and /proc
+ * does not show it (there is none, or it hides other users' processes): it counts as alive.
  */
 int proc_is_alive(int32_t pid, uint64_t since);
 
 /* The pid namespace of the calling process, as an inode (namespaces(7)). 0: it can't be told. */
 uint32_t proc_pid_namespace(void);
 
-/* The inode of what is mapped at this address in the calling process. 0: it can't be told. */
-uint64_t proc_inode(const void *at);
+/* A file, as /proc/PID/maps has it: by the device of its file system, which on some (btrfs) is not
+ * the one of stat(2). */
+struct proc_file {
+    uint64_t device, inode;
+};
+
+/* The file that is mapped at this address in the calling process; that a descriptor has open.
+ * False: it can't be told. */
+bool proc_mapped_file(const void *at, struct proc_file *file);
+bool proc_opened_file(int fd, struct proc_file *file);
 
 /*
- * Whether that process has this inode among its maps, by a path that has this name in it (another
- * file system may have the same number), so that it may be signalled. -1: can't tell.
+ * Whether that process shares a mapping of the file, by a path that has this name in it, so that it
+ * may be signalled. -1: can't tell. *budget: how many lines of maps may be read, of all that are
+ * asked for together, for a process has as many as it likes; 0 when it is used up.
  */
-int proc_maps(int32_t pid, uint64_t inode, const char *name);
+#define PROC_MAPS_BUDGET (1 << 18)
+int proc_maps(int32_t pid, const struct proc_file *file, const char *name, uint32_t *budget);
+
+/* A process's effective user. False: it can't be told. */
+bool proc_user(int32_t pid, uint32_t *uid);
+
+/* Calls visit with the directory (an open descriptor) and name of each file of a directory. */
+typedef void proc_visit_fn(int dir, const char *name, void *context);
+void proc_each_file(const char *dir, proc_visit_fn *visit, void *context);
+
+/* Calls visit for each child of a process, as the kernel knows them. */
+void proc_each_child(int32_t pid, void (*visit)(int32_t child));
 
 /* A process's start time, in ticks since boot (proc(5), stat, field 22). 0: no such process. */
 uint64_t proc_start_time(int32_t pid);

@@ -175,6 +175,11 @@ bool tree_is_foreign(void)
     return foreign;
 }
 
+bool tree_is_first(void)
+{
+    return was_first;
+}
+
 bool tree_has_line(void)
 {
     return atomic_load(&my_line) != NO_LINE;

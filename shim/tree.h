@@ -40,6 +40,9 @@ void tree_forks(bool inherits);
 void tree_forked(void);
 void tree_lives_on(void);
 
+/* Whether it was this process that began the tree: known without the page. */
+bool tree_is_first(void);
+
 /* Makes sure that this process has a line, where it can have one. */
 void tree_take_line(void);
 bool tree_has_line(void);

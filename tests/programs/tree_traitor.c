@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tree_traitor PORT: root's master, which forks a process of nobody's for each connection. A line
+ * "slow SECONDS" is answered so much later, any other at once. "writes WHAT" makes the process write
+ * to the state page that its tree shares, again and again until its client has gone:
+ *
+ *   timeout    the drain has none         drained    the drain is over
+ *   orders     there is no drain          head       this process acts for the tree
+ *   tables     a hundred other processes, and what has been handed on, are to be looked after
+ */
+#define WEIR_COMMAND /* no rules of the shim (common.h) */
+#include "page.h"
+
+#include <arpa/inet.h>
+#include <grp.h>
+#include <poll.h>
+#include <signal.h>
+
+static struct page *find_page(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "r");
+    char line[512];
+    unsigned long from;
+    while (fgets(line, sizeof line, maps))
+        if (strstr(line, " rw-s ") && sscanf(line, "%lx", &from) == 1 &&
+            memcmp((void *)from, PAGE_MAGIC, 8) == 0)
+            return (struct page *)from;
+    exit(1);
+}
+
+static void write_once(struct page *page, const char *what)
+{
+    if (!strcmp(what, "timeout")) {
+        page->timeout = 0;
+        page->settings.timeout = 0;
+        page->since = INT64_MAX / 2;
+    } else if (!strcmp(what, "drained")) {
+        page->phase = PHASE_DRAINED;
+    } else if (!strcmp(what, "orders")) {
+        page->order = 0;
+    } else if (!strcmp(what, "head")) {
+        page->head = getpid();
+    } else if (!strcmp(what, "tables")) {
+        page->unlisted = 1;
+        page->lines_used = UINT32_MAX;
+        for (int i = 300; i < 400; i++)
+            page->line[i].pid = getppid();
+    }
+}
+
+static void serve(int fd)
+{
+    char line[100];
+    struct page *page = find_page();
+    struct pollfd polled = {.fd = fd, .events = POLLIN};
+    for (ssize_t n; (n = read(fd, line, sizeof line - 1)) > 0;) {
+        line[n] = '\0';
+        line[strcspn(line, "\n")] = '\0';
+        if (!strncmp(line, "slow ", 5))
+            sleep((unsigned)atoi(line + 5));
+        dprintf(fd, "done\n");
+        for (; !strncmp(line, "writes ", 7) && poll(&polled, 1, 1) == 0;)
+            write_once(page, line + 7);
+    }
+    exit(0);
+}
+
+int main(int argc, char **argv)
+{
+    int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+    struct sockaddr_in addr = {.sin_family = AF_INET,
+                               .sin_port = htons((uint16_t)atoi(argv[argc - 1])),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (argc != 2 || bind(listener, (void *)&addr, sizeof addr) || listen(listener, 64))
+        return 1;
+    signal(SIGCHLD, SIG_IGN);
+    for (;;) {
+        int fd = accept(listener, NULL, NULL);
+        if (fd < 0)
+            continue;
+        if (fork() == 0) {
+            close(listener);
+            if (setgroups(0, NULL) || setgid(65534) || setuid(65534))
+                return 1;
+            serve(fd);
+        }
+        close(fd);
+    }
+}
