@@ -120,8 +120,8 @@ static void wake_line(struct tree *tree, uint32_t index, int sig, struct woken *
     if (fd < 0)
         return;
     /* Who has no handler for it would die of it. */
-    if (proc_is_alive(pid, tree->page.line[index].since) == 1 &&
-        process_maps_file(pid, tree->name, tree->inode) == 1 && process_catches(pid, sig)) {
+    if (proc_is_alive(pid, tree->page.line[index].since) == 1 && tree_is_mapped(tree, pid) == 1 &&
+        process_catches(pid, sig)) {
         if (syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) == 0)
             woken->processes++;
         else if (errno == EPERM)
@@ -130,19 +130,18 @@ static void wake_line(struct tree *tree, uint32_t index, int sig, struct woken *
     close(fd);
 }
 
-/* Leaves the order in one page and wakes its processes. Returns whether it was news there. */
-static bool ask_page(struct tree *tree, struct page *page, const struct wish *wish,
-                     struct woken *woken)
+/* Leaves the order in one page and wakes its processes. *news: whether it was any there. */
+static int ask_page(struct tree *tree, const struct wish *wish, struct woken *woken, bool *news)
 {
     struct origin origin = {0, getpid(), (int32_t)getuid()};
-    struct totals totals;
-    proc_totals(page, 0, &totals);
-    bool news = page_ask(page, wish->action, &origin, wish->timeout, now_ms(), &totals);
+    int error = tree_ask(tree, wish->action, &origin, wish->timeout, news);
+    if (error)
+        return error;
     int sig = tree->page.settings.control_signal;
     tree_copy(tree);
     for (uint32_t i = 0; i < PAGE_LINES; i++)
         wake_line(tree, i, sig, woken);
-    return news;
+    return 0;
 }
 
 /* ---- what stands in the way ---- */
@@ -213,20 +212,15 @@ static int not_reached(struct tree *tree, const struct woken *woken)
 static int act(struct tree *tree, const struct wish *wish)
 {
     struct woken woken = {0};
-    struct page *page = tree_map(tree);
-    if (!page) {
-        int error = errno;
+    bool was_over = tree->page.phase == PHASE_DRAINED, news, not_told;
+    int error = ask_page(tree, wish, &woken, &news);
+    if (error) {
         say("pid %" PRId32 ": its state page %s can't be written: %s", tree_pid(tree),
             escaped(tree->path), strerror(error));
         return exit_code(error);
     }
-    bool was_over = tree->page.phase == PHASE_DRAINED;
-    bool news = ask_page(tree, page, wish, &woken);
-    for (struct tree *part = tree->joined; part; part = part->next) {
-        struct page *joined = tree_map(part);
-        if (joined)
-            ask_page(part, joined, wish, &woken);
-    }
+    for (struct tree *part = tree->joined; part; part = part->next)
+        ask_page(part, wish, &woken, &not_told);
     if (was_over) {
         if (!wish->wait)
             say("pid %" PRId32 ": it is drained already", tree_pid(tree));

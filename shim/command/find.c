@@ -19,14 +19,7 @@
  */
 static bool is_of_tree(int32_t pid, int64_t uid, const struct tree *tree)
 {
-    if (uid == tree->uid || uid == 0)
-        return true;
-    for (int i = 0; i < ANCESTORS_MOST && pid > 1; i++) {
-        pid = process_parent(pid);
-        if (pid > 0 && process_maps_file(pid, tree->name, tree->inode) == 1)
-            return true;
-    }
-    return false;
+    return uid == tree->uid || uid == 0 || scan_descends(pid, tree);
 }
 
 static bool is_joined(const struct tree *part)
@@ -49,17 +42,12 @@ static bool is_part_of(struct tree *part, const struct tree *tree)
     return names(part, tree) && is_of_tree(tree_first(part), part->uid, tree);
 }
 
-static bool is_same(const struct tree *a, const struct tree *b)
-{
-    return a->inode == b->inode && text_equal(a->name, b->name);
-}
-
 /* Moves the pages that are joined to tree from the list to it; drops it itself from there. */
 static void take_parts(struct tree **list, struct tree *tree)
 {
     for (struct tree **at = list; *at;) {
         struct tree *one = *at;
-        bool same = is_same(one, tree);
+        bool same = tree_is_same(one, tree);
         if (one == tree || (!same && !is_part_of(one, tree))) {
             at = &one->next;
             continue;
@@ -163,11 +151,11 @@ static int find_by_name(int32_t pid, bool is_nameless, struct tree **tree)
             pid);
         return EXIT_FAILED;
     }
-    int error = scan_file(name, tree, version);
+    int error = scan_file(name, process_uid(pid), tree, version);
     if (error == ENOENT) { /* it may have another root */
         char path[PATH_MAX + 32];
         snprintf(path, sizeof path, "/proc/%d/root%s", pid, name);
-        error = scan_file(path, tree, version);
+        error = scan_file(path, process_uid(pid), tree, version);
     }
     if (error)
         return no_page(pid, error, name, version);
@@ -182,22 +170,22 @@ static int find_by_name(int32_t pid, bool is_nameless, struct tree **tree)
     return EXIT_DONE;
 }
 
-/* The tree that a page was joined to, if its page can be opened; else the part itself. */
-static struct tree *whole_of(struct tree *part, struct tree **list)
+/*
+ * The tree that a page was joined to, if its page can be opened; else the part itself. It is one of
+ * an ancestor's.
+ */
+static struct tree *whole_of(struct tree *part)
 {
     part->is_part = is_joined(part) && geteuid() != 0;
-    for (struct tree **at = list; *at; at = &(*at)->next) {
-        struct tree *tree = *at;
-        if (!names(part, tree))
-            continue;
-        if (!is_part_of(part, tree)) {
-            part->is_part = false;
-            continue;
+    int32_t pid = is_joined(part) ? tree_first(part) : 0;
+    for (int i = 0; i < ANCESTORS_MOST && (pid = process_parent(pid)) > 1; i++) {
+        struct look look;
+        look_at(pid, &look);
+        if (look.tree && names(part, look.tree)) {
+            tree_free(part);
+            return look.tree;
         }
-        *at = tree->next;
-        tree->next = NULL;
-        tree_free(part);
-        return tree;
+        tree_free(look.tree);
     }
     return part;
 }
@@ -228,8 +216,8 @@ int find_tree(int32_t pid, struct tree **tree)
             return code;
     }
 
-    struct tree *others = scan_dirs(look.tree->path);
-    *tree = whole_of(look.tree, &others);
+    *tree = whole_of(look.tree);
+    struct tree *others = scan_descendants(*tree);
     take_parts(&others, *tree);
     tree_free_list(others);
     return EXIT_DONE;
@@ -270,6 +258,14 @@ static void insert(struct tree **list, struct tree *tree)
     *list = tree;
 }
 
+/* Another user's page that claims to be of a process that is neither in it nor his. */
+static bool is_false(struct tree *tree)
+{
+    int32_t pid = tree->page.pid;
+    return tree->uid != geteuid() && tree->uid != 0 && !tree->is_foreign && !tree_first(tree) &&
+           proc_start_time(pid) == tree->page.start && process_uid(pid) != tree->uid;
+}
+
 struct tree *find_trees(void)
 {
     struct tree *all = scan_all(), *sorted = NULL;
@@ -280,7 +276,7 @@ struct tree *find_trees(void)
         struct tree *tree = all;
         all = tree->next;
         tree->next = NULL;
-        if (tree_lives(tree) || tree->joined)
+        if ((tree_lives(tree) || tree->joined) && !is_false(tree))
             insert(&sorted, tree);
         else
             tree_free(tree);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "oldest.h"
 
+#include "budget.h"
 #include "memory.h"
 #include "say.h"
 #include "text.h"
@@ -17,11 +18,15 @@ static int32_t any_process(struct tree *tree)
 }
 
 /* Finds out which entries' connections are open: some process holds a socket with this identity. */
-static void find_open(const struct page *page, int32_t pid, const struct sockets *sockets,
-                      bool open[PAGE_GAPS])
+static void find_open(const struct page *page, int32_t pid, uint32_t uid,
+                      const struct sockets *sockets, bool open[PAGE_GAPS])
 {
     if (!sockets->is_known) {
-        proc_open_gaps(page->gap, PAGE_GAPS, pid, now_ms(), open);
+        struct budget *budget = budget_of(uid);
+        int64_t began = now_ms();
+        if (budget->time_ms > 0)
+            proc_open_gaps(page->gap, PAGE_GAPS, pid, began, open);
+        budget->time_ms -= now_ms() - began;
         return;
     }
     for (uint32_t i = 0; i < PAGE_GAPS; i++) {
@@ -38,9 +43,9 @@ void add_handed_on(struct view *view, struct tree *tree, struct sockets *sockets
     int32_t pid = tree->page.gap_used ? any_process(tree) : 0;
     if (!pid)
         return;
-    bool open[PAGE_GAPS];
+    bool open[PAGE_GAPS] = {false};
     sockets_read(sockets, pid);
-    find_open(&tree->page, pid, sockets, open);
+    find_open(&tree->page, pid, tree->uid, sockets, open);
     for (uint32_t i = 0; i < PAGE_GAPS; i++) {
         if (open[i]) {
             view->totals.tracked++;
@@ -120,10 +125,13 @@ void take_oldest(struct view *view, struct tree *tree, struct sockets *sockets)
             int32_t pid = line->pid > 0 ? tree_process(part, i) : 0;
             if (!pid)
                 continue;
-            if (!memory_in_use(pid, line->table, line->epoch, &in_use))
+            struct budget *budget = budget_of(part->uid);
+            int64_t began = now_ms();
+            if (budget->time_ms <= 0 || !memory_in_use(pid, line->table, line->epoch, &in_use))
                 view->is_hidden = true;
             add_process(view, pid, &in_use, sockets);
             free(in_use.fd);
+            budget->time_ms -= now_ms() - began;
         }
     }
 }

@@ -22,7 +22,8 @@ static FILE *open_proc(int32_t pid, const char *name)
 
 int maps_open(struct maps *maps, int32_t pid)
 {
-    *maps = (struct maps){.file = open_proc(pid, "maps")};
+    int64_t uid = process_uid(pid);
+    *maps = (struct maps){.file = open_proc(pid, "maps"), .budget = budget_of((uint32_t)uid)};
     return maps->file ? 0 : errno;
 }
 
@@ -30,16 +31,19 @@ bool maps_next(struct maps *maps, struct mapping *mapping)
 {
     static const char deleted[] = " (deleted)";
     ssize_t length;
-    while ((length = getline(&maps->line, &maps->room, maps->file)) > 0) {
-        /* proc(5): "address-address perms offset device inode      path" */
+    while (maps->budget->lines && (length = getline(&maps->line, &maps->room, maps->file)) > 0) {
+        /* proc(5): "address-address perms offset major:minor inode      path" */
         char permissions[8];
+        uint64_t major, minor;
+        maps->budget->lines--;
         int path = 0;
         if (maps->line[length - 1] == '\n')
             maps->line[--length] = '\0';
-        if (sscanf(maps->line, "%39s %7s %*s %*s %" SCNu64 " %n", mapping->range, permissions,
-                   &mapping->inode, &path) < 3 ||
-            !mapping->inode || !path || maps->line[path] != '/')
+        if (sscanf(maps->line, "%39s %7s %*s %" SCNx64 ":%" SCNx64 " %" SCNu64 " %n",
+                   mapping->range, permissions, &major, &minor, &mapping->file.inode, &path) < 5 ||
+            !mapping->file.inode || !path || maps->line[path] != '/')
             continue;
+        mapping->file.device = major << 32 | minor;
         mapping->path = maps->line + path;
         mapping->is_shared = permissions[3] == 's';
         size_t end = strlen(mapping->path), n = sizeof deleted - 1;
@@ -62,20 +66,6 @@ const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
-}
-
-int process_maps_file(int32_t pid, const char *name, uint64_t inode)
-{
-    struct maps maps;
-    struct mapping mapping;
-    int error = maps_open(&maps, pid);
-    if (error)
-        return error == EACCES || error == EPERM ? -1 : 0;
-    bool found = false;
-    while (!found && maps_next(&maps, &mapping))
-        found = mapping.inode == inode && text_equal(base_name(mapping.path), name);
-    maps_close(&maps);
-    return found;
 }
 
 /* ---- status ---- */

@@ -7,7 +7,8 @@
 #ifndef WEIR_COMMAND_PROCESS_H
 #define WEIR_COMMAND_PROCESS_H
 
-#include "command.h"
+#include "budget.h"
+#include "proc.h"
 
 #include <limits.h>
 
@@ -16,11 +17,12 @@ struct maps {
     FILE *file;
     char *line;
     size_t room;
+    struct budget *budget; /* of the process's user */
 };
 
 struct mapping {
     char range[40]; /* as in /proc/PID/map_files */
-    uint64_t inode;
+    struct proc_file file;
     char *path; /* valid until the next one; without " (deleted)" */
     bool is_shared;
 };
@@ -31,9 +33,6 @@ void maps_close(struct maps *maps);
 
 /* The part of a path behind the last slash. */
 const char *base_name(const char *path);
-
-/* Whether a process maps a file of this name and inode. -1: it may not be asked. */
-int process_maps_file(int32_t pid, const char *name, uint64_t inode);
 
 /* A line of /proc/PID/status ("SigCgt"): what follows the name. */
 bool process_status(int32_t pid, const char *name, char *into, size_t size);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "reader.h"
 
+#include "budget.h"
 #include "glibc.h"
+#include "pagefile.h"
 #include "say.h"
 #include "text.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 bool is_page_name(const char *name)
@@ -69,22 +69,40 @@ static int read_page(int fd, struct page *page, char version[VERSION_TEXT])
     return page_is_sound(page, (size_t)got) ? 0 : NOT_SOUND;
 }
 
+/* Whose pages are opened: one's own, root's, and those of the process's user that is meant. */
+static int check_file(const struct stat *status, uint32_t uid)
+{
+    if (!S_ISREG(status->st_mode))
+        return NOT_A_PAGE;
+    if (status->st_uid != uid && status->st_uid != geteuid() && status->st_uid != 0)
+        return NOT_SOUND;
+    /* One that others can write is nobody's. */
+    return status->st_mode & (S_IWGRP | S_IWOTH) ? NOT_SOUND : 0;
+}
+
+/* A lease (fcntl(2)) does not hold this up: EWOULDBLOCK. */
+#define OPEN_FLAGS (O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
+
+static int open_again(int fd, int flags)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, flags | OPEN_FLAGS);
+}
+
 /*
  * path_fd (O_PATH, which it takes over) is opened for reading once it is known to be a file: who
- * opens a device or a FIFO by name has done something to it already.
+ * opens a device or a FIFO by name has done something to it already. wanted: the file that it has
+ * to be, or NULL.
  */
-static int open_found(int path_fd, const char *name, struct tree **found,
-                      char version[VERSION_TEXT])
+static int open_found(int path_fd, const char *name, uint32_t uid, const struct proc_file *wanted,
+                      struct tree **found, char version[VERSION_TEXT])
 {
     struct tree *tree = NULL;
     struct stat status;
-    char path[64];
-    int fd = -1, error = glibc_fstat(path_fd, &status) ? errno : 0;
-    if (!error && !S_ISREG(status.st_mode))
-        error = NOT_A_PAGE;
+    int fd = -1, error = glibc_fstat(path_fd, &status) ? errno : check_file(&status, uid);
     if (!error) {
-        snprintf(path, sizeof path, "/proc/self/fd/%d", path_fd);
-        fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        fd = open_again(path_fd, O_RDONLY);
         error = fd < 0 ? errno : 0;
     }
     close(path_fd);
@@ -92,10 +110,13 @@ static int open_found(int path_fd, const char *name, struct tree **found,
         tree = calloc(1, sizeof *tree);
         error = tree ? read_page(fd, &tree->page, version) : ENOMEM;
     }
+    if (!error && !proc_opened_file(fd, &tree->file))
+        error = ENOENT;
+    if (!error && wanted &&
+        (tree->file.inode != wanted->inode || tree->file.device != wanted->device))
+        error = ENOENT;
     if (!error) {
-        /* One that others can write is nobody's. */
-        bool is_shared = status.st_mode & (S_IWGRP | S_IWOTH);
-        error = is_own_name(&tree->page, name) && !is_shared ? 0 : NOT_SOUND;
+        error = is_own_name(&tree->page, name) ? 0 : NOT_SOUND;
         snprintf(tree->name, sizeof tree->name, "%s", name);
     }
     if (error) {
@@ -105,7 +126,6 @@ static int open_found(int path_fd, const char *name, struct tree **found,
         return error;
     }
     tree->fd = fd;
-    tree->inode = status.st_ino;
     tree->uid = status.st_uid;
     *found = tree;
     return 0;
@@ -122,6 +142,8 @@ int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **t
                      char version[VERSION_TEXT])
 {
     const char *name = base_name(mapping->path);
+    int64_t user = process_uid(pid);
+    uint32_t uid = user < 0 ? geteuid() : (uint32_t)user;
     char path[PATH_MAX + 64];
     int worst = ENOENT;
     /*
@@ -138,11 +160,11 @@ int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **t
         else
             snprintf(path, sizeof path, "/proc/%d/root%s", pid, mapping->path);
         int fd = open(path, way == 0 ? flags : flags | O_NOFOLLOW);
-        if (fd >= 0 && (glibc_fstat(fd, &status) || status.st_ino != mapping->inode)) {
+        if (fd >= 0 && (glibc_fstat(fd, &status) || status.st_ino != mapping->file.inode)) {
             close(fd);
             continue;
         }
-        int error = fd < 0 ? errno : open_found(fd, name, tree, version);
+        int error = fd < 0 ? errno : open_found(fd, name, uid, &mapping->file, tree, version);
         if (!error) {
             snprintf((*tree)->path, sizeof(*tree)->path, "%s", mapping->path);
             lives_in(*tree, process_namespace(pid, "pid"));
@@ -156,11 +178,11 @@ int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **t
     return worst;
 }
 
-int tree_open_at(int dir, const char *name, const char *path, struct tree **tree,
+int tree_open_at(int dir, const char *name, const char *path, uint32_t uid, struct tree **tree,
                  char version[VERSION_TEXT])
 {
     int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    int error = fd < 0 ? errno : open_found(fd, name, tree, version);
+    int error = fd < 0 ? errno : open_found(fd, name, uid, NULL, tree, version);
     if (!error) {
         snprintf((*tree)->path, sizeof(*tree)->path, "%s/%s", path, name);
         lives_in(*tree, (*tree)->page.pid_namespace);
@@ -219,32 +241,32 @@ bool tree_copy(struct tree *tree)
     return true;
 }
 
-static void cut_off(int sig)
+bool tree_is_same(const struct tree *a, const struct tree *b)
 {
-    static const char text[] = "weir: the state page was cut off while it was written to: somebody "
-                               "has tampered with it\n";
-    (void)sig;
-    ssize_t done = write(STDERR_FILENO, text, sizeof text - 1);
-    (void)done;
-    _exit(EXIT_FAILED);
+    return a->file.inode == b->file.inode && a->file.device == b->file.device &&
+           text_equal(a->name, b->name);
 }
 
-struct page *tree_map(const struct tree *tree)
+int tree_ask(struct tree *tree, enum action action, const struct origin *origin, int64_t timeout,
+             bool *news)
 {
-    struct sigaction action = {.sa_handler = cut_off};
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", tree->fd);
-    int fd = open(path, O_RDWR | O_CLOEXEC);
+    static struct page copy;
+    struct totals totals;
+    int fd = open_again(tree->fd, O_RDWR);
     if (fd < 0)
-        return NULL;
-    struct page *page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    int error = errno;
+        return errno;
+    bool sound = pagefile_copy(fd, &copy);
+    if (tree->uid != geteuid())
+        copy.gap_used = 0; /* each entry is a look at all connections (proc_totals) */
+    proc_totals(&copy, 0, &totals);
+    *news = sound && pagefile_ask(fd, &copy, action, origin, timeout, now_ms(), &totals);
     close(fd);
-    errno = error;
-    if (page == MAP_FAILED)
-        return NULL;
-    sigaction(SIGBUS, &action, NULL);
-    return page;
+    return sound ? 0 : EIO;
+}
+
+int tree_is_mapped(const struct tree *tree, int32_t pid)
+{
+    return proc_maps(pid, &tree->file, tree->name, &budget_of(tree->uid)->lines);
 }
 
 /* ---- processes ---- */
@@ -252,29 +274,64 @@ struct page *tree_map(const struct tree *tree)
 /* How long a process is believed to map the page still: its maps are not read at each look. */
 #define BELIEVED_MS 500
 
+/* What has been found out of a process lately. */
+static const struct known *known_of(const struct tree *tree, int32_t pid, uint64_t since)
+{
+    for (size_t i = 0; i < COUNT_OF(tree->known); i++) {
+        const struct known *known = &tree->known[i];
+        if (known->pid == pid && known->since == since && known->checked &&
+            now_ms() - known->checked <= BELIEVED_MS)
+            return known;
+    }
+    return NULL;
+}
+
+/* All of /proc is looked through. */
+static int32_t outer_pid(const struct tree *tree, int32_t pid)
+{
+    struct budget *budget = budget_of(tree->uid);
+    int64_t began = now_ms();
+    if (budget->time_ms <= 0)
+        return 0;
+    int32_t here = process_outer_pid(tree->namespace, pid);
+    budget->time_ms -= now_ms() - began;
+    return here;
+}
+
 /* The number that a process of the tree has here, if it is one (known->pid, since). */
 static int32_t process_of(struct tree *tree, struct known *known, int32_t pid, uint64_t since)
 {
     if (pid <= 0)
         return 0;
-    int64_t now = now_ms();
-    if (known->pid != pid || known->since != since || now - known->checked > BELIEVED_MS) {
-        int32_t here = tree->is_foreign ? process_outer_pid(tree->namespace, pid) : pid;
-        *known = (struct known){pid, since, here, now};
-        /* Who is not root may not look into what a process of its own has become. */
-        int maps = here ? process_maps_file(here, tree->name, tree->inode) : 0;
-        if (maps == 0 || (maps < 0 && geteuid() == 0) || proc_is_alive(here, since) == 0)
+    const struct known *other = known_of(tree, pid, since);
+    if (other) {
+        *known = *other;
+        if (known->here && proc_is_alive(known->here, since) == 0)
             known->here = 0;
-    } else if (known->here && proc_is_alive(known->here, since) == 0) {
-        known->here = 0;
+        return known->here;
     }
+    int32_t here = tree->is_foreign ? outer_pid(tree, pid) : pid;
+    *known = (struct known){pid, since, here, now_ms()};
+    /* Who is not root may not look into what a process of its own has become. */
+    int maps = here ? tree_is_mapped(tree, here) : 0;
+    if (maps == 0 || (maps < 0 && geteuid() == 0) || proc_is_alive(here, since) == 0)
+        known->here = 0;
     return known->here;
+}
+
+/* A process has one line: whoever fills a page with one process has it looked at once. */
+static bool is_repeated(const struct page *page, uint32_t index)
+{
+    for (uint32_t i = 0; i < index; i++)
+        if (page->line[i].pid == page->line[index].pid && !(page->line[i].flags & LINE_EXECS))
+            return true;
+    return false;
 }
 
 int32_t tree_process(struct tree *tree, uint32_t index)
 {
     const struct page_line *line = &tree->page.line[index];
-    if (line->flags & LINE_EXECS)
+    if (line->pid <= 0 || line->flags & LINE_EXECS || is_repeated(&tree->page, index))
         return 0;
     return process_of(tree, &tree->known[index], line->pid, line->since);
 }

@@ -3,8 +3,8 @@
  * reader.h - a state page, read without trust (page.h).
  *
  * Whoever can write the page may have put anything into it, and may cut the file off at any time.
- * So it is never looked at where it lies: each look takes a copy by pread. What the copy says is
- * checked here; whoever uses one of its texts or indexes goes through view.h.
+ * So it is never mapped: each look takes a copy by pread, and an order is written by pwrite. What
+ * the copy says is checked here; whoever uses one of its texts or indexes goes through view.h.
  */
 #ifndef WEIR_COMMAND_READER_H
 #define WEIR_COMMAND_READER_H
@@ -26,7 +26,7 @@ struct tree {
     struct tree
         *joined; /* pages of processes that belong to this tree and could not open its page */
     int fd;
-    uint64_t inode;
+    struct proc_file file;
     uint32_t uid;  /* who owns the file */
     char name[48]; /* of the file */
     char path[PATH_MAX];
@@ -50,8 +50,11 @@ enum { NOT_A_PAGE = -1, OTHER_LAYOUT = -2, NOT_SOUND = -3 };
 int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **tree,
                      char version[VERSION_TEXT]);
 
-/* Opens the page of this name in a directory (an open descriptor), whose path is `path`. */
-int tree_open_at(int dir, const char *name, const char *path, struct tree **tree,
+/*
+ * Opens the page of this name in a directory (an open descriptor), whose path is `path`: one's own,
+ * or one of that user's.
+ */
+int tree_open_at(int dir, const char *name, const char *path, uint32_t uid, struct tree **tree,
                  char version[VERSION_TEXT]);
 
 void tree_free(struct tree *tree); /* with those joined to it */
@@ -63,11 +66,18 @@ bool is_page_name(const char *name);
 /* Takes a new copy, of those joined too. False: the file has been cut off. */
 bool tree_copy(struct tree *tree);
 
+/* Whether two are the same file. */
+bool tree_is_same(const struct tree *a, const struct tree *b);
+
 /*
- * Maps the page for writing, which only page_ask is to do. Where the file is cut off in the
- * meantime, weir says so and exits. NULL, with errno.
+ * Leaves an order in the page (page_ask); *news: whether there was anything to be done. An errno:
+ * it can't be written.
  */
-struct page *tree_map(const struct tree *tree);
+int tree_ask(struct tree *tree, enum action action, const struct origin *origin, int64_t timeout,
+             bool *news);
+
+/* Whether the process maps this page. -1: it may not be asked. */
+int tree_is_mapped(const struct tree *tree, int32_t pid);
 
 /*
  * The process of a line, as a number of our own pid namespace: one that is alive, that began before

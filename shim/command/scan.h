@@ -7,15 +7,18 @@
 
 #include "reader.h"
 
-/* Opens a page by its path. An errno, or one of reader.h's. */
-int scan_file(const char *path, struct tree **tree, char version[VERSION_TEXT]);
+/* Opens a page by its path: one's own, or one of that user's. An errno, or one of reader.h's. */
+int scan_file(const char *path, int64_t uid, struct tree **tree, char version[VERSION_TEXT]);
 
-/* The pages in the run directories, and in the directory of this one, that somebody lives in. */
-struct tree *scan_dirs(const char *page);
+/* The pages that are mapped by processes that descend from the tree's. */
+struct tree *scan_descendants(struct tree *tree);
+
+/* Whether the process descends from one of the tree's. */
+bool scan_descends(int32_t pid, const struct tree *tree);
 
 /*
- * Those that any process maps, and those in the run directories, each once. There the files of
- * trees that are gone are removed, if this user may. Those of another version it says.
+ * Those that any process maps, and this user's own in the run directories, each once. There the
+ * files of trees that are gone are removed, if this user may. Those of another version it says.
  */
 struct tree *scan_all(void);
 

@@ -2,6 +2,7 @@
 /* weir status, weir list */
 #include "command.h"
 
+#include "budget.h"
 #include "find.h"
 #include "print.h"
 #include "scan.h"
@@ -96,6 +97,7 @@ static void watch(struct tree *tree, const struct wish *wish)
     bool redraw = isatty(STDOUT_FILENO);
     stop_when_interrupted(true);
     while (!interrupted && !ferror(stdout)) {
+        budget_renew();
         struct tree *trees = wish->pid ? tree : find_trees();
         if (redraw)
             printf("\033[H\033[J");

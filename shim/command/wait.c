@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "wait.h"
 
+#include "budget.h"
 #include "say.h"
 #include "text.h"
 #include "view.h"
@@ -113,6 +114,7 @@ int wait_for(struct tree *tree, enum action action)
     stop_when_interrupted(true);
     while (code < 0) {
         struct view view;
+        budget_renew();
         bool lives = any_lives(tree), is_there = tree_copy(tree);
         /* Of the last copy nobody may be left but those that they have made since. */
         if (!lives && !(lives = any_lives(tree)))
