@@ -409,6 +409,8 @@ void drain_say_end(const char *afterwards)
     struct log_line line;
     if (drain.whole_tree ? !head_has_ended_it() : !speaks(false))
         return;
+    if (drain.whole_tree)
+        log_take(); /* what others have to say comes first */
     uint64_t all = met(), forced = drain.whole_tree ? tree_cut() : drain.forced;
     log_begin(&line, LOG_INFO);
     const char *what = line.buffer + line.text.used;

@@ -291,6 +291,8 @@ static void handler_thread(void)
         int64_t notified = notify_step(sys_now_ms(), atomic_load(&stop.held));
         int64_t now = sys_now_ms(), wait = drain_step();
         head_keep_awake(now);
+        if (head_tree_drains() && head_is_here())
+            log_take();
         if (drain_phase() == PHASE_DRAINED)
             wait = sooner(wait, see_to_tree(now));
         wait = sooner(wait, see_to_stop(now));
@@ -300,6 +302,7 @@ static void handler_thread(void)
         if (wait < 0) {
             if (drain_phase() == PHASE_SERVING)
                 table_solo_again();
+            log_take_ends();
             sys_exit_if(&wishes, RUNNING, 0);
         } else {
             sys_futex_wait(&wishes, RUNNING, wait);

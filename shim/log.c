@@ -268,20 +268,21 @@ static enum outcome write_anywhere(enum log_level level, const char *at, size_t 
     return outcome == ELSEWHERE ? write_syslog(level, at) : outcome;
 }
 
-static enum outcome deliver(enum log_level level, const char *at, size_t n);
-
-/* A chroot, privileges that were dropped, or a mistake: the lines go where they would have gone. */
-static enum outcome complain(int error)
+/* Once: from there on the lines go where they would have gone. */
+static void complain(enum log_level level, int error)
 {
+    static _Atomic bool said;
     struct log_line line;
-    log_begin(&line, LOG_ERROR);
+    if (atomic_exchange(&said, true))
+        return;
+    log_begin(&line, level);
     text_string(&line.text, "WEIR_LOG: \"");
     text_escaped(&line.text, chosen.path, 255);
     text_string(&line.text, "\" can't be opened (error ");
     text_number(&line.text, (uint64_t)error);
     text_string(&line.text, "): as WEIR_LOG=auto from now on");
     end_line(&line);
-    return deliver(LOG_ERROR, line.buffer, line.text.used);
+    write_anywhere(level, line.buffer, line.text.used);
 }
 
 /* Nobody reads the FIFO at the moment (fifo(7)); somebody holds a lease; no descriptor is left. */
@@ -295,19 +296,151 @@ static bool passes(long error)
            error == -EINTR || error == -ENOSPC;
 }
 
-static enum outcome write_file(const char *at, size_t n)
+static long open_file(void)
 {
     const int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    return sys4(SYS_openat, AT_FDCWD, chosen.path, flags, 0640);
+}
+
+static bool write_opened(int fd, const char *at, size_t n)
+{
     struct stat status;
-    long fd = sys4(SYS_openat, AT_FDCWD, chosen.path, flags, 0640);
+    return file_status(fd, &status) == 0 && write_line(fd, &status, at, n);
+}
+
+/* ---- lines that another process writes ---- */
+
+static struct page_log *shared;
+static bool takes; /* this process is the one that does */
+
+void log_share(struct page_log *page_log)
+{
+    shared = page_log;
+}
+
+/* A line that its writer has not ended yet is the writer's. */
+static bool hold_line(struct page_log_line *line, uint32_t from)
+{
+    return atomic_compare_exchange_strong(&line->state, &from, PAGE_LOG_CHANGES);
+}
+
+static bool has_taker(void)
+{
+    int32_t taker = atomic_load(&shared->taker);
+    return taker > 0 && taker != (int32_t)sys0(SYS_getpid) && sys2(SYS_kill, taker, 0) != -ESRCH;
+}
+
+/* Returns whether somebody writes it, or counts it. */
+static bool hand_over(const char *at, size_t n)
+{
+    if (!shared || !has_taker())
+        return false;
+    for (uint32_t i = 0; i < PAGE_LOG_LINES; i++) {
+        struct page_log_line *line = &shared->line[i];
+        if (!hold_line(line, PAGE_LOG_FREE))
+            continue;
+        struct text text = TEXT_ON(line->text);
+        text_escaped(&text, at, n - 1);
+        atomic_store(&line->number, atomic_fetch_add(&shared->last, 1));
+        atomic_store(&line->state, PAGE_LOG_FULL);
+        /* It may have ended in this moment, and not have seen it. */
+        if (has_taker() || !hold_line(line, PAGE_LOG_FULL))
+            return true;
+        atomic_store(&line->state, PAGE_LOG_FREE);
+        return false;
+    }
+    atomic_fetch_add(&shared->lost, 1);
+    return true;
+}
+
+static bool say_lost(uint32_t count, const char *whose);
+
+/* The first of those that are there. */
+static struct page_log_line *next_line(void)
+{
+    struct page_log_line *next = NULL;
+    for (uint32_t i = 0; i < PAGE_LOG_LINES; i++) {
+        struct page_log_line *line = &shared->line[i];
+        if (atomic_load(&line->state) == PAGE_LOG_FULL &&
+            (!next || (int32_t)(atomic_load(&line->number) - atomic_load(&next->number)) < 0))
+            next = line;
+    }
+    return next;
+}
+
+/* What a worker that was broken into writes is a line, and not without end (page.h). */
+#define TAKEN_AT_ONCE (4 * PAGE_LOG_LINES)
+#define TAKEN_MOST 20000
+
+static void take_lines(int fd)
+{
+    static uint32_t taken;
+    struct page_log_line *from;
+    for (int i = 0; i < TAKEN_AT_ONCE && (from = next_line()); i++) {
+        struct log_line line = {.level = LOG_INFO, .text = TEXT_ON(line.buffer)};
+        if (!hold_line(from, PAGE_LOG_FULL))
+            continue;
+        if (!text_after(from->text, "weir["))
+            text_string(&line.text, "weir: ");
+        text_escaped(&line.text, from->text, sizeof from->text);
+        atomic_store(&from->state, PAGE_LOG_FREE);
+        end_line(&line);
+        if (taken++ >= TAKEN_MOST || !write_opened(fd, line.buffer, line.text.used))
+            atomic_fetch_add(&lost, 1);
+    }
+}
+
+void log_take(void)
+{
+    int32_t me = (int32_t)sys0(SYS_getpid), none = 0;
+    if (!shared || chosen.to != LOG_FILE)
+        return;
+    uint32_t missing = takes ? atomic_exchange(&shared->lost, 0) : 0;
+    if (takes && !missing && !next_line())
+        return;
+    long fd = open_file();
+    if (fd < 0) {
+        if (!passes(fd))
+            log_take_ends();
+        return;
+    }
+    if (!takes && !has_taker()) {
+        none = atomic_load(&shared->taker);
+        takes = atomic_compare_exchange_strong(&shared->taker, &none, me);
+    }
+    if (takes)
+        take_lines((int)fd);
+    sys1(SYS_close, fd);
+    if (missing)
+        say_lost(missing, " of the tree's processes");
+}
+
+void log_take_ends(void)
+{
+    int32_t me = (int32_t)sys0(SYS_getpid);
+    if (!takes)
+        return;
+    takes = false;
+    atomic_compare_exchange_strong(&shared->taker, &me, 0);
+    long fd = open_file(); /* what has come meanwhile */
+    if (fd < 0)
+        return;
+    take_lines((int)fd);
+    sys1(SYS_close, fd);
+}
+
+static enum outcome write_file(enum log_level level, const char *at, size_t n)
+{
+    long fd = open_file();
     if (fd < 0 && passes(fd))
         return LOST;
     if (fd < 0) {
-        chosen.to = LOG_AUTO;
-        complain((int)-fd);
+        if (hand_over(at, n))
+            return WRITTEN;
+        complain(level, (int)-fd);
         return ELSEWHERE;
     }
-    bool all = file_status((int)fd, &status) == 0 && write_line((int)fd, &status, at, n);
+    bool all = write_opened((int)fd, at, n);
     sys1(SYS_close, fd);
     return all ? WRITTEN : LOST;
 }
@@ -320,17 +453,19 @@ static enum outcome deliver(enum log_level level, const char *at, size_t n)
     if (chosen.to == LOG_STDERR)
         return write_stderr(at, n, true);
     if (chosen.to == LOG_FILE)
-        outcome = write_file(at, n);
+        outcome = write_file(level, at, n);
     return outcome == ELSEWHERE ? write_anywhere(level, at, n) : outcome;
 }
 
 /* Says how many lines are missing before the next one. */
-static bool say_lost(uint32_t count)
+static bool say_lost(uint32_t count, const char *whose)
 {
     struct log_line line;
     log_begin(&line, LOG_ERROR);
     text_number(&line.text, count);
-    text_string(&line.text, count == 1 ? " line before this one is" : " lines before this one are");
+    text_string(&line.text, count == 1 ? " line" : " lines");
+    text_string(&line.text, whose);
+    text_string(&line.text, count == 1 ? " before this one is" : " before this one are");
     text_string(&line.text, " lost: the log could not be written without waiting for its reader");
     end_line(&line);
     return deliver(LOG_ERROR, line.buffer, line.text.used) == WRITTEN;
@@ -342,7 +477,7 @@ void log_send(struct log_line *line)
         return;
     end_line(line);
     uint32_t before = atomic_exchange(&lost, 0);
-    if (before && !say_lost(before))
+    if (before && !say_lost(before, ""))
         atomic_fetch_add(&lost, before);
     if (deliver(line->level, line->buffer, line->text.used) == LOST)
         atomic_fetch_add(&lost, 1);

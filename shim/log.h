@@ -11,6 +11,7 @@
 #ifndef WEIR_LOG_H
 #define WEIR_LOG_H
 
+#include "page.h"
 #include "settings.h"
 #include "text.h"
 
@@ -41,6 +42,16 @@ void log_send(struct log_line *line);
 #define LOG_KEPT_MOST 32
 void log_keep(const struct log_line *line);
 void log_send_kept(void);
+
+/*
+ * WEIR_LOG=FILE, which a process may have lost the right to write to (privileges are dropped, the
+ * root is changed): its lines go to the head of its tree, by the page, while that one takes them;
+ * else to where WEIR_LOG=auto would have them. log_share: where they lie. log_take: in the head's
+ * thread, again and again; log_take_ends: it is about to end.
+ */
+void log_share(struct page_log *page_log);
+void log_take(void);
+void log_take_ends(void);
 
 /* A line of one string. */
 void log_say(enum log_level level, const char *string);

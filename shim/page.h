@@ -22,7 +22,7 @@
 #include "settings.h"
 
 #define PAGE_MAGIC "weirpage"
-#define PAGE_LAYOUT 4
+#define PAGE_LAYOUT 5
 
 #define PAGE_LINES 512    /* processes that are listed */
 #define PAGE_WIDE 16      /* lines whose processes have SHARDS shards, the others one */
@@ -93,6 +93,25 @@ struct page_listener {
 
 enum page_listener_state { PAGE_ACCEPTING, PAGE_CLOSING, PAGE_STOPPED, PAGE_KEPT, PAGE_STATES };
 
+/*
+ * Lines for WEIR_LOG=FILE of processes that have no right to write there any more: the head writes
+ * them, while its thread runs (log.h).
+ */
+#define PAGE_LOG_LINES 64
+
+struct page_log {
+    _Atomic int32_t taker; /* the pid of who writes them now; 0: nobody */
+    _Atomic uint32_t lost; /* those for which there was no room */
+    _Atomic uint32_t last; /* they are numbered, in their order */
+    struct page_log_line {
+        _Atomic uint32_t state; /* enum page_log_state */
+        _Atomic uint32_t number;
+        char text[312]; /* without an end of line, with a NUL */
+    } line[PAGE_LOG_LINES];
+};
+
+enum page_log_state { PAGE_LOG_FREE, PAGE_LOG_CHANGES, PAGE_LOG_FULL };
+
 /* What the settings were, as far as others need them. */
 struct page_settings {
     uint32_t mode;          /* enum mode: of listeners without one of their own */
@@ -139,6 +158,7 @@ struct page {
     _Atomic uint32_t lines_used, listeners_used; /* list_grows */
 
     struct page_sums gone;
+    struct page_log log;
 
     /*
      * Connections that one process has closed and another, which shares them, has not read from

@@ -328,6 +328,7 @@ bool tree_begin(const char *value, bool first)
         } else if (!make(first ? NULL : value)) {
             return false;
         }
+        log_share(&tree_page->log);
         head_forget();
         fold_own(epoch_ask_pid());
     }

@@ -219,3 +219,64 @@ waits() {
     wait_until 30 waits "$second"
     not grep -q 'still waits' "$out" # the first of these lines is not there yet
 }
+
+# ---- WEIR_LOG=FILE
+
+as_root() {
+    [ "$(id -u)" = 0 ] || skip "not root"
+    setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null || skip "no other user"
+}
+
+@test "WEIR_LOG=FILE of root's: lines of workers that have dropped privileges are written there" {
+    local client clients=() worker answer i
+    as_root
+    serve server "WEIR_LOG=$out" "WEIR_RUN_DIR=$BATS_TEST_TMPDIR/run" WEIR_MODE=automatic \
+        WEIR_TIMEOUT=3s -- /usr/bin/python3 "$ROOT/tests/programs/tree_users.py" "$port" 2
+    server=$SERVER_PID
+    wait_port "$port"
+    wait_until 10 grep -q '^worker ' "$BATS_TEST_TMPDIR/server.log"
+    # shellcheck disable=SC2046  # words
+    also_end $(log server | sed -n 's/^worker //p')
+    for i in {1..20}; do
+        conn_open client "$port"
+        ask "$client" hello
+        clients+=("$client")
+    done
+    worker=$answer
+    [ "$worker" != "$server" ]
+    kill -USR2 "$server"
+    wait_until 15 grep -q ': drained in ' "$out"
+    cat "$out"
+    grep -Eq "^weir\[$worker\] python3: still waits for 127\.0\.0\.1:[0-9]+: in use " "$out"
+    [ "$(grep -Ec '^weir\[[0-9]+\] python3: forced 127\.0\.0\.1:[0-9]+: in use ' "$out")" = 20 ]
+    [ "$(tail -n 1 "$out" | grep -c ': drained in ')" = 1 ]
+    [ "$(stat -c %a "$out")" = 640 ]
+    not log_has server '^weir'
+}
+
+@test "WEIR_LOG=FILE: where nobody has the right any more the lines go to stderr, and one says so" {
+    as_root
+    # shellcheck disable=SC2016  # expanded by that shell
+    serve server "WEIR_LOG=$out" "WEIR_RUN_DIR=$BATS_TEST_TMPDIR/run" WEIR_ACTION=close-idle -- \
+        /usr/bin/python3 -c '
+import os, socket, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+print("dropped", flush=True)
+while True:
+    time.sleep(1)' "$port"
+    server=$SERVER_PID
+    wait_until 10 log_has server '^dropped'
+    kill -USR2 "$server"
+    wait_until 5 log_has server ': closing idle connections: '
+    kill -USR2 "$server"
+    wait_until 5 twice_in_log ': closing idle connections: '
+    [ "$(grep -c 'WEIR_LOG: ' "$BATS_TEST_TMPDIR/server.log")" = 1 ]
+    grep -q ': ready: ' "$out"
+}
+
+twice_in_log() {
+    [ "$(grep -c "$1" "$BATS_TEST_TMPDIR/server.log")" = 2 ]
+}

@@ -124,6 +124,27 @@ traitor() {
     done
 }
 
+@test "what a worker writes for its master's log is lines, with nothing that a terminal obeys" {
+    local traitor client answer log=$BATS_TEST_TMPDIR/weir.log
+    export WEIR_LOG=$log
+    traitor log
+    unset WEIR_LOG
+    conn_open client "$port"
+    ask "$client" hello
+    conn_send "$client" 'slow 3\n'
+    sleep 0.3
+    kill -TERM "$server"
+    read_line answer "$client" 8
+    [ "$answer" = "done" ]
+    conn_close "$traitor"
+    wait_gone "$server" 15
+    [ -z "$(LC_ALL=C tr -d '\n -~' <"$log")" ]
+    not grep -Ev '^weir(\[[0-9]+\] tree_traitor)?: ' "$log"
+    grep -q '^weir: .x1b' "$log"
+    [ "$(grep -c '' "$log")" -lt 20100 ]
+    grep -q ': drained in ' "$log"
+}
+
 # ---- files of strangers
 
 # in_mounts COMMAND...: with a /run and a /dev/shm of its own; `inside COMMAND...`: in that of $server.

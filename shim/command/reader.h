@@ -37,7 +37,7 @@ struct tree {
     struct known known[PAGE_LINES + 1];
 };
 
-/* What made a page of another layout: "0.1.0 (layout 3)", fit for a terminal. */
+/* What made a page of another layout: "0.1.0 (layout 4)", fit for a terminal. */
 #define VERSION_TEXT 96
 
 /* What opening a page gives, besides an errno: it is none; of another layout; makes no sense. */

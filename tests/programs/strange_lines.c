@@ -44,7 +44,7 @@ int main(int argc, char **argv)
     int32_t me = getpid();
     if (argc != 2 || stat("/proc/self/ns/pid", &namespace))
         return 2;
-    page_name(&text, me, start_time(), (uint32_t)namespace.st_ino);
+    page_name(&text, me, start_time(), (uint32_t) namespace.st_ino);
     snprintf(path, sizeof path, "%s/%s", argv[1], name);
     int fd = open(path, O_RDWR | O_CREAT, 0600);
     if (fd < 0 || ftruncate(fd, sizeof(struct page)))
@@ -57,7 +57,7 @@ int main(int argc, char **argv)
                           .program = "strange",
                           .pid = me,
                           .start = start_time(),
-                          .pid_namespace = (uint32_t)namespace.st_ino,
+                          .pid_namespace = (uint32_t) namespace.st_ino,
                           .tree_pid = me,
                           .tree_start = start_time()};
     page->settings.control_signal = SIGRTMAX - 3;

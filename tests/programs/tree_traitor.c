@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * tree_traitor PORT: root's master, which forks a process of nobody's for each connection. A line
- * "slow SECONDS" is answered so much later, any other at once. "writes WHAT" makes the process write
- * to the state page that its tree shares, again and again until its client has gone:
+ * "slow SECONDS" is answered so much later, any other at once. "writes WHAT" makes the process
+ * write to the state page that its tree shares, again and again until its client has gone:
  *
  *   timeout    the drain has none         drained    the drain is over
  *   orders     there is no drain          head       this process acts for the tree
+ *   log        lines for the log without an end, of what a terminal obeys
  *   tables     a hundred other processes, and what has been handed on, are to be looked after
  */
 #define WEIR_COMMAND /* no rules of the shim (common.h) */
@@ -40,6 +41,12 @@ static void write_once(struct page *page, const char *what)
         page->order = 0;
     } else if (!strcmp(what, "head")) {
         page->head = getpid();
+    } else if (!strcmp(what, "log")) {
+        for (int i = 0; i < PAGE_LOG_LINES; i++) {
+            memset(page->log.line[i].text, '\033', sizeof page->log.line[i].text);
+            page->log.line[i].text[9] = '\n';
+            page->log.line[i].state = PAGE_LOG_FULL;
+        }
     } else if (!strcmp(what, "tables")) {
         page->unlisted = 1;
         page->lines_used = UINT32_MAX;
