@@ -7,13 +7,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <termios.h>
 #include <time.h>
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 0x8 /* linux/fs.h; musl has no name for it */
+#endif
 
 static struct {
     enum log_to to;
@@ -90,24 +93,15 @@ static void end_line(struct log_line *line)
     text_string(&line->text, "\n");
 }
 
+static LATE struct log_line kept[LOG_KEPT_MOST]; /* log_keep */
+static uint32_t kept_count;
+
 /* ---- writing ---- */
 
 /*
  * No line waits for whoever reads it, and none raises a signal. The open file is not ours alone, so
  * O_NONBLOCK is never set on it: each kind of file has a call that does not block by itself.
  */
-
-static uint64_t signal_bit(int sig)
-{
-    return UINT64_C(1) << (sig - 1);
-}
-
-static bool is_pending(int sig)
-{
-    uint64_t pending = 0;
-    sys2(SYS_rt_sigpending, &pending, sizeof pending);
-    return pending & signal_bit(sig);
-}
 
 /* splice(2) with SPLICE_F_NONBLOCK out of a pipe of ours: whole pages only, so it is not the first
  * choice. */
@@ -125,24 +119,14 @@ static long splice_line(int fd, const char *at, size_t n)
     return done;
 }
 
-/*
- * A pipe or FIFO. Linux 6.4 knows RWF_NOWAIT on a pipe (fs/pipe.c, FMODE_NOWAIT), none so far on a
- * FIFO that was opened by its name. Where the last reader has gone the kernel sends SIGPIPE to the
- * calling thread (fs/pipe.c, anon_pipe_write): it is blocked here, and taken away again.
- */
+/* A pipe or FIFO. Linux 6.4 knows RWF_NOWAIT on a pipe (fs/pipe.c, FMODE_NOWAIT), none so far on a
+ * FIFO that was opened by its name. */
 static long write_pipe(int fd, const char *at, size_t n)
 {
-    const uint64_t pipe_signal = signal_bit(SIGPIPE);
-    const struct timespec at_once = {0, 0};
     const struct iovec line = {(void *)at, n};
-    if (is_pending(SIGPIPE))
-        return -EAGAIN; /* the program's own, which could not be told from ours */
     long done = sys6(SYS_pwritev2, fd, &line, 1, -1, -1, RWF_NOWAIT);
-    if (done == -EOPNOTSUPP || done == -ENOSYS || done == -EINVAL)
-        done = splice_line(fd, at, n);
-    if (done == -EPIPE)
-        sys4(SYS_rt_sigtimedwait, &pipe_signal, NULL, &at_once, sizeof pipe_signal);
-    return done;
+    bool unknown = done == -EOPNOTSUPP || done == -ENOSYS || done == -EINVAL;
+    return unknown ? splice_line(fd, at, n) : done;
 }
 
 static bool has_room(int fd)
@@ -187,16 +171,12 @@ static bool is_terminal(int fd)
     return sys3(SYS_ioctl, fd, TCGETS, &modes) == 0;
 }
 
-/*
- * Writes what can be written at once. Every signal is blocked: SIGPIPE as above, and SIGTTOU, which
- * the kernel sends to a background process only if it does not block it
- * (drivers/tty/tty_jobctrl.c).
- */
+/* Writes what can be written at once. */
 static long write_now(int fd, const struct stat *status, const char *at, size_t n)
 {
-    uint64_t mask;
+    struct sys_quiet quiet;
     long done;
-    sys_block_signals(&mask);
+    sys_quiet_begin(&quiet);
     if (S_ISSOCK(status->st_mode))
         done = sys6(SYS_sendto, fd, at, n, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
     else if (S_ISFIFO(status->st_mode))
@@ -205,8 +185,7 @@ static long write_now(int fd, const struct stat *status, const char *at, size_t 
         done = write_terminal(fd, at, n);
     else
         done = sys3(SYS_write, fd, at, n);
-    sys_unblock_signals(&mask);
-    return done;
+    return sys_quiet_end(&quiet, done);
 }
 
 static _Atomic uint32_t lost; /* lines that could not be written since one could */
@@ -316,6 +295,13 @@ static bool takes; /* this process is the one that does */
 void log_share(struct page_log *page_log)
 {
     shared = page_log;
+}
+
+void log_forked(void)
+{
+    takes = false;
+    kept_count = 0;
+    atomic_store(&lost, 0);
 }
 
 /* A line that its writer has not ended yet is the writer's. */
@@ -484,9 +470,6 @@ void log_send(struct log_line *line)
 }
 
 /* ---- lines that are made while a connection is claimed ---- */
-
-static LATE struct log_line kept[LOG_KEPT_MOST];
-static uint32_t kept_count;
 
 void log_keep(const struct log_line *line)
 {

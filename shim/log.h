@@ -53,6 +53,9 @@ void log_share(struct page_log *page_log);
 void log_take(void);
 void log_take_ends(void);
 
+/* In a child: what its parent could not write yet is its parent's. */
+void log_forked(void);
+
 /* A line of one string. */
 void log_say(enum log_level level, const char *string);
 

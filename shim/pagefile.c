@@ -89,8 +89,7 @@ static bool choose_dir(int i, const struct settings *settings, char *const *envp
 
 /* ---- files ---- */
 
-/* -errno. */
-static long allocate(int fd, size_t size)
+static long fill(int fd, size_t size)
 {
     static const char zeros[4096];
     long failed = sys4(SYS_fallocate, fd, 0, 0, size);
@@ -103,6 +102,14 @@ static long allocate(int fd, size_t size)
             return done < 0 ? done : -ENOSPC;
     }
     return 0;
+}
+
+/* -errno. Under a limit of the size of files (RLIMIT_FSIZE) it would end the program. */
+static long allocate(int fd, size_t size)
+{
+    struct sys_quiet quiet;
+    sys_quiet_begin(&quiet);
+    return sys_quiet_end(&quiet, fill(fd, size));
 }
 
 static struct page *map(int fd)
@@ -165,7 +172,10 @@ bool pagefile_copy(int fd, struct page *copy)
 
 static void put(int fd, const struct page *copy, const void *field, size_t size)
 {
-    sys4(SYS_pwrite64, fd, field, size, (const char *)field - (const char *)copy);
+    struct sys_quiet quiet;
+    sys_quiet_begin(&quiet);
+    sys_quiet_end(&quiet,
+                  sys4(SYS_pwrite64, fd, field, size, (const char *)field - (const char *)copy));
 }
 #define PUT(fd, copy, field) put(fd, copy, (const void *)&(copy)->field, sizeof(copy)->field)
 

@@ -197,6 +197,7 @@ static void forked(void)
     tree_forked();
     linger_forked();
     notify_forked();
+    log_forked();
     goes_on_draining = drained && !head_tree_drains();
     conn_on_first = first_connection;
 }

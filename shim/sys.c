@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "sys.h"
 
+#include <errno.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
@@ -47,6 +48,24 @@ void sys_block_signals(uint64_t *old)
 void sys_unblock_signals(const uint64_t *old)
 {
     sys4(SYS_rt_sigprocmask, SIG_SETMASK, old, NULL, sizeof *old);
+}
+
+void sys_quiet_begin(struct sys_quiet *quiet)
+{
+    sys_block_signals(&quiet->mask);
+    quiet->pending = 0;
+    sys2(SYS_rt_sigpending, &quiet->pending, sizeof quiet->pending);
+}
+
+long sys_quiet_end(const struct sys_quiet *quiet, long result)
+{
+    const struct timespec at_once = {0, 0};
+    int sig = result == -EPIPE ? SIGPIPE : result == -EFBIG ? SIGXFSZ : 0;
+    uint64_t set = sig ? UINT64_C(1) << (sig - 1) : 0;
+    if (set & ~quiet->pending) /* one that was there before is the program's */
+        sys4(SYS_rt_sigtimedwait, &set, NULL, &at_once, sizeof set);
+    sys_unblock_signals(&quiet->mask);
+    return result;
 }
 
 #define THREAD_FLAGS                                                                    \

@@ -113,6 +113,17 @@ void sys_block_signals(uint64_t *old);
 void sys_unblock_signals(const uint64_t *old);
 
 /*
+ * Around a call that writes to a file: what it may raise in the calling thread (SIGPIPE; SIGXFSZ,
+ * setrlimit(2); SIGTTOU, which the kernel sends only to who does not block it) is not the
+ * program's. sys_quiet_end takes away what this result tells of, and returns it.
+ */
+struct sys_quiet {
+    uint64_t mask, pending;
+};
+void sys_quiet_begin(struct sys_quiet *quiet);
+long sys_quiet_end(const struct sys_quiet *quiet, long result);
+
+/*
  * Starts a thread of this process on the given stack, with a TLS block of its own (tls: where the
  * thread pointer is to point), that runs entry and never returns from it. The caller has blocked
  * the signals that the thread is not to take. Returns its tid or -errno; the tid is in *tid before

@@ -280,3 +280,22 @@ while True:
 twice_in_log() {
     [ "$(grep -c "$1" "$BATS_TEST_TMPDIR/server.log")" = 2 ]
 }
+
+@test "a limit on the size of files (RLIMIT_FSIZE) ends no program by its log or its state page" {
+    local client answer where
+    for where in auto "$out"; do
+        port=$((port + 1))
+        rm -f "$out"
+        serve_bare server -- prlimit --fsize=0 env "LD_PRELOAD=$WEIR_LIB" "WEIR_LOG=$where" \
+            "WEIR_RUN_DIR=$BATS_TEST_TMPDIR/run$port" WEIR_ACTION=close-idle WEIR_TIMEOUT=2s \
+            "$PROGRAMS/log_server" "$port"
+        server=$SERVER_PID
+        wait_port "$port"
+        kill -USR2 "$server"
+        sleep 0.2
+        conn_open client "$port"
+        echoes "$client"
+        alive "$server"
+        conn_close "$client"
+    done
+}
