@@ -281,6 +281,37 @@ twice_in_log() {
     [ "$(grep -c "$1" "$BATS_TEST_TMPDIR/server.log")" = 2 ]
 }
 
+@test "a stopped terminal that may not be opened again holds nobody up" {
+    local client answer
+    as_root
+    rm -rf "/tmp/weir-log.$$"
+    mkdir -m 755 "/tmp/weir-log.$$"
+    cp "$WEIR_LIB" "$PROGRAMS/log_server" "/tmp/weir-log.$$"
+    serve_bare server -- /usr/bin/python3 "$ROOT/tests/programs/log_stderr.py" terminal "$out" \
+        setpriv --reuid=65534 --regid=65534 --clear-groups env -u XDG_RUNTIME_DIR \
+        "LD_PRELOAD=/tmp/weir-log.$$/libweir.so" WEIR_ACTION=close-idle "/tmp/weir-log.$$/log_server" \
+        "$port"
+    holder=$SERVER_PID
+    wait_until 10 log_has server '^pid '
+    server=$(log server | sed -n 's/^pid //p')
+    also_end "$server"
+    wait_port "$port"
+    rm -r "/tmp/weir-log.$$"
+    [ ! -r "/proc/$server/fd/2" ] || [ "$(stat -L -c %u "/proc/$server/fd/2")" = 0 ]
+    kill -USR2 "$server"
+    sleep 0.2
+    conn_open client "$port"
+    echoes "$client"
+    conn_close "$client"
+    kill -USR1 "$holder"
+    sleep 0.3
+    kill -USR2 "$server"
+    wait_until 5 out_has ': closing idle connections: '
+    out_has 'lines before this one are lost'
+    kill -TERM "$server"
+    wait_gone "$server"
+}
+
 @test "a limit on the size of files (RLIMIT_FSIZE) ends no program by its log or its state page" {
     local client answer where
     for where in auto "$out"; do

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # What other users, and processes of a tree that were broken into, can do to a daemon under the shim
 # and to the command: nothing.
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154
+# shellcheck disable=SC2016,SC2030,SC2031,SC2153,SC2154
 
 load helpers
 
@@ -80,7 +80,7 @@ drains_all_of_it() {
 
 # traitor WHAT: a tree one of whose processes writes that to the page all the time.
 traitor() {
-    local worker answer
+    local answer
     port=$((port + 1))
     serve server "WEIR_RUN_DIR=$run" WEIR_STOP_SIGNALS=TERM WEIR_TIMEOUT="${timeout:-20s}" \
         WEIR_FIRST_BYTE=200ms WEIR_SETTLE=50ms -- "$PROGRAMS/tree_traitor" "$port"
@@ -171,7 +171,7 @@ claims() {
 }
 
 start_log_server() {
-    in_mounts env "LD_PRELOAD=$WEIR_LIB" WEIR_STOP_SIGNALS=TERM WEIR_TIMEOUT=30s "$@" \
+    in_mounts env "LD_PRELOAD=$WEIR_LIB" WEIR_STOP_SIGNALS=TERM WEIR_TIMEOUT=30s \
         "$PROGRAMS/log_server" "$port"
 }
 
@@ -285,7 +285,6 @@ weir() {
 }
 
 @test "a page of the same number and name on another file system is another page" {
-    local page
     start_log_server
     "${inside[@]}" "$server" sh -c 'mkdir /dev/shm/one /dev/shm/other
         mount -t tmpfs none /dev/shm/one && mount -t tmpfs none /dev/shm/other && chmod 777 /dev/shm/*'
