@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: MIT
 # Signals and threads: no signal is lost, each comes to whom it would without us, and our thread has
 # what the program's threads have.
+# mutant: shim/handler.c: s/return !pid \|\| pid ==/return pid !=/
+# needs: sbcl
+# seconds: 25
 # shellcheck disable=SC2030,SC2031,SC2154
 
 load helpers
@@ -297,7 +300,6 @@ sbcl_collects() {
 }
 
 @test "SBCL's collector stops the world under the shim, and its server ends by SIGTERM" {
-    command -v sbcl >/dev/null || skip "there is no sbcl"
     sbcl_collects plain
     sbcl_collects stops WEIR_STOP_SIGNALS=TERM,INT
     log_has stops 'SIGTERM goes to the program$'
