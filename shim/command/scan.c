@@ -2,6 +2,7 @@
 #include "scan.h"
 
 #include "budget.h"
+#include "glibc.h"
 #include "pagefile.h"
 #include "say.h"
 #include "text.h"
@@ -61,7 +62,7 @@ static bool is_stale(int dir, const char *name, bool removes)
 static bool is_own(int dir, const char *name)
 {
     struct stat status;
-    return !fstatat(dir, name, &status, AT_SYMLINK_NOFOLLOW) && S_ISREG(status.st_mode) &&
+    return !glibc_fstatat(dir, name, &status, AT_SYMLINK_NOFOLLOW) && S_ISREG(status.st_mode) &&
            status.st_uid == geteuid();
 }
 

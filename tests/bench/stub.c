@@ -15,6 +15,7 @@
 #include <dlfcn.h>
 #include <netinet/in.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,6 +32,12 @@ enum { REAL = 50 }; /* numbers below it */
 
 int stub_accepts = 100; /* what accept returns */
 unsigned long stub_allocations;
+
+/* By where this one lies the shim knows libc from a library in front of it (libc.c). */
+unsigned long getauxval(unsigned long type)
+{
+    return REAL_CALL(getauxval)(type);
+}
 
 ssize_t read(int fd, void *buf, size_t n)
 {
