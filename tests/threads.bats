@@ -154,7 +154,7 @@ signal.pause()' "$port"
     began=$(now_ms)
     hands_out
     wait_until 20 log_has server '^triggered$'
-    wait_until 10 log_has server 'draining: SIGUSR2 .*; 0 idle, 1 in use$'
+    wait_until 10 log_has server 'draining: SIGUSR2 .*; (0 idle, 1|1 idle, 0) in use$'
     pid=$(log server | sed -n 's/^triggers //p')
     sleep 1
     kill -USR1 "$pid"
