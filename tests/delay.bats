@@ -12,6 +12,7 @@ setup() {
     port=$((18000 + 10 * BATS_TEST_NUMBER))
     mkdir "$BATS_TEST_TMPDIR/run"
     export WEIR_RUN_DIR=$BATS_TEST_TMPDIR/run
+    export WEIR_SIGNAL=RTMIN+3 # Redis 7.2 has a use for SIGUSR2
     weir=$ROOT/build/weir
     PORT=$port
     ADDRESSES=("127.0.0.1:$PORT")
@@ -40,7 +41,7 @@ rested() {
 
 drain() {
     since=$(now_ms)
-    kill -USR2 "$SERVER_PID"
+    kill -s "$WEIR_SIGNAL" "$SERVER_PID"
 }
 
 # took LEAST MOST: ms since the drain was asked for.
@@ -123,7 +124,7 @@ is() {
     conn_open fd "$port"
     pings "$fd"
     log_has server '^weir.*WEIR_DELAY'
-    kill -USR2 "$SERVER_PID"
+    kill -s "$WEIR_SIGNAL" "$SERVER_PID"
     wait_gone "$SERVER_PID" 2 # redis without the shim
 }
 
@@ -291,7 +292,7 @@ spread_figure() {
     wait_until 5 log_has load '^load: ready'
     sleep 0.5
     since=$(now_ms)
-    kill -USR2 "$server"
+    kill -s "$WEIR_SIGNAL" "$server"
     sleep 1
     SERVER_PID=$server
     local tracked

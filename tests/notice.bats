@@ -377,8 +377,8 @@ END
 }
 
 @test "redis under mode http: clients that look lose nothing, the quiet are closed" {
-    trigger=USR2
-    begin server WEIR_NOTICE=10s -- redis-server --bind 127.0.0.1 --port "$port" --save '' \
+    trigger=RTMIN+3
+    begin server WEIR_SIGNAL=$trigger WEIR_NOTICE=10s -- redis-server --bind 127.0.0.1 --port "$port" --save '' \
         --dir "$temporary"
     load_begins load 5 "$PROGRAMS/load" --protocol redis --careful --connections 50 --pause 0-3 \
         --seconds 10 "$port"

@@ -137,7 +137,8 @@ END2
 }
 
 @test "redis: clients that never rest are told within two seconds, and none has lost an answer" {
-    serve server -- redis-server --bind 127.0.0.1 --port "$port" --save '' --dir "$temporary"
+    trigger=RTMIN+3 # Redis 7.2 has a use for SIGUSR2
+    serve server WEIR_SIGNAL=$trigger -- redis-server --bind 127.0.0.1 --port "$port" --save '' --dir "$temporary"
     wait_port "$port"
     rests_never --connections 200 --protocol redis
 }
@@ -145,7 +146,8 @@ END2
 # Others keep it from its processor for milliseconds at a time, between any two of its steps.
 @test "redis with a quarter of a processor: clients that never rest are told, and none has lost an answer" {
     local i most=8000
-    serve server -- taskset -c 0 redis-server --bind 127.0.0.1 --port "$port" --save '' \
+    trigger=RTMIN+3
+    serve server WEIR_SIGNAL=$trigger -- taskset -c 0 redis-server --bind 127.0.0.1 --port "$port" --save '' \
         --dir "$temporary"
     wait_port "$port"
     for i in 1 2 3; do
@@ -328,7 +330,8 @@ END2
 # --- pipelines, uploads, PostgreSQL
 
 @test "redis: clients with 16 requests at a time, for ever, lose no answer" {
-    serve server -- redis-server --bind 127.0.0.1 --port "$port" --save '' --dir "$temporary"
+    trigger=RTMIN+3 # Redis 7.2 has a use for SIGUSR2
+    serve server WEIR_SIGNAL=$trigger -- redis-server --bind 127.0.0.1 --port "$port" --save '' --dir "$temporary"
     wait_port "$port"
     rests_never --protocol redis --pipeline 16
 }

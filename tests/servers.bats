@@ -18,7 +18,8 @@ setup() {
 
 start_redis() {
     program=redis-server
-    serve server "$@" -- redis-server --bind 127.0.0.1 --port "$port" --save '' \
+    trigger=RTMIN+3 # Redis 7.2 has a use for SIGUSR2
+    serve server WEIR_SIGNAL=$trigger "$@" -- redis-server --bind 127.0.0.1 --port "$port" --save '' \
         --dir "$BATS_TEST_TMPDIR" "${arguments[@]}"
     wait_port "$port"
 }
@@ -338,7 +339,7 @@ ends_on_term() {
     start_redis WEIR_STOP_SIGNALS=TERM
     conn_open fd "$port"
     redis_ask "$fd"
-    kill -USR2 "$SERVER_PID"
+    kill -s "$trigger" "$SERVER_PID"
     wait_drained server
     sleep 0.3
     alive "$SERVER_PID"
@@ -405,7 +406,7 @@ daemon() {
 
 @test "WEIR_LISTENERS=auto closes a listener that the program made: connections are refused" {
     start_redis
-    kill -USR2 "$SERVER_PID"
+    kill -s "$trigger" "$SERVER_PID"
     wait_drained server
     not listening "$port"
     run conn_open fd "$port"
@@ -414,7 +415,7 @@ daemon() {
 
 @test "WEIR_LISTENERS=keep leaves the listener open and unaccepted" {
     start_redis WEIR_LISTENERS=keep
-    kill -USR2 "$SERVER_PID"
+    kill -s "$trigger" "$SERVER_PID"
     wait_drained server
     listening "$port"
     conn_open fd "$port"
@@ -461,7 +462,7 @@ END
     python_ask "$fd"
     python_ask "$fd"
     sleep 0.2
-    kill -USR2 "$SERVER_PID"
+    kill -s "$trigger" "$SERVER_PID"
     at_eof "$fd" 1
     wait_drained server
     listening "$port"
@@ -479,7 +480,7 @@ END
     start_inherited WEIR_LISTENERS=close
     conn_open fd "$port"
     python_ask "$fd"
-    kill -USR2 "$SERVER_PID"
+    kill -s "$trigger" "$SERVER_PID"
     wait_drained server
     not_served "$port" "$http_hello"
     is_quiet "$SERVER_PID"
@@ -487,7 +488,7 @@ END
 
 @test "a thread that is blocked in accept stays blocked after a drain" {
     start_oldhttpd
-    kill -USR2 "$SERVER_PID"
+    kill -s "$trigger" "$SERVER_PID"
     wait_drained server
     is_quiet "$SERVER_PID"
     # accept is 43, accept4 is 288 on x86-64; "running" would be a spinning one.
@@ -514,7 +515,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     sleep 0.2
     conn_open second "$port"
     conn_send "$second" "$http_hello"
-    kill -USR2 "$SERVER_PID"
+    kill -s "$trigger" "$SERVER_PID"
     for fd in "$first" "$second"; do
         wait_until 3 read -r -t 0 -u "$fd"
         read_line line "$fd" 1
@@ -531,7 +532,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     conn_send "$fd" 'GET /slow10 HTTP/1.1\r\n\r\n'
     sleep 0.2
     before=$(now_ms)
-    kill -USR2 "$SERVER_PID"
+    kill -s "$trigger" "$SERVER_PID"
     wait_until 3 read -r -t 0 -u "$fd" # its end, clean or by reset
     took=$(($(now_ms) - before))
     [ "$took" -ge 900 ]
@@ -551,7 +552,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     redis_ask_slow "$slow"
     sleep 0.2
     before=$(now_ms)
-    /bin/kill -q 3 -s USR2 "$SERVER_PID"
+    /bin/kill -q 3 -s "$trigger" "$SERVER_PID"
     all_at_eof 1 "${idle[@]}" "${silent[@]}"
     wait_until 1 read -r -t 0 -u "$slow"
     took=$(($(now_ms) - before))
@@ -569,7 +570,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     clients redis
     redis_ask_slow "$slow"
     sleep 0.2
-    /bin/kill -q 1 -s USR2 "$SERVER_PID"
+    /bin/kill -q 1 -s "$trigger" "$SERVER_PID"
     all_at_eof 1 "${idle[@]}"
     redis_slow_answer "$slow"
     redis_ask "$slow"
@@ -581,7 +582,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     clients redis
     redis_ask_slow "$slow"
     sleep 0.2
-    /bin/kill -q 2 -s USR2 "$SERVER_PID"
+    /bin/kill -q 2 -s "$trigger" "$SERVER_PID"
     all_at_eof 1 "${idle[@]}"
     not_served "$port" "$redis_hello"
     redis_slow_answer "$slow"
@@ -594,7 +595,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     clients redis
     redis_ask_slow "$slow"
     sleep 0.2
-    kill -USR2 "$SERVER_PID"
+    kill -s "$trigger" "$SERVER_PID"
     wait_until 1 read -r -t 0 -u "$slow"
     run read_line answer "$slow" 0.5
     [ "$status" -ne 0 ]

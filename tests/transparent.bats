@@ -12,6 +12,7 @@ load lines
 
 setup() {
     port=$((7000 + 20 * BATS_TEST_NUMBER))
+    export WEIR_SIGNAL=RTMIN+3 # Redis 7.2 has a use for SIGUSR2
 }
 
 # --- the servers, as command lines in `command`, for $port
@@ -369,7 +370,7 @@ same_allocations() {
         sleep 0.2
         before=$(od -An -t u8 "$BATS_TEST_TMPDIR/count")
         if [ -n "$preload" ]; then
-            kill -USR2 "$SERVER_PID"
+            kill -s "$WEIR_SIGNAL" "$SERVER_PID"
             at_eof "$fd" 1
             wait_drained server
             with=$(($(od -An -t u8 "$BATS_TEST_TMPDIR/count") - before))
@@ -412,7 +413,7 @@ has_tasks() {
         read_line answer "$fd" 2
         has_tasks "$SERVER_PID" 1
     done
-    kill -USR2 "$SERVER_PID" # the last client has not been quiet for long: the drain waits
+    kill -s "$WEIR_SIGNAL" "$SERVER_PID" # the last client has not been quiet for long: the drain waits
     wait_until 1 has_tasks "$SERVER_PID" 2
     [ "$(cat "/proc/$SERVER_PID/task"/*/comm | sort -u | xargs)" = "quiet_server weir" ]
     wait_drained server
@@ -428,7 +429,7 @@ has_tasks() {
         conn_send "$fd" 'hello\n'
         read_line answer "$fd" 2
         sleep 1.1 # WEIR_FIRST_BYTE after the first answer
-        kill -USR2 "$SERVER_PID"
+        kill -s "$WEIR_SIGNAL" "$SERVER_PID"
         at_eof "$fd" 1
         wait_until 2 has_tasks "$SERVER_PID" 1
     done
@@ -469,7 +470,7 @@ END
         conn_open fd "$port"
         replies "$fd" now '0 Success'
         sleep 1.1
-        kill -USR2 "$SERVER_PID"
+        kill -s "$WEIR_SIGNAL" "$SERVER_PID"
         at_eof "$fd" 1
         wait_until 2 has_tasks "$SERVER_PID" 1
     done
@@ -575,7 +576,7 @@ closes_everything() {
         [ "$verb" = serve ] || end_started
     done
     replies "$fd" hi 4
-    kill -USR2 "$SERVER_PID"
+    kill -s "$WEIR_SIGNAL" "$SERVER_PID"
     all_at_eof 2 "$fd" "$other"
     wait_until 3 grep -q 'drained in .*: 2 closed clean, 0 forced' "$BATS_TEST_TMPDIR/weir.log"
     alive "$SERVER_PID"
@@ -619,7 +620,7 @@ speaks_to_nobody() {
     conn_open three "$port"
     replies "$three" hi 3
     replies "$three" hi 3
-    kill -USR2 "$SERVER_PID"
+    kill -s "$WEIR_SIGNAL" "$SERVER_PID"
     all_at_eof 2 "$one" "$two" "$three"
     alive "$SERVER_PID"
     [ "$(descriptors "$SERVER_PID" | xargs)" = "0 socket" ]
@@ -657,7 +658,7 @@ END
     wait_port "$port"
     conn_open fd "$port"
     replies "$fd" hi hi
-    kill -USR2 "$SERVER_PID"
+    kill -s "$WEIR_SIGNAL" "$SERVER_PID"
     sleep 0.3
     if read -r -t 0 -u "$fd"; then at_eof "$fd" 1; fi
 }
@@ -675,7 +676,7 @@ END
         clients+=("$fd")
     done
     sleep 0.2
-    kill -USR2 "$SERVER_PID"
+    kill -s "$WEIR_SIGNAL" "$SERVER_PID"
     all_at_eof 2 "${clients[@]}"
     wait_drained server 3
     log_has server 'drained in .*: 6 closed clean, 0 forced'

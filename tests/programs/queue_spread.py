@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """queue_spread.py PORT PID CLIENTS SECONDS: connections to a redis that have rested for different
-times (10 ms apart, in another order than that of their numbers). Then PID is drained (USR2), and for
+times (10 ms apart, in another order than that of their numbers). Then PID is drained (RTMIN+3), and for
 SECONDS it is watched when each of them is closed. Prints
 "closed=N quarters=N,N,N,N order=PERCENT last_ms=N": how many in each quarter of SECONDS, and how
 much the order of their ends is that of their rest (100: exactly, 0: not at all)."""
@@ -32,7 +32,7 @@ time.sleep(0.2)
 
 rank = {client: number for number, client in enumerate(clients)}
 since = time.monotonic()
-os.kill(pid, signal.SIGUSR2)
+os.kill(pid, signal.SIGRTMIN + 3)
 ends = []
 while rank and time.monotonic() < since + seconds + 1:
     for client in select.select(list(rank), [], [], 0.01)[0]:
