@@ -38,7 +38,7 @@ static BIG(1) struct listener {
     int creator;         /* the pid that listened; 0: not known */
     uint64_t epoch;      /* of the process that listened */
     _Atomic bool is_dry; /* AF_UNIX, CLOSING: accept has said that the queue is empty */
-    int64_t closed_at;   /* CLOSING: the door has been closed since */
+    int64_t closed_at;   /* CLOSING: the door has been closed since; or its queue is served since */
     int64_t empty_since; /* and nobody has been seen in the queue since */
     int in_page;         /* tree_add_listener */
     struct sockaddr_storage addr;
@@ -119,6 +119,7 @@ static struct listener *take(int fd)
     at->inherited = false;
     at->is_own = false;
     at->in_page = 0;
+    at->closed_at = 0;
     atomic_store(&at->is_dry, false);
     at->addr_len = 0;
     return at;
@@ -442,6 +443,19 @@ static bool queue_is_served(struct listener *listener, int fd)
 }
 
 /*
+ * A listener that a parent or a child may hold stays open for them, but this process may be the
+ * only one that accepts: who is in the queue is served before it stops, unless the queue never
+ * becomes empty, for as long as a handshake is waited for.
+ */
+static bool shared_queue_is_served(struct listener *listener, int fd)
+{
+    int64_t now = sys_now_ms();
+    if (!listener->closed_at)
+        listener->closed_at = now;
+    return !sock_has_waiting(fd) || now - listener->closed_at >= HALF_OPEN_MS;
+}
+
+/*
  * Whether the others of the tree may still need it to answer what they have received: a helper that
  * has made an AF_UNIX listener of its own is asked by them (Apache's mod_cgid for each CGI request,
  * an application behind an nginx of the same tree), as long as one has a connection.
@@ -474,7 +488,9 @@ bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wak
         }
         if (state == LISTENING && closes)
             close_door(listener, fd);
-        if (closes && !now && !queue_is_served(listener, fd)) {
+        bool served =
+            closes ? queue_is_served(listener, fd) : keep || shared_queue_is_served(listener, fd);
+        if (!now && !served) {
             all = false;
             continue;
         }

@@ -354,6 +354,36 @@ streams() {
     is_refused
 }
 
+# a_child HOW WEIR_...: 20 clients who have sent wait in the queue of a server that has a child of no
+# interest, and drains: each is answered.
+a_child() {
+    local i fds=() byte
+    mkfifo "$BATS_TEST_TMPDIR/go"
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    serve server -- sh -c 'exec "$0" "$1" "$2" <"$3"' "$PROGRAMS/queue_with_child" "$port" "$1" \
+        "$BATS_TEST_TMPDIR/go"
+    exec {go}>"$BATS_TEST_TMPDIR/go"
+    wait_port "$port"
+    for i in {1..20}; do
+        conn_open "fds[$i]" "$port"
+        conn_send "${fds[$i]}" x
+    done
+    echo >&"$go"
+    for i in {1..20}; do
+        IFS= read -r -N 1 -t 10 -u "${fds[$i]}" byte || { echo "client $i got nothing"; return 1; }
+        [ "$byte" = x ]
+    done
+    wait_until 10 log_has server '^drained 0$'
+}
+
+@test "a server that has a child of no interest serves its queue before it has drained itself" {
+    a_child close
+}
+
+@test "nor does a child that holds the listener and never accepts cost anybody in its queue" {
+    a_child hold
+}
+
 @test "a program that never accepts is given WEIR_TIMEOUT, not more" {
     variables=(WEIR_TIMEOUT=1500ms)
     start "$at" --
