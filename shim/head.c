@@ -21,6 +21,7 @@ static uint64_t orders_done;       /* what of tree_page->order has been begun he
 static struct {
     _Atomic bool is_head; /* for good: nobody can make another one the head instead */
     _Atomic bool has_terms, drains, has_ended;
+    _Atomic uint32_t asked, begun;  /* drains, as bits 1 << enum action: of the head itself; here */
     _Atomic int64_t since, timeout; /* of the drain, as in struct drain_terms */
     _Atomic int64_t until;          /* at which the head waits no longer; 0: it does for ever */
 } own;
@@ -39,6 +40,8 @@ void head_forget(void)
     atomic_store(&own.has_terms, false);
     atomic_store(&own.drains, false);
     atomic_store(&own.has_ended, false);
+    atomic_store(&own.asked, 0);
+    atomic_store(&own.begun, 0);
     joined_forget();
 }
 
@@ -119,6 +122,9 @@ void head_ask(enum action action, const struct origin *origin)
         int64_t until = atomic_load(&own.until);
         if (timeout && (!until || until > now + timeout))
             atomic_store(&own.until, now + timeout);
+        /* The page may be written over before the thread has looked at it. */
+        uint32_t wanted = 1u << ACTION_DRAIN | 1u << action;
+        atomic_fetch_or(&own.asked, wanted & ~atomic_load(&own.begun));
     }
     page_ask(tree_page, action, origin, -1, now, NULL);
 }
@@ -277,12 +283,14 @@ uint32_t head_news(void)
     uint64_t order = atomic_load(&tree_page->order), new = order & ~orders_done;
     bool idle = (order ^ orders_done) & ORDER_CLOSE_IDLE;
     orders_done = order;
-    if (new &(ORDER_DRAIN | ORDER_DRAIN_ALL)) {
+    uint32_t drains = atomic_exchange(&own.asked, 0) | (new &ORDER_DRAIN ? 1u << ACTION_DRAIN : 0) |
+                      (new &ORDER_DRAIN_ALL ? 1u << ACTION_DRAIN_ALL : 0);
+    drains &= ~atomic_fetch_or(&own.begun, drains);
+    if (drains) {
         take_terms_of_page();
         atomic_store(&own.drains, true);
     }
-    return (idle ? 1u << ACTION_CLOSE_IDLE : 0) | (new &ORDER_DRAIN ? 1u << ACTION_DRAIN : 0) |
-           (new &ORDER_DRAIN_ALL ? 1u << ACTION_DRAIN_ALL : 0);
+    return drains | (idle ? 1u << ACTION_CLOSE_IDLE : 0);
 }
 
 bool head_tree_drains(void)
