@@ -122,7 +122,7 @@ traitor() {
         read_line answer "$client" 8
         [ "$answer" = "done" ]
         conn_close "$traitor"
-        wait_gone "$server" 15
+        wait_gone "$server" 30 # who was kept from its own order is waited for, to the timeout
         log_has server "^weir\[$server\] .*: drained in "
     done
 }
