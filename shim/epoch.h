@@ -81,7 +81,7 @@ struct epoch_thread {
     };
     bool interrupted; /* signals_must_call_again */
     uint8_t child;    /* enum epoch_child */
-    bool polls;       /* it asks for readiness (poll, select, epoll), which may be a listener's */
+    bool was_told; /* of a listener that is ready, by its last poll or select; perhaps, by epoll */
 };
 
 extern HIDDEN __thread struct epoch_thread epoch_thread;

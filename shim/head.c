@@ -200,6 +200,29 @@ static bool is_listed(int32_t pid)
     return false;
 }
 
+bool head_lists(int32_t pid)
+{
+    return tree_page && lives(pid);
+}
+
+bool head_has_process(int32_t pid)
+{
+    char page_name[48];
+    int sig = settings_now()->control_signal;
+    if (!tree_page || tree_is_foreign())
+        return false;
+    if (lives(pid))
+        return true;
+    if (!page_file.inode)
+        proc_mapped_file(tree_page, &page_file);
+    name_of(tree_page, page_name);
+    /* weir(1) maps the page as well, and catches nothing. */
+    uint32_t budget = PROC_MAPS_BUDGET;
+    if (proc_maps(pid, &page_file, page_name, &budget) == 1)
+        return !sig || proc_catches(pid, sig) == 1;
+    return joined_has(pid);
+}
+
 struct unlisted {
     bool wakes, found;
     uint32_t budget;

@@ -14,6 +14,13 @@
 /* Whether this process acts for the tree. May make a few system calls: in a trigger's handler. */
 bool head_is_here(void);
 
+/*
+ * Whether that process has a line in the tree's page, and lives; whether it is one of the tree's
+ * in any way, and drains with it. In the handler thread.
+ */
+bool head_lists(int32_t pid);
+bool head_has_process(int32_t pid);
+
 /* Is there anybody else in the tree who serves? */
 bool head_is_alone(void);
 

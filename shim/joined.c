@@ -187,6 +187,20 @@ static bool is_undone(const struct part *part)
     return lives && atomic_load(&copy.phase) != PHASE_DRAINED;
 }
 
+bool joined_has(int32_t pid)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < parts_count && !found; i++) {
+        int fd = open_part(&parts[i]);
+        if (fd < 0)
+            continue;
+        sys1(SYS_close, fd);
+        for (uint32_t k = 0; k < PAGE_LINES && !found; k++)
+            found = atomic_load(&copy.line[k].pid) == pid && proc_line_lives(&copy.line[k]);
+    }
+    return found;
+}
+
 static int64_t look_at; /* when the next look is due */
 static bool undone;     /* what the last one has found */
 

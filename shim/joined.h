@@ -19,6 +19,9 @@ void joined_ask(void);
 /* Whether those that were found are all drained. Looks a few times a second at the most. */
 bool joined_are_done(int64_t now);
 
+/* Whether that process is a line of one of them. In the handler thread. */
+bool joined_has(int32_t pid);
+
 /* In a child: it has asked nobody. */
 void joined_forget(void);
 

@@ -3,6 +3,7 @@
 
 #include "epoch.h"
 #include "head.h"
+#include "holders.h"
 #include "log.h"
 #include "sock.h"
 #include "sys.h"
@@ -11,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/select.h>
 #include <sys/wait.h>
 
 /* More than any program is known to have; the drain of one that has more is not complete. Of what
@@ -25,6 +27,19 @@
 #define QUEUE_EMPTY_BLIND_MS 200
 #define HALF_OPEN_MS 2500
 
+/* How long an AF_UNIX listener is left open for its queue to become empty, so that its end is not
+ * seen by who polls it: its door can't be closed without. */
+#define UNIX_QUIET_MS 250
+
+/* Who else holds a listener is looked up anew where what was found is older than that, before what
+ * can't be undone; and now and then while its door is closed. */
+#define HELD_MS 20
+#define LOOK_AGAIN_MS 500
+
+/* More than so many clients have left a queue without coming to this process: its threads may have
+ * as many in their hands that are not counted yet. */
+#define TAKEN_BY_OTHERS 64
+
 static _Atomic uint32_t listeners_used, registrations_used; /* list_grows */
 static _Atomic bool registrations_missed;                   /* there were more; 0 again: told */
 
@@ -38,9 +53,15 @@ static BIG(1) struct listener {
     int creator;         /* the pid that listened; 0: not known */
     uint64_t epoch;      /* of the process that listened */
     _Atomic bool is_dry; /* AF_UNIX, CLOSING: accept has said that the queue is empty */
-    int64_t closed_at;   /* CLOSING: the door has been closed since; or its queue is served since */
+    int64_t closed_at;   /* CLOSING: the door has been closed since */
     int64_t empty_since; /* and nobody has been seen in the queue since */
-    int in_page;         /* tree_add_listener */
+    uint64_t inode;      /* of its socket, as /proc tells it; 0: not asked yet */
+    bool is_held;        /* by somebody who goes on when this one drains */
+    /* Where it is held, or AF_UNIX: since when its queue is waited for (0: it is not), how many
+     * were in it then, and how many had been accepted by this process. */
+    int64_t waits_since, queued;
+    uint64_t accepted;
+    int in_page; /* tree_add_listener */
     struct sockaddr_storage addr;
     socklen_t addr_len; /* 0: not known, for the program let the kernel choose */
 } listeners[LISTENERS_MOST];
@@ -48,6 +69,7 @@ static BIG(1) struct listener {
 static BIG(6) struct registration {
     _Atomic int number; /* the listener's descriptor + 1; -1: being written */
     int epoll;
+    bool is_shared; /* the epoll, with somebody who holds the listener and goes on */
     struct epoll_event event;
 } registrations[REGISTRATIONS_MOST];
 
@@ -119,7 +141,8 @@ static struct listener *take(int fd)
     at->inherited = false;
     at->is_own = false;
     at->in_page = 0;
-    at->closed_at = 0;
+    at->inode = 0;
+    at->waits_since = 0;
     atomic_store(&at->is_dry, false);
     at->addr_len = 0;
     return at;
@@ -294,9 +317,12 @@ void listener_registered(int epoll, int op, int fd, const struct epoll_event *ev
             atomic_store(&at->number, 0);
         return;
     }
-    if (!at && !(at = free_registration())) {
-        atomic_store(&registrations_missed, true);
-        return;
+    if (!at) {
+        if (!(at = free_registration())) {
+            atomic_store(&registrations_missed, true);
+            return;
+        }
+        at->is_shared = false;
     }
     at->epoll = epoll;
     at->event = *event;
@@ -327,15 +353,70 @@ static void log_no_substitute(int fd, int error)
     log_keep(&line); /* fd is claimed */
 }
 
-/* Takes fd out of every epoll that holds it, or puts it back into those that held it. */
+/*
+ * Takes fd out of every epoll that holds it, or puts it back into those that held it. One that is
+ * shared with somebody who goes on is left alone: he would not be told of clients any more.
+ */
 static void register_again(int fd, bool *held, int op)
 {
     for (uint32_t i = 0; i < atomic_load(&registrations_used); i++) {
         struct registration *at = &registrations[i];
         if (op == EPOLL_CTL_DEL)
-            held[i] = atomic_load(&at->number) == fd + 1;
+            held[i] = atomic_load(&at->number) == fd + 1 && !at->is_shared;
         if (held[i])
             held[i] = sys4(SYS_epoll_ctl, at->epoll, op, fd, &at->event) == 0;
+    }
+}
+
+static bool is_in_shared_epoll(int fd)
+{
+    for (uint32_t i = 0; i < atomic_load(&registrations_used); i++)
+        if (atomic_load(&registrations[i].number) == fd + 1 && registrations[i].is_shared)
+            return true;
+    return false;
+}
+
+/* ---- who else holds it ---- */
+
+static _Atomic bool sent; /* a listener was, to somebody */
+static int64_t looked_at;
+static bool is_alone; /* nobody else has one that is not held */
+
+void listener_sent(int fd)
+{
+    if (table_kind(fd) == KIND_LISTENER || table_kind(fd) == KIND_BOUND)
+        atomic_store(&sent, true);
+}
+
+/* Whether it takes part in a drain, and is not swapped yet. */
+static bool is_to_stop(const struct listener *listener)
+{
+    int state = atomic_load(&listener->view.state);
+    return atomic_load_explicit(&listener->number, memory_order_acquire) && state &&
+           state != STOPPED && listener->view.mode != MODE_OFF;
+}
+
+static bool is_wanted(uint64_t inode)
+{
+    for (uint32_t i = 0; i < atomic_load(&listeners_used); i++)
+        if (entry(i)->inode == inode && is_to_stop(entry(i)))
+            return true;
+    return false;
+}
+
+static void is_held_elsewhere(uint64_t inode)
+{
+    for (uint32_t i = 0; i < atomic_load(&listeners_used); i++)
+        if (entry(i)->inode == inode)
+            entry(i)->is_held = true;
+}
+
+static void has_epoll(int32_t pid, int fd)
+{
+    for (uint32_t i = 0; i < atomic_load(&registrations_used); i++) {
+        struct registration *at = &registrations[i];
+        if (atomic_load(&at->number) > 0 && !at->is_shared)
+            at->is_shared = holders_share(at->epoll, pid, fd);
     }
 }
 
@@ -346,40 +427,82 @@ static bool has_children(void)
     return sys5(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT, NULL) != -ECHILD;
 }
 
-/* Whether who made it listen, or one of those between, is there still, and may have it too. */
-static bool is_an_ancestors(const struct listener *listener)
+/*
+ * Finds out of each listener whether somebody holds it who goes on when this process drains (or its
+ * tree). What can't be told is taken for it: then the queue is served all the same, and clients
+ * who come in the last moment are worse off, who would otherwise be the successor's.
+ */
+static void look_for_holders(bool whole_tree)
 {
-    if (listener->epoch == epoch_now())
-        return false;
-    return !listener->creator || sys2(SYS_kill, listener->creator, 0) != -ESRCH ||
-           tree_descends_from_the_living(listener->creator);
+    static const struct holders_visitor visitor = {is_wanted, is_held_elsewhere, has_epoll};
+    is_alone = !atomic_load(&sent) && !tree_has_forked() && !has_children();
+    for (uint32_t i = 0; i < atomic_load(&listeners_used); i++) {
+        struct listener *listener = entry(i);
+        listener->is_held = false;
+        if (!is_to_stop(listener))
+            continue;
+        listener->inode = sock_inode(atomic_load(&listener->number) - 1);
+        is_alone = is_alone && listener->is_own && listener->epoch == epoch_now();
+    }
+    for (uint32_t i = 0; i < atomic_load(&registrations_used); i++)
+        registrations[i].is_shared = false;
+    bool complete = is_alone || holders_look(&visitor, whole_tree, atomic_load(&sent));
+    for (uint32_t i = 0; i < atomic_load(&listeners_used) && !complete; i++)
+        entry(i)->is_held = true;
+    is_alone = is_alone || (complete && (!whole_tree || head_is_alone()));
+    looked_at = sys_now_ms();
 }
 
 /*
- * Whether somebody who is not drained may go on accepting from it, so that it is not ours to shut:
- * a parent or a child. A daemon that forked to the background may be the only one left; if it has
- * workers, they share it.
+ * Whether somebody else goes on with it: then nothing is done to the socket itself. fresh: it is
+ * about to be, for good.
  */
-static bool is_shared(const struct listener *listener)
+static bool is_held(const struct listener *listener, bool whole_tree, bool fresh)
 {
-    return is_an_ancestors(listener) || has_children();
+    if (!listener->inode || (fresh && sys_now_ms() - looked_at > HELD_MS))
+        look_for_holders(whole_tree);
+    return listener->is_held;
 }
+
+/* ---- swapped ---- */
 
 /* What is kept is held by a copy, for a successor that shares it: the one descriptor of ours. */
 #define KEPT_LEAST 100
 
-/* shut: nobody shares it. Otherwise, keep: hold it for whoever will. */
-static void swap(struct listener *listener, int fd, bool keep, bool shut)
+/* Puts another socket in fd's place, also in its epolls. */
+static void put(int fd, int other)
 {
     static LATE bool held[REGISTRATIONS_MOST];
+    long on_exec = sys2(SYS_fcntl, fd, F_GETFD);
+    register_again(fd, held, EPOLL_CTL_DEL);
+    sys3(SYS_dup3, other, fd, on_exec & FD_CLOEXEC ? O_CLOEXEC : 0);
+    register_again(fd, held, EPOLL_CTL_ADD);
+}
+
+enum then {
+    THEN_KEEP,          /* the old one is held, for whoever shares it */
+    THEN_LEAVE,         /* it is closed here, and others go on with it */
+    THEN_CLOSE,         /* and others of the tree may do the same */
+    THEN_SHUT,          /* nobody else has it */
+    THEN_SHUT_IF_EMPTY, /* the same, where nobody is in its queue then */
+};
+
+/*
+ * Puts a socket in the listener's place to which nobody comes. Returns false where somebody has
+ * come into the queue that was to be empty: the listener is back in its place, and a thread that
+ * has begun to wait on the other one meanwhile is to be woken.
+ */
+static bool swap(struct listener *listener, int fd, enum then then)
+{
     int substitute = sock_unreachable_listener(fd);
     if (substitute < 0) {
         log_no_substitute(fd, substitute);
         atomic_store(&listener->view.state, STOPPED); /* as far as it can be */
-        return;
+        return true;
     }
-    long on_exec = sys2(SYS_fcntl, fd, F_GETFD);
-    long old = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, keep ? KEPT_LEAST : 3);
+    if (is_in_shared_epoll(fd)) /* which goes on telling of clients, who are the others' */
+        sock_never_block(substitute);
+    long old = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, then == THEN_KEEP ? KEPT_LEAST : 3);
     if (old < 0)
         old = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
 
@@ -389,18 +512,27 @@ static void swap(struct listener *listener, int fd, bool keep, bool shut)
                 "loop of another may spin");
 
     /* First quiet, then dead: an epoll that saw the old one shut would spin. */
-    register_again(fd, held, EPOLL_CTL_DEL);
-    sys3(SYS_dup3, substitute, fd, on_exec & FD_CLOEXEC ? O_CLOEXEC : 0);
+    put(fd, substitute);
     sys1(SYS_close, substitute);
-    register_again(fd, held, EPOLL_CTL_ADD);
     atomic_store(&listener->view.state, STOPPED);
     atomic_fetch_add(&swaps, 1);
-    if (keep || old < 0)
-        return;
+    if (old < 0 || then == THEN_KEEP)
+        return true;
     /* Wakes who is blocked in accept, with EINVAL: the wrapper accepts again, on the new one. */
+    bool if_empty = then == THEN_SHUT_IF_EMPTY;
+    bool shut = then == THEN_SHUT || (if_empty && sock_queue_length((int)old) == 0);
     if (shut)
         sock_shut_read((int)old);
+    bool is_over = !if_empty || (shut && sock_queue_length((int)old) == 0);
+    if (!is_over) {
+        atomic_store(&listener->is_dry, false);
+        put(fd, (int)old);
+        listener->empty_since = 0;
+        listener->closed_at = sys_now_ms();
+        atomic_store(&listener->view.state, shut ? CLOSING : LISTENING);
+    }
     sys1(SYS_close, old);
+    return is_over;
 }
 
 static bool is_kept(const struct listener *listener, enum listeners what)
@@ -443,16 +575,34 @@ static bool queue_is_served(struct listener *listener, int fd)
 }
 
 /*
- * A listener that a parent or a child may hold stays open for them, but this process may be the
- * only one that accepts: who is in the queue is served before it stops, unless the queue never
- * becomes empty, for as long as a handshake is waited for.
+ * Whether those who were in the queue when the drain began have been accepted, in which new ones
+ * may follow: it is first in, first out. Or somebody else accepts, and goes on with the rest.
  */
-static bool shared_queue_is_served(struct listener *listener, int fd)
+static bool has_been_served(struct listener *listener, int fd)
+{
+    struct totals totals;
+    int64_t now = sys_now_ms(), queued = sock_queue_length(fd);
+    table_totals(&totals);
+    if (!listener->waits_since) {
+        listener->waits_since = now;
+        listener->queued = queued;
+        listener->accepted = totals.accepted;
+    }
+    if (queued >= 0 ? !queued : !sock_has_waiting(fd))
+        return true;
+    if (queued < 0 || listener->queued < 0) /* can't be told */
+        return now - listener->waits_since >= HALF_OPEN_MS;
+    int64_t here = (int64_t)(totals.accepted - listener->accepted);
+    return here >= listener->queued || listener->queued - queued - here > TAKEN_BY_OTHERS;
+}
+
+/* AF_UNIX: whether its queue is empty, soon enough for an end that is not seen by who polls it. */
+static bool is_quiet(struct listener *listener, int fd)
 {
     int64_t now = sys_now_ms();
-    if (!listener->closed_at)
-        listener->closed_at = now;
-    return !sock_has_waiting(fd) || now - listener->closed_at >= HALF_OPEN_MS;
+    if (!listener->waits_since)
+        listener->waits_since = now;
+    return now - listener->waits_since < UNIX_QUIET_MS && sock_queue_length(fd) == 0;
 }
 
 /*
@@ -466,43 +616,90 @@ static bool is_needed(const struct listener *listener)
            !head_is_here() && tree_others_serve();
 }
 
+/*
+ * Does what can be done now for the queue of a listener that nobody goes on with. Returns whether
+ * it is to be swapped, and how.
+ */
+static bool sees_to_queue(struct listener *listener, int fd, enum then *then)
+{
+    if (atomic_load(&listener->view.state) == LISTENING && listener->view.is_unix) {
+        if (is_quiet(listener, fd)) {
+            *then = THEN_SHUT_IF_EMPTY;
+            return true;
+        }
+        if (sys_now_ms() - listener->waits_since < UNIX_QUIET_MS)
+            return false;
+    }
+    if (atomic_load(&listener->view.state) == LISTENING)
+        close_door(listener, fd);
+    return queue_is_served(listener, fd);
+}
+
+/* Whether the queue may be found to be over in the next step, or a successor is kept waiting. */
+static bool may_end(const struct listener *listener)
+{
+    bool is_closing = atomic_load(&listener->view.state) == CLOSING;
+    int64_t now = sys_now_ms();
+    if (listener->view.is_unix)
+        return !is_closing || atomic_load(&listener->is_dry);
+    return is_closing && (now - looked_at >= LOOK_AGAIN_MS ||
+                          (listener->empty_since && now - listener->empty_since >= QUEUE_EMPTY_MS));
+}
+
+/* fd turns out to be somebody's who goes on, after its door was closed. */
+static void open_door(struct listener *listener, int fd)
+{
+    if (listener->view.is_unix)
+        return; /* a shutdown can't be taken back */
+    sock_open_ears(fd);
+    atomic_store(&listener->view.state, LISTENING);
+}
+
+/* Goes on with stopping one. Returns whether it is stopped. */
+static bool stop(struct listener *listener, int fd, enum then then, bool now, bool *wake)
+{
+    if (!now && then == THEN_LEAVE && !has_been_served(listener, fd))
+        return false;
+    if (!now && then >= THEN_CLOSE && !sees_to_queue(listener, fd, &then))
+        return false;
+    /* Under a claim: the number is not to be another's when the substitute comes to it. */
+    if (!table_claim(fd))
+        return true;
+    bool is_stopped = true, stays = then < THEN_CLOSE;
+    if (atomic_load(&listener->number) == fd + 1 && sock_is_listener(fd) == 1)
+        is_stopped = swap(listener, fd, then);
+    table_release();
+    log_send_kept();
+    if (is_stopped)
+        tree_set_listener(listener->in_page, stays ? PAGE_KEPT : PAGE_STOPPED);
+    *wake = *wake || then < THEN_SHUT || !is_stopped;
+    return is_stopped;
+}
+
 bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wake)
 {
     bool all = true;
     for (uint32_t i = 0; i < atomic_load(&listeners_used); i++) {
         struct listener *listener = entry(i);
         int fd = atomic_load_explicit(&listener->number, memory_order_acquire) - 1;
-        int state = atomic_load(&listener->view.state);
-        if (fd < 0 || state == 0 || state == STOPPED || listener->view.mode == MODE_OFF)
+        if (fd < 0 || !is_to_stop(listener))
             continue;
         if (sock_is_listener(fd) != 1) { /* closed on a path that we don't see */
             forget(listener);
             continue;
         }
-        bool keep = is_kept(listener, what), shared = is_shared(listener);
-        bool closes = !keep && (!shared || whole_tree);
-        if (state == LISTENING && closes && whole_tree && !now && is_needed(listener)) {
+        bool keep = is_kept(listener, what);
+        if (!keep && whole_tree && !now && is_needed(listener)) {
             atomic_store(&listener->is_dry, false); /* an empty queue is not its last */
             all = false;
             continue;
         }
-        if (state == LISTENING && closes)
-            close_door(listener, fd);
-        bool served =
-            closes ? queue_is_served(listener, fd) : keep || shared_queue_is_served(listener, fd);
-        if (!now && !served) {
-            all = false;
-            continue;
-        }
-        /* Under a claim: the number is not to be another's when the substitute comes to it. */
-        if (!table_claim(fd))
-            continue;
-        if (atomic_load(&listener->number) == fd + 1 && sock_is_listener(fd) == 1)
-            swap(listener, fd, keep, !keep && !shared);
-        table_release();
-        log_send_kept();
-        tree_set_listener(listener->in_page, closes ? PAGE_STOPPED : PAGE_KEPT);
-        *wake = *wake || keep || shared;
+        /* Before what can't be undone: a successor may have been started since. */
+        bool held = is_held(listener, whole_tree, now || may_end(listener));
+        if (held && atomic_load(&listener->view.state) == CLOSING)
+            open_door(listener, fd);
+        enum then then = keep ? THEN_KEEP : held ? THEN_LEAVE : is_alone ? THEN_SHUT : THEN_CLOSE;
+        all = stop(listener, fd, then, now, wake) && all;
     }
     return all;
 }
@@ -525,11 +722,23 @@ bool listener_is_stopped(int fd)
     return listener && atomic_load(&listener->view.state) == STOPPED;
 }
 
-bool listener_must_abort(int fd)
+bool listener_would_wait(int fd)
 {
     uint32_t now = atomic_load(&swaps);
     if (LIKELY(now == swaps_seen) || !listener_is_stopped(fd))
         return false;
     swaps_seen = now;
-    return epoch_thread.polls;
+    return epoch_thread.was_told;
+}
+
+bool listener_is_in(const fd_set *set, int count)
+{
+    const unsigned long *words = (const void *)set;
+    const int bits = 8 * (int)sizeof *words; /* select(2): the kernel takes count, not FD_SETSIZE */
+    for (uint32_t i = 0; set && i < atomic_load(&listeners_used); i++) {
+        int fd = atomic_load_explicit(&entry(i)->number, memory_order_relaxed) - 1;
+        if (fd >= 0 && fd < count && words[fd / bits] >> fd % bits & 1)
+            return true;
+    }
+    return false;
 }

@@ -13,12 +13,16 @@
 #include "settings.h"
 
 #include <sys/epoll.h>
+#include <sys/select.h>
 
 /* The program has bound fd to an address; listens on fd; has made a duplicate of it; frees it. */
 void listener_bound(int fd, const struct sockaddr *addr, socklen_t len);
 void listener_listens(int fd);
 void listener_duplicated(int fd, int to);
 void listener_gone(int fd);
+
+/* fd, whatever it is, was sent to somebody over a socket (SCM_RIGHTS). */
+void listener_sent(int fd);
 
 /* fd was inherited across exec and listens: it is shared with whoever else holds it, unless a
  * process of the tree has made it. */
@@ -57,19 +61,24 @@ static inline bool listener_is_deaf(const struct listener_view *view)
 /*
  * Goes on with stopping every listener that takes part in a drain: closes its door to new clients,
  * and once those in its queue have been accepted (or at once: `now`) swaps it. `listeners` says
- * what becomes of the old sockets; whole_tree: those who share them stop as well. Returns whether
- * all are stopped; called until they are. Sets *wake where a thread may still wait in accept on a
- * socket that was left to others: it is to be interrupted, and then waits on the new one.
+ * what becomes of the old sockets. One that is held by somebody who goes on (whole_tree: who is not
+ * of the tree, either) is left as it is: this process serves those who are in its queue, then no
+ * longer accepts from it. Returns whether all are stopped; called until they are. Sets *wake where
+ * a thread may wait in accept on another socket than the one that fd is: it is to be interrupted,
+ * and then waits on that one.
  */
 bool listener_stop_all(enum listeners listeners, bool now, bool whole_tree, bool *wake);
 
 /*
- * Whether the calling thread's accept on fd, which it begins now, must fail with ECONNABORTED:
- * once in a thread after a swap. A thread that polls may have been told of a connection before,
- * that is gone now, and would wait for ever (accept(2), "Error handling": such failures are to be
- * expected).
+ * Whether the calling thread's accept on fd, which it begins now, must fail with EAGAIN: once in a
+ * thread after a swap. A thread that was told of a connection before, which another one has
+ * accepted, would wait for ever on a socket to which nobody comes. (select(2), "BUGS": who is told
+ * may wait all the same, so that most programs are prepared for EAGAIN.)
  */
-bool listener_must_abort(int fd);
+bool listener_would_wait(int fd);
+
+/* Whether a listener is in a set of select's, whose first `count` numbers count. */
+bool listener_is_in(const fd_set *set, int count);
 
 /*
  * An accept on fd has failed with EINVAL, or would have blocked: whether that is the end of the

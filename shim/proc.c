@@ -191,16 +191,17 @@ struct entry {
     char name[];
 };
 
-void proc_each_file(const char *path, proc_visit_fn *visit, void *context)
+long proc_each_file(const char *path, proc_visit_fn *visit, void *context)
 {
     char buffer[2048] __attribute__((aligned(8)));
     long n, dir = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (dir < 0)
-        return;
+        return dir;
     while ((n = sys3(SYS_getdents64, dir, buffer, sizeof buffer)) > 0)
         for (long at = 0; at < n; at += ((struct entry *)(buffer + at))->length)
             visit((int)dir, ((struct entry *)(buffer + at))->name, context);
     sys1(SYS_close, dir);
+    return 0;
 }
 
 /* "PID PID ", of one thread. */
@@ -253,19 +254,32 @@ int proc_catches(int32_t pid, int sig)
     return status_of(pid, "SigCgt:\t", false, 16, &caught) ? (int)(caught >> (sig - 1) & 1) : -1;
 }
 
-#define GENERATIONS_MOST 32
+bool proc_is_shown(int32_t pid)
+{
+    long fd = open_proc(pid, "stat");
+    if (fd >= 0)
+        sys1(SYS_close, fd);
+    return fd >= 0;
+}
+
+bool proc_is_filtered(void)
+{
+    uint64_t mode;
+    return !status_of(0, "Seccomp:\t", false, 10, &mode) || mode;
+}
+
+int32_t proc_parent(int32_t pid)
+{
+    uint64_t parent;
+    return status_of(pid, "PPid:\t", false, 10, &parent) && parent <= INT32_MAX ? (int32_t)parent : 0;
+}
 
 bool proc_descends(int32_t pid)
 {
     int32_t me = (int32_t)sys0(SYS_getpid);
-    for (int i = 0; i < GENERATIONS_MOST; i++) {
-        uint64_t parent;
-        if (!status_of(pid, "PPid:\t", false, 10, &parent) || !parent || parent > INT32_MAX)
-            return false;
-        pid = (int32_t)parent;
+    for (int i = 0; i < PROC_GENERATIONS_MOST && (pid = proc_parent(pid)); i++)
         if (pid == me)
             return true;
-    }
     return false;
 }
 

@@ -42,9 +42,10 @@ int proc_maps(int32_t pid, const struct proc_file *file, const char *name, uint3
 /* A process's effective user. False: it can't be told. */
 bool proc_user(int32_t pid, uint32_t *uid);
 
-/* Calls visit with the directory (an open descriptor) and name of each file of a directory. */
+/* Calls visit with the directory (an open descriptor) and name of each file of a directory. Returns
+ * 0, or -errno where it can't be opened. */
 typedef void proc_visit_fn(int dir, const char *name, void *context);
-void proc_each_file(const char *dir, proc_visit_fn *visit, void *context);
+long proc_each_file(const char *dir, proc_visit_fn *visit, void *context);
 
 /* Calls visit for each child of a process, as the kernel knows them. */
 void proc_each_child(int32_t pid, void (*visit)(int32_t child));
@@ -62,6 +63,18 @@ void proc_totals(const struct page *tree, int32_t me, struct totals *totals);
 /* Whether the process has a handler for the signal (its default action would end it). -1: can't
  * tell. */
 int proc_catches(int32_t pid, int sig);
+
+/* Whether /proc shows that process, or that it was one (proc(5), hidepid). */
+bool proc_is_shown(int32_t pid);
+
+/* Whether seccomp(2) lets through only some of this process's system calls: another may end it. */
+bool proc_is_filtered(void);
+
+/* How many generations back an ancestor is looked for. */
+#define PROC_GENERATIONS_MOST 32
+
+/* A process's parent. 0: it has none, or it can't be told. */
+int32_t proc_parent(int32_t pid);
 
 /* Whether the process descends from the calling one, as far as their parents still live. */
 bool proc_descends(int32_t pid);

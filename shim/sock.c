@@ -10,9 +10,11 @@
 #include <linux/sock_diag.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
+#include <linux/unix_diag.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 
@@ -352,6 +354,62 @@ bool sock_has_waiting(int fd)
     return sys5(SYS_ppoll, &polled, 1, &now, NULL, 8) > 0 && polled.revents & POLLIN;
 }
 
+uint64_t sock_inode(int fd)
+{
+    struct stat status;
+    return sys2(SYS_fstat, fd, &status) < 0 ? 0 : status.st_ino;
+}
+
+/* Of an AF_UNIX listener, by sock_diag(7): what waits to be accepted is its receive queue. */
+static int unix_queue_length(int fd)
+{
+    struct {
+        struct nlmsghdr header;
+        struct unix_diag_req request;
+    } ask = {.header = {sizeof ask, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0},
+             .request = {.sdiag_family = AF_UNIX,
+                         .udiag_states = UINT32_MAX,
+                         .udiag_ino = (uint32_t)sock_inode(fd),
+                         .udiag_show = UDIAG_SHOW_RQLEN,
+                         .udiag_cookie = {UINT32_MAX, UINT32_MAX}}}; /* whichever */
+    char answer[1024] __attribute__((aligned(8)));
+    int length = -1;
+    long netlink = sys3(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    if (netlink < 0)
+        return -1;
+    if (sys3(SYS_write, netlink, &ask, sizeof ask) == (long)sizeof ask) {
+        long got = sys6(SYS_recvfrom, netlink, answer, sizeof answer, MSG_DONTWAIT, NULL, NULL);
+        const struct nlmsghdr *message = (void *)answer;
+        long end = got > 0 && message->nlmsg_len < (uint64_t)got ? message->nlmsg_len : got;
+        long at = NLMSG_LENGTH(sizeof(struct unix_diag_msg));
+        if (end < at || message->nlmsg_type != SOCK_DIAG_BY_FAMILY)
+            end = 0;
+        while (at + (long)sizeof(struct nlattr) <= end && length < 0) {
+            const struct nlattr *attribute = (void *)(answer + at);
+            const struct unix_diag_rqlen *queues = (void *)(answer + at + NLA_HDRLEN);
+            if (attribute->nla_type == UNIX_DIAG_RQLEN &&
+                at + NLA_HDRLEN + (long)sizeof *queues <= end)
+                length = (int)queues->udiag_rqueue;
+            at += attribute->nla_len ? NLA_ALIGN(attribute->nla_len) : end;
+        }
+    }
+    sys1(SYS_close, netlink);
+    return length;
+}
+
+int sock_queue_length(int fd)
+{
+    struct tcp_info tcp;
+    socklen_t len = sizeof tcp;
+    if (sock_family(fd) == AF_UNIX)
+        return unix_queue_length(fd);
+    /* Of a listener these are the queue and its limit (net/ipv4/tcp.c, tcp_get_info). */
+    if (sys5(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &tcp, &len) < 0 ||
+        len < offsetof(struct tcp_info, tcpi_sacked))
+        return -1;
+    return (int)tcp.tcpi_unacked;
+}
+
 /* net/tcp_states.h, which is not for programs */
 enum { STATE_SYN_RECV = 3 };
 
@@ -406,6 +464,11 @@ void sock_stop_deferring(int fd)
     int seconds = 0;
     if (get_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds) >= 0 && seconds)
         set_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 0);
+}
+
+void sock_never_block(int fd)
+{
+    sys3(SYS_fcntl, fd, F_SETFL, sys2(SYS_fcntl, fd, F_GETFL) | O_NONBLOCK);
 }
 
 static long bind_out_of_reach(int fd, int family)

@@ -141,6 +141,12 @@ bool sock_open_ears(int fd);
 /* Is there somebody in the accept queue? */
 bool sock_has_waiting(int fd);
 
+/* How many there are: also where a listener's end makes it look readable. -1: can't be told. */
+int sock_queue_length(int fd);
+
+/* The inode by which /proc/PID/fd names a socket. 0: fd is not open. */
+uint64_t sock_inode(int fd);
+
 /*
  * How many handshakes of a TCP listener are half done: the peer's last ACK is on its way (or its
  * first data, where TCP_DEFER_ACCEPT is set). By sock_diag(7), of the port's. -1: can't be told.
@@ -149,6 +155,9 @@ int sock_half_open(int fd);
 
 /* TCP_DEFER_ACCEPT (tcp(7)) is taken back: who has connected and sends nothing can be accepted. */
 void sock_stop_deferring(int fd);
+
+/* Its accepts fail with EAGAIN from now on where they would wait: fd is ours, not the program's. */
+void sock_never_block(int fd);
 
 /*
  * A listening socket of fd's family, with its flags and timeout, that nobody can reach: not by

@@ -150,14 +150,85 @@ static void name_tree(char **envp)
 }
 
 /* WEIR_TREE's value, or NULL. */
-static const char *named_tree(char *const *envp)
+static char *named_tree(char *const *envp)
 {
-    for (; *envp; envp++) {
-        const char *value = text_after(*envp, TREE_NAME);
-        if (value)
-            return value;
-    }
+    for (; *envp; envp++)
+        if (text_after(*envp, TREE_NAME))
+            return *envp + sizeof TREE_NAME - 1;
     return NULL;
+}
+
+/* ---- successors ---- */
+
+#define SUCCESSOR_MARK '?' /* at the end of WEIR_TREE's value */
+
+/* The words of this program's command line, as it was started, hashed (FNV-1a). */
+static uint32_t words[64];
+static uint32_t words_count;
+
+/*
+ * A file's name stands for its path. `python3 -m NAME` is started again as the file that it has
+ * found then, NAME/__main__.py.
+ */
+static uint32_t hash_word(const char *word)
+{
+    const char *name = word, *before = word, *end;
+    for (const char *at = word; *at; at++) {
+        if (*at == '/' && at[1]) {
+            before = name;
+            name = at + 1;
+        }
+    }
+    bool is_module = text_equal(name, "__main__.py");
+    for (end = name = is_module ? before : name; *end && *end != '/'; end++)
+        ;
+    uint32_t hash = 2166136261u;
+    for (; name < end; name++)
+        hash = (hash ^ (unsigned char)*name) * 16777619u;
+    return hash;
+}
+
+static bool is_known_word(const char *word)
+{
+    uint32_t hash = hash_word(word);
+    for (uint32_t i = 0; i < words_count; i++)
+        if (words[i] == hash)
+            return true;
+    return false;
+}
+
+long start_successors_tree(char *const *argv, char *const *envp)
+{
+    if (!listener_any() || !argv || !envp)
+        return -1;
+    for (; *argv; argv++)
+        if (!is_known_word(*argv))
+            return -1;
+    for (long i = 0; envp[i]; i++)
+        if (text_after(envp[i], TREE_NAME))
+            return i;
+    return -1;
+}
+
+char *start_mark_tree(const char *entry, char *room)
+{
+    static const char mark[] = {SUCCESSOR_MARK, '\0'};
+    struct text text = {room, 0, START_TREE_ROOM};
+    text_string(&text, entry);
+    text_string(&text, mark);
+    return room;
+}
+
+/* Takes the mark off. Returns whether there was one. */
+static bool was_marked(char *value)
+{
+    size_t length = 0;
+    while (value && value[length])
+        length++;
+    if (!length || value[length - 1] != SUCCESSOR_MARK)
+        return false;
+    value[length - 1] = '\0';
+    return true;
 }
 
 /* ---- start-up ---- */
@@ -450,18 +521,37 @@ static void find_inherited_connection(int fd)
     }
 }
 
-/* The listeners that were: whatever their number. */
-static void find_inherited(void)
+#define INHERITED_MOST 256
+
+/* Which of the first descriptors are open. Returns how many were asked for. */
+static int find_open(struct pollfd polled[INHERITED_MOST])
 {
-    struct pollfd polled[256];
-    struct rlimit limit = {COUNT_OF(polled), 0};
+    struct rlimit limit = {INHERITED_MOST, 0};
     struct timespec now = {0, 0};
     /* poll(2): more entries than RLIMIT_NOFILE are refused. */
     sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit);
-    int most = limit.rlim_cur < COUNT_OF(polled) ? (int)limit.rlim_cur : (int)COUNT_OF(polled);
+    int most = limit.rlim_cur < INHERITED_MOST ? (int)limit.rlim_cur : INHERITED_MOST;
     for (int i = 0; i < most; i++)
         polled[i] = (struct pollfd){.fd = i};
-    if (sys5(SYS_ppoll, polled, most, &now, NULL, 8) < 0)
+    return sys5(SYS_ppoll, polled, most, &now, NULL, 8) < 0 ? 0 : most;
+}
+
+static bool inherits_listener(void)
+{
+    struct pollfd polled[INHERITED_MOST];
+    int most = find_open(polled);
+    for (int fd = 0; fd < most; fd++)
+        if (!(polled[fd].revents & POLLNVAL) && sock_is_listener(fd) == 1)
+            return true;
+    return false;
+}
+
+/* The listeners that were: whatever their number. */
+static void find_inherited(void)
+{
+    struct pollfd polled[INHERITED_MOST];
+    int most = find_open(polled);
+    if (!most)
         return;
     for (int fd = 0; fd < most; fd++)
         if (!(polled[fd].revents & POLLNVAL) && sock_is_listener(fd) == 1 && start_serving())
@@ -500,7 +590,7 @@ static void warn_of_unknown(char **envp)
     }
 }
 
-__attribute__((constructor)) static void load(void)
+static void load(void)
 {
     struct complaint complaint;
     char **envp = environ;
@@ -528,6 +618,12 @@ __attribute__((constructor)) static void load(void)
         return;
     }
     log_choose(settings_now());
+    char *value = named_tree(envp);
+    if (was_marked(value) && !tree_is_named_after_us(value) && inherits_listener() &&
+        tree_succeeds(value)) {
+        for (; *value; value++)
+            *value = '\0'; /* what /proc/PID/environ shows as well */
+    }
     remember_environment(envp, !settings_now()->leave_children);
     for (char **at = envp; *at; at++)
         if (text_after(*at, "NOTIFY_SOCKET="))
@@ -548,7 +644,23 @@ __attribute__((constructor)) static void load(void)
     if (first)
         handler_install(settings_now());
     find_inherited();
+    tree_has_succeeded();
 }
+
+/* glibc calls constructors as it calls main (elf/dl-init.c), musl without arguments. */
+#ifdef __GLIBC__
+__attribute__((constructor)) static void loaded(int argc, char **argv)
+{
+    for (int i = 0; i < argc && words_count < COUNT_OF(words); i++)
+        words[words_count++] = hash_word(argv[i]);
+    load();
+}
+#else
+__attribute__((constructor)) static void loaded(void)
+{
+    load();
+}
+#endif
 
 /*
  * A program that came and went leaves no page behind, nor does a tree that has drained. Any other

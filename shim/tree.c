@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #define ANCESTORS_MOST 16
@@ -314,6 +315,29 @@ static bool make(const char *tree)
     return true;
 }
 
+static struct page *predecessor; /* its page, during start-up */
+
+bool tree_succeeds(const char *value)
+{
+    predecessor = *value == '/' ? pagefile_open(value) : NULL;
+    if (!predecessor)
+        return true; /* its tree has no page that could be joined */
+    for (uint32_t i = 0; i < PAGE_LINES; i++) {
+        const struct page_line *line = &predecessor->line[i];
+        if (proc_line_lives(line) && !proc_descends(atomic_load(&line->pid)))
+            return true;
+    }
+    tree_has_succeeded();
+    return false;
+}
+
+void tree_has_succeeded(void)
+{
+    if (predecessor)
+        sys2(SYS_munmap, predecessor, sizeof *predecessor);
+    predecessor = NULL;
+}
+
 bool tree_begin(const char *value, bool first)
 {
     if (!tree_page) {
@@ -586,9 +610,10 @@ bool tree_listens_at(const struct sockaddr *addr, socklen_t len)
 {
     char address[sizeof tree_page->listener->address];
     struct text wanted = TEXT_ON(address);
+    const struct page *page = predecessor ? predecessor : tree_page;
     text_address(&wanted, addr, len);
-    for (uint32_t i = 0; tree_page && i < listeners_used(); i++) {
-        const struct page_listener *at = &tree_page->listener[i];
+    for (uint32_t i = 0; page && i < page_used(&page->listeners_used, PAGE_LISTENERS); i++) {
+        const struct page_listener *at = &page->listener[i];
         if (atomic_load(&at->pid) > 0 && !at->from_outside && text_equal(at->address, address))
             return true;
     }

@@ -21,6 +21,14 @@
  */
 bool tree_begin(const char *name, bool first);
 
+/*
+ * Whether this process, which inherits listeners of that tree's across exec, succeeds it: others of
+ * the tree go on, that are not its children (it has not become another program itself, as HAProxy's
+ * master does). Until tree_has_succeeded the listeners that the tree had made count as its own.
+ */
+bool tree_succeeds(const char *name);
+void tree_has_succeeded(void);
+
 /* The page of this process's tree; NULL before tree_begin. */
 extern HIDDEN struct page *tree_page;
 

@@ -82,10 +82,10 @@ static bool must_go_on(int fd)
             return false;
         }
         wait_for_swap(fd);
-        if (!epoch_thread.polls)
+        if (!epoch_thread.was_told)
             return true;
         /* Its poll has told it of the closed door, and nobody comes to the new one. */
-        errno = ECONNABORTED;
+        errno = EAGAIN;
         return false;
     }
     return (errno == EINVAL && listener_is_stopped(fd)) || signals_must_call_again();
@@ -134,8 +134,8 @@ static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
     if (!start_serving() || libc_is_behind() || (addr && !len) || (addr && (int)*len < 0))
         return call(fd, addr, len, flags);
-    if (UNLIKELY(listener_must_abort(fd)) && !sys_is_sandboxed() && blocks(fd)) {
-        errno = ECONNABORTED;
+    if (UNLIKELY(listener_would_wait(fd)) && !sys_is_sandboxed() && blocks(fd)) {
+        errno = EAGAIN;
         return -1;
     }
 

@@ -35,23 +35,31 @@
         failed;                                                    \
     })
 
-/* envp, or a copy on the caller's stack with what start_lost_preload says in front. */
-#define WITH_PRELOAD(envp)                                                                        \
+/*
+ * envp, or a copy on the caller's stack: with what start_lost_preload says in front, and with
+ * WEIR_TREE's entry marked where start_successors_tree has found it.
+ */
+#define WITH_OURS(argv, envp)                                                                     \
     ({                                                                                            \
         const char *preload = envp && UNLIKELY(table_knows(0)) ? start_lost_preload(envp) : NULL; \
+        long tree = start_successors_tree(argv, envp);                                            \
+        bool copies = preload || tree >= 0;                                                       \
         size_t count = 0;                                                                         \
-        while (preload && envp[count])                                                            \
+        while (copies && envp[count])                                                             \
             count++;                                                                              \
         char **copy = __builtin_alloca((count + 2) * sizeof *copy);                               \
+        char *marked = __builtin_alloca(tree >= 0 ? START_TREE_ROOM : 1);                         \
         copy[0] = (char *)preload;                                                                \
-        for (size_t i = 0; preload && i <= count; i++)                                            \
-            copy[i + 1] = envp[i];                                                                \
-        preload ? copy : envp;                                                                    \
+        for (size_t i = 0; copies && i <= count; i++)                                             \
+            copy[i + (preload != NULL)] = envp[i];                                                \
+        if (tree >= 0)                                                                            \
+            copy[tree + (preload != NULL)] = start_mark_tree(envp[tree], marked);                 \
+        copies ? copy : envp;                                                                     \
     })
 
 EXPORT int execve(const char *path, char *const *argv, char *const *envp)
 {
-    return BECOMES(libc_execve(path, argv, WITH_PRELOAD(envp)));
+    return BECOMES(libc_execve(path, argv, WITH_OURS(argv, envp)));
 }
 
 EXPORT int execv(const char *path, char *const *argv)
@@ -61,7 +69,7 @@ EXPORT int execv(const char *path, char *const *argv)
 
 EXPORT int execvpe(const char *file, char *const *argv, char *const *envp)
 {
-    return BECOMES(libc_execvpe(file, argv, WITH_PRELOAD(envp)));
+    return BECOMES(libc_execvpe(file, argv, WITH_OURS(argv, envp)));
 }
 
 EXPORT int execvp(const char *file, char *const *argv)
@@ -71,24 +79,24 @@ EXPORT int execvp(const char *file, char *const *argv)
 
 EXPORT int fexecve(int fd, char *const *argv, char *const *envp)
 {
-    return BECOMES(libc_fexecve(fd, argv, envp));
+    return BECOMES(libc_fexecve(fd, argv, WITH_OURS(argv, envp)));
 }
 
 EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
                        const posix_spawnattr_t *attr, char *const *argv, char *const *envp)
 {
-    return SPAWNS(libc_posix_spawn(pid, path, actions, attr, argv, envp));
+    return SPAWNS(libc_posix_spawn(pid, path, actions, attr, argv, WITH_OURS(argv, envp)));
 }
 
 EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
                         const posix_spawnattr_t *attr, char *const *argv, char *const *envp)
 {
-    return SPAWNS(libc_posix_spawnp(pid, file, actions, attr, argv, envp));
+    return SPAWNS(libc_posix_spawnp(pid, file, actions, attr, argv, WITH_OURS(argv, envp)));
 }
 
 EXPORT int execveat(int dir, const char *path, char *const *argv, char *const *envp, int flags)
 {
-    return BECOMES(libc_execveat(dir, path, argv, envp, flags));
+    return BECOMES(libc_execveat(dir, path, argv, WITH_OURS(argv, envp), flags));
 }
 
 EXPORT int system(const char *command)

@@ -9,6 +9,7 @@
 #include "libc.h"
 #include "listener.h"
 #include "signals.h"
+#include "table.h"
 #include "wait.h"
 
 #include <errno.h>
@@ -30,8 +31,25 @@ static bool again(int result)
 static int64_t begin_ms(int ms)
 {
     signals_about_to_wait();
-    epoch_thread.polls = true;
+    epoch_thread.was_told = true;
     return ms > 0 ? coarse_ns() : 0;
+}
+
+/* A poll's result: whether a listener is among what is ready. */
+static int polled(const struct pollfd *fds, nfds_t count, int result)
+{
+    bool told = false;
+    for (nfds_t i = 0; result > 0 && i < count && !told; i++)
+        told = UNLIKELY(fds[i].revents) && table_kind(fds[i].fd) == KIND_LISTENER;
+    epoch_thread.was_told = told;
+    return result;
+}
+
+/* The same of select's. */
+static int selected(const fd_set *in, int count, int result)
+{
+    epoch_thread.was_told = result > 0 && listener_is_in(in, count);
+    return result;
 }
 
 static int left_ms(int ms, int64_t began)
@@ -79,7 +97,7 @@ EXPORT HOTTEST int epoll_wait(int epoll, struct epoll_event *events, int most, i
         UNLIKELY(EPOCH_THREAD.child != CHILD_NONE))
         return framed_epoll_wait(epoll, events, most, ms);
     EPOCH_THREAD.interrupted = false; /* signals_waits_on: it may be written to */
-    EPOCH_THREAD.polls = true;
+    EPOCH_THREAD.was_told = true;
     return libc_epoll_wait(epoll, events, most, ms);
 }
 
@@ -89,7 +107,7 @@ EXPORT HOT int poll(struct pollfd *fds, nfds_t count, int ms)
     int result = libc_poll(fds, count, ms);
     while (again(result))
         result = libc_poll(fds, count, left_ms(ms, began));
-    return result;
+    return polled(fds, count, result);
 }
 
 EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int ms, size_t room)
@@ -98,19 +116,18 @@ EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int ms, size_t room)
     int result = libc___poll_chk(fds, count, ms, room);
     while (again(result))
         result = libc___poll_chk(fds, count, left_ms(ms, began), room);
-    return result;
+    return polled(fds, count, result);
 }
 
 /* select(2): Linux leaves the time that is left in *limit, and so does glibc. musl does not. */
 #ifdef __GLIBC__
 EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *limit)
 {
-    epoch_thread.polls = true;
     signals_about_to_wait();
     int result = libc_select(count, in, out, except, limit);
     while (again(result))
         result = libc_select(count, in, out, except, limit);
-    return result;
+    return selected(in, count, result);
 }
 #else
 EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *limit)
@@ -119,7 +136,6 @@ EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct tim
     struct timeval left;
     if (limit)
         whole = (struct timespec){limit->tv_sec, limit->tv_usec * 1000};
-    epoch_thread.polls = true;
     int64_t began = wait_begins(limit ? &whole : NULL);
     int result = libc_select(count, in, out, except, limit);
     while (again(result)) {
@@ -129,7 +145,7 @@ EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct tim
         }
         result = libc_select(count, in, out, except, began ? &left : limit);
     }
-    return result;
+    return selected(in, count, result);
 }
 #endif
 
@@ -143,7 +159,7 @@ EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct tim
         struct signals_mask view;                      \
         const sigset_t *masked = set ? &kernel : NULL; \
         int result;                                    \
-        epoch_thread.polls = true;                     \
+        epoch_thread.was_told = true;                     \
         if (set)                                       \
             signals_wait_begins(set, &view);           \
         do {                                           \
@@ -187,11 +203,12 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *limit,
     struct timespec left;
     const struct timespec *now = limit;
     int64_t began = wait_begins(limit);
-    return MASKED(({
+    int result = MASKED(({
         int once = libc_ppoll(fds, count, now, masked);
         now = once < 0 ? wait_left(limit, began, &left) : now;
         once;
     }));
+    return polled(fds, count, result);
 }
 
 EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *limit,
@@ -200,11 +217,12 @@ EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *
     struct timespec left;
     const struct timespec *now = limit;
     int64_t began = wait_begins(limit);
-    return MASKED(({
+    int result = MASKED(({
         int once = libc___ppoll_chk(fds, count, now, masked, room);
         now = once < 0 ? wait_left(limit, began, &left) : now;
         once;
     }));
+    return polled(fds, count, result);
 }
 
 EXPORT int pselect(int count, fd_set *in, fd_set *out, fd_set *except, const struct timespec *limit,
@@ -213,11 +231,12 @@ EXPORT int pselect(int count, fd_set *in, fd_set *out, fd_set *except, const str
     struct timespec left;
     const struct timespec *now = limit;
     int64_t began = wait_begins(limit);
-    return MASKED(({
+    int result = MASKED(({
         int once = libc_pselect(count, in, out, except, now, masked);
         now = once < 0 ? wait_left(limit, began, &left) : now;
         once;
     }));
+    return selected(in, count, result);
 }
 
 EXPORT int nanosleep(const struct timespec *time, struct timespec *left)

@@ -7,6 +7,7 @@
  */
 #include "conn.h"
 #include "libc.h"
+#include "listener.h"
 #include "signals.h"
 #include "tree.h"
 
@@ -226,6 +227,9 @@ static __attribute__((noinline)) void sends(const struct msghdr *msg)
             continue;
         const int *fd = (const void *)CMSG_DATA(at);
         for (size_t n = (at->cmsg_len - CMSG_LEN(0)) / sizeof *fd; n; n--, fd++)
+            listener_sent(*fd);
+        fd = (const void *)CMSG_DATA(at);
+        for (size_t n = (at->cmsg_len - CMSG_LEN(0)) / sizeof *fd; n; n--, fd++)
             if (table_record(*fd) && !epoch_is_borrowed()) {
                 table_sends(*fd);
                 tree_sends_one();
@@ -286,8 +290,13 @@ static int send_each(int fd, struct mmsghdr *msgs, unsigned int count, int flags
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, mmsg_flags flags)
 {
     record_t *slot = LIKELY(table_hint(fd) == HINT_NONE) ? NULL : conn_enters(fd);
-    if (LIKELY(!slot))
-        return libc_sendmmsg(fd, msgs, count, flags);
+    if (LIKELY(!slot)) {
+        int sent = libc_sendmmsg(fd, msgs, count, flags);
+        for (int i = 0; i < sent; i++)
+            if (UNLIKELY(msgs[i].msg_hdr.msg_controllen))
+                sends(&msgs[i].msg_hdr);
+        return sent;
+    }
     if (conn_is_over(fd, slot)) {
         for (unsigned int i = 0; i < count; i++)
             msgs[i].msg_len =
