@@ -131,8 +131,14 @@ busy() {
     pace=1000 storm 2000
 }
 
-@test "2,000 clients of a slow server are answered, drained as nobody" {
+# as_nobody: the server is that user. A user who is not root has no other.
+as_nobody() {
+    setpriv --reuid=nobody --regid=nogroup --clear-groups true 2>/dev/null || skip "no other user"
     as=(setpriv --reuid=nobody --regid=nogroup --clear-groups env "LD_PRELOAD=$WEIR_LIB")
+}
+
+@test "2,000 clients of a slow server are answered, drained as nobody" {
+    as_nobody
     verb=serve_bare
     pace=1000 storm 2000
     [ "$(stat -c %U "/proc/$SERVER_PID")" = nobody ]
@@ -162,7 +168,7 @@ busy() {
 }
 
 @test "TCP_DEFER_ACCEPT as nobody: who has connected and speaks while it drains is answered" {
-    as=(setpriv --reuid=nobody --regid=nogroup --clear-groups env "LD_PRELOAD=$WEIR_LIB")
+    as_nobody
     verb=serve_bare
     start "$at" -- --defer 30
     they_connect late --clients 200 --send-after 1700 "$at"
