@@ -35,6 +35,14 @@ static int64_t number_in(const char *digits)
     return number;
 }
 
+static bool is_same_link(int dir, const char *name, const char *target)
+{
+    char now[64];
+    long length = sys4(SYS_readlinkat, dir, name, now, sizeof now - 1);
+    now[length > 0 ? length : 0] = '\0';
+    return text_equal(now, target);
+}
+
 static void visit_descriptor(int dir, const char *name, void *context)
 {
     struct look *look = context;
@@ -57,7 +65,8 @@ static void visit_descriptor(int dir, const char *name, void *context)
         return;
     if (look->is == UNKNOWN)
         look->is = look->whole_tree && head_has_process(look->pid) ? DRAINS : GOES_ON;
-    if (look->is == GOES_ON)
+    /* Still so: it may have been one of the tree's a moment ago, which has called exec since. */
+    if (look->is == GOES_ON && is_same_link(dir, name, target))
         look->visitor->held((uint64_t)number_in(inode));
 }
 

@@ -36,6 +36,11 @@
 #define HELD_MS 20
 #define LOOK_AGAIN_MS 500
 
+/* How long it may be unknown, and how often that is looked up anew: a process that can't be looked
+ * into may be just between its setuid and its exec, as a CGI program is (proc(5), dumpable). */
+#define UNKNOWN_MOST_MS 1000
+#define UNKNOWN_AGAIN_MS 100
+
 /* More than so many clients have left a queue without coming to this process: its threads may have
  * as many in their hands that are not counted yet. */
 #define TAKEN_BY_OTHERS 64
@@ -56,10 +61,12 @@ static BIG(1) struct listener {
     int64_t closed_at;   /* CLOSING: the door has been closed since */
     int64_t empty_since; /* and nobody has been seen in the queue since */
     uint64_t inode;      /* of its socket, as /proc tells it; 0: not asked yet */
-    bool is_held;        /* by somebody who goes on when this one drains */
+    enum held { HELD_BY_NOBODY, HELD_UNKNOWN, HELD } held; /* by who goes on when this one drains */
+    int64_t unknown_since; /* 0: it is known */
     /* Where it is held, or AF_UNIX: since when its queue is waited for (0: it is not), how many
-     * were in it then, and how many had been accepted by this process. */
-    int64_t waits_since, queued;
+     * were in it then and when it was looked at last, since when it has not become shorter, and how
+     * many had been accepted by this process. */
+    int64_t waits_since, queued, queued_last, stands_since;
     uint64_t accepted;
     int in_page; /* tree_add_listener */
     struct sockaddr_storage addr;
@@ -143,6 +150,7 @@ static struct listener *take(int fd)
     at->in_page = 0;
     at->inode = 0;
     at->waits_since = 0;
+    at->unknown_since = 0;
     atomic_store(&at->is_dry, false);
     at->addr_len = 0;
     return at;
@@ -408,7 +416,7 @@ static void is_held_elsewhere(uint64_t inode)
 {
     for (uint32_t i = 0; i < atomic_load(&listeners_used); i++)
         if (entry(i)->inode == inode)
-            entry(i)->is_held = true;
+            entry(i)->held = HELD;
 }
 
 static void has_epoll(int32_t pid, int fd)
@@ -429,8 +437,7 @@ static bool has_children(void)
 
 /*
  * Finds out of each listener whether somebody holds it who goes on when this process drains (or its
- * tree). What can't be told is taken for it: then the queue is served all the same, and clients
- * who come in the last moment are worse off, who would otherwise be the successor's.
+ * tree).
  */
 static void look_for_holders(bool whole_tree)
 {
@@ -438,7 +445,7 @@ static void look_for_holders(bool whole_tree)
     is_alone = !atomic_load(&sent) && !tree_has_forked() && !has_children();
     for (uint32_t i = 0; i < atomic_load(&listeners_used); i++) {
         struct listener *listener = entry(i);
-        listener->is_held = false;
+        listener->held = HELD_BY_NOBODY;
         if (!is_to_stop(listener))
             continue;
         listener->inode = sock_inode(atomic_load(&listener->number) - 1);
@@ -448,20 +455,45 @@ static void look_for_holders(bool whole_tree)
         registrations[i].is_shared = false;
     bool complete = is_alone || holders_look(&visitor, whole_tree, atomic_load(&sent));
     for (uint32_t i = 0; i < atomic_load(&listeners_used) && !complete; i++)
-        entry(i)->is_held = true;
+        if (entry(i)->held == HELD_BY_NOBODY)
+            entry(i)->held = HELD_UNKNOWN;
     is_alone = is_alone || (complete && (!whole_tree || head_is_alone()));
     looked_at = sys_now_ms();
+}
+
+/*
+ * Who can't look into all processes does as those of its tree do that can; or else the socket is
+ * taken to be held after a while. (Then its queue is served all the same, and clients who come in
+ * the last moment are worse off, who would otherwise be the successor's.)
+ */
+static enum held decide_unknown(struct listener *listener)
+{
+    enum page_listener_state state = tree_listener(listener->in_page);
+    int64_t now = sys_now_ms();
+    if (atomic_load(&listener->view.state) == CLOSING || state == PAGE_CLOSING ||
+        state == PAGE_STOPPED)
+        return HELD_BY_NOBODY;
+    if (!listener->unknown_since)
+        listener->unknown_since = now;
+    return state == PAGE_KEPT || now - listener->unknown_since >= UNKNOWN_MOST_MS ? HELD
+                                                                                  : HELD_UNKNOWN;
 }
 
 /*
  * Whether somebody else goes on with it: then nothing is done to the socket itself. fresh: it is
  * about to be, for good.
  */
-static bool is_held(const struct listener *listener, bool whole_tree, bool fresh)
+static enum held is_held(struct listener *listener, bool whole_tree, bool fresh)
 {
-    if (!listener->inode || (fresh && sys_now_ms() - looked_at > HELD_MS))
+    int64_t age = sys_now_ms() - looked_at;
+    bool is_unknown = listener->held == HELD_UNKNOWN;
+    if (!listener->inode || (fresh && !is_unknown && age > HELD_MS) ||
+        (is_unknown && age > UNKNOWN_AGAIN_MS))
         look_for_holders(whole_tree);
-    return listener->is_held;
+    if (listener->held == HELD_UNKNOWN)
+        return decide_unknown(listener);
+    listener->unknown_since = 0;
+    return listener->held;
 }
 
 /* ---- swapped ---- */
@@ -584,14 +616,19 @@ static bool has_been_served(struct listener *listener, int fd)
     int64_t now = sys_now_ms(), queued = sock_queue_length(fd);
     table_totals(&totals);
     if (!listener->waits_since) {
-        listener->waits_since = now;
-        listener->queued = queued;
+        listener->waits_since = listener->stands_since = now;
+        listener->queued = listener->queued_last = queued;
         listener->accepted = totals.accepted;
     }
+    if (queued < listener->queued_last)
+        listener->stands_since = now;
+    listener->queued_last = queued;
     if (queued >= 0 ? !queued : !sock_has_waiting(fd))
         return true;
     if (queued < 0 || listener->queued < 0) /* can't be told */
         return now - listener->waits_since >= HALF_OPEN_MS;
+    if (now - listener->stands_since >= HALF_OPEN_MS && !totals.in_use)
+        return true; /* nobody of ours accepts (any more) */
     int64_t here = (int64_t)(totals.accepted - listener->accepted);
     return here >= listener->queued || listener->queued - queued - here > TAKEN_BY_OTHERS;
 }
@@ -653,6 +690,7 @@ static void open_door(struct listener *listener, int fd)
         return; /* a shutdown can't be taken back */
     sock_open_ears(fd);
     atomic_store(&listener->view.state, LISTENING);
+    tree_set_listener(listener->in_page, PAGE_ACCEPTING);
 }
 
 /* Goes on with stopping one. Returns whether it is stopped. */
@@ -695,7 +733,11 @@ bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wak
             continue;
         }
         /* Before what can't be undone: a successor may have been started since. */
-        bool held = is_held(listener, whole_tree, now || may_end(listener));
+        enum held held = is_held(listener, whole_tree, now || may_end(listener));
+        if (held == HELD_UNKNOWN && !keep && !now) {
+            all = false;
+            continue;
+        }
         if (held && atomic_load(&listener->view.state) == CLOSING)
             open_door(listener, fd);
         enum then then = keep ? THEN_KEEP : held ? THEN_LEAVE : is_alone ? THEN_SHUT : THEN_CLOSE;

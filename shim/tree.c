@@ -656,6 +656,12 @@ void tree_set_listener(int index, enum page_listener_state state)
         atomic_store(&tree_page->listener[index - 1].state, state);
 }
 
+enum page_listener_state tree_listener(int index)
+{
+    uint32_t state = index ? atomic_load(&tree_page->listener[index - 1].state) : PAGE_ACCEPTING;
+    return state < PAGE_STATES ? (enum page_listener_state)state : PAGE_ACCEPTING;
+}
+
 void tree_remove_listener(int index)
 {
     epoch_now(); /* a child closes its copies first of all */

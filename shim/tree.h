@@ -96,6 +96,7 @@ uint64_t tree_cut(void);
 int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode,
                       bool from_outside);
 void tree_set_listener(int index, enum page_listener_state state);
+enum page_listener_state tree_listener(int index); /* of what it became last, in any process */
 void tree_remove_listener(int index);
 
 /* Whether a process of the tree has made a listener of this address itself. */

@@ -257,6 +257,24 @@ all_answered() {
     all_answered
 }
 
+# Who answers can't tell by himself that his helper, another user's, holds no listener; the parent can,
+# and never accepts. Handshakes that are half done come to the queue when the drain has long begun.
+@test "a server that may not look into its helper serves half-done handshakes as its parent does" {
+    [ "$(id -u)" = 0 ] || skip "needs another user"
+    start worker
+    also_end "$(sed -n 's/^up //p' "$BATS_TEST_TMPDIR/server.log")"
+    server=$SERVER_PID
+    serve_bare clients -- "$PROGRAMS/queue_clients" --clients 50 --deaf 700 "$at"
+    clients=$SERVER_PID
+    wait_until 5 log_has clients '^connecting$'
+    kill -TERM "$server"
+    wait "$clients" || true
+    log clients
+    log_has clients '^answered=50 unanswered=0 reset=0 refused=0 unconnected=0 open=0$'
+    wait_gone "$server"
+    log_has server ': drained in [0-4]\..* 0 forced; '
+}
+
 # ---- real servers
 
 # load_on: clients ask one after the other, until load_off.

@@ -13,6 +13,7 @@ HOW:
   queue-drain  as queue-child, and USR1 is weir_drain()
   queue-offer  does not accept yet, and sends its listener as "send" does
   queue-send   does not accept yet; the listener was sent to a child that never accepts
+  worker       a child of another user serves, and has a helper that it may not look into
   quiet-select, quiet-poll, quiet-epoll
                waits with that for PORT and PATH (AF_UNIX), and accepts as who would wait
   quiet-children
@@ -83,6 +84,16 @@ def serve(sock, waiter):
         threading.Thread(target=answer, args=(client,)).start()
 
 
+def serve_in_worker(sock, waiter):
+    if os.fork() == 0:
+        subprocess.Popen(["sleep", "60"])
+        os.setgid(65534)
+        os.setuid(65534)
+        print("up", os.getpid(), flush=True)
+        serve(sock, waiter)
+    os.wait()
+
+
 def accept_from(sock):
     try:
         answer(sock.accept()[0])
@@ -151,6 +162,8 @@ if how.startswith("queue") and how != "queue-offer":
         drain = ctypes.CDLL(None).weir_drain
         signal.signal(signal.SIGUSR1,
                       lambda *_: threading.Thread(target=drain, daemon=True).start())
+if how == "worker":
+    serve_in_worker(sock, waiter)
 print("up", os.getpid(), flush=True)
 if how == "quiet-children":
     serve_in_children(sock)
