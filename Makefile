@@ -87,7 +87,7 @@ tests: $(PROGRAMS)
 
 $(BUILD)/tests/%: tests/programs/%.c Makefile $(BUILD)/compiler shim/weir.h
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -std=gnu11 -O2 -g -Wall -Wextra -Werror -Ishim -pthread -MMD -o $@ $<
+	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 -Wall -Wextra -Werror -Ishim -pthread -MMD -o $@ $<
 
 test: all
 	tests/run
