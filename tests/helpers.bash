@@ -144,17 +144,28 @@ within() {
     [ "$1" -le $(($2 * PATIENCE)) ]
 }
 
-# wait_until SECONDS COMMAND...: polls until COMMAND succeeds; fails when the time is over.
+# wait_until SECONDS COMMAND...: polls until COMMAND succeeds; fails when the time is over. The longer
+# it has waited the less often: what it waited for is seen a twentieth later at the most.
 wait_until() {
-    local seconds=$1 most began=${EPOCHREALTIME//[!0-9]/}
+    local status=0
+    # bats notes each command's line, by a trap that takes longer than most of what is polled with.
+    set +o functrace
+    poll_until "$@" || status=$?
+    set -o functrace
+    [ "$status" = 0 ] || echo "not within ${1}s: ${*:2}" >&2
+    return "$status"
+}
+
+poll_until() {
+    local most elapsed step began=${EPOCHREALTIME//[!0-9]/}
+    most=$(milliseconds "$1")
     shift
-    most=$(milliseconds "$seconds")
     until "$@"; do
-        if ! within $(((${EPOCHREALTIME//[!0-9]/} - began) / 1000)) "$most"; then
-            echo "not within ${seconds}s: $*" >&2
-            return 1
-        fi
-        pause 0.02
+        elapsed=$(((${EPOCHREALTIME//[!0-9]/} - began) / 1000))
+        within "$elapsed" "$most" || return 1
+        step=$((elapsed / 20))
+        printf -v step 0.%03d $((step < 20 ? 20 : step > 200 ? 200 : step))
+        pause "$step"
     done
 }
 
@@ -170,10 +181,18 @@ now_ms() {
     echo "${now%???}"
 }
 
-# log_has NAME REGEX: a line of NAME's log matches (grep -E).
+# log_has NAME REGEX: a line of NAME's log matches (as for grep -E, which is asked where there is more
+# in the log than when it was asked last).
 log_has() {
-    grep -Eq -- "$2" "$BATS_TEST_TMPDIR/$1.log"
+    local pieces text status=0
+    mapfile -d '' pieces <"$BATS_TEST_TMPDIR/$1.log" || return 2
+    text=${pieces[*]}
+    [ "$1 $2 $text" != "$LOG_LACKS" ] || return 1
+    grep -Eq -- "$2" <<<"$text" || status=$?
+    [ "$status" != 1 ] || LOG_LACKS="$1 $2 $text"
+    return "$status"
 }
+LOG_LACKS=
 
 # last_weir_line NAME: the last thing that the shim said in NAME's log.
 last_weir_line() {
