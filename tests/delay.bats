@@ -227,15 +227,17 @@ spread_figure() {
 }
 
 @test "WEIR_SPREAD closes 100 idle connections evenly over two seconds, oldest idle first" {
-    local quarter quarters
+    local quarter quarters beside PATIENCE
     start_redis WEIR_SPREAD=2s
     spread 2 100
     [ "$(spread_figure closed)" = 100 ]
     IFS=, read -ra quarters <<<"$(spread_figure quarters)"
     [ ${#quarters[@]} = 4 ]
+    take_patience # whose turn it is on a busy machine is not for Weir to say
+    beside=$((6 * PATIENCE))
     for quarter in "${quarters[@]}"; do
-        [ "$quarter" -ge 19 ]
-        [ "$quarter" -le 31 ]
+        [ "$quarter" -ge $((25 - beside)) ]
+        [ "$quarter" -le $((25 + beside)) ]
     done
     [ "$(spread_figure order)" -ge 90 ]
     [ "$(spread_figure last_ms)" -ge 1700 ]

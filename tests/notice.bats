@@ -345,7 +345,7 @@ END
     openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
         -keyout "$temporary/key" -out "$temporary/certificate" 2>"$temporary/openssl.log"
     locations="ssl_certificate $temporary/certificate; ssl_certificate_key $temporary/key;"
-    listen=ssl start_nginx WEIR_NOTICE=10s
+    listen=ssl start_nginx WEIR_NOTICE=10s WEIR_TIMEOUT=100s
     talks <<'END'
 some = connections(4, tls=True)
 asked, = connections(1, tls=True)

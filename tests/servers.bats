@@ -77,13 +77,16 @@ speaks_http python
 
 start_node() {
     program='[^ ]+' # node gives its main thread a name
+    # Node itself closes what is idle for five seconds, which a busy machine needs for a test.
     serve server "$@" -- node -e '
-        require("http").createServer((request, response) => {
+        const server = require("http").createServer((request, response) => {
             if (request.url == "/slow")
                 setTimeout(() => response.end("at last\n"), 1500);
             else
                 response.end("It works\n");
-        }).listen({ port: Number(process.argv[1]), host: "127.0.0.1" })' "$port"
+        });
+        server.keepAliveTimeout = 60000;
+        server.listen({ port: Number(process.argv[1]), host: "127.0.0.1" })' "$port"
     wait_port "$port"
 }
 
