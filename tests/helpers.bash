@@ -147,13 +147,16 @@ within() {
 # wait_until SECONDS COMMAND...: polls until COMMAND succeeds; fails when the time is over. The longer
 # it has waited the less often: what it waited for is seen a twentieth later at the most.
 wait_until() {
-    local status=0
     # bats notes each command's line, by a trap that takes longer than most of what is polled with.
     set +o functrace
-    poll_until "$@" || status=$?
+    # No variable of ours here: one that COMMAND sets (bats' run: status) would be that instead.
+    if poll_until "$@"; then
+        set -o functrace
+        return 0
+    fi
     set -o functrace
-    [ "$status" = 0 ] || echo "not within ${1}s: ${*:2}" >&2
-    return "$status"
+    echo "not within ${1}s: ${*:2}" >&2
+    return 1
 }
 
 poll_until() {
