@@ -495,7 +495,8 @@ in_the_gap() {
     read_line answer "$client" 4
     [ "$answer" = ping ]
     says gaps 0
-    says tracked 1
+    # On a busy machine the test may come when the drain has closed it.
+    says tracked 1 || wait_until 5 says phase drained
     says accepted 1
     adds_up
     drains_one "$client"
