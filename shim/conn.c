@@ -90,24 +90,6 @@ void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind
         table_add(fd, fresh, false);
 }
 
-/*
- * A first request that was lost comes again after 1 s, and once more after 2 (RFC 6298, 2.1
- * and 5.7); each time after twice as long as before (5.5), so that one which has been tried for a
- * while comes after as long again, and a first time, at the latest.
- */
-#define SENT_AGAIN_MS 3500
-
-void conn_was_deaf(int fd)
-{
-    record_t *slot = table_record(fd);
-    struct sock_info info = {0};
-    if (!slot)
-        return;
-    sock_info(fd, &info);
-    uint32_t tried = info.has && info.received_ms < INT32_MAX / 4 ? (uint32_t)info.received_ms : 0;
-    rhythm_was_deaf(table_number(slot), SENT_AGAIN_MS + 2 * tried);
-}
-
 void (*conn_on_adopt)(void);
 
 static void tell_adopts(void)

@@ -28,9 +28,6 @@ enum conn_event {
 /* An accept returned fd. */
 void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind);
 
-/* What fd's peer sent before the accept was lost: it needs time to send it again. */
-void conn_was_deaf(int fd);
-
 /* Called once, when the process next has a connection that it had not before; NULL: nobody waits.
  */
 extern HIDDEN void (*conn_on_first)(void);

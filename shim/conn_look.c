@@ -3,8 +3,8 @@
 #include "conn_own.h"
 
 /*
- * AF_UNIX: the kernel keeps no times. The drainer notes when it saw a connection first since it
- * last changed: it has been quiet since then at the least.
+ * How long ago the drainer first saw the connection since it last changed: it has been quiet for as
+ * long at the least. The kernel has no times of AF_UNIX, and none of an accept.
  */
 static int64_t seen_ms(int fd, record_t *slot, uint64_t record, const struct conn_limits *limits)
 {
@@ -35,12 +35,32 @@ static __attribute__((noinline)) enum conn_look judge_unix(int fd, record_t *slo
     return seen_ms(fd, slot, record, limits) >= quiet ? LOOK_IDLE : LOOK_WAITING;
 }
 
-/* Its peer has never sent a byte. */
-static __attribute__((noinline)) enum conn_look
-judge_silent(record_t *slot, const struct conn_limits *limits, const struct sock_info *info)
+/*
+ * A first request that was lost comes again after 1 s, and once more after 2 (RFC 6298, 2.1
+ * and 5.7); each time after twice as long as before (5.5), so that one which has been tried for a
+ * while comes after as long again, and a first time, at the latest.
+ */
+#define SENT_AGAIN_MS 3500
+
+/*
+ * The peer's first byte has not come in. If the connection was deaf, a first request may have been
+ * dropped. The peer had tried it for `tried` ms when the drainer first saw the connection, which is
+ * right after its accept.
+ */
+static __attribute__((noinline)) enum conn_look judge_silent(int fd, record_t *slot,
+                                                             uint64_t record,
+                                                             const struct conn_limits *limits,
+                                                             const struct sock_info *info)
 {
-    int64_t more = rhythm_sent_again_ms(table_number(slot));
-    return info->received_ms >= limits->first_byte + more ? LOOK_IDLE : LOOK_WAITING;
+    int64_t silent = info->received_ms, seen = seen_ms(fd, slot, record, limits);
+    if (silent < limits->first_byte)
+        return LOOK_WAITING;
+    if (!sock_was_deaf(fd))
+        return LOOK_IDLE;
+    if (seen == INT64_MAX) /* no room for notes: the timeout is its limit */
+        return LOOK_WAITING;
+    int64_t tried = silent > seen ? silent - seen : 0;
+    return silent >= limits->first_byte + SENT_AGAIN_MS + 2 * tried ? LOOK_IDLE : LOOK_WAITING;
 }
 
 static inline enum conn_look judge_reply(int fd, record_t *slot, uint64_t record,
@@ -56,7 +76,7 @@ static inline enum conn_look judge_reply(int fd, record_t *slot, uint64_t record
         if (!info->has)
             return judge_unix(fd, slot, record, limits);
         if (!(record & CONN_ANSWERED))
-            return judge_silent(slot, limits, info);
+            return judge_silent(fd, slot, record, limits, info);
     }
     if (info->received_ms < info->sent_ms)
         return LOOK_IN_USE; /* the peer spoke last, past our wrappers or theirs */
@@ -107,7 +127,7 @@ static enum conn_look look_http(int fd, record_t *slot, uint64_t record,
     if (record & CONN_IN_USE || queues.unread || queues.unsent)
         return LOOK_IN_USE;
     if (info.has && !info.has_received)
-        return judge_silent(slot, limits, &info);
+        return judge_silent(fd, slot, record, limits, &info);
     return limits->now >= limits->notice_until ? LOOK_IDLE : LOOK_WAITING;
 }
 

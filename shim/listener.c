@@ -572,12 +572,15 @@ static bool is_kept(const struct listener *listener, enum listeners what)
     return what == LISTENERS_KEEP || (what == LISTENERS_AUTO && listener->inherited);
 }
 
+_Atomic bool listener_doors;
+
 /* Nobody new: those who are in the queue are still accepted. */
 static void close_door(struct listener *listener, int fd)
 {
     listener->empty_since = 0;
     listener->closed_at = sys_now_ms();
     sock_stop_deferring(fd);
+    atomic_store(&listener_doors, true); /* before: an accept may return a deaf one at once */
     /* AF_UNIX: a connect is refused from now on, accept hands out the queue and then fails with
      * EINVAL (net/unix/af_unix.c, unix_stream_connect and unix_accept). */
     if (!sock_close_door(fd))
@@ -688,7 +691,7 @@ static void open_door(struct listener *listener, int fd)
 {
     if (listener->view.is_unix)
         return; /* a shutdown can't be taken back */
-    sock_open_ears(fd);
+    sock_open_door(fd);
     atomic_store(&listener->view.state, LISTENING);
     tree_set_listener(listener->in_page, PAGE_ACCEPTING);
 }

@@ -52,10 +52,13 @@ struct listener_view {
 /* fd's: of one that is not known, what holds for all. */
 const struct listener_view *listener_view(int fd);
 
-/* Whether its connections are accepted behind a closed door (sock_open_ears). */
-static inline bool listener_is_deaf(const struct listener_view *view)
+/* Whether this process has closed a door: connections accepted since may be deaf
+ * (sock_close_door). One flag for all listeners, for a duplicate's door is the same. */
+extern HIDDEN _Atomic bool listener_doors;
+
+static inline bool listener_has_closed(void)
 {
-    return atomic_load_explicit(&view->state, memory_order_relaxed) > LISTENING;
+    return atomic_load_explicit(&listener_doors, memory_order_relaxed);
 }
 
 /*

@@ -51,7 +51,6 @@ struct rhythm {
     field_t in_step;      /* answers in a row before which nothing more had come */
     field_t ahead;        /* 1: it has sent ahead */
     field_t watched_from; /* coarse ms: the first read, or when it sent ahead; 0: neither yet */
-    field_t again_ms;     /* what it sent before its accept was lost, and comes again within this */
     struct span span[2];
     struct kind kind[KINDS];
 };
@@ -129,19 +128,6 @@ enum rhythm_hold rhythm_held(uint32_t number)
 {
     const struct rhythm *rhythm = find(number);
     return rhythm ? (enum rhythm_hold)get(&rhythm->held) : HOLD_NONE;
-}
-
-void rhythm_was_deaf(uint32_t number, uint32_t again_ms)
-{
-    struct rhythm *rhythm = find(number);
-    if (rhythm)
-        put(&rhythm->again_ms, again_ms);
-}
-
-uint32_t rhythm_sent_again_ms(uint32_t number)
-{
-    const struct rhythm *rhythm = find(number);
-    return rhythm ? get(&rhythm->again_ms) : 0;
 }
 
 static void sent_ahead(struct rhythm *rhythm)

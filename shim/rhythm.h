@@ -84,11 +84,6 @@ enum rhythm_hold { HOLD_NONE, HOLD_WRITE, HOLD_END };
 void rhythm_holds(uint32_t number, enum rhythm_hold hold);
 enum rhythm_hold rhythm_held(uint32_t number);
 
-/* What the client has sent before the accept was lost, and comes again within so many ms; 0:
- * nothing was. */
-void rhythm_was_deaf(uint32_t number, uint32_t again_ms);
-uint32_t rhythm_sent_again_ms(uint32_t number);
-
 /* Whether the client has waited for the last answers, as far as is known. */
 bool rhythm_waits_for_answers(uint32_t number);
 

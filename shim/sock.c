@@ -339,12 +339,31 @@ bool sock_close_door(int fd)
     return (family == AF_INET || family == AF_INET6) && sys2(SYS_listen, fd, 0) >= 0;
 }
 
-bool sock_open_ears(int fd)
+void sock_open_door(int fd)
+{
+    set_hops(fd, 0);
+}
+
+/* Keeps out no packet, for one that arrives has a hop left, and tells what was deaf apart. */
+#define WAS_DEAF 1
+
+static bool has_hops(int fd, int least)
 {
     int v4 = 0, v6 = 0;
     get_int(fd, IPPROTO_IP, IP_MINTTL, &v4);
     get_int(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, &v6);
-    return (v4 == 255 || v6 == 255) && set_hops(fd, 0);
+    return v4 == least || v6 == least;
+}
+
+void sock_open_ears(int fd)
+{
+    if (has_hops(fd, 255))
+        set_hops(fd, WAS_DEAF);
+}
+
+bool sock_was_deaf(int fd)
+{
+    return has_hops(fd, WAS_DEAF);
 }
 
 bool sock_has_waiting(int fd)

@@ -135,8 +135,15 @@ int sock_is_listener(int fd);
  */
 bool sock_close_door(int fd);
 
-/* Returns whether it was deaf: what its peer has sent was lost, and comes again. */
-bool sock_open_ears(int fd);
+/* Lets new clients in again. */
+void sock_open_door(int fd);
+
+/*
+ * Opens the ears of a connection if it is deaf; what its peer has sent was dropped, and comes
+ * again. The mark that sock_was_deaf finds lies in the socket, where no process can miss it.
+ */
+void sock_open_ears(int fd);
+bool sock_was_deaf(int fd);
 
 /* Is there somebody in the accept queue? */
 bool sock_has_waiting(int fd);

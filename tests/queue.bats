@@ -3,7 +3,7 @@
 # program accepts and whatever it waits with; who comes later does not get in, and what becomes of
 # the listener is as WEIR_LISTENERS says.
 # mutant: shim/listener.c: s/return atomic_load\(&listener->is_dry\)/return true/
-# seconds: 117
+# seconds: 145
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
@@ -455,6 +455,55 @@ a_child() {
     ended_well 12
     kill "$strace"
     all_answered half 50
+}
+
+# The accepting thread's calls for what it accepts take long: the drainer looks in between. It finds
+# what has waited for seconds, and has not been heard.
+@test "what came with a handshake that was half done is waited for while the accept is not over" {
+    start "$at" -- --busy 6
+    busy
+    they_come half --clients 10 --deaf 700 "$at"
+    strace -qq -p "$SERVER_PID" -o /dev/null -e trace=getsockopt,setsockopt \
+        -e inject=getsockopt,setsockopt:delay_exit=30000 &
+    local strace=$!
+    wait_until 5 grep -q '^TracerPid:.*[1-9]' "/proc/$SERVER_PID/status"
+    drain
+    ended_well 22
+    kill "$strace"
+    all_answered half 10
+}
+
+# The worker makes the thread that drains it late, and its calls for what it accepts take long.
+@test "what came with a handshake that was half done is waited for by a worker that drains later" {
+    local worker
+    start "$at" -- --wait threads --workers 1
+    worker=$(cut -d ' ' -f 1 "/proc/$SERVER_PID/task/$SERVER_PID/children")
+    they_come half --clients 10 --deaf 700 "$at"
+    strace -qq -f -p "$worker" -o /dev/null -e trace=getsockopt,clone \
+        -e inject=getsockopt:delay_exit=30000 -e inject=clone:delay_enter=2400000 &
+    local strace=$!
+    wait_until 5 grep -q '^TracerPid:.*[1-9]' "/proc/$worker/status"
+    drain
+    ended_well 22
+    kill "$strace"
+    all_answered half 10
+}
+
+# The calls that have the listener drop SYNs take long, and handshakes are done in between.
+@test "a handshake that is done while a worker alone stops its listener is served" {
+    local worker
+    start "$at" -- --reuseport --own --workers 1
+    worker=$(cut -d ' ' -f 1 "/proc/$SERVER_PID/task/$SERVER_PID/children")
+    they_come half --clients 2 --deaf 700 "$at"
+    strace -qq -f -p "$worker" -o /dev/null -e trace=setsockopt \
+        -e inject=setsockopt:delay_exit=1000000 &
+    local strace=$!
+    wait_until 5 grep -q '^TracerPid:.*[1-9]' "/proc/$worker/status"
+    kill -USR2 "$worker"
+    wait_drained server 22
+    kill "$strace"
+    log_has server "^weir\[$worker\] .*: drained in .* 0 forced"
+    all_answered half 2
 }
 
 not_drained() {

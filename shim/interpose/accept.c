@@ -122,12 +122,12 @@ static void accepted(int fd, int got, const struct sockaddr *from, socklen_t len
         identity = sock_hash_port(identity, view->port);
         kind = IDENTITY_PEER_AND_PORT;
     }
-    /* Whoever shares the listener may have closed its door already. */
-    bool may_be_deaf = listener_is_deaf(view) || head_tree_drains();
-    bool deaf = UNLIKELY(may_be_deaf) && !sys_is_sandboxed() && sock_open_ears(got);
+    /* Another process of the tree may have closed the listener's door. This comes before the
+     * drainer can see the connection: sock_was_deaf tells it that the peer needs time. */
+    bool may_be_deaf = listener_has_closed() || head_tree_drains();
+    if (UNLIKELY(may_be_deaf) && !sys_is_sandboxed())
+        sock_open_ears(got);
     conn_accepted(got, view->mode, identity, kind);
-    if (UNLIKELY(deaf))
-        conn_was_deaf(got);
 }
 
 static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
