@@ -57,7 +57,7 @@ static int drain_and_wait(enum action action)
         return 0;
     if (drain_phase() != PHASE_DRAINED && !handler_wish(action, &itself))
         return fail_with(EAGAIN);
-    return fail_with(drain_wait() ? ETIMEDOUT : 0);
+    return fail_with(drain_wait());
 }
 
 int weir_drain(void)

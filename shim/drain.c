@@ -15,6 +15,8 @@
 #include "table.h"
 #include "tree.h"
 
+#include <errno.h>
+
 #define STEP_MS 5               /* between two walks over the table of a drain */
 #define FINISH_AFTER_MS 250     /* half-closed, and the program has not looked: the peer is told */
 #define CLOSE_IDLE_MOST_MS 1000 /* how long the thread stays for that after a close-idle */
@@ -38,7 +40,7 @@ static struct {
     struct room seen; /* conn_limits, seen_at */
     bool is_short;    /* of memory: has been told */
     uint64_t forced;
-    bool is_partial; /* something that there was no room to know goes on */
+    _Atomic bool is_partial; /* something that there was no room to know goes on */
     struct totals at_begin;
 } drain;
 
@@ -414,7 +416,8 @@ void drain_say_end(const char *afterwards)
     uint64_t all = met(), forced = drain.whole_tree ? tree_cut() : drain.forced;
     log_begin(&line, LOG_INFO);
     const char *what = line.buffer + line.text.used;
-    bool partial = drain.whole_tree ? tree_has_flag(LINE_UNCOVERED) : drain.is_partial;
+    bool partial =
+        drain.whole_tree ? tree_has_flag(LINE_UNCOVERED) : atomic_load(&drain.is_partial);
     text_string(&line.text, partial ? "not wholly drained in " : "drained in ");
     text_tenths(&line.text, sys_now_ms() - drain.since);
     text_string(&line.text, ": ");
@@ -568,8 +571,9 @@ static void look_for_missed(void)
         else if (sock_connection((int)fd, &kind))
             connections++;
     }
-    drain.is_partial = connections || listeners;
-    if (!drain.is_partial)
+    bool is_partial = connections || listeners;
+    atomic_store(&drain.is_partial, is_partial);
+    if (!is_partial)
         return;
     struct log_line line;
     tree_set_flag(LINE_UNCOVERED, true);
@@ -679,12 +683,14 @@ int64_t drain_step(void)
     return took * 4 > STEP_MS ? took * 4 : STEP_MS;
 }
 
-bool drain_wait(void)
+int drain_wait(void)
 {
     uint32_t phase;
     while ((phase = atomic_load(&drain.phase)) != PHASE_DRAINED)
         sys_futex_wait(&drain.phase, phase, -1);
-    return atomic_load(&drain.timed_out);
+    if (atomic_load(&drain.timed_out))
+        return ETIMEDOUT;
+    return atomic_load(&drain.is_partial) ? ENOBUFS : 0;
 }
 
 void drain_resumes(void)
@@ -713,7 +719,7 @@ bool drain_forked(void)
     drain.forcing = false;
     drain.by_timeout = false;
     drain.passing = false;
-    drain.is_partial = false;
+    atomic_store(&drain.is_partial, false);
     drain.is_short = false;
     rhythm_end();
     return draining;

@@ -29,8 +29,11 @@ int64_t drain_step(void);
 /* How often close-idle has been done. For who waits for the next one: a futex word. */
 _Atomic uint32_t *drain_passes(void);
 
-/* Waits until the process is drained. Returns whether a connection was forced. */
-bool drain_wait(void);
+/*
+ * Waits until the process is drained. Returns 0; ETIMEDOUT: a connection was forced; ENOBUFS: one,
+ * or a listener, goes on that there was no room to know.
+ */
+int drain_wait(void);
 
 /* This process was drained, and has a connection all the same: one that another has handed on. */
 void drain_resumes(void);

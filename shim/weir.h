@@ -48,7 +48,9 @@ WEIR_API int weir_close_idle(void);
  * weir_drain closes what is idle, accepts no more, closes each other connection as it becomes
  * idle; weir_drain_all closes every tracked connection and accepts no more. Both wait until the
  * last is gone: so they are not for the thread that has to close them.
- * Return 0; -1 with errno ETIMEDOUT when WEIR_TIMEOUT forced some.
+ * Return 0; -1 with errno ETIMEDOUT when WEIR_TIMEOUT forced some, ENOBUFS when connections or
+ * listeners go on for which the library had no room (the log names them), EAGAIN when the drain
+ * could not be begun.
  */
 WEIR_API int weir_drain(void);
 WEIR_API int weir_drain_all(void);

@@ -4,7 +4,7 @@
 # the environment, its tables where memory is scarce or descriptors are many, its copies in a child.
 # mutant: shim/start.c: s/with_name\[count - 1\] = entry/with_name[count] = entry/
 # needs: dictd zabbix-agent
-# seconds: 22
+# seconds: 26
 # shellcheck disable=SC2030,SC2031,SC2154
 
 load helpers
@@ -243,7 +243,8 @@ answer_arrives() {
     [ "$resident" -lt 4000 ]
 }
 
-# drains_number NUMBER COMMAND...: a connection whose number is that is closed by a drain.
+# drains_number NUMBER COMMAND...: a drain is begun (by the signal SIGNAL, or else USR2) of a server with
+# a connection of that number.
 drains_number() {
     local number=$1 answer
     shift
@@ -254,7 +255,7 @@ drains_number() {
     conn_send "$client" 'ping\n'
     read_line answer "$client" 5
     [ -e "/proc/$SERVER_PID/fd/$number" ]
-    kill -USR2 "$SERVER_PID"
+    kill -"${signal:-USR2}" "$SERVER_PID"
 }
 
 @test "a descriptor above the limit of the start is drained, once the program has raised it" {
@@ -280,6 +281,20 @@ drains_number() {
     is_open "$client"
 }
 
+@test "weir_drain() fails where a connection goes on that there is no room to know" {
+    local signal=USR1
+    drains_number 17000 prlimit --nofile=600:20000 --as=200000000
+    wait_until 10 log_has server '^weir_drain -1 ENOBUFS$'
+    log_has server 'not drained: 1 connections and 0 listeners'
+    is_open "$client"
+}
+
+@test "weir_drain() succeeds where there is room to know the connection" {
+    local signal=USR1
+    drains_number 5000 prlimit --nofile=600:20000
+    wait_until 10 log_has server '^weir_drain 0 -$'
+    at_eof "$client" 5
+}
 
 @test "each of 600 listeners is stopped" {
     local i

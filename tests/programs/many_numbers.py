@@ -2,14 +2,19 @@
 """An echo server whose connections have high numbers: many_numbers.py PORT NUMBER [LISTENERS]
 
 Once it listens it raises its limit on descriptors; each connection is moved to a number from NUMBER
-on. With LISTENERS it listens on so many ports, from PORT on.
+on. With LISTENERS it listens on so many ports, from PORT on. USR1: calls weir_drain() and prints what
+it returned.
 """
+import ctypes
+import errno
 import fcntl
 import os
 import resource
 import select
+import signal
 import socket
 import sys
+import threading
 
 port, number = int(sys.argv[1]), int(sys.argv[2])
 loop = select.epoll()
@@ -25,6 +30,15 @@ for i in range(int(sys.argv[3]) if len(sys.argv) > 3 else 1):
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 soft = max(soft, number + 100)
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, max(soft, hard)))
+
+
+def drain():
+    """It waits for the connections: not for the thread that has to close them."""
+    result = ctypes.CDLL(None, use_errno=True).weir_drain()
+    print("weir_drain", result, errno.errorcode.get(ctypes.get_errno(), "-"), flush=True)
+
+
+signal.signal(signal.SIGUSR1, lambda *_: threading.Thread(target=drain, daemon=True).start())
 print("ready", flush=True)
 while True:
     for fd, _ in loop.poll():
