@@ -416,8 +416,8 @@ void drain_say_end(const char *afterwards)
     uint64_t all = met(), forced = drain.whole_tree ? tree_cut() : drain.forced;
     log_begin(&line, LOG_INFO);
     const char *what = line.buffer + line.text.used;
-    bool partial =
-        drain.whole_tree ? tree_has_flag(LINE_UNCOVERED) : atomic_load(&drain.is_partial);
+    bool partial = drain.whole_tree ? tree_has_flag(LINE_UNCOVERED) || head_gave_up()
+                                    : atomic_load(&drain.is_partial);
     text_string(&line.text, partial ? "not wholly drained in " : "drained in ");
     text_tenths(&line.text, sys_now_ms() - drain.since);
     text_string(&line.text, ": ");

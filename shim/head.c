@@ -27,13 +27,14 @@ static struct {
 } own;
 
 static bool ended_here; /* this process has seen the tree's drain to its end */
+static bool gave_up;    /* and some had not ended theirs */
 
 /* When processes are woken again that have not begun, and those without a thread. */
 static int64_t again_at, step_at;
 
 void head_forget(void)
 {
-    ended_here = false;
+    ended_here = gave_up = false;
     again_at = step_at = 0;
     orders_done = tree_page ? atomic_load(&tree_page->order) & ORDER_CLOSE_IDLE : 0;
     atomic_store(&own.is_head, false);
@@ -354,19 +355,31 @@ static bool is_watcher(void)
     return true;
 }
 
+/* The connections of a process. */
+static uint64_t tracked_by(uint32_t index)
+{
+    struct totals totals = {0};
+    uint32_t count, first = page_shards(index, &count);
+    page_add(&totals, &tree_page->shard[first], count);
+    page_settle(&totals);
+    return totals.tracked;
+}
+
 /* A process that can't drain is done when it has no connection left. */
 static bool is_done(uint32_t index)
 {
     struct page_line *line = &tree_page->line[index];
     if (atomic_load(&line->phase) == PHASE_DRAINED || !proc_line_lives(line))
         return true;
-    if (!(atomic_load(&line->flags) & (LINE_SANDBOXED | LINE_DEAF)))
-        return false;
-    struct totals totals = {0};
-    uint32_t count, first = page_shards(index, &count);
-    page_add(&totals, &tree_page->shard[first], count);
-    page_settle(&totals);
-    return !totals.tracked;
+    bool can_drain = !(atomic_load(&line->flags) & (LINE_SANDBOXED | LINE_DEAF));
+    return !can_drain && !tracked_by(index);
+}
+
+/* Whether another process with this line is still to be waited for. */
+static bool is_undone(uint32_t index)
+{
+    int32_t pid = atomic_load(&tree_page->line[index].pid);
+    return pid && pid != epoch_pid() && !is_done(index);
 }
 
 #define GAP_LOOK_MS 50
@@ -394,20 +407,52 @@ static bool has_gap(int64_t now)
     return found;
 }
 
-/* What is left after all that time is named by nobody, and is lost all the same. */
+#define UNDONE_NAMED_MOST 10
+
+/* Names a process without which the tree's drain ends. */
+static void name_undone(uint32_t index)
+{
+    struct page_line *line = &tree_page->line[index];
+    bool has_begun = atomic_load(&line->phase) != PHASE_SERVING;
+    struct log_line say;
+    log_begin(&say, LOG_ERROR);
+    text_string(&say.text, "not drained: pid ");
+    text_number(&say.text, (uint64_t)atomic_load(&line->pid));
+    text_string(&say.text, has_begun ? " has not ended its drain"
+                                     : " has not begun its drain (is it stopped, or traced?)");
+    text_string(&say.text, ": its ");
+    text_number(&say.text, tracked_by(index));
+    text_string(&say.text, " connections count as forced, and its listeners may still accept");
+    log_send(&say);
+}
+
+/* Ends the tree's drain without those who have not ended theirs. Their connections are lost as far
+ * as anybody knows. */
 static void give_up(void)
 {
     struct totals totals;
+    int named = 0;
     tree_totals(&totals);
     uint64_t left = totals.tracked;
     atomic_fetch_add(&tree_page->gone.forced_in_use, left);
     atomic_fetch_add(&tree_page->gone.cut, left);
     atomic_store(&tree_page->timed_out, 1);
+    gave_up = true;
+    for (uint32_t i = 0; i < PAGE_LINES && named < UNDONE_NAMED_MOST; i++)
+        if (is_undone(i)) {
+            name_undone(i);
+            named++;
+        }
 }
 
 bool head_has_ended_it(void)
 {
     return ended_here;
+}
+
+bool head_gave_up(void)
+{
+    return gave_up;
 }
 
 /*
@@ -437,11 +482,8 @@ bool head_check(int64_t now)
     int64_t until = atomic_load(&own.until);
     bool late = until && now > until + GRACE_MS;
     bool done = !has_gap(now) && !have_unlisted_connections(now) && joined_are_done(now);
-    for (uint32_t i = 0; i < PAGE_LINES && done; i++) {
-        int32_t pid = atomic_load(&tree_page->line[i].pid);
-        if (pid && pid != epoch_pid())
-            done = is_done(i);
-    }
+    for (uint32_t i = 0; i < PAGE_LINES && done; i++)
+        done = !is_undone(i);
     if (!done && !late)
         return false;
     if (late && !done)

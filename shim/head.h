@@ -43,6 +43,9 @@ void head_keep_awake(int64_t now);
 /* Whether it was this process that saw the end of the tree's drain: one does, and tells it. */
 bool head_has_ended_it(void);
 
+/* Whether it ended it after the timeout without some process that had not ended its own drain. */
+bool head_gave_up(void);
+
 /* What has been asked since the last call: the actions, as bits 1 << enum action. */
 uint32_t head_news(void);
 

@@ -3,7 +3,7 @@
 # command. Idle and silent connections are closed, what is in use is answered, nobody is lost, and
 # the tree ends, or stays, as it should.
 # mutant: shim/head.c: s/again \? WAKE_NOT_BEGUN : WAKE_ALL/WAKE_THREADLESS/
-# seconds: 81
+# seconds: 88
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
@@ -799,6 +799,37 @@ new_workers() {
     wait "$SERVER_PID"
     not is_open "$fd" 2>/dev/null
     weir_says 'python3: drained in [0-9.]+m?s: 0 closed clean, 1 forced; SIGTERM goes to the '
+}
+
+# drains_without WORKER STATUS CONNECTIONS: the tree's drain ends without a worker, who is stopped and has so
+# many connections; the command ends with that status.
+drains_without() {
+    local status=0 output
+    kill -STOP "$1"
+    output=$("$weir" drain --wait --timeout 1s "$SERVER_PID" 2>&1) || status=$?
+    echo "$output"
+    kill -CONT "$1"
+    [ "$status" = "$2" ]
+    has "$output" "pid $1 has not drained: it has $3 connections"
+    has "$output" ': not wholly drained in '
+    weir_says "nginx: not drained: pid $1 has not begun its drain .*: its $3 connections count as forced"
+    weir_says "nginx: not wholly drained in [0-9.]+s: 0 closed clean, $3 forced; "
+}
+
+@test "a worker that never begins its drain is named, and the tree not called drained" {
+    local workers
+    start_nginx
+    read -r -a workers <<<"$(tr '\n' ' ' < <(descendants "$SERVER_PID"))"
+    drains_without "${workers[1]}" 1 0
+}
+
+@test "the connections of a worker that never begins its drain count as forced" {
+    local fd
+    start_nginx
+    conn_open fd "$port"
+    http_get "$fd" /
+    http_answer "$fd" 3
+    drains_without "$(grep -oE '[0-9]+' <<<"$answer")" 3 1
 }
 
 @test "the command says 3 when the timeout has forced what a worker had in use" {

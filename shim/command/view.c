@@ -61,6 +61,7 @@ static void take_drain(struct view *view, const struct page *page)
     view->phase = page->phase < PHASES ? page->phase : PHASE_SERVING;
     view->phase_name = page->phase < PHASES ? phase_names[page->phase] : "?";
     view->has_drain = page->by_taken == 2;
+    view->timed_out = page->timed_out;
     if (!view->has_drain)
         return;
     take_by(view, &page->by);
@@ -81,8 +82,10 @@ static void add_totals(struct totals *to, const struct totals *from)
     to->disowned += from->disowned;
 }
 
-static void add_process(struct view *view, int32_t pid, const struct totals *counts, uint32_t flags)
+static void add_process(struct view *view, int32_t pid, const struct totals *counts,
+                        const struct page_line *line)
 {
+    bool can_drain = !(line->flags & (LINE_SANDBOXED | LINE_DEAF));
     void *room = realloc(view->process, (view->processes + 1) * sizeof *view->process);
     if (!room)
         return;
@@ -92,8 +95,9 @@ static void add_process(struct view *view, int32_t pid, const struct totals *cou
         .tracked = counts->tracked,
         .idle = counts->tracked - counts->in_use,
         .in_use = counts->in_use,
-        .is_sandboxed = flags & LINE_SANDBOXED,
-        .is_deaf = flags & LINE_DEAF,
+        .is_sandboxed = line->flags & LINE_SANDBOXED,
+        .is_deaf = line->flags & LINE_DEAF,
+        .is_drained = line->phase == PHASE_DRAINED || (!can_drain && !counts->tracked),
     };
 }
 
@@ -111,7 +115,7 @@ static void add_line(struct view *view, struct tree *tree, uint32_t index)
         view->unread += line->unread;
         view->unsent += line->unsent;
         if (pid) {
-            add_process(view, pid, &counts, line->flags);
+            add_process(view, pid, &counts, line);
         } else {
             /* It was killed: the kernel has closed what it had. */
             counts.closed_by_program += counts.tracked;

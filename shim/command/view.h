@@ -14,6 +14,7 @@ struct view_process {
     int32_t pid;
     uint64_t tracked, idle, in_use;
     bool is_sandboxed, is_deaf;
+    bool is_drained; /* or it can't drain, and has no connection */
 };
 
 struct view_connection {
@@ -36,6 +37,7 @@ struct view {
     struct totals totals;
     uint64_t forced_in_use, unread, unsent;
     bool has_drain;
+    bool timed_out; /* it ended without some who had not ended theirs */
     char by[80];
     int64_t elapsed, left; /* ms; left -1: no timeout */
     struct view_listener *listener;

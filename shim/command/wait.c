@@ -59,10 +59,10 @@ static void draw(struct progress *progress, const struct view *view)
 
 static bool is_over(const struct tree *tree)
 {
-    bool over = tree->page.phase == PHASE_DRAINED;
+    bool over = tree->page.phase == PHASE_DRAINED, parts_are = true;
     for (const struct tree *part = tree->joined; part; part = part->next)
-        over = over && part->page.phase == PHASE_DRAINED;
-    return over;
+        parts_are = parts_are && part->page.phase == PHASE_DRAINED;
+    return over && (parts_are || tree->page.timed_out); /* nobody waits for them any more */
 }
 
 static bool any_lives(struct tree *tree)
@@ -73,14 +73,31 @@ static bool any_lives(struct tree *tree)
     return lives;
 }
 
+/* Names the processes without which the drain has ended. Returns whether there are any. */
+static bool say_undone(const struct view *view)
+{
+    bool any = false;
+    for (size_t i = 0; i < view->processes && view->timed_out; i++) {
+        const struct view_process *process = &view->process[i];
+        if (process->is_drained)
+            continue;
+        say("pid %" PRId32 " has not drained: it has %" PRIu64 " connections, and may still accept",
+            process->pid, process->tracked);
+        any = true;
+    }
+    return any;
+}
+
 static int say_drained(const struct view *view)
 {
     char time[32];
     struct text text = TEXT_ON(time);
     text_tenths(&text, view->elapsed);
-    printf("%s, pid %" PRId32 ": drained in %s: %" PRIu64 " forced, %" PRIu64 " of them in use\n",
-           view->program, view->pid, time, view->totals.forced, view->forced_in_use);
-    return view->forced_in_use ? EXIT_FORCED : EXIT_DONE;
+    bool undone = say_undone(view);
+    printf("%s, pid %" PRId32 ": %sdrained in %s: %" PRIu64 " forced, %" PRIu64 " of them in use\n",
+           view->program, view->pid, undone ? "not wholly " : "", time, view->totals.forced,
+           view->forced_in_use);
+    return view->forced_in_use ? EXIT_FORCED : undone ? EXIT_FAILED : EXIT_DONE;
 }
 
 static int say_died(const struct view *view)
