@@ -227,9 +227,24 @@ static uint32_t times_of_kind(struct rhythm *rhythm, uint32_t bytes)
     return kind ? get(&kind->times) : 0;
 }
 
+/*
+ * Whether requests that were all alike, with answers that were, are followed by several at once.
+ * The client has sent ahead then, and the program was late: its one read took what a look before
+ * its write would have seen.
+ */
+static bool were_several(const struct rhythm *rhythm)
+{
+    uint32_t asked = get(&rhythm->asked), bytes = get(&rhythm->bytes);
+    uint32_t one = get(&rhythm->last_asked), answer = get(&rhythm->last_bytes);
+    return get(&rhythm->same) >= SAME_LEAST && asked > one && asked % one == 0 &&
+           bytes == (uint64_t)answer * (asked / one);
+}
+
 /* The answer was whole: a request has come after it. */
 static void learn(struct rhythm *rhythm)
 {
+    if (were_several(rhythm))
+        sent_ahead(rhythm);
     uint32_t asked = get(&rhythm->asked), bytes = get(&rhythm->bytes);
     uint32_t writes = get(&rhythm->writes), answers = get(&rhythm->answers);
     bool same = asked == get(&rhythm->last_asked) && bytes == get(&rhythm->last_bytes);

@@ -3,7 +3,7 @@
 # Long exchanges, in mode reply: when a drain comes in the middle not a byte is lost, and the drain
 # ends when they end.
 # mutant: shim/conn.c: s/return waits && !sock_unread\(fd\)/return waits || !sock_unread(fd)/
-# seconds: 56
+# seconds: 61
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
@@ -215,6 +215,15 @@ start_asyncio() {
 @test "a stream whose sender seems to wait for what comes back is not cut" {
     start_asyncio
     client one lockstep 3 20
+    sleep 0.3
+    drains
+    is_whole one "$CLIENT"
+    ends_after 1500 5000
+}
+
+@test "a stream whose sender seems to wait, and whose blocks a late server reads together, is not cut" {
+    start_asyncio
+    client one lockstep 3 20 together
     sleep 0.3
     drains
     is_whole one "$CLIENT"

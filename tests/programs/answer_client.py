@@ -8,6 +8,8 @@ exchange is in the middle, and at the end "whole", or says what is missing and e
   ask PATH BODY                 GET PATH, and BODY is the answer's
   pipeline PATH COUNT           COUNT requests at once, whose answers it reads slowly, over 2 s
   flood SECONDS                 /websocket: sends and reads without a pause, in both directions
+  lockstep SECONDS ROUNDS [together]
+                                /websocket: waits for what comes back, but in one of so many ROUNDS
   pingpong SECONDS              /websocket: sends a message, waits for it to come back, 20 ms later
                                 the next
   tls PATH BYTES SECONDS        download over TLS, whoever the server is
@@ -179,20 +181,23 @@ def flood(connection, seconds):
         fail(f"{sent} bytes sent, {size} came back")
 
 
-def lockstep(connection, seconds, rounds):
-    """A stream that seems to wait for what comes back, but in one of so many rounds."""
+def lockstep(connection, seconds, rounds, ahead="apart"):
+    """A stream that seems to wait for what comes back, but in one of so many rounds it sends a second
+    block: a moment later ("apart"), or "together" with the first, as a late server finds the two."""
     upgrade(connection, "/websocket?0.001")
     begun()
     block, number, owed = bytes(range(200)), 0, 0
     stop = time.monotonic() + float(seconds)
     while time.monotonic() < stop or owed:
         while owed < len(block) and time.monotonic() < stop:
-            connection.sendall(block)
-            number, owed = number + 1, owed + len(block)
+            number += 1
+            blocks = [block]
             if number % int(rounds) == 0:
-                time.sleep(0.0003)
-                connection.sendall(block)
-                owed += len(block)
+                blocks = [block, block] if ahead == "apart" else [block + block]
+            for i, piece in enumerate(blocks):
+                time.sleep(0.0003 * i)
+                connection.sendall(piece)
+                owed += len(piece)
         got = connection.recv(BLOCK)
         if not got:
             fail(f"{owed} bytes of block {number} did not come back")

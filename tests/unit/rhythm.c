@@ -140,6 +140,26 @@ static void nor_whose_second_request_was_read_before_it(void)
     is_out_of_step();
 }
 
+static void nor_whose_two_requests_were_read_at_once(void)
+{
+    begin();
+    for (int i = 0; i < 60; i++) {
+        for (int k = 0; k < 19; k++) {
+            round_of(100, 500, 10);
+            CHECK(!rhythm_is_in_step(NUMBER), "round %d of %d", k, i);
+        }
+        round_of(200, 1000, 10);
+    }
+    begin(); /* one of twice the length, with an answer of its own, is one */
+    for (int i = 0; i < 40; i++)
+        i % 10 ? round_of(100, 500, 10) : round_of(200, 900, 10);
+    CHECK(rhythm_is_in_step(NUMBER));
+    begin(); /* and nothing tells where requests are not alike */
+    for (int i = 0; i < 40; i++)
+        i % 3 ? round_of(100, 500, 10) : round_of(200, 1000, 10);
+    CHECK(rhythm_is_in_step(NUMBER));
+}
+
 static void a_request_in_two_pieces_is_no_second_one(void)
 {
     begin();
@@ -288,6 +308,8 @@ static const struct unit_test tests[] = {
     {"nor one that has sent between two writes of it", nor_who_has_sent_between_two_writes_of_it},
     {"nor one whose second request was read before the first was answered",
      nor_whose_second_request_was_read_before_it},
+    {"nor one whose two requests were read and answered at once",
+     nor_whose_two_requests_were_read_at_once},
     {"more of a request that did not fit into the program's buffer is not the next one",
      more_of_a_request_that_did_not_fit_is_not_ahead},
     {"a request in two pieces is one", a_request_in_two_pieces_is_no_second_one},
