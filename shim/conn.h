@@ -374,7 +374,7 @@ struct conn_limits {
     int64_t settle, first_byte;
     int64_t notice_until; /* sys_now_ms, until which an idle one can still be told (http) */
     int64_t now;          /* sys_now_ms */
-    /* Per descriptor, for AF_UNIX, of so many; none: the look is not part of a longer wait. */
+    /* By a record's number, of so many; none: the look is not part of a longer wait. */
     int64_t *seen_at;
     uint32_t seen_count;
 };

@@ -6,15 +6,16 @@
  * How long ago the drainer first saw the connection since it last changed: it has been quiet for as
  * long at the least. The kernel has no times of AF_UNIX, and none of an accept.
  */
-static int64_t seen_ms(int fd, record_t *slot, uint64_t record, const struct conn_limits *limits)
+static int64_t seen_ms(record_t *slot, uint64_t record, const struct conn_limits *limits)
 {
-    if (!limits->seen_at || (uint32_t)fd >= limits->seen_count)
+    uint32_t number = table_number(slot); /* the same for all its descriptors, as CONN_SEEN is */
+    if (!limits->seen_at || number >= limits->seen_count)
         return INT64_MAX; /* who does not wait can't tell */
     if (!(record & CONN_SEEN)) {
         atomic_compare_exchange_strong(slot, &record, record | CONN_SEEN);
-        limits->seen_at[fd] = limits->now;
+        limits->seen_at[number] = limits->now;
     }
-    return limits->now - limits->seen_at[fd];
+    return limits->now - limits->seen_at[number];
 }
 
 /*
@@ -28,11 +29,11 @@ static bool is_answered_unseen(uint64_t record, const struct sock_info *info)
 }
 
 /* Reply, AF_UNIX: no figures but the queues. */
-static __attribute__((noinline)) enum conn_look judge_unix(int fd, record_t *slot, uint64_t record,
+static __attribute__((noinline)) enum conn_look judge_unix(record_t *slot, uint64_t record,
                                                            const struct conn_limits *limits)
 {
     int64_t quiet = record & CONN_SEASONED ? limits->settle : limits->first_byte;
-    return seen_ms(fd, slot, record, limits) >= quiet ? LOOK_IDLE : LOOK_WAITING;
+    return seen_ms(slot, record, limits) >= quiet ? LOOK_IDLE : LOOK_WAITING;
 }
 
 /*
@@ -52,7 +53,7 @@ static __attribute__((noinline)) enum conn_look judge_silent(int fd, record_t *s
                                                              const struct conn_limits *limits,
                                                              const struct sock_info *info)
 {
-    int64_t silent = info->received_ms, seen = seen_ms(fd, slot, record, limits);
+    int64_t silent = info->received_ms, seen = seen_ms(slot, record, limits);
     if (silent < limits->first_byte)
         return LOOK_WAITING;
     if (!sock_was_deaf(fd))
@@ -74,7 +75,7 @@ static inline enum conn_look judge_reply(int fd, record_t *slot, uint64_t record
         return LOOK_IN_USE;
     if (UNLIKELY(!info->has_received)) {
         if (!info->has)
-            return judge_unix(fd, slot, record, limits);
+            return judge_unix(slot, record, limits);
         if (!(record & CONN_ANSWERED))
             return judge_silent(fd, slot, record, limits, info);
     }

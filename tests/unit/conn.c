@@ -453,6 +453,20 @@ static void what_reply_makes_of_one_that_was_deaf(void)
     CHECK(conn_look(FD, &limits, true) == LOOK_IDLE, "it has been heard since");
 }
 
+static void a_duplicate_has_been_quiet_for_as_long(void)
+{
+    begin(MODE_REPLY);
+    table_alias(FD, COPY);
+    fakes[COPY] = (struct fake){.identity = 77};
+    seen_at[COPY] = 0;
+    CHECK(conn_look(FD, &limits, true) == LOOK_WAITING);
+    CHECK(conn_look(COPY, &limits, true) == LOOK_WAITING);
+    limits.now += 1000;
+    CHECK(conn_look(COPY, &limits, true) == LOOK_IDLE);
+    CHECK(conn_look(FD, &limits, true) == LOOK_IDLE);
+    table_drop(COPY, table_take(COPY));
+}
+
 /* AF_UNIX has no times: quiet is what the drainer saw twice, with nothing in between. */
 static void what_reply_makes_of_unix_connections(void)
 {
@@ -922,6 +936,8 @@ static const struct unit_test tests[] = {
     {"reply: what the kernel's figures come to", what_reply_makes_of_the_kernel_s_figures},
     {"reply: one that was deaf has time to send again", what_reply_makes_of_one_that_was_deaf},
     {"reply: what is idle on AF_UNIX", what_reply_makes_of_unix_connections},
+    {"reply: a duplicate on AF_UNIX has been quiet for as long",
+     a_duplicate_has_been_quiet_for_as_long},
     {"an idle connection is half-closed", an_idle_one_is_half_closed},
     {"reply: one that stdio has answered is half-closed", one_answered_by_stdio_is_half_closed},
     {"one that has come into use since the look is not half-closed",
