@@ -687,6 +687,8 @@ static void take_stops(void)
     for (int sig = 1; sig < 65; sig++)
         if (stops & SIGNAL_BIT(sig))
             signals_take(sig, on_signal);
+    if (stops)
+        signals_wrap();
 }
 
 void handler_install(const struct settings *settings)

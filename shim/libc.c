@@ -35,6 +35,7 @@ LIBC_HOT(LIBC_FIRST_HOT)
 LIBC_OTHERS(LIBC_FIRST_OTHER)
 
 __thread uintptr_t libc_behind;
+void *libc_sigsetjmp_at;
 
 static uintptr_t goes_behind(void)
 {
@@ -105,6 +106,7 @@ void libc_find(void)
         put(&libc_##name, direct ? found : (void *)behind_##name);              \
     }
     LIBC_FUNCTIONS(LIBC_FIND)
+    put(&libc_sigsetjmp_at, find("__sigsetjmp"));
     errno = saved;
 }
 

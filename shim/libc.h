@@ -33,6 +33,8 @@
 #include <sys/uio.h>
 #include <time.h>
 
+struct __jmp_buf_tag; /* setjmp.h */
+
 #ifdef __GLIBC__
 typedef int mmsg_flags;
 #else
@@ -175,6 +177,10 @@ int close_range(unsigned int first, unsigned int last, int flags);
     F(int, sem_timedwait, (sem_t *sem, const struct timespec *until), (sem, until)) \
     F(int, sem_clockwait, (sem_t *sem, clockid_t clock, const struct timespec *until), (sem, clock, until)) \
     F(int, siginterrupt, (int sig, int interrupts), (sig, interrupts)) \
+    F(void, longjmp, (struct __jmp_buf_tag *place, int value), (place, value)) \
+    F(void, _longjmp, (struct __jmp_buf_tag *place, int value), (place, value)) \
+    F(void, siglongjmp, (struct __jmp_buf_tag *place, int value), (place, value)) \
+    F(void, __longjmp_chk, (struct __jmp_buf_tag *place, int value), (place, value)) \
     F(int, usleep, (useconds_t us), (us)) \
     F(unsigned int, sleep, (unsigned int seconds), (seconds)) \
     F(int, pause, (void), ()) \
@@ -187,6 +193,9 @@ int close_range(unsigned int first, unsigned int last, int flags);
 #define LIBC_DECLARE(type, name, params, args) extern HIDDEN type(*libc_##name) params;
 LIBC_FUNCTIONS(LIBC_DECLARE)
 #undef LIBC_DECLARE
+
+/* __sigsetjmp, which returns twice and is never called but jumped to. NULL: not found yet. */
+extern HIDDEN void *libc_sigsetjmp_at;
 
 /*
  * Where on its stack the calling thread has called a function of a library that is not libc; 0:

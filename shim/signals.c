@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "signals.h"
+#include "signals_own.h"
 
 #include "epoch.h"
 #include "libc.h"
@@ -7,9 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ucontext.h>
-
-#define SIGNALS 65
 
 /* What the program believes is installed, of those that were ever ours: the last is that of
  * the first of them, and the first stays empty. */
@@ -19,26 +16,7 @@ static _Atomic uint64_t ours;         /* the kernel has our handler for these */
 static _Atomic uint64_t handed_over;  /* those of them that are the program's by now */
 static _Atomic uint64_t ever_blocked; /* those of them that some thread believes it blocks */
 
-/*
- * A thread's part. Of a signal that is ours, `blocked` is what the program believes, until the
- * signal is handed over and the thread comes by: then the kernel's mask is made to say the same,
- * and from there on it alone is asked (`settled`), for the kernel restores it where a handler
- * returns or jumps, and nobody tells us.
- */
-static __thread struct {
-    uint64_t blocked, settled;
-    uint64_t
-        held_back; /* our handler has blocked these until the call that the thread is in ends */
-    uint64_t base, wait_set; /* of a wait under a mask: the view behind it, and the mask */
-    bool waits;    /* in such a wait, or jumped out of it */
-    bool changes;  /* between signals_mask and signals_masked */
-    bool borrowed; /* a vfork child has set its own mask: its kernel's is the truth */
-} own;
-
-static void set_word(sigset_t *set, uint64_t value)
-{
-    *(uint64_t *)(void *)set = value;
-}
+__thread struct signals_thread own;
 
 static struct sigaction *program(int sig)
 {
@@ -50,15 +28,14 @@ static bool is_ours(int sig)
     return sig > 0 && sig < SIGNALS && atomic_load(&ours) & SIGNAL_BIT(sig);
 }
 
-static void set_view(uint64_t set)
+void signals_set_view(uint64_t set)
 {
     own.blocked = set;
     if (set & ~atomic_load(&ever_blocked))
         atomic_fetch_or(&ever_blocked, set);
 }
 
-/* Those of which the kernel's mask does not tell whether this thread blocks them. */
-static uint64_t hidden(void)
+uint64_t signals_hidden(void)
 {
     return own.borrowed ? 0 : atomic_load(&ours) & ~own.settled;
 }
@@ -66,12 +43,13 @@ static uint64_t hidden(void)
 /* What has been handed over since this thread came by last is blocked where it is to be. */
 static void settle(void)
 {
-    uint64_t theirs = atomic_load(&handed_over) & hidden(), blocked = theirs & own.blocked;
+    uint64_t theirs = atomic_load(&handed_over) & signals_hidden(), blocked = theirs & own.blocked;
     if (LIKELY(!theirs))
         return;
     if (blocked)
         sys4(SYS_rt_sigprocmask, SIG_BLOCK, &blocked, NULL, sizeof blocked);
-    own.settled |= theirs;
+    if (!signals_is_inside(sys_stack_pointer())) /* else it lasts as long as the handler does */
+        own.settled |= theirs;
 }
 
 /* The call that they were held back for is over. */
@@ -85,11 +63,6 @@ static void let_through(void)
 }
 
 static signals_fn *our_handler;
-
-static bool has_handler(const struct sigaction *action)
-{
-    return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
-}
 
 bool signals_take(int sig, signals_fn *handler)
 {
@@ -105,12 +78,13 @@ bool signals_take(int sig, signals_fn *handler)
     sigfillset(&action.sa_mask);
     if (libc_sigaction(sig, &action, program(sig)) != 0)
         return false;
+    signals_unwrap(sig, program(sig));
     atomic_fetch_or(&ours, SIGNAL_BIT(sig));
     /* A mask is inherited across exec: who started us may have blocked it. */
     own.settled &= ~mask;
     sys4(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &before, sizeof mask);
     if (before & mask) {
-        set_view(own.blocked | mask); /* first: it may be pending */
+        signals_set_view(own.blocked | mask); /* first: it may be pending */
         sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &mask, NULL, sizeof mask);
     }
     return true;
@@ -145,7 +119,7 @@ bool signals_is_default(int sig)
 
 bool signals_is_default_here(int sig)
 {
-    return is_ours(sig) && !(own.blocked & hidden() & SIGNAL_BIT(sig)) &&
+    return is_ours(sig) && !(own.blocked & signals_hidden() & SIGNAL_BIT(sig)) &&
            program(sig)->sa_handler == SIG_DFL;
 }
 
@@ -172,18 +146,23 @@ static void give_back(int sig)
     } plain = {action->sa_handler, (unsigned int)action->sa_flags, NULL,
                signals_word(&action->sa_mask)};
     if (has_handler(action))
-        libc_sigaction(sig, action, NULL);
+        signals_install(sig, action, NULL);
     else
         sys4(SYS_rt_sigaction, sig, &plain, NULL, sizeof plain.mask);
     atomic_fetch_and(&ours, ~SIGNAL_BIT(sig));
 }
 
-void signals_give_back(uint64_t set)
+static void give_back_all(uint64_t set)
 {
-    settle();
     for (int sig = 1; sig < SIGNALS; sig++)
         if (set & atomic_load(&ours) & SIGNAL_BIT(sig))
             give_back(sig);
+}
+
+void signals_give_back(uint64_t set)
+{
+    settle();
+    give_back_all(set);
 }
 
 void signals_send(int tid, const siginfo_t *info)
@@ -270,54 +249,19 @@ static void add_to_mask(void *context, uint64_t set)
     set_word(&at->uc_sigmask, signals_word(&at->uc_sigmask) | set);
 }
 
-static long result_of(const void *context)
-{
-    const ucontext_t *at = context;
-#ifdef __x86_64__
-    return at->uc_mcontext.gregs[REG_RAX];
-#else
-    return (long)at->uc_mcontext.regs[0];
-#endif
-}
-
-/* Whether our handler has ended a wait under a mask, which never begins again by itself: what the
- * context then has is the mask for afterwards (kernel/signal.c, sigmask_to_save). */
-static bool waits_under_mask(const void *context)
-{
-    return own.waits && result_of(context) == -EINTR;
-}
-
 /* Brings the kernel's mask to what the thread believes, when our handler returns. */
 static void settle_after(uint64_t set, void *context)
 {
     uint64_t base = waits_under_mask(context) ? own.base : own.blocked;
     add_to_mask(context, set & base);
-    if (!own.changes) /* else the call that is about to be made would undo it */
+    /* Else the call that is about to be made would undo it, or the end of the handler. */
+    if (!own.changes && !signals_is_inside(stack_of(context)))
         own.settled |= set;
-}
-
-/* Calls the program's handler as the kernel would have: under the mask that its action asks for. */
-static void call_program(const struct sigaction *action, siginfo_t *info, void *context)
-{
-    const ucontext_t *at = context;
-    int sig = info->si_signo;
-    uint64_t before = own.blocked;
-    bool changes = own.changes;
-    uint64_t mask = waits_under_mask(context) ? own.wait_set : signals_word(&at->uc_sigmask);
-    mask |= signals_word(&action->sa_mask);
-    mask |= action->sa_flags & (int)SA_NODEFER ? 0 : SIGNAL_BIT(sig);
-    sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
-    if (action->sa_flags & SA_SIGINFO)
-        action->sa_sigaction(sig, info, context);
-    else
-        action->sa_handler(sig);
-    own.blocked = before;
-    own.changes = changes;
 }
 
 bool signals_deliver(int sig, siginfo_t *info, void *context)
 {
-    if (hidden() & SIGNAL_BIT(sig)) {
+    if (signals_hidden() & SIGNAL_BIT(sig)) {
         settle_after(SIGNAL_BIT(sig), context);
         if (own.blocked & SIGNAL_BIT(sig)) {
             /* From here on the kernel blocks it in this thread as well. The signal waits for
@@ -345,18 +289,18 @@ bool signals_deliver(int sig, siginfo_t *info, void *context)
     /* Where some thread has still to be stopped from taking it our handler stays. */
     if (!(atomic_load(&ever_blocked) & SIGNAL_BIT(sig)))
         give_back(sig);
-    call_program(&action, info, context);
+    signals_call_program(&action, info, context);
     return true;
 }
 
 void signals_deliver_in_vfork_child(int sig, siginfo_t *info, void *context)
 {
     struct sigaction action = *program(sig), none = {.sa_handler = SIG_DFL};
-    if (own.blocked & hidden() & SIGNAL_BIT(sig)) {
+    if (own.blocked & signals_hidden() & SIGNAL_BIT(sig)) {
         add_to_mask(context, SIGNAL_BIT(sig));
         signals_send(0, info);
     } else if (has_handler(&action)) {
-        call_program(&action, info, context);
+        signals_call_program(&action, info, context);
     } else if (action.sa_handler == SIG_DFL && libc_sigaction(sig, &none, NULL) == 0) {
         signals_send(0, info);
     }
@@ -437,12 +381,12 @@ static _Atomic int yields_await; /* how many have still to */
 static void threads_came_by(int count)
 {
     if (atomic_fetch_sub(&yields_await, count) == count)
-        signals_give_back(atomic_exchange(&yields, 0));
+        give_back_all(atomic_exchange(&yields, 0));
 }
 
 void signals_woken(const siginfo_t *info, void *context)
 {
-    settle_after(atomic_load(&handed_over) & hidden(), context);
+    settle_after(atomic_load(&handed_over) & signals_hidden(), context);
     if (info->si_value.sival_ptr == &yield_cookie && !own.changes)
         threads_came_by(1);
 }
@@ -487,7 +431,7 @@ bool signals_action(int sig, const struct sigaction *action, struct sigaction *o
         if (SIGNAL_BIT(sig) & atomic_load(&handed_over) & ~atomic_load(&ever_blocked))
             give_back(sig); /* nobody has to be stopped from taking it */
         else if (!is_ours(sig))
-            libc_sigaction(sig, action, NULL); /* given back in the middle of this */
+            signals_install(sig, action, NULL); /* given back in the middle of this */
     }
     if (old)
         *old = before;
@@ -500,7 +444,7 @@ void signals_mask(int how, const sigset_t *set, sigset_t *kernel, struct signals
     if (UNLIKELY(epoch_is_borrowed())) {
         /* A vfork child: its own mask, our parent's memory. Only the kernel is told, and hands it
          * on across exec. */
-        uint64_t blocked = hidden() & own.blocked;
+        uint64_t blocked = signals_hidden() & own.blocked;
         if (set && blocked)
             sys4(SYS_rt_sigprocmask, SIG_BLOCK, &blocked, NULL, sizeof blocked);
         own.borrowed = own.borrowed || set;
@@ -509,7 +453,7 @@ void signals_mask(int how, const sigset_t *set, sigset_t *kernel, struct signals
         settle();
     }
     mask->before = mask->after = own.blocked;
-    mask->hidden = hidden();
+    mask->hidden = signals_hidden();
     if (!set)
         return;
     *kernel = *set;
@@ -532,13 +476,13 @@ void signals_mask(int how, const sigset_t *set, sigset_t *kernel, struct signals
     own.waits = false;
     own.changes = true;
     if (mask->after != mask->before)
-        set_view(mask->after);
+        signals_set_view(mask->after);
 }
 
 void signals_masked(const struct signals_mask *mask, bool failed, sigset_t *old)
 {
     if (failed && mask->after != mask->before)
-        set_view(mask->before);
+        signals_set_view(mask->before);
     if (!failed && old) /* what our handler has blocked meanwhile the program has not */
         set_word(old, (signals_word(old) & ~own.held_back) | (mask->before & mask->hidden));
     own.changes = false;
@@ -549,10 +493,11 @@ void signals_wait_begins(const sigset_t *set, struct signals_mask *mask)
 {
     uint64_t mine = atomic_load(&ours);
     settle();
+    mask->after = own.base; /* of a wait that a handler has interrupted which makes this one */
     mask->before = own.base = own.blocked;
     own.wait_set = signals_word(set);
     own.waits = true;
-    set_view((mask->before & ~mine) | (signals_word(set) & mine));
+    signals_set_view((mask->before & ~mine) | (signals_word(set) & mine));
 }
 
 void signals_wait_mask(const sigset_t *set, sigset_t *kernel)
@@ -564,7 +509,8 @@ void signals_wait_mask(const sigset_t *set, sigset_t *kernel)
 void signals_wait_ends(const struct signals_mask *mask)
 {
     own.waits = false;
-    own.blocked = mask->before;
+    own.blocked = own.base; /* what a handler has left of it */
+    own.base = mask->after;
     let_through();
 }
 
@@ -652,7 +598,7 @@ void signals_vfork_over(void)
  */
 void signals_exec_begins(struct signals_exec *exec)
 {
-    uint64_t mine = atomic_load(&ours), mask = own.blocked & hidden();
+    uint64_t mine = atomic_load(&ours), mask = own.blocked & signals_hidden();
     exec->blocked = exec->ignored = 0;
     if (!mine)
         return;

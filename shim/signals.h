@@ -82,8 +82,25 @@ void signals_woken(const siginfo_t *info, void *context);
 
 /* ---- what the program does ---- */
 
-/* sigaction(sig, action, old). False: not one of ours, to be made as it is. */
+/* sigaction(sig, action, old). False: not one of ours, to be made by signals_install. */
 bool signals_action(int sig, const struct sigaction *action, struct sigaction *old);
+
+/*
+ * The same of another signal. From signals_wrap on the kernel gets a function of ours for the
+ * program's handler, which shows that the mask that the program believes in (signals_handlers.c);
+ * the program reads back its own. signals_will_wrap: a handler was installed by another way, which
+ * is not to be taken any more once signals_wraps.
+ */
+int signals_install(int sig, const struct sigaction *action, struct sigaction *old);
+void signals_wrap(void);
+bool signals_wraps(void);
+void signals_will_wrap(int sig);
+
+/* sigsetjmp has saved, or is about to save, the mask there; siglongjmp is about to restore it: what
+ * the kernel does not know of it is restored here. */
+struct __jmp_buf_tag;
+void signals_jump_marked(struct __jmp_buf_tag *place);
+void signals_jumps(struct __jmp_buf_tag *place);
 
 /*
  * sigprocmask(how, set, old): *kernel is what to tell the kernel instead of *set. After the call

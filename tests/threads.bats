@@ -4,7 +4,7 @@
 # what the program's threads have.
 # mutant: shim/handler.c: s/return !pid \|\| pid ==/return pid !=/
 # needs: sbcl
-# seconds: 25
+# seconds: 45
 # shellcheck disable=SC2030,SC2031,SC2154
 
 load helpers
@@ -97,6 +97,65 @@ ends_by_handler() {
 
 @test "a stop signal reaches a program whose sigsuspend blocks it while it waits" {
     ends_by_handler sigsuspend
+}
+
+# ---- what a handler finds of a stop signal, and leaves ----
+
+# handlers ROW...: sig_context says the same bare and where SIGTERM is held.
+handlers() {
+    local row
+    for row; do
+        same_as_bare "$row" WEIR_STOP_SIGNALS=TERM,INT -- "$PROGRAMS/sig_context" "$row"
+        log_has "$row" ', code 0, from the child 1$'
+    done
+}
+
+@test "a handler's context shows a stop signal as the program has it blocked" {
+    handlers sees waits_open waits_blocked
+}
+
+@test "a handler with one argument is read back as it was installed, by whatever name" {
+    handlers one_argument
+}
+
+@test "a handler that edits its context blocks and unblocks a stop signal" {
+    handlers edits_in edits_out edits_nested waits_edited
+}
+
+@test "a stop signal that a handler blocks or unblocks is as it was when the handler returns" {
+    handlers blocks_and_returns unblocks_and_returns action_blocks
+}
+
+@test "in a thread as well a handler leaves a stop signal as it found it" {
+    handlers in_thread
+}
+
+@test "siglongjmp restores whether a stop signal is blocked, out of a handler or not" {
+    handlers jumps_out jumps_back jumps_from_wait
+}
+
+@test "longjmp out of a handler leaves a stop signal blocked where it does without us" {
+    handlers jumps_without_mask longjumps_out
+}
+
+@test "a handler that waits under another mask leaves the wait that it has interrupted its own" {
+    handlers waits_nested
+}
+
+@test "a handler for SIGSEGV, with SA_RESETHAND and a stack of its own, repairs and returns" {
+    handlers faults
+}
+
+@test "a handler works in a child of fork and of vfork, which installs its own" {
+    handlers in_fork in_vfork
+}
+
+@test "a handler that was installed before the program listens is told of the stop signals as well" {
+    handlers before_it_listens
+    # Not the first of its tree: its stop signals are taken when it listens.
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    same_as_bare second WEIR_STOP_SIGNALS=TERM,INT -- \
+        sh -c '"$0" edits_out; echo $?' "$PROGRAMS/sig_context"
 }
 
 # ---- signals that are the program's ----
@@ -303,4 +362,18 @@ sbcl_collects() {
     sbcl_collects plain
     sbcl_collects stops WEIR_STOP_SIGNALS=TERM,INT
     log_has stops 'SIGTERM goes to the program$'
+}
+
+@test "SBCL's handlers find the mask that it checks, and set the one that they leave" {
+    same_as_bare collects WEIR_STOP_SIGNALS=TERM,INT -- \
+        sbcl --noinform --no-userinit --non-interactive --eval "
+            (let ((threads (loop repeat 2 collect
+                    (sb-thread:make-thread (lambda ()
+                      (loop repeat 300 do
+                        (loop for i below 20000 collect (make-array 10))
+                        (sleep 0.001)))))))
+              (dotimes (i 30) (gc :full t) (sleep 0.01))
+              (mapc #'sb-thread:join-thread threads)
+              (format t \"collected~%\"))"
+    log_has collects '^collected$'
 }

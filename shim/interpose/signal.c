@@ -18,7 +18,7 @@ EXPORT int sigaction(int sig, const struct sigaction *action, struct sigaction *
     bool handles = action && action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
     if (handles && sig > 0 && sig < 65)
         handler_yield(SIGNAL_BIT(sig), false);
-    return signals_action(sig, action, old) ? 0 : libc_sigaction(sig, action, old);
+    return signals_action(sig, action, old) ? 0 : signals_install(sig, action, old);
 }
 
 static sighandler_t install(int sig, sighandler_t handler, int flags)
@@ -30,11 +30,22 @@ static sighandler_t install(int sig, sighandler_t handler, int flags)
     return sigaction(sig, &action, &old) < 0 ? SIG_ERR : old.sa_handler;
 }
 
-/* signal(2): the BSD semantics, unless siginterrupt has said otherwise, which libc keeps. */
+static _Atomic uint64_t interrupting; /* what siginterrupt has said: libc keeps its own */
+
+/* Whether libc's own functions may see to it: they call no other of libc's by way of us. */
+static bool is_libcs(int sig)
+{
+    return !signals_wraps() && !signals_action(sig, NULL, NULL);
+}
+
+/* signal(2): the BSD semantics, unless siginterrupt has said otherwise. */
 EXPORT sighandler_t signal(int sig, sighandler_t handler)
 {
-    return handler != SIG_ERR && signals_action(sig, NULL, NULL) ? install(sig, handler, SA_RESTART)
-                                                                 : libc_signal(sig, handler);
+    bool interrupts = sig > 0 && sig < 65 && atomic_load(&interrupting) & SIGNAL_BIT(sig);
+    if (handler != SIG_ERR && !is_libcs(sig))
+        return install(sig, handler, interrupts ? 0 : SA_RESTART);
+    signals_will_wrap(sig);
+    return libc_signal(sig, handler);
 }
 
 EXPORT sighandler_t sysv_signal(int sig, sighandler_t handler)
@@ -45,8 +56,15 @@ EXPORT sighandler_t sysv_signal(int sig, sighandler_t handler)
 EXPORT int siginterrupt(int sig, int interrupts)
 {
     struct sigaction action;
-    if (!signals_action(sig, NULL, &action))
-        return libc_siginterrupt(sig, interrupts);
+    bool libcs = is_libcs(sig);
+    if ((libcs ? libc_siginterrupt(sig, interrupts) : sigaction(sig, NULL, &action)) < 0)
+        return -1;
+    if (interrupts)
+        atomic_fetch_or(&interrupting, SIGNAL_BIT(sig));
+    else
+        atomic_fetch_and(&interrupting, ~SIGNAL_BIT(sig));
+    if (libcs)
+        return 0;
     action.sa_flags =
         interrupts ? action.sa_flags & (int)~SA_RESTART : action.sa_flags | (int)SA_RESTART;
     return sigaction(sig, &action, NULL);
