@@ -707,6 +707,11 @@ void handler_install(const struct settings *settings)
     }
 }
 
+bool handler_is_trigger(int sig)
+{
+    return atomic_load(&trigger) == sig;
+}
+
 bool handler_enters_sandbox(void)
 {
     epoch_lives_on(); /* while it may do what that takes */

@@ -18,6 +18,9 @@
 /* Takes the signals of the settings. What the program has installed for them already stays. */
 void handler_install(const struct settings *settings);
 
+/* Whether it is the trigger, and not the program's own by now. */
+bool handler_is_trigger(int sig);
+
 /*
  * The program has a use of its own for these signals: if the trigger is among them, it keeps it.
  * waits: it awaits or reads them, which nothing but this call tells; an action can be looked up.

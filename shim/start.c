@@ -368,7 +368,7 @@ static void say_ready(void)
         text_string(&line.text, " and others");
     text_string(&line.text, ", ");
     for (int sig = 1; sig < 65; sig++) {
-        if (sig == settings_now()->signal || settings_now()->stop_signals >> (sig - 1) & 1) {
+        if (handler_is_trigger(sig) || settings_now()->stop_signals >> (sig - 1) & 1) {
             text_string(&line.text, separator);
             text_string(&line.text, settings_signal_name(sig, name));
             separator = ",";

@@ -227,6 +227,7 @@ os.wait()' "$PROGRAMS/sig_stop" handler "$port"
     serve server -- "$PROGRAMS/sig_stop" own "$port"
     wait_port "$port"
     log_has server 'SIGUSR2 belongs to the program: .*WEIR_SIGNAL='
+    log_has server 'ready: mode [a-z]*, timeout ' # and not "drain on USR2"
     kill -USR2 "$SERVER_PID"
     wait_gone "$SERVER_PID" 2
     log_has server "^12 code 0 from "
