@@ -12,8 +12,9 @@
  * the first of them, and the first stays empty. */
 static BIG(3) struct sigaction actions[SIGNALS];
 static uint8_t place[SIGNALS], places;
-static _Atomic uint64_t ours;         /* the kernel has our handler for these */
-static _Atomic uint64_t handed_over;  /* those of them that are the program's by now */
+static _Atomic uint64_t ours;        /* the kernel has our handler for these */
+static _Atomic uint64_t handed_over; /* those of them that are the program's by now */
+static _Atomic uint64_t off_stack; /* our handler is not called on the thread's own signal stack */
 static _Atomic uint64_t ever_blocked; /* those of them that some thread believes it blocks */
 
 __thread struct signals_thread own;
@@ -64,10 +65,32 @@ static void let_through(void)
 
 static signals_fn *our_handler;
 
+/* Installs ours. A handler of the program's that it calls is to find the stack that it asked for.
+ */
+static bool install_ours(int sig, bool on_stack, struct sigaction *old)
+{
+    struct sigaction action = {.sa_sigaction = our_handler,
+                               .sa_flags = SA_SIGINFO | SA_RESTART | (on_stack ? SA_ONSTACK : 0)};
+    sigfillset(&action.sa_mask);
+    if (libc_sigaction(sig, &action, old) != 0)
+        return false;
+    if (on_stack)
+        atomic_fetch_and(&off_stack, ~SIGNAL_BIT(sig));
+    else
+        atomic_fetch_or(&off_stack, SIGNAL_BIT(sig));
+    return true;
+}
+
+static void choose_stack(int sig)
+{
+    const struct sigaction *action = program(sig);
+    bool on_stack = !has_handler(action) || action->sa_flags & SA_ONSTACK;
+    if (on_stack == !!(atomic_load(&off_stack) & SIGNAL_BIT(sig)))
+        install_ours(sig, on_stack, NULL);
+}
+
 bool signals_take(int sig, signals_fn *handler)
 {
-    struct sigaction action = {.sa_sigaction = handler,
-                               .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
     uint64_t mask = SIGNAL_BIT(sig), before = 0;
     atomic_fetch_and(&handed_over, ~SIGNAL_BIT(sig)); /* it serves only now */
     if (is_ours(sig))
@@ -75,10 +98,10 @@ bool signals_take(int sig, signals_fn *handler)
     our_handler = handler;
     if (!place[sig])
         place[sig] = (uint8_t)(SIGNALS - ++places);
-    sigfillset(&action.sa_mask);
-    if (libc_sigaction(sig, &action, program(sig)) != 0)
+    if (!install_ours(sig, true, program(sig)))
         return false;
     signals_unwrap(sig, program(sig));
+    choose_stack(sig);
     atomic_fetch_or(&ours, SIGNAL_BIT(sig));
     /* A mask is inherited across exec: who started us may have blocked it. */
     own.settled &= ~mask;
@@ -430,7 +453,9 @@ bool signals_action(int sig, const struct sigaction *action, struct sigaction *o
 #endif
         if (SIGNAL_BIT(sig) & atomic_load(&handed_over) & ~atomic_load(&ever_blocked))
             give_back(sig); /* nobody has to be stopped from taking it */
-        else if (!is_ours(sig))
+        else if (is_ours(sig))
+            choose_stack(sig);
+        else
             signals_install(sig, action, NULL); /* given back in the middle of this */
     }
     if (old)

@@ -4,7 +4,7 @@
 # what the program's threads have.
 # mutant: shim/handler.c: s/return !pid \|\| pid ==/return pid !=/
 # needs: sbcl
-# seconds: 45
+# seconds: 60
 # shellcheck disable=SC2030,SC2031,SC2154
 
 load helpers
@@ -140,6 +140,10 @@ handlers() {
 
 @test "a handler that waits under another mask leaves the wait that it has interrupted its own" {
     handlers waits_nested
+}
+
+@test "the handler of a stop signal runs on the stack that it was installed for" {
+    handlers other_stack own_stack
 }
 
 @test "a handler for SIGSEGV, with SA_RESETHAND and a stack of its own, repairs and returns" {
@@ -362,6 +366,43 @@ sbcl_collects() {
     sbcl_collects plain
     sbcl_collects stops WEIR_STOP_SIGNALS=TERM,INT
     log_has stops 'SIGTERM goes to the program$'
+}
+
+# answers_one NAME: a client has its answer and waits for another; it gets the end of the connection.
+answers_one() {
+    conn_open client "$port"
+    conn_send "$client" 'x\n'
+    read_line answer "$client" 5
+    [ "$answer" = ok ]
+}
+
+@test "SBCL's server, whose collector stops its threads all the time, ends by SIGTERM as without us" {
+    local i
+    for i in {1..5}; do
+        serve server WEIR_STOP_SIGNALS=TERM,INT WEIR_FIRST_BYTE=100ms -- \
+            sbcl --noinform --no-userinit --disable-debugger \
+            --eval '(require :sb-bsd-sockets)' --eval "
+            (let ((s (make-instance 'sb-bsd-sockets:inet-socket :type :stream :protocol :tcp)))
+              (setf (sb-bsd-sockets:sockopt-reuse-address s) t)
+              (sb-bsd-sockets:socket-bind s #(127 0 0 1) $port)
+              (sb-bsd-sockets:socket-listen s 5)
+              (sb-thread:make-thread (lambda () (loop (gc :full t) (sleep 0.02))))
+              (loop
+                (let ((c (sb-bsd-sockets:socket-accept s)))
+                  (sb-thread:make-thread
+                    (lambda ()
+                      (let ((stream (sb-bsd-sockets:socket-make-stream c :input t :output t)))
+                        (loop while (read-line stream nil)
+                          do (format stream \"ok~%\") (finish-output stream))
+                        (close stream)))))))"
+        wait_port "$port"
+        answers_one
+        kill -TERM "$SERVER_PID"
+        at_eof "$client" 5
+        wait_gone "$SERVER_PID" 10
+        wait "$SERVER_PID"
+        log_has server 'drained in .* 0 forced; SIGTERM goes to the program$'
+    done
 }
 
 @test "SBCL's handlers find the mask that it checks, and set the one that they leave" {

@@ -30,6 +30,8 @@
 static sigjmp_buf place;
 static volatile sig_atomic_t came;
 static volatile pid_t sender, code;
+static volatile bool was_off_stack; /* the handler of SIGTERM ran on signal_stack */
+static char signal_stack[64 * 1024];
 
 static sigset_t set_of(int a, int b)
 {
@@ -76,6 +78,8 @@ static void install(int sig, void (*handler)(int, siginfo_t *, void *), int flag
 static void on_term(int sig, siginfo_t *info, void *context)
 {
     (void)sig, (void)context;
+    char *here = (char *)&sig;
+    was_off_stack = here >= signal_stack && here < signal_stack + sizeof signal_stack;
     sender = info->si_pid;
     code = info->si_code;
     came = 1;
@@ -324,6 +328,24 @@ static void waits_nested(void)
 
 /* ---- others ---- */
 
+static void set_stack(void)
+{
+    stack_t stack = {.ss_sp = signal_stack, .ss_size = sizeof signal_stack};
+    sigaltstack(&stack, NULL);
+}
+
+static void other_stack(void)
+{
+    set_stack();
+    install(SIGTERM, on_term, SA_SIGINFO | SA_ONSTACK, 0, 0);
+}
+
+static void own_stack(void)
+{
+    other_stack();
+    install(SIGTERM, on_term, SA_SIGINFO, 0, 0);
+}
+
 static void *page;
 
 static void opens_page(int sig, siginfo_t *info, void *context)
@@ -336,8 +358,7 @@ static void opens_page(int sig, siginfo_t *info, void *context)
 static void faults(void)
 {
     page = mmap(NULL, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    stack_t stack = {.ss_sp = malloc(SIGSTKSZ), .ss_size = SIGSTKSZ};
-    sigaltstack(&stack, NULL);
+    set_stack();
     mask(SIG_BLOCK, SIGTERM, 0);
     install(SIGSEGV, opens_page, SA_SIGINFO | SA_ONSTACK | SA_RESETHAND, SIGINT, 0);
     *(volatile char *)page = 1;
@@ -406,6 +427,8 @@ static const struct {
     {"waits_blocked", waits_blocked},
     {"waits_edited", waits_edited},
     {"waits_nested", waits_nested},
+    {"other_stack", other_stack},
+    {"own_stack", own_stack},
     {"faults", faults},
     {"in_fork", in_fork},
     {"in_vfork", in_vfork},
@@ -446,7 +469,8 @@ int main(int argc, char **argv)
     printf("blocked %d, came %d\n", is_blocked, comes(is_blocked));
     mask(SIG_UNBLOCK, SIGTERM, 0);
     printf("came %d", comes(false));
-    printf(", code %d, from the child %d\n", code, sender == child);
+    printf(", on the other stack %d, code %d, from the child %d\n", was_off_stack, code,
+           sender == child);
     print_mask("mask after it");
     return 0;
 }
