@@ -707,6 +707,25 @@ void handler_install(const struct settings *settings)
     }
 }
 
+void handler_resumes(void)
+{
+    if (!head_tree_drains() || head_tree_is_drained())
+        return;
+    /* That one has taken its memory along: who asked is in the page. */
+    struct origin by = tree_page->by;
+    if (by.signal > 0 && by.signal < 65 && stops & SIGNAL_BIT(by.signal) &&
+        !signals_is_ignored(by.signal)) {
+        siginfo_t *info = &stop_info[by.signal];
+        info->si_signo = by.signal;
+        info->si_pid = by.pid;
+        info->si_uid = (uid_t)by.uid;
+        atomic_store(&stop.at, sys_now_ms());
+        atomic_fetch_or(&stop.taken, SIGNAL_BIT(by.signal));
+        atomic_fetch_or(&stop.held, SIGNAL_BIT(by.signal));
+    }
+    handler_look();
+}
+
 bool handler_is_trigger(int sig)
 {
     return atomic_load(&trigger) == sig;

@@ -18,6 +18,12 @@
 /* Takes the signals of the settings. What the program has installed for them already stays. */
 void handler_install(const struct settings *settings);
 
+/*
+ * The first process of its tree has become another program (exec). Where it did so in the middle of
+ * a drain that one goes on, and the stop signal that waits for its end is the new program's.
+ */
+void handler_resumes(void);
+
 /* Whether it is the trigger, and not the program's own by now. */
 bool handler_is_trigger(int sig);
 

@@ -211,13 +211,23 @@ struct page *pagefile_open(const char *path)
     return open_at(AT_FDCWD, path);
 }
 
-static struct page *make_at(int dir, const char *name, int32_t pid, uint64_t start, int *error)
+/* A program that becomes another one in a drain that a stop signal has begun has not got that
+ * signal yet: the drain goes on. After any other it begins anew. */
+static bool goes_on(const struct page *page, uint64_t stops)
+{
+    int sig = page->by.signal;
+    return !atomic_load(&page->order) || (sig > 0 && sig < 65 && stops >> (sig - 1) & 1 &&
+                                          atomic_load(&page->phase) != PHASE_DRAINED);
+}
+
+static struct page *make_at(int dir, const char *name, int32_t pid, uint64_t start, uint64_t stops,
+                            int *error)
 {
     const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     long fd = sys4(SYS_openat, dir, name, flags, 0600);
     if (fd == -EEXIST) {
         struct page *known = open_at(dir, name);
-        if (known && known->pid == pid && known->start == start && !atomic_load(&known->order))
+        if (known && known->pid == pid && known->start == start && goes_on(known, stops))
             return known;
         if (known)
             sys2(SYS_munmap, known, sizeof *known);
@@ -257,7 +267,7 @@ struct page *pagefile_make(const struct settings *settings, char *const *envp, i
             *error = (int)-dir;
             continue;
         }
-        struct page *page = make_at((int)dir, name, pid, start, error);
+        struct page *page = make_at((int)dir, name, pid, start, settings->stop_signals, error);
         sys1(SYS_close, dir);
         if (page) {
             text_string(&text, "/");

@@ -641,8 +641,10 @@ static void load(void)
     else if (first)
         name_tree(envp);
     atomic_store(&level, DORMANT);
-    if (first)
+    if (first) {
         handler_install(settings_now());
+        handler_resumes();
+    }
     find_inherited();
     tree_has_succeeded();
 }

@@ -4,7 +4,7 @@
 # without us, no call of its ends with an EINTR that was ours, and whatever way a thread leaves a call,
 # nothing stays claimed.
 # mutant: shim/signals.c: s/mask->after \|= wanted/mask->after = wanted/
-# seconds: 46
+# seconds: 48
 # shellcheck disable=SC2030,SC2031,SC2154
 
 load helpers
@@ -161,6 +161,33 @@ stops() {
 
 not_drained() {
     if log_has server 'draining'; then return 1; fi
+}
+
+# becomes CODE: the server executes CODE while a drain waits for its client, after SIGTERM.
+becomes() {
+    local client
+    serve server WEIR_STOP_SIGNALS=TERM WEIR_TIMEOUT=8s -- /usr/bin/python3 -c '
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+connection = listener.accept()[0]
+connection.recv(100)
+print("asked", flush=True)
+connection.recv(100)
+os.execv(sys.executable, [sys.executable, "-c", *sys.argv[2:], sys.argv[1]])' "$port" "$1"
+    wait_port "$port"
+    conn_open client "$port"
+    conn_send "$client" 'half a'
+    wait_until 5 log_has server '^asked$'
+    kill -TERM "$SERVER_PID"
+    wait_until 5 log_has server 'draining: SIGTERM'
+    conn_send "$client" ' line'
+    wait_gone "$SERVER_PID" 10
+}
+
+@test "a stop signal that waits for a drain ends the program that the server becomes meanwhile" {
+    becomes 'import signal; signal.pause()'
+    wait "$SERVER_PID" || [ $? = 143 ]
+    log_has server 'drained in .*SIGTERM goes to the program'
 }
 
 @test "a stop signal ends a server that is not the first process of its tree" {
