@@ -368,7 +368,7 @@ sbcl_collects() {
     log_has stops 'SIGTERM goes to the program$'
 }
 
-# answers_one NAME: a client has its answer and waits for another; it gets the end of the connection.
+# answers_one: a client, in $client, has its answer from the server on $port.
 answers_one() {
     conn_open client "$port"
     conn_send "$client" 'x\n'
