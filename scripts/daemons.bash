@@ -7,11 +7,14 @@
 #   stop       its own stop signal (TERM)
 #   port       where it listens, on 127.0.0.1
 #   client     a real client, which is given client_says; its output has to match `expect`
-#   greeting   what a connection is greeted with
+#   greeting   what a connection is greeted with, once it has said `hello`, where there is one
 #   half rest answer   the two halves of a request, and its answer (printf %b; grep -P): an idle
 #              connection has had one, one in use has sent half of it. No `rest`: none can be in use.
+#   slow       a client whose request takes 1.5 s, where halves can't be sent; its output has to match
+#              `expect` too
 #   before     what the idle connection asks, where that is not half and rest
 #   closes     set where the server closes behind each answer: the idle connection is a silent one
+#   unseen     why the shim can't see who serves: then it must only change nothing
 #   varies     a sed command for what differs in its log from run to run, beside numbers
 #
 # `write NAME` makes a file in $place, which each run has for itself; logs belong in $place/log, and
@@ -242,4 +245,815 @@ daemon_sslh() {
 
 prepare_sslh() {
     line_server 7000
+}
+
+daemon_privoxy() {
+    packages=(privoxy)
+    write privoxy.conf <<END
+listen-address 127.0.0.1:8118
+confdir /etc/privoxy
+logdir $place/log
+logfile privoxy
+keep-alive-timeout 60
+END
+    command=(privoxy --no-daemon "$place/privoxy.conf")
+    http 8118 http://p.p/show-status
+    client=(curl -sS -i -x http://127.0.0.1:8118 http://p.p/show-status)
+    half='GET http://p.p/show-status HTTP/1.1\r\nHost: p' rest='.p\r\n\r\n' closes=1
+    varies='s/ [0-9a-f]{12} / thread /' # its address
+}
+
+daemon_bitlbee() {
+    packages=(bitlbee)
+    write bitlbee.conf <<END
+[settings]
+END
+    mkdir -p "$place/state"
+    user=nobody
+    command=(bitlbee -n -D -c "$place/bitlbee.conf" -d "$place/state" -i 127.0.0.1 -p 6668)
+    port=6668 greeting='BitlBee-IRCd'
+    before='NICK i\r\nUSER i i i :i\r\n' half='NICK a\r\nUSER a a a :' rest='a\r\n' answer=' 376 '
+    client=(socat -t 3 - TCP:127.0.0.1:6668)
+    client_says='NICK b\r\nUSER b b b :b\r\nQUIT\r\n' expect=' 001 b '
+}
+
+daemon_slapd() {
+    packages=(slapd ldap-utils)
+    mkdir -p "$place/db"
+    write slapd.conf <<END
+include /etc/ldap/schema/core.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+pidfile $place/pid
+database mdb
+suffix "dc=test"
+directory $place/db
+END
+    command=(slapd -d 0 -f "$place/slapd.conf" -h ldap://127.0.0.1:3890/)
+    port=3890
+    # An anonymous bind.
+    half='\x30\x0c\x02\x01\x01\x60' rest='\x07\x02\x01\x03\x04\x00\x80\x00' answer='\x61\x07'
+    client=(ldapsearch -x -H ldap://127.0.0.1:3890/ -s base -b '' +) expect='supportedLDAPVersion: 3'
+}
+
+daemon_gearmand() {
+    packages=(gearman-job-server gearman-tools)
+    command=(gearmand -L 127.0.0.1 -p 4730 -l "$place/log/gearmand" -u root)
+    port=4730
+    half=sta rest='tus\n' answer='^\.'
+    client=(gearadmin -h 127.0.0.1 --status) expect='^\.'
+}
+
+daemon_snmpd() {
+    packages=(snmpd snmp)
+    write snmpd.conf <<END
+agentAddress tcp:127.0.0.1:1610
+rocommunity public
+END
+    command=(snmpd -f -Lo -C -c "$place/snmpd.conf" -I system_mib -p "$place/pid")
+    environment=("SNMP_PERSISTENT_DIR=$place")
+    port=1610
+    # A get of sysUpTime.0
+    half='\x30\x26\x02\x01\x01\x04\x06pub' rest='lic\xa0\x19\x02\x01\x01\x02\x01\x00\x02\x01\x00\x30\x0e'
+    rest+='\x30\x0c\x06\x08\x2b\x06\x01\x02\x01\x01\x03\x00\x05\x00' answer=public
+    client=(snmpget -v2c -c public tcp:127.0.0.1:1610 .1.3.6.1.2.1.1.3.0) expect=Timeticks
+}
+
+daemon_mariadb() {
+    packages=(mariadb-server-core mariadb-client)
+    command=(mariadbd --no-defaults --user=root "--datadir=$place/db" "--socket=$place/socket"
+        --bind-address=127.0.0.1 --port=3307 --innodb-buffer-pool-size=8M)
+    port=3307 greeting=MariaDB closes=1
+    client=(mariadb --no-defaults -h 127.0.0.1 -P 3307 -u a -N -e "SELECT 'is', 6 * 7")
+    slow=("${client[@]:0:10}" "SELECT 'is', 42 + SLEEP(1.5)") expect='is[[:space:]]+42'
+}
+
+prepare_mariadb() {
+    mariadb-install-db --no-defaults --user=root "--datadir=$place/db" --skip-test-db \
+        --auth-root-authentication-method=normal --innodb-buffer-pool-size=8M &&
+        echo "CREATE USER a@'%';" |
+        mariadbd --no-defaults --user=root "--datadir=$place/db" --bootstrap --skip-grant-tables=0
+}
+
+daemon_krb5kdc() {
+    packages=(krb5-kdc krb5-admin-server krb5-user)
+    write krb5.conf <<END
+[libdefaults]
+default_realm = TEST
+udp_preference_limit = 1
+[realms]
+TEST = {
+ kdc = 127.0.0.1:8800
+}
+[logging]
+kdc = FILE:$place/log/kdc
+END
+    write kdc.conf <<END
+[kdcdefaults]
+kdc_ports = ""
+kdc_tcp_ports = 8800
+[realms]
+TEST = {
+ database_name = $place/principal
+ key_stash_file = $place/stash
+ acl_file = $place/acl
+}
+END
+    environment=("KRB5_CONFIG=$place/krb5.conf" "KRB5_KDC_PROFILE=$place/kdc.conf")
+    command=(krb5kdc -n -P "$place/pid")
+    port=8800
+    client=(env "${environment[@]}" "KRB5CCNAME=$place/cc" kinit -V a) client_says='secret\n'
+    expect='Authenticated to Kerberos'
+}
+
+prepare_krb5kdc() {
+    env "${environment[@]}" kdb5_util create -s -P secret &&
+        env "${environment[@]}" kadmin.local addprinc -pw secret a
+}
+
+daemon_icecast2() {
+    packages=(icecast2)
+    write icecast.xml <<END
+<icecast><hostname>localhost</hostname>
+<limits><clients>20</clients><sources>2</sources></limits>
+<authentication><source-password>a</source-password><admin-user>a</admin-user>
+<admin-password>a</admin-password></authentication>
+<listen-socket><port>8000</port><bind-address>127.0.0.1</bind-address></listen-socket>
+<paths><basedir>/usr/share/icecast2</basedir><logdir>$place/log</logdir>
+<webroot>/usr/share/icecast2/web</webroot><adminroot>/usr/share/icecast2/admin</adminroot></paths>
+<logging><accesslog>access</accesslog><errorlog>error</errorlog><loglevel>3</loglevel></logging>
+<security><chroot>0</chroot></security></icecast>
+END
+    user=nobody
+    command=(icecast2 -c "$place/icecast.xml")
+    http 8000 /status-json.xsl
+    closes=1
+}
+
+daemon_cupsd() {
+    packages=(cups-daemon cups-client)
+    write cupsd.conf <<END
+Listen 127.0.0.1:6310
+WebInterface No
+LogLevel info
+<Location />
+Order allow,deny
+Allow all
+</Location>
+END
+    write cups-files.conf <<END
+ServerRoot $place
+RequestRoot $place/spool
+CacheDir $place/cache
+StateDir $place/state
+TempDir $place/tmp
+AccessLog $place/log/access
+ErrorLog $place/log/error
+PageLog $place/log/page
+END
+    mkdir -p "$place"/{spool,cache,state,tmp}
+    command=(cupsd -f -c "$place/cupsd.conf" -s "$place/cups-files.conf")
+    http 6310 /cups.css
+    client=(lpstat -h 127.0.0.1:6310 -r) expect='scheduler is running'
+    answer='^HTTP/1.1'
+}
+
+daemon_git() {
+    packages=(git)
+    command=(git daemon --listen=127.0.0.1 --port=9418 --export-all "--base-path=$place"
+        "--pid-file=$place/pid" --verbose)
+    port=9418 closes=1
+    half='002dgit-upload-pack /repo' rest='.git\x00host=127.0.0.1\x00' answer='[0-9a-f]{40}|0000'
+    client=(git ls-remote git://127.0.0.1/repo.git) expect='^[0-9a-f]{40}[[:space:]]+HEAD'
+}
+
+prepare_git() {
+    export HOME=$place GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a
+    git config --global safe.directory '*' && git init -q --bare "$place/repo.git" &&
+        cd "$place/repo.git" &&
+        git update-ref refs/heads/master "$(git commit-tree -m a "$(git write-tree)")"
+}
+
+daemon_svnserve() {
+    packages=(subversion)
+    command=(svnserve -d --foreground -r "$place" --listen-host 127.0.0.1 --listen-port 3690)
+    port=3690 greeting='^\( success'
+    half='( 2 ( edit-pipeline svndiff1 ) 24:svn://127.0.' rest='0.1:3690/ ( ) ) ' answer='\( (success|failure)'
+    before='( 2 ( edit-pipeline svndiff1 ) 25:svn://127.0.0.1:3690/repo ( ) ) '
+    client=(svn info --non-interactive svn://127.0.0.1:3690/repo) expect='^Revision: 0'
+}
+
+prepare_svnserve() {
+    svnadmin create "$place/repo"
+}
+
+daemon_stunnel() {
+    packages=(stunnel4 openssl)
+    write stunnel.conf <<END
+foreground = yes
+debug = notice
+pid =
+output = $place/log/stunnel
+[tls]
+accept = 127.0.0.1:8443
+connect = 127.0.0.1:7000
+cert = $place/cert
+[plain]
+client = yes
+accept = 127.0.0.1:7001
+connect = 127.0.0.1:8443
+END
+    command=(stunnel4 "$place/stunnel.conf")
+    lines 7001
+}
+
+prepare_stunnel() {
+    openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=a -keyout "$place/key" -out "$place/cert" &&
+        cat "$place/key" >>"$place/cert" && line_server 7000
+}
+
+daemon_nrpe() {
+    packages=(nagios-nrpe-server nagios-nrpe-plugin)
+    write nrpe.cfg <<END
+server_address=127.0.0.1
+server_port=5666
+nrpe_user=nobody
+nrpe_group=nogroup
+allowed_hosts=127.0.0.1
+disable_syslog=1
+log_file=$place/log/nrpe
+command[quick]=/bin/echo served
+command[slow]=/bin/sh -c "sleep 1.5; echo served"
+END
+    command=(nrpe -n -f -c "$place/nrpe.cfg")
+    port=5666
+    client=(/usr/lib/nagios/plugins/check_nrpe -2 -n -H 127.0.0.1 -c quick)
+    slow=("${client[@]/quick/slow}") expect=served
+}
+
+daemon_munin_node() {
+    packages=(munin-node)
+    write munin-node.conf <<END
+log_file $place/log/munin-node
+pid_file $place/pid
+background 0
+setsid 0
+user root
+group root
+host 127.0.0.1
+port 4949
+host_name node.test
+allow ^127\.0\.0\.1$
+END
+    environment=("MUNIN_PLUGSTATE=$place")
+    command=(munin-node --foreground --config "$place/munin-node.conf")
+    port=4949 greeting='^# munin node at' half=ver rest='sion\n' answer='^munins node'
+    client=(socat -t 3 - TCP:127.0.0.1:4949) client_says='version\nquit\n' expect='^munins node'
+}
+
+cgi() {
+    # shellcheck disable=SC2054  # one word
+    client=(env "SCRIPT_FILENAME=$1" REQUEST_METHOD=GET "SCRIPT_NAME=$1"
+        cgi-fcgi -bind -connect "127.0.0.1:$port")
+    slow=(env QUERY_STRING=slow "${client[@]}")
+    expect='served'
+}
+
+daemon_fcgiwrap() {
+    packages=(fcgiwrap libfcgi-bin)
+    write script 755 <<'END'
+#!/bin/sh
+[ -z "$QUERY_STRING" ] || sleep 1.5
+printf 'Content-Type: text/plain\r\n\r\nserved\n'
+END
+    command=(fcgiwrap -f -c 2 -s tcp:127.0.0.1:9000)
+    port=9000 closes=1
+    cgi "$place/script"
+}
+
+daemon_php_fpm() {
+    packages=(php8.2-fpm libfcgi-bin)
+    write script.php <<'END'
+<?php if ($_SERVER['QUERY_STRING'] ?? '') usleep(1500000); echo "served\n";
+END
+    write fpm.conf <<END
+[global]
+error_log = $place/log/fpm
+[www]
+user = nobody
+group = nogroup
+listen = 127.0.0.1:9000
+pm = static
+pm.max_children = 3
+END
+    command=(php-fpm8.2 -F -y "$place/fpm.conf")
+    port=9000 closes=1
+    cgi "$place/script.php"
+}
+
+daemon_erlang() {
+    packages=(erlang-base erlang-inets)
+    mkdir -p "$place/www"
+    echo hello >"$place/www/index.html"
+    command=(erl -noshell -eval "ok = inets:start(), {ok, _} = inets:start(httpd, [{port, 8000},
+        {bind_address, {127, 0, 0, 1}}, {server_name, \"test\"}, {server_root, \"$place\"},
+        {document_root, \"$place/www\"}]).")
+    environment=("HOME=$place")
+    http 8000 /index.html
+}
+
+daemon_varnish() {
+    packages=(varnish gcc libc6-dev)
+    write vcl <<'END'
+vcl 4.1;
+backend none none;
+sub vcl_recv { return (synth(200)); }
+END
+    environment=("HOME=$place")
+    command=(varnishd -F -a 127.0.0.1:6081 -f "$place/vcl" -n "$place/state" -s "malloc,10m"
+        -T none -j "${1:-none}")
+    http 6081
+}
+
+daemon_varnish_jail() {
+    daemon_varnish "unix,user=vcache"
+}
+
+squid_conf() {
+    packages=(squid)
+    write squid.conf <<END
+http_port 127.0.0.1:3128
+http_access allow all
+shutdown_lifetime 1 second
+pid_filename $place/pid
+cache_effective_user proxy
+access_log $place/log/access
+cache_log $place/log/cache
+coredump_dir $place
+netdb_filename none
+pinger_enable off
+END
+    http 3128 http://127.0.0.1:8080/
+    client=(curl -sS -i -x http://127.0.0.1:3128 http://127.0.0.1:8080/)
+}
+
+daemon_squid_n() {
+    squid_conf
+    command=(squid -N -f "$place/squid.conf")
+}
+
+prepare_squid_n() {
+    http_server 8080
+}
+
+daemon_squid() {
+    squid_conf
+    unseen="its worker is started with AT_SECURE set"
+    command=(squid --foreground -f "$place/squid.conf")
+}
+
+prepare_squid() {
+    http_server 8080
+}
+
+daemon_pgbouncer() {
+    packages=(pgbouncer postgresql-client-15)
+    write pgbouncer.ini <<END
+[databases]
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = 6432
+unix_socket_dir =
+auth_type = any
+admin_users = a
+END
+    user=nobody
+    command=(pgbouncer "$place/pgbouncer.ini")
+    port=6432
+    hello='\x00\x00\x00\x23\x00\x03\x00\x00user\x00a\x00database\x00pgbouncer\x00\x00' greeting='Z.I'
+    before='Q\x00\x00\x00\x12SHOW VERSION;\x00' answer='PgBouncer 1'
+    client=(psql -h 127.0.0.1 -p 6432 -U a -At -c 'SHOW VERSION' pgbouncer) expect='^PgBouncer'
+}
+
+daemon_beanstalkd() {
+    packages=(beanstalkd)
+    command=(beanstalkd -l 127.0.0.1 -p 11300)
+    port=11300
+    half=sta rest='ts\r\n' answer='^OK'
+    client=(socat -t 3 - TCP:127.0.0.1:11300) client_says='put 0 0 60 1\r\nx\r\nquit\r\n'
+    expect='^INSERTED 1'
+}
+
+daemon_uwsgi() {
+    packages=(uwsgi-core uwsgi-plugin-python3)
+    write app.py <<'END'
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Length", "6")])
+    return [b"hello\n"]
+END
+    command=(uwsgi --plugin python3 --http-socket 127.0.0.1:8000 --wsgi-file "$place/app.py"
+        --master --processes 2 --die-on-term --need-app)
+    http 8000
+    closes=1
+}
+
+daemon_h2o() {
+    packages=(h2o)
+    mkdir -p "$place/www"
+    echo hello >"$place/www/index.html"
+    write h2o.conf <<END
+listen:
+  host: 127.0.0.1
+  port: 8000
+user: nobody
+access-log: $place/log/access
+hosts:
+  default:
+    paths:
+      /:
+        file.dir: $place/www
+END
+    command=(h2o -c "$place/h2o.conf")
+    http 8000
+}
+
+daemon_webfsd() {
+    packages=(webfs)
+    mkdir -p "$place/www"
+    echo hello >"$place/www/index.html"
+    command=(webfsd -F -i 127.0.0.1 -p 8000 -r "$place/www" -f index.html -L "$place/log/access")
+    http 8000
+}
+
+daemon_mini_httpd() {
+    packages=(mini-httpd)
+    mkdir -p "$place/www"
+    echo hello >"$place/www/index.html"
+    command=(mini_httpd -D -h 127.0.0.1 -p 8000 -d "$place/www" -u nobody -l "$place/log/access"
+        -i "$place/pid")
+    http 8000
+    closes=1
+}
+
+daemon_monit() {
+    packages=(monit)
+    write monitrc 600 <<END
+set daemon 60
+set logfile $place/log/monit
+set pidfile $place/pid
+set idfile $place/id
+set statefile $place/state
+set httpd port 2812 and use address 127.0.0.1
+  allow 127.0.0.1
+END
+    varies='s/id: [0-9a-f]+/id/'
+    command=(monit -I -c "$place/monitrc")
+    http 2812
+    closes=1
+}
+
+daemon_mpd() {
+    packages=(mpd mpc)
+    write mpd.conf <<END
+bind_to_address "127.0.0.1"
+port "6600"
+user "nobody"
+log_file "$place/log/mpd"
+pid_file "$place/pid"
+state_file "$place/state"
+db_file "$place/db"
+audio_output {
+ type "null"
+ name "null"
+}
+END
+    command=(mpd --no-daemon "$place/mpd.conf")
+    port=6600 greeting='^OK MPD' half=sta rest='tus\n' answer='^OK$'
+    client=(mpc -h 127.0.0.1 -p 6600 status) expect='volume:'
+}
+
+daemon_oidentd() {
+    packages=(oidentd)
+    command=(oidentd -i -S -a 127.0.0.1 -p 1130 -u nobody -g nogroup -C /dev/null)
+    port=1130
+    half=1, rest='2\r\n' answer='ERROR'
+    client=(socat -t 3 - TCP:127.0.0.1:1130) client_says='1,2\r\n' expect='ERROR'
+}
+
+daemon_microsocks() {
+    packages=(microsocks)
+    command=(microsocks -i 127.0.0.1 -p 1080)
+    port=1080 half='\x05\x01' rest='\x00' answer='\x05' closes=1
+    client=(curl -sS -i --socks5 127.0.0.1:1080 http://127.0.0.1:8080/) expect='^HTTP/1.. 200'
+}
+
+prepare_microsocks() {
+    http_server 8080
+}
+
+daemon_danted() {
+    packages=(dante-server)
+    write danted.conf <<END
+logoutput: stderr
+internal: 127.0.0.1 port = 1080
+external: 127.0.0.1
+clientmethod: none
+socksmethod: none
+user.privileged: root
+user.unprivileged: nobody
+client pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }
+socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }
+END
+    command=(danted -f "$place/danted.conf" -p "$place/pid")
+    port=1080 half='\x05\x01' rest='\x00' answer='\x05' closes=1
+    client=(curl -sS -i --socks5 127.0.0.1:1080 http://127.0.0.1:8080/) expect='^HTTP/1.. 200'
+}
+
+prepare_danted() {
+    http_server 8080
+}
+
+daemon_inetd() {
+    packages=(openbsd-inetd gophernicus micro-httpd)
+    mkdir -p "$place/www"
+    echo hello >"$place/www/index.html"
+    write inetd.conf <<END
+127.0.0.1:8000 stream tcp nowait nobody /usr/sbin/micro-httpd micro-httpd $place/www
+127.0.0.1:7000 stream tcp nowait nobody /usr/sbin/gophernicus gophernicus -nf -r $place/www
+END
+    command=(inetd -i "$place/inetd.conf")
+    http 8000 /index.html
+    closes=1
+}
+
+daemon_inetd_gopher() {
+    daemon_inetd
+    port=7000 half=/ind rest='ex.html\r\n' answer='hello'
+    client=(curl -sS --max-time 5 gopher://127.0.0.1:7000/0/index.html) expect='^hello'
+}
+
+daemon_xinetd() {
+    packages=(micro-httpd) apart=(xinetd)
+    mkdir -p "$place/www"
+    echo hello >"$place/www/index.html"
+    write xinetd.conf <<END
+defaults
+{
+ log_type = FILE $place/log/xinetd
+}
+service web
+{
+ type = UNLISTED
+ bind = 127.0.0.1
+ port = 8000
+ socket_type = stream
+ protocol = tcp
+ wait = no
+ user = nobody
+ server = /usr/sbin/micro-httpd
+ server_args = $place/www
+}
+END
+    command=(xinetd -dontfork -f "$place/xinetd.conf" -pidfile "$place/pid")
+    http 8000 /index.html
+    closes=1
+}
+
+daemon_tcpserver() {
+    packages=(ucspi-tcp micro-httpd)
+    mkdir -p "$place/www"
+    echo hello >"$place/www/index.html"
+    command=(tcpserver -v -R -H -l 0 -u 65534 -g 65534 127.0.0.1 8000 /usr/sbin/micro-httpd "$place/www")
+    http 8000 /index.html
+    closes=1
+}
+
+daemon_cvs() {
+    packages=(ucspi-tcp cvs)
+    command=(tcpserver -R -H -l 0 -u 65534 -g 65534 127.0.0.1 2401
+        cvs -f "--allow-root=$place/repo" pserver)
+    port=2401 closes=1
+    half="BEGIN AUTH REQUEST\n$place/repo\na\nA:" rest='yZZ\nEND AUTH REQUEST\n' answer='I (LOVE|HATE) YOU'
+    client=(cvs -d ":pserver:a:b@127.0.0.1:$place/repo" rlog .) expect='.*'
+}
+
+prepare_cvs() {
+    cvs -d "$place/repo" init && echo "a:$(openssl passwd -1 b):nobody" >"$place/repo/CVSROOT/passwd" &&
+        chown -R nobody "$place/repo"
+}
+
+daemon_proftpd() {
+    packages=(curl) apart=(proftpd-core)
+    write proftpd.conf <<END
+ServerName test
+ServerType standalone
+DefaultAddress 127.0.0.1
+Port 2121
+UseIPv6 off
+User nobody
+Group nogroup
+UseReverseDNS off
+WtmpLog none
+RequireValidShell off
+AuthOrder mod_auth_file.c
+AuthUserFile $place/users
+PidFile $place/pid
+ScoreboardFile $place/scoreboard
+DelayEngine off
+SystemLog $place/log/proftpd
+TransferLog none
+END
+    write users 600 <<END
+a:$(openssl passwd -1 b):65534:65534::$place:/bin/sh
+END
+    command=(proftpd -n -c "$place/proftpd.conf")
+    port=2121 greeting='^220 ' half=HE rest='LP\r\n' answer='^214 '
+    client=(curl -sS --max-time 5 ftp://a:b@127.0.0.1:2121/) expect='proftpd.conf'
+}
+
+daemon_pdns() {
+    packages=(pdns-server pdns-backend-bind bind9-dnsutils)
+    zone
+    write bind.conf <<END
+zone "test" { type master; file "$place/zone"; };
+END
+    command=(pdns_server "--config-dir=$place" --daemon=no --guardian=no --launch=bind
+        "--bind-config=$place/bind.conf" --local-address=127.0.0.1 --local-port=5300
+        "--socket-dir=$place" --disable-syslog --module-dir=/usr/lib/x86_64-linux-gnu/pdns)
+    dns_dialog 5300
+}
+
+daemon_pdns_recursor() {
+    packages=(pdns-recursor bind9-dnsutils)
+    zone
+    command=(pdns_recursor "--config-dir=$place" --daemon=no "--auth-zones=test=$place/zone"
+        --local-address=127.0.0.1 --local-port=5300 "--socket-dir=$place" --disable-syslog
+        --client-tcp-timeout=20 --security-poll-suffix=)
+    dns_dialog 5300
+}
+
+daemon_dnsdist() {
+    packages=(dnsdist bind9-dnsutils)
+    write dnsdist.conf <<END
+setSecurityPollSuffix("")
+setTCPRecvTimeout(20)
+setLocal("127.0.0.1:5300")
+newServer("127.0.0.1:5399")
+addAction(AllRule(), SpoofAction("192.0.2.7"))
+END
+    command=(dnsdist --supervised --disable-syslog -C "$place/dnsdist.conf")
+    dns_dialog 5300
+}
+
+daemon_hitch() {
+    packages=(hitch openssl)
+    write hitch.conf <<END
+frontend = "[127.0.0.1]:8443"
+backend = "[127.0.0.1]:8080"
+pem-file = "$place/cert"
+daemon = off
+user = "nobody"
+group = "nogroup"
+END
+    command=(hitch "--config=$place/hitch.conf")
+    port=8443 closes=1
+    client=(curl -sSk -i https://127.0.0.1:8443/) expect='^HTTP/1.. 200'
+}
+
+prepare_hitch() {
+    http_server 8080
+    prepare_stunnel
+}
+
+daemon_fossil() {
+    packages=(fossil)
+    environment=("HOME=$place" USER=root)
+    command=(fossil server --localhost -P 8000 "$place/repo.fossil")
+    http 8000 /home
+    closes=1
+    expect='^HTTP/1.. (200|302)'
+}
+
+prepare_fossil() {
+    HOME=$place USER=root fossil init "$place/repo.fossil"
+}
+
+daemon_hg() {
+    packages=(mercurial)
+    command=(hg serve -a 127.0.0.1 -p 8000 -R "$place/repo" -A "$place/log/access" -E "$place/log/error")
+    http 8000 /
+}
+
+prepare_hg() {
+    hg init "$place/repo"
+}
+
+daemon_twistd() {
+    packages=(python3-twisted)
+    mkdir -p "$place/www"
+    echo hello >"$place/www/index.html"
+    command=(twistd3 -n "--pidfile=$place/pid" web --listen "tcp:8000:interface=127.0.0.1"
+        "--path=$place/www")
+    http 8000 /index.html
+}
+
+rack() {
+    write config.ru <<'END'
+run proc { [200, { "Content-Type" => "text/plain", "Content-Length" => "6" }, ["hello\n"]] }
+END
+    http 8000
+}
+
+daemon_puma() {
+    packages=(puma)
+    rack
+    command=(puma -b tcp://127.0.0.1:8000 "$place/config.ru")
+}
+
+daemon_thin() {
+    packages=(thin)
+    rack
+    command=(thin start -a 127.0.0.1 -p 8000 -R "$place/config.ru" -P "$place/pid" -l "$place/log/thin")
+}
+
+daemon_dictd() {
+    packages=(dictd dict)
+    write dictd.conf <<END
+global {
+ port 2628
+ listen_to 127.0.0.1
+}
+database a { data "$place/a.dict" index "$place/a.index" }
+END
+    printf 'served\n' >"$place/a.dict"
+    printf 'a\tA\tH\n' >"$place/a.index"
+    command=(dictd -d nodetach -c "$place/dictd.conf" --locale C)
+    port=2628 greeting='^220 ' half=STA rest='TUS\r\n' answer='^210 '
+    client=(dict -h 127.0.0.1 -p 2628 a) expect=served
+}
+
+daemon_zabbix_agent() {
+    packages=(zabbix-agent)
+    write zabbix.conf <<END
+Server=127.0.0.1
+ListenIP=127.0.0.1
+ListenPort=10050
+LogFile=$place/log/zabbix
+PidFile=$place/pid
+StartAgents=3
+AllowRoot=1
+Hostname=test
+END
+    command=(zabbix_agentd -f -c "$place/zabbix.conf")
+    # ZBXD, flags, lengths, and a key.
+    port=10050 half='ZBXD\x01\x0a\x00\x00\x00\x00\x00\x00\x00agen' rest='t.ping' answer='ZBXD' closes=1
+    client=(socat -t 3 - TCP:127.0.0.1:10050) client_says='agent.ping\n' expect='ZBXD.*1'
+}
+
+daemon_distccd() {
+    packages=(distcc gcc)
+    write a.c <<'END'
+int a;
+END
+    environment=("TMPDIR=$place")
+    command=(distccd --no-detach --daemon --allow 127.0.0.1 --listen 127.0.0.1 --port 3632
+        --log-stderr --pid-file "$place/pid" --jobs 3)
+    port=3632 closes=1
+    client=(env DISTCC_HOSTS=127.0.0.1:3632 DISTCC_FALLBACK=0 DISTCC_VERBOSE=1 "HOME=$place"
+        distcc gcc -c "$place/a.c" -o "$place/a.o") expect='compile .* on 127.0.0.1:3632 completed ok'
+}
+
+daemon_gpsd() {
+    packages=(gpsd)
+    command=(gpsd -N -n -S 2947)
+    port=2947 greeting='VERSION' half='?DEV' rest='ICES;\r\n' answer='DEVICES'
+    client=(socat -t 1 - TCP:127.0.0.1:2947) client_says='?VERSION;\r\n' expect='"class":"VERSION"'
+}
+
+daemon_sbcl() {
+    packages=(sbcl)
+    write echo.lisp <<'END'
+(require :sb-bsd-sockets)
+(let ((server (make-instance 'sb-bsd-sockets:inet-socket :type :stream :protocol :tcp)))
+  (setf (sb-bsd-sockets:sockopt-reuse-address server) t)
+  (sb-bsd-sockets:socket-bind server #(127 0 0 1) 7001)
+  (sb-bsd-sockets:socket-listen server 5)
+  (loop
+    (let ((socket (sb-bsd-sockets:socket-accept server)))
+      (sb-thread:make-thread
+       (lambda ()
+         (with-open-stream (stream (sb-bsd-sockets:socket-make-stream socket :input t :output t))
+           (loop for line = (read-line stream nil)
+                 while (and line (string/= line "bye"))
+                 do (format stream "got ~a~%" line) (finish-output stream))))))))
+END
+    command=(sbcl --script "$place/echo.lisp")
+    lines 7001
+}
+
+daemon_ncat() {
+    packages=(ncat)
+    command=(ncat -lk 127.0.0.1 7001 --sh-exec 'while read -r line; do echo "got $line"; done')
+    lines 7001
+    client=(socat -t 3 - TCP:127.0.0.1:7001)
 }
