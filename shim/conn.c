@@ -116,8 +116,8 @@ void conn_received(int fd, enum mode mode)
     forget_before(fd);
     if (!identity || mode == MODE_OFF)
         table_forget(fd);
-    else if (!tree_sends())
-        table_promote(fd, fresh_record(mode, identity, kind), false); /* from outside of the tree */
+    else if (!tree_sends() || tree_is_apart())
+        table_promote(fd, fresh_record(mode, identity, kind), false); /* from outside of the page */
     else if (tree_adopts_waiting(identity))
         table_promote(fd, fresh_record(mode, identity, kind), true);
 }

@@ -730,6 +730,11 @@ bool tree_sends(void)
     return tree_page && atomic_load_explicit(&tree_page->sends, memory_order_relaxed);
 }
 
+bool tree_is_apart(void)
+{
+    return tree_page && tree_page->tree_pid != tree_page->pid;
+}
+
 bool tree_adopts_waiting(uint32_t identity)
 {
     return tree_page && atomic_load(&tree_page->gap_used) && take_gap(identity, 0);

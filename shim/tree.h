@@ -115,6 +115,9 @@ void tree_hands_on(uint64_t record);
 /* Connections are sent to others over sockets; whether they ever were, in this tree. */
 void tree_sends_one(void);
 bool tree_sends(void);
+/* Whether this process has a page beside the tree's, which it may not open: it can't tell what the
+ * tree has handed on. */
+bool tree_is_apart(void);
 /* Takes over what somebody has handed on and nobody has adopted. False: there is no such. */
 bool tree_adopts_waiting(uint32_t identity);
 

@@ -315,6 +315,30 @@ ended_well() {
     alive "$SERVER_PID"
 }
 
+# sed reads and writes within libc (stdio): of its descriptors nothing is seen until a drain.
+@test "a service of openbsd-inetd that runs as another user, and reads by stdio, is drained as well" {
+    local client
+    [ "$(id -u)" = 0 ] || skip "inetd starts a service as another user only for root"
+    [ -x /usr/sbin/inetd ] || skip "openbsd-inetd is not installed"
+    chmod 755 "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR"/* "$BATS_TEST_TMPDIR"
+    : >"$BATS_TEST_TMPDIR/weir.log"
+    chmod 666 "$BATS_TEST_TMPDIR/weir.log"
+    LOGGED+=(weir)
+    echo "$port stream tcp nowait nobody /bin/sed sed -u s/^/got:/" \
+        >"$BATS_TEST_TMPDIR/inetd.conf"
+    serve server WEIR_FIRST_BYTE=200ms WEIR_SETTLE=50ms WEIR_STOP_SIGNALS=TERM \
+        "WEIR_LOG=$BATS_TEST_TMPDIR/weir.log" -- inetd -i "$BATS_TEST_TMPDIR/inetd.conf"
+    wait_port "$port"
+    conn_open client "$port"
+    replies "$client" ping got:ping
+    also_end "$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")"
+    sleep 0.4
+    kill -TERM "$SERVER_PID"
+    at_eof "$client" 5
+    wait_drained weir
+    wait_gone "$SERVER_PID"
+}
+
 # ---- a number that changes hands ----
 
 # reuse LIBRARY HOW ROUNDS: `result` is its last line.

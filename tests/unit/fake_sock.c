@@ -140,6 +140,12 @@ bool tree_adopts_waiting(uint32_t identity)
     return !identity;
 }
 
+bool tree_is_apart(void);
+bool tree_is_apart(void)
+{
+    return false;
+}
+
 bool tree_sends(void);
 bool tree_sends(void)
 {
