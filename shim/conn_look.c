@@ -79,8 +79,10 @@ static inline enum conn_look judge_reply(int fd, record_t *slot, uint64_t record
         if (!(record & CONN_ANSWERED))
             return judge_silent(fd, slot, record, limits, info);
     }
-    if (info->received_ms < info->sent_ms)
-        return LOOK_IN_USE; /* the peer spoke last, past our wrappers or theirs */
+    /* The peer spoke last, past our wrappers or theirs. (tcp_info's last_data_sent of who never has
+     * counts from the handshake, so that who speaks at once seems to have been answered.) */
+    if (info->received_ms < info->sent_ms || (info->has && !info->has_sent))
+        return LOOK_IN_USE;
 
     int64_t quiet = record & CONN_SEASONED ? limits->settle : limits->first_byte;
     uint32_t four_rounds = info->rtt_us / (1000 / 4);

@@ -315,20 +315,24 @@ ended_well() {
     alive "$SERVER_PID"
 }
 
-# sed reads and writes within libc (stdio): of its descriptors nothing is seen until a drain.
-@test "a service of openbsd-inetd that runs as another user, and reads by stdio, is drained as well" {
-    local client
+# start_sed USER: a service of openbsd-inetd's. sed reads and writes within libc (stdio): of its
+# descriptors nothing is seen until a drain.
+start_sed() {
     [ "$(id -u)" = 0 ] || skip "inetd starts a service as another user only for root"
     [ -x /usr/sbin/inetd ] || skip "openbsd-inetd is not installed"
     chmod 755 "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR"/* "$BATS_TEST_TMPDIR"
     : >"$BATS_TEST_TMPDIR/weir.log"
     chmod 666 "$BATS_TEST_TMPDIR/weir.log"
     LOGGED+=(weir)
-    echo "$port stream tcp nowait nobody /bin/sed sed -u s/^/got:/" \
-        >"$BATS_TEST_TMPDIR/inetd.conf"
+    echo "$port stream tcp nowait $1 /bin/sed sed -u s/^/got:/" >"$BATS_TEST_TMPDIR/inetd.conf"
     serve server WEIR_FIRST_BYTE=200ms WEIR_SETTLE=50ms WEIR_STOP_SIGNALS=TERM \
         "WEIR_LOG=$BATS_TEST_TMPDIR/weir.log" -- inetd -i "$BATS_TEST_TMPDIR/inetd.conf"
     wait_port "$port"
+}
+
+@test "a service of openbsd-inetd that runs as another user, and reads by stdio, is drained as well" {
+    local client
+    start_sed nobody
     conn_open client "$port"
     replies "$client" ping got:ping
     also_end "$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")"
@@ -337,6 +341,29 @@ ended_well() {
     at_eof "$client" 5
     wait_drained weir
     wait_gone "$SERVER_PID"
+}
+
+# keeps_half USER: a client's first request, of which half has come in its first instant.
+keeps_half() {
+    local client
+    start_sed "$1"
+    conn_open client "$port"
+    conn_send "$client" pi
+    sleep 0.6
+    also_end "$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")"
+    kill -TERM "$SERVER_PID"
+    sleep 0.8
+    replies "$client" ng got:ping
+    at_eof "$client" 5
+    wait_gone "$SERVER_PID"
+}
+
+@test "a request that a service has begun to read by stdio is in use until it is answered" {
+    keeps_half root
+}
+
+@test "a request that a service of another user has begun to read by stdio is in use, too" {
+    keeps_half nobody
 }
 
 # ---- a number that changes hands ----
