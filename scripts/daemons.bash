@@ -438,8 +438,7 @@ daemon_svnserve() {
     packages=(subversion)
     command=(svnserve -d --foreground -r "$place" --listen-host 127.0.0.1 --listen-port 3690)
     port=3690 greeting='^\( success'
-    half='( 2 ( edit-pipeline svndiff1 ) 24:svn://127.0.' rest='0.1:3690/ ( ) ) ' answer='\( (success|failure)'
-    before='( 2 ( edit-pipeline svndiff1 ) 25:svn://127.0.0.1:3690/repo ( ) ) '
+    half='( 2 ( edit-pipeline svndiff1 ) 25:svn://127.0.' rest='0.1:3690/repo 1:a ( ) ) ' answer='\( (success|failure)'
     client=(svn info --non-interactive svn://127.0.0.1:3690/repo) expect='^Revision: 0'
 }
 
@@ -834,7 +833,8 @@ daemon_cvs() {
         cvs -f "--allow-root=$place/repo" pserver)
     port=2401 closes=1
     half="BEGIN AUTH REQUEST\n$place/repo\na\nA:" rest='yZZ\nEND AUTH REQUEST\n' answer='I (LOVE|HATE) YOU'
-    client=(cvs -d ":pserver:a:b@127.0.0.1:$place/repo" rlog .) expect='.*'
+    client=(cvs -d ":pserver:a:b@127.0.0.1:$place/repo" rlog CVSROOT) expect='^RCS file'
+    varies='s/\$[^ ]*//g' # the password's hash
 }
 
 prepare_cvs() {
@@ -843,7 +843,7 @@ prepare_cvs() {
 }
 
 daemon_proftpd() {
-    packages=(curl) apart=(proftpd-core)
+    packages=(curl libhiredis0.14 libmemcached11 libmemcachedutil2 libpcre2-posix3) apart=(proftpd-core)
     write proftpd.conf <<END
 ServerName test
 ServerType standalone
@@ -856,14 +856,15 @@ UseReverseDNS off
 WtmpLog none
 RequireValidShell off
 AuthOrder mod_auth_file.c
-AuthUserFile $place/users
+AuthUserFile $place/private/users
 PidFile $place/pid
 ScoreboardFile $place/scoreboard
 DelayEngine off
 SystemLog $place/log/proftpd
 TransferLog none
 END
-    write users 600 <<END
+    mkdir -p "$place/private"
+    write private/users 600 <<END
 a:$(openssl passwd -1 b):65534:65534::$place:/bin/sh
 END
     command=(proftpd -n -c "$place/proftpd.conf")
@@ -1005,9 +1006,10 @@ AllowRoot=1
 Hostname=test
 END
     command=(zabbix_agentd -f -c "$place/zabbix.conf")
-    # ZBXD, flags, lengths, and a key.
+    # Its head: ZBXD, flags, lengths, and a key.
     port=10050 half='ZBXD\x01\x0a\x00\x00\x00\x00\x00\x00\x00agen' rest='t.ping' answer='ZBXD' closes=1
-    client=(socat -t 3 - TCP:127.0.0.1:10050) client_says='agent.ping\n' expect='ZBXD.*1'
+    # Debian 12 has no zabbix_get.
+    client=(socat -t 3 - TCP:127.0.0.1:10050) client_says="$half$rest" expect='ZBXD'
 }
 
 daemon_distccd() {
@@ -1025,8 +1027,8 @@ END
 
 daemon_gpsd() {
     packages=(gpsd)
-    command=(gpsd -N -n -S 2947)
-    port=2947 greeting='VERSION' half='?DEV' rest='ICES;\r\n' answer='DEVICES'
+    command=(gpsd -N -n -S 2947 -F "$place/control")
+    port=2947 greeting='VERSION' before='?DEVICES;\r\n' answer='DEVICES'
     client=(socat -t 1 - TCP:127.0.0.1:2947) client_says='?VERSION;\r\n' expect='"class":"VERSION"'
 }
 
@@ -1053,7 +1055,8 @@ END
 
 daemon_ncat() {
     packages=(ncat)
-    command=(ncat -lk 127.0.0.1 7001 --sh-exec 'while read -r line; do echo "got $line"; done')
+    # shellcheck disable=SC2016  # expanded by its shell
+    command=(ncat -lk 127.0.0.1 7001 --sh-exec
+        'while read -r line && [ "$line" != bye ]; do echo "got $line"; done')
     lines 7001
-    client=(socat -t 3 - TCP:127.0.0.1:7001)
 }
