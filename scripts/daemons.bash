@@ -507,7 +507,7 @@ END
     environment=("MUNIN_PLUGSTATE=$place")
     command=(munin-node --foreground --config "$place/munin-node.conf")
     port=4949 greeting='^# munin node at' half=ver rest='sion\n' answer='^munins node'
-    client=(socat -t 3 - TCP:127.0.0.1:4949) client_says='version\nquit\n' expect='^munins node'
+    client=(socat "-,ignoreeof" TCP:127.0.0.1:4949) client_says='version\nquit\n' expect='^munins node'
 }
 
 cgi() {
@@ -828,7 +828,7 @@ daemon_tcpserver() {
 }
 
 daemon_cvs() {
-    packages=(ucspi-tcp cvs)
+    packages=(cvs ucspi-tcp)
     command=(tcpserver -R -H -l 0 -u 65534 -g 65534 127.0.0.1 2401
         cvs -f "--allow-root=$place/repo" pserver)
     port=2401 closes=1
@@ -858,9 +858,8 @@ RequireValidShell off
 AuthOrder mod_auth_file.c
 AuthUserFile $place/private/users
 PidFile $place/pid
-ScoreboardFile $place/scoreboard
+ScoreboardFile $place/private/scoreboard
 DelayEngine off
-SystemLog $place/log/proftpd
 TransferLog none
 END
     mkdir -p "$place/private"

@@ -237,6 +237,7 @@ END
         scripts/mutants) [ -e "tests/$rest.bats" ] ;;
         scripts/fuzz) [ -e "tests/fuzz/${rest##* }.c" ] ;;
         scripts/transparency) grep -q "${rest%% *}" scripts/transparency ;;
+        scripts/sweep) scripts/sweep --list | grep -qx "${rest%% *}" ;;
         *) return 1 ;;
         esac
     done <"$temporary/block"
