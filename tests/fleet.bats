@@ -52,7 +52,7 @@ only_those_in_it() {
     [ "$restarts" = 20 ]
     [ "$sent" -gt 1000 ]
     all_answered
-    [ "$(words DRAIN)" -ge 30 ]
+    [ $(($(words DRAIN) * $(patience))) -ge 30 ]
 }
 
 @test "a server is drained while HAProxy believes in it: each POST is answered and executed once" {

@@ -64,7 +64,7 @@ each_once() {
     echo "$(grep -c '^answered' "$temporary/clients.log") answered, $(wc -l <"$executed") executed"
     grep -v '^answered' "$temporary/clients.log" | head -n 5 | cut -c 1-300
     not grep -qv '^answered' "$temporary/clients.log"
-    [ "$(wc -l <"$executed")" -ge 300 ]
+    [ $(($(wc -l <"$executed") * $(patience))) -ge 300 ]
     sed -n 's/^answered //p' "$temporary/clients.log" | sort >"$temporary/answered"
     sort "$executed" | cmp - "$temporary/answered"
     [ -z "$(uniq -d "$temporary/answered")" ]

@@ -18,7 +18,7 @@ passes() {
     for build in asan tsan; do
         echo "# $build/$*"
         output=$BATS_TEST_TMPDIR/$build
-        TSAN_OPTIONS=halt_on_error=1 timeout "$(patient 55)" "$ROOT/build/unit/$build/$1" "${@:2}" \
+        TSAN_OPTIONS=halt_on_error=1 timeout 280 "$ROOT/build/unit/$build/$1" "${@:2}" \
             >"$output" 2>&1 || { cat "$output"; return 1; }
         grep -q '^ok - ' "$output"
     done

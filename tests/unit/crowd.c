@@ -539,7 +539,7 @@ int main(int argc, char **argv)
     rounds = argc > 3 ? strtoull(argv[3], NULL, 0) : rounds;
     dice = first_seed ? first_seed : 1;
     unit_now = "a crowd of threads leaves the table as the model has it";
-    alarm(argc > 2 ? 0 : 50);
+    alarm(argc > 2 ? 0 : 250);
     SAY("seed %llu, %llu steps, %llu rounds\n", (unsigned long long)first_seed,
         (unsigned long long)steps, (unsigned long long)rounds);
 
