@@ -7,9 +7,10 @@ void page_add(struct totals *totals, const struct shard *shards, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         const struct shard *at = &shards[i];
-        int64_t live = (int64_t)atomic_load_explicit(&at->live, memory_order_relaxed);
-        totals->in_use += (uint64_t)(int64_t)(int32_t)live;
-        totals->tracked += (uint64_t)((live - (int32_t)live) >> 32);
+        uint64_t live = atomic_load_explicit(&at->live, memory_order_relaxed);
+        uint64_t in_use = (uint64_t)(int64_t)(int32_t)live; /* each may be below zero */
+        totals->in_use += in_use;
+        totals->tracked += (uint64_t)((int64_t)(live - in_use) >> 32);
         totals->accepted += atomic_load_explicit(&at->accepted, memory_order_relaxed);
         totals->closed_by_program +=
             atomic_load_explicit(&at->closed_by_program, memory_order_relaxed);
