@@ -90,6 +90,13 @@ static int open_again(int fd, int flags)
     return open(path, flags | OPEN_FLAGS);
 }
 
+/* A page's counters lie on cache lines of their own, which malloc(3) knows nothing of. */
+static struct tree *tree_new(void)
+{
+    struct tree *tree = aligned_alloc(_Alignof(struct tree), sizeof *tree);
+    return tree ? memset(tree, 0, sizeof *tree) : NULL;
+}
+
 /*
  * path_fd (O_PATH, which it takes over) is opened for reading once it is known to be a file: who
  * opens a device or a FIFO by name has done something to it already. wanted: the file that it has
@@ -107,7 +114,7 @@ static int open_found(int path_fd, const char *name, uint32_t uid, const struct 
     }
     close(path_fd);
     if (!error) {
-        tree = calloc(1, sizeof *tree);
+        tree = tree_new();
         error = tree ? read_page(fd, &tree->page, version) : ENOMEM;
     }
     if (!error && !proc_opened_file(fd, &tree->file))
