@@ -16,12 +16,13 @@
  *   layout N | size N      says that the page is of another version
  *   named PID START        says that it belongs to the tree of another page
  *   cut                    the file is cut off
- *   fuzz SECONDS OUT WEIR  runs WEIR on itself, while the page is written over with anything
+ *   fuzz SECONDS OUT WEIR...  runs each WEIR on itself, while a thread writes anything to the page
  */
 #define WEIR_COMMAND
 #include "table.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -135,16 +136,39 @@ static void lists(char **pids)
 
 /* ---- fuzz ---- */
 
+static pthread_mutex_t page_lock = PTHREAD_MUTEX_INITIALIZER; /* the file has its whole length */
+static _Atomic unsigned int writes_each;                      /* us */
+
+/* Anything, and what is known to be hard to reckon with. */
+static uint64_t any_word(void)
+{
+    const uint64_t hard[] = {0,         UINT64_MAX, (uint64_t)page->pid,    INT64_MAX,
+                             INT64_MIN, UINT32_MAX, (uint64_t)random() % 8, UINT64_MAX << 32};
+    return random() % 3 ? hard[(size_t)random() % COUNT_OF(hard)]
+                        : (uint64_t)random() << 32 ^ (uint64_t)random();
+}
+
 static void write_over(void)
 {
     /* Now and then what makes it a page at all. */
-    size_t from = random() % 10 ? offsetof(struct page, tree_pid) : 0;
+    size_t from = random() % 100 ? offsetof(struct page, tree_pid) : 0;
     for (long i = random() % 200; i >= 0; i--) {
-        size_t at = from + (size_t)random() % (sizeof *page - from - 8);
-        uint64_t word = (uint64_t)random() << 32 ^ (uint64_t)random();
-        word = random() % 3 ? word : random() % 2 ? UINT64_MAX : (uint64_t)page->pid;
-        memcpy((char *)page + at, &word, 1 + (size_t)random() % 8);
+        size_t at = from + (size_t)random() % (sizeof *page - from - 16);
+        bool whole = random() % 2;
+        uint64_t word = any_word();
+        at = whole ? (at + 7) / 8 * 8 : at;
+        memcpy((char *)page + at, &word, whole ? 8 : 1 + (size_t)random() % 8);
     }
+}
+
+static void *write_on(void *unused)
+{
+    for (;; usleep(writes_each)) {
+        pthread_mutex_lock(&page_lock);
+        write_over();
+        pthread_mutex_unlock(&page_lock);
+    }
+    return unused;
 }
 
 /* The table of descriptors that weir reads out of this process: wrong in any way. */
@@ -160,64 +184,114 @@ static void make_table(void)
     mine.limit = (uint32_t)(random() % 8 ? 512 * (random() % 64) : random());
     mine.high = (uint32_t)(random() % 8 ? random() % 20000 : random());
     mine.kind = (void *)(random() % 8 ? room : NULL);
-    mine.record = (void *)(room + random() % 1000);
-    mine.link = (void *)(room + random() % 1000);
+    mine.record = (void *)(random() % 8 ? (uintptr_t)(room + random() % 1000) : any_word());
+    mine.link = (void *)(random() % 8 ? (uintptr_t)(room + random() % 1000) : any_word());
     page->line[0].table = (uint64_t)(uintptr_t)&mine + (random() % 8 ? 0 : 4);
     page->line[0].epoch = random() % 8 ? (uint32_t)random() % 4 << 24 : (uint32_t)random();
 }
 
-static int run_weir(const char *weir, const char *out)
+/* What weir is called with: "PID" is our own. One that waits may do so for ever: it is interrupted.
+ */
+static const struct call {
+    const char *argument[6];
+    bool waits;
+} calls[] = {
+    {{"status", "PID", "--json"}, false},
+    {{"status", "PID", "--prometheus"}, false},
+    {{"status", "PID"}, false},
+    {{"status", "--json"}, false},
+    {{"list"}, false},
+    {{"list", "PID"}, false},
+    {{"drain", "PID", "--timeout", "1s"}, false},
+    {{"drain-all", "PID", "--wait", "--timeout", "1s"}, true},
+    {{"close-idle", "PID", "--wait"}, true},
+};
+
+static pid_t start_weir(const char *weir, const struct call *call, const char *out)
 {
-    static const char *const formats[] = {"--json", "--json", "--prometheus", NULL};
-    const char *format = formats[random() % 4];
-    bool acts = random() % 8 == 0, is_cut = random() % 32 == 0;
     char self[16], file[4096];
-    int status;
+    const char *argv[COUNT_OF(call->argument) + 1] = {weir};
+    bool is_json = false;
     snprintf(self, sizeof self, "%d", getpid());
-    snprintf(file, sizeof file, "%s%s", out, acts || !format ? "" : format);
+    for (int i = 0; call->argument[i]; i++) {
+        argv[i + 1] = strcmp(call->argument[i], "PID") ? call->argument[i] : self;
+        is_json = is_json || !strcmp(call->argument[i], "--json");
+    }
     pid_t child = fork();
-    if (child == 0) {
-        int to = open(file, O_WRONLY | O_CREAT | O_APPEND, 0644);
-        dup2(to, 1);
-        snprintf(file, sizeof file, "%s.err", out);
-        dup2(open(file, O_WRONLY | O_CREAT | O_APPEND, 0644), 2);
-        if (acts)
-            execl(weir, weir, "drain", self, NULL);
-        execl(weir, weir, "status", self, format, NULL);
-        _exit(127);
-    }
-    if (is_cut && !ftruncate(fd, random() % (long)sizeof *page)) {
-        waitpid(child, &status, 0);
-        if (ftruncate(fd, sizeof *page))
-            exit(1);
-    } else {
-        for (int i = 0; waitpid(child, &status, WNOHANG) == 0; i++) {
-            if (i % 4 == 0)
-                write_over();
-            usleep(1000);
-        }
-    }
-    return WIFEXITED(status) && WEXITSTATUS(status) <= 5 ? 0 : 1;
+    if (child)
+        return child;
+    snprintf(file, sizeof file, "%s%s", out, is_json ? "--json" : "");
+    dup2(open(file, O_WRONLY | O_CREAT | O_APPEND, 0644), 1);
+    snprintf(file, sizeof file, "%s.err", out);
+    dup2(open(file, O_WRONLY | O_CREAT | O_APPEND, 0644), 2);
+    execv(weir, (char **)argv);
+    _exit(127);
 }
 
-static void fuzz(int seconds, const char *out, const char *weir)
+#define WAITS_MS 200
+
+static bool ends_well(pid_t child, bool waits)
+{
+    int status = 0;
+    pid_t ended = 0;
+    for (int i = 0; waits && !ended && i < WAITS_MS; i++) {
+        usleep(1000);
+        ended = waitpid(child, &status, WNOHANG);
+    }
+    if (waits && !ended)
+        kill(child, SIGINT);
+    if (!ended)
+        waitpid(child, &status, 0);
+    if (WIFSIGNALED(status))
+        return waits && WTERMSIG(status) == SIGINT;
+    return WEXITSTATUS(status) <= 5 || (waits && WEXITSTATUS(status) == 128 + SIGINT);
+}
+
+static bool run_weir(const char *weir, const char *out)
+{
+    const struct call *call = &calls[(size_t)random() % COUNT_OF(calls)];
+    bool is_cut = random() % 32 == 0;
+    if (is_cut) {
+        pthread_mutex_lock(&page_lock);
+        if (ftruncate(fd, random() % (long)sizeof *page))
+            exit(1);
+    }
+    bool well = ends_well(start_weir(weir, call, out), call->waits);
+    if (!well)
+        printf("bad: %s %s\n", weir, call->argument[0]);
+    if (is_cut) {
+        if (ftruncate(fd, sizeof *page))
+            exit(1);
+        pthread_mutex_unlock(&page_lock);
+    }
+    return well;
+}
+
+static void fuzz(int seconds, const char *out, char **weirs)
 {
     int64_t end = clock_ms(CLOCK_MONOTONIC) + seconds * 1000;
     int runs = 0, bad = 0, pair[2];
     long seed = time(NULL);
+    pthread_t writer;
     srandom((unsigned int)seed);
     for (int i = 20; i < 60 && !socketpair(AF_UNIX, SOCK_STREAM, 0, pair); i++)
         dup2(pair[0], i);
+    if (pthread_create(&writer, NULL, write_on, NULL))
+        exit(1);
     while (clock_ms(CLOCK_MONOTONIC) < end ||
            (runs < 20 && clock_ms(CLOCK_MONOTONIC) < end + 30000)) { /* on a busy machine */
+        pthread_mutex_lock(&page_lock);
+        writes_each = 100u << random() % 8;
         fill_in();
         if (random() % 2)
             write_over();
         make_table();
-        bad += run_weir(weir, out);
-        runs++;
+        pthread_mutex_unlock(&page_lock);
+        for (char **weir = weirs; *weir; weir++, runs++)
+            bad += !run_weir(*weir, out);
     }
     printf("seed %ld runs %d bad %d\n", seed, runs, bad);
+    exit(0);
 }
 
 int main(int argc, char **argv)
@@ -262,10 +336,8 @@ int main(int argc, char **argv)
     }
     if (!strcmp(kind, "cut") && ftruncate(fd, 1000))
         return 1;
-    if (!strcmp(kind, "fuzz")) {
-        fuzz(atoi(argv[3]), argv[4], argv[5]);
-        return 0;
-    }
+    if (!strcmp(kind, "fuzz"))
+        fuzz(atoi(argv[3]), argv[4], argv + 5);
     puts("ready");
     while (!woken)
         sigsuspend(&none);

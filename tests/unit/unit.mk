@@ -3,6 +3,8 @@
 # fuzz targets, which are clang's. Included by the Makefile.
 #   make unit      $(BUILD)/unit/asan/*, $(BUILD)/unit/tsan/*
 #   make fuzzers   $(BUILD)/fuzz/*
+#   make sanitized the command under AddressSanitizer with UBSan, $(BUILD)/asan; it and the library
+#                  under UBSan alone, which needs no runtime: it traps, $(BUILD)/ubsan
 
 CLANG ?= clang
 UNIT_CFLAGS = -std=gnu11 -O1 -g -fno-omit-frame-pointer -Wall -Wextra -Werror -Ishim -pthread \
@@ -30,6 +32,13 @@ FUZZERS = settings mode address escaped http
 
 unit: $(UNITS:%=$(BUILD)/unit/asan/%) $(UNITS:%=$(BUILD)/unit/tsan/%)
 fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
+
+sanitized:
+	$(MAKE) BUILD=$(BUILD)/asan CC=$(CLANG) \
+		CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all' $(BUILD)/asan/weir
+	$(MAKE) BUILD=$(BUILD)/ubsan CC=$(CLANG) \
+		CFLAGS='-O1 -g -fsanitize=undefined -fsanitize-trap=undefined' \
+		$(BUILD)/ubsan/weir $(BUILD)/ubsan/libweir.so
 
 # A source is compiled once for each sanitizer, whoever links it.
 # sanitized SANITIZER: how the objects of that build are made.
@@ -60,4 +69,4 @@ $(foreach fuzzer,$(FUZZERS),$(eval $(call fuzz_rule,$(fuzzer))))
 
 -include $(shell find $(BUILD)/unit -name '*.d' 2>/dev/null)
 
-.PHONY: unit fuzzers
+.PHONY: unit fuzzers sanitized
