@@ -105,8 +105,9 @@ static void take_terms_of_page(void)
 {
     int64_t now = sys_now_ms(), since = atomic_load(&tree_page->since);
     int64_t timeout = atomic_load(&tree_page->timeout);
-    bool late = since > now || (since < now - SINCE_MOST && head_is_here());
-    take_terms(late ? now : since, timeout < 0 ? settings_now()->timeout : timeout);
+    bool late = since < 0 || since > now || (since < now - SINCE_MOST && head_is_here());
+    bool has_none = timeout < 0 || timeout > DURATION_MOST;
+    take_terms(late ? now : since, has_none ? settings_now()->timeout : timeout);
 }
 
 void head_terms(struct drain_terms *terms)

@@ -11,8 +11,6 @@ typedef bool parse_fn(const char *value, void *into);
 
 /* ---- durations ---- */
 
-#define DURATION_MOST (INT64_C(1000) * 3600 * 24 * 3650) /* ten years: nobody means more */
-
 static bool parse_duration(const char *value, void *into)
 {
     static const struct {

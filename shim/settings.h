@@ -24,6 +24,8 @@ enum log_to { LOG_AUTO, LOG_STDERR, LOG_SYSLOG, LOG_NONE, LOG_FILE };
 
 enum log_level { LOG_ERROR, LOG_INFO, LOG_DEBUG };
 
+#define DURATION_MOST (INT64_C(1000) * 3600 * 24 * 3650) /* ms, ten years: nobody means more */
+
 /* An item of WEIR_MODE: the mode of the listener at an address. */
 struct mode_item {
     enum mode mode;
