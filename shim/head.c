@@ -242,7 +242,7 @@ static void visit_unlisted(int dir, const char *name, void *context)
     int sig = settings_now()->control_signal;
     if (*name || !pid || pid == epoch_pid() || is_listed(pid) ||
         proc_maps(pid, &page_file, unlisted->page, &unlisted->budget) != 1 ||
-        proc_catches(pid, sig) != 1)
+        (sig && proc_catches(pid, sig) != 1))
         return;
     unlisted->found = true;
     if (unlisted->wakes)
