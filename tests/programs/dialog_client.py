@@ -55,8 +55,9 @@ class Dialog:
         try:
             if not self.connection.recv(1, socket.MSG_PEEK):
                 raise Closed(text.split("\r")[0])
-            if not self.says_goodbye(self.connection.recv(512, socket.MSG_PEEK)):
-                raise Lost(f"something that nobody asked for before {text}")
+            unasked = self.connection.recv(512, socket.MSG_PEEK)
+            if not self.says_goodbye(unasked):
+                raise Lost(f"{unasked} that nobody asked for before {text}")
             raise Closed(text)
         except BlockingIOError:
             pass
