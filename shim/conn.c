@@ -4,7 +4,7 @@
 #include "linger.h"
 #include "spread.h"
 #include "sys.h"
-#include "tree.h"
+#include "handoff.h"
 
 #include <errno.h>
 #include <sys/epoll.h>
@@ -116,9 +116,9 @@ void conn_received(int fd, enum mode mode)
     forget_before(fd);
     if (!identity || mode == MODE_OFF)
         table_forget(fd);
-    else if (!tree_sends() || tree_is_apart())
+    else if (!handoff_any_sent() || handoff_is_apart())
         table_promote(fd, fresh_record(mode, identity, kind), false); /* from outside of the page */
-    else if (tree_adopts_waiting(identity))
+    else if (handoff_take(identity))
         table_promote(fd, fresh_record(mode, identity, kind), true);
 }
 
@@ -141,7 +141,7 @@ static bool alias_known(int fd, uint32_t identity)
 void conn_uses_received(int fd)
 {
     enum identity kind;
-    if (!tree_sends() || sys_is_sandboxed() || epoch_is_borrowed() || !table_take_received(fd))
+    if (!handoff_any_sent() || sys_is_sandboxed() || epoch_is_borrowed() || !table_take_received(fd))
         return;
     int saved = errno;
     uint32_t identity = sock_connection(fd, &kind);
@@ -149,7 +149,7 @@ void conn_uses_received(int fd)
         tell_adopts();
         forget_before(fd);
         table_add(fd, fresh_record(settings_now()->mode.rest, identity, kind), true);
-        tree_adopts(identity);
+        handoff_adopt(identity);
     }
     errno = saved;
 }
@@ -187,7 +187,7 @@ void conn_adopt(record_t *slot)
                               memory_order_relaxed);
     /* Who accepted it has counted it, and has closed it or will: that close was none. */
     atomic_fetch_sub_explicit(&shard->closed_by_program, 1, memory_order_relaxed);
-    tree_adopts(identity_of(record));
+    handoff_adopt(identity_of(record));
 }
 
 void conn_left(int fd)
@@ -195,7 +195,7 @@ void conn_left(int fd)
     record_t *slot = table_record(fd);
     uint64_t record = slot ? atomic_load(slot) : 0;
     if (record && (record & CONN_EPOCH) != epoch_now() && !(record & CONN_DISOWNED) &&
-        tree_adopts_waiting(identity_of(record)))
+        handoff_take(identity_of(record)))
         conn_adopt(slot);
 }
 

@@ -8,15 +8,9 @@
 #ifndef WEIR_DRAIN_H
 #define WEIR_DRAIN_H
 
-#include "page.h"
+#include "head.h"
 
 enum phase drain_phase(void);
-
-/* since: sys_now_ms, when it was asked for; timeout: ms, 0: for ever. */
-struct drain_terms {
-    bool whole_tree;
-    int64_t since, timeout;
-};
 
 /* Begins the action, or makes a drain that is on stronger. */
 void drain_begin(enum action action, const struct origin *origin, const struct drain_terms *terms);

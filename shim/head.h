@@ -8,7 +8,7 @@
 #ifndef WEIR_HEAD_H
 #define WEIR_HEAD_H
 
-#include "drain.h"
+#include "page.h"
 #include "proc.h"
 
 /* Whether this process acts for the tree. May make a few system calls: in a trigger's handler. */
@@ -29,6 +29,12 @@ bool head_is_alone(void);
 void head_ask(enum action action, const struct origin *origin);
 void head_count_asked(void);
 void head_wake(void);
+
+/* since: sys_now_ms, when it was asked for; timeout: ms, 0: for ever. */
+struct drain_terms {
+    bool whole_tree;
+    int64_t since, timeout;
+};
 
 /* The terms of the tree's drain that is on, as this process knows them. */
 void head_terms(struct drain_terms *terms);

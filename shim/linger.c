@@ -5,7 +5,6 @@
 #include "settings.h"
 #include "sock.h"
 #include "sys.h"
-#include "tree.h"
 
 #include <sys/epoll.h>
 
@@ -64,11 +63,14 @@ static struct kept *free_place(void)
     return NULL;
 }
 
-/* A loss, in the page and in the log. */
+void (*linger_on_loss)(bool unread, bool unsent);
+
+/* A loss is counted, and named in the log. */
 static void say_lost(const char *what, int fd, const struct sock_queues *queues, const char *why)
 {
     struct log_line line;
-    tree_count_loss(false, queues->unread, queues->unsent);
+    if (linger_on_loss)
+        linger_on_loss(queues->unread, queues->unsent);
     log_begin(&line, LOG_INFO);
     text_string(&line.text, what);
     sock_peer(fd, &line.text);

@@ -34,6 +34,9 @@ int linger_next(unsigned int from);
  * drain is over has looked into the table first. */
 bool linger_step(int64_t now);
 
+/* Called for each that is given up while bytes are left: NULL: nobody counts them. */
+extern HIDDEN void (*linger_on_loss)(bool unread, bool unsent);
+
 /* A child's copies are its parent's affair. */
 void linger_forked(void);
 

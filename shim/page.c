@@ -3,6 +3,8 @@
 
 #include "text.h"
 
+struct page *tree_page;
+
 void page_add(struct totals *totals, const struct shard *shards, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {

@@ -177,6 +177,9 @@ struct page {
 #define GAP_TIME (GAP_UNIX - 1)
 #define GAP_UNIX_MS 2000
 
+/* The page of this process's tree; NULL before tree_begin, and in weir(1). */
+extern HIDDEN struct page *tree_page;
+
 /* How many entries of a list are to be looked at. used: the page's own word, so it is checked. */
 static inline uint32_t page_used(const _Atomic uint32_t *used, uint32_t most)
 {

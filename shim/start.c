@@ -5,6 +5,7 @@
 #include "drain.h"
 #include "epoch.h"
 #include "handler.h"
+#include "handoff.h"
 #include "head.h"
 #include "libc.h"
 #include "linger.h"
@@ -413,6 +414,11 @@ static void remember_environment(char *const *envp, bool children_follow)
     }
 }
 
+static void count_loss(bool unread, bool unsent)
+{
+    tree_count_loss(false, unread, unsent);
+}
+
 static bool begin_serving(void)
 {
     epoch_ask_pid();
@@ -427,7 +433,8 @@ static bool begin_serving(void)
             log_say(LOG_ERROR, "no room for what is known of HTTP (RLIMIT_AS?): connections are "
                                "taken as in mode reply");
     }
-    table.on_shared = tree_hands_on;
+    table.on_shared = handoff_release;
+    linger_on_loss = count_loss;
     conn_on_adopt = adopts;
     if (!tree_begin(tree_value, first)) {
         stand_aside(no_room_for_page);
@@ -510,7 +517,7 @@ static void find_inherited_connection(int fd)
     if (first)
         conn_inherited(fd, settings_now()->mode.rest);
     else
-        tree_sends_one();
+        handoff_note_sent();
     for (int copy = fd; copy <= last; copy++) {
         if (sock_connection(copy, &kind) != identity)
             continue;

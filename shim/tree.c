@@ -2,6 +2,7 @@
 #include "tree.h"
 
 #include "epoch.h"
+#include "handoff.h"
 #include "head.h"
 #include "libc.h"
 #include "log.h"
@@ -19,7 +20,6 @@
 
 #define ANCESTORS_MOST 16
 
-struct page *tree_page;
 static char path[PAGEFILE_PATH]; /* "": the page has no file */
 static char name[PAGEFILE_PATH];
 static bool was_first; /* this process, or the one that it was forked from, began the tree */
@@ -47,13 +47,6 @@ static uint64_t boot_ms(void)
 {
     struct timespec now = {0, 0};
     libc_clock_gettime(CLOCK_BOOTTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static uint64_t coarse_ms(void)
-{
-    struct timespec now = {0, 0};
-    libc_clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
@@ -425,7 +418,7 @@ void tree_lives_on(void)
 
 static void take_back(uint64_t record)
 {
-    tree_adopts_waiting((uint32_t)(record >> CONN_IDENTITY_SHIFT));
+    handoff_take((uint32_t)(record >> CONN_IDENTITY_SHIFT));
 }
 
 void tree_execs(void)
@@ -437,7 +430,7 @@ void tree_execs(void)
     if (!line)
         return;
     table_each_untouched(
-        tree_hands_on); /* the next program may have them, or who was forked with them */
+        handoff_release); /* the next program may have them, or who was forked with them */
     if (atomic_load(&line->pid) == epoch_pid())
         atomic_fetch_or(&line->flags, LINE_EXECS);
 }
@@ -668,80 +661,4 @@ void tree_remove_listener(int index)
     int32_t me = epoch_pid();
     if (index && me)
         atomic_compare_exchange_strong(&tree_page->listener[index - 1].pid, &me, 0);
-}
-
-/* ---- connections that are handed on ---- */
-
-/* Where an identity may lie: a few slots in a row. */
-#define GAP_PROBES 8
-
-static _Atomic uint64_t *gap_slot(uint32_t identity, int probe)
-{
-    return &tree_page->gap[((identity * 2654435761u >> 16) + (uint32_t)probe) % PAGE_GAPS];
-}
-
-static uint64_t gap_entry(uint32_t identity, uint64_t flags)
-{
-    return (uint64_t)identity << 32 | flags | (coarse_ms() & GAP_TIME);
-}
-
-/* Takes away an entry of this identity and kind. */
-static bool take_gap(uint32_t identity, uint64_t adopted)
-{
-    for (int i = 0; i < GAP_PROBES; i++) {
-        _Atomic uint64_t *slot = gap_slot(identity, i);
-        uint64_t seen = atomic_load(slot);
-        if (seen && seen >> 32 == identity && (seen & GAP_ADOPTED) == adopted &&
-            atomic_compare_exchange_strong(slot, &seen, 0))
-            return true;
-    }
-    return false;
-}
-
-/* Puts one where there is room; a mark makes room for one that waits. */
-static void put_gap(uint32_t identity, uint64_t flags)
-{
-    for (int i = 0; i < GAP_PROBES; i++) {
-        _Atomic uint64_t *slot = gap_slot(identity, i);
-        uint64_t seen = atomic_load(slot);
-        if ((!seen || seen & GAP_ADOPTED) &&
-            atomic_compare_exchange_strong(slot, &seen, gap_entry(identity, flags)))
-            return;
-    }
-}
-
-void tree_hands_on(uint64_t record)
-{
-    uint32_t identity = (uint32_t)(record >> CONN_IDENTITY_SHIFT);
-    if (!tree_page || !identity || take_gap(identity, GAP_ADOPTED))
-        return;
-    put_gap(identity, record & CONN_UNIX ? GAP_UNIX : 0);
-    atomic_store(&tree_page->gap_used, 1);
-}
-
-void tree_sends_one(void)
-{
-    if (tree_page)
-        atomic_store(&tree_page->sends, 1);
-}
-
-bool tree_sends(void)
-{
-    return tree_page && atomic_load_explicit(&tree_page->sends, memory_order_relaxed);
-}
-
-bool tree_is_apart(void)
-{
-    return tree_page && tree_page->tree_pid != tree_page->pid;
-}
-
-bool tree_adopts_waiting(uint32_t identity)
-{
-    return tree_page && atomic_load(&tree_page->gap_used) && take_gap(identity, 0);
-}
-
-void tree_adopts(uint32_t identity)
-{
-    if (tree_page && identity && !take_gap(identity, 0))
-        put_gap(identity, GAP_ADOPTED);
 }

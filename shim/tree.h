@@ -29,9 +29,6 @@ bool tree_begin(const char *name, bool first);
 bool tree_succeeds(const char *name);
 void tree_has_succeeded(void);
 
-/* The page of this process's tree; NULL before tree_begin. */
-extern HIDDEN struct page *tree_page;
-
 /* What programs that this one starts are to find in WEIR_TREE: the page's path, or its name. */
 const char *tree_name(void);
 
@@ -107,21 +104,5 @@ bool tree_listens_at(const struct sockaddr *addr, socklen_t len);
  * to answer. Not one that itself serves others by AF_UNIX: two would wait for each other.
  */
 bool tree_others_serve(void);
-
-/* ---- connections that are handed on ---- */
-
-/* This process has closed a connection that another one may hold, with this record. */
-void tree_hands_on(uint64_t record);
-/* Connections are sent to others over sockets; whether they ever were, in this tree. */
-void tree_sends_one(void);
-bool tree_sends(void);
-/* Whether this process has a page beside the tree's, which it may not open: it can't tell what the
- * tree has handed on. */
-bool tree_is_apart(void);
-/* Takes over what somebody has handed on and nobody has adopted. False: there is no such. */
-bool tree_adopts_waiting(uint32_t identity);
-
-/* This process takes over a connection of another's. */
-void tree_adopts(uint32_t identity);
 
 #endif

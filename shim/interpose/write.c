@@ -9,7 +9,7 @@
 #include "libc.h"
 #include "listener.h"
 #include "signals.h"
-#include "tree.h"
+#include "handoff.h"
 
 #include <errno.h>
 
@@ -232,7 +232,7 @@ static __attribute__((noinline)) void sends(const struct msghdr *msg)
         for (size_t n = (at->cmsg_len - CMSG_LEN(0)) / sizeof *fd; n; n--, fd++)
             if (table_record(*fd) && !epoch_is_borrowed()) {
                 table_sends(*fd);
-                tree_sends_one();
+                handoff_note_sent();
             }
     }
 }

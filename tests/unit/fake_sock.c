@@ -132,27 +132,27 @@ void linger_remember_epoll(int epoll)
     (void)epoll;
 }
 
-/* Of tree.h: nobody else is there to hand a connection on. */
-void tree_adopts(uint32_t identity);
-bool tree_adopts_waiting(uint32_t identity);
-bool tree_adopts_waiting(uint32_t identity)
+/* Of handoff.h: nobody else is there to hand a connection on. */
+void handoff_adopt(uint32_t identity);
+bool handoff_take(uint32_t identity);
+bool handoff_take(uint32_t identity)
 {
     return !identity;
 }
 
-bool tree_is_apart(void);
-bool tree_is_apart(void)
+bool handoff_is_apart(void);
+bool handoff_is_apart(void)
 {
     return false;
 }
 
-bool tree_sends(void);
-bool tree_sends(void)
+bool handoff_any_sent(void);
+bool handoff_any_sent(void)
 {
     return false;
 }
 
-void tree_adopts(uint32_t identity)
+void handoff_adopt(uint32_t identity)
 {
     (void)identity;
 }
