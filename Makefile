@@ -26,7 +26,7 @@ $(shell mkdir -p $(KERNEL) && ln -sfn /usr/include/linux /usr/include/asm-generi
 	$(firstword $(wildcard /usr/include/asm /usr/include/$(shell $(CC) -print-multiarch)/asm)) $(KERNEL))
 endif
 
-# The command's start has a version of its own since glibc 2.34 (shim/glibc.h).
+# The command's start has a version of its own since glibc 2.34 (shim/base/glibc.h).
 LIBC_VERSION := $(shell echo __GLIBC__ | $(CC) -E -P -include features.h -x c - 2>/dev/null | tail -n 1)
 ifneq ($(LIBC_VERSION),__GLIBC__)
 COMMAND_LDFLAGS = -Wl,--wrap=__libc_start_main
@@ -36,12 +36,14 @@ endif
 $(shell mkdir -p $(BUILD) && { echo '$(CC)' | cmp -s - $(BUILD)/compiler || echo '$(CC)' >$(BUILD)/compiler; })
 
 # The wrappers first: near the symbols that lead to them.
-SOURCES = $(wildcard shim/interpose/*.c shim/*.c)
+FLOORS = interpose drain tree conn http base
+SOURCES = $(foreach floor,$(FLOORS),$(wildcard shim/$(floor)/*.c))
 OBJECTS = $(SOURCES:shim/%.c=$(BUILD)/shim/%.o)
 PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/tests/%,$(wildcard tests/programs/*.c))
 
 # What weir(1) shares with the library: the settings and the state page's layout.
-COMMAND_SHARES = $(addprefix $(BUILD)/shim/,settings.o text.o page.o pagefile.o proc.o sock.o sys.o)
+COMMAND_SHARES = $(addprefix $(BUILD)/shim/,$(addprefix base/,settings.o text.o page.o proc.o sock.o sys.o) \
+	tree/pagefile.o)
 COMMAND_OBJECTS = $(patsubst shim/%.c,$(BUILD)/shim/%.o,$(wildcard shim/command/*.c))
 
 # The manual, the completion and weir.pc, filled in by a program that runs here, wherever the library
@@ -62,7 +64,7 @@ $(BUILD)/libweir.so: $(OBJECTS) $(BUILD)/exports.map
 $(BUILD)/weir: $(COMMAND_OBJECTS) $(COMMAND_SHARES)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(COMMAND_LDFLAGS) -o $@ $^
 
-$(BUILD)/share/fill: shim/share/fill.c shim/settings.c shim/text.c Makefile
+$(BUILD)/share/fill: shim/share/fill.c shim/base/settings.c shim/base/text.c Makefile
 	@mkdir -p $(@D)
 	$(HOSTCC) -std=gnu11 -O -Wall -Wextra -Werror -Ishim -DWEIR_COMMAND -MMD -MF $@.d -o $@ \
 		$(filter %.c,$^)

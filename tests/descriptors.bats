@@ -406,7 +406,7 @@ mutant() {
 }
 
 @test "without the identity the same test hits innocents: it can see them" {
-    mutant identity shim/sock.c '/^bool sock_is(/,/^}/ s/^    return \(.*\);/    return (\1) || fd >= 0;/'
+    mutant identity shim/base/sock.c '/^bool sock_is(/,/^}/ s/^    return \(.*\);/    return (\1) || fd >= 0;/'
     reuse "$mutant" unseen 20000
     [[ $result =~ hit\ ([0-9]+) ]]
     [ "${BASH_REMATCH[1]}" -gt 0 ]

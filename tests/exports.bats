@@ -86,7 +86,7 @@ builds_with() {
         built all tests
         build=$ROOT/build
         make -C "$ROOT" --no-print-directory --dry-run --always-make all tests >"$BATS_TEST_TMPDIR/commands"
-        grep -q -- ' -c .* shim/table.c$' "$BATS_TEST_TMPDIR/commands"
+        grep -q -- ' -c .* shim/conn/table.c$' "$BATS_TEST_TMPDIR/commands"
         not grep -v -- ' -Wall -Wextra -Werror ' < <(grep '^cc .*\.c$' "$BATS_TEST_TMPDIR/commands")
         return
     fi

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # A fleet: three servers that we did not write behind HAProxy, each in a network of its own, under a
 # load of POSTs that must each be answered, and executed once (scripts/fleet-demo).
-# mutant: shim/drain.c: s/(drain\.notice_until = now) \+ notice/\1/
+# mutant: shim/drain/drain.c: s/(drain\.notice_until = now) \+ notice/\1/
 # seconds: 240
 # shellcheck shell=bash disable=SC2034,SC2154
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Every parser that reads what an outsider wrote: all of tests/fuzz/corpus, then a few seconds of
 # libFuzzer from there. scripts/fuzz has the long runs.
-# mutant: shim/text.c: s/c >= ' ' && c < 127/c >= ' ' \&\& c <= 127/
+# mutant: shim/base/text.c: s/c >= ' ' && c < 127/c >= ' ' \&\& c <= 127/
 # needs: clang libclang-rt-dev
 # seconds: 40
 
@@ -53,8 +53,8 @@ finds_nothing() {
 @test "a fuzz target finds what is wrong: a parser with a byte too many is caught" {
     # A copy of text.c whose put() forgets to leave room for the NUL.
     local copy=$BATS_TEST_TMPDIR/broken.c
-    sed 's/text->used + 1 < text->size/text->used < text->size/' "$ROOT/shim/text.c" >"$copy"
-    not cmp -s "$copy" "$ROOT/shim/text.c"
+    sed 's/text->used + 1 < text->size/text->used < text->size/' "$ROOT/shim/base/text.c" >"$copy"
+    not cmp -s "$copy" "$ROOT/shim/base/text.c"
     clang -std=gnu11 -O1 -g -I"$ROOT/shim" -fsanitize=fuzzer,address,undefined \
         -fno-sanitize-recover=all -o "$BATS_TEST_TMPDIR/broken" \
         "$ROOT/tests/fuzz/escaped.c" "$copy"

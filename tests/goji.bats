@@ -3,7 +3,7 @@
 # Each case of the tests of goji's graceful/listener, by its name there, over real connections; then
 # the modes, the actions and the C interface where goji has nothing to compare with.
 # "Closed" means: the program read end-of-file and closed, and its client saw the end.
-# mutant: shim/conn.c: /MODE_DEADLINE\]/s/IDLE/KEEP/
+# mutant: shim/conn/conn.c: /MODE_DEADLINE\]/s/IDLE/KEEP/
 # seconds: 69
 
 # shellcheck disable=SC2153  # ANSWER is set by marked.bash

@@ -30,9 +30,9 @@ setup_file() {
     (umask 077 && make_at "$ROOT" install "DESTDIR=$FIRST")
     "$ROOT/scripts/package" "$PACKAGES" >"$BATS_FILE_TMPDIR/package.log" 2>&1 &
     copy_tree "$NEXT"
-    sed -i 's/^#define WEIR_VERSION .*/#define WEIR_VERSION "0.2.0-next"/' "$NEXT/shim/common.h"
+    sed -i 's/^#define WEIR_VERSION .*/#define WEIR_VERSION "0.2.0-next"/' "$NEXT/shim/base/common.h"
     sed -i -e 's/^#define PAGE_LAYOUT .*/#define PAGE_LAYOUT 999/' \
-        -e 's|^    char program\[40\];|    uint64_t added[8];\n&|' "$NEXT/shim/page.h"
+        -e 's|^    char program\[40\];|    uint64_t added[8];\n&|' "$NEXT/shim/base/page.h"
     make_at "$NEXT" CFLAGS=-O0
     wait $! || { cat "$BATS_FILE_TMPDIR/package.log" >&2; return 1; }
 }
@@ -62,7 +62,7 @@ listing() {
 
 # The version that the tree says it is.
 version() {
-    sed -n 's/^#define WEIR_VERSION "\(.*\)"$/\1/p' "$ROOT/shim/common.h"
+    sed -n 's/^#define WEIR_VERSION "\(.*\)"$/\1/p' "$ROOT/shim/base/common.h"
 }
 
 # memcached under a library; SERVER_PID.
@@ -216,7 +216,7 @@ page() {
 
 # settings TREE: the variables of the table.
 settings() {
-    sed -n 's/^    {"\(WEIR_[A-Z_]*\)", .*/\1/p' "$1/shim/settings.c"
+    sed -n 's/^    {"\(WEIR_[A-Z_]*\)", .*/\1/p' "$1/shim/base/settings.c"
 }
 
 # described PAGE MACRO: "NAME description...", a line for each item of that macro.
@@ -262,21 +262,21 @@ options() {
 @test "a setting that is added to the table is everywhere, and one without a description builds nothing" {
     local tree=$BATS_TEST_TMPDIR/tree share=build/share
     copy_tree "$tree"
-    grep -q '^    {"WEIR_RUN_DIR", ' "$tree/shim/settings.c"
+    grep -q '^    {"WEIR_RUN_DIR", ' "$tree/shim/base/settings.c"
     sed -i 's|^    {"WEIR_RUN_DIR", |    {"WEIR_NEW_ONE", "5s", parse_duration, IN(delay), DURATION, "a new one"},\n&|' \
-        "$tree/shim/settings.c"
+        "$tree/shim/base/settings.c"
     make_at "$tree" $share/weir.1 $share/libweir.7 $share/weir.bash
     described "$tree/$share/libweir.7" 'Ev WEIR_' |
         grep -q '^WEIR_NEW_ONE  a new one\. A value is a duration (250ms, 30s, 5m, 0)\. .*\.Cm 5s$'
     described "$tree/$share/weir.1" 'Fl -' | grep -q '^-new-one  a new one\.$'
     grep -qF "[--new-one]='250ms 30s 5m 0'" "$tree/$share/weir.bash"
 
-    sed -i 's/"a new one"/""/' "$tree/shim/settings.c"
+    sed -i 's/"a new one"/""/' "$tree/shim/base/settings.c"
     exits 2 make -C "$tree" $share/libweir.7
     has "$said" 'WEIR_NEW_ONE has no description'
     # Nor by the next make.
     exits 2 make -C "$tree" $share/libweir.7
-    sed -i 's/DURATION, ""}/DURATION}/' "$tree/shim/settings.c"
+    sed -i 's/DURATION, ""}/DURATION}/' "$tree/shim/base/settings.c"
     exits 2 make -C "$tree" $share/libweir.7
     has "$said" missing-field-initializers
 }
@@ -602,7 +602,7 @@ in_a_copy() {
     local tree=$BATS_TEST_TMPDIR/tree
     # The command alone is built: of the library it has the layout.
     copy_tree "$tree"
-    sed -i 's/^#define WEIR_VERSION .*/#define WEIR_VERSION "0.1.1-next"/' "$tree/shim/common.h"
+    sed -i 's/^#define WEIR_VERSION .*/#define WEIR_VERSION "0.1.1-next"/' "$tree/shim/base/common.h"
     make_at "$tree" CFLAGS=-O0 build/weir
     serve_memcached "$FIRST/usr/local/lib/libweir.so"
     exits 0 "$tree/build/weir" status --json "$SERVER_PID"

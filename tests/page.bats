@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # The state page that a tree of processes shares: its file, who has a line in it, what is counted
 # there while connections go from hand to hand, and who acts for the tree.
-# mutant: shim/pagefile.c: s/(openat, dir, name, flags), 0600/\1, 0644/
+# mutant: shim/tree/pagefile.c: s/(openat, dir, name, flags), 0600/\1, 0644/
 # seconds: 49
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154
 

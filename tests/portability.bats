@@ -5,7 +5,7 @@
 #
 # qemu-user knows no IP_MINTTL, no sock_diag and no MADV_WIPEONFORK (and agrees to it), and fills in
 # four bytes of TCP_INFO: so on aarch64 it is also shown that the shim does without.
-# mutant: shim/epoch.c: s/sys3\(SYS_madvise, &epoch_page, sizeof epoch_page, -1\) >= 0/false/
+# mutant: shim/conn/epoch.c: s/sys3\(SYS_madvise, &epoch_page, sizeof epoch_page, -1\) >= 0/false/
 # needs: libc6-arm64-cross libc6-dev-arm64-cross
 # seconds: 71
 # shellcheck disable=SC2030,SC2031,SC2153,SC2154
@@ -389,7 +389,7 @@ END
     readelf -d "$WEIR_LIB" | awk '/NEEDED/ { print $NF }' >"$BATS_TEST_TMPDIR/needed"
     [ "$(cat "$BATS_TEST_TMPDIR/needed")" = '[libc.so.6]' ]
     cp -a "$ROOT/build" "$build"
-    rm "$build/shim/libc.o" "$build/libweir.so"
+    rm "$build/shim/base/libc.o" "$build/libweir.so"
     make -C "$ROOT" --no-print-directory BUILD="$build" CPPFLAGS=-DWITHOUT_DLSYM "$build/libweir.so"
     readelf --dyn-syms -W "$build/libweir.so" >"$BATS_TEST_TMPDIR/symbols"
     not grep -q ' dlsym' "$BATS_TEST_TMPDIR/symbols"

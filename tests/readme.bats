@@ -265,7 +265,7 @@ END
             ;;
         WEIR_[A-Z]*)
             word=${word%%=*}
-            grep -q "\"$word\"" shim/*.c || { echo "no variable: $word"; return 1; }
+            grep -q "\"$word\"" shim/*/*.c || { echo "no variable: $word"; return 1; }
             ;;
         esac
     done <"$temporary/spans"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Real servers under the shim, in mode reply: what is idle is closed at once, what is in the middle
 # of an answer is left to finish it, nobody new is served, and the program itself lives on.
-# mutant: shim/drain.c: s/if \(timed_out && !drain.forcing\)/if (timed_out \&\& drain.forcing)/
+# mutant: shim/drain/drain.c: s/if \(timed_out && !drain.forcing\)/if (timed_out \&\& drain.forcing)/
 # seconds: 90
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 

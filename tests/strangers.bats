@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # What other users, and processes of a tree that were broken into, can do to a daemon under the shim
 # and to the command: nothing.
-# mutant: shim/proc.c: s/pid, 0\) != -ESRCH/pid, 0) == 0/
+# mutant: shim/base/proc.c: s/pid, 0\) != -ESRCH/pid, 0) == 0/
 # needs: apache2-bin clang
 # seconds: 40
 # shellcheck disable=SC2016,SC2030,SC2031,SC2153,SC2154

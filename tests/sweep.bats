@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # The smallest daemons of scripts/sweep, bare and under the shim: each serves a real client, is drained
 # with a request in use, and ends by its own stop signal as it does bare, with nothing new in its log.
-# mutant: shim/conn.c: s/ \|\| handoff_is_apart\(\)//
+# mutant: shim/conn/conn.c: s/ \|\| handoff_is_apart\(\)//
 # needs: ngircd mosquitto mosquitto-clients rsync nsd bind9-dnsutils beanstalkd pen rinetd sslh
 # needs: tinyproxy webfs mini-httpd openbsd-inetd micro-httpd gophernicus microsocks cvs ucspi-tcp
 # needs: socat busybox-static curl

@@ -11,7 +11,7 @@
 # of solo.h, which are there instead while one thread is alone). All others count: two threads
 # at a plain variable of the shim's, or the shim's thread in the program's memory. (ThreadSanitizer,
 # which does know atomics, has the tables: tests/unit.bats.)
-# mutant: shim/spread.c: s/__atomic_store_n\(&(spread.length), (length), \w+\)/\1 = \2/
+# mutant: shim/conn/spread.c: s/__atomic_store_n\(&(spread.length), (length), \w+\)/\1 = \2/
 # seconds: 10
 
 load helpers
@@ -53,8 +53,8 @@ errors() {
 
 # says_atomic FILE:LINE: the statement of the shim's that this line is a part of is an atomic one.
 says_atomic() {
-    local file=$ROOT/shim/${1%:*} line=${1##*:}
-    [ -e "$file" ] || file=$ROOT/shim/interpose/${1%:*}
+    local file line=${1##*:}
+    file=$(compgen -G "$ROOT/shim/*/${1%:*}" | grep -v /command/)
     [ -e "$file" ] && awk -v line="$line" '
         { statement = statement $0 }
         /[;{}]$|\*\/$/ { if (NR >= line) exit; statement = "" }

@@ -149,7 +149,7 @@ option() {
     says 'Exit: '
     [ "$(wc -L <<<"$output")" -le 80 ]
     # Every setting that the library knows: those and no more.
-    [ "$(grep -c '^  --' <<<"$output")" = "$(grep -c '^    {"WEIR_' "$ROOT/shim/settings.c")" ]
+    [ "$(grep -c '^  --' <<<"$output")" = "$(grep -c '^    {"WEIR_' "$ROOT/shim/base/settings.c")" ]
 }
 
 @test "an option overrides the variable, what has no option is left as it is" {

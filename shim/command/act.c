@@ -4,7 +4,7 @@
 
 #include "find.h"
 #include "say.h"
-#include "text.h"
+#include "base/text.h"
 #include "wait.h"
 
 #include <errno.h>

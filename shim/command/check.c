@@ -2,8 +2,8 @@
 /* weir check: will the shim work in this program, and is it in this process? */
 #include "check.h"
 #include "find.h"
-#include "settings.h"
-#include "text.h"
+#include "base/settings.h"
+#include "base/text.h"
 
 #include <elf.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Which calls are covered: those that libweir.so defines. The library is the list. */
 #include "check.h"
-#include "text.h"
+#include "base/text.h"
 
 /* A name, and the first object that was found to import it. */
 struct call {

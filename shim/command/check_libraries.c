@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Where libraries are: our own, beside the command, and a program's, where ld.so(8) looks. */
 #include "check.h"
-#include "text.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <sys/stat.h>

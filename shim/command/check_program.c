@@ -2,8 +2,8 @@
 /* Whether a program's file can have the shim preloaded: what the kernel and ld.so(8) make of it. */
 #include "check.h"
 
-#include "glibc.h"
-#include "text.h"
+#include "base/glibc.h"
+#include "base/text.h"
 
 #include <elf.h>
 #include <endian.h>

@@ -8,7 +8,7 @@
 #ifndef WEIR_COMMAND_H
 #define WEIR_COMMAND_H
 
-#include "common.h"
+#include "base/common.h"
 
 /* What the exit code says (INTERFACE.md, section 4). */
 enum {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "elf.h"
 
-#include "glibc.h"
+#include "base/glibc.h"
 
 #include <elf.h>
 #include <errno.h>

@@ -10,7 +10,7 @@
 #ifndef WEIR_ELF_H
 #define WEIR_ELF_H
 
-#include "common.h"
+#include "base/common.h"
 
 enum elf_kind {
     ELF_NONE,    /* is no ELF file */

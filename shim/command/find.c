@@ -3,7 +3,7 @@
 
 #include "say.h"
 #include "scan.h"
-#include "text.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* How main is started: by the oldest version that glibc has of that (glibc.h). */
-#include "glibc.h"
+#include "base/glibc.h"
 
 #ifdef __GLIBC__
 

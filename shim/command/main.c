@@ -3,7 +3,7 @@
 #include "command.h"
 
 #include "say.h"
-#include "text.h"
+#include "base/text.h"
 
 #include <errno.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "memory.h"
 
-#include "table.h"
+#include "conn/table.h"
 
 #include <sys/uio.h>
 

@@ -4,7 +4,7 @@
 #include "budget.h"
 #include "memory.h"
 #include "say.h"
-#include "text.h"
+#include "base/text.h"
 
 #include <inttypes.h>
 #include <sys/un.h>

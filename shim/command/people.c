@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "print.h"
 
-#include "text.h"
+#include "base/text.h"
 
 #include <inttypes.h>
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "process.h"
 
-#include "glibc.h"
+#include "base/glibc.h"
 #include "say.h"
-#include "text.h"
+#include "base/text.h"
 
 #include <dirent.h>
 #include <errno.h>

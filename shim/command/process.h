@@ -8,7 +8,7 @@
 #define WEIR_COMMAND_PROCESS_H
 
 #include "budget.h"
-#include "proc.h"
+#include "base/proc.h"
 
 #include <limits.h>
 

@@ -9,8 +9,8 @@
 #ifndef WEIR_COMMAND_READER_H
 #define WEIR_COMMAND_READER_H
 
-#include "page.h"
-#include "proc.h"
+#include "base/page.h"
+#include "base/proc.h"
 #include "process.h"
 
 /* What has been found out of the process that a line names. */

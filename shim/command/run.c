@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* weir run: a program under the shim, in this very process. */
 #include "check.h"
-#include "settings.h"
-#include "text.h"
+#include "base/settings.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "say.h"
 
-#include "page.h"
-#include "proc.h"
+#include "base/page.h"
+#include "base/proc.h"
 #include "process.h"
-#include "text.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <stdarg.h>

@@ -2,10 +2,10 @@
 #include "scan.h"
 
 #include "budget.h"
-#include "glibc.h"
-#include "pagefile.h"
+#include "base/glibc.h"
+#include "tree/pagefile.h"
 #include "say.h"
-#include "text.h"
+#include "base/text.h"
 
 #include <dirent.h>
 #include <errno.h>

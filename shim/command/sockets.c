@@ -2,7 +2,7 @@
 #include "sockets.h"
 
 #include "process.h"
-#include "sock.h"
+#include "base/sock.h"
 
 #include <errno.h>
 #include <fcntl.h>

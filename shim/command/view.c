@@ -3,7 +3,7 @@
 
 #include "oldest.h"
 #include "say.h"
-#include "text.h"
+#include "base/text.h"
 
 #include <inttypes.h>
 

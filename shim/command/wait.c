@@ -3,7 +3,7 @@
 
 #include "budget.h"
 #include "say.h"
-#include "text.h"
+#include "base/text.h"
 #include "view.h"
 
 #include <inttypes.h>

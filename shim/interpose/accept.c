@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* bind, listen, accept, accept4, epoll_ctl: where connections come from. */
-#include "conn.h"
-#include "handler.h"
-#include "head.h"
-#include "libc.h"
-#include "listener.h"
-#include "signals.h"
-#include "start.h"
-#include "sys.h"
+#include "conn/conn.h"
+#include "drain/handler.h"
+#include "tree/head.h"
+#include "base/libc.h"
+#include "drain/listener.h"
+#include "drain/signals.h"
+#include "drain/start.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,11 +5,11 @@
  * A number is taken out of the table before the system call that frees it: once that has returned
  * another thread may be given the number.
  */
-#include "conn.h"
-#include "libc.h"
-#include "linger.h"
-#include "listener.h"
-#include "sys.h"
+#include "conn/conn.h"
+#include "base/libc.h"
+#include "conn/linger.h"
+#include "drain/listener.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <fcntl.h>

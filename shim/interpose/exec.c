@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* exec and posix_spawn: the program that is started gets the mask and the ignored signals that
  * this one believes it has. */
-#include "libc.h"
-#include "signals.h"
-#include "start.h"
-#include "table.h"
-#include "tree.h"
+#include "base/libc.h"
+#include "drain/signals.h"
+#include "drain/start.h"
+#include "conn/table.h"
+#include "tree/tree.h"
 
 #include <stdarg.h>
 

@@ -6,8 +6,8 @@
  *
  * sigsetjmp returns twice, so no C function can be around it: it is jumped to.
  */
-#include "libc.h"
-#include "signals.h"
+#include "base/libc.h"
+#include "drain/signals.h"
 
 #ifdef __GLIBC__
 #include <setjmp.h>

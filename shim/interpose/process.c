@@ -10,13 +10,13 @@
  * The call returns twice on one stack, so no C function can be around it: the return address is
  * kept in a register that the system call leaves alone, as every libc's own vfork does.
  */
-#include "epoch.h"
-#include "handler.h"
-#include "libc.h"
-#include "signals.h"
-#include "start.h"
-#include "sys.h"
-#include "tree.h"
+#include "conn/epoch.h"
+#include "drain/handler.h"
+#include "base/libc.h"
+#include "drain/signals.h"
+#include "drain/start.h"
+#include "base/sys.h"
+#include "tree/tree.h"
 
 #include <errno.h>
 #include <grp.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Everything that reads from a connection: what does it return? conn_read has the rest. */
-#include "conn.h"
-#include "handler.h"
-#include "libc.h"
-#include "signals.h"
-#include "start.h"
+#include "conn/conn.h"
+#include "drain/handler.h"
+#include "base/libc.h"
+#include "drain/signals.h"
+#include "drain/start.h"
 
 #include <errno.h>
 

@@ -3,12 +3,12 @@
  * sigaction, the masks, sigwait and their relations: the program's view of the signals that are
  * ours. pthread_create, because a thread inherits its maker's mask.
  */
-#include "epoch.h"
-#include "handler.h"
-#include "libc.h"
-#include "signals.h"
-#include "sys.h"
-#include "table.h"
+#include "conn/epoch.h"
+#include "drain/handler.h"
+#include "base/libc.h"
+#include "drain/signals.h"
+#include "base/sys.h"
+#include "conn/table.h"
 #include "wait.h"
 
 #include <errno.h>

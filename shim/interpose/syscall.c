@@ -6,10 +6,10 @@
  * returns twice (clone, vfork): the call is a jump, made by the compiler because all arguments are
  * passed on unchanged.
  */
-#include "epoch.h"
-#include "handler.h"
-#include "libc.h"
-#include "start.h"
+#include "conn/epoch.h"
+#include "drain/handler.h"
+#include "base/libc.h"
+#include "drain/start.h"
 
 #include <fcntl.h>
 #include <sched.h>

@@ -6,10 +6,10 @@
  * The time that is left is measured with the coarse clock, read without a system call (vdso(7)).
  * Those that are given a mask for the time of the wait have our signals taken out of it.
  */
-#include "libc.h"
-#include "listener.h"
-#include "signals.h"
-#include "table.h"
+#include "base/libc.h"
+#include "drain/listener.h"
+#include "drain/signals.h"
+#include "conn/table.h"
 #include "wait.h"
 
 #include <errno.h>

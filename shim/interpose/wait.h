@@ -5,7 +5,7 @@
 #ifndef WEIR_WAIT_H
 #define WEIR_WAIT_H
 
-#include "common.h"
+#include "base/common.h"
 
 #include <time.h>
 

@@ -5,11 +5,11 @@
  * After our FIN a write has nowhere to go, and would be answered with SIGPIPE: it is reported as
  * done and not made (DESIGN.md, "The gap between end-of-file and close").
  */
-#include "conn.h"
-#include "libc.h"
-#include "listener.h"
-#include "signals.h"
-#include "handoff.h"
+#include "conn/conn.h"
+#include "base/libc.h"
+#include "drain/listener.h"
+#include "drain/signals.h"
+#include "conn/handoff.h"
 
 #include <errno.h>
 

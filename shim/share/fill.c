@@ -10,8 +10,8 @@
  *
  * A setting without a description ends it with an error, and so the build.
  */
-#include "common.h"
-#include "settings.h"
+#include "base/common.h"
+#include "base/settings.h"
 
 /* For mdoc(7), which wants each sentence on a line of its own. */
 static void print_prose(const char *text)
@@ -76,7 +76,7 @@ static bool print_all(print_fn *print)
     for (size_t i = 0; settings_describe(i, &setting); i++) {
         char option[SETTINGS_OPTION];
         if (!setting.help || !*setting.help || !setting.accepted || !*setting.accepted) {
-            fprintf(stderr, "fill: %s has no description in the table of shim/settings.c\n",
+            fprintf(stderr, "fill: %s has no description in the table of shim/base/settings.c\n",
                     setting.name);
             return false;
         }

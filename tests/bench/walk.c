@@ -17,9 +17,9 @@
  */
 #include "bench.h"
 
-#include "conn.h"
-#include "drain.h"
-#include "libc.h"
+#include "conn/conn.h"
+#include "drain/drain.h"
+#include "base/libc.h"
 #include "weir.h"
 
 #include <netinet/in.h>

@@ -2,7 +2,7 @@
 /* text_address: the first byte is the size of the buffer, the rest is the sockaddr. */
 #include "fuzz.h"
 
-#include "text.h"
+#include "base/text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

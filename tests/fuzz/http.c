@@ -21,8 +21,8 @@
 
 #include "http_plain.h"
 
-#include "http.h"
-#include "http_cache.h"
+#include "http/http.h"
+#include "http/http_cache.h"
 
 #define INSERTED "Connection: close\r\n"
 #define REPLACED "close     "

@@ -2,8 +2,8 @@
 /* WEIR_MODE and the addresses that it is asked for: up to a NUL the value, then the sockaddr. */
 #include "fuzz.h"
 
-#include "settings.h"
-#include "text.h"
+#include "base/settings.h"
+#include "base/text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -5,8 +5,8 @@
  */
 #include "fuzz.h"
 
-#include "settings.h"
-#include "text.h"
+#include "base/settings.h"
+#include "base/text.h"
 
 static const char *const names[] = {
     "WEIR_MODE",   "WEIR_SIGNAL",   "WEIR_ACTION",    "WEIR_DOUBLE_SIGNAL", "WEIR_STOP_SIGNALS",

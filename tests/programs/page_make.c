@@ -19,7 +19,7 @@
  *   fuzz SECONDS OUT WEIR...  runs each WEIR on itself, while a thread writes anything to the page
  */
 #define WEIR_COMMAND
-#include "table.h"
+#include "conn/table.h"
 
 #include <fcntl.h>
 #include <pthread.h>

@@ -11,12 +11,12 @@
  */
 #define WEIR_COMMAND
 /* What weir(1) shares with the library, in one program: tests/programs is built file by file. */
-#include "../../shim/page.c"
-#include "../../shim/sock.c"
-#include "../../shim/sys.c"
-#include "../../shim/text.c"
+#include "../../shim/base/page.c"
+#include "../../shim/base/sock.c"
+#include "../../shim/base/sys.c"
+#include "../../shim/base/text.c"
 
-#include "../../shim/proc.c"
+#include "../../shim/base/proc.c"
 
 #include <dirent.h>
 #include <inttypes.h>

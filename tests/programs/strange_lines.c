@@ -4,9 +4,9 @@
  * of whose lines names it, so that whoever believes them looks at it again and again.
  */
 #define WEIR_COMMAND /* no rules of the shim (common.h) */
-#include "page.h"
-#include "../../shim/page.c"
-#include "../../shim/text.c"
+#include "base/page.h"
+#include "../../shim/base/page.c"
+#include "../../shim/base/text.c"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -14,7 +14,7 @@
  * tree; a child of that process goes on with it for as long as the master lives
  */
 #define WEIR_COMMAND /* no rules of the shim (common.h) */
-#include "page.h"
+#include "base/page.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -3,7 +3,7 @@
 #ifndef WEIR_CALLS_H
 #define WEIR_CALLS_H
 
-#include "conn.h"
+#include "conn/conn.h"
 
 static inline void call_read(int fd, size_t n)
 {

@@ -7,7 +7,7 @@
 
 #include "calls.h"
 #include "fake_sock.h"
-#include "libc.h"
+#include "base/libc.h"
 #include "promised.h"
 
 #define FLAGS                                                                                  \

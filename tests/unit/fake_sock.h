@@ -6,7 +6,7 @@
 #ifndef WEIR_FAKE_SOCK_H
 #define WEIR_FAKE_SOCK_H
 
-#include "sock.h"
+#include "base/sock.h"
 
 #define FAKES 2048
 

@@ -2,7 +2,7 @@
 /* What http.c makes of conversations: ordinary, odd and hostile, cut at every byte. */
 #include "http_talk.h"
 
-#include "http_cache.h"
+#include "http/http_cache.h"
 
 /* What is read or written, and what is told of the connection then: see told(). */
 struct step {

@@ -5,8 +5,8 @@
 
 #include "unit.h"
 
-#include "libc.h"
-#include "next.h"
+#include "base/libc.h"
+#include "base/next.h"
 
 #define SAME(type, name, params, args) \
     CHECK(next_symbol(#name) == dlsym(RTLD_NEXT, #name), "%s", #name);

@@ -3,7 +3,7 @@
 #ifndef WEIR_PROMISED_H
 #define WEIR_PROMISED_H
 
-#include "conn.h"
+#include "conn/conn.h"
 
 /*
  * A row a mode: is a connection in use (+) or idle (-) after the event, or what it was (=)? The

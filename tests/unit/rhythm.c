@@ -4,8 +4,8 @@
 
 #include <time.h>
 
-#include "libc.h"
-#include "rhythm.h"
+#include "base/libc.h"
+#include "conn/rhythm.h"
 
 #define NUMBER 7
 #define LIMIT 16

@@ -3,8 +3,8 @@
  */
 #include "unit.h"
 
-#include "settings.h"
-#include "text.h"
+#include "base/settings.h"
+#include "base/text.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#include "sock.h"
+#include "base/sock.h"
 
 static int ours, theirs;
 static volatile int looks, away_until; /* looks, the first so many of which are followed by ... */

@@ -8,7 +8,7 @@
 
 #include "calls.h"
 #include "fake_sock.h"
-#include "libc.h"
+#include "base/libc.h"
 
 #include <time.h>
 

@@ -3,9 +3,9 @@
 #define _GNU_SOURCE
 #include "unit.h"
 
-#include "epoch.h"
-#include "sys.h"
-#include "table.h"
+#include "conn/epoch.h"
+#include "base/sys.h"
+#include "conn/table.h"
 
 #include <errno.h>
 #include <pthread.h>

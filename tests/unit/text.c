@@ -2,7 +2,7 @@
 /* text.c: what a line is put together from, and where it is cut. */
 #include "unit.h"
 
-#include "text.h"
+#include "base/text.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -13,18 +13,18 @@ UNIT_asan = $(CC) -fsanitize=address,undefined -fno-sanitize-recover=all
 UNIT_tsan = $(CLANG) -fsanitize=thread
 UNIT_fuzz = $(CLANG) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
-UNIT_table = shim/table.c shim/room.c shim/solo.c shim/page.c shim/text.c shim/epoch.c shim/libc.c shim/next.c shim/sys.c
-UNIT_conn = tests/unit/fake_sock.c shim/conn.c shim/conn_look.c shim/framing.c shim/http.c shim/http_cache.c shim/http_line.c shim/http_notice.c shim/rhythm.c shim/spread.c shim/settings.c $(UNIT_table)
+UNIT_table = shim/conn/table.c shim/base/room.c shim/conn/solo.c shim/base/page.c shim/base/text.c shim/conn/epoch.c shim/base/libc.c shim/base/next.c shim/base/sys.c
+UNIT_conn = tests/unit/fake_sock.c shim/conn/conn.c shim/conn/conn_look.c shim/http/framing.c shim/http/http.c shim/http/http_cache.c shim/http/http_line.c shim/http/http_notice.c shim/conn/rhythm.c shim/conn/spread.c shim/base/settings.c $(UNIT_table)
 UNIT_crowd = $(UNIT_conn)
 UNIT_solo = $(UNIT_conn)
-UNIT_settings = shim/settings.c shim/text.c
-UNIT_text = shim/text.c
+UNIT_settings = shim/base/settings.c shim/base/text.c
+UNIT_text = shim/base/text.c
 UNIT_next = $(UNIT_table)
-UNIT_rhythm = shim/rhythm.c shim/room.c shim/libc.c shim/next.c shim/sys.c shim/text.c
-UNIT_sock = shim/sock.c shim/sys.c shim/text.c
-UNIT_http = shim/http.c shim/http_cache.c shim/http_line.c shim/http_notice.c
+UNIT_rhythm = shim/conn/rhythm.c shim/base/room.c shim/base/libc.c shim/base/next.c shim/base/sys.c shim/base/text.c
+UNIT_sock = shim/base/sock.c shim/base/sys.c shim/base/text.c
+UNIT_http = shim/http/http.c shim/http/http_cache.c shim/http/http_line.c shim/http/http_notice.c
 UNIT_http_notice = $(UNIT_http)
-FUZZ_usual = shim/settings.c shim/text.c
+FUZZ_usual = shim/base/settings.c shim/base/text.c
 FUZZ_http = $(UNIT_http) # alone
 
 UNITS = table conn crowd solo settings text http http_notice next sock rhythm

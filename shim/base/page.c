@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/page.h"
+
+#include "base/text.h"
+
+struct page *tree_page;
+
+void page_add(struct totals *totals, const struct shard *shards, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct shard *at = &shards[i];
+        uint64_t live = atomic_load_explicit(&at->live, memory_order_relaxed);
+        uint64_t in_use = (uint64_t)(int64_t)(int32_t)live; /* each may be below zero */
+        totals->in_use += in_use;
+        totals->tracked += (uint64_t)((int64_t)(live - in_use) >> 32);
+        totals->accepted += atomic_load_explicit(&at->accepted, memory_order_relaxed);
+        totals->closed_by_program +=
+            atomic_load_explicit(&at->closed_by_program, memory_order_relaxed);
+        totals->closed_idle += atomic_load_explicit(&at->closed_idle, memory_order_relaxed);
+        totals->forced += atomic_load_explicit(&at->forced, memory_order_relaxed);
+        totals->disowned += atomic_load_explicit(&at->disowned, memory_order_relaxed);
+    }
+}
+
+void page_settle(struct totals *totals)
+{
+    if ((int64_t)totals->tracked < 0)
+        totals->tracked = 0;
+    if ((int64_t)totals->in_use < 0)
+        totals->in_use = 0;
+    if (totals->in_use > totals->tracked)
+        totals->in_use = totals->tracked;
+}
+
+void page_settle_tree(struct totals *totals)
+{
+    page_settle(totals);
+    if ((int64_t)totals->closed_by_program < 0)
+        totals->closed_by_program = 0;
+}
+
+void page_name(struct text *text, int32_t pid, uint64_t start, uint32_t pid_namespace)
+{
+    text_number(text, (uint64_t)pid);
+    text_string(text, ".");
+    text_number(text, start);
+    text_string(text, ".");
+    text_number(text, pid_namespace);
+}
+
+static bool is_magic(const struct page *page)
+{
+    for (size_t i = 0; i < sizeof page->magic; i++)
+        if (page->magic[i] != PAGE_MAGIC[i])
+            return false;
+    return true;
+}
+
+bool page_is_sound(const struct page *page, size_t size)
+{
+    return size >= sizeof *page && is_magic(page) && page->layout == PAGE_LAYOUT &&
+           page->size == sizeof *page && page->pid > 0;
+}
+
+/* ---- orders ---- */
+
+int64_t page_timeout(const struct page *page)
+{
+    int64_t timeout = atomic_load(&page->timeout);
+    return timeout < 0 ? page->settings.timeout : timeout;
+}
+
+bool page_ask(struct page *page, enum action action, const struct origin *origin, int64_t timeout,
+              int64_t now, const struct totals *asked)
+{
+    uint64_t order = atomic_load(&page->order);
+    if (action == ACTION_CLOSE_IDLE) {
+        uint64_t next;
+        do {
+            if (order & (ORDER_DRAIN | ORDER_DRAIN_ALL))
+                return false;
+            page->idle_by = *origin;
+            next = (order & ~ORDER_CLOSE_IDLE) | ((order + 1) & ORDER_CLOSE_IDLE);
+        } while (!atomic_compare_exchange_weak(&page->order, &order, next));
+        return true;
+    }
+
+    uint64_t wish = ORDER_DRAIN | (action == ACTION_DRAIN_ALL ? ORDER_DRAIN_ALL : 0);
+    uint32_t none = 0;
+    if ((order & wish) == wish)
+        return false;
+    if (atomic_compare_exchange_strong(&page->by_taken, &none, 1)) {
+        page->by = *origin;
+        page->asked = asked ? *asked : (struct totals){.tracked = PAGE_NOT_COUNTED};
+        atomic_store(&page->timeout, timeout);
+        atomic_store(&page->since, now);
+        atomic_store(&page->by_taken, 2);
+    }
+    uint32_t phase = PHASE_SERVING;
+    bool delays = action == ACTION_DRAIN && page->settings.delay;
+    atomic_compare_exchange_strong(&page->phase, &phase, delays ? PHASE_DELAYING : PHASE_DRAINING);
+    phase = PHASE_DELAYING;
+    if (!delays)
+        atomic_compare_exchange_strong(&page->phase, &phase, PHASE_DRAINING);
+    return (atomic_fetch_or(&page->order, wish) & wish) != wish;
+}

@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/proc.h"
+
+#include "base/sock.h"
+#include "base/sys.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+/* Opens /proc/PID/name ("self" for 0). -errno. */
+static long open_proc(int32_t pid, const char *name)
+{
+    char path[64];
+    struct text text = TEXT_ON(path);
+    text_string(&text, "/proc/");
+    if (pid > 0)
+        text_number(&text, (uint64_t)pid);
+    else
+        text_string(&text, "self");
+    text_string(&text, "/");
+    text_string(&text, name);
+    return sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+}
+
+/* Reads a file line by line: with a NUL for its end, and cut where it is longer. */
+struct lines {
+    int fd;
+    size_t from, filled;
+    char buffer[4096];
+};
+
+static char *next_line(struct lines *lines)
+{
+    for (;;) {
+        for (size_t i = lines->from; i < lines->filled; i++) {
+            if (lines->buffer[i] == '\n') {
+                char *line = lines->buffer + lines->from;
+                lines->buffer[i] = '\0';
+                lines->from = i + 1;
+                return line;
+            }
+        }
+        size_t rest = lines->filled - lines->from;
+        if (rest == sizeof lines->buffer)
+            rest = 0; /* longer than any of ours */
+        for (size_t i = 0; i < rest; i++)
+            lines->buffer[i] = lines->buffer[lines->from + i];
+        long got = sys3(SYS_read, lines->fd, lines->buffer + rest, sizeof lines->buffer - rest);
+        if (got <= 0)
+            return NULL;
+        lines->from = 0;
+        lines->filled = rest + (size_t)got;
+    }
+}
+
+static const char *skip_word(const char *at)
+{
+    while (*at == ' ')
+        at++;
+    while (*at && *at != ' ')
+        at++;
+    while (*at == ' ')
+        at++;
+    return at;
+}
+
+static uint64_t number_at(const char **at, unsigned base)
+{
+    uint64_t number = 0;
+    for (;; ++*at) {
+        unsigned char c = (unsigned char)**at;
+        unsigned digit = c >= '0' && c <= '9'   ? c - '0' + 0u
+                         : c >= 'a' && c <= 'f' ? c - 'a' + 10u
+                         : c >= 'A' && c <= 'F' ? c - 'A' + 10u
+                                                : 99;
+        if (digit >= base)
+            return number;
+        number = number * base + digit;
+    }
+}
+
+enum sight { UNSEEN, ENDED, SEEN };
+
+/* A process's start time, as far as /proc shows it. */
+static enum sight look_at(int32_t pid, uint64_t *start)
+{
+    char stat[1024];
+    long fd = open_proc(pid, "stat");
+    if (fd < 0)
+        return UNSEEN;
+    long got = sys3(SYS_read, fd, stat, sizeof stat - 1);
+    sys1(SYS_close, fd);
+    if (got <= 0)
+        return got == -ESRCH ? ENDED : UNSEEN;
+    stat[got] = '\0';
+    /* The second field is the name in parentheses, which may hold anything. */
+    const char *at = stat, *name_end = NULL;
+    for (; *at; at++)
+        if (*at == ')')
+            name_end = at;
+    if (!name_end)
+        return UNSEEN;
+    at = name_end + 1;
+    while (*at == ' ')
+        at++;
+    if (*at == 'Z' || *at == 'X')
+        return ENDED; /* its parent has not looked yet */
+    for (int field = 3; field < 22; field++)
+        at = skip_word(at);
+    *start = number_at(&at, 10);
+    return SEEN;
+}
+
+uint64_t proc_start_time(int32_t pid)
+{
+    uint64_t start = 0;
+    return look_at(pid, &start) == SEEN ? start : 0;
+}
+
+#define TICK_MS 10 /* proc(5): sysconf(_SC_CLK_TCK) is 100 on every Linux that we know */
+
+static bool exists(int32_t pid)
+{
+    return pid > 0 && sys2(SYS_kill, pid, 0) != -ESRCH; /* EPERM: it is another user's */
+}
+
+int proc_is_alive(int32_t pid, uint64_t since)
+{
+    uint64_t start = 0;
+    if (!exists(pid))
+        return 0;
+    switch (look_at(pid, &start)) {
+    case SEEN:
+        return start * TICK_MS <= since + TICK_MS;
+    case ENDED:
+        return 0;
+    case UNSEEN:
+        /* A chroot, or a /proc that hides others' processes (proc(5), hidepid); or it has ended
+         * since. */
+        return exists(pid) ? -1 : 0;
+    }
+    return -1;
+}
+
+bool proc_line_lives(const struct page_line *line)
+{
+    int32_t pid = atomic_load(&line->pid);
+    return pid > 0 && !(atomic_load(&line->flags) & LINE_EXECS) &&
+           proc_is_alive(pid, atomic_load(&line->since)) != 0;
+}
+
+/* A number of a line of /proc/PID/status (proc(5)): its first, or the second. False: there is no
+ * such. */
+static bool status_of(int32_t pid, const char *label, bool second, unsigned base, uint64_t *number)
+{
+    struct lines lines = {.fd = (int)open_proc(pid, "status")};
+    const char *line, *value = NULL;
+    if (lines.fd < 0)
+        return false;
+    while (!value && (line = next_line(&lines)))
+        value = text_after(line, label);
+    if (value)
+        *number = number_at(&value, base);
+    if (value && second) {
+        value += *value == '\t';
+        *number = number_at(&value, base);
+    }
+    sys1(SYS_close, lines.fd);
+    return value;
+}
+
+bool proc_user(int32_t pid, uint32_t *uid)
+{
+    uint64_t effective; /* "Uid:" is real, effective, saved, file system */
+    bool known = status_of(pid, "Uid:\t", true, 10, &effective);
+    *uid = known ? (uint32_t)effective : 0;
+    return known;
+}
+
+/* getdents64(2) */
+struct entry {
+    uint64_t inode;
+    int64_t next;
+    uint16_t length;
+    uint8_t type;
+    char name[];
+};
+
+long proc_each_file(const char *path, proc_visit_fn *visit, void *context)
+{
+    char buffer[2048] __attribute__((aligned(8)));
+    long n, dir = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (dir < 0)
+        return dir;
+    while ((n = sys3(SYS_getdents64, dir, buffer, sizeof buffer)) > 0)
+        for (long at = 0; at < n; at += ((struct entry *)(buffer + at))->length)
+            visit((int)dir, ((struct entry *)(buffer + at))->name, context);
+    sys1(SYS_close, dir);
+    return 0;
+}
+
+/* "PID PID ", of one thread. */
+static void each_in(int fd, void (*visit)(int32_t child))
+{
+    char buffer[512];
+    int64_t pid = 0;
+    for (long got; (got = sys3(SYS_read, fd, buffer, sizeof buffer)) > 0;) {
+        for (long i = 0; i < got; i++) {
+            if (buffer[i] >= '0' && buffer[i] <= '9' && pid < INT32_MAX / 10) {
+                pid = pid * 10 + (buffer[i] - '0');
+            } else {
+                if (pid)
+                    visit((int32_t)pid);
+                pid = 0;
+            }
+        }
+    }
+}
+
+static void each_of_thread(int dir, const char *name, void *context)
+{
+    void (**visit)(int32_t) = context;
+    char path[48];
+    struct text text = TEXT_ON(path);
+    if (*name == '.')
+        return;
+    text_string(&text, name);
+    text_string(&text, "/children");
+    long fd = sys4(SYS_openat, dir, path, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    each_in((int)fd, *visit);
+    sys1(SYS_close, fd);
+}
+
+void proc_each_child(int32_t pid, void (*visit)(int32_t child))
+{
+    char path[40];
+    struct text text = TEXT_ON(path);
+    text_string(&text, "/proc/");
+    text_number(&text, (uint64_t)pid);
+    text_string(&text, "/task");
+    proc_each_file(path, each_of_thread, &visit);
+}
+
+int proc_catches(int32_t pid, int sig)
+{
+    uint64_t caught;
+    return status_of(pid, "SigCgt:\t", false, 16, &caught) ? (int)(caught >> (sig - 1) & 1) : -1;
+}
+
+bool proc_is_shown(int32_t pid)
+{
+    long fd = open_proc(pid, "stat");
+    if (fd >= 0)
+        sys1(SYS_close, fd);
+    return fd >= 0;
+}
+
+bool proc_is_filtered(void)
+{
+    uint64_t mode;
+    return !status_of(0, "Seccomp:\t", false, 10, &mode) || mode;
+}
+
+int32_t proc_parent(int32_t pid)
+{
+    uint64_t parent;
+    return status_of(pid, "PPid:\t", false, 10, &parent) && parent <= INT32_MAX ? (int32_t)parent : 0;
+}
+
+bool proc_descends(int32_t pid)
+{
+    int32_t me = (int32_t)sys0(SYS_getpid);
+    for (int i = 0; i < PROC_GENERATIONS_MOST && (pid = proc_parent(pid)); i++)
+        if (pid == me)
+            return true;
+    return false;
+}
+
+bool proc_is_child(int32_t pid)
+{
+    siginfo_t info; /* waitid(2): WNOWAIT leaves one that has ended to the program */
+    return sys5(SYS_waitid, P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT, NULL) == 0;
+}
+
+uint32_t proc_pid_namespace(void)
+{
+    struct stat status;
+    long failed = sys4(SYS_newfstatat, AT_FDCWD, "/proc/self/ns/pid", &status, 0);
+    return failed < 0 ? 0 : (uint32_t)status.st_ino;
+}
+
+/* A line of maps: "address-address perms offset major:minor inode path". */
+struct mapping {
+    uint64_t from, to;
+    struct proc_file file;
+    bool is_shared;
+};
+
+static void read_mapping(const char *line, struct mapping *mapping)
+{
+    const char *at = line;
+    mapping->from = number_at(&at, 16);
+    at += *at == '-';
+    mapping->to = number_at(&at, 16);
+    at = skip_word(line);
+    mapping->is_shared = *at && at[1] && at[2] && at[3] == 's';
+    at = skip_word(skip_word(at));
+    uint64_t major = number_at(&at, 16);
+    at += *at == ':';
+    mapping->file.device = major << 32 | number_at(&at, 16);
+    at += *at == ' ';
+    mapping->file.inode = number_at(&at, 10);
+}
+
+bool proc_mapped_file(const void *address, struct proc_file *file)
+{
+    struct lines lines = {.fd = (int)open_proc(0, "maps")};
+    const char *line;
+    struct mapping mapping = {0};
+    if (lines.fd < 0)
+        return false;
+    while ((line = next_line(&lines))) {
+        read_mapping(line, &mapping);
+        if (mapping.from <= (uintptr_t)address && (uintptr_t)address < mapping.to)
+            break;
+    }
+    sys1(SYS_close, lines.fd);
+    *file = mapping.file;
+    return line && file->inode;
+}
+
+/* By a mapping that nobody looks at: a file that is cut off does it no harm. */
+bool proc_opened_file(int fd, struct proc_file *file)
+{
+    long at = sys6(SYS_mmap, NULL, PAGE_MAX, PROT_NONE, MAP_PRIVATE, fd, 0);
+    if (at < 0 && at > -4096)
+        return false;
+    bool known = proc_mapped_file((void *)at, file);
+    sys2(SYS_munmap, at, PAGE_MAX);
+    return known;
+}
+
+static bool has_text(const char *in, const char *text)
+{
+    for (; *in; in++)
+        if (text_after(in, text))
+            return true;
+    return !*text;
+}
+
+int proc_maps(int32_t pid, const struct proc_file *file, const char *name, uint32_t *budget)
+{
+    struct lines lines = {.fd = (int)open_proc(pid, "maps")};
+    const char *line;
+    int found = 0;
+    if (lines.fd < 0)
+        return lines.fd == -ENOENT && !exists(pid) ? 0 : -1;
+    for (; !found && *budget && (line = next_line(&lines)); --*budget) {
+        struct mapping mapping;
+        read_mapping(line, &mapping);
+        found = mapping.is_shared && mapping.file.inode && mapping.file.inode == file->inode &&
+                mapping.file.device == file->device && has_text(line, name);
+    }
+    sys1(SYS_close, lines.fd);
+    return found;
+}
+
+/* ---- connections that are handed on ---- */
+
+/* "0100007F:1F90": as the kernel prints a socket's address (net/ipv4/tcp_ipv4.c). */
+static socklen_t address_at(const char *at, struct sockaddr_storage *into, uint16_t *port)
+{
+    uint32_t words[4] = {0};
+    size_t digits = 0;
+    while ((at[digits] >= '0' && at[digits] <= '9') || (at[digits] >= 'A' && at[digits] <= 'F'))
+        digits++;
+    size_t count = digits / 8;
+    if ((count != 1 && count != 4) || at[digits] != ':')
+        return 0;
+    for (size_t i = 0; i < count; i++) {
+        char word[9];
+        for (size_t c = 0; c < 8; c++)
+            word[c] = at[i * 8 + c];
+        word[8] = '\0';
+        const char *number = word;
+        words[i] = (uint32_t)number_at(&number, 16);
+    }
+    const char *number = at + digits + 1;
+    *port = htons((uint16_t)number_at(&number, 16));
+    *into = (struct sockaddr_storage){0};
+    if (count == 1) {
+        struct sockaddr_in *in = (void *)into;
+        *in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = *port};
+        in->sin_addr.s_addr = words[0];
+        return sizeof *in;
+    }
+    struct sockaddr_in6 *in6 = (void *)into;
+    *in6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = *port};
+    for (size_t i = 0; i < 4; i++)
+        in6->sin6_addr.s6_addr32[i] = words[i];
+    return sizeof *in6;
+}
+
+/* "st tx:rx": a peer that has not said its last, or whose last has not been read. */
+static bool has_a_say(const char *at)
+{
+    enum { ESTABLISHED = 1, CLOSE_WAIT = 8 }; /* net/tcp_states.h */
+    uint64_t state = number_at(&at, 16);
+    at += *at == ' ';
+    number_at(&at, 16);
+    at += *at == ':';
+    return state == ESTABLISHED || (state == CLOSE_WAIT && number_at(&at, 16));
+}
+
+/* A line "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...": the
+ * identity of a socket that some process holds (one that none does has no inode), or 0. */
+static uint32_t identity_at(const char *line)
+{
+    struct sockaddr_storage own, peer;
+    uint16_t port, peers_port;
+    const char *at = skip_word(line);
+    if (!address_at(at, &own, &port))
+        return 0;
+    at = skip_word(at);
+    socklen_t len = address_at(at, &peer, &peers_port);
+    at = skip_word(at);
+    if (!len || !has_a_say(at))
+        return 0;
+    for (int word = 3; word < 9; word++)
+        at = skip_word(at);
+    return number_at(&at, 10) ? sock_hash_port(sock_hash((struct sockaddr *)&peer, len), port) : 0;
+}
+
+/* Marks those of which there is a socket, and counts those that are left. -1: it can't be told. */
+static int look_for(int32_t pid, const char *name, const uint64_t *gaps, uint32_t count, bool *open)
+{
+    struct lines lines = {.fd = (int)open_proc(pid, name)};
+    const char *line;
+    int left = 0;
+    if (lines.fd < 0)
+        return -1;
+    for (uint32_t i = 0; i < count; i++)
+        left += gaps[i] && !open[i];
+    while (left && (line = next_line(&lines))) {
+        uint32_t identity = identity_at(line);
+        for (uint32_t i = 0; identity && i < count; i++) {
+            if ((uint32_t)(gaps[i] >> 32) == identity && !open[i]) {
+                open[i] = true;
+                left--;
+            }
+        }
+    }
+    sys1(SYS_close, lines.fd);
+    return left;
+}
+
+uint32_t proc_open_gaps(const _Atomic uint64_t *gaps, uint32_t count, int32_t pid, int64_t now,
+                        bool *open)
+{
+    uint64_t wanted[PAGE_GAPS];
+    uint32_t sockets = 0, all = 0;
+    count = count < PAGE_GAPS ? count : PAGE_GAPS;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t entry = atomic_load(&gaps[i]);
+        bool counts = entry && !(entry & GAP_ADOPTED), is_unix = counts && entry & GAP_UNIX;
+        open[i] = is_unix && (((uint64_t)now - entry) & GAP_TIME) < GAP_UNIX_MS;
+        wanted[i] = counts && !is_unix ? entry : 0;
+        sockets += wanted[i] != 0;
+    }
+    int left = sockets ? look_for(pid, "net/tcp", wanted, count, open) : 0;
+    if (left > 0)
+        look_for(pid, "net/tcp6", wanted, count, open);
+    for (uint32_t i = 0; i < count; i++) {
+        open[i] = open[i] || (left < 0 && wanted[i]);
+        all += open[i];
+    }
+    return all;
+}
+
+/* ---- sums ---- */
+
+void proc_totals(const struct page *tree, int32_t me, struct totals *totals)
+{
+    *totals = (struct totals){0};
+    uint64_t ended = 0;
+    for (uint32_t i = 0; i <= PAGE_LINES; i++) {
+        struct totals one = {0};
+        uint32_t count, first = page_shards(i, &count);
+        if (i < PAGE_LINES && !atomic_load(&tree->line[i].pid))
+            continue;
+        page_add(&one, &tree->shard[first], count);
+        if (i < PAGE_LINES && atomic_load(&tree->line[i].pid) != me &&
+            !proc_line_lives(&tree->line[i])) {
+            ended += one.tracked;
+            one.tracked = one.in_use = 0;
+        }
+        totals->tracked += one.tracked;
+        totals->in_use += one.in_use;
+        totals->accepted += one.accepted;
+        totals->closed_by_program += one.closed_by_program;
+        totals->closed_idle += one.closed_idle;
+        totals->forced += one.forced;
+        totals->disowned += one.disowned;
+    }
+    if (atomic_load(&tree->gap_used)) {
+        /* Between two processes: who handed it on has counted a close, which was none. */
+        bool open[PAGE_GAPS];
+        uint32_t waiting = proc_open_gaps(tree->gap, PAGE_GAPS, 0, sys_now_ms(), open);
+        totals->tracked += waiting;
+        totals->in_use += waiting;
+        totals->closed_by_program -= waiting;
+    }
+    totals->accepted += atomic_load(&tree->gone.accepted);
+    totals->closed_by_program += atomic_load(&tree->gone.closed_by_program) + ended;
+    totals->closed_idle += atomic_load(&tree->gone.closed_idle);
+    totals->forced += atomic_load(&tree->gone.forced);
+    totals->disowned += atomic_load(&tree->gone.disowned);
+    page_settle_tree(totals);
+}

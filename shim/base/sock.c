@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/sock.h"
+
+#include "base/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <linux/unix_diag.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+
+/* Where nobody looks for the lowest free number (and select can still reach). */
+#define PINNED_LEAST 100
+
+/* Multiplies by the golden ratio, so that each bit reaches the upper half, and brings that down. */
+static uint64_t stir(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+    return hash ^ hash >> 32;
+}
+
+static uint64_t word_at(const void *at)
+{
+    uint64_t word;
+    __builtin_memcpy(&word, at, sizeof word);
+    return word;
+}
+
+/* FNV-1a. */
+static uint32_t hash_bytes(const unsigned char *at, socklen_t len)
+{
+    uint32_t hash = 2166136261u;
+    for (socklen_t i = 0; i < len; i++)
+        hash = (hash ^ at[i]) * 16777619u;
+    return hash;
+}
+
+uint32_t sock_hash(const struct sockaddr *addr, socklen_t len)
+{
+    const char *at = (const void *)addr;
+    uint32_t hash;
+    if (LIKELY(addr->sa_family == AF_INET) && len >= sizeof(struct sockaddr_in)) {
+        hash = (uint32_t)stir(0, word_at(at)); /* family, port and address: the rest is padding */
+    } else if (addr->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6)) {
+        uint64_t sum = stir(stir(stir(0, word_at(at)), word_at(at + 8)), word_at(at + 16));
+        hash = (uint32_t)stir(sum, ((const struct sockaddr_in6 *)(const void *)at)->sin6_scope_id);
+    } else {
+        if (len > sizeof(struct sockaddr_storage))
+            len = sizeof(struct sockaddr_storage);
+        if (addr->sa_family == AF_UNIX && len > offsetof(struct sockaddr_un, sun_path) &&
+            ((const struct sockaddr_un *)addr)->sun_path[0]) {
+            /* unix(7), "Pathname sockets": what follows the NUL is nobody's. */
+            socklen_t used = offsetof(struct sockaddr_un, sun_path);
+            while (used < len && at[used])
+                used++;
+            len = used;
+        }
+        hash = hash_bytes((const unsigned char *)at, len);
+    }
+    return hash ? hash : 1;
+}
+
+uint32_t sock_hash_port(uint32_t hash, uint16_t port)
+{
+    hash = (hash ^ port) * 16777619u;
+    return hash ? hash : 1;
+}
+
+uint16_t sock_port(const struct sockaddr *addr, socklen_t len)
+{
+    if (addr->sa_family == AF_INET && len >= sizeof(struct sockaddr_in))
+        return ((const struct sockaddr_in *)(const void *)addr)->sin_port;
+    if (addr->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6))
+        return ((const struct sockaddr_in6 *)(const void *)addr)->sin6_port;
+    return 0;
+}
+
+uint32_t sock_identity(int fd, enum identity kind)
+{
+    struct sockaddr_storage addr, own;
+    socklen_t len = sizeof addr;
+    if (sys3(kind == IDENTITY_OWN ? SYS_getsockname : SYS_getpeername, fd, &addr, &len) < 0)
+        return 0;
+    uint32_t hash = sock_hash((struct sockaddr *)&addr, len);
+    if (kind != IDENTITY_PEER_AND_PORT)
+        return hash;
+    len = sock_own_address(fd, &own);
+    return sock_hash_port(hash, sock_port((struct sockaddr *)&own, len));
+}
+
+bool sock_is(int fd, uint32_t identity, enum identity kind)
+{
+    return !identity || sock_identity(fd, kind) == identity;
+}
+
+static uint32_t queue_of(int fd, int which)
+{
+    int bytes = 0;
+    sys3(SYS_ioctl, fd, which, &bytes);
+    return (uint32_t)bytes;
+}
+
+uint32_t sock_unread(int fd)
+{
+    return queue_of(fd, SIOCINQ);
+}
+
+void sock_queues(int fd, struct sock_queues *queues)
+{
+    queues->unread = sock_unread(fd);
+    queues->unsent = queue_of(fd, SIOCOUTQ);
+}
+
+/* A look takes less than a microsecond; who was preempted is away for a hundred at the least. */
+#define LOOK_NS 10000
+#define LOOKS_MOST 8 /* where a clock or a call is slow (an emulator, valgrind) */
+
+uint32_t sock_unread_now(int fd)
+{
+    uint32_t unread = 0;
+    for (int i = 0; i < LOOKS_MOST && !unread; i++) {
+        int64_t begun = sys_now_ns();
+        unread = sock_unread(fd);
+        if (sys_now_ns() - begun < LOOK_NS)
+            break;
+    }
+    return unread;
+}
+
+void sock_info(int fd, struct sock_info *info)
+{
+    struct tcp_info tcp;
+    socklen_t len = sizeof tcp;
+    *info = (struct sock_info){0};
+    /* An older kernel, or an emulator (qemu-user: 4 bytes), fills in less. */
+    if (sys5(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &tcp, &len) < 0 ||
+        len < offsetof(struct tcp_info, tcpi_data_segs_out) + sizeof tcp.tcpi_data_segs_out)
+        return;
+    info->has = true;
+    info->has_sent = tcp.tcpi_data_segs_out > 0;
+    info->has_received = tcp.tcpi_bytes_received > 0;
+    info->received_ms = tcp.tcpi_last_data_recv;
+    info->sent_ms = tcp.tcpi_last_data_sent;
+    info->rtt_us = tcp.tcpi_rtt;
+}
+
+void sock_peer(int fd, struct text *text)
+{
+    struct sockaddr_storage addr;
+    socklen_t len = sizeof addr;
+    addr.ss_family = AF_UNSPEC;
+    long result = sys3(SYS_getpeername, fd, &addr, &len);
+    if (addr.ss_family == AF_UNIX) {
+        len = sizeof addr;
+        result = sys3(SYS_getsockname, fd, &addr, &len);
+    }
+    text_address(text, (struct sockaddr *)&addr, result < 0 ? 0 : len);
+}
+
+int sock_pin(int fd)
+{
+    long pin = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, PINNED_LEAST);
+    /* EINVAL: RLIMIT_NOFILE is below that. None left: the number itself has to do. */
+    return pin == -EMFILE || pin == -ENFILE || pin == -EINVAL ? fd : (int)pin;
+}
+
+void sock_unpin(int fd, int pin)
+{
+    if (pin != fd)
+        sys1(SYS_close, pin);
+}
+
+bool sock_is_unconnected(int fd)
+{
+    struct sockaddr_storage addr;
+    socklen_t len = sizeof addr;
+    return sys3(SYS_getpeername, fd, &addr, &len) == -ENOTCONN;
+}
+
+void sock_shut_read(int fd)
+{
+    sys2(SYS_shutdown, fd, SHUT_RD);
+}
+
+/* The pin of fd, which is the connection of this identity, or -1. */
+static int pin_of(int fd, uint32_t identity, enum identity kind)
+{
+    int pin = sock_pin(fd);
+    if (pin < 0 || sock_is(pin, identity, kind))
+        return pin;
+    sock_unpin(fd, pin);
+    return -1;
+}
+
+void sock_shut_pinned(int fd, int pin)
+{
+    sock_shut_read(pin);
+    sock_unpin(fd, pin);
+}
+
+bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind)
+{
+    int pin = pin_of(fd, identity, kind);
+    if (pin >= 0)
+        sock_shut_pinned(fd, pin);
+    return pin >= 0;
+}
+
+int sock_pin_asked(int fd, uint32_t identity, enum identity kind, enum sock_asked asked,
+                   struct sock_figures *figures)
+{
+    int pin = pin_of(fd, identity, kind);
+    if (pin < 0)
+        return -1;
+    figures->queues.unread = sock_unread(pin);
+    if (asked == SOCK_ALL) {
+        figures->queues.unsent = queue_of(pin, SIOCOUTQ);
+        sock_info(pin, &figures->info);
+    }
+    return pin;
+}
+
+void sock_shut_write(int fd)
+{
+    sys2(SYS_shutdown, fd, SHUT_WR);
+}
+
+void sock_shut_both(int fd)
+{
+    sys2(SYS_shutdown, fd, SHUT_RDWR);
+}
+
+long sock_throw_away(int fd)
+{
+    char room[4096];
+    long got = sys6(SYS_recvfrom, fd, room, sizeof room, MSG_DONTWAIT, NULL, NULL);
+    return got >= 0 ? got : got == -EAGAIN ? -1 : -2;
+}
+
+static long get_int(int fd, int level, int name, int *value)
+{
+    socklen_t len = sizeof *value;
+    return sys5(SYS_getsockopt, fd, level, name, value, &len);
+}
+
+int sock_family(int fd)
+{
+    int family;
+    return get_int(fd, SOL_SOCKET, SO_DOMAIN, &family) < 0 ? -1 : family;
+}
+
+/*
+ * Whether it was this side that connected: its SYN is acknowledged, but is no byte sent, so that
+ * with nothing on its way the two sums differ by one (linux/tcp.h; tcpi_bytes_sent: Linux 4.19).
+ */
+static bool has_connected(int fd)
+{
+    struct tcp_info tcp;
+    struct sock_queues queues;
+    socklen_t len = sizeof tcp;
+    sock_queues(fd, &queues);
+    return sys5(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &tcp, &len) == 0 &&
+           len >= offsetof(struct tcp_info, tcpi_bytes_retrans) + 8 && !queues.unsent &&
+           tcp.tcpi_bytes_acked == tcp.tcpi_bytes_sent - tcp.tcpi_bytes_retrans + 1;
+}
+
+/* unix(7): what was accepted has its listener's name; a socketpair, or who connected, has none. */
+static bool is_unnamed(int fd)
+{
+    struct sockaddr_storage addr;
+    return sock_own_address(fd, &addr) <= sizeof addr.ss_family;
+}
+
+uint32_t sock_connection(int fd, enum identity *kind)
+{
+    if (sock_is_listener(fd) != 0 || !sock_identity(fd, IDENTITY_PEER) || has_connected(fd) ||
+        (sock_family(fd) == AF_UNIX && is_unnamed(fd)))
+        return 0;
+    *kind = sock_family(fd) == AF_UNIX ? IDENTITY_OWN : IDENTITY_PEER_AND_PORT;
+    return sock_identity(fd, *kind);
+}
+
+static long set_int(int fd, int level, int name, int value)
+{
+    return sys5(SYS_setsockopt, fd, level, name, &value, sizeof value);
+}
+
+bool sock_cork(int fd)
+{
+    int corked = 1;
+    return get_int(fd, IPPROTO_TCP, TCP_CORK, &corked) >= 0 && !corked &&
+           set_int(fd, IPPROTO_TCP, TCP_CORK, 1) >= 0;
+}
+
+void sock_uncork(int fd)
+{
+    set_int(fd, IPPROTO_TCP, TCP_CORK, 0);
+}
+
+int sock_is_listener(int fd)
+{
+    int type, listens;
+    if (get_int(fd, SOL_SOCKET, SO_TYPE, &type) < 0 ||
+        (type != SOCK_STREAM && type != SOCK_SEQPACKET) ||
+        get_int(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens) < 0)
+        return -1;
+    return listens;
+}
+
+socklen_t sock_own_address(int fd, struct sockaddr_storage *addr)
+{
+    socklen_t len = sizeof *addr;
+    return sys3(SYS_getsockname, fd, addr, &len) < 0 ? 0 : len;
+}
+
+/* Both, for a dual-stack listener has clients of either kind. -ENOPROTOOPT: not of that family. */
+static bool set_hops(int fd, int least)
+{
+    long v4 = set_int(fd, IPPROTO_IP, IP_MINTTL, least);
+    long v6 = set_int(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, least);
+    return v4 >= 0 || v6 >= 0;
+}
+
+bool sock_close_door(int fd)
+{
+    int family = sock_family(fd);
+    if (set_hops(fd, 255))
+        return true;
+    /* An emulator that knows no hops (qemu-user): what still gets in is one at a time. */
+    return (family == AF_INET || family == AF_INET6) && sys2(SYS_listen, fd, 0) >= 0;
+}
+
+void sock_open_door(int fd)
+{
+    set_hops(fd, 0);
+}
+
+/* Keeps out no packet, for one that arrives has a hop left, and tells what was deaf apart. */
+#define WAS_DEAF 1
+
+static bool has_hops(int fd, int least)
+{
+    int v4 = 0, v6 = 0;
+    get_int(fd, IPPROTO_IP, IP_MINTTL, &v4);
+    get_int(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, &v6);
+    return v4 == least || v6 == least;
+}
+
+void sock_open_ears(int fd)
+{
+    if (has_hops(fd, 255))
+        set_hops(fd, WAS_DEAF);
+}
+
+bool sock_was_deaf(int fd)
+{
+    return has_hops(fd, WAS_DEAF);
+}
+
+bool sock_has_waiting(int fd)
+{
+    struct pollfd polled = {.fd = fd, .events = POLLIN};
+    struct timespec now = {0, 0};
+    return sys5(SYS_ppoll, &polled, 1, &now, NULL, 8) > 0 && polled.revents & POLLIN;
+}
+
+uint64_t sock_inode(int fd)
+{
+    struct stat status;
+    return sys2(SYS_fstat, fd, &status) < 0 ? 0 : status.st_ino;
+}
+
+/* Of an AF_UNIX listener, by sock_diag(7): what waits to be accepted is its receive queue. */
+static int unix_queue_length(int fd)
+{
+    struct {
+        struct nlmsghdr header;
+        struct unix_diag_req request;
+    } ask = {.header = {sizeof ask, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0},
+             .request = {.sdiag_family = AF_UNIX,
+                         .udiag_states = UINT32_MAX,
+                         .udiag_ino = (uint32_t)sock_inode(fd),
+                         .udiag_show = UDIAG_SHOW_RQLEN,
+                         .udiag_cookie = {UINT32_MAX, UINT32_MAX}}}; /* whichever */
+    char answer[1024] __attribute__((aligned(8)));
+    int length = -1;
+    long netlink = sys3(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    if (netlink < 0)
+        return -1;
+    if (sys3(SYS_write, netlink, &ask, sizeof ask) == (long)sizeof ask) {
+        long got = sys6(SYS_recvfrom, netlink, answer, sizeof answer, MSG_DONTWAIT, NULL, NULL);
+        const struct nlmsghdr *message = (void *)answer;
+        long end = got > 0 && message->nlmsg_len < (uint64_t)got ? message->nlmsg_len : got;
+        long at = NLMSG_LENGTH(sizeof(struct unix_diag_msg));
+        if (end < at || message->nlmsg_type != SOCK_DIAG_BY_FAMILY)
+            end = 0;
+        while (at + (long)sizeof(struct nlattr) <= end && length < 0) {
+            const struct nlattr *attribute = (void *)(answer + at);
+            const struct unix_diag_rqlen *queues = (void *)(answer + at + NLA_HDRLEN);
+            if (attribute->nla_type == UNIX_DIAG_RQLEN &&
+                at + NLA_HDRLEN + (long)sizeof *queues <= end)
+                length = (int)queues->udiag_rqueue;
+            at += attribute->nla_len ? NLA_ALIGN(attribute->nla_len) : end;
+        }
+    }
+    sys1(SYS_close, netlink);
+    return length;
+}
+
+int sock_queue_length(int fd)
+{
+    struct tcp_info tcp;
+    socklen_t len = sizeof tcp;
+    if (sock_family(fd) == AF_UNIX)
+        return unix_queue_length(fd);
+    /* Of a listener these are the queue and its limit (net/ipv4/tcp.c, tcp_get_info). */
+    if (sys5(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &tcp, &len) < 0 ||
+        len < offsetof(struct tcp_info, tcpi_sacked))
+        return -1;
+    return (int)tcp.tcpi_unacked;
+}
+
+/* net/tcp_states.h, which is not for programs */
+enum { STATE_SYN_RECV = 3 };
+
+int sock_half_open(int fd)
+{
+    struct sockaddr_storage own;
+    struct {
+        struct nlmsghdr header;
+        struct inet_diag_req_v2 request;
+    } ask = {.header = {sizeof ask, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 0, 0}};
+    socklen_t len = sock_own_address(fd, &own);
+    uint16_t port = len ? sock_port((struct sockaddr *)&own, len) : 0;
+    if (!port)
+        return 0; /* AF_UNIX has no handshake */
+    long netlink = sys3(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    if (netlink < 0)
+        return -1;
+    int found = 0;
+    for (int family = 0; family < 2 && found >= 0; family++) {
+        char answer[4096] __attribute__((aligned(8)));
+        bool more = true;
+        ask.request = (struct inet_diag_req_v2){
+            .sdiag_family = family ? AF_INET6 : AF_INET,
+            .sdiag_protocol = IPPROTO_TCP,
+            .idiag_states = 1 << STATE_SYN_RECV,
+            .id.idiag_sport = port,
+        };
+        if (sys3(SYS_write, netlink, &ask, sizeof ask) != (long)sizeof ask)
+            found = -1;
+        while (more && found >= 0) {
+            long got = sys3(SYS_read, netlink, answer, sizeof answer);
+            more = got > 0;
+            for (long at = 0; more && at + (long)sizeof(struct nlmsghdr) <= got;) {
+                const struct nlmsghdr *message = (void *)(answer + at);
+                if (message->nlmsg_type == NLMSG_ERROR)
+                    found = -1;
+                if (message->nlmsg_type == NLMSG_DONE || message->nlmsg_type == NLMSG_ERROR ||
+                    message->nlmsg_len < sizeof *message)
+                    more = false;
+                else
+                    found++;
+                at += (long)NLMSG_ALIGN(message->nlmsg_len);
+            }
+        }
+    }
+    sys1(SYS_close, netlink);
+    return found;
+}
+
+void sock_stop_deferring(int fd)
+{
+    int seconds = 0;
+    if (get_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds) >= 0 && seconds)
+        set_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 0);
+}
+
+void sock_never_block(int fd)
+{
+    sys3(SYS_fcntl, fd, F_SETFL, sys2(SYS_fcntl, fd, F_GETFL) | O_NONBLOCK);
+}
+
+static long bind_out_of_reach(int fd, int family)
+{
+    if (family == AF_INET) {
+        struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        set_int(fd, IPPROTO_IP, IP_MINTTL, 255);
+        return sys3(SYS_bind, fd, &in, sizeof in);
+    }
+    if (family == AF_INET6) {
+        struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+        set_int(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, 255);
+        set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+        return sys3(SYS_bind, fd, &in6, sizeof in6);
+    }
+    /* unix(7), "Autobind feature": an abstract name that the kernel picks and nobody is told. */
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    return sys3(SYS_bind, fd, &un, sizeof un.sun_family);
+}
+
+int sock_unreachable_listener(int fd)
+{
+    int family, type;
+    struct timeval limit = {0, 0};
+    socklen_t len = sizeof limit;
+    if (get_int(fd, SOL_SOCKET, SO_DOMAIN, &family) < 0 ||
+        get_int(fd, SOL_SOCKET, SO_TYPE, &type) < 0)
+        return -1;
+    sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &len);
+
+    long flags = sys2(SYS_fcntl, fd, F_GETFL);
+    long made = sys3(SYS_socket, family, type | SOCK_CLOEXEC, 0);
+    if (made < 0)
+        return (int)made;
+    long failed = bind_out_of_reach((int)made, family);
+    if (failed >= 0) {
+        sys5(SYS_setsockopt, made, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+        sys3(SYS_fcntl, made, F_SETFL, flags & O_NONBLOCK);
+        failed = sys2(SYS_listen, made, 0);
+    }
+    if (failed < 0) {
+        sys1(SYS_close, made);
+        return (int)failed;
+    }
+    return (int)made;
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sock.h - what the kernel knows of a socket, and does to it. No other file asks or tells it.
+ *
+ * Everything here makes system calls that do not block, and leaves errno alone.
+ */
+#ifndef WEIR_SOCK_H
+#define WEIR_SOCK_H
+
+#include "base/text.h"
+
+/* A 32-bit hash of an address, never 0: an identity that accept has for nothing. */
+uint32_t sock_hash(const struct sockaddr *addr, socklen_t len);
+
+/*
+ * What tells a connection from another: its peer's address, and the port that it came to where that
+ * is known (a client may use one port of its own towards two of ours); on AF_UNIX, whose clients
+ * seldom have an address, its own.
+ */
+enum identity { IDENTITY_PEER, IDENTITY_OWN, IDENTITY_PEER_AND_PORT };
+
+/* A peer's sock_hash with the port mixed in, which is in network order. */
+uint32_t sock_hash_port(uint32_t hash, uint16_t port);
+
+/* An address's port in network order; 0: it has none. */
+uint16_t sock_port(const struct sockaddr *addr, socklen_t len);
+
+/* The identity of the connection on fd as it is now. 0: no connection. */
+uint32_t sock_identity(int fd, enum identity kind);
+
+/* Whether fd is the connection of this identity; 0: it is not known, and nobody else's either. */
+bool sock_is(int fd, uint32_t identity, enum identity kind);
+
+/*
+ * The identity of the connection on fd, whatever fd may be; 0: it is no stream socket with a peer.
+ * *kind tells which identity.
+ */
+uint32_t sock_connection(int fd, enum identity *kind);
+
+/* The family of the socket on fd; -1: it is none. */
+int sock_family(int fd);
+
+struct sock_queues {
+    uint32_t unread; /* received, not yet read by the program (SIOCINQ, tcp(7)) */
+    uint32_t unsent; /* written, not yet acknowledged, on AF_UNIX not yet read (SIOCOUTQ) */
+};
+
+void sock_queues(int fd, struct sock_queues *queues);
+
+/* The first of the two alone. */
+uint32_t sock_unread(int fd);
+
+/*
+ * How many bytes are unread, at the last look before our FIN: what comes in between the two meets
+ * that. So a thread that was preempted since it looked looks again; the caller acts at once.
+ */
+uint32_t sock_unread_now(int fd);
+
+/* From TCP_INFO (linux/tcp.h); has is false on AF_UNIX, and before Linux 4.6. Times before now. */
+struct sock_info {
+    bool has;
+    bool has_sent;     /* have we ever sent it a byte */
+    bool has_received; /* has the peer ever sent a byte */
+    uint32_t received_ms, sent_ms, rtt_us;
+};
+
+void sock_info(int fd, struct sock_info *info);
+
+/* The peer's address, on AF_UNIX our own. */
+void sock_peer(int fd, struct text *text);
+
+/*
+ * Another descriptor of the same open file, for as long as a step lasts: what is found out of it
+ * stays true when the program closes fd where no claim holds it back. Where no number is left it is
+ * fd itself. -errno: fd is not open.
+ */
+int sock_pin(int fd);
+void sock_unpin(int fd, int pin);
+
+/* A socket that is no longer connected (or not yet): its peer can't be asked for. */
+bool sock_is_unconnected(int fd);
+
+/*
+ * A half-close for reading: what is queued or still arrives can be read, then the program meets
+ * the end of file (DESIGN.md, "Half-close"). For writing: the peer meets it once it has the rest.
+ */
+void sock_shut_read(int fd);
+
+/*
+ * The same where fd is the connection of this identity (sock_is), under a pin.
+ * False: it is not.
+ */
+bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind);
+
+/*
+ * The same in two steps: pins fd where it is that connection, and asks the kernel how it is (-1: it
+ * is not); then sock_shut_pinned, or sock_unpin.
+ */
+enum sock_asked { SOCK_UNREAD /* queues.unread alone */, SOCK_ALL };
+
+struct sock_figures {
+    struct sock_queues queues;
+    struct sock_info info;
+};
+
+int sock_pin_asked(int fd, uint32_t identity, enum identity kind, enum sock_asked asked,
+                   struct sock_figures *figures);
+void sock_shut_pinned(int fd, int pin);
+
+void sock_shut_write(int fd);
+void sock_shut_both(int fd);
+
+/*
+ * Holds back the last segment of what is written from now on (TCP_CORK, tcp(7)): a shutdown then
+ * sends it with the FIN in it, so that no peer has the one before the other. False: not TCP, or the
+ * program does so itself. sock_uncork sends it.
+ */
+bool sock_cork(int fd);
+void sock_uncork(int fd);
+
+/*
+ * Reads what has come in and throws it away. The bytes; 0: the end; -1: there is nothing now; less:
+ * the connection is broken.
+ */
+long sock_throw_away(int fd);
+
+/* Is it a socket that listens? -1: not a stream socket at all; 0: a stream socket that doesn't. */
+int sock_is_listener(int fd);
+
+/*
+ * Keeps new clients away from a listener, while those whose handshake is done stay in its queue:
+ * a SYN with fewer hops than 255 left is dropped (IP_MINTTL, ip(7); IPV6_MINHOPCOUNT), and whoever
+ * sent it tries again after a second. False: not TCP. What is accepted afterwards has inherited
+ * it, and is deaf until sock_open_ears.
+ */
+bool sock_close_door(int fd);
+
+/* Lets new clients in again. */
+void sock_open_door(int fd);
+
+/*
+ * Opens the ears of a connection if it is deaf; what its peer has sent was dropped, and comes
+ * again. The mark that sock_was_deaf finds lies in the socket, where no process can miss it.
+ */
+void sock_open_ears(int fd);
+bool sock_was_deaf(int fd);
+
+/* Is there somebody in the accept queue? */
+bool sock_has_waiting(int fd);
+
+/* How many there are: also where a listener's end makes it look readable. -1: can't be told. */
+int sock_queue_length(int fd);
+
+/* The inode by which /proc/PID/fd names a socket. 0: fd is not open. */
+uint64_t sock_inode(int fd);
+
+/*
+ * How many handshakes of a TCP listener are half done: the peer's last ACK is on its way (or its
+ * first data, where TCP_DEFER_ACCEPT is set). By sock_diag(7), of the port's. -1: can't be told.
+ */
+int sock_half_open(int fd);
+
+/* TCP_DEFER_ACCEPT (tcp(7)) is taken back: who has connected and sends nothing can be accepted. */
+void sock_stop_deferring(int fd);
+
+/* Its accepts fail with EAGAIN from now on where they would wait: fd is ours, not the program's. */
+void sock_never_block(int fd);
+
+/*
+ * A listening socket of fd's family, with its flags and timeout, that nobody can reach: not by
+ * address (loopback, an ephemeral port) nor by hop count (IP_MINTTL 255, ip(7): a packet of a
+ * local peer has 64). Closed on exec. -errno: none.
+ */
+int sock_unreachable_listener(int fd);
+
+/* fd's own address. Its length, or 0. */
+socklen_t sock_own_address(int fd, struct sockaddr_storage *addr);
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * text.h - a line put together without stdio: on any thread, in a signal handler.
+ */
+#ifndef WEIR_TEXT_H
+#define WEIR_TEXT_H
+
+#include "base/common.h"
+
+#include <sys/socket.h>
+
+/* Appends to a buffer of fixed size and cuts what does not fit; always ends with a NUL. */
+struct text {
+    char *at;
+    size_t used, size;
+};
+
+#define TEXT_ON(buffer) ((struct text){(buffer), 0, sizeof(buffer)})
+
+void text_string(struct text *text, const char *string);
+
+/* At most `most` bytes of it, control characters and what is not ASCII as \xNN. */
+void text_escaped(struct text *text, const char *string, size_t most);
+void text_number(struct text *text, uint64_t number);
+
+/* Tenths of a second: "25.0s". */
+void text_tenths(struct text *text, int64_t ms);
+
+/* A duration as a user writes it: "250ms", "25s". */
+void text_duration(struct text *text, int64_t ms);
+
+/* "203.0.113.7:5123", "[::1]:80", "unix:/run/x.sock". */
+void text_address(struct text *text, const struct sockaddr *addr, socklen_t len);
+
+bool text_equal(const char *a, const char *b);
+/* Whether string begins with prefix: what follows it, or NULL. */
+const char *text_after(const char *string, const char *prefix);
+size_t text_length(const char *string);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* conn_own.h - what conn.c and conn_look.c have in common: the steps of a record. */
+#ifndef WEIR_CONN_OWN_H
+#define WEIR_CONN_OWN_H
+
+#include "conn/conn.h"
+
+static inline enum mode mode_of(uint64_t record)
+{
+    return (enum mode)((record & CONN_MODE) >> CONN_MODE_SHIFT);
+}
+
+static inline uint32_t identity_of(uint64_t record)
+{
+    return (uint32_t)(record >> CONN_IDENTITY_SHIFT);
+}
+
+#define CONN_KIND_SHIFT 8
+_Static_assert(CONN_UNIX == (uint64_t)IDENTITY_OWN << CONN_KIND_SHIFT &&
+                   CONN_PORT == (uint64_t)IDENTITY_PEER_AND_PORT << CONN_KIND_SHIFT,
+               "a record says the kind of its identity");
+
+static inline enum identity identity_kind_of(uint64_t record)
+{
+    return (enum identity)((record & (CONN_UNIX | CONN_PORT)) >> CONN_KIND_SHIFT);
+}
+
+/* A change of a record that the counters follow. */
+bool conn_change(record_t *slot, uint64_t *old, uint64_t next);
+
+/* Whether fd still is the connection of this record, although the number may have changed hands. */
+bool conn_is_still(int fd, uint64_t record);
+
+/* It is no HTTP: mode reply serves it from now on. Returns its record. */
+uint64_t conn_becomes_reply(record_t *slot);
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * epoch.h - which process this is, told from its parent by one load.
+ *
+ * A child inherits a copy of everything here, also through a fork that no wrapper sees (libc's
+ * daemon(), _Fork, a raw clone). One page is marked MADV_WIPEONFORK, so that the kernel hands the
+ * child zeros instead (madvise(2), Linux 4.14): the first look at it after a fork finds 0 and
+ * makes the child a process of its own. vfork shares memory and wipes nothing.
+ */
+#ifndef WEIR_EPOCH_H
+#define WEIR_EPOCH_H
+
+#include "base/common.h"
+
+#define EPOCH_SHIFT 24
+#define EPOCH_MASK (UINT64_C(0xff) << EPOCH_SHIFT)
+
+struct epoch_page {
+    /* A record of this process's that is in use and not half-closed, under CONN_STEADY; 0: forked.
+     */
+    _Atomic uint64_t in_use;
+    char rest[PAGE_MAX - sizeof(uint64_t)];
+};
+
+extern HIDDEN struct epoch_page epoch_page;
+
+/*
+ * Called once, from start-up; on_fork is called in a child when it finds that it is one, and then
+ * afterwards. In between epoch_is_new: a signal's handler that comes then finds half of its
+ * parent's state, and must put off what it has to do until afterwards.
+ */
+void epoch_make(void (*on_fork)(void), void (*afterwards)(void));
+bool epoch_is_new(void);
+
+/*
+ * Has the kernel hand zeros instead of these pages to a child (MADV_WIPEONFORK). False: it does
+ * not, here; then epoch_page is wiped by the wrappers around fork, and a child of a fork that none
+ * of them sees is not told from its parent.
+ */
+bool epoch_wipe_on_fork(void *at, size_t size);
+extern HIDDEN bool epoch_wipes_by_hand;
+
+/* Where that is so: asks the kernel whether this is such a child. When a signal of ours has come.
+ */
+void epoch_compare_pids(void);
+
+/*
+ * This process's pid; 0: a child that was made by a raw clone does not know it. epoch_ask_pid asks
+ * the kernel where it is not known: at start-up, or when a signal of ours has come.
+ */
+int epoch_pid(void);
+int epoch_ask_pid(void);
+
+/* The program is about to clone by itself: its children's libc does not know their pids. */
+extern HIDDEN _Atomic bool epoch_cloned;
+
+/* And into a pid namespace of its own: what they know of pids is not what others do. */
+extern HIDDEN _Atomic bool epoch_clones_foreigners;
+
+/* This process's epoch, shifted to its place in a record. Notices a fork. */
+uint64_t epoch_notices(void);
+
+static inline uint64_t epoch_now(void)
+{
+    uint64_t in_use = atomic_load_explicit(&epoch_page.in_use, memory_order_acquire);
+    return LIKELY(in_use) ? in_use & EPOCH_MASK : epoch_notices();
+}
+
+/*
+ * What a thread is. In one word: whether it is a vfork child for now, on its parent's memory and
+ * with descriptors of its own (nothing that it does to a descriptor is to be written into its
+ * parent's table); and whose turn it is to be alone (solo.h).
+ */
+struct epoch_thread {
+    union {
+        struct {
+            int borrowed; /* first: process.c */
+            uint32_t turn;
+        };
+        uint64_t word;
+    };
+    bool interrupted; /* signals_must_call_again */
+    uint8_t child;    /* enum epoch_child */
+    bool was_told; /* of a listener that is ready, by its last poll or select; perhaps, by epoll */
+};
+
+extern HIDDEN __thread struct epoch_thread epoch_thread;
+
+/*
+ * The calling thread's, as who is called all the time finds it: where it lies from the thread
+ * pointer on stands beside what else they look at, and not on a page of its own (.got). 0 until
+ * epoch_make: what lies there is no thread's word, and is not to be written to.
+ */
+extern HIDDEN intptr_t epoch_thread_at;
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) /* which takes it for an address */
+#define EPOCH_THREAD (*(struct epoch_thread __seg_fs *)epoch_thread_at)
+#else
+#define EPOCH_THREAD epoch_thread
+#endif
+
+static inline bool epoch_is_borrowed(void)
+{
+    return UNLIKELY(epoch_thread.borrowed);
+}
+
+/*
+ * A child of a fork that we have seen. Most children end or exec at once, and what a page costs
+ * that is written to in the child is half a per cent of all: so while it is NEW nothing is done at
+ * all. It is NOTICED when it looks at its epoch; and it lives on when it does what may take long
+ * (it waits, reads, accepts, makes a thread or a child). The word lies where libc's fork writes to
+ * as well.
+ */
+enum epoch_child { CHILD_NONE, CHILD_NEW, CHILD_NOTICED };
+
+/* The last epoch that was given. Copied to a child like any other variable: tells it its parent's.
+ */
+extern HIDDEN _Atomic uint64_t epoch_last;
+
+/*
+ * For the wrappers around fork, in the child; before: epoch_last before the call. (A signal's
+ * handler may have noticed already. Inline, as all that a NEW child runs: it has none of our code
+ * mapped yet, and gets it by 16 pages at a time.)
+ */
+static inline void epoch_begins_child(uint64_t before)
+{
+    if (epoch_is_borrowed())
+        return;
+    bool is_new = atomic_load(&epoch_last) == before;
+    epoch_thread.child = is_new ? CHILD_NEW : CHILD_NOTICED;
+    if (UNLIKELY(epoch_wipes_by_hand) && is_new)
+        atomic_store(&epoch_page.in_use, 0);
+}
+
+static inline bool epoch_is_new_child(void)
+{
+    return UNLIKELY(epoch_thread.child == CHILD_NEW);
+}
+
+/* Whoever lives on is told so once; on_life: called then. */
+extern HIDDEN void (*epoch_on_life)(void);
+void epoch_begins_life(void);
+
+static inline void epoch_lives_on(void)
+{
+    if (UNLIKELY(epoch_thread.child != CHILD_NONE))
+        epoch_begins_life();
+}
+
+#endif

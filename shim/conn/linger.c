@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+#include "conn/linger.h"
+
+#include "base/log.h"
+#include "base/settings.h"
+#include "base/sock.h"
+#include "base/sys.h"
+
+#include <sys/epoll.h>
+
+#define KEPT_MOST 4096
+#define EPOLLS_MOST 4096
+#define ROUNDS_MOST 16 /* of reading from one connection, in a step */
+
+static LATE struct kept {
+    _Atomic int number;     /* descriptor + 1; 0: free; -1: being written */
+    _Atomic bool had_input; /* the peer was sending: it may send more */
+    _Atomic int64_t until;
+} kept[KEPT_MOST];
+
+static _Atomic uint32_t kept_count;
+static _Atomic bool is_on;
+
+void linger_switch(bool on)
+{
+    atomic_store(&is_on, on);
+}
+
+/* Numbers that were an epoll once. What has become of them does not matter: EPOLL_CTL_DEL on
+ * anything else fails. */
+static BIG(0) _Atomic int epolls[EPOLLS_MOST];
+static _Atomic uint32_t epolls_used;
+static _Atomic bool is_on_many; /* there are more: a copy can't be taken out of all of them */
+
+void linger_remember_epoll(int epoll)
+{
+    uint32_t used = atomic_load_explicit(&epolls_used, memory_order_acquire);
+    for (uint32_t i = 0; i < used && i < EPOLLS_MOST; i++)
+        if (atomic_load_explicit(&epolls[i], memory_order_relaxed) == epoll)
+            return;
+    if (used >= EPOLLS_MOST)
+        atomic_store(&is_on_many, true);
+    else if (atomic_compare_exchange_strong(&epolls_used, &used, used + 1))
+        atomic_store(&epolls[used], epoll);
+}
+
+static void leave_epolls(int fd)
+{
+    struct epoll_event none = {0}; /* epoll_ctl(2), "BUGS": Linux before 2.6.9 wants one */
+    uint32_t used = atomic_load(&epolls_used);
+    for (uint32_t i = 0; i < used && i < EPOLLS_MOST; i++)
+        sys4(SYS_epoll_ctl, atomic_load(&epolls[i]), EPOLL_CTL_DEL, fd, &none);
+}
+
+static struct kept *free_place(void)
+{
+    for (uint32_t i = 0; i < KEPT_MOST; i++) {
+        int none = 0;
+        if (!atomic_load_explicit(&kept[i].number, memory_order_relaxed) &&
+            atomic_compare_exchange_strong(&kept[i].number, &none, -1))
+            return &kept[i];
+    }
+    return NULL;
+}
+
+void (*linger_on_loss)(bool unread, bool unsent);
+
+/* A loss is counted, and named in the log. */
+static void say_lost(const char *what, int fd, const struct sock_queues *queues, const char *why)
+{
+    struct log_line line;
+    if (linger_on_loss)
+        linger_on_loss(queues->unread, queues->unsent);
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, what);
+    sock_peer(fd, &line.text);
+    text_string(&line.text, ": the program has closed it, ");
+    text_number(&line.text, queues->unsent);
+    text_string(&line.text, " bytes unsent, ");
+    text_number(&line.text, queues->unread);
+    text_string(&line.text, " unread");
+    text_string(&line.text, why);
+    log_send(&line);
+}
+
+void linger_before_close(int fd, bool fin_sent)
+{
+    struct sock_queues queues;
+    int64_t linger = settings_now()->linger;
+    if (!atomic_load(&is_on) || sys_is_sandboxed())
+        return;
+    sock_queues(fd, &queues);
+    if (!queues.unread && queues.unsent <= fin_sent)
+        return;
+    struct kept *place = linger && !atomic_load(&is_on_many) ? free_place() : NULL;
+    int copy = place ? sock_pin(fd) : -1;
+    if (copy < 0 || copy == fd) { /* WEIR_LINGER=0, or no number is left, or too many epolls */
+        if (place)
+            atomic_store(&place->number, 0);
+        say_lost("closed ", fd, &queues, "");
+        return;
+    }
+    leave_epolls(fd);
+    sock_shut_write(copy);
+    atomic_store(&place->had_input, queues.unread);
+    atomic_store(&place->until, sys_now_ms() + linger);
+    atomic_fetch_add(&kept_count, 1);
+    atomic_store(&place->number, copy + 1);
+}
+
+int linger_next(unsigned int from)
+{
+    int least = -1;
+    for (uint32_t i = 0; atomic_load(&kept_count) && i < KEPT_MOST; i++) {
+        int fd = atomic_load(&kept[i].number) - 1;
+        if (fd >= 0 && (unsigned int)fd >= from && (least < 0 || fd < least))
+            least = fd;
+    }
+    return least;
+}
+
+/* Returns whether the connection has to be kept. */
+static bool attend(struct kept *at, int fd, int64_t now)
+{
+    struct sock_queues queues;
+    bool ended = false;
+    for (int round = 0; round < ROUNDS_MOST && !ended; round++) {
+        long got = sock_throw_away(fd);
+        if (got > 0)
+            atomic_store(&at->had_input, true);
+        ended = got == 0 || got < -1;
+        if (got == -1)
+            break;
+    }
+    sock_queues(fd, &queues);
+    if (!queues.unsent && (ended || !atomic_load(&at->had_input)))
+        return false;
+    if (now < atomic_load(&at->until))
+        return true;
+    if (queues.unsent || queues.unread)
+        say_lost("gave up on ", fd, &queues, " after WEIR_LINGER");
+    return false;
+}
+
+bool linger_step(int64_t now)
+{
+    if (!atomic_load(&kept_count))
+        return false;
+    for (uint32_t i = 0; i < KEPT_MOST; i++) {
+        int fd = atomic_load(&kept[i].number) - 1;
+        if (fd < 0 || attend(&kept[i], fd, now))
+            continue;
+        sys1(SYS_close, fd);
+        atomic_fetch_sub(&kept_count, 1);
+        atomic_store(&kept[i].number, 0);
+    }
+    return atomic_load(&kept_count);
+}
+
+void linger_forked(void)
+{
+    linger_switch(false);
+    if (!atomic_load(&kept_count))
+        return;
+    for (uint32_t i = 0; i < KEPT_MOST; i++)
+        atomic_store(&kept[i].number, 0); /* its descriptors are closed on exec, or with it */
+    atomic_store(&kept_count, 0);
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The program's handlers, and what they find and leave of the signals that are ours.
+ *
+ * The kernel saves the mask where it interrupts a thread, shows it to the handler (uc_sigmask) and
+ * restores it, as the handler has edited it, when that returns. Of our signals it knows nothing. So
+ * as long as a stop signal is ours it gets a function of ours for each handler that the program
+ * installs. That one shows the handler the mask as the program believes it to be, takes the view
+ * from there when it returns, and gives the kernel its own bits back. It makes no system call.
+ *
+ * While a handler runs, the kernel blocks what its action asks for (sa_mask), ours as well, as it
+ * would without us. So a jump out of it by longjmp(3), which leaves the handler's mask in force,
+ * does what it would do; one by siglongjmp(3) restores the view that sigsetjmp has left beside the
+ * mask.
+ *
+ * A handler that the program installs by the system call itself (Go's runtime) is not wrapped. It
+ * may find ours, and call it.
+ */
+#include "drain/signals_own.h"
+
+#include "base/libc.h"
+#include "base/sys.h"
+
+#include <setjmp.h>
+
+/* ---- around a handler ---- */
+
+/* What a handler has interrupted. */
+struct frame {
+    struct signals_thread thread; /* as it was */
+    ucontext_t *at;
+    uint64_t kernel; /* the mask as the kernel has saved it */
+    uint64_t view;   /* and the part of it that the kernel does not know */
+};
+
+static void frame_begins(struct frame *frame, ucontext_t *at)
+{
+    frame->thread = own;
+    frame->at = at;
+    frame->kernel = signals_word(&at->uc_sigmask);
+    frame->view = own.waits ? own.base : own.blocked;
+    if (!signals_is_inside((uintptr_t)frame))
+        frame->thread.frame = 0;
+    set_word(&at->uc_sigmask, (frame->kernel & ~own.held_back) | (frame->view & signals_hidden()));
+    /* A wait's mask holds inside the system call: any other place has the one behind it. */
+    if (!waits_under_mask(at))
+        own.blocked = frame->view;
+    own.waits = false;
+    own.frame = (uintptr_t)frame;
+}
+
+static void frame_ends(const struct frame *frame)
+{
+    const struct signals_thread *thread = &frame->thread;
+    uint64_t hidden = signals_hidden(), shown = signals_word(&frame->at->uc_sigmask);
+    /* Blocked by the kernel itself: by the action of a handler that this one has interrupted. */
+    uint64_t blocked = frame->kernel & ~thread->held_back;
+    uint64_t view = (frame->view & ~hidden) | (shown & hidden & (frame->view | ~blocked));
+    if (epoch_is_borrowed()) /* a vfork child's mask is its own, the view its parent's */
+        view = frame->view;
+    uint64_t kernel = shown & ~(hidden & signals_held() & ~blocked);
+    set_word(&frame->at->uc_sigmask, kernel | (frame->kernel & thread->held_back));
+    own.held_back = thread->held_back;
+    own.wait_set = thread->wait_set;
+    own.changes = thread->changes;
+    own.base = thread->waits ? view : thread->base;
+    own.waits = thread->waits;
+    signals_set_view(thread->waits ? thread->blocked : view);
+    /* The outermost stays: until the kernel has restored the mask the thread is inside. */
+    if (thread->frame)
+        own.frame = thread->frame;
+}
+
+void signals_call_program(const struct sigaction *action, siginfo_t *info, void *context)
+{
+    ucontext_t *at = context;
+    struct frame frame;
+    int sig = info->si_signo;
+    uint64_t mask = waits_under_mask(at) ? own.wait_set : signals_word(&at->uc_sigmask);
+    mask |= signals_word(&action->sa_mask);
+    mask |= action->sa_flags & (int)SA_NODEFER ? 0 : SIGNAL_BIT(sig);
+    frame_begins(&frame, at);
+    sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
+    if (action->sa_flags & SA_SIGINFO)
+        action->sa_sigaction(sig, info, context);
+    else
+        action->sa_handler(sig);
+    frame_ends(&frame);
+}
+
+/* ---- the wrapped ones ---- */
+
+/* The program's handlers where the kernel has `wrapper`; and those that were installed without
+ * SA_SIGINFO, which some kernels want for a context (arch/arm64/kernel/signal.c). Who takes one
+ * argument does not see the others: the kernel passes all three anyway, where it can. */
+static _Atomic(signals_fn *) handlers[SIGNALS];
+static _Atomic uint64_t plain;
+
+static _Atomic bool wraps;
+static _Atomic uint64_t installed; /* handlers that were installed before */
+
+static void wrapper(int sig, siginfo_t *info, void *context)
+{
+    signals_fn *handler = atomic_load(&handlers[sig]);
+    struct frame frame;
+    frame_begins(&frame, context);
+    handler(sig, info, context);
+    frame_ends(&frame);
+}
+
+/* The program's handler for a signal, and whether it was installed without SA_SIGINFO. */
+struct handler {
+    signals_fn *function;
+    bool plain;
+};
+
+static struct handler handler_of(int sig)
+{
+    return (struct handler){atomic_load(&handlers[sig]), atomic_load(&plain) & SIGNAL_BIT(sig)};
+}
+
+static void set_handler(int sig, struct handler handler)
+{
+    atomic_store(&handlers[sig], handler.function);
+    if (handler.plain)
+        atomic_fetch_or(&plain, SIGNAL_BIT(sig));
+    else
+        atomic_fetch_and(&plain, ~SIGNAL_BIT(sig));
+}
+
+/* A program that has it from the kernel may hand it back. */
+static bool is_wrapped(const struct sigaction *action)
+{
+    return action->sa_sigaction == wrapper;
+}
+
+static void unwrap(struct sigaction *action, struct handler handler)
+{
+    if (!is_wrapped(action))
+        return;
+    action->sa_sigaction = handler.function;
+    if (handler.plain)
+        action->sa_flags &= ~SA_SIGINFO;
+}
+
+void signals_unwrap(int sig, struct sigaction *action)
+{
+    unwrap(action, handler_of(sig));
+}
+
+int signals_install(int sig, const struct sigaction *action, struct sigaction *old)
+{
+    bool is_signal = sig > 0 && sig < SIGNALS;
+    bool handles = is_signal && action && has_handler(action) && !is_wrapped(action);
+    if (LIKELY(!atomic_load(&wraps)) || !is_signal) {
+        if (handles && !epoch_is_borrowed())
+            signals_will_wrap(sig);
+        return libc_sigaction(sig, action, old);
+    }
+    struct handler before = handler_of(sig);
+    struct sigaction ours;
+    bool wrap = handles && !epoch_is_borrowed(); /* a vfork child's actions are its own */
+    if (wrap) {
+        ours = *action;
+        ours.sa_sigaction = wrapper;
+        ours.sa_flags |= SA_SIGINFO;
+        set_handler(sig, (struct handler){action->sa_sigaction, !(action->sa_flags & SA_SIGINFO)});
+        action = &ours;
+    }
+    int result = libc_sigaction(sig, action, old);
+    if (result != 0 && wrap)
+        set_handler(sig, before);
+    if (result == 0 && old)
+        unwrap(old, before);
+    return result;
+}
+
+void signals_will_wrap(int sig)
+{
+    if (sig > 0 && sig < SIGNALS)
+        atomic_fetch_or(&installed, SIGNAL_BIT(sig));
+}
+
+bool signals_wraps(void)
+{
+    return atomic_load(&wraps);
+}
+
+void signals_wrap(void)
+{
+    if (atomic_exchange(&wraps, true))
+        return;
+    uint64_t before = atomic_load(&installed);
+    for (int sig = 1; sig < SIGNALS; sig++) {
+        struct sigaction action;
+        if (before & SIGNAL_BIT(sig) && !signals_action(sig, NULL, NULL) &&
+            libc_sigaction(sig, NULL, &action) == 0 && has_handler(&action))
+            signals_install(sig, &action, NULL);
+    }
+}
+
+/* ---- jumps ---- */
+
+#ifdef __GLIBC__
+/*
+ * The kernel's mask is the first word of a jmp_buf's sigset_t, and on x86-64 the place of a shadow
+ * stack comes behind it (glibc, sysdeps/unix/sysv/linux/x86/setjmpP.h). The last words are
+ * nobody's.
+ */
+#define JUMP_MARK UINT64_C(0x7765697276696577)
+
+struct jump_mask {
+    uint64_t kernel, rest[12];
+    uint64_t mark, view, hidden;
+};
+
+_Static_assert(sizeof(struct jump_mask) == sizeof(((sigjmp_buf *)NULL)[0]->__saved_mask),
+               "lies in its place");
+
+static struct jump_mask *mask_of(struct __jmp_buf_tag *place)
+{
+    return (struct jump_mask *)(void *)&place->__saved_mask;
+}
+
+void signals_jump_marked(struct __jmp_buf_tag *place)
+{
+    struct jump_mask *mask = mask_of(place);
+    mask->mark = JUMP_MARK;
+    mask->view = own.blocked;
+    mask->hidden = signals_hidden();
+}
+
+void signals_jumps(struct __jmp_buf_tag *place)
+{
+    struct jump_mask *saved = mask_of(place);
+    own.waits = own.changes = false; /* the call that it may have been in is left */
+    if (!place->__mask_was_saved || saved->mark != JUMP_MARK)
+        return;
+    /* As if the program set the mask that it had there: some may have become ours since, or not be
+     * so any more. */
+    sigset_t set, kernel;
+    struct signals_mask mask;
+    sigemptyset(&set);
+    set_word(&set, saved->kernel | (saved->view & saved->hidden));
+    signals_mask(SIG_SETMASK, &set, &kernel, &mask);
+    saved->kernel = signals_word(&kernel);
+    signals_jump_marked(place);
+    own.held_back = 0;
+    own.changes = false; /* nobody will say that the kernel has been told */
+}
+#endif

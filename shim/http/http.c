@@ -1,0 +1,759 @@
+/* SPDX-License-Identifier: MIT */
+#include "http/http_cache.h"
+#include "http/http_look.h"
+
+#define OUTSTANDING 32 /* requests: two bits each in http.kinds */
+#define SIZE_DIGITS 16
+
+/* The words of interest, in small letters. The first of them are also the kinds of requests. */
+enum word { NONE, HEAD, CONNECT, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, CODED, CLOSE };
+
+static const struct {
+    char text[19];
+    uint8_t length;
+} words[] = {
+    [NONE] = {"", 0},
+    [HEAD] = {"head", 4},
+    [CONNECT] = {"connect", 7},
+    [CONNECTION] = {"connection", 10},
+    [CONTENT_LENGTH] = {"content-length", 14},
+    [TRANSFER_ENCODING] = {"transfer-encoding", 17},
+    [CODED] = {"chunked", 7},
+    [CLOSE] = {"close", 5},
+};
+
+static union mark mark_of(const struct http_side *side)
+{
+    return (union mark){.all = atomic_load_explicit(&side->mark, memory_order_acquire)};
+}
+
+void http_scan(struct scan *scan, const struct http *http, bool is_answer)
+{
+    const struct http_side *side = is_answer ? &http->answers : &http->requests;
+    const struct http_side *other = is_answer ? &http->requests : &http->answers;
+    *scan = (struct scan){.left = side->left, .is_answer = is_answer};
+    scan->mark.all = atomic_load_explicit(&side->mark, memory_order_relaxed);
+    scan->other = mark_of(other); /* and then what was kept before it */
+    scan->kinds = atomic_load_explicit(&http->kinds, memory_order_relaxed);
+}
+
+/* What there is to know about a message is there before the mark says that it has come so far. */
+void http_keep(struct http *http, const struct scan *scan)
+{
+    struct http_side *side = scan->is_answer ? &http->answers : &http->requests;
+    side->left = scan->left;
+    if (!scan->is_answer)
+        atomic_store_explicit(&http->kinds, scan->kinds, memory_order_relaxed);
+    atomic_store_explicit(&side->mark, scan->mark.all, memory_order_release);
+}
+
+/* Bytes that may be in a name: TCHAR of RFC 9110, 5.6.2; and in a method: those without the small
+ * letters. */
+enum { TCHAR = 1, CAPITAL = 2, BOTH = 3 };
+
+static const uint8_t classes[256] = {
+    ['!'] = BOTH,         ['#' ... '\''] = BOTH, ['*' ... '+'] = BOTH, ['-' ... '.'] = BOTH,
+    ['0' ... '9'] = BOTH, ['A' ... 'Z'] = BOTH,  ['^' ... '`'] = BOTH, ['a' ... 'z'] = TCHAR,
+    ['|'] = BOTH,         ['~'] = BOTH,
+};
+
+static bool is(uint8_t class, char c)
+{
+    return classes[(unsigned char)c] & class;
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+static bool is_control(char c)
+{
+    return (unsigned char)c < ' ' && c != '\t';
+}
+
+/* The first byte that is less than `least`, which is 0x80 at the most. Eight at a time. */
+INLINE const char *find_below(const char *p, const char *end, unsigned char least)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
+    uint64_t eight, hit;
+    for (size_t n = (size_t)(end - p) / sizeof eight; n; n--, p += sizeof eight) {
+        __builtin_memcpy(&eight, p, sizeof eight);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        eight = __builtin_bswap64(eight);
+#endif
+        hit = (eight - ones * least) & ~eight & tops; /* right about the first, which is lowest */
+        if (hit)
+            return p + __builtin_ctzll(hit) / 8;
+    }
+    while (p < end && (unsigned char)*p >= least)
+        p++;
+    return p;
+}
+
+/* The first control character: the CR of the line, or what must not be there. */
+static const char *find_control(const char *p, const char *end)
+{
+    while ((p = find_below(p, end, ' ')) < end && *p == '\t')
+        p++;
+    return p;
+}
+
+static enum word kind_of(const struct scan *scan, uint8_t number)
+{
+    return (enum word)(scan->kinds >> number % OUTSTANDING * 2 & 3);
+}
+
+/* What comes next may be this word, or is counted. */
+static void expect(struct scan *scan, enum word word)
+{
+    scan->mark.word = (uint8_t)word;
+    scan->mark.index = 0;
+}
+
+/* So many bytes more, which may be another word's than those before have promised. */
+static void match(struct scan *scan, const char *p, const char *end)
+{
+    uint8_t word = scan->mark.word, index = scan->mark.index;
+    for (; word != NONE && p < end; p++) {
+        if (word == CONNECTION && index == 3 && small(*p) == 't')
+            word = CONTENT_LENGTH;
+        if (words[word].text[index++] != small(*p)) /* the NUL behind it is nobody's */
+            word = NONE;
+    }
+    scan->mark.word = word;
+    scan->mark.index = index;
+}
+
+/* The word that is there, all of it; or NONE. */
+static enum word whole(const struct scan *scan)
+{
+    enum word word = (enum word)scan->mark.word;
+    return scan->mark.index == words[word].length ? word : NONE;
+}
+
+/* One more digit of `left`. False: too many for anybody to count. */
+static bool add_digit(struct scan *scan, unsigned int base, unsigned int digit)
+{
+    if (scan->left > ((uint64_t)INT64_MAX - digit) / base)
+        return false;
+    scan->left = scan->left * base + digit;
+    return true;
+}
+
+/* -1: none. */
+static int hex_digit(char c)
+{
+    if (is_digit(c))
+        return c - '0';
+    return small(c) >= 'a' && small(c) <= 'f' ? small(c) - 'a' + 10 : -1;
+}
+
+/* A message is whole. A request has been counted with its head: it is owed an answer from there. */
+static enum place finish(struct scan *scan)
+{
+    if (scan->is_answer)
+        scan->mark.count++;
+    return START;
+}
+
+static enum place begin_body(struct scan *scan)
+{
+    if (!(scan->mark.flags & CHUNKED))
+        return scan->left ? BODY : finish(scan);
+    expect(scan, NONE);
+    return SIZE;
+}
+
+static enum place end_request_head(struct scan *scan)
+{
+    union mark *mark = &scan->mark;
+    if (mark->what == CONNECT && (mark->flags & CHUNKED || scan->left))
+        return NOT;
+    if ((uint8_t)(mark->count - scan->other.count) >= OUTSTANDING)
+        return NOT;
+    int shift = mark->count % OUTSTANDING * 2;
+    scan->kinds = (scan->kinds & ~(UINT64_C(3) << shift)) | (uint64_t)mark->what << shift;
+    mark->count++;
+    return begin_body(scan);
+}
+
+bool http_begins_tunnel(const struct scan *scan)
+{
+    uint16_t status = scan->mark.what;
+    return status == 101 || (status / 100 == 2 && kind_of(scan, scan->mark.count) == CONNECT);
+}
+
+static enum place end_answer_head(struct scan *scan)
+{
+    uint16_t status = scan->mark.what;
+    if (http_begins_tunnel(scan))
+        return NOT;
+    if (status < 200)
+        return START; /* interim: the answer is still owed */
+    if (status == 204 || status == 304 || kind_of(scan, scan->mark.count) == HEAD)
+        return finish(scan);
+    return scan->mark.flags & (SIZED | CHUNKED) ? begin_body(scan) : BODY_TO_END;
+}
+
+/*
+ * The places, in the order of the enum: each function takes one byte, of the place that it is named
+ * for, and returns where the next one is.
+ */
+
+/* The first byte behind a message, which is not taken unless it is an empty line's. */
+static enum place on_start(struct scan *scan, char c)
+{
+    union mark *mark = &scan->mark;
+    bool all_answered = scan->other.count == mark->count;
+    if (!scan->is_answer && mark->what == CONNECT && !all_answered)
+        return NOT;
+    if (!scan->is_answer && c == '\r')
+        return START_LF;
+    mark->flags = SPOKE;
+    mark->what = 0;
+    scan->left = 0;
+    expect(scan, c == 'H' ? HEAD : c == 'C' ? CONNECT : NONE);
+    if (scan->is_answer)
+        return all_answered ? NOT : VERSION;
+    return is(CAPITAL, c) ? METHOD : NOT;
+}
+
+/* What is no letter of a method. */
+static enum place on_method_end(struct scan *scan, char c)
+{
+    scan->mark.what = whole(scan);
+    expect(scan, NONE);
+    return c == ' ' ? TARGET : NOT;
+}
+
+static enum place on_target_end(struct scan *scan, char c)
+{
+    bool is_empty = !scan->mark.index;
+    expect(scan, NONE);
+    return c == ' ' && !is_empty ? VERSION : NOT;
+}
+
+static enum place on_version(struct scan *scan, char c)
+{
+    static const char name[] = "HTTP/1.";
+    union mark *mark = &scan->mark;
+    if (name[mark->index])
+        return name[mark->index++] == c ? VERSION : NOT;
+    if (c != '0' && c != '1')
+        return NOT;
+    if (c == '0')
+        mark->flags |= OLD;
+    expect(scan, NONE);
+    return scan->is_answer ? STATUS : REQUEST_END;
+}
+
+static enum place on_status(struct scan *scan, char c)
+{
+    union mark *mark = &scan->mark;
+    uint8_t index = mark->index++;
+    if (index == 0)
+        return c == ' ' ? STATUS : NOT;
+    if (index == 4)
+        return c == ' ' ? TEXT : c == '\r' ? LINE_LF : NOT;
+    mark->what = (uint16_t)(mark->what * 10 + (c - '0'));
+    return is_digit(c) && mark->what ? STATUS : NOT;
+}
+
+static enum place on_line(struct scan *scan, char c)
+{
+    expect(scan, small(c) == 'c' ? CONNECTION : small(c) == 't' ? TRANSFER_ENCODING : NONE);
+    return c == '\r' ? HEAD_LF : is(TCHAR, c) ? NAME : NOT;
+}
+
+static enum place on_name_end(struct scan *scan, char c)
+{
+    uint8_t *flags = &scan->mark.flags, before = *flags;
+    bool is_framed = before & (SIZED | CHUNKED); /* a trailer's message is */
+    if (c != ':')
+        return NOT;
+    switch (whole(scan)) {
+    case CONTENT_LENGTH:
+        *flags |= SIZED;
+        expect(scan, NONE);
+        return is_framed ? NOT : LENGTH;
+    case TRANSFER_ENCODING:
+        *flags |= CHUNKED;
+        expect(scan, CODED);
+        return is_framed || before & OLD ? NOT : CODING;
+    case CONNECTION:
+        return scan->is_answer && !(before & TRAILER) ? LIST : TEXT;
+    default:
+        return TEXT;
+    }
+}
+
+/* index: 0 before the digits, 1 among them, 2 behind. */
+static enum place on_length(struct scan *scan, char c)
+{
+    uint8_t *index = &scan->mark.index;
+    if (is_space(c)) {
+        *index = *index ? 2 : 0;
+        return LENGTH;
+    }
+    if (c == '\r')
+        return *index ? LINE_LF : NOT;
+    if (*index == 2 || !is_digit(c) || !add_digit(scan, 10, (unsigned int)(c - '0')))
+        return NOT;
+    *index = 1;
+    return LENGTH;
+}
+
+static enum place on_coding(struct scan *scan, char c)
+{
+    union mark *mark = &scan->mark;
+    uint8_t length = words[CODED].length;
+    if (is_space(c)) {
+        if (mark->index >= length)
+            mark->index = length + 1; /* where no letter fits */
+        return mark->index == 0 || mark->index > length ? CODING : NOT;
+    }
+    if (c == '\r')
+        return mark->index >= length ? LINE_LF : NOT;
+    match(scan, &c, &c + 1);
+    return mark->word == CODED ? CODING : NOT;
+}
+
+/* LIST, ELEMENT and ELEMENT_END: what is between commas, of which only `close` says something. */
+static enum place on_list(struct scan *scan, char c)
+{
+    union mark *mark = &scan->mark;
+    if (c == ',' || c == '\r') {
+        if (whole(scan) == CLOSE)
+            mark->flags |= CLOSES;
+        return c == ',' ? LIST : LINE_LF;
+    }
+    if (is_control(c))
+        return NOT;
+    if (is_space(c))
+        return mark->at == LIST ? LIST : ELEMENT_END;
+    if (mark->at == LIST)
+        expect(scan, CLOSE);
+    else if (mark->at == ELEMENT_END)
+        mark->word = NONE; /* two words */
+    match(scan, &c, &c + 1);
+    return ELEMENT;
+}
+
+static enum place on_head_lf(struct scan *scan, char c)
+{
+    if (c != '\n')
+        return NOT;
+    if (scan->mark.flags & TRAILER)
+        return finish(scan);
+    return scan->is_answer ? end_answer_head(scan) : end_request_head(scan);
+}
+
+static enum place on_size(struct scan *scan, char c)
+{
+    uint8_t *digits = &scan->mark.index;
+    int digit = hex_digit(c);
+    if (digit >= 0)
+        return ++*digits <= SIZE_DIGITS && add_digit(scan, 16, (unsigned int)digit) ? SIZE : NOT;
+    if (!*digits)
+        return NOT;
+    return c == '\r' ? SIZE_LF : c == ';' ? EXTENSION : NOT;
+}
+
+static enum place on_size_lf(struct scan *scan, char c)
+{
+    if (c != '\n')
+        return NOT;
+    if (scan->left)
+        return DATA;
+    scan->mark.flags |= TRAILER;
+    return LINE;
+}
+
+static enum place on_data_lf(struct scan *scan, char c)
+{
+    expect(scan, NONE);
+    return c == '\n' ? SIZE : NOT;
+}
+
+static bool is_counted(union mark mark)
+{
+    return mark.at == BODY || mark.at == DATA;
+}
+
+/* So many bytes at the most of what is only counted. Returns how many it were. */
+static size_t count_off(struct scan *scan, size_t n)
+{
+    if (n > scan->left)
+        n = (size_t)scan->left;
+    scan->left -= n;
+    if (!scan->left)
+        scan->mark.at = (uint8_t)(scan->mark.at == DATA ? DATA_CR : finish(scan));
+    return n;
+}
+
+static const char *skip(uint8_t class, const char *p, const char *end)
+{
+    while (p < end && is(class, *p))
+        p++;
+    return p;
+}
+
+/* What is cached of a head: not of one behind which anything but a body comes, or that is owed
+ * anything but an answer with one. */
+static bool is_simple(const struct scan *scan)
+{
+    uint16_t what = scan->mark.what;
+    if (!scan->is_answer)
+        return what == NONE;
+    return what >= 200 && what != 204 && what != 304 && scan->mark.flags & (SIZED | CHUNKED);
+}
+
+/* The head of these bytes is whole, but for what comes of that. */
+static void learn(const struct scan *scan, const char *head, const char *behind, const char *end)
+{
+    union http_head known = {.length = 0};
+    if (!is_simple(scan) || scan->left >> 36 || (behind - head) >> 10)
+        return;
+    known.length = (uint64_t)(behind - head);
+    known.flags = scan->mark.flags;
+    known.what = scan->mark.what;
+    known.left = scan->left;
+    http_cache_learn(scan->is_answer, head, (size_t)(end - head), known);
+}
+
+/*
+ * The message goes on with these bytes. Returns where it pauses, or their end. Only here are more
+ * bytes than one looked at together.
+ */
+const char *http_look(struct scan *scan, const char *p, const char *end)
+{
+    union mark *mark = &scan->mark;
+    const char *begin = p, *behind;
+    const char *head = NULL; /* where one begins that is all in here */
+    while (p < end) {
+        enum place at = (enum place)mark->at, next = at;
+        switch (at) {
+        case START:
+            head = scan->pauses ? NULL : p;
+            if ((behind = http_pass_lines(scan, begin, p, end)) != p) {
+                p = behind;
+                continue;
+            }
+            next = on_start(scan, *p);
+            p += next == START_LF;
+            break;
+        case START_LF:
+            next = *p++ == '\n' ? START : NOT;
+            break;
+        case METHOD: {
+            const char *method = p;
+            p = skip(CAPITAL, p, end);
+            match(scan, method, p);
+            if (p < end)
+                next = on_method_end(scan, *p++);
+            break;
+        }
+        case TARGET: {
+            const char *from = p;
+            p = find_below(p, end, ' ' + 1);
+            mark->index |= p > from;
+            if (p < end)
+                next = on_target_end(scan, *p++);
+            break;
+        }
+        case VERSION:
+            if (!mark->index && end - p >= 8 && same_eight(p, "HTTP/1.1")) {
+                p += 8;
+                expect(scan, NONE);
+                next = scan->is_answer ? STATUS : REQUEST_END;
+                break;
+            }
+            next = on_version(scan, *p++);
+            break;
+        case REQUEST_END:
+            next = *p++ == '\r' ? LINE_LF : NOT;
+            break;
+        case STATUS:
+            next = on_status(scan, *p++);
+            break;
+        case TEXT:
+        case EXTENSION:
+            p = find_control(p, end);
+            if (p < end)
+                next = *p++ != '\r' ? NOT : at == TEXT ? LINE_LF : SIZE_LF;
+            break;
+        case LINE_LF:
+            next = *p++ == '\n' ? LINE : NOT;
+            break;
+        case LINE:
+            if (scan->pauses && *p == '\r' && p != scan->paused)
+                return p;
+            if (*p != '\r' && (behind = http_pass_lines(scan, begin, p, end)) != p) {
+                p = behind;
+                continue;
+            }
+            next = on_line(scan, *p);
+            p += next == HEAD_LF;
+            break;
+        case NAME: {
+            const char *name = p;
+            p = skip(TCHAR, p, end);
+            if (mark->word != NONE)
+                match(scan, name, p);
+            if (p < end)
+                next = on_name_end(scan, *p++);
+            break;
+        }
+        case LENGTH:
+            next = on_length(scan, *p++);
+            break;
+        case CODING:
+            next = on_coding(scan, *p++);
+            break;
+        case LIST:
+            if (scan->pauses && p != scan->paused)
+                return p;
+            next = on_list(scan, *p++);
+            break;
+        case ELEMENT:
+            if (mark->word == NONE)
+                p = skip(TCHAR, p, end);
+            if (p < end)
+                next = on_list(scan, *p++);
+            break;
+        case ELEMENT_END:
+            next = on_list(scan, *p++);
+            break;
+        case HEAD_LF:
+            if (head && *p == '\n')
+                learn(scan, head, p + 1, end);
+            head = NULL;
+            next = on_head_lf(scan, *p++);
+            break;
+        case SIZE:
+            next = on_size(scan, *p++);
+            break;
+        case SIZE_LF:
+            next = on_size_lf(scan, *p++);
+            break;
+        case DATA_CR:
+            next = *p++ == '\r' ? DATA_LF : NOT;
+            break;
+        case DATA_LF:
+            next = on_data_lf(scan, *p++);
+            break;
+        case BODY:
+        case DATA:
+            p += count_off(scan, (size_t)(end - p));
+            continue;
+        case BODY_TO_END:
+        case NOT:
+            return end;
+        }
+        mark->at = (uint8_t)next;
+    }
+    return end;
+}
+
+/* Bytes that nobody has seen: the last of a body, or of a chunk. */
+static void look_away(struct scan *scan, size_t n)
+{
+    if (is_counted(scan->mark) && n <= scan->left)
+        count_off(scan, n);
+    else if (n)
+        scan->mark.at = NOT;
+}
+
+static void set_mark(struct http_side *side, union mark mark)
+{
+    atomic_store_explicit(&side->mark, mark.all, memory_order_release);
+}
+
+/* A part of a body, as most bytes are, or the rest of it: true. */
+INLINE bool pass_body(struct http_side *side, bool is_answer, size_t n)
+{
+    union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
+    if (is_counted(mark) && n < side->left) {
+        side->left -= n;
+    } else if (mark.at == BODY && n == side->left) {
+        side->left = 0;
+        mark.at = START;
+        mark.count += is_answer;
+        set_mark(side, mark);
+    } else if (mark.at != BODY_TO_END) {
+        return false;
+    }
+    return true;
+}
+
+/*
+ * A head that is cached, and what of its body comes with it. Returns how many bytes that is; 0: it
+ * is not cached. Comes to what http_look would.
+ */
+INLINE size_t pass_head(struct http *http, bool is_answer, const char *bytes, size_t n)
+{
+    struct http_side *side = is_answer ? &http->answers : &http->requests;
+    union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
+    if (mark.at != START || mark.text)
+        return 0;
+    union http_head head = http_cache_find(is_answer, bytes, n);
+    if (!head.all)
+        return 0;
+    union mark other = mark_of(is_answer ? &http->requests : &http->answers);
+    uint64_t kinds = atomic_load_explicit(&http->kinds, memory_order_relaxed);
+    uint64_t kind = UINT64_C(3) << mark.count % OUTSTANDING * 2;
+    if (is_answer ? other.count == mark.count || kinds & kind
+                  : mark.what != NONE || (uint8_t)(mark.count - other.count) >= OUTSTANDING)
+        return 0;
+    if (!is_answer && kinds & kind)
+        atomic_store_explicit(&http->kinds, kinds & ~kind, memory_order_relaxed);
+
+    size_t length = head.length, rest = n - length;
+    uint64_t left = head.left;
+    bool is_chunked = head.flags & CHUNKED;
+    if (rest > left)
+        rest = (size_t)left;
+    side->left = left - rest;
+    bool is_whole = !is_chunked && left == rest;
+    set_mark(side, (union mark){.at = is_chunked ? SIZE
+                                      : is_whole ? START
+                                                 : BODY,
+                                .flags = (uint8_t)head.flags,
+                                .what = (uint16_t)head.what,
+                                .count = (uint8_t)(mark.count + (is_answer ? is_whole : 1))});
+    return length + rest;
+}
+
+static __attribute__((noinline)) void pass_other(struct http *http, bool is_answer,
+                                                 const char *bytes, size_t n)
+{
+    struct scan scan;
+    http_scan(&scan, http, is_answer);
+    if (UNLIKELY(scan.mark.text && n)) {
+        scan.mark.at = NOT; /* written without a plan, in the middle of a text of ours */
+        scan.mark.text = 0;
+    }
+    if (bytes)
+        http_look(&scan, bytes, bytes + n);
+    else
+        look_away(&scan, n);
+    http_keep(http, &scan);
+}
+
+INLINE void pass(struct http *http, bool is_answer, const char *bytes, size_t n)
+{
+    if (pass_body(is_answer ? &http->answers : &http->requests, is_answer, n))
+        return;
+    size_t known = bytes ? pass_head(http, is_answer, bytes, n) : 0;
+    if (known < n)
+        pass_other(http, is_answer, bytes ? bytes + known : NULL, n - known);
+}
+
+static bool is_between(union mark mark)
+{
+    return mark.at == START || mark.at == START_LF;
+}
+
+INLINE enum http_state state_of(union mark request, union mark answer)
+{
+    if (answer.at == NOT || request.at == NOT)
+        return HTTP_NOT;
+    if (!is_between(request) || answer.count != request.count)
+        return HTTP_IN_USE; /* an answer that has begun is owed until it is out */
+    return request.flags & SPOKE ? HTTP_IDLE : HTTP_NONE;
+}
+
+/* Nobody but the caller changes its own side, so that one look at the other tells (see sides_of).
+ */
+HOT enum http_state http_received(struct http *http, const char *bytes, size_t n)
+{
+    pass(http, false, bytes, n);
+    return state_of(mark_of(&http->requests), mark_of(&http->answers));
+}
+
+HOT enum http_state http_sent(struct http *http, const char *bytes, size_t n)
+{
+    pass(http, true, bytes, n);
+    union mark answer = mark_of(&http->answers);
+    return state_of(mark_of(&http->requests), answer);
+}
+
+void http_begin(struct http *http)
+{
+    set_mark(&http->requests, (union mark){.all = 0});
+    set_mark(&http->answers, (union mark){.all = 0});
+}
+
+/* What the side's own thread does meanwhile is not undone; at worst this is. */
+static void end_side(struct http_side *side)
+{
+    union mark mark = mark_of(side), next;
+    do {
+        next = mark;
+        next.at = NOT;
+    } while (!atomic_compare_exchange_weak(&side->mark, &mark.all, next.all));
+}
+
+void http_give_up(struct http *http)
+{
+    end_side(&http->requests);
+    end_side(&http->answers);
+}
+
+struct sides {
+    union mark request, answer;
+};
+
+/*
+ * Answers first. If all requests that are seen after them have been answered, none was read to the
+ * end of its head in between, and no answer has begun, as none does unasked. Who is kept from the
+ * second look for 256 requests would find the counts alike again: so the answers are looked at once
+ * more, and have to be as they were.
+ */
+static struct sides sides_of(const struct http *http)
+{
+    struct sides sides;
+    sides.answer = mark_of(&http->answers);
+    for (int tries = 0; tries < 100; tries++) {
+        sides.request = mark_of(&http->requests);
+        union mark then = sides.answer;
+        sides.answer = mark_of(&http->answers);
+        if (sides.answer.all == then.all)
+            break;
+    }
+    return sides;
+}
+
+enum http_state http_state(const struct http *http)
+{
+    struct sides now = sides_of(http);
+    return state_of(now.request, now.answer);
+}
+
+unsigned int http_owed(const struct http *http)
+{
+    struct sides now = sides_of(http);
+    return (uint8_t)(now.request.count - now.answer.count);
+}
+
+bool http_is_half_read(const struct http *http)
+{
+    return !is_between(mark_of(&http->requests));
+}
+
+bool http_is_half_sent(const struct http *http)
+{
+    return !is_between(mark_of(&http->answers));
+}
+
+bool http_has_answered(const struct http *http)
+{
+    return mark_of(&http->answers).flags & SPOKE;
+}
+
+enum http_close http_said_close(const struct http *http)
+{
+    uint8_t flags = mark_of(&http->answers).flags;
+    return flags & NOTICED ? HTTP_NOTICED : flags & CLOSES ? HTTP_CLOSES : HTTP_STAYS;
+}

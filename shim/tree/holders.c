@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+#include "tree/holders.h"
+
+#include "conn/epoch.h"
+#include "tree/head.h"
+#include "tree/pagefile.h"
+#include "base/proc.h"
+#include "base/sys.h"
+#include "base/text.h"
+#include "tree/tree.h"
+
+#include <errno.h>
+#include <linux/kcmp.h>
+
+/* How long a look may take: 100,000 descriptors are read in about as much. */
+#define LOOK_MOST_MS 300
+
+struct look {
+    const struct holders_visitor *visitor;
+    bool whole_tree, sent, complete;
+    int64_t until;
+    int32_t pid; /* the process whose descriptors are read */
+    enum { UNKNOWN, DRAINS, GOES_ON } is;
+    bool is_hidden; /* one of its descriptors can't be read */
+    bool for_epolls;
+};
+
+static int64_t number_in(const char *digits)
+{
+    int64_t number = 0;
+    if (*digits < '0' || *digits > '9')
+        return -1;
+    for (; *digits >= '0' && *digits <= '9' && number < INT64_MAX / 16; digits++)
+        number = number * 10 + (*digits - '0');
+    return number;
+}
+
+static bool is_same_link(int dir, const char *name, const char *target)
+{
+    char now[64];
+    long length = sys4(SYS_readlinkat, dir, name, now, sizeof now - 1);
+    now[length > 0 ? length : 0] = '\0';
+    return text_equal(now, target);
+}
+
+static void visit_descriptor(int dir, const char *name, void *context)
+{
+    struct look *look = context;
+    char target[64];
+    if (*name == '.')
+        return;
+    long length = sys4(SYS_readlinkat, dir, name, target, sizeof target - 1);
+    if (length < 0) {
+        look->is_hidden = look->is_hidden || length == -EACCES || length == -EPERM;
+        return;
+    }
+    target[length] = '\0';
+    if (look->for_epolls) {
+        if (text_equal(target, "anon_inode:[eventpoll]"))
+            look->visitor->has_epoll(look->pid, (int)number_in(name));
+        return;
+    }
+    const char *inode = text_after(target, "socket:[");
+    if (!inode || !look->visitor->is_wanted((uint64_t)number_in(inode)))
+        return;
+    if (look->is == UNKNOWN)
+        look->is = look->whole_tree && head_has_process(look->pid) ? DRAINS : GOES_ON;
+    /* Still so: it may have been one of the tree's a moment ago, which has called exec since. */
+    if (look->is == GOES_ON && is_same_link(dir, name, target))
+        look->visitor->held((uint64_t)number_in(inode));
+}
+
+/* Whether it is one of the tree's, or of those that these have started. */
+static bool is_related(int32_t pid)
+{
+    for (int i = 0; i < PROC_GENERATIONS_MOST && pid; i++, pid = proc_parent(pid))
+        if (pid == epoch_pid() || head_lists(pid))
+            return true;
+    return false;
+}
+
+/* Whether a process that can't be looked into may hold one, and goes on. */
+static bool may_hold(const struct look *look)
+{
+    /* One that has ended, and whose parent has not looked yet, is closed to everybody. */
+    if (!proc_start_time(look->pid))
+        return false;
+    bool related = is_related(look->pid);
+    if (related && look->whole_tree && head_has_process(look->pid))
+        return false;
+    return related || look->sent;
+}
+
+static void visit_process(int dir, const char *name, void *context)
+{
+    struct look *look = context;
+    int64_t pid = number_in(name);
+    char path[48];
+    struct text text = TEXT_ON(path);
+    (void)dir;
+    if (pid <= 0 || pid > INT32_MAX || pid == epoch_pid())
+        return;
+    look->complete = look->complete && sys_now_ms() < look->until;
+    if (!look->complete)
+        return;
+    look->pid = (int32_t)pid;
+    look->is = UNKNOWN;
+    look->is_hidden = look->for_epolls = false;
+    text_string(&text, "/proc/");
+    text_number(&text, (uint64_t)pid);
+    text_string(&text, "/fd");
+    long failed = proc_each_file(path, visit_descriptor, look);
+    if (look->is == GOES_ON) {
+        look->for_epolls = true;
+        proc_each_file(path, visit_descriptor, look);
+    }
+    if (failed == -EACCES || failed == -EPERM || look->is_hidden)
+        look->complete = !may_hold(look);
+}
+
+/* proc(5), hidepid: those of other users are not shown, though one may ask whether they live. */
+static bool hides_processes(void)
+{
+    int32_t head = tree_page ? atomic_load(&tree_page->head) : 0;
+    return tree_is_foreign() || !proc_is_shown(epoch_pid()) ||
+           (head > 0 && sys2(SYS_kill, head, 0) != -ESRCH && !proc_is_shown(head));
+}
+
+bool holders_look(const struct holders_visitor *visitor, bool whole_tree, bool sent)
+{
+    struct look look = {.visitor = visitor, .whole_tree = whole_tree, .sent = sent};
+    look.complete = !hides_processes();
+    look.until = sys_now_ms() + LOOK_MOST_MS;
+    if (look.complete)
+        proc_each_file("/proc", visit_process, &look);
+    return look.complete;
+}
+
+bool holders_share(int fd, int32_t pid, int other)
+{
+    long order = -1;
+    if (!proc_is_filtered()) /* few filters know this call */
+        order = sys5(SYS_kcmp, epoch_pid(), pid, KCMP_FILE, fd, other);
+    /* Where it can't be told, fork and exec keep numbers. */
+    return order < 0 ? fd == other : order == 0;
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+#include "tree/joined.h"
+
+#include "conn/epoch.h"
+#include "tree/head.h"
+#include "base/log.h"
+#include "tree/pagefile.h"
+#include "base/proc.h"
+#include "base/sys.h"
+#include "base/text.h"
+#include "tree/tree.h"
+
+#include <fcntl.h>
+
+#define LOOK_MS 200
+
+/* ---- who descends from this process ---- */
+
+#define FAMILY_MOST 2048
+
+static LATE struct {
+    int32_t pid[FAMILY_MOST];
+    uint32_t count;
+    bool overflows;
+} family;
+
+static void add_to_family(int32_t pid)
+{
+    for (uint32_t i = 0; i < family.count; i++)
+        if (family.pid[i] == pid)
+            return;
+    if (family.count == FAMILY_MOST)
+        family.overflows = true;
+    else
+        family.pid[family.count++] = pid;
+}
+
+/* Other processes of the tree may have been left by a first one that has ended. */
+static void add_tree(void)
+{
+    struct proc_file file;
+    uint32_t budget = PROC_MAPS_BUDGET;
+    char name[48];
+    struct text text = TEXT_ON(name);
+    if (!proc_mapped_file(tree_page, &file))
+        return;
+    page_name(&text, tree_page->pid, tree_page->start, tree_page->pid_namespace);
+    for (uint32_t i = 0; i < PAGE_LINES; i++) {
+        int32_t pid = atomic_load(&tree_page->line[i].pid);
+        if (pid > 0 && proc_line_lives(&tree_page->line[i]) &&
+            proc_maps(pid, &file, name, &budget) == 1)
+            add_to_family(pid);
+    }
+}
+
+static void gather_family(void)
+{
+    family.count = 0;
+    family.overflows = false;
+    add_to_family(epoch_ask_pid());
+    add_tree();
+    for (uint32_t i = 0; i < family.count; i++)
+        proc_each_child(family.pid[i], add_to_family);
+}
+
+/* ---- their pages ---- */
+
+#define PARTS_MOST 256
+
+/* By which a page is found again when the process that made it has ended, and others of it live. */
+static LATE struct part {
+    int32_t pid;
+    uint32_t uid, dir;
+    uint64_t start;
+} parts[PARTS_MOST];
+static uint32_t parts_count;
+
+static LATE struct page copy;
+
+enum { DIRS = 4 };
+
+/* A run directory that a process of this user may have its page in (pagefile.c). */
+static void directory_of(const struct part *part, char path[PAGEFILE_PATH])
+{
+    struct text text = {path, 0, PAGEFILE_PATH};
+    *path = '\0';
+    switch (part->dir) {
+    case 0:
+        pagefile_directory(tree_name(), path);
+        return;
+    case 1:
+        text_string(&text, "/run/weir");
+        return;
+    case 2:
+        text_string(&text, "/run/user/");
+        text_number(&text, part->uid);
+        text_string(&text, "/weir");
+        return;
+    default:
+        text_string(&text, "/dev/shm/weir-");
+        text_number(&text, part->uid);
+    }
+}
+
+/* Opens its page, and takes a copy. -1: there is none that names this tree. */
+static int open_part(const struct part *part)
+{
+    char dir[PAGEFILE_PATH], name[48];
+    struct text text = TEXT_ON(name);
+    directory_of(part, dir);
+    page_name(&text, part->pid, part->start, tree_page->pid_namespace);
+    int fd = *dir ? pagefile_open_others(dir, name, part->uid) : -1;
+    if (fd < 0)
+        return -1;
+    if (pagefile_copy(fd, &copy) && copy.pid == part->pid && copy.start == part->start &&
+        copy.pid_namespace == tree_page->pid_namespace && copy.tree_pid == tree_page->pid &&
+        copy.tree_start == tree_page->start &&
+        (copy.pid != tree_page->pid || copy.start != tree_page->start))
+        return fd;
+    sys1(SYS_close, fd);
+    return -1;
+}
+
+static int find_part(struct part *part, int32_t pid)
+{
+    int fd = -1;
+    *part = (struct part){.pid = pid, .start = proc_start_time(pid)};
+    if (!part->start || !proc_user(pid, &part->uid))
+        return -1;
+    for (; fd < 0 && part->dir < DIRS; part->dir++)
+        fd = open_part(part);
+    part->dir--;
+    return fd;
+}
+
+static void ask_part(int fd)
+{
+    uint64_t order = atomic_load(&tree_page->order);
+    enum action action = order & ORDER_DRAIN_ALL ? ACTION_DRAIN_ALL
+                         : order & ORDER_DRAIN   ? ACTION_DRAIN
+                                                 : ACTION_CLOSE_IDLE;
+    const struct origin *by = action == ACTION_CLOSE_IDLE ? &tree_page->idle_by : &tree_page->by;
+    struct proc_file file;
+    struct totals totals;
+    struct drain_terms terms;
+    head_terms(&terms);
+    atomic_store(&copy.gap_used, 0); /* each entry would cost a look at /proc/net/tcp */
+    proc_totals(&copy, 0, &totals);
+    pagefile_ask(fd, &copy, action, by, terms.timeout, terms.since, &totals);
+    if (proc_opened_file(fd, &file))
+        head_wake_page(&copy, &file, WAKE_ALL);
+}
+
+void joined_ask(void)
+{
+    uint32_t left_out = 0;
+    gather_family();
+    for (uint32_t i = 0; i < family.count; i++) {
+        struct part part;
+        int fd = find_part(&part, family.pid[i]);
+        if (fd < 0)
+            continue;
+        bool known = false;
+        for (uint32_t k = 0; k < parts_count && !known; k++)
+            known = parts[k].pid == part.pid && parts[k].start == part.start;
+        if (!known && parts_count < PARTS_MOST)
+            parts[parts_count++] = part;
+        else if (!known)
+            left_out++;
+        ask_part(fd);
+        sys1(SYS_close, fd);
+    }
+    if (left_out || family.overflows)
+        log_say(LOG_ERROR, "too many processes descend from this one: the drain does not wait for "
+                           "all of those that run as other users");
+}
+
+static bool is_undone(const struct part *part)
+{
+    int fd = open_part(part);
+    if (fd < 0)
+        return false;
+    sys1(SYS_close, fd);
+    bool lives = false;
+    for (uint32_t i = 0; i < PAGE_LINES && !lives; i++)
+        lives = proc_line_lives(&copy.line[i]);
+    return lives && atomic_load(&copy.phase) != PHASE_DRAINED;
+}
+
+bool joined_has(int32_t pid)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < parts_count && !found; i++) {
+        int fd = open_part(&parts[i]);
+        if (fd < 0)
+            continue;
+        sys1(SYS_close, fd);
+        for (uint32_t k = 0; k < PAGE_LINES && !found; k++)
+            found = atomic_load(&copy.line[k].pid) == pid && proc_line_lives(&copy.line[k]);
+    }
+    return found;
+}
+
+static int64_t look_at; /* when the next look is due */
+static bool undone;     /* what the last one has found */
+
+bool joined_are_done(int64_t now)
+{
+    if (parts_count && now >= look_at) {
+        look_at = now + LOOK_MS;
+        undone = false;
+        for (uint32_t i = 0; i < parts_count && !undone; i++)
+            undone = is_undone(&parts[i]);
+    }
+    return !undone;
+}
+
+void joined_forget(void)
+{
+    parts_count = 0;
+    look_at = 0;
+    undone = false;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+#include "tree/notify.h"
+
+#include "tree/head.h"
+#include "base/sys.h"
+#include "tree/tree.h"
+
+#include <errno.h>
+#include <sys/un.h>
+
+#define EVERY_MS 5000 /* as the log's lines of progress */
+#define AGAIN_MS 100  /* the service manager's queue was full */
+
+/*
+ * How long after the drain the program may take for its own end. With a service manager that counts
+ * from the signal on it had the whole of TimeoutStopSec, which nothing tells us.
+ */
+#define PROGRAM_ENDS_MS 10000
+
+static struct sockaddr_un manager = {AF_UNIX, ""};
+static socklen_t manager_len; /* 0: there is none */
+
+void notify_remember(const char *value)
+{
+    size_t length = text_length(value);
+    /* vsock: (systemd 254) is for a whole machine. */
+    if ((*value != '/' && *value != '@') || length < 2 || length >= sizeof manager.sun_path)
+        return;
+    for (size_t i = 0; i < length; i++)
+        manager.sun_path[i] = value[i];
+    /* unix(7): an abstract name begins with a NUL and ends with its length. */
+    if (*value == '@')
+        manager.sun_path[0] = '\0';
+    manager_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + (*value == '/'));
+}
+
+static bool is_heard(void)
+{
+    return manager_len && !sys_is_sandboxed() && head_is_here();
+}
+
+/* False: the queue is full, and has room again in a moment. */
+static bool notify(const struct text *text)
+{
+    long fd = sys3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return true;
+    const int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    long sent = sys6(SYS_sendto, fd, text->at, text->used, flags, &manager, manager_len);
+    sys1(SYS_close, fd);
+    return sent != -EAGAIN;
+}
+
+/* Within this time the manager hears of us again, or the service may be killed. */
+static void ask_for_time(struct text *text, int64_t ms)
+{
+    struct drain_terms terms;
+    head_terms(&terms);
+    if (!terms.timeout)
+        return;
+    text_string(text, "\nEXTEND_TIMEOUT_USEC=");
+    text_number(text, (uint64_t)ms * 1000);
+}
+
+/* What the last message was about. */
+static struct {
+    bool stopping;
+    uint32_t phase;
+    int64_t due; /* the next */
+} told;
+
+void notify_forked(void)
+{
+    told.due = 0;
+}
+
+static void say_progress(struct text *text, int64_t now)
+{
+    struct totals totals;
+    const struct page *page = tree_page;
+    struct drain_terms terms;
+    head_terms(&terms);
+    int64_t since = terms.since, timeout = terms.timeout;
+    int64_t left = since + timeout > now ? since + timeout - now : 0;
+
+    tree_totals(&totals);
+    text_string(text, "STATUS=Weir: ");
+    if (atomic_load(&page->phase) == PHASE_DELAYING) {
+        int64_t delay = since + page->settings.delay - now;
+        text_string(text, "accepts for ");
+        text_number(text, (uint64_t)(delay > 0 ? delay + 999 : 0) / 1000);
+        text_string(text, "s more, then drains");
+    } else {
+        text_string(text, "draining");
+    }
+    text_string(text, ", ");
+    if (totals.tracked > totals.in_use) {
+        text_number(text, totals.tracked - totals.in_use);
+        text_string(text, " idle, ");
+    }
+    text_number(text, totals.in_use);
+    text_string(text, " in use");
+    if (!timeout)
+        return;
+    text_string(text, ", ");
+    text_number(text, (uint64_t)(left + 999) / 1000);
+    text_string(text, "s left");
+    ask_for_time(text, left + PROGRAM_ENDS_MS);
+}
+
+int64_t notify_step(int64_t now, bool stopping)
+{
+    if (!manager_len || !head_tree_drains() || head_tree_is_drained())
+        return -1;
+    uint32_t phase = atomic_load(&tree_page->phase);
+    if (now < told.due && stopping == told.stopping && phase == told.phase)
+        return told.due - now;
+    told.stopping = stopping;
+    told.phase = phase;
+    told.due = now + EVERY_MS;
+    if (!is_heard())
+        return told.due - now;
+
+    char buffer[256];
+    struct text text = TEXT_ON(buffer);
+    say_progress(&text, now);
+    if (!notify(&text))
+        told.due = now + AGAIN_MS;
+    return told.due - now;
+}
+
+void notify_end(const char *what)
+{
+    char buffer[512];
+    struct text text = TEXT_ON(buffer);
+    if (!is_heard())
+        return;
+    text_string(&text, "STATUS=Weir: ");
+    text_string(&text, what);
+    ask_for_time(&text, PROGRAM_ENDS_MS);
+    notify(&text);
+}

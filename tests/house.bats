@@ -1,0 +1,47 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# Where a file lies says what it may use: each folder of shim/ is a floor, and a floor uses those below
+# it (README, "How it works").
+# mutant: shim/base/sys.c: s/"base.sys.h"/"drain\/drain.h"/
+# seconds: 5
+
+load helpers
+
+# Each on top of those before it.
+FLOORS="base http conn tree drain interpose"
+
+# arrows DIRECTORY...: "FILE FLOOR" for each #include of another of the library's files.
+arrows() {
+    awk 'match($0, /^#include "[a-z_]+\//) { print FILENAME, substr($0, 11, RLENGTH - 11) }' "$@"
+}
+
+@test "a floor of the library includes nothing from above" {
+    local climbs
+    cd "$ROOT/shim"
+    arrows ./*/*.[ch] >"$BATS_TEST_TMPDIR/arrows"
+    [ "$(wc -l <"$BATS_TEST_TMPDIR/arrows")" -gt 200 ]
+    climbs=$(awk -v floors="$FLOORS" '
+        BEGIN { for (n = split(floors, name, " "); n; n--) height[name[n]] = n }
+        { split($1, at, "/") }
+        at[2] in height && !($2 in height && height[$2] <= height[at[2]])' "$BATS_TEST_TMPDIR/arrows")
+    [ -z "$climbs" ] || { echo "$climbs"; return 1; }
+}
+
+@test "each of the library's files lies on a floor, and names by its floor what it includes" {
+    local floor odd
+    cd "$ROOT/shim"
+    for floor in $FLOORS; do
+        [ -d "$floor" ]
+    done
+    [ "$(find . -maxdepth 1 -type f | sort | tr '\n' ' ')" = "./exports.map ./weir.h " ]
+    # shellcheck disable=SC2046,SC2086  # words
+    odd=$(grep -n '^#include "[^/]*"' $(printf '%s/*.[ch] ' $FLOORS) | grep -v '"\(weir\|wait\).h"' || true)
+    [ -z "$odd" ] || { echo "$odd"; return 1; }
+}
+
+@test "weir(1) shares the lowest floor with the library, the page's files and the table's layout" {
+    cd "$ROOT/shim"
+    [ "$(grep -h '^#include "[a-z_]*/' command/*.[ch] | grep -v '"base/' | sort -u)" = \
+        '#include "conn/table.h"
+#include "tree/pagefile.h"' ]
+}
