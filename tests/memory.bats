@@ -243,6 +243,35 @@ answer_arrives() {
     [ "$resident" -lt 4000 ]
 }
 
+# As vsftpd does, which maps a buffer for each answer.
+@test "a program that limits its address space once it listens has it for itself in a drain" {
+    local client answer
+    cat >"$BATS_TEST_TMPDIR/limits.py" <<'END'
+import mmap, resource, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (128 << 20),) * 2)
+client, _ = listener.accept()
+with client.makefile("rw") as lines:
+    for line in lines:
+        lines.write(f"{len(mmap.mmap(-1, 64 << 20))}\n")
+        lines.flush()
+END
+    serve server WEIR_TIMEOUT=5s -- /usr/bin/python3 "$BATS_TEST_TMPDIR/limits.py" "$port"
+    wait_port "$port"
+    conn_open client "$port"
+    conn_send "$client" half
+    sleep 0.2
+    kill -USR2 "$SERVER_PID"
+    wait_until 5 log_has server ': draining: '
+    sleep 0.2
+    conn_send "$client" ' a line\n'
+    read_line answer "$client" 3
+    [ "$answer" = 67108864 ]
+    at_eof "$client" 3
+    wait_drained server
+}
+
 # drains_number NUMBER COMMAND...: a drain is begun (by the signal SIGNAL, or else USR2) of a server with
 # a connection of that number.
 drains_number() {

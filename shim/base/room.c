@@ -4,6 +4,21 @@
 #include "base/sys.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
+
+/* What one array takes, at the most, of the address space that the program may have (RLIMIT_AS): it
+ * wants the rest for itself. */
+#define SHARE 32
+
+/* For how many entries to reserve address space: `most`, or fewer, but `least`. */
+static uint32_t entries(size_t each, uint32_t least, uint32_t most)
+{
+    struct rlimit limit;
+    if (sys2(SYS_getrlimit, RLIMIT_AS, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+        return most;
+    uint64_t fit = limit.rlim_cur / SHARE / each;
+    return fit >= most ? most : fit > least ? (uint32_t)fit : least;
+}
 
 void *room_reserve(size_t bytes)
 {
@@ -37,6 +52,8 @@ bool room_reach(struct room *room, size_t each, uint32_t count, uint32_t most)
     if (LIKELY(count <= had))
         return true;
     void *at = atomic_load(&room->at);
+    if (!at)
+        most = entries(each, count < most ? count : most, most);
     for (uint32_t n = most; !at && n >= count && n; n = n / 2 < count && n > count ? count : n / 2)
         if ((at = room_reserve(n * each)))
             room->most = n;
