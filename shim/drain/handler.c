@@ -531,7 +531,10 @@ static bool deliver(int sig, siginfo_t *info, void *context)
 {
     if (stops & SIGNAL_BIT(sig) && signals_is_default_here(sig))
         end_if_init(sig);
-    return signals_deliver(sig, info, context);
+    /* One for this thread alone (tgkill(2)) is for no other that lets it in. (A stop signal may have
+     * come to another one first, which has sent it on.) */
+    bool is_directed = info->si_code == SI_TKILL && !(stops & SIGNAL_BIT(sig));
+    return signals_deliver(sig, info, context, is_directed);
 }
 
 /* Without it, this process can't be told what is asked of its tree. */

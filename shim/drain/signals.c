@@ -197,6 +197,16 @@ void signals_send(int tid, const siginfo_t *info)
                           : sys3(SYS_rt_sigqueueinfo, pid, again.si_signo, &again);
         if (result != -EPERM)
             return;
+        /* What kill(2) and tgkill(2) make, no thread may queue but for itself (kernel/signal.c,
+         * do_rt_sigqueueinfo): where this process has sent it, the same call makes the same. */
+        if (again.si_pid == pid && again.si_code == SI_USER && !tid) {
+            sys2(SYS_kill, pid, again.si_signo);
+            return;
+        }
+        if (again.si_pid == pid && again.si_code == SI_TKILL && tid) {
+            sys3(SYS_tgkill, pid, tid, again.si_signo);
+            return;
+        }
         again.si_code = SI_QUEUE;
     }
 }
@@ -282,7 +292,7 @@ static void settle_after(uint64_t set, void *context)
         own.settled |= set;
 }
 
-bool signals_deliver(int sig, siginfo_t *info, void *context)
+bool signals_deliver(int sig, siginfo_t *info, void *context, bool is_directed)
 {
     if (signals_hidden() & SIGNAL_BIT(sig)) {
         settle_after(SIGNAL_BIT(sig), context);
@@ -292,7 +302,7 @@ bool signals_deliver(int sig, siginfo_t *info, void *context)
             add_to_mask(context, SIGNAL_BIT(sig));
             if (own.changes || waits_under_mask(context))
                 own.held_back |= SIGNAL_BIT(sig);
-            signals_send(0, info);
+            signals_send(is_directed ? (int)sys0(SYS_gettid) : 0, info);
             return false;
         }
     }

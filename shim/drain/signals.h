@@ -58,8 +58,8 @@ void signals_give_back(uint64_t set);
 void signals_yield(uint64_t set);
 
 /* In our handler, for a signal that has been handed over: the program gets it. False: it ignores
- * it, or its thread blocks it and another one will get it. */
-bool signals_deliver(int sig, siginfo_t *info, void *context);
+ * it, or its thread blocks it and another one will get it; is_directed: this one, in the end. */
+bool signals_deliver(int sig, siginfo_t *info, void *context, bool is_directed);
 
 /* The same in a vfork child, to which it came: it does to that child what it would without us. */
 void signals_deliver_in_vfork_child(int sig, siginfo_t *info, void *context);
@@ -67,7 +67,7 @@ void signals_deliver_in_vfork_child(int sig, siginfo_t *info, void *context);
 /*
  * Sends the process (tid 0) or a thread of it a signal with all that it came with; but its si_code
  * becomes SI_QUEUE where the kernel lets nobody but the first thread claim to be somebody else
- * (kernel/signal.c, do_rt_sigqueueinfo).
+ * (kernel/signal.c, do_rt_sigqueueinfo), and this process has not sent it itself.
  */
 void signals_send(int tid, const siginfo_t *info);
 
