@@ -247,7 +247,7 @@ answer_arrives() {
 @test "a program that limits its address space once it listens has it for itself in a drain" {
     local client answer
     cat >"$BATS_TEST_TMPDIR/limits.py" <<'END'
-import mmap, resource, socket, sys
+import mmap, resource, signal, socket, sys
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + (128 << 20),) * 2)
@@ -256,6 +256,8 @@ with client.makefile("rw") as lines:
     for line in lines:
         lines.write(f"{len(mmap.mmap(-1, 64 << 20))}\n")
         lines.flush()
+client.close()
+signal.pause()
 END
     serve server WEIR_TIMEOUT=5s -- /usr/bin/python3 "$BATS_TEST_TMPDIR/limits.py" "$port"
     wait_port "$port"
