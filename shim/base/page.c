@@ -9,16 +9,18 @@ void page_add(struct totals *totals, const struct shard *shards, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         const struct shard *at = &shards[i];
-        uint64_t live = atomic_load_explicit(&at->live, memory_order_relaxed);
-        uint64_t in_use = (uint64_t)(int64_t)(int32_t)live; /* each may be below zero */
-        totals->in_use += in_use;
-        totals->tracked += (uint64_t)((int64_t)(live - in_use) >> 32);
-        totals->accepted += atomic_load_explicit(&at->accepted, memory_order_relaxed);
-        totals->closed_by_program +=
-            atomic_load_explicit(&at->closed_by_program, memory_order_relaxed);
-        totals->closed_idle += atomic_load_explicit(&at->closed_idle, memory_order_relaxed);
-        totals->forced += atomic_load_explicit(&at->forced, memory_order_relaxed);
-        totals->disowned += atomic_load_explicit(&at->disowned, memory_order_relaxed);
+        uint64_t closed = atomic_load_explicit(&at->closed_by_program, memory_order_relaxed);
+        uint64_t idle = atomic_load_explicit(&at->closed_idle, memory_order_relaxed);
+        uint64_t forced = atomic_load_explicit(&at->forced, memory_order_relaxed);
+        uint64_t disowned = atomic_load_explicit(&at->disowned, memory_order_relaxed);
+        uint64_t accepted = atomic_load_explicit(&at->accepted, memory_order_relaxed);
+        totals->tracked += accepted - closed - idle - forced - disowned;
+        totals->in_use += atomic_load_explicit(&at->in_use, memory_order_relaxed);
+        totals->accepted += accepted;
+        totals->closed_by_program += closed;
+        totals->closed_idle += idle;
+        totals->forced += forced;
+        totals->disowned += disowned;
     }
 }
 

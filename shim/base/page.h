@@ -22,7 +22,7 @@
 #include "base/settings.h"
 
 #define PAGE_MAGIC "weirpage"
-#define PAGE_LAYOUT 5
+#define PAGE_LAYOUT 6
 
 #define PAGE_LINES 512    /* processes that are listed */
 #define PAGE_WIDE 16      /* lines whose processes have SHARDS shards, the others one */
@@ -39,17 +39,16 @@ struct origin {
 
 /* The counters of one shard of a process's records, on a cache line of their own. */
 struct shard {
-    _Alignas(CACHE_LINE) _Atomic uint64_t live; /* tracked << 32 | in use */
-    _Atomic uint64_t accepted;
-    /* accepted = tracked + the following */
+    /* accepted = tracked + the following four */
+    _Alignas(CACHE_LINE) _Atomic uint64_t accepted;
     _Atomic uint64_t closed_by_program; /* ended otherwise than by a drain of ours */
     _Atomic uint64_t closed_idle; /* half-closed by us while idle, then closed by the program */
     _Atomic uint64_t forced;      /* shut both ways by us */
     _Atomic uint64_t disowned;
+    /* As its process has told last, which it does in a drain; at other times its turns tell
+     * (table.h). */
+    _Atomic uint64_t in_use;
 };
-
-#define LIVE_TRACKED (UINT64_C(1) << 32)
-#define LIVE_IN_USE UINT64_C(1)
 
 /* A process. Written by it alone, but for pid when it is dead. */
 struct page_line {

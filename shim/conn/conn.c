@@ -9,37 +9,32 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
-/*
- * What an event makes of a record: bits taken away, bits set, and bits that turn on the one above
- * them: who is read from after an ANSWER is SEASONED, and OWED one when it has been SHUT (or may
- * be, in a moment).
- */
+/* What an event makes of a turn; TURN_SEASONED is a read's that follows TURN_ANSWERED. */
 struct step {
-    uint32_t clear, set, carry;
+    uint8_t clear, set;
+    bool seasons;
 };
 
 /* clang-format off */
-#define CARRY (CONN_ANSWERED | CONN_SHUT)
-#define READ   {CONN_SEEN, 0, CONN_SHUT}
-#define READ_U {CONN_SEEN, CONN_IN_USE, CARRY}
-#define WROTE  {CONN_SEEN | CONN_OWED, 0, 0}
-#define ANSWER {CONN_SEEN | CONN_OWED | CONN_CUT_SHORT | CONN_IN_USE, CONN_ANSWERED, 0}
-#define CUT    {CONN_SEEN, CONN_IN_USE | CONN_CUT_SHORT, 0}
-#define IDLE   {CONN_SEEN | CONN_IN_USE, 0, 0}
-#define USE    {CONN_SEEN, CONN_IN_USE, 0}
-#define KEEP   {0, 0, 0}
+#define READ   {0, TURN_IN_USE, false}
+#define ASKED  {0, TURN_IN_USE, true}
+#define ANSWER {TURN_CUT_SHORT | TURN_IN_USE, TURN_ANSWERED, false}
+#define CUT    {0, TURN_IN_USE | TURN_CUT_SHORT, false}
+#define IDLE   {TURN_IN_USE, 0, false}
+#define USE    {0, TURN_IN_USE, false}
+#define KEEP   {0, 0, false}
 
 /* INTERFACE.md section 2, mode by mode. */
 static const struct step steps[MODES][CONN_EVENTS] = {
-    /*                  READ    WROTE   CUT   TIMEOUT  MARK_IDLE  MARK_IN_USE */
-    [MODE_MANUAL]    = {READ,   WROTE,  KEEP, KEEP,    IDLE,      USE},
-    [MODE_AUTOMATIC] = {READ_U, WROTE,  KEEP, KEEP,    IDLE,      USE},
-    [MODE_DEADLINE]  = {READ_U, WROTE,  KEEP, IDLE,    IDLE,      USE},
-    [MODE_REPLY]     = {READ_U, ANSWER, CUT,  KEEP,    IDLE,      USE},
-    [MODE_HTTP]      = {READ_U, ANSWER, CUT,  KEEP,    IDLE,      USE}, /* but see hears_http */
+    /*                  READ   WROTE   CUT   TIMEOUT  MARK_IDLE  MARK_IN_USE */
+    [MODE_MANUAL]    = {KEEP,  KEEP,   KEEP, KEEP,    IDLE,      USE},
+    [MODE_AUTOMATIC] = {READ,  KEEP,   KEEP, KEEP,    IDLE,      USE},
+    [MODE_DEADLINE]  = {READ,  KEEP,   KEEP, IDLE,    IDLE,      USE},
+    [MODE_REPLY]     = {ASKED, ANSWER, CUT,  KEEP,    IDLE,      USE},
+    [MODE_HTTP]      = {ASKED, ANSWER, CUT,  KEEP,    IDLE,      USE}, /* but see hears_http */
 };
 /* clang-format on */
-_Static_assert(CONN_SEASONED == CONN_ANSWERED << 1 && CONN_OWED == CONN_SHUT << 1, "carry");
+_Static_assert(TURN_SEASONED == TURN_ANSWERED << 1, "seasons");
 
 void (*conn_on_first)(void);
 
@@ -62,8 +57,8 @@ static inline uint64_t fresh_record(enum mode mode, uint32_t identity, enum iden
 static void forget_before(int fd)
 {
     if (table_has(fd)) {
-        rhythm_forget(table_number(table_slot((uint32_t)fd)));
-        framing_forget(table_number(table_slot((uint32_t)fd)));
+        rhythm_forget((uint32_t)fd);
+        framing_forget((uint32_t)fd);
     }
 }
 
@@ -76,7 +71,7 @@ static __attribute__((noinline)) void accepted_oddly(int fd, enum mode mode, uin
     }
     tell_first();
     table_add(fd, fresh, false);
-    if (mode == MODE_HTTP || rhythm_is_noting())
+    if (mode == MODE_HTTP || gate_drains())
         forget_before(fd);
 }
 
@@ -84,7 +79,7 @@ void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind
 {
     uint64_t fresh = fresh_record(mode, identity, kind);
     if (UNLIKELY(mode == MODE_OFF) || UNLIKELY(mode == MODE_HTTP) || UNLIKELY(conn_on_first) ||
-        rhythm_is_noting())
+        gate_drains())
         accepted_oddly(fd, mode, fresh);
     else
         table_add(fd, fresh, false);
@@ -105,7 +100,6 @@ void conn_inherited(int fd, enum mode mode)
     uint32_t identity = sock_connection(fd, &kind);
     if (!identity)
         return;
-    atomic_store(&table.busy, HINT_ASK); /* it may have a read timeout */
     conn_accepted(fd, mode, identity, kind);
 }
 
@@ -128,8 +122,8 @@ static bool alias_known(int fd, uint32_t identity)
 {
     int high = (int)atomic_load(&table.high);
     for (int known = 0; known < high; known++) {
-        record_t *slot = known == fd ? NULL : table_record(known);
-        uint64_t record = slot ? atomic_load(slot) : 0;
+        struct conn *conn = known == fd ? NULL : table_find(known);
+        uint64_t record = conn ? atomic_load(&conn->record) : 0;
         if (record && identity_of(record) == identity && (record & CONN_EPOCH) == epoch_now()) {
             table_alias(known, fd);
             return true;
@@ -154,95 +148,80 @@ void conn_uses_received(int fd)
     errno = saved;
 }
 
-bool conn_turns_among_many(record_t *slot, uint64_t record)
-{
-    return conn_turns_here(slot, record, !(record & CONN_IN_USE));
-}
-
-bool conn_change(record_t *slot, uint64_t *old, uint64_t next)
-{
-    bool alone = solo_enter(), changed = solo_change(alone, slot, old, next);
-    if (changed && (*old ^ next) & CONN_IN_USE)
-        table_count_live(next & CONN_IN_USE ? LIVE_IN_USE : -LIVE_IN_USE);
-    if (LIKELY(alone))
-        solo_leave();
-    return changed;
-}
-
-void conn_adopt(record_t *slot)
+void conn_adopt(struct conn *conn)
 {
     if (epoch_is_borrowed())
         return;
-    uint64_t record = atomic_load(slot), mine = epoch_now();
-    uint64_t adopted;
+    uint64_t record = atomic_load(&conn->record), mine = epoch_now();
     do {
         if (!record || (record & CONN_EPOCH) == mine || record & CONN_DISOWNED)
             return;
-        /* What its parent's drainer is about to do is not told here. */
-        adopted = (record & ~(CONN_EPOCH | CONN_POISED)) | mine;
-    } while (!atomic_compare_exchange_weak(slot, &record, adopted));
+    } while (!atomic_compare_exchange_weak(&conn->record, &record, (record & ~CONN_EPOCH) | mine));
+    if (mode_of(record) == MODE_REPLY)
+        table_quicken(conn);
     tell_adopts();
-    struct shard *shard = table_shard();
-    atomic_fetch_add_explicit(&shard->live, LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0),
-                              memory_order_relaxed);
     /* Who accepted it has counted it, and has closed it or will: that close was none. */
-    atomic_fetch_sub_explicit(&shard->closed_by_program, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&table_shard()->closed_by_program, 1, memory_order_relaxed);
     handoff_adopt(identity_of(record));
 }
 
 void conn_left(int fd)
 {
-    record_t *slot = table_record(fd);
-    uint64_t record = slot ? atomic_load(slot) : 0;
+    struct conn *conn = table_find(fd);
+    uint64_t record = conn ? atomic_load(&conn->record) : 0;
     if (record && (record & CONN_EPOCH) != epoch_now() && !(record & CONN_DISOWNED) &&
         handoff_take(identity_of(record)))
-        conn_adopt(slot);
+        conn_adopt(conn);
 }
 
-bool conn_step(record_t *slot, uint64_t record, enum conn_event event)
+/* The step itself. In a drain what is half-closed is owed an answer from its next read on. */
+static void change_turn(struct conn *conn, const struct step *step)
 {
-    uint64_t mine = atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed) & CONN_EPOCH;
+    uint8_t turn = atomic_load_explicit(&conn->turn, memory_order_relaxed), next;
+    do {
+        uint8_t seasons = step->seasons ? (turn & TURN_ANSWERED) << 1 : 0;
+        next = (turn & ~(step->clear | TURN_SEEN)) | step->set | seasons;
+        if (gate_is_open()) {
+            if (next != turn)
+                atomic_store_explicit(&conn->turn, next, memory_order_relaxed);
+            return;
+        }
+    } while (!atomic_compare_exchange_weak(&conn->turn, &turn, next));
+}
+
+static void change_owed(struct conn *conn, enum conn_event event)
+{
+    uint64_t record, next;
+    atomic_thread_fence(memory_order_seq_cst); /* the drainer's is in conn_shut */
+    record = atomic_load(&conn->record);
+    do {
+        bool reads = event == CONN_READ && record & CONN_SHUT;
+        next = event == CONN_WROTE ? record & ~CONN_OWED : reads ? record | CONN_OWED : record;
+    } while (next != record && !atomic_compare_exchange_weak(&conn->record, &record, next));
+}
+
+bool conn_step(struct conn *conn, enum conn_event event)
+{
+    uint64_t record = atomic_load_explicit(&conn->record, memory_order_relaxed);
     if (epoch_is_borrowed())
         return false;
-    if (UNLIKELY((record & (CONN_EPOCH | CONN_DISOWNED)) != mine || !mine)) {
-        conn_adopt(slot);
-        record = atomic_load_explicit(slot, memory_order_relaxed);
+    if (UNLIKELY((record & CONN_EPOCH) != epoch_now())) {
+        conn_adopt(conn);
+        record = atomic_load_explicit(&conn->record, memory_order_relaxed);
     }
-    uint64_t next;
-    do {
-        /* Another thread may have closed or disowned it since it was looked at. */
-        if (UNLIKELY(!record || record & CONN_DISOWNED))
-            return false;
-        const struct step *step = &steps[mode_of(record)][event];
-        next = (record & ~(uint64_t)step->clear) | step->set | (record & step->carry) << 1;
-        if (UNLIKELY(record & CONN_POISED) && step->carry & CONN_SHUT)
-            next |= CONN_OWED;
-        if (next == record)
-            return true;
-    } while (!conn_change(slot, &record, next));
+    /* Another thread may have closed or disowned it since it was looked at. */
+    if (UNLIKELY(!record || record & CONN_DISOWNED))
+        return false;
+    change_turn(conn, &steps[mode_of(record)][event]);
+    if (!gate_is_open())
+        change_owed(conn, event);
     return true;
-}
-
-/* Looked at first: its neighbours' threads have the same line. */
-static void ends_hint(int fd)
-{
-    _Atomic int8_t *hint = table_has(fd) ? table_hint_at((uint32_t)fd) : NULL;
-    if (hint && atomic_load_explicit(hint, memory_order_relaxed) != HINT_ASK)
-        atomic_store_explicit(hint, HINT_ASK, memory_order_relaxed);
-}
-
-/* The same of fd's connection, whatever a hint has said of it so far. */
-static bool step_of(int fd, record_t *slot, uint64_t record, enum conn_event event)
-{
-    bool known = conn_step(slot, record, event);
-    ends_hint(fd);
-    return known;
 }
 
 bool conn_event(int fd, enum conn_event event)
 {
-    record_t *slot = table_record(fd);
-    return slot && step_of(fd, slot, atomic_load_explicit(slot, memory_order_relaxed), event);
+    struct conn *conn = table_find(fd);
+    return conn && conn_step(conn, event);
 }
 
 int conn_mark(int fd, bool in_use)
@@ -250,36 +229,16 @@ int conn_mark(int fd, bool in_use)
     return conn_event(fd, in_use ? CONN_MARK_IN_USE : CONN_MARK_IDLE) ? 0 : ENOENT;
 }
 
-/* A read has left this connection in use as it is: whether the next ones will is hinted. */
-static void hint_busy(int fd, const record_t *slot)
-{
-    uint32_t key = conn_key(atomic_load_explicit(slot, memory_order_relaxed));
-    bool usual = (key == KEY_REPLY || key == KEY_REPLY_FIRST || key == KEY_AUTOMATIC ||
-                  key == KEY_DEADLINE) &&
-                 slot == table_slot((uint32_t)fd);
-    if (!usual) {
-        ends_hint(fd);
-    } else if (solo_enter()) {
-        atomic_store_explicit(table_hint_at((uint32_t)fd), (int8_t)conn_hint(true),
-                              memory_order_relaxed);
-        solo_leave();
-    }
-}
-
-record_t *conn_enters_other(int fd)
+struct conn *conn_enters(int fd)
 {
     epoch_lives_on();
-    enum kind kind = table_kind(fd);
-    if (UNLIKELY(kind == KIND_RECEIVED))
+    if (UNLIKELY(table_kind(fd) == KIND_RECEIVED))
         conn_uses_received(fd);
-    record_t *slot = table_record(fd);
-    if (slot && (atomic_load_explicit(slot, memory_order_relaxed) ^
-                 atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed)) &
-                    CONN_EPOCH)
-        conn_adopt(slot);
-    if (kind == KIND_NONE)
-        table_ignores(fd);
-    return slot;
+    struct conn *conn = table_find(fd);
+    if (conn &&
+        (atomic_load_explicit(&conn->record, memory_order_relaxed) & CONN_EPOCH) != epoch_now())
+        conn_adopt(conn);
+    return conn;
 }
 
 bool conn_is_still(int fd, uint64_t record)
@@ -289,78 +248,68 @@ bool conn_is_still(int fd, uint64_t record)
 
 /* ---- mode http: what has begun and what is owed, by its framing ---- */
 
-uint64_t conn_becomes_reply(record_t *slot)
+uint64_t conn_becomes_reply(struct conn *conn)
 {
-    uint64_t record = atomic_load(slot), next;
+    uint64_t record = atomic_load(&conn->record), next;
     do {
         if (!record || mode_of(record) != MODE_HTTP)
             return record;
         next = (record & ~CONN_MODE) | (uint64_t)MODE_REPLY << CONN_MODE_SHIFT;
-    } while (!conn_change(slot, &record, next));
+    } while (!atomic_compare_exchange_strong(&conn->record, &record, next));
+    table_quicken(conn);
     return next;
 }
 
-/* The usual step of such a connection, in use or idle. */
-INLINE bool turns_http(int fd, record_t *slot, bool busy)
+static void hears_http(struct conn *conn, size_t n, struct bytes bytes)
 {
-    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
-    uint32_t wanted = busy ? KEY_HTTP ^ (uint32_t)CONN_IN_USE : (uint32_t)KEY_HTTP;
-    return conn_key(record) == wanted &&
-           (conn_turns_to(fd, slot, busy, HINT_HTTP) || conn_turns_among_many(slot, record));
-}
-
-INLINE void hears_http(int fd, record_t *slot, uint64_t record, size_t n, struct bytes bytes)
-{
-    struct http *http = framing_of(table_number(slot));
+    struct http *http = framing_of(table_number(conn));
     enum http_state state = http ? framing_received(http, bytes, n) : HTTP_NOT;
-    if (LIKELY(state == HTTP_IN_USE) && turns_http(fd, slot, true))
-        return;
     if (state == HTTP_NOT)
-        record = conn_becomes_reply(slot);
+        conn_becomes_reply(conn);
     if (state == HTTP_NOT || state == HTTP_IN_USE) /* else an empty line before a request */
-        conn_step(slot, record, CONN_READ);
+        conn_step(conn, CONN_READ);
 }
 
 /* The answer that told the client so has gone out: the program is to close, and no more comes. */
-static void ends_noticed(int fd, record_t *slot)
+static void ends_noticed(int fd, struct conn *conn)
 {
-    uint64_t record = atomic_load(slot);
+    uint64_t record = atomic_load(&conn->record);
     struct sock_queues queues;
-    if (record & (CONN_IN_USE | CONN_SHUT | CONN_OWED | CONN_DISOWNED) || sys_is_sandboxed() ||
-        (record & CONN_EPOCH) != epoch_now() || !conn_is_still(fd, record))
+    if (is_in_use(conn) || record & (CONN_SHUT | CONN_OWED | CONN_DISOWNED) ||
+        sys_is_sandboxed() || (record & CONN_EPOCH) != epoch_now() || !conn_is_still(fd, record))
         return;
     sock_queues(fd, &queues);
-    if (!queues.unread && atomic_compare_exchange_strong(slot, &record, record | CONN_SHUT))
+    if (!queues.unread &&
+        atomic_compare_exchange_strong(&conn->record, &record, record | CONN_SHUT))
         sock_shut_read(fd);
 }
 
 /* What is on its way is in the framing already, which is in this state since; NULL: there is none.
  */
-INLINE void says_http(int fd, record_t *slot, bool cut, const struct http *http,
+static void says_http(int fd, struct conn *conn, bool cut, const struct http *http,
                       enum http_state state)
 {
-    if (LIKELY(state == HTTP_IDLE) && turns_http(fd, slot, false))
-        return; /* nor does a drain go on */
-    uint64_t record = state == HTTP_NOT ? conn_becomes_reply(slot) : atomic_load(slot);
+    if (state == HTTP_NOT)
+        conn_becomes_reply(conn);
     if (cut &&
         (state == HTTP_IN_USE || state == HTTP_NOT)) /* else the file has ended, not the room */
-        conn_step(slot, record, CONN_CUT);
+        conn_step(conn, CONN_CUT);
     else if (state != HTTP_IN_USE)
-        conn_step(slot, record, CONN_WROTE);
-    if (state == HTTP_IDLE && rhythm_is_noting() && http_said_close(http) == HTTP_NOTICED) {
+        conn_step(conn, CONN_WROTE);
+    if (state == HTTP_IDLE && gate_drains() && http_said_close(http) == HTTP_NOTICED) {
         int saved = errno;
-        ends_noticed(fd, slot);
+        ends_noticed(fd, conn);
         errno = saved;
     }
 }
 
-struct http *conn_plans(record_t *slot)
+struct http *conn_plans(struct conn *conn)
 {
-    uint64_t record = atomic_load(slot);
+    uint64_t record = atomic_load(&conn->record);
     if (mode_of(record) != MODE_HTTP || record & CONN_DISOWNED || epoch_is_borrowed() ||
         sys_is_sandboxed())
         return NULL;
-    struct http *http = framing_of(table_number(slot));
+    struct http *http = framing_of(table_number(conn));
     if (!http)
         return NULL;
     bool begins = http_state(http) == HTTP_IN_USE && spread_lets(identity_of(record));
@@ -376,10 +325,10 @@ bool conn_is_asked_more(int fd, const struct http *http)
     return queues.unread && !http_is_half_read(http);
 }
 
-void conn_wrote_planned(int fd, record_t *slot, size_t asked, ssize_t done)
+void conn_wrote_planned(int fd, struct conn *conn, size_t asked, ssize_t done)
 {
-    const struct http *http = framing_of(table_number(slot));
-    says_http(fd, slot, done < 0 || (size_t)done < asked, http, http ? http_state(http) : HTTP_NOT);
+    const struct http *http = framing_of(table_number(conn));
+    says_http(fd, conn, done < 0 || (size_t)done < asked, http, http ? http_state(http) : HTTP_NOT);
 }
 
 /*
@@ -393,123 +342,24 @@ static struct http *framing_in_drain(uint32_t number, bool begins)
     return state == HTTP_NOT || (state == HTTP_NONE && !begins) ? NULL : http;
 }
 
-/* ---- what the wrappers tell ---- */
+/* ---- what is noted in a drain ---- */
 
-void conn_peeked(int fd, record_t *slot)
+static void notes_read(struct conn *conn, size_t n, struct bytes bytes)
 {
-    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
-    if (mode_of(record) != MODE_HTTP) /* there the bytes count, when they are read */
-        step_of(fd, slot, record, CONN_READ);
-}
-
-HOT void conn_reads(int fd, record_t *slot, size_t n, struct bytes bytes)
-{
-    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
-    if (UNLIKELY(mode_of(record) == MODE_HTTP)) {
-        hears_http(fd, slot, record, n, bytes);
+    uint32_t number = table_number(conn);
+    bool begins = !is_in_use(conn);
+    if (mode_now(conn) != MODE_REPLY)
         return;
-    }
-    if (rhythm_is_noting())
-        conn_notes_read(slot, record, n, bytes);
-    if ((record & CONN_STEADY) != atomic_load_explicit(&epoch_page.in_use, memory_order_relaxed))
-        conn_step(slot, record, CONN_READ);
-    hint_busy(fd, slot);
-}
-
-HOT void conn_wrote_other(int fd, record_t *slot, size_t asked, ssize_t done, struct bytes bytes)
-{
-    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
-    bool cut = done < 0 || (size_t)done < asked;
-    if (UNLIKELY(mode_of(record) == MODE_HTTP)) {
-        struct http *http = framing_of(table_number(slot));
-        enum http_state state = !http      ? HTTP_NOT
-                                : done > 0 ? framing_sent(http, bytes, (size_t)done)
-                                           : http_state(http);
-        says_http(fd, slot, cut, http, state);
-        return;
-    }
-    if (cut || (record & (CONN_IN_USE | CONN_OWED)))
-        step_of(fd, slot, record, cut ? CONN_CUT : CONN_WROTE);
-    if (rhythm_is_noting())
-        conn_notes_wrote(fd, slot, done < 0 ? 0 : (size_t)done, !cut, bytes);
-}
-
-int conn_disown(int fd)
-{
-    record_t *slot = table_record(fd);
-    if (!slot)
-        return ENOENT;
-    conn_adopt(slot);
-    bool alone = solo_enter(); /* or the owner's next step could undo it */
-    uint64_t record = atomic_load(slot);
-    while (record && !(record & CONN_DISOWNED) &&
-           !solo_change(alone, slot, &record, record | CONN_DISOWNED))
-        ;
-    bool disowns = record && !(record & CONN_DISOWNED);
-    if (disowns) {
-        struct shard *shard = table_shard();
-        ends_hint(fd);
-        solo_count(alone, &shard->live, -(LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0)));
-        solo_count(alone, &shard->disowned, 1);
-    }
-    if (alone)
-        solo_leave();
-    return disowns ? 0 : record ? EALREADY : ENOENT;
-}
-
-bool conn_is_still_over(int fd, uint64_t record)
-{
-    return conn_is_still(fd, record) || sock_is_unconnected(fd);
-}
-
-void conn_watched(int epoll, int fd, uint32_t events)
-{
-    linger_remember_epoll(epoll);
-    record_t *slot = events & EPOLLRDHUP ? table_record(fd) : NULL;
-    if (!slot || !atomic_load(slot) || epoch_is_borrowed())
-        return;
-    if (solo_enter()) {
-        solo_set(slot, CONN_WATCHED);
-        solo_leave();
-    } else {
-        atomic_fetch_or(slot, CONN_WATCHED);
-    }
-}
-
-void conn_wrote_part(int fd, record_t *slot, size_t n, struct bytes bytes)
-{
-    uint32_t number = table_number(slot);
-    bool is_http = mode_of(atomic_load_explicit(slot, memory_order_relaxed)) == MODE_HTTP;
-    struct http *http = is_http              ? framing_of(number)
-                        : rhythm_is_noting() ? framing_in_drain(number, false)
-                                             : NULL;
-    enum http_state state = http ? framing_sent(http, bytes, n) : HTTP_NOT;
-    if (is_http)
-        says_http(fd, slot, false, http, state);
-}
-
-void conn_file_ended(int fd, record_t *slot)
-{
-    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
-    if (mode_of(record) != MODE_HTTP) /* there its length is known */
-        step_of(fd, slot, record, CONN_WROTE);
-}
-
-void conn_notes_read(record_t *slot, uint64_t record, size_t n, struct bytes bytes)
-{
-    uint32_t number = table_number(slot);
-    if (mode_of(record) != MODE_REPLY)
-        return;
-    rhythm_read(number, n, bytes.iov && n == bytes_room(bytes), !(record & CONN_IN_USE));
-    struct http *http = framing_in_drain(number, !(record & CONN_IN_USE));
+    rhythm_read(number, n, bytes.iov && n == bytes_room(bytes), begins);
+    struct http *http = framing_in_drain(number, begins);
     if (http)
         framing_received(http, bytes, n);
 }
 
 /* Whether the connection of a record may be closed by the write that completes an answer. */
-static bool may_end(uint64_t record, uint64_t busy)
+static bool may_end(uint64_t record)
 {
-    return !(record & (busy | CONN_FIN | CONN_DISOWNED)) && mode_of(record) == MODE_REPLY &&
+    return !(record & (CONN_FIN | CONN_DISOWNED)) && mode_of(record) == MODE_REPLY &&
            (record & CONN_EPOCH) == epoch_now() && !sys_is_sandboxed() &&
            spread_lets(identity_of(record));
 }
@@ -525,11 +375,11 @@ static bool waits_for_more(int fd, uint32_t number, bool framed)
 }
 
 /* A client whose next request is there before the answer is written can't have waited for it. */
-static void look_ahead(int fd, uint64_t record, uint32_t number)
+static void look_ahead(int fd, const struct conn *conn, uint64_t record)
 {
-    if (record & (CONN_IN_USE | CONN_OWED) && mode_of(record) == MODE_REPLY &&
+    if ((is_in_use(conn) || record & CONN_OWED) && mode_of(record) == MODE_REPLY &&
         (record & CONN_EPOCH) == epoch_now() && !sys_is_sandboxed())
-        rhythm_looked_ahead(number, sock_unread(fd));
+        rhythm_looked_ahead(table_number(conn), sock_unread(fd));
 }
 
 /*
@@ -552,13 +402,13 @@ static enum rhythm_sign sign_before(uint32_t number, size_t asked, struct bytes 
     return rhythm_is_in_step(number) ? rhythm_expects(number, asked) : RHYTHM_NONE;
 }
 
-bool conn_holds_back(int fd, record_t *slot, size_t asked, struct bytes bytes)
+bool conn_holds_back(int fd, struct conn *conn, size_t asked, struct bytes bytes)
 {
-    uint64_t record = atomic_load(slot);
-    uint32_t number = table_number(slot);
+    uint64_t record = atomic_load(&conn->record);
+    uint32_t number = table_number(conn);
     int saved = errno;
-    look_ahead(fd, record, number);
-    bool held = record && may_end(record, 0) &&
+    look_ahead(fd, conn, record);
+    bool held = record && may_end(record) &&
                 is_ended_by(sign_before(number, asked, bytes), record) &&
                 conn_is_still(fd, record) && sock_cork(fd);
     if (held)
@@ -578,13 +428,13 @@ static void release_end(int fd, uint32_t number)
 
 void conn_release(int fd)
 {
-    record_t *slot = table_record(fd);
-    uint32_t number = slot ? table_number(slot) : UINT32_MAX;
+    struct conn *conn = table_find(fd);
+    uint32_t number = conn ? table_number(conn) : UINT32_MAX;
     int saved = errno;
     if (rhythm_held(number) == HOLD_END)
         return;
     rhythm_holds(number, HOLD_NONE);
-    if (!slot || !(atomic_load(slot) & CONN_FIN))
+    if (!conn || !(atomic_load(&conn->record) & CONN_FIN))
         sock_uncork(fd);
     errno = saved;
 }
@@ -602,10 +452,10 @@ static enum rhythm_sign sign_of(uint32_t number, size_t done, struct bytes bytes
     return state == HTTP_IDLE ? RHYTHM_SURE : RHYTHM_NONE;
 }
 
-void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole, struct bytes bytes)
+static void notes_wrote(int fd, struct conn *conn, size_t done, bool whole, struct bytes bytes)
 {
-    uint64_t record = atomic_load(slot);
-    uint32_t number = table_number(slot);
+    uint64_t record = atomic_load(&conn->record);
+    uint32_t number = table_number(conn);
     if (mode_of(record) != MODE_REPLY || !done)
         return;
     int saved = errno;
@@ -615,10 +465,12 @@ void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole, struct by
         rhythm_wrote_on(number);
     bool sure = sign == RHYTHM_SURE;
     uint64_t shut = record | CONN_SHUT | (sure ? CONN_FIN : 0);
-    if (whole && may_end(record, CONN_IN_USE | CONN_OWED) && is_ended_by(sign, record) &&
-        conn_is_still(fd, record) && atomic_compare_exchange_strong(slot, &record, shut)) {
-        if (!waits_for_more(fd, number, framing_in_drain(number, false)))
-            atomic_fetch_and(slot, ~(shut & ~record));
+    if (whole && !is_in_use(conn) && !(record & CONN_OWED) && may_end(record) &&
+        is_ended_by(sign, record) && conn_is_still(fd, record) &&
+        atomic_compare_exchange_strong(&conn->record, &record, shut)) {
+        atomic_thread_fence(memory_order_seq_cst); /* another thread may read (table.h) */
+        if (is_in_use(conn) || !waits_for_more(fd, number, framing_in_drain(number, false)))
+            atomic_fetch_and(&conn->record, ~(shut & ~record));
         else if (sure)
             sock_shut_both(fd);
         else if (sock_shut_read(fd), rhythm_held(number) == HOLD_WRITE)
@@ -627,13 +479,103 @@ void conn_notes_wrote(int fd, record_t *slot, size_t done, bool whole, struct by
     errno = saved;
 }
 
+/* ---- what the wrappers tell ---- */
+
+void conn_peeked(int fd)
+{
+    struct conn *conn = conn_enters(fd);
+    if (conn && mode_now(conn) != MODE_HTTP) /* there the bytes count, when they are read */
+        conn_step(conn, CONN_READ);
+}
+
+bool conn_read(int fd, ssize_t got, bool has_room, struct bytes bytes)
+{
+    struct conn *conn = conn_enters(fd);
+    if (UNLIKELY(!conn))
+        return false;
+    if (got <= 0)
+        return got == 0 && has_room && conn_read_end(fd);
+    if (mode_now(conn) == MODE_HTTP) {
+        hears_http(conn, (size_t)got, bytes);
+        return false;
+    }
+    if (gate_drains())
+        notes_read(conn, (size_t)got, bytes);
+    conn_step(conn, CONN_READ);
+    return false;
+}
+
+void conn_wrote(int fd, struct conn *conn, size_t asked, ssize_t done, struct bytes bytes)
+{
+    bool cut = done < 0 || (size_t)done < asked;
+    if (mode_now(conn) == MODE_HTTP) {
+        struct http *http = framing_of(table_number(conn));
+        enum http_state state = !http      ? HTTP_NOT
+                                : done > 0 ? framing_sent(http, bytes, (size_t)done)
+                                           : http_state(http);
+        says_http(fd, conn, cut, http, state);
+        return;
+    }
+    if (cut || is_in_use(conn) || atomic_load(&conn->record) & CONN_OWED)
+        conn_step(conn, cut ? CONN_CUT : CONN_WROTE);
+    if (gate_drains())
+        notes_wrote(fd, conn, done < 0 ? 0 : (size_t)done, !cut, bytes);
+}
+
+int conn_disown(int fd)
+{
+    struct conn *conn = table_find(fd);
+    if (!conn)
+        return ENOENT;
+    conn_adopt(conn);
+    uint64_t record = atomic_load(&conn->record);
+    do {
+        if (!record || record & CONN_DISOWNED)
+            return record ? EALREADY : ENOENT;
+    } while (!atomic_compare_exchange_strong(&conn->record, &record, record | CONN_DISOWNED));
+    atomic_fetch_add_explicit(&table_shard()->disowned, 1, memory_order_relaxed);
+    return 0;
+}
+
+bool conn_is_over(int fd, struct conn *conn)
+{
+    uint64_t record = atomic_load_explicit(&conn->record, memory_order_relaxed);
+    return UNLIKELY(record & CONN_FIN) && (conn_is_still(fd, record) || sock_is_unconnected(fd));
+}
+
+void conn_watched(int epoll, int fd, uint32_t events)
+{
+    linger_remember_epoll(epoll);
+    struct conn *conn = events & EPOLLRDHUP ? table_find(fd) : NULL;
+    if (conn && atomic_load(&conn->record) && !epoch_is_borrowed())
+        atomic_fetch_or(&conn->record, CONN_WATCHED);
+}
+
+void conn_wrote_part(int fd, struct conn *conn, size_t n, struct bytes bytes)
+{
+    uint32_t number = table_number(conn);
+    bool is_http = mode_now(conn) == MODE_HTTP;
+    struct http *http = is_http         ? framing_of(number)
+                        : gate_drains() ? framing_in_drain(number, false)
+                                        : NULL;
+    enum http_state state = http ? framing_sent(http, bytes, n) : HTTP_NOT;
+    if (is_http)
+        says_http(fd, conn, false, http, state);
+}
+
+void conn_file_ended(struct conn *conn)
+{
+    if (mode_now(conn) != MODE_HTTP) /* there its length is known */
+        conn_step(conn, CONN_WROTE);
+}
+
 void conn_closes(int fd, enum kind kind)
 {
-    if (LIKELY(!rhythm_is_noting()) || sys_is_sandboxed() ||
+    if (LIKELY(!gate_drains()) || sys_is_sandboxed() ||
         (kind != KIND_CONN && kind != KIND_ALIAS))
         return;
     uint32_t number = table_number_of(fd, kind);
-    uint64_t record = atomic_load(table_slot(number));
+    uint64_t record = atomic_load(&table_conn(number)->record);
     if (!record || (record & CONN_REFS) != CONN_REF || (record & CONN_EPOCH) != epoch_now() ||
         record & (CONN_DISOWNED | CONN_FORCED) || !conn_is_still(fd, record))
         return;
@@ -643,10 +585,10 @@ void conn_closes(int fd, enum kind kind)
 }
 
 /* Whether the end that a read has met is one after which the program has nothing left to say. */
-static bool is_last_end(uint64_t record)
+static bool is_last_end(const struct conn *conn, uint64_t record)
 {
-    return record & CONN_SHUT && !(record & (CONN_OWED | CONN_IN_USE | CONN_FIN | CONN_DISOWNED)) &&
-           (record & CONN_EPOCH) == epoch_now();
+    return record & CONN_SHUT && !(record & (CONN_OWED | CONN_FIN | CONN_DISOWNED)) &&
+           !is_in_use(conn) && (record & CONN_EPOCH) == epoch_now();
 }
 
 /*
@@ -671,27 +613,29 @@ static void await_follower(int fd, uint32_t number)
 
 bool conn_read_end(int fd)
 {
-    record_t *slot = sys_is_sandboxed() ? NULL : table_record(fd);
-    uint64_t record = slot ? atomic_load(slot) : 0;
-    if (!is_last_end(record) || !conn_is_still(fd, record))
+    struct conn *conn = sys_is_sandboxed() ? NULL : table_find(fd);
+    uint64_t record = conn ? atomic_load(&conn->record) : 0;
+    if (!conn || !is_last_end(conn, record) || !conn_is_still(fd, record))
         return false;
-    await_follower(fd, table_number(slot));
-    record = atomic_load(slot);
+    await_follower(fd, table_number(conn));
+    record = atomic_load(&conn->record);
     do {
-        if (!is_last_end(record))
+        if (!is_last_end(conn, record))
             return false;
-    } while (!atomic_compare_exchange_strong(slot, &record, record | CONN_FIN));
+    } while (!atomic_compare_exchange_strong(&conn->record, &record, record | CONN_FIN));
 
     struct sock_queues queues;
     sock_queues(fd, &queues);
+    atomic_thread_fence(memory_order_seq_cst); /* another thread may read (table.h) */
     /* Both ways shut, anything more from the peer is answered with RST, which would take what it
      * has not read yet along (DESIGN.md, "A half-close is forgotten by nobody"). */
-    bool ends = !queues.unread && (!queues.unsent || rhythm_waits_for_answers(table_number(slot)));
+    bool ends = !queues.unread && !is_in_use(conn) &&
+                (!queues.unsent || rhythm_waits_for_answers(table_number(conn)));
     if (ends && !(queues.unread = sock_unread_now(fd))) {
         sock_shut_write(fd);
         return false;
     }
-    atomic_fetch_and(slot, ~CONN_FIN);
-    release_end(fd, table_number(slot));
+    atomic_fetch_and(&conn->record, ~CONN_FIN);
+    release_end(fd, table_number(conn));
     return queues.unread;
 }

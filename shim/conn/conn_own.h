@@ -10,6 +10,16 @@ static inline enum mode mode_of(uint64_t record)
     return (enum mode)((record & CONN_MODE) >> CONN_MODE_SHIFT);
 }
 
+static inline enum mode mode_now(const struct conn *conn)
+{
+    return mode_of(atomic_load_explicit(&conn->record, memory_order_relaxed));
+}
+
+static inline bool is_in_use(const struct conn *conn)
+{
+    return atomic_load_explicit(&conn->turn, memory_order_relaxed) & TURN_IN_USE;
+}
+
 static inline uint32_t identity_of(uint64_t record)
 {
     return (uint32_t)(record >> CONN_IDENTITY_SHIFT);
@@ -25,13 +35,10 @@ static inline enum identity identity_kind_of(uint64_t record)
     return (enum identity)((record & (CONN_UNIX | CONN_PORT)) >> CONN_KIND_SHIFT);
 }
 
-/* A change of a record that the counters follow. */
-bool conn_change(record_t *slot, uint64_t *old, uint64_t next);
-
 /* Whether fd still is the connection of this record, although the number may have changed hands. */
 bool conn_is_still(int fd, uint64_t record);
 
 /* It is no HTTP: mode reply serves it from now on. Returns its record. */
-uint64_t conn_becomes_reply(record_t *slot);
+uint64_t conn_becomes_reply(struct conn *conn);
 
 #endif

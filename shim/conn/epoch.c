@@ -67,7 +67,7 @@ static int libc_tid(void)
 static void set(uint64_t epoch)
 {
     atomic_store(&epoch_last, epoch);
-    atomic_store(&epoch_page.in_use, epoch | CONN_IN_USE);
+    atomic_store(&epoch_page.mine, epoch);
 }
 
 bool epoch_wipes_by_hand;
@@ -81,7 +81,7 @@ void epoch_compare_pids(void)
 {
     int known = epoch_pid();
     if (UNLIKELY(epoch_wipes_by_hand) && known && known != (int)sys0(SYS_getpid))
-        atomic_store(&epoch_page.in_use, 0);
+        epoch_wipe_by_hand();
 }
 
 void epoch_make(void (*on_fork)(void), void (*afterwards)(void))
@@ -110,7 +110,7 @@ void epoch_begins_life(void)
 
 uint64_t epoch_notices(void)
 {
-    uint64_t in_use = 0;
+    uint64_t wiped = 0;
     if (!forked)
         return 0;
 
@@ -119,7 +119,7 @@ uint64_t epoch_notices(void)
     uint64_t parent = atomic_load(&epoch_last) >> CONN_EPOCH_SHIFT;
     uint64_t mine = (parent % 255 + 1) << CONN_EPOCH_SHIFT;
     atomic_store(&is_new, true);
-    if (atomic_compare_exchange_strong(&epoch_page.in_use, &in_use, mine | CONN_IN_USE)) {
+    if (atomic_compare_exchange_strong(&epoch_page.mine, &wiped, mine)) {
         atomic_store(&epoch_last, mine);
         if (epoch_thread.child == CHILD_NEW)
             epoch_thread.child = CHILD_NOTICED;
@@ -131,5 +131,5 @@ uint64_t epoch_notices(void)
         atomic_store(&is_new, false); /* a signal's handler has been quicker */
         noticed();
     }
-    return atomic_load_explicit(&epoch_page.in_use, memory_order_acquire) & EPOCH_MASK;
+    return atomic_load_explicit(&epoch_page.mine, memory_order_acquire);
 }

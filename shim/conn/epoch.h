@@ -16,10 +16,9 @@
 #define EPOCH_MASK (UINT64_C(0xff) << EPOCH_SHIFT)
 
 struct epoch_page {
-    /* A record of this process's that is in use and not half-closed, under CONN_STEADY; 0: forked.
-     */
-    _Atomic uint64_t in_use;
-    char rest[PAGE_MAX - sizeof(uint64_t)];
+    _Atomic uint64_t mine;       /* this process's epoch, at its place in a record; 0: forked */
+    _Atomic uint32_t fast_limit; /* gate.h */
+    char rest[PAGE_MAX - sizeof(uint64_t) - sizeof(uint32_t)];
 };
 
 extern HIDDEN struct epoch_page epoch_page;
@@ -62,23 +61,17 @@ uint64_t epoch_notices(void);
 
 static inline uint64_t epoch_now(void)
 {
-    uint64_t in_use = atomic_load_explicit(&epoch_page.in_use, memory_order_acquire);
-    return LIKELY(in_use) ? in_use & EPOCH_MASK : epoch_notices();
+    uint64_t mine = atomic_load_explicit(&epoch_page.mine, memory_order_acquire);
+    return LIKELY(mine) ? mine : epoch_notices();
 }
 
 /*
- * What a thread is. In one word: whether it is a vfork child for now, on its parent's memory and
- * with descriptors of its own (nothing that it does to a descriptor is to be written into its
- * parent's table); and whose turn it is to be alone (solo.h).
+ * What a thread is. borrowed: it is a vfork child for now, on its parent's memory and with
+ * descriptors of its own: nothing that it does to a descriptor is to be written into its parent's
+ * table.
  */
 struct epoch_thread {
-    union {
-        struct {
-            int borrowed; /* first: process.c */
-            uint32_t turn;
-        };
-        uint64_t word;
-    };
+    int borrowed;     /* first: process.c */
     bool interrupted; /* signals_must_call_again */
     uint8_t child;    /* enum epoch_child */
     bool was_told; /* of a listener that is ready, by its last poll or select; perhaps, by epoll */
@@ -116,6 +109,13 @@ enum epoch_child { CHILD_NONE, CHILD_NEW, CHILD_NOTICED };
  */
 extern HIDDEN _Atomic uint64_t epoch_last;
 
+/* What the kernel does to the page in a child, where it does not. */
+static inline void epoch_wipe_by_hand(void)
+{
+    atomic_store(&epoch_page.fast_limit, 0);
+    atomic_store(&epoch_page.mine, 0);
+}
+
 /*
  * For the wrappers around fork, in the child; before: epoch_last before the call. (A signal's
  * handler may have noticed already. Inline, as all that a NEW child runs: it has none of our code
@@ -128,7 +128,7 @@ static inline void epoch_begins_child(uint64_t before)
     bool is_new = atomic_load(&epoch_last) == before;
     epoch_thread.child = is_new ? CHILD_NEW : CHILD_NOTICED;
     if (UNLIKELY(epoch_wipes_by_hand) && is_new)
-        atomic_store(&epoch_page.in_use, 0);
+        epoch_wipe_by_hand();
 }
 
 static inline bool epoch_is_new_child(void)

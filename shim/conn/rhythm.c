@@ -55,8 +55,7 @@ struct rhythm {
     struct kind kind[KINDS];
 };
 
-static struct room rhythms;            /* of struct rhythm */
-HOT_DATA(2) _Atomic bool rhythm_notes; /* beside solo, which is looked at with it */
+static struct room rhythms; /* of struct rhythm */
 
 static uint32_t get(const field_t *field)
 {
@@ -77,15 +76,7 @@ static struct rhythm *find(uint32_t number)
 
 bool rhythm_begin(uint32_t count, uint32_t most)
 {
-    bool has_room = room_reach(&rhythms, sizeof(struct rhythm), count, most);
-    atomic_store(&rhythm_notes, true);
-    return has_room;
-}
-
-void rhythm_end(void)
-{
-    if (atomic_load(&rhythm_notes))
-        atomic_store(&rhythm_notes, false);
+    return room_reach(&rhythms, sizeof(struct rhythm), count, most);
 }
 
 static uint32_t now_ms(void)

@@ -26,17 +26,6 @@
  */
 bool rhythm_begin(uint32_t count, uint32_t most);
 
-/* No notes from now on: in a child, which does not drain. */
-void rhythm_end(void);
-
-/* Whether it notes: a drain is on. */
-extern HIDDEN _Atomic bool rhythm_notes;
-
-static inline bool rhythm_is_noting(void)
-{
-    return UNLIKELY(atomic_load_explicit(&rhythm_notes, memory_order_relaxed));
-}
-
 /* The record of this number is a new connection's. */
 void rhythm_forget(uint32_t number);
 

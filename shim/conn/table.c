@@ -11,75 +11,30 @@
 static struct shard own[SHARDS]; /* where there is no page */
 
 HOT_DATA(4)
-_Alignas(CACHE_LINE) struct table table = {
-    .shards = own, .shard_mask = SHARDS - 1, .busy = HINT_BUSY};
+_Alignas(CACHE_LINE) struct table table = {.shards = own, .shard_mask = SHARDS - 1};
 
-/* In a link's shared, no generation: the connection was sent to another process. */
+static _Atomic uint64_t published; /* table_publish_in_use, last */
+
+/* In a connection's shared, no generation: it was sent to another process. */
 #define SHARED_SENT UINT32_MAX
-
-/* The hints of one thread, and those of many, in which no connection has any. */
-static _Atomic int8_t *solo_hints, *crowd_hints;
-
-static bool counts_with_others;
-
-/* What one thread has noted is not followed by the others. */
-static void solo_ended(void)
-{
-    atomic_store(&table.hint, crowd_hints);
-}
 
 static size_t whole_pages(size_t bytes)
 {
     return (bytes + PAGE_MAX - 1) & ~(size_t)(PAGE_MAX - 1);
 }
 
-static size_t hints_size(uint32_t limit)
-{
-    return whole_pages(limit);
-}
-
-static void begin_solo(uint32_t limit)
-{
-    atomic_store(&table.hint, crowd_hints);
-    /* Without it a child would take its parent's hints for its own. */
-    if (!epoch_wipe_on_fork(crowd_hints, 2 * hints_size(limit)) || !SOLO_IS_SAFE)
-        return;
-    atomic_store(&table.hint, solo_hints);
-    solo_begin(solo_ended);
-}
-
-void table_solo_again(void)
-{
-    if (!solo_may_begin() || counts_with_others ||
-        sys3(SYS_madvise, solo_hints, hints_size(table.limit), MADV_DONTNEED) < 0)
-        return;
-    atomic_store(&table.hint, solo_hints);
-    solo_begin(solo_ended);
-}
-
-void table_forked(void)
-{
-    if (!solo_may_begin())
-        return;
-    atomic_store(&table.hint, solo_hints); /* which the kernel has wiped */
-    solo_begin(solo_ended);
-}
-
 /*
  * What one page table reaches. A fork makes one for each that has something in it to be copied, at
- * the price of a page: so the first kinds and the first records lie within the reach of one,
- * between the hints, which are not copied, and the aliases, which are seldom used.
+ * the price of a page: so the kinds and the first connections lie within the reach of one, before
+ * the aliases, which are seldom used.
  */
 #define REACH ((size_t)2 << 20)
 
 static void lay_out(char *at, uint32_t most)
 {
-    size_t hints = hints_size(most);
-    crowd_hints = (_Atomic int8_t *)at;
-    solo_hints = crowd_hints + hints;
-    table.kind = (_Atomic uint8_t *)(solo_hints + hints);
-    table.record = (record_t *)(at + 3 * hints);
-    table.link = (struct table_link *)(table.record + most);
+    table.kind = (_Atomic uint8_t *)at;
+    table.conn = (struct conn *)(void *)(at + whole_pages(most));
+    table.alias = (_Atomic uint32_t *)(table.conn + most);
     table.most = most;
 }
 
@@ -87,10 +42,9 @@ static void lay_out(char *at, uint32_t most)
 static bool commit(uint32_t from, uint32_t to)
 {
     uint32_t n = to - from;
-    return room_commit((char *)crowd_hints + from, n) &&
-           room_commit((char *)solo_hints + from, n) && room_commit((char *)table.kind + from, n) &&
-           room_commit((char *)(table.record + from), n * sizeof *table.record) &&
-           room_commit((char *)(table.link + from), n * sizeof *table.link);
+    return room_commit((char *)table.kind + from, n) &&
+           room_commit((char *)(table.conn + from), n * sizeof *table.conn) &&
+           room_commit((char *)(table.alias + from), n * sizeof *table.alias);
 }
 
 static uint32_t whole_blocks(uint32_t count)
@@ -102,7 +56,7 @@ int table_make(uint32_t most, uint32_t first)
 {
     first = whole_blocks(first + TABLE_BLOCK - 1);
     for (most = whole_blocks(most + TABLE_BLOCK - 1); most; most = whole_blocks(most / 4)) {
-        size_t bytes = most * (sizeof(record_t) + sizeof(struct table_link)) + 3 * hints_size(most);
+        size_t bytes = whole_pages(most) + most * (sizeof *table.conn + sizeof *table.alias);
         size_t slack = bytes > REACH ? REACH : 0;
         char *at = room_reserve(bytes + slack);
         if (!at)
@@ -120,8 +74,8 @@ int table_make(uint32_t most, uint32_t first)
             room_give_back(at, used);
             return -1;
         }
-        begin_solo(most);
         __atomic_store_n(&table.limit, limit, __ATOMIC_RELEASE);
+        gate_set_limit(limit);
         return 0;
     }
     return -1;
@@ -154,12 +108,13 @@ bool table_reaches(int fd)
     while (limit < next && !__atomic_compare_exchange_n(&table.limit, &limit, next, true,
                                                         __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
         ;
+    gate_set_limit(table.limit);
     if (table.on_grows)
         table.on_grows(next);
     return true;
 }
 
-void table_count_in(struct shard *shards, uint32_t count, bool shared)
+void table_count_in(struct shard *shards, uint32_t count)
 {
     static const struct shard nothing;
     if (!shards) {
@@ -168,28 +123,52 @@ void table_count_in(struct shard *shards, uint32_t count, bool shared)
         shards = own;
         count = SHARDS;
     }
-    counts_with_others = shared;
-    if (shared)
-        solo_end();
     table.shards = shards;
     table.shard_mask = count - 1;
+    atomic_store(&published, 0);
 }
 
-__thread uint32_t table_turn;
+__thread uint32_t table_thread;
 
-uint32_t table_take_turn(void)
+uint32_t table_take_thread(void)
 {
-    static _Atomic uint64_t turns;
-    uint64_t turn = atomic_fetch_add(&turns, 1) + 1;
-    table_turn =
-        turn <= SHARDS_OWNED ? (uint32_t)turn : SHARDS / 2 + (uint32_t)(turn % (SHARDS / 2));
-    return table_turn;
+    static _Atomic uint64_t threads;
+    uint64_t nth = atomic_fetch_add(&threads, 1) + 1;
+    table_thread =
+        nth <= SHARDS_OWNED ? (uint32_t)nth : SHARDS / 2 + (uint32_t)(nth % (SHARDS / 2));
+    return table_thread;
+}
+
+/* Whether a record counts in this process's figures. */
+static bool counts_here(uint64_t record)
+{
+    return (record & CONN_EPOCH) == epoch_now() && !(record & CONN_DISOWNED);
+}
+
+uint64_t table_in_use(void)
+{
+    uint64_t in_use = 0;
+    uint32_t high = atomic_load(&table.high);
+    for (uint32_t number = 0; number < high; number++) {
+        const struct conn *conn = table_conn(number);
+        uint64_t record = atomic_load_explicit(&conn->record, memory_order_relaxed);
+        bool works = atomic_load_explicit(&conn->turn, memory_order_relaxed) & TURN_IN_USE;
+        in_use += (works || record & CONN_OWED) && record && counts_here(record);
+    }
+    return in_use;
+}
+
+void table_publish_in_use(void)
+{
+    uint64_t now = table_in_use();
+    atomic_fetch_add(&table.shards->in_use, now - atomic_exchange(&published, now));
 }
 
 void table_totals(struct totals *totals)
 {
     *totals = (struct totals){0};
     page_add(totals, table.shards, table.shard_mask + 1);
+    totals->in_use = table_in_use();
     page_settle(totals);
 }
 
@@ -232,50 +211,22 @@ static void wait_for_claim(int fd)
     }
 }
 
-/* The kind first: who finds the hint again, finds it out by that. */
-static void set_hint(int fd, enum kind kind)
+static void set_kind(int fd, enum kind kind)
 {
-    atomic_store_explicit(table_hint_at((uint32_t)fd), kind == KIND_NONE ? HINT_NONE : HINT_ASK,
-                          memory_order_release);
+    atomic_store_explicit(&table.kind[fd], (uint8_t)kind, memory_order_release);
 }
 
-static void set_kind(int fd, uint8_t kind)
-{
-    atomic_store_explicit(&table.kind[fd], kind, memory_order_release);
-    set_hint(fd, kind);
-}
-
-void table_ignores(int fd)
-{
-    /* In one order for all: either this sees that fd is somebody now, or who made it so comes later
-     * with its hint. */
-    if (!table_has(fd))
-        return;
-    atomic_store(table_hint_at((uint32_t)fd), HINT_NONE);
-    if (atomic_load(&table.kind[fd]) != KIND_NONE)
-        atomic_store(table_hint_at((uint32_t)fd), HINT_ASK);
-}
-
-/* Replaces fd's kind, once no claim stands on it. Returns the old one. */
+/* Replaces fd's kind, once no claim stands on it: there is none while the gate is open. Returns the
+ * old one. */
 static enum kind swap_kind(int fd, enum kind kind)
 {
-    enum kind old;
-    if (LIKELY(solo_enter())) { /* who claims is not here */
-        old = atomic_load_explicit(&table.kind[fd], memory_order_relaxed);
-        set_kind(fd, (uint8_t)kind);
-        solo_leave();
-        return old;
+    enum kind old = table_kind(fd);
+    if (UNLIKELY(!gate_is_open())) {
+        old = atomic_exchange(&table.kind[fd], KIND_NONE);
+        wait_for_claim(fd);
     }
-    old = atomic_exchange(&table.kind[fd], KIND_NONE);
-    wait_for_claim(fd);
-    set_kind(fd, (uint8_t)kind);
+    set_kind(fd, kind);
     return old;
-}
-
-/* Whether a record counts in this process's figures. */
-static bool counts_here(uint64_t record)
-{
-    return (record & CONN_EPOCH) == epoch_now() && !(record & CONN_DISOWNED);
 }
 
 /* Whether a descriptor of this connection is left: for what CONN_REFS can't count. */
@@ -294,42 +245,48 @@ static bool has_descriptor(uint32_t number)
  * Whether a connection that this process has closed may be served by another one: it was sent to
  * it, or was there when it was forked; but not if it was served, or half-closed, here.
  */
-static bool is_handed_on(uint32_t number, uint64_t record)
+static bool is_handed_on(const struct conn *conn, uint64_t record)
 {
-    uint32_t since = atomic_load_explicit(&table.link[number].shared, memory_order_relaxed);
-    bool served = record & CONN_SHUT || (record & (CONN_ANSWERED | CONN_IN_USE)) == CONN_ANSWERED;
+    uint32_t since = atomic_load_explicit(&conn->shared, memory_order_relaxed);
+    uint8_t turn = atomic_load_explicit(&conn->turn, memory_order_relaxed);
+    bool served = record & CONN_SHUT || (turn & (TURN_ANSWERED | TURN_IN_USE)) == TURN_ANSWERED;
     return since == SHARED_SENT || (since != atomic_load(&table.generation) && !served);
 }
 
-/* One descriptor less. Frees the record with the last. */
-static void unref(uint32_t number)
+static void count(_Atomic uint64_t *at, uint64_t n)
 {
-    record_t *slot = table_slot(number);
-    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
+    atomic_fetch_add_explicit(at, n, memory_order_relaxed);
+}
+
+/* fd's connection has one descriptor less. Frees its record with the last. */
+static void unref(int fd, uint32_t number)
+{
+    struct conn *conn = table_conn(number);
+    uint64_t record = atomic_load_explicit(&conn->record, memory_order_relaxed);
     uint64_t left;
-    bool alone = solo_enter();
     do {
         if ((record & CONN_REFS) == CONN_REFS)
             left = has_descriptor(number) ? record : 0;
         else
             left = (record & CONN_REFS) > CONN_REF ? record - CONN_REF : 0;
-    } while (record && !solo_change(alone, slot, &record, left));
+        if (!left) /* before the number can be another connection's */
+            atomic_store_explicit(&conn->turn, 0, memory_order_relaxed);
+        else if ((uint32_t)fd == number) /* which may be something else from now on */
+            atomic_fetch_or(&conn->turn, TURN_SLOW);
+    } while (record && !atomic_compare_exchange_strong(&conn->record, &record, left));
     if (record && !left && counts_here(record)) {
         struct shard *shard = table_shard();
-        _Atomic uint64_t *how = record & CONN_FORCED ? &shard->forced
-                                : record & CONN_SHUT ? &shard->closed_idle
-                                                     : &shard->closed_by_program;
-        solo_count(alone, &shard->live, -(LIVE_TRACKED + (record & CONN_IN_USE ? LIVE_IN_USE : 0)));
-        solo_count(alone, how, 1);
+        count(record & CONN_FORCED ? &shard->forced
+              : record & CONN_SHUT ? &shard->closed_idle
+                                   : &shard->closed_by_program,
+              1);
     }
-    if (LIKELY(alone))
-        solo_leave();
 }
 
 static void drop(int fd, enum kind kind)
 {
     if (kind == KIND_CONN || kind == KIND_ALIAS)
-        unref(table_number_of(fd, kind));
+        unref(fd, table_number_of(fd, kind));
 }
 
 /* A free record for a connection whose number's own record still serves a duplicate elsewhere. */
@@ -341,7 +298,7 @@ static bool find_record(uint64_t fresh, uint32_t *number)
         end = table.limit;
     for (uint32_t n = end - 1; n + TABLE_BLOCK >= end; n--) {
         uint64_t none = 0;
-        if (atomic_compare_exchange_strong(table_slot(n), &none, fresh)) {
+        if (atomic_compare_exchange_strong(&table_conn(n)->record, &none, fresh)) {
             *number = n;
             return true;
         }
@@ -357,7 +314,14 @@ static inline void note_generation(uint32_t number)
         return; /* neither forked nor sent: nothing is marked yet */
     if (!atomic_load_explicit(&table.has_this_one, memory_order_relaxed))
         atomic_store(&table.has_this_one, true);
-    atomic_store_explicit(&table.link[number].shared, generation, memory_order_relaxed);
+    atomic_store_explicit(&table_conn(number)->shared, generation, memory_order_relaxed);
+}
+
+/* The fast path is for mode reply, and for a connection whose number is one of its descriptors. */
+static uint8_t first_turn(uint64_t record, enum kind kind)
+{
+    bool is_reply = (record & CONN_MODE) >> CONN_MODE_SHIFT == MODE_REPLY;
+    return is_reply && kind == KIND_CONN ? 0 : TURN_SLOW;
 }
 
 /* Gives a new connection a record and counts it. Returns fd's kind from now on; NONE: no room. */
@@ -366,82 +330,50 @@ static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
     uint32_t number = (uint32_t)fd;
     enum kind kind = KIND_CONN;
     uint64_t none = 0;
-    bool alone = solo_enter();
-    if (UNLIKELY(!solo_change(alone, table_slot(number), &none, fresh))) {
-        kind = find_record(fresh, &number) ? KIND_ALIAS : KIND_NONE;
-        atomic_store_explicit(&table.link[fd].alias, number, memory_order_relaxed);
+    if (UNLIKELY(!atomic_compare_exchange_strong(&table_conn(number)->record, &none, fresh))) {
+        if (!find_record(fresh, &number))
+            return KIND_NONE;
+        kind = KIND_ALIAS;
+        raise_high((int)number);
+        atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
-    if (LIKELY(kind != KIND_NONE)) {
-        note_generation(number);
-        struct shard *shard = table_shard();
-        solo_count(alone, &shard->live, LIVE_TRACKED);
-        if (UNLIKELY(elsewhere))
-            solo_count(alone, &shard->closed_by_program, (uint64_t)-1);
-        else
-            solo_count(alone, &shard->accepted, 1);
-    }
-    if (LIKELY(alone))
-        solo_leave();
+    atomic_store_explicit(&table_conn(number)->turn, first_turn(fresh, kind), memory_order_relaxed);
+    note_generation(number);
+    struct shard *shard = table_shard();
+    if (UNLIKELY(elsewhere))
+        count(&shard->closed_by_program, (uint64_t)-1);
+    else
+        count(&shard->accepted, 1);
     return kind;
-}
-
-/* The usual case, all of it at once: a free number with a free record. */
-static inline bool add_alone(int fd, uint64_t fresh)
-{
-    record_t *slot = table_slot((uint32_t)fd);
-    if (!solo_enter_again())
-        return false;
-    bool usual = !atomic_load_explicit(slot, memory_order_relaxed) &&
-                 atomic_load_explicit(&table.kind[fd], memory_order_relaxed) == KIND_NONE;
-    if (LIKELY(usual)) {
-        raise_high(fd);
-        atomic_store_explicit(slot, fresh, memory_order_relaxed);
-        solo_add(&table.shards->live, LIVE_TRACKED);
-        solo_add(&table.shards->accepted, 1);
-        note_generation((uint32_t)fd);
-        set_kind(fd, KIND_CONN);
-    }
-    solo_leave();
-    return usual;
-}
-
-static __attribute__((noinline)) void add_among(int fd, uint64_t fresh, bool elsewhere)
-{
-    if (UNLIKELY(table_knows(fd)))
-        drop(fd, swap_kind(fd, KIND_NONE));
-    raise_high(fd);
-    enum kind kind = make_record(fd, fresh, elsewhere);
-    set_kind(fd, (uint8_t)kind);
 }
 
 void table_add(int fd, uint64_t fresh, bool elsewhere)
 {
-    if ((LIKELY(table_has(fd)) || table_reaches(fd)) &&
-        (UNLIKELY(elsewhere) || UNLIKELY(!add_alone(fd, fresh))))
-        add_among(fd, fresh, elsewhere);
+    if (UNLIKELY(!table_has(fd)) && !table_reaches(fd))
+        return;
+    if (UNLIKELY(table_knows(fd)))
+        drop(fd, swap_kind(fd, KIND_NONE));
+    raise_high(fd);
+    set_kind(fd, make_record(fd, fresh, elsewhere));
 }
 
 /* It has never been: fd, whose record was just made, is being closed. */
 static void unmake_record(int fd, enum kind kind, bool elsewhere)
 {
-    uint32_t number = table_number_of(fd, kind);
-    record_t *slot = table_slot(number);
     struct shard *shard = table_shard();
-    atomic_store(slot, 0);
-    atomic_fetch_sub(&shard->live, LIVE_TRACKED);
+    atomic_store(&table_conn(table_number_of(fd, kind))->record, 0);
     if (elsewhere)
-        atomic_fetch_add(&shard->closed_by_program, 1);
+        count(&shard->closed_by_program, 1);
     else
-        atomic_fetch_sub(&shard->accepted, 1);
+        count(&shard->accepted, (uint64_t)-1);
 }
 
 void table_promote(int fd, uint64_t fresh, bool elsewhere)
 {
     uint8_t received = KIND_RECEIVED;
     enum kind kind = make_record(fd, fresh, elsewhere);
-    if (atomic_compare_exchange_strong(&table.kind[fd], &received, (uint8_t)kind))
-        set_hint(fd, kind);
-    else if (kind != KIND_NONE)
+    if (!atomic_compare_exchange_strong(&table.kind[fd], &received, (uint8_t)kind) &&
+        kind != KIND_NONE)
         unmake_record(fd, kind, elsewhere);
 }
 
@@ -457,8 +389,7 @@ bool table_take_received(int fd)
 void table_forget(int fd)
 {
     uint8_t received = KIND_RECEIVED;
-    if (atomic_compare_exchange_strong(&table.kind[fd], &received, KIND_NONE))
-        set_hint(fd, KIND_NONE);
+    atomic_compare_exchange_strong(&table.kind[fd], &received, KIND_NONE);
 }
 
 void table_set(int fd, enum kind kind)
@@ -477,23 +408,19 @@ void table_alias(int fd, int to)
     if ((kind != KIND_CONN && kind != KIND_ALIAS) || !table_reaches(to))
         return;
     uint32_t number = table_number_of(fd, kind);
-    record_t *slot = table_slot(number);
-    bool alone = solo_enter(); /* or the owner's next step could undo it */
-    uint64_t record = atomic_load(slot);
+    struct conn *conn = table_conn(number);
+    uint64_t record = atomic_load(&conn->record);
     /* 127 descriptors of one connection: the count stays there (unref). */
     while (record && (record & CONN_REFS) != CONN_REFS &&
-           !solo_change(alone, slot, &record, record + CONN_REF))
+           !atomic_compare_exchange_strong(&conn->record, &record, record + CONN_REF))
         ;
-    if (alone)
-        solo_leave();
     if (!record)
         return;
     if (table_knows(to)) /* stale: closed on a path that we don't see */
         drop(to, swap_kind(to, KIND_NONE));
-    atomic_store_explicit(&table.link[to].alias, number, memory_order_relaxed);
+    atomic_store_explicit(&table.alias[to], number, memory_order_relaxed);
     raise_high(to);
     set_kind(to, KIND_ALIAS);
-    set_hint(fd, KIND_ALIAS); /* what becomes of it is no longer seen on fd alone */
 }
 
 bool table_hand_on(int fd)
@@ -501,10 +428,10 @@ bool table_hand_on(int fd)
     enum kind kind = table_kind(fd);
     if (kind != KIND_CONN && kind != KIND_ALIAS)
         return false;
-    uint32_t number = table_number_of(fd, kind);
-    uint64_t record = atomic_load(table_slot(number));
+    const struct conn *conn = table_conn(table_number_of(fd, kind));
+    uint64_t record = atomic_load(&conn->record);
     bool handed_on = record && (record & CONN_REFS) == CONN_REF && counts_here(record) &&
-                     is_handed_on(number, record);
+                     is_handed_on(conn, record);
     if (handed_on)
         table.on_shared(record);
     return handed_on;
@@ -512,32 +439,14 @@ bool table_hand_on(int fd)
 
 void table_each_untouched(void (*visit)(uint64_t record))
 {
-    const uint64_t touched = CONN_IN_USE | CONN_ANSWERED | CONN_SHUT;
     uint32_t high = atomic_load(&table.high);
     for (uint32_t fd = 0; fd < high; fd++) {
-        uint64_t record = table_kind((int)fd) == KIND_CONN ? atomic_load(table_slot(fd)) : 0;
-        if (record && counts_here(record) && !(record & touched))
+        struct conn *conn = table_conn(fd);
+        uint64_t record = table_kind((int)fd) == KIND_CONN ? atomic_load(&conn->record) : 0;
+        if (record && counts_here(record) && !(record & CONN_SHUT) &&
+            !(atomic_load(&conn->turn) & (TURN_IN_USE | TURN_ANSWERED)))
             visit(record);
     }
-}
-
-bool table_close_alone(int fd)
-{
-    const uint64_t odd = CONN_SHUT | CONN_FORCED | CONN_DISOWNED;
-    if (!table_is_conn(fd) || UNLIKELY(table.shares) || !solo_enter_again())
-        return false;
-    record_t *slot = table_slot((uint32_t)fd);
-    uint64_t record = atomic_load_explicit(slot, memory_order_relaxed);
-    bool usual = (record & (CONN_REFS | odd)) == CONN_REF && counts_here(record);
-    if (LIKELY(usual)) {
-        atomic_store_explicit(slot, 0, memory_order_relaxed);
-        solo_add(&table.shards->live,
-                 record & CONN_IN_USE ? -(LIVE_TRACKED + LIVE_IN_USE) : -LIVE_TRACKED);
-        solo_add(&table.shards->closed_by_program, 1);
-        set_kind(fd, KIND_NONE);
-    }
-    solo_leave();
-    return usual;
 }
 
 enum kind table_take(int fd)
@@ -548,12 +457,18 @@ enum kind table_take(int fd)
 void table_restore(int fd, enum kind kind)
 {
     if (kind != KIND_NONE)
-        set_kind(fd, (uint8_t)kind);
+        set_kind(fd, kind);
 }
 
 void table_drop(int fd, enum kind kind)
 {
     drop(fd, kind);
+}
+
+void table_quicken(struct conn *conn)
+{
+    if (table_kind((int)table_number(conn)) == KIND_CONN)
+        atomic_fetch_and(&conn->turn, (uint8_t)~TURN_SLOW);
 }
 
 void table_forks(void)
@@ -574,8 +489,19 @@ void table_sends(int fd)
     enum kind kind = table_kind(fd);
     if (kind != KIND_CONN && kind != KIND_ALIAS)
         return;
-    atomic_store(&table.link[table_number_of(fd, kind)].shared, SHARED_SENT);
+    atomic_store(&table_conn(table_number_of(fd, kind))->shared, SHARED_SENT);
     atomic_store(&table.shares, true);
+}
+
+void table_forked(void)
+{
+    uint32_t high = atomic_load(&table.high);
+    for (uint32_t number = 0; number < high; number++) {
+        struct conn *conn = table_conn(number);
+        uint8_t turn = atomic_load_explicit(&conn->turn, memory_order_relaxed);
+        if (turn && !(turn & TURN_SLOW)) /* written to only where it must be: it costs a page */
+            atomic_store_explicit(&conn->turn, turn | TURN_SLOW, memory_order_relaxed);
+    }
 }
 
 void table_claim_all(uint32_t first, uint32_t count)

@@ -96,7 +96,7 @@ static struct listener *find(int fd)
     enum kind kind = table_kind(fd);
     if (kind != KIND_LISTENER && kind != KIND_BOUND)
         return NULL;
-    struct listener *at = &listeners[atomic_load(&table.link[fd].alias) % LISTENERS_MOST];
+    struct listener *at = &listeners[atomic_load(&table.alias[fd]) % LISTENERS_MOST];
     return atomic_load_explicit(&at->number, memory_order_acquire) == fd + 1 ? at : NULL;
 }
 
@@ -161,7 +161,7 @@ static void set_kind(int fd, const struct listener *listener, enum kind kind)
     if (!table_reaches(fd))
         return;
     table_set(fd, KIND_NONE); /* its link may still be a connection's */
-    atomic_store(&table.link[fd].alias, (uint32_t)(listener - listeners));
+    atomic_store(&table.alias[fd], (uint32_t)(listener - listeners));
     table_set(fd, kind);
 }
 

@@ -571,7 +571,7 @@ static void find_inherited(void)
 
 const char *start_lost_preload(char *const *envp)
 {
-    if (!*preload || !table_record(0) || !named_tree(envp))
+    if (!*preload || !table_find(0) || !named_tree(envp))
         return NULL;
     for (; *envp; envp++)
         if (text_after(*envp, PRELOAD_NAME))

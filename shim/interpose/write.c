@@ -22,15 +22,15 @@ static size_t length_of(const struct iovec *iov, size_t count)
 }
 
 /* A write of `asked` bytes returned done. MSG_MORE: the program says itself that more follows. */
-HOT static void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int flags,
-                      struct bytes bytes)
+static void wrote(int fd, struct conn *conn, size_t asked, ssize_t done, int flags,
+                  struct bytes bytes)
 {
     if ((UNLIKELY(done < 0) && errno != EAGAIN) || UNLIKELY(!asked))
         return;
     if (LIKELY(!(flags & MSG_MORE)) || done < (ssize_t)asked)
-        conn_wrote(fd, slot, asked, done, bytes);
+        conn_wrote(fd, conn, asked, done, bytes);
     else
-        conn_wrote_part(fd, slot, (size_t)done, bytes);
+        conn_wrote_part(fd, conn, (size_t)done, bytes);
 }
 
 /* signal(7): one with SO_SNDTIMEO ends with EINTR after our handler. */
@@ -42,12 +42,6 @@ HOT static void wrote(int fd, record_t *slot, size_t asked, ssize_t done, int fl
         } while (UNLIKELY(done_ < 0) && signals_must_call_again()); \
         done_;                                                      \
     })
-
-/*
- * Nothing came of it, nor can its buffers be looked at where that is why (EFAULT). In a drain they
- * are looked at before the call: who passes what is not there, for the error, ends then.
- */
-#define FAILED(done) (UNLIKELY((done) < 0) && errno != EAGAIN)
 
 #define PIECES_MOST 64
 
@@ -69,7 +63,7 @@ static size_t rest_of(struct bytes bytes, size_t from, struct iovec rest[PIECES_
  * A write of the program's, with what http_plan makes of it. Returns what the program's own call
  * would have: a text of ours is not counted, and where it alone has gone out the rest is tried.
  */
-static __attribute__((noinline)) ssize_t send_planned(int fd, record_t *slot, struct http *http,
+static __attribute__((noinline)) ssize_t send_planned(int fd, struct conn *conn, struct http *http,
                                                       struct bytes bytes, size_t asked, int flags,
                                                       const struct msghdr *from)
 {
@@ -92,7 +86,7 @@ static __attribute__((noinline)) ssize_t send_planned(int fd, record_t *slot, st
         own += http_took(http, &plan, (size_t)taken);
     }
     if (taken >= 0 || own || errno == EAGAIN)
-        conn_wrote_planned(fd, slot, asked, own ? (ssize_t)own : taken);
+        conn_wrote_planned(fd, conn, asked, own ? (ssize_t)own : taken);
     return own || taken >= 0 ? (ssize_t)own : taken;
 }
 
@@ -105,119 +99,160 @@ static __attribute__((noinline)) bool has_text(int fd, const struct http *http, 
 }
 
 /* Sends by a plan where there is to be one: then *done is the result. */
-static inline bool sends_planned(int fd, record_t *slot, struct bytes bytes, size_t asked,
+static inline bool sends_planned(int fd, struct conn *conn, struct bytes bytes, size_t asked,
                                  int flags, const struct msghdr *from, ssize_t *done)
 {
-    struct http *http = bytes.iov ? conn_plans(slot) : NULL;
+    struct http *http = bytes.iov ? conn_plans(conn) : NULL;
     if (!http || !asked || !has_text(fd, http, bytes))
         return false;
-    *done = send_planned(fd, slot, http, bytes, asked, flags, from);
+    *done = send_planned(fd, conn, http, bytes, asked, flags, from);
+    return true;
+}
+
+/* What is to be written to a connection, and how: with sendmsg's flags, and its message where it has
+ * one. */
+struct writing {
+    int fd;
+    struct conn *conn; /* NULL: none, and nothing has to be done around the call */
+    struct bytes bytes;
+    size_t asked;
+    int flags;
+    const struct msghdr *from;
+    bool held_back;
+    ssize_t done; /* where `begins` is false */
+};
+
+/*
+ * Before the call, on the slow path. False: the call is not to be made, for writing->done has come
+ * of it already: our FIN is out, or it was sent by a plan.
+ */
+static bool begins(struct writing *writing)
+{
+    struct conn *conn = writing->conn = conn_enters(writing->fd);
+    if (UNLIKELY(!conn))
+        return true;
+    if (conn_is_over(writing->fd, conn)) {
+        writing->done = (ssize_t)writing->asked;
+        return false;
+    }
+    if (!gate_drains())
+        return true;
+    if (sends_planned(writing->fd, conn, writing->bytes, writing->asked, writing->flags,
+                      writing->from, &writing->done))
+        return false;
+    writing->held_back = conn_holds_back(writing->fd, conn, writing->asked, writing->bytes);
     return true;
 }
 
 /*
- * A call on a descriptor that the table knows. told: what conn is told, `done` being the result.
- * bytes: what it is to write; how: sendmsg's flags for the same, and its message where it has one.
+ * Behind it. (Where it has failed its buffers are not looked at: that may be why, EFAULT. In a drain
+ * they are looked at before the call: who passes what is not there, for the error, ends then.)
  */
-#define REST_WRITER(name, fd, params, args, asked, bytes, how, from, told)                 \
-    HOT static __attribute__((noinline)) ssize_t rest_##name params                        \
-    {                                                                                      \
-        record_t *slot = conn_enters(fd);                                                  \
-        ssize_t done;                                                                      \
-        if (UNLIKELY(!slot))                                                               \
-            return WRITE_AGAIN(libc_##name args);                                          \
-        if (conn_is_over(fd, slot))                                                        \
-            return (ssize_t)(asked);                                                       \
-        if (rhythm_is_noting() && sends_planned(fd, slot, bytes, asked, how, from, &done)) \
-            return done;                                                                   \
-        bool held_back = rhythm_is_noting() && conn_holds_back(fd, slot, asked, bytes);    \
-        done = WRITE_AGAIN(libc_##name args);                                              \
-        if (!FAILED(done))                                                                 \
-            told;                                                                          \
-        if (UNLIKELY(held_back))                                                           \
-            conn_release(fd);                                                              \
-        return done;                                                                       \
-    }
+static ssize_t ends(const struct writing *writing, ssize_t done)
+{
+    if (writing->conn)
+        wrote(writing->fd, writing->conn, writing->asked, done, writing->flags, writing->bytes);
+    if (UNLIKELY(writing->held_back))
+        conn_release(writing->fd);
+    return done;
+}
 
-/*
- * One that is hinted to be in use has nothing to be asked about first. What is seldom is a function
- * of its own, so that the others lie close together.
- */
-#define BUSY_WRITER(heat, name, fd, params, args, asked, ends_answer, told)            \
-    static __attribute__((noinline)) ssize_t wrote_##name(UNPACK params, ssize_t done) \
-    {                                                                                  \
-        if (UNLIKELY(done < 0) && signals_must_call_again())                           \
-            return rest_##name args;                                                   \
-        record_t *slot = FAILED(done) ? NULL : conn_enters(fd);                        \
-        if (slot)                                                                      \
-            told;                                                                      \
-        return done;                                                                   \
-    }                                                                                  \
-    heat static __attribute__((noinline)) ssize_t busy_##name params                   \
-    {                                                                                  \
-        ssize_t done = libc_##name args;                                               \
-        if (LIKELY(done > 0) && LIKELY((size_t)done == (asked) && (ends_answer)) &&    \
-            conn_answers(fd))                                                          \
-            return done;                                                               \
-        return wrote_##name(UNPACK args, done);                                        \
-    }
+#define WRITING(fd, bytes, asked, flags, from) \
+    (struct writing) { fd, NULL, bytes, asked, flags, from, false, 0 }
 
-/* The same where one of many threads writes, by what its record says before the call. */
-#define WRITE_AMONG_MANY(many, name, fd, params, args, asked, ends_answer)          \
-    many static __attribute__((noinline)) ssize_t known_##name params               \
-    {                                                                               \
-        record_t *slot = table_slot((uint32_t)fd);                                  \
-        uint64_t record;                                                            \
-        if (UNLIKELY(!conn_may_answer(fd, slot, &record)))                          \
-            return rest_##name args;                                                \
-        ssize_t done = libc_##name args;                                            \
-        if (LIKELY(done > 0) && LIKELY((size_t)done == (asked) && (ends_answer)) && \
-            conn_turns_here(slot, record, false))                                   \
-            return done;                                                            \
-        return wrote_##name(UNPACK args, done);                                     \
-    }
+/* A call on the slow path. */
+#define WRITE_SLOWLY(writing, call) \
+    (begins(writing) ? ends(writing, WRITE_AGAIN(call)) : (writing)->done)
 
-/* asked: how much the call is to write; ends_answer: the program does not say that more follows. */
-#define KNOWN_WRITER(heat, many, name, fd, params, args, asked, bytes, how, from, ends_answer, \
-                     told)                                                                     \
-    REST_WRITER(name, fd, params, args, asked, bytes, how, from, told)                         \
-    BUSY_WRITER(heat, name, fd, params, args, asked, ends_answer, told)                        \
-    WRITE_AMONG_MANY(many, name, fd, params, args, asked, ends_answer)
+static __attribute__((noinline)) ssize_t write_slowly(int fd, const void *buf, size_t n)
+{
+    struct writing writing = WRITING(fd, BYTES(buf, n), n, 0, NULL);
+    return WRITE_SLOWLY(&writing, libc_write(fd, buf, n));
+}
 
-/* A call is one jump for a descriptor that is of no interest: so the rest are other functions. */
-#define WRITE_BY_HINT(name, fd, args) \
-    int8_t hint = table_hint(fd);     \
-    if (LIKELY(hint < HINT_BUSY))     \
-        return libc_##name args;      \
-    if (LIKELY(hint == HINT_BUSY))    \
-        return busy_##name args;      \
-    return hint == HINT_HTTP ? rest_##name args : known_##name args
+/* What the fast path does not know of a call that has been made. */
+static __attribute__((noinline)) ssize_t wrote_slowly(struct conn *conn, ssize_t done, size_t asked,
+                                                      struct bytes bytes)
+{
+    int fd = (int)table_number(conn);
+    conn = conn_enters(fd);
+    if (conn)
+        wrote(fd, conn, asked, done, 0, bytes);
+    return done;
+}
 
-#define WRITER(heat, many, name, fd, params, args, asked, bytes, how, ends_answer, told)         \
-    KNOWN_WRITER(heat, many, name, fd, params, args, asked, bytes, how, NULL, ends_answer, told) \
-    EXPORT heat ssize_t name params                                                              \
-    {                                                                                            \
-        WRITE_BY_HINT(name, fd, args);                                                           \
-    }
+EXPORT HOT ssize_t write(int fd, const void *buf, size_t n)
+{
+    if (UNLIKELY(!table_is_fast(fd)))
+        return write_slowly(fd, buf, n);
+    if (LIKELY(table_is_of_no_interest(fd)))
+        return libc_write(fd, buf, n);
+    struct conn *conn = table_conn((uint32_t)fd);
+    ssize_t done = libc_write(fd, buf, n);
+    if (LIKELY(table_writes_fast(conn, n, done)))
+        return done;
+    if (done < 0 && signals_must_call_again())
+        return write_slowly((int)table_number(conn), buf, n);
+    return wrote_slowly(conn, done, n, BYTES(buf, n));
+}
 
-#define VECTOR ((struct bytes){iov, (size_t)count})
-WRITER(HOTTEST, HOTTER, write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n,
-       BYTES(buf, n), 0, true, wrote(fd, slot, n, done, 0, BYTES(buf, n)))
-WRITER(HOTTEST, HOTTER, writev, fd, (int fd, const struct iovec *iov, int count), (fd, iov, count),
-       length_of(iov, (size_t)count), VECTOR, 0, true,
-       wrote(fd, slot, length_of(iov, (size_t)count), done, 0, VECTOR))
-WRITER(HOTTEST, HOTTER, send, fd, (int fd, const void *buf, size_t n, int flags),
-       (fd, buf, n, flags), n, BYTES(buf, n), flags, !(flags & MSG_MORE),
-       wrote(fd, slot, n, done, flags, BYTES(buf, n)))
-WRITER(HOT, HOT, sendto, fd,
-       (int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len),
-       (fd, buf, n, flags, addr, len), n, BYTES(buf, n), flags, !(flags & MSG_MORE),
-       wrote(fd, slot, n, done, flags, BYTES(buf, n)))
+static __attribute__((noinline)) ssize_t send_slowly(int fd, const void *buf, size_t n, int flags)
+{
+    struct writing writing = WRITING(fd, BYTES(buf, n), n, flags, NULL);
+    return WRITE_SLOWLY(&writing, libc_send(fd, buf, n, flags));
+}
 
-WRITER(HOT, HOT, __write, fd, (int fd, const void *buf, size_t n), (fd, buf, n), n, BYTES(buf, n),
-       0, true, wrote(fd, slot, n, done, 0, BYTES(buf, n)))
-WRITER(HOT, HOT, __send, fd, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags), n,
-       BYTES(buf, n), flags, !(flags & MSG_MORE), wrote(fd, slot, n, done, flags, BYTES(buf, n)))
+EXPORT HOT ssize_t send(int fd, const void *buf, size_t n, int flags)
+{
+    if (UNLIKELY(!table_is_fast(fd)) || UNLIKELY(flags & MSG_MORE))
+        return send_slowly(fd, buf, n, flags);
+    if (LIKELY(table_is_of_no_interest(fd)))
+        return libc_send(fd, buf, n, flags);
+    struct conn *conn = table_conn((uint32_t)fd);
+    ssize_t done = libc_send(fd, buf, n, flags);
+    if (LIKELY(table_writes_fast(conn, n, done)))
+        return done;
+    if (done < 0 && signals_must_call_again())
+        return send_slowly((int)table_number(conn), buf, n, flags);
+    return wrote_slowly(conn, done, n, BYTES(buf, n));
+}
+
+/* ---- in pieces ---- */
+
+static __attribute__((noinline)) ssize_t writev_slowly(int fd, const struct iovec *iov, int count)
+{
+    struct bytes bytes = {iov, (size_t)count};
+    struct writing writing = WRITING(fd, bytes, length_of(iov, (size_t)count), 0, NULL);
+    return WRITE_SLOWLY(&writing, libc_writev(fd, iov, count));
+}
+
+EXPORT HOT ssize_t writev(int fd, const struct iovec *iov, int count)
+{
+    if (UNLIKELY(!table_is_fast(fd)))
+        return writev_slowly(fd, iov, count);
+    if (LIKELY(table_is_of_no_interest(fd)))
+        return libc_writev(fd, iov, count);
+    struct conn *conn = table_conn((uint32_t)fd);
+    ssize_t done = libc_writev(fd, iov, count);
+    if (done < 0 && signals_must_call_again())
+        return writev_slowly((int)table_number(conn), iov, count);
+    size_t asked = done < 0 && errno != EAGAIN ? 0 : length_of(iov, (size_t)count);
+    if (LIKELY(table_writes_fast(conn, asked, done)))
+        return done;
+    return wrote_slowly(conn, done, asked, (struct bytes){iov, (size_t)count});
+}
+
+static struct bytes bytes_of(const struct msghdr *msg)
+{
+    return (struct bytes){msg->msg_iov, msg->msg_iovlen};
+}
+
+static __attribute__((noinline)) ssize_t sendmsg_slowly(int fd, const struct msghdr *msg, int flags)
+{
+    struct writing writing =
+        WRITING(fd, bytes_of(msg), length_of(msg->msg_iov, msg->msg_iovlen), flags, msg);
+    return WRITE_SLOWLY(&writing, libc_sendmsg(fd, msg, flags));
+}
 
 /* Descriptors that go along (unix(7), SCM_RIGHTS): who gets a connection may close it last. */
 static __attribute__((noinline)) void sends(const struct msghdr *msg)
@@ -230,54 +265,39 @@ static __attribute__((noinline)) void sends(const struct msghdr *msg)
             listener_sent(*fd);
         fd = (const void *)CMSG_DATA(at);
         for (size_t n = (at->cmsg_len - CMSG_LEN(0)) / sizeof *fd; n; n--, fd++)
-            if (table_record(*fd) && !epoch_is_borrowed()) {
+            if (table_find(*fd) && !epoch_is_borrowed()) {
                 table_sends(*fd);
                 handoff_note_sent();
             }
     }
 }
 
-#define MESSAGE ((struct bytes){msg->msg_iov, msg->msg_iovlen})
-KNOWN_WRITER(HOTTEST, HOTTER, sendmsg, fd, (int fd, const struct msghdr *msg, int flags),
-             (fd, msg, flags), length_of(msg->msg_iov, msg->msg_iovlen), MESSAGE, flags, msg,
-             !(flags & MSG_MORE),
-             wrote(fd, slot, length_of(msg->msg_iov, msg->msg_iovlen), done, flags, MESSAGE))
-
-INLINE ssize_t sendmsg_by_hint(int fd, const struct msghdr *msg, int flags)
+EXPORT HOT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-    WRITE_BY_HINT(sendmsg, fd, (fd, msg, flags));
-}
-
-EXPORT HOTTEST ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
-{
-    ssize_t done = sendmsg_by_hint(fd, msg, flags);
+    ssize_t done;
+    if (LIKELY(table_ignores(fd))) {
+        done = libc_sendmsg(fd, msg, flags);
+    } else if (LIKELY(table_is_fast(fd)) && LIKELY(!(flags & MSG_MORE))) {
+        struct conn *conn = table_conn((uint32_t)fd);
+        done = libc_sendmsg(fd, msg, flags);
+        size_t asked = done < 0 ? 0 : length_of(msg->msg_iov, msg->msg_iovlen);
+        if (done < 0 && signals_must_call_again())
+            done = sendmsg_slowly(fd, msg, flags);
+        else if (UNLIKELY(!table_writes_fast(conn, asked, done)))
+            wrote_slowly(conn, done, done < 0 ? 1 : asked, bytes_of(msg));
+    } else {
+        done = sendmsg_slowly(fd, msg, flags);
+    }
     if (done >= 0 && UNLIKELY(msg->msg_controllen))
         sends(msg);
     return done;
 }
 
-/*
- * Less than was asked for may be the file's end as well as the peer's slowness: the first is told
- * by a call that follows and returns 0, the second by one that fails with EAGAIN.
- */
-static void sent_file(int out, record_t *slot, size_t asked, ssize_t done)
-{
-    if (done == 0)
-        conn_file_ended(out, slot);
-    else
-        wrote(out, slot, asked, done, 0, BYTES_UNSEEN);
-}
-
-WRITER(HOT, HOT, sendfile, out, (int out, int in, off_t *offset, size_t n), (out, in, offset, n), n,
-       BYTES_UNSEEN, 0, true, sent_file(out, slot, n, done))
-WRITER(HOT, HOT, sendfile64, out, (int out, int in, off64_t *offset, size_t n),
-       (out, in, offset, n), n, BYTES_UNSEEN, 0, true, sent_file(out, slot, n, done))
-
 /* By sendmsg, which plans. */
 static int send_each(int fd, struct mmsghdr *msgs, unsigned int count, int flags)
 {
     for (unsigned int i = 0; i < count; i++) {
-        ssize_t done = rest_sendmsg(fd, &msgs[i].msg_hdr, flags);
+        ssize_t done = sendmsg_slowly(fd, &msgs[i].msg_hdr, flags);
         if (done < 0)
             return i ? (int)i : -1;
         msgs[i].msg_len = (unsigned int)done;
@@ -289,46 +309,102 @@ static int send_each(int fd, struct mmsghdr *msgs, unsigned int count, int flags
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, mmsg_flags flags)
 {
-    record_t *slot = LIKELY(table_hint(fd) == HINT_NONE) ? NULL : conn_enters(fd);
-    if (LIKELY(!slot)) {
+    struct conn *conn = LIKELY(table_ignores(fd)) ? NULL : conn_enters(fd);
+    if (LIKELY(!conn)) {
         int sent = libc_sendmmsg(fd, msgs, count, flags);
         for (int i = 0; i < sent; i++)
             if (UNLIKELY(msgs[i].msg_hdr.msg_controllen))
                 sends(&msgs[i].msg_hdr);
         return sent;
     }
-    if (conn_is_over(fd, slot)) {
+    if (conn_is_over(fd, conn)) {
         for (unsigned int i = 0; i < count; i++)
             msgs[i].msg_len =
                 (unsigned int)length_of(msgs[i].msg_hdr.msg_iov, msgs[i].msg_hdr.msg_iovlen);
         return (int)count;
     }
-    if (rhythm_is_noting() && conn_plans(slot))
+    if (gate_drains() && conn_plans(conn))
         return send_each(fd, msgs, count, flags);
     int sent = libc_sendmmsg(fd, msgs, count, flags);
     if (sent < 0)
-        wrote(fd, slot, 1, sent, flags, BYTES_UNSEEN);
+        wrote(fd, conn, 1, sent, flags, BYTES_UNSEEN);
     for (int i = 0; i < sent && (unsigned int)i < count; i++) {
         struct bytes bytes = {msgs[i].msg_hdr.msg_iov, msgs[i].msg_hdr.msg_iovlen};
         size_t asked = length_of(bytes.iov, bytes.count);
         bool more = i + 1 < sent, cut = i + 1 == sent && (unsigned int)sent < count;
-        wrote(fd, slot, asked + cut, msgs[i].msg_len, more ? flags | MSG_MORE : flags, bytes);
+        wrote(fd, conn, asked + cut, msgs[i].msg_len, more ? flags | MSG_MORE : flags, bytes);
     }
     return sent;
+}
+
+EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr,
+                      socklen_t len)
+{
+    if (LIKELY(table_ignores(fd)))
+        return libc_sendto(fd, buf, n, flags, addr, len);
+    struct writing writing = WRITING(fd, BYTES(buf, n), n, flags, NULL);
+    return WRITE_SLOWLY(&writing, libc_sendto(fd, buf, n, flags, addr, len));
+}
+
+/* ---- of files and pipes ---- */
+
+/*
+ * Less than was asked for may be the file's end as well as the peer's slowness: the first is told
+ * by a call that follows and returns 0, the second by one that fails with EAGAIN.
+ */
+static ssize_t sent_file(struct writing *writing, ssize_t done)
+{
+    if (writing->conn && done == 0)
+        conn_file_ended(writing->conn);
+    return done == 0 ? 0 : ends(writing, done);
+}
+
+EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t n)
+{
+    if (LIKELY(table_ignores(out)))
+        return libc_sendfile(out, in, offset, n);
+    struct writing writing = WRITING(out, BYTES_UNSEEN, n, 0, NULL);
+    return begins(&writing) ? sent_file(&writing, WRITE_AGAIN(libc_sendfile(out, in, offset, n)))
+                            : writing.done;
+}
+
+EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t n)
+{
+    if (LIKELY(table_ignores(out)))
+        return libc_sendfile64(out, in, offset, n);
+    struct writing writing = WRITING(out, BYTES_UNSEEN, n, 0, NULL);
+    return begins(&writing) ? sent_file(&writing, WRITE_AGAIN(libc_sendfile64(out, in, offset, n)))
+                            : writing.done;
 }
 
 /* Reads, writes, or both: one end at least is a pipe (splice(2)). */
 EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n,
                       unsigned int flags)
 {
-    record_t *from = LIKELY(!table_knows(in)) ? NULL : conn_enters(in);
-    record_t *to = LIKELY(!table_knows(out)) ? NULL : conn_enters(out);
+    bool reads = UNLIKELY(!table_ignores(in));
+    struct conn *to = LIKELY(table_ignores(out)) ? NULL : conn_enters(out);
     ssize_t done = libc_splice(in, in_offset, out, out_offset, n, flags);
-    if (UNLIKELY(from) && done > 0)
-        conn_read(in, from, (size_t)done, BYTES_UNSEEN);
-    if (UNLIKELY(from) && done == 0 && n)
-        conn_read_end(in);
+    if (UNLIKELY(reads) && done >= 0)
+        conn_read(in, done, n, BYTES_UNSEEN);
     if (UNLIKELY(to) && done > 0) /* less than n is the pipe's affair as a rule */
         wrote(out, to, (size_t)done, done, 0, BYTES_UNSEEN);
     return done;
+}
+
+/* ---- the same by libc's own names ---- */
+
+EXPORT ssize_t __write(int fd, const void *buf, size_t n)
+{
+    if (LIKELY(table_ignores(fd)))
+        return libc___write(fd, buf, n);
+    struct writing writing = WRITING(fd, BYTES(buf, n), n, 0, NULL);
+    return WRITE_SLOWLY(&writing, libc___write(fd, buf, n));
+}
+
+EXPORT ssize_t __send(int fd, const void *buf, size_t n, int flags)
+{
+    if (LIKELY(table_ignores(fd)))
+        return libc___send(fd, buf, n, flags);
+    struct writing writing = WRITING(fd, BYTES(buf, n), n, flags, NULL);
+    return WRITE_SLOWLY(&writing, libc___send(fd, buf, n, flags));
 }

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+#include "conn/gate.h"
+
+#include "base/sys.h"
+
+#include <linux/membarrier.h>
+#include <time.h>
+
+HOT_DATA(2) _Atomic uint32_t gate;
+
+static _Atomic uint32_t limit_when_open;
+
+/* The gate is looked at again behind the store: it may be shut meanwhile. */
+static void set(void)
+{
+    atomic_store(&epoch_page.fast_limit, atomic_load(&limit_when_open));
+    if (atomic_load(&gate) != GATE_OPEN)
+        atomic_store(&epoch_page.fast_limit, 0);
+}
+
+void gate_set_limit(uint32_t limit)
+{
+    atomic_store(&limit_when_open, limit);
+    set();
+}
+
+void gate_open(void)
+{
+    atomic_store(&gate, GATE_OPEN);
+    set();
+}
+
+void gate_shut(enum gate why, int64_t wait_ms)
+{
+    bool was_open = atomic_exchange(&gate, why) == GATE_OPEN;
+    atomic_store(&epoch_page.fast_limit, 0);
+    if (!was_open)
+        return;
+    struct timespec wait = {wait_ms / 1000, wait_ms % 1000 * 1000000};
+    if (sys3(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) < 0 ||
+        sys3(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) < 0)
+        sys2(SYS_nanosleep, &wait, NULL);
+}
