@@ -60,7 +60,7 @@
 #define WEIR_TABLE_H
 
 #include "base/common.h"
-#include "base/page.h"
+#include "base/state_page.h"
 #include "conn/solo.h"
 
 enum kind {
@@ -124,7 +124,7 @@ struct table_link {
     _Atomic uint32_t shared; /* table.generation, or that it was sent (table.c) */
 };
 
-/* Its layout counts as the state page's: weir(1) reads it (page.h, PAGE_LAYOUT). */
+/* Its layout counts as the state page's: weir(1) reads it (state_page.h, PAGE_LAYOUT). */
 struct table {
     /* What each call looks at: the first 48 bytes (common.h, HOT_DATA). */
     uint32_t limit; /* descriptors below it can be known; 0 until there is a table */

@@ -2,18 +2,18 @@
 #include "drain/drain.h"
 
 #include "conn/conn.h"
-#include "tree/head.h"
+#include "tree/coordinator.h"
 #include "conn/linger.h"
 #include "drain/listener.h"
 #include "base/log.h"
-#include "tree/notify.h"
+#include "tree/sd_notify.h"
 #include "base/room.h"
 #include "drain/signals.h"
 #include "conn/spread.h"
 #include "drain/start.h"
 #include "base/sys.h"
 #include "conn/table.h"
-#include "tree/tree.h"
+#include "tree/membership.h"
 
 #include <errno.h>
 
@@ -47,7 +47,7 @@ static struct {
 static void set_phase(enum phase phase)
 {
     atomic_store(&drain.phase, phase);
-    tree_set_phase(phase);
+    membership_set_phase(phase);
 }
 
 enum phase drain_phase(void)
@@ -260,8 +260,8 @@ static bool force_one(int fd, void *context)
         struct sock_queues queues;
         sock_queues(fd, &queues);
         drain.forced++;
-        tree_count_cut();
-        tree_count_loss(look == LOOK_IN_USE, queues.unread, queues.unsent);
+        membership_count_cut();
+        membership_count_loss(look == LOOK_IN_USE, queues.unread, queues.unsent);
         log_connection("forced ", fd, look, *now);
     }
     conn_force(fd);
@@ -324,7 +324,7 @@ static void say_origin(struct text *text, const struct origin *origin)
  */
 static bool speaks(bool whole_tree)
 {
-    return whole_tree ? head_is_here() : !start_is_dormant();
+    return whole_tree ? coordinator_is_here() : !start_is_dormant();
 }
 
 /* The figures for say_begin, where it says anything. */
@@ -333,10 +333,10 @@ static struct totals totals_at_begin(bool whole_tree)
     struct totals totals = {0};
     if (!speaks(whole_tree))
         return totals;
-    if (whole_tree && head_tree_drains())
+    if (whole_tree && coordinator_tree_drains())
         return tree_page->asked;
     if (whole_tree)
-        tree_totals(&totals);
+        membership_totals(&totals);
     else
         table_totals(&totals);
     return totals;
@@ -399,7 +399,7 @@ static uint64_t met(void)
 {
     struct totals totals;
     if (drain.whole_tree)
-        tree_totals(&totals);
+        membership_totals(&totals);
     else
         table_totals(&totals);
     return drain.at_begin.tracked + (totals.accepted - drain.at_begin.accepted) -
@@ -409,14 +409,14 @@ static uint64_t met(void)
 void drain_say_end(const char *afterwards)
 {
     struct log_line line;
-    if (drain.whole_tree ? !head_has_ended_it() : !speaks(false))
+    if (drain.whole_tree ? !coordinator_has_ended_it() : !speaks(false))
         return;
     if (drain.whole_tree)
         log_take(); /* what others have to say comes first */
-    uint64_t all = met(), forced = drain.whole_tree ? tree_cut() : drain.forced;
+    uint64_t all = met(), forced = drain.whole_tree ? membership_cut() : drain.forced;
     log_begin(&line, LOG_INFO);
     const char *what = line.buffer + line.text.used;
-    bool partial = drain.whole_tree ? tree_has_flag(LINE_UNCOVERED) || head_gave_up()
+    bool partial = drain.whole_tree ? membership_has_flag(LINE_UNCOVERED) || coordinator_gave_up()
                                     : atomic_load(&drain.is_partial);
     text_string(&line.text, partial ? "not wholly drained in " : "drained in ");
     text_tenths(&line.text, sys_now_ms() - drain.since);
@@ -427,7 +427,7 @@ void drain_say_end(const char *afterwards)
     text_string(&line.text, " forced; ");
     text_string(&line.text, afterwards);
     if (drain.whole_tree)
-        notify_end(what);
+        sd_notify_end(what);
     log_send(&line);
 }
 
@@ -501,7 +501,7 @@ static void stop_serving(int64_t now)
     drain.finish_at = now + FINISH_AFTER_MS;
     drain.passing = false;
     if (drain.whole_tree)
-        tree_delayed();
+        membership_delayed();
     set_phase(PHASE_DRAINING);
     const struct settings *settings = settings_now();
     int64_t notice = within_timeout(settings->notice, now), first = has_http(settings) ? notice : 0;
@@ -576,7 +576,7 @@ static void look_for_missed(void)
     if (!is_partial)
         return;
     struct log_line line;
-    tree_set_flag(LINE_UNCOVERED, true);
+    membership_set_flag(LINE_UNCOVERED, true);
     log_begin(&line, LOG_ERROR);
     text_string(&line.text, "not drained: ");
     text_number(&line.text, connections);
@@ -698,7 +698,7 @@ void drain_resumes(void)
     uint32_t drained = PHASE_DRAINED;
     if (!atomic_compare_exchange_strong(&drain.phase, &drained, PHASE_DRAINING))
         return;
-    tree_set_phase(PHASE_DRAINING);
+    membership_set_phase(PHASE_DRAINING);
     linger_switch(true);
 }
 

@@ -8,7 +8,7 @@
 #ifndef WEIR_DRAIN_H
 #define WEIR_DRAIN_H
 
-#include "tree/head.h"
+#include "tree/coordinator.h"
 
 enum phase drain_phase(void);
 

@@ -3,15 +3,15 @@
 
 #include "drain/drain.h"
 #include "conn/epoch.h"
-#include "tree/head.h"
+#include "tree/coordinator.h"
 #include "base/libc.h"
 #include "base/log.h"
-#include "tree/notify.h"
+#include "tree/sd_notify.h"
 #include "drain/signals.h"
 #include "drain/start.h"
 #include "base/sys.h"
 #include "conn/table.h"
-#include "tree/tree.h"
+#include "tree/membership.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -150,9 +150,9 @@ static void after_drain(bool of_tree)
     signals_hand_over(stops); /* from now on they pass straight through */
     int stopping = lowest(atomic_load(&stop.held));
     /* The first process of what was drained gets it: not who goes on with its parent's drain. */
-    bool is_first =
-        of_tree ? head_has_ended_it() && head_is_here() && tree_page->tree_pid == tree_page->pid
-                : !drain_is_inherited();
+    bool is_first = of_tree ? coordinator_has_ended_it() && coordinator_is_here() &&
+                                  tree_page->tree_pid == tree_page->pid
+                            : !drain_is_inherited();
     int on_drained = is_first ? settings_now()->on_drained : 0;
     int sig = stopping ? stopping : on_drained;
     if (!sig) {
@@ -187,13 +187,13 @@ static void begin_own(uint32_t wish)
 /* What has been asked of the whole tree. */
 static void begin_trees(void)
 {
-    uint32_t news = head_news();
+    uint32_t news = coordinator_news();
     const struct page *page = tree_page;
     if (!news)
         return;
-    head_count_asked();
+    coordinator_count_asked();
     struct drain_terms terms;
-    head_terms(&terms);
+    coordinator_terms(&terms);
     for (int action = ACTION_CLOSE_IDLE; action <= ACTION_DRAIN_ALL; action++)
         if (news & 1u << action)
             drain_begin((enum action)action,
@@ -214,14 +214,14 @@ static void begin_trees(void)
  */
 static int64_t see_to_stop(int64_t now)
 {
-    if (!atomic_load(&stop.held) || head_is_here())
+    if (!atomic_load(&stop.held) || coordinator_is_here())
         return -1;
     int64_t at = atomic_load(&stop.at), timeout = settings_now()->timeout;
     bool late = timeout && now > at + timeout + STOP_GRACE_MS;
     bool drains = drain_phase() == PHASE_DELAYING || drain_phase() == PHASE_DRAINING;
-    if (head_tree_drains() && (!head_tree_is_drained() || drains) && !late)
+    if (coordinator_tree_drains() && (!coordinator_tree_is_drained() || drains) && !late)
         return TREE_WAIT_MS;
-    int64_t left = head_tree_is_drained() || late ? 0 : at + STOP_HELD_MS - now;
+    int64_t left = coordinator_tree_is_drained() || late ? 0 : at + STOP_HELD_MS - now;
     if (left > 0)
         return left;
     signals_hand_over(atomic_load(&stop.held));
@@ -235,9 +235,9 @@ static bool ended, tree_ended;
 /* This process is drained. Returns the ms until the tree has to be looked at; -1: it is as well. */
 static int64_t see_to_tree(int64_t now)
 {
-    bool draining = head_tree_drains();
-    if (draining && !head_check(now))
-        return head_is_here() ? TREE_STEP_MS : TREE_WAIT_MS;
+    bool draining = coordinator_tree_drains();
+    if (draining && !coordinator_check(now))
+        return coordinator_is_here() ? TREE_STEP_MS : TREE_WAIT_MS;
     if (draining ? !tree_ended : !ended)
         after_drain(draining);
     ended = true;
@@ -286,17 +286,17 @@ static void handler_thread(void)
         begin_own(wish);
         begin_trees();
         if (wish & WISH_WAKE) /* after the figures of the beginning have been told */
-            head_wake();
+            coordinator_wake();
         /* Before the step: the first of it tells the figures of the beginning as well. */
-        int64_t notified = notify_step(sys_now_ms(), atomic_load(&stop.held));
+        int64_t notified = sd_notify_step(sys_now_ms(), atomic_load(&stop.held));
         int64_t now = sys_now_ms(), wait = drain_step();
-        head_keep_awake(now);
-        if (head_tree_drains() && head_is_here())
+        coordinator_keep_awake(now);
+        if (coordinator_tree_drains() && coordinator_is_here())
             log_take();
         if (drain_phase() == PHASE_DRAINED)
             wait = sooner(wait, see_to_tree(now));
         wait = sooner(wait, see_to_stop(now));
-        if (!head_tree_is_drained())
+        if (!coordinator_tree_is_drained())
             wait = sooner(wait, notified);
         end_step();
         if (wait < 0) {
@@ -313,7 +313,7 @@ static void handler_thread(void)
 /* The head of the tree drains, and wakes this process again and again: a step each time. */
 static void step_without_thread(void)
 {
-    tree_set_flag(LINE_THREADLESS, true);
+    membership_set_flag(LINE_THREADLESS, true);
     begin_trees();
     drain_step();
     int64_t now = sys_now_ms();
@@ -325,7 +325,7 @@ static void step_without_thread(void)
 /* What can be done without waiting is done here and now. */
 static void do_without_thread(const struct origin *origin)
 {
-    if (head_tree_drains() && !head_is_here()) {
+    if (coordinator_tree_drains() && !coordinator_is_here()) {
         step_without_thread();
         return;
     }
@@ -430,14 +430,14 @@ void handler_look(void)
 /* Asks it of the whole tree. */
 static void ask_tree(enum action action, const struct origin *origin)
 {
-    head_ask(action, origin);
+    coordinator_ask(action, origin);
     wish_for(WISH_LOOK | WISH_WAKE, origin);
 }
 
 void handler_listens(void)
 {
     /* The thread may have looked at the listeners just before, and be about to end. */
-    if (drain_phase() >= PHASE_DRAINING || head_tree_drains())
+    if (drain_phase() >= PHASE_DRAINING || coordinator_tree_drains())
         handler_look();
 }
 
@@ -496,10 +496,10 @@ static void on_stop(int sig, const siginfo_t *info, const struct origin *origin,
  */
 static bool passes_straight(const siginfo_t *info, bool head)
 {
-    if (head_tree_drains() && !head_tree_is_drained())
+    if (coordinator_tree_drains() && !coordinator_tree_is_drained())
         return false;
     if (head)
-        return start_is_dormant() && head_is_alone();
+        return start_is_dormant() && coordinator_is_alone();
     return start_is_dormant() || (info->si_code <= 0 && info->si_pid == epoch_ask_pid());
 }
 
@@ -531,8 +531,8 @@ static bool deliver(int sig, siginfo_t *info, void *context)
 {
     if (stops & SIGNAL_BIT(sig) && signals_is_default_here(sig))
         end_if_init(sig);
-    /* One for this thread alone (tgkill(2)) is for no other that lets it in. (A stop signal may have
-     * come to another one first, which has sent it on.) */
+    /* One for this thread alone (tgkill(2)) is for no other that lets it in. (A stop signal may
+     * have come to another one first, which has sent it on.) */
     bool is_directed = info->si_code == SI_TKILL && !(stops & SIGNAL_BIT(sig));
     return signals_deliver(sig, info, context, is_directed);
 }
@@ -543,7 +543,7 @@ static void give_up_control(int sig)
     static _Atomic bool said;
     struct log_line line;
     atomic_store(&control_yielded, true);
-    tree_set_flag(LINE_DEAF, true);
+    membership_set_flag(LINE_DEAF, true);
     if (atomic_exchange(&said, true))
         return;
     log_begin(&line, LOG_INFO);
@@ -584,7 +584,7 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
         return deliver(sig, info, context);
     }
     struct origin origin = {sig, info->si_pid, (int)info->si_uid};
-    bool head = head_is_here();
+    bool head = coordinator_is_here();
     if (!(stops & SIGNAL_BIT(sig))) {
         enum action action = wished_by(info, sys_now_ms());
         if (head)
@@ -712,7 +712,7 @@ void handler_install(const struct settings *settings)
 
 void handler_resumes(void)
 {
-    if (!head_tree_drains() || head_tree_is_drained())
+    if (!coordinator_tree_drains() || coordinator_tree_is_drained())
         return;
     /* That one has taken its memory along: who asked is in the page. */
     struct origin by = tree_page->by;
@@ -746,7 +746,7 @@ bool handler_enters_sandbox(void)
     signals_hand_over(stops);
     signals_give_back(~signals_held());
     hand_stops_on(); /* nobody will */
-    tree_set_flag(LINE_SANDBOXED, true);
+    membership_set_flag(LINE_SANDBOXED, true);
     atomic_store(&sys_sandboxed, true);
     return false;
 }
@@ -755,7 +755,7 @@ void handler_entered_sandbox(bool was_in, bool failed)
 {
     if (failed) {
         atomic_store(&sys_sandboxed, was_in);
-        tree_set_flag(LINE_SANDBOXED, was_in);
+        membership_set_flag(LINE_SANDBOXED, was_in);
     }
     if (failed && !was_in)
         take_stops();

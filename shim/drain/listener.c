@@ -2,13 +2,13 @@
 #include "drain/listener.h"
 
 #include "conn/epoch.h"
-#include "tree/head.h"
+#include "tree/coordinator.h"
 #include "tree/holders.h"
 #include "base/log.h"
 #include "base/sock.h"
 #include "base/sys.h"
 #include "conn/table.h"
-#include "tree/tree.h"
+#include "tree/membership.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -62,13 +62,13 @@ static BIG(1) struct listener {
     int64_t empty_since; /* and nobody has been seen in the queue since */
     uint64_t inode;      /* of its socket, as /proc tells it; 0: not asked yet */
     enum held { HELD_BY_NOBODY, HELD_UNKNOWN, HELD } held; /* by who goes on when this one drains */
-    int64_t unknown_since; /* 0: it is known */
+    int64_t unknown_since;                                 /* 0: it is known */
     /* Where it is held, or AF_UNIX: since when its queue is waited for (0: it is not), how many
      * were in it then and when it was looked at last, since when it has not become shorter, and how
      * many had been accepted by this process. */
     int64_t waits_since, queued, queued_last, stands_since;
     uint64_t accepted;
-    int in_page; /* tree_add_listener */
+    int in_page; /* membership_add_listener */
     struct sockaddr_storage addr;
     socklen_t addr_len; /* 0: not known, for the program let the kernel choose */
 } listeners[LISTENERS_MOST];
@@ -207,8 +207,8 @@ static void tell_tree(int fd, struct listener *listener)
         listener->addr_len = sock_own_address(fd, &listener->addr);
     if (listener->addr_len && !listener->in_page)
         listener->in_page =
-            tree_add_listener((struct sockaddr *)&listener->addr, listener->addr_len,
-                              listener->view.mode, listener->inherited);
+            membership_add_listener((struct sockaddr *)&listener->addr, listener->addr_len,
+                                    listener->view.mode, listener->inherited);
 }
 
 static void listens(int fd, struct listener *listener)
@@ -246,7 +246,7 @@ void listener_inherited(int fd)
     }
     describe(listener, (struct sockaddr *)&addr, len);
     /* One that a process of ours has made and handed to this one is the tree's to close. */
-    listener->inherited = !tree_listens_at((struct sockaddr *)&addr, len);
+    listener->inherited = !membership_listens_at((struct sockaddr *)&addr, len);
     listens(fd, listener);
     tell_tree(fd, listener);
 }
@@ -277,7 +277,7 @@ static void forget(struct listener *listener)
 {
     if (atomic_load(&listener->view.state) && listener->view.mode != MODE_OFF)
         atomic_fetch_sub(&listening, 1);
-    tree_remove_listener(listener->in_page);
+    membership_remove_listener(listener->in_page);
     listener->in_page = 0;
     atomic_store(&listener->view.state, 0);
     atomic_store(&listener->number, 0);
@@ -442,7 +442,7 @@ static bool has_children(void)
 static void look_for_holders(bool whole_tree)
 {
     static const struct holders_visitor visitor = {is_wanted, is_held_elsewhere, has_epoll};
-    is_alone = !atomic_load(&sent) && !tree_has_forked() && !has_children();
+    is_alone = !atomic_load(&sent) && !membership_has_forked() && !has_children();
     for (uint32_t i = 0; i < atomic_load(&listeners_used); i++) {
         struct listener *listener = entry(i);
         listener->held = HELD_BY_NOBODY;
@@ -457,7 +457,7 @@ static void look_for_holders(bool whole_tree)
     for (uint32_t i = 0; i < atomic_load(&listeners_used) && !complete; i++)
         if (entry(i)->held == HELD_BY_NOBODY)
             entry(i)->held = HELD_UNKNOWN;
-    is_alone = is_alone || (complete && (!whole_tree || head_is_alone()));
+    is_alone = is_alone || (complete && (!whole_tree || coordinator_is_alone()));
     looked_at = sys_now_ms();
 }
 
@@ -468,7 +468,7 @@ static void look_for_holders(bool whole_tree)
  */
 static enum held decide_unknown(struct listener *listener)
 {
-    enum page_listener_state state = tree_listener(listener->in_page);
+    enum page_listener_state state = membership_listener(listener->in_page);
     int64_t now = sys_now_ms();
     if (atomic_load(&listener->view.state) == CLOSING || state == PAGE_CLOSING ||
         state == PAGE_STOPPED)
@@ -586,7 +586,7 @@ static void close_door(struct listener *listener, int fd)
     if (!sock_close_door(fd))
         sock_shut_read(fd);
     atomic_store(&listener->view.state, CLOSING);
-    tree_set_listener(listener->in_page, PAGE_CLOSING);
+    membership_set_listener(listener->in_page, PAGE_CLOSING);
 }
 
 static bool queue_is_served(struct listener *listener, int fd)
@@ -653,7 +653,7 @@ static bool is_quiet(struct listener *listener, int fd)
 static bool is_needed(const struct listener *listener)
 {
     return listener->view.is_unix && listener->is_own && listener->epoch == epoch_now() &&
-           !head_is_here() && tree_others_serve();
+           !coordinator_is_here() && membership_others_serve();
 }
 
 /*
@@ -693,7 +693,7 @@ static void open_door(struct listener *listener, int fd)
         return; /* a shutdown can't be taken back */
     sock_open_door(fd);
     atomic_store(&listener->view.state, LISTENING);
-    tree_set_listener(listener->in_page, PAGE_ACCEPTING);
+    membership_set_listener(listener->in_page, PAGE_ACCEPTING);
 }
 
 /* Goes on with stopping one. Returns whether it is stopped. */
@@ -712,7 +712,7 @@ static bool stop(struct listener *listener, int fd, enum then then, bool now, bo
     table_release();
     log_send_kept();
     if (is_stopped)
-        tree_set_listener(listener->in_page, stays ? PAGE_KEPT : PAGE_STOPPED);
+        membership_set_listener(listener->in_page, stays ? PAGE_KEPT : PAGE_STOPPED);
     *wake = *wake || then < THEN_SHUT || !is_stopped;
     return is_stopped;
 }
@@ -755,7 +755,7 @@ bool listener_ran_dry(int fd)
     if (!listener || !listener->view.is_unix || listener->view.mode == MODE_OFF)
         return false;
     int state = atomic_load(&listener->view.state);
-    if (state == LISTENING ? !head_tree_drains() : state != CLOSING)
+    if (state == LISTENING ? !coordinator_tree_drains() : state != CLOSING)
         return false; /* LISTENING: who shares it has closed the door */
     atomic_store(&listener->is_dry, true);
     return true;

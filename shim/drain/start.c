@@ -6,18 +6,18 @@
 #include "conn/epoch.h"
 #include "drain/handler.h"
 #include "conn/handoff.h"
-#include "tree/head.h"
+#include "tree/coordinator.h"
 #include "base/libc.h"
 #include "conn/linger.h"
 #include "drain/listener.h"
 #include "base/log.h"
-#include "tree/notify.h"
+#include "tree/sd_notify.h"
 #include "base/settings.h"
 #include "drain/signals.h"
 #include "base/sock.h"
 #include "base/sys.h"
 #include "conn/table.h"
-#include "tree/tree.h"
+#include "tree/membership.h"
 
 #include "tree/pagefile.h"
 
@@ -126,7 +126,7 @@ static void name_tree(char **envp)
     struct text text = TEXT_ON(name);
     size_t n = 0, count = 0;
     text_string(&text, TREE_NAME);
-    text_string(&text, tree_name());
+    text_string(&text, membership_name());
     for (; envp[n]; n++) {
         if (!text_after(envp[n], TREE_NAME)) {
             if (count + 4 > COUNT_OF(with_name))
@@ -239,17 +239,17 @@ static bool goes_on_draining;
 
 static void first_connection(void)
 {
-    tree_take_line();
+    membership_take_slot();
     if (goes_on_draining)
         handler_wish(ACTION_DRAIN, &drain_inherited);
-    else if (head_tree_drains())
+    else if (coordinator_tree_drains())
         handler_look();
 }
 
 /* A connection that another process has handed on, while the tree drains. */
 static void adopts(void)
 {
-    if (LIKELY(!head_tree_drains()) || head_tree_is_drained())
+    if (LIKELY(!coordinator_tree_drains()) || coordinator_tree_is_drained())
         return;
     drain_resumes();
     handler_look();
@@ -266,11 +266,11 @@ static void forked(void)
     signals_forked();
     table_forked();
     bool drained = drain_forked();
-    tree_forked();
+    membership_forked();
     linger_forked();
-    notify_forked();
+    sd_notify_forked();
     log_forked();
-    goes_on_draining = drained && !head_tree_drains();
+    goes_on_draining = drained && !coordinator_tree_drains();
     conn_on_first = first_connection;
 }
 
@@ -284,14 +284,14 @@ void start_forks(void)
         table_totals(&totals);
         inherits = totals.tracked;
     }
-    tree_forks(inherits);
+    membership_forks(inherits);
 }
 
 static void lives_on(void)
 {
     int saved = errno;
-    tree_lives_on();
-    if (tree_has_line() && head_tree_drains() && !sys_is_sandboxed())
+    membership_lives_on();
+    if (membership_has_slot() && coordinator_tree_drains() && !sys_is_sandboxed())
         handler_look();
     errno = saved;
 }
@@ -416,7 +416,7 @@ static void remember_environment(char *const *envp, bool children_follow)
 
 static void count_loss(bool unread, bool unsent)
 {
-    tree_count_loss(false, unread, unsent);
+    membership_count_loss(false, unread, unsent);
 }
 
 static bool begin_serving(void)
@@ -436,12 +436,12 @@ static bool begin_serving(void)
     table.on_shared = handoff_release;
     linger_on_loss = count_loss;
     conn_on_adopt = adopts;
-    if (!tree_begin(tree_value, first)) {
+    if (!membership_begin(tree_value, first)) {
         stand_aside(no_room_for_page);
         return false;
     }
-    if (*tree_name() == '/')
-        pagefile_clean(tree_name());
+    if (*membership_name() == '/')
+        pagefile_clean(membership_name());
     return true;
 }
 
@@ -626,19 +626,19 @@ static void load(void)
     }
     log_choose(settings_now());
     char *value = named_tree(envp);
-    if (was_marked(value) && !tree_is_named_after_us(value) && inherits_listener() &&
-        tree_succeeds(value)) {
+    if (was_marked(value) && !membership_is_named_after_us(value) && inherits_listener() &&
+        membership_succeeds(value)) {
         for (; *value; value++)
             *value = '\0'; /* what /proc/PID/environ shows as well */
     }
     remember_environment(envp, !settings_now()->leave_children);
     for (char **at = envp; *at; at++)
         if (text_after(*at, "NOTIFY_SOCKET="))
-            notify_remember(text_after(*at, "NOTIFY_SOCKET="));
-    first = !tree_value || tree_is_named_after_us(tree_value);
+            sd_notify_remember(text_after(*at, "NOTIFY_SOCKET="));
+    first = !tree_value || membership_is_named_after_us(tree_value);
     if (first) {
         warn_of_unknown(envp);
-        if (!tree_begin(tree_value, true)) {
+        if (!membership_begin(tree_value, true)) {
             stand_aside(no_room_for_page);
             return;
         }
@@ -653,7 +653,7 @@ static void load(void)
         handler_resumes();
     }
     find_inherited();
-    tree_has_succeeded();
+    membership_has_succeeded();
 }
 
 /* glibc calls constructors as it calls main (elf/dl-init.c), musl without arguments. */
@@ -679,10 +679,11 @@ void start_ends(void)
 {
     if (epoch_is_borrowed() || !epoch_now())
         return;
-    bool came_and_went = start_is_first() && start_is_dormant() && !tree_has_forked();
-    tree_ends();
-    if (*tree_name() == '/' && (came_and_went || (head_tree_is_drained() && head_is_alone())))
-        sys3(SYS_unlinkat, AT_FDCWD, tree_name(), 0);
+    bool came_and_went = start_is_first() && start_is_dormant() && !membership_has_forked();
+    membership_ends();
+    if (*membership_name() == '/' &&
+        (came_and_went || (coordinator_tree_is_drained() && coordinator_is_alone())))
+        sys3(SYS_unlinkat, AT_FDCWD, membership_name(), 0);
 }
 
 __attribute__((destructor)) static void unload(void)

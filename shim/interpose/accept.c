@@ -2,7 +2,7 @@
 /* bind, listen, accept, accept4, epoll_ctl: where connections come from. */
 #include "conn/conn.h"
 #include "drain/handler.h"
-#include "tree/head.h"
+#include "tree/coordinator.h"
 #include "base/libc.h"
 #include "drain/listener.h"
 #include "drain/signals.h"
@@ -124,7 +124,7 @@ static void accepted(int fd, int got, const struct sockaddr *from, socklen_t len
     }
     /* Another process of the tree may have closed the listener's door. This comes before the
      * drainer can see the connection: sock_was_deaf tells it that the peer needs time. */
-    bool may_be_deaf = listener_has_closed() || head_tree_drains();
+    bool may_be_deaf = listener_has_closed() || coordinator_tree_drains();
     if (UNLIKELY(may_be_deaf) && !sys_is_sandboxed())
         sock_open_ears(got);
     conn_accepted(got, view->mode, identity, kind);

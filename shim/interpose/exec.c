@@ -5,7 +5,7 @@
 #include "drain/signals.h"
 #include "drain/start.h"
 #include "conn/table.h"
-#include "tree/tree.h"
+#include "tree/membership.h"
 
 #include <stdarg.h>
 
@@ -18,20 +18,20 @@
         result;                           \
     })
 
-#define SPAWNS(call)   \
-    ({                 \
-        tree_spawns(); \
-        AROUND(call);  \
+#define SPAWNS(call)         \
+    ({                       \
+        membership_spawns(); \
+        AROUND(call);        \
     })
 
 /* A process that becomes another program. */
 #define BECOMES(call)                                              \
     ({                                                             \
         if (!epoch_is_new_child()) /* it has nothing of its own */ \
-            tree_execs();                                          \
+            membership_execs();                                    \
         int failed = AROUND(call);                                 \
         if (!epoch_is_new_child())                                 \
-            tree_exec_failed();                                    \
+            membership_exec_failed();                              \
         failed;                                                    \
     })
 

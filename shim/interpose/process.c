@@ -16,7 +16,7 @@
 #include "drain/signals.h"
 #include "drain/start.h"
 #include "base/sys.h"
-#include "tree/tree.h"
+#include "tree/membership.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -136,7 +136,7 @@ __attribute__((used)) static long vfork_returns(long result)
 {
     epoch_thread.borrowed--;
     libc_behind = 0; /* the child's exec has not returned */
-    tree_spawns();
+    membership_spawns();
     signals_vfork_over();
     if (result >= 0)
         return result;

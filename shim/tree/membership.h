@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tree.h - this process's part in its tree: the state page, its line there, and who acts for all.
+ * membership.h - this process's part in its tree: the state page, its line there, and who acts for
+ * all.
  *
  * The first process of a tree makes the page, its descendants inherit the mapping or open the file
  * that WEIR_TREE names. What lies on the program's own way (a fork, an accept, an exec, an exit)
  * only reads and writes memory: a child's pid is libc's, its time the vdso's.
  */
-#ifndef WEIR_TREE_H
-#define WEIR_TREE_H
+#ifndef WEIR_MEMBERSHIP_H
+#define WEIR_MEMBERSHIP_H
 
-#include "base/page.h"
+#include "base/state_page.h"
 
 /* ---- start-up ---- */
 
@@ -19,90 +20,92 @@
  * or makes one of its own. Takes a line. Without a file the page is memory that the tree shares all
  * the same, and a line in the log says what can't be seen. False: not even for that there is room.
  */
-bool tree_begin(const char *name, bool first);
+bool membership_begin(const char *name, bool first);
 
 /*
  * Whether this process, which inherits listeners of that tree's across exec, succeeds it: others of
  * the tree go on, that are not its children (it has not become another program itself, as HAProxy's
- * master does). Until tree_has_succeeded the listeners that the tree had made count as its own.
+ * master does). Until membership_has_succeeded the listeners that the tree had made count as its
+ * own.
  */
-bool tree_succeeds(const char *name);
-void tree_has_succeeded(void);
+bool membership_succeeds(const char *name);
+void membership_has_succeeded(void);
 
 /* What programs that this one starts are to find in WEIR_TREE: the page's path, or its name. */
-const char *tree_name(void);
+const char *membership_name(void);
 
 /* Whether name (WEIR_TREE's value) says that it was this process that began the tree. */
-bool tree_is_named_after_us(const char *name);
+bool membership_is_named_after_us(const char *name);
 
 /* ---- fork, exec, exit ---- */
 
 /* Before a fork that shares descriptors; inherits: sockets that matter are among them. */
-void tree_forks(bool inherits);
+void membership_forks(bool inherits);
 
 /* A child finds that it is one (epoch.h): it has no line yet. It lives on: it has, if it inherits.
  */
-void tree_forked(void);
-void tree_lives_on(void);
+void membership_forked(void);
+void membership_lives_on(void);
 
 /* Whether it was this process that began the tree: known without the page. */
-bool tree_is_first(void);
+bool membership_is_first(void);
 
 /* Makes sure that this process has a line, where it can have one. */
-void tree_take_line(void);
-bool tree_has_line(void);
+void membership_take_slot(void);
+bool membership_has_slot(void);
 
 /* Whether it is in a pid namespace of its own: it can't tell who lives, nor be told of by its pid,
  * and has no line. */
-bool tree_is_foreign(void);
+bool membership_is_foreign(void);
 
 /* About to exec; it failed, the program goes on. About to end. */
-void tree_execs(void);
-void tree_exec_failed(void);
-void tree_ends(void);
+void membership_execs(void);
+void membership_exec_failed(void);
+void membership_ends(void);
 
 /* Whether one of those that it was forked from, as far as they are known (up to oldest; 0: all of
  * them), is there still. */
-bool tree_descends_from_the_living(int32_t oldest);
+bool membership_descends_from_the_living(int32_t oldest);
 
 /* Whether a process of the tree has set this flag of its line. */
-bool tree_has_flag(uint32_t flag);
+bool membership_has_flag(uint32_t flag);
 
 /* Whether this process has ever started another. */
-bool tree_has_forked(void);
-void tree_spawns(void);
+bool membership_has_forked(void);
+void membership_spawns(void);
 
 /* ---- what it says of itself ---- */
 
-void tree_set_phase(enum phase phase);
+void membership_set_phase(enum phase phase);
 /* The delay of the tree's drain is over. */
-void tree_delayed(void);
-void tree_set_flag(uint32_t flag, bool on);
+void membership_delayed(void);
+void membership_set_flag(uint32_t flag, bool on);
 
 /* Whether a process of the tree has this flag in its line. */
-bool tree_has_flag(uint32_t flag);
-void tree_count_loss(bool in_use, bool unread, bool unsent);
-void tree_count_cut(void);
+bool membership_has_flag(uint32_t flag);
+void membership_count_loss(bool in_use, bool unread, bool unsent);
+void membership_count_cut(void);
 
 /* All counts of the tree; its cut connections. */
-void tree_totals(struct totals *totals);
-uint64_t tree_cut(void);
+void membership_totals(struct totals *totals);
+uint64_t membership_cut(void);
 
 /* A listener: its index in the page, + 1 (0: no room); what became of it. from_outside: whoever
  * started the tree has handed it over. */
-int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode,
-                      bool from_outside);
-void tree_set_listener(int index, enum page_listener_state state);
-enum page_listener_state tree_listener(int index); /* of what it became last, in any process */
-void tree_remove_listener(int index);
+int membership_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode,
+                            bool from_outside);
+void membership_set_listener(int index, enum page_listener_state state);
+enum page_listener_state
+membership_listener(int index); /* of what it became last, in any process */
+void membership_remove_listener(int index);
 
 /* Whether a process of the tree has made a listener of this address itself. */
-bool tree_listens_at(const struct sockaddr *addr, socklen_t len);
+bool membership_listens_at(const struct sockaddr *addr, socklen_t len);
 
 /*
  * Whether another process of the tree has connections: one that may ask this one for what it needs
  * to answer. Not one that itself serves others by AF_UNIX: two would wait for each other.
  */
-bool tree_others_serve(void);
+bool membership_others_serve(void);
 
 #endif

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-#include "tree/head.h"
+#include "tree/coordinator.h"
 
 #include "conn/epoch.h"
-#include "tree/joined.h"
+#include "tree/subtrees.h"
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/settings.h"
 #include "base/sys.h"
-#include "tree/tree.h"
+#include "tree/membership.h"
 
 #include <signal.h>
 
@@ -32,7 +32,7 @@ static bool gave_up;    /* and some had not ended theirs */
 /* When processes are woken again that have not begun, and those without a thread. */
 static int64_t again_at, step_at;
 
-void head_forget(void)
+void coordinator_forget(void)
 {
     ended_here = gave_up = false;
     again_at = step_at = 0;
@@ -43,7 +43,7 @@ void head_forget(void)
     atomic_store(&own.has_ended, false);
     atomic_store(&own.asked, 0);
     atomic_store(&own.begun, 0);
-    joined_forget();
+    subtrees_forget();
 }
 
 static bool lives(int32_t pid)
@@ -54,19 +54,19 @@ static bool lives(int32_t pid)
     return false;
 }
 
-bool head_is_here(void)
+bool coordinator_is_here(void)
 {
     int32_t me = epoch_ask_pid(), head;
-    if (!tree_page || tree_is_foreign())
+    if (!tree_page || membership_is_foreign())
         return false;
-    if (atomic_load(&own.is_head) || tree_is_first()) {
+    if (atomic_load(&own.is_head) || membership_is_first()) {
         atomic_store(&own.is_head, true);
         return true;
     }
     head = atomic_load(&tree_page->head);
     if (head == me || lives(head))
         return head == me;
-    if (tree_descends_from_the_living(0) ||
+    if (membership_descends_from_the_living(0) ||
         !atomic_compare_exchange_strong(&tree_page->head, &head, me))
         return false;
     /* Another head may have seen the end of the drain, of which there is one only. */
@@ -75,7 +75,7 @@ bool head_is_here(void)
     return true;
 }
 
-bool head_is_alone(void)
+bool coordinator_is_alone(void)
 {
     int32_t me = epoch_ask_pid();
     for (uint32_t i = 0; tree_page && i < PAGE_LINES; i++) {
@@ -105,17 +105,17 @@ static void take_terms_of_page(void)
 {
     int64_t now = sys_now_ms(), since = atomic_load(&tree_page->since);
     int64_t timeout = atomic_load(&tree_page->timeout);
-    bool late = since < 0 || since > now || (since < now - SINCE_MOST && head_is_here());
+    bool late = since < 0 || since > now || (since < now - SINCE_MOST && coordinator_is_here());
     bool has_none = timeout < 0 || timeout > DURATION_MOST;
     take_terms(late ? now : since, has_none ? settings_now()->timeout : timeout);
 }
 
-void head_terms(struct drain_terms *terms)
+void coordinator_terms(struct drain_terms *terms)
 {
     *terms = (struct drain_terms){true, atomic_load(&own.since), atomic_load(&own.timeout)};
 }
 
-void head_ask(enum action action, const struct origin *origin)
+void coordinator_ask(enum action action, const struct origin *origin)
 {
     int64_t now = sys_now_ms(), timeout = settings_now()->timeout;
     if (action != ACTION_CLOSE_IDLE) {
@@ -131,12 +131,13 @@ void head_ask(enum action action, const struct origin *origin)
     page_ask(tree_page, action, origin, -1, now, NULL);
 }
 
-void head_count_asked(void)
+void coordinator_count_asked(void)
 {
     struct totals totals;
-    if (!head_tree_drains() || tree_page->asked.tracked != PAGE_NOT_COUNTED || !head_is_here())
+    if (!coordinator_tree_drains() || tree_page->asked.tracked != PAGE_NOT_COUNTED ||
+        !coordinator_is_here())
         return;
-    tree_totals(&totals);
+    membership_totals(&totals);
     tree_page->asked = totals;
 }
 
@@ -173,11 +174,11 @@ static void name_of(const struct page *page, char name[48])
 {
     struct text text = {name, 0, 48};
     *name = '\0';
-    if (page != tree_page || *tree_name() == '/')
+    if (page != tree_page || *membership_name() == '/')
         page_name(&text, page->pid, page->start, page->pid_namespace);
 }
 
-void head_wake_page(struct page *page, const struct proc_file *file, enum wake which)
+void coordinator_wake_page(struct page *page, const struct proc_file *file, enum wake which)
 {
     static uint32_t first; /* so that all have their turn, when the budget is used up */
     uint32_t budget = PROC_MAPS_BUDGET;
@@ -202,16 +203,16 @@ static bool is_listed(int32_t pid)
     return false;
 }
 
-bool head_lists(int32_t pid)
+bool coordinator_lists(int32_t pid)
 {
     return tree_page && lives(pid);
 }
 
-bool head_has_process(int32_t pid)
+bool coordinator_has_process(int32_t pid)
 {
     char page_name[48];
     int sig = settings_now()->control_signal;
-    if (!tree_page || tree_is_foreign())
+    if (!tree_page || membership_is_foreign())
         return false;
     if (lives(pid))
         return true;
@@ -222,7 +223,7 @@ bool head_has_process(int32_t pid)
     uint32_t budget = PROC_MAPS_BUDGET;
     if (proc_maps(pid, &page_file, page_name, &budget) == 1)
         return !sig || proc_catches(pid, sig) == 1;
-    return joined_has(pid);
+    return subtrees_has(pid);
 }
 
 struct unlisted {
@@ -287,21 +288,21 @@ static void wake_all(bool again)
     if (!page_file.inode)
         proc_mapped_file(tree_page, &page_file);
     if (!settings_now()->control_signal) {
-        if (!again && !head_is_alone())
+        if (!again && !coordinator_is_alone())
             log_say(LOG_ERROR, "WEIR_CONTROL_SIGNAL=none: the other processes can't be told");
         return;
     }
-    head_wake_page(tree_page, &page_file, again ? WAKE_NOT_BEGUN : WAKE_ALL);
+    coordinator_wake_page(tree_page, &page_file, again ? WAKE_NOT_BEGUN : WAKE_ALL);
     see_to_unlisted(true);
 }
 
-void head_wake(void)
+void coordinator_wake(void)
 {
     wake_all(false);
-    joined_ask();
+    subtrees_ask();
 }
 
-uint32_t head_news(void)
+uint32_t coordinator_news(void)
 {
     if (!tree_page)
         return 0;
@@ -318,12 +319,12 @@ uint32_t head_news(void)
     return drains | (idle ? 1u << ACTION_CLOSE_IDLE : 0);
 }
 
-bool head_tree_drains(void)
+bool coordinator_tree_drains(void)
 {
     return tree_page && (atomic_load(&own.drains) || atomic_load(&tree_page->order) & ORDER_DRAIN);
 }
 
-bool head_tree_is_drained(void)
+bool coordinator_tree_is_drained(void)
 {
     if (atomic_load(&own.has_ended))
         return true;
@@ -339,7 +340,7 @@ bool head_tree_is_drained(void)
 /* Whether it is this process that sees whether all are done: the head, or else the first line. */
 static bool is_watcher(void)
 {
-    if (tree_is_foreign())
+    if (membership_is_foreign())
         return false;
     int32_t me = epoch_ask_pid(), head = atomic_load(&tree_page->head);
     if (atomic_load(&own.is_head))
@@ -433,7 +434,7 @@ static void give_up(void)
 {
     struct totals totals;
     int named = 0;
-    tree_totals(&totals);
+    membership_totals(&totals);
     uint64_t left = totals.tracked;
     atomic_fetch_add(&tree_page->gone.forced_in_use, left);
     atomic_fetch_add(&tree_page->gone.cut, left);
@@ -446,12 +447,12 @@ static void give_up(void)
         }
 }
 
-bool head_has_ended_it(void)
+bool coordinator_has_ended_it(void)
 {
     return ended_here;
 }
 
-bool head_gave_up(void)
+bool coordinator_gave_up(void)
 {
     return gave_up;
 }
@@ -460,9 +461,9 @@ bool head_gave_up(void)
  * Who has not begun yet, or can make no thread and goes on only when it is woken: while others see
  * to themselves.
  */
-void head_keep_awake(int64_t now)
+void coordinator_keep_awake(int64_t now)
 {
-    if (!head_tree_drains() || head_tree_is_drained() || !is_watcher())
+    if (!coordinator_tree_drains() || coordinator_tree_is_drained() || !is_watcher())
         return;
     if (now >= again_at) {
         again_at = now + WAKE_AGAIN_MS;
@@ -470,19 +471,19 @@ void head_keep_awake(int64_t now)
     }
     if (now >= step_at) {
         step_at = now + THREADLESS_MS;
-        head_wake_page(tree_page, &page_file, WAKE_THREADLESS);
+        coordinator_wake_page(tree_page, &page_file, WAKE_THREADLESS);
     }
 }
 
-bool head_check(int64_t now)
+bool coordinator_check(int64_t now)
 {
-    if (head_tree_is_drained())
+    if (coordinator_tree_is_drained())
         return true;
     if (!is_watcher())
         return false;
     int64_t until = atomic_load(&own.until);
     bool late = until && now > until + GRACE_MS;
-    bool done = !has_gap(now) && !have_unlisted_connections(now) && joined_are_done(now);
+    bool done = !has_gap(now) && !have_unlisted_connections(now) && subtrees_are_done(now);
     for (uint32_t i = 0; i < PAGE_LINES && done; i++)
         done = !is_undone(i);
     if (!done && !late)

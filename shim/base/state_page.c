@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "base/page.h"
+#include "base/state_page.h"
 
 #include "base/text.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include "tree/tree.h"
+#include "tree/membership.h"
 
 #include "conn/epoch.h"
 #include "conn/handoff.h"
-#include "tree/head.h"
+#include "tree/coordinator.h"
 #include "base/libc.h"
 #include "base/log.h"
 #include "tree/pagefile.h"
@@ -39,7 +39,7 @@ static _Atomic int my_line = NO_LINE; /* PAGE_LINES: there was none left */
 static int32_t line_pid;
 static uint64_t line_since;
 
-static bool foreign;       /* tree_is_foreign */
+static bool foreign;       /* membership_is_foreign */
 static uint32_t own_flags; /* of this process's line, which its children take along */
 
 /* For times in the page, of a program's own thread: without a system call (vdso(7)). */
@@ -131,7 +131,7 @@ static void fold_own(int32_t pid)
     }
 }
 
-void tree_take_line(void)
+void membership_take_slot(void)
 {
     if (LIKELY(atomic_load_explicit(&my_line, memory_order_relaxed) != NO_LINE) || !tree_page)
         return;
@@ -164,17 +164,17 @@ void tree_take_line(void)
         atomic_store(&tree_page->line[found].pid, pid);
 }
 
-bool tree_is_foreign(void)
+bool membership_is_foreign(void)
 {
     return foreign;
 }
 
-bool tree_is_first(void)
+bool membership_is_first(void)
 {
     return was_first;
 }
 
-bool tree_has_line(void)
+bool membership_has_slot(void)
 {
     return atomic_load(&my_line) != NO_LINE;
 }
@@ -194,7 +194,7 @@ static void give_line_back(void)
 
 /* ---- start-up ---- */
 
-const char *tree_name(void)
+const char *membership_name(void)
 {
     return name;
 }
@@ -226,7 +226,7 @@ static bool parse_name(const char *value, int32_t *pid, uint64_t *start)
     return !*at;
 }
 
-bool tree_is_named_after_us(const char *value)
+bool membership_is_named_after_us(const char *value)
 {
     int32_t pid;
     uint64_t start;
@@ -310,7 +310,7 @@ static bool make(const char *tree)
 
 static struct page *predecessor; /* its page, during start-up */
 
-bool tree_succeeds(const char *value)
+bool membership_succeeds(const char *value)
 {
     predecessor = *value == '/' ? pagefile_open(value) : NULL;
     if (!predecessor)
@@ -320,18 +320,18 @@ bool tree_succeeds(const char *value)
         if (proc_line_lives(line) && !proc_descends(atomic_load(&line->pid)))
             return true;
     }
-    tree_has_succeeded();
+    membership_has_succeeded();
     return false;
 }
 
-void tree_has_succeeded(void)
+void membership_has_succeeded(void)
 {
     if (predecessor)
         sys2(SYS_munmap, predecessor, sizeof *predecessor);
     predecessor = NULL;
 }
 
-bool tree_begin(const char *value, bool first)
+bool membership_begin(const char *value, bool first)
 {
     if (!tree_page) {
         was_first = first;
@@ -346,10 +346,10 @@ bool tree_begin(const char *value, bool first)
             return false;
         }
         log_share(&tree_page->log);
-        head_forget();
+        coordinator_forget();
         fold_own(epoch_ask_pid());
     }
-    tree_take_line();
+    membership_take_slot();
     return true;
 }
 
@@ -365,7 +365,7 @@ static void spawns(void)
         atomic_store(&spawned, true);
 }
 
-void tree_forks(bool inherits)
+void membership_forks(bool inherits)
 {
     if (epoch_is_borrowed())
         return;
@@ -375,7 +375,7 @@ void tree_forks(bool inherits)
     table_forks();
 }
 
-void tree_spawns(void)
+void membership_spawns(void)
 {
     epoch_lives_on();
     spawns();
@@ -383,16 +383,16 @@ void tree_spawns(void)
         table_forks(); /* what is open may be the other's as well */
 }
 
-bool tree_has_forked(void)
+bool membership_has_forked(void)
 {
     return atomic_load(&spawned);
 }
 
-void tree_forked(void)
+void membership_forked(void)
 {
     was_first = false;
     if (!*name)
-        tree_page = NULL; /* another thread of the parent's was in the middle of tree_begin */
+        tree_page = NULL; /* another thread of the parent's was in the middle of membership_begin */
     foreign = atomic_load(&epoch_clones_foreigners);
     atomic_store(&table.shares, false);
     atomic_store(&spawned, false);
@@ -407,13 +407,13 @@ void tree_forked(void)
     line_pid = 0;
     atomic_store(&my_line, NO_LINE);
     table_count_in(NULL, 0, false);
-    head_forget();
+    coordinator_forget();
 }
 
-void tree_lives_on(void)
+void membership_lives_on(void)
 {
     if (inherits_sockets)
-        tree_take_line();
+        membership_take_slot();
 }
 
 static void take_back(uint64_t record)
@@ -421,12 +421,12 @@ static void take_back(uint64_t record)
     handoff_take((uint32_t)(record >> CONN_IDENTITY_SHIFT));
 }
 
-void tree_execs(void)
+void membership_execs(void)
 {
     struct page_line *line = tree_page && !epoch_is_borrowed() ? line_now() : NULL;
     if (line ||
         epoch_thread.child == CHILD_NONE) /* a child that only closes a few does not live on */
-        tree_spawns();
+        membership_spawns();
     if (!line)
         return;
     table_each_untouched(
@@ -435,7 +435,7 @@ void tree_execs(void)
         atomic_fetch_or(&line->flags, LINE_EXECS);
 }
 
-void tree_exec_failed(void)
+void membership_exec_failed(void)
 {
     struct page_line *line = tree_page && !epoch_is_borrowed() ? line_now() : NULL;
     if (!line)
@@ -445,14 +445,14 @@ void tree_exec_failed(void)
     table_each_untouched(take_back);
 }
 
-void tree_ends(void)
+void membership_ends(void)
 {
     /* In a child that has not noticed yet that it is one, the line is its parent's. */
     if (tree_page && !epoch_is_borrowed() && epoch_now())
         give_line_back();
 }
 
-bool tree_descends_from_the_living(int32_t oldest)
+bool membership_descends_from_the_living(int32_t oldest)
 {
     for (int i = generations - 1; i >= 0; i--) {
         if (proc_is_alive(ancestors[i].pid, ancestors[i].since) != 0)
@@ -465,20 +465,20 @@ bool tree_descends_from_the_living(int32_t oldest)
 
 /* ---- what it says of itself ---- */
 
-void tree_set_phase(enum phase phase)
+void membership_set_phase(enum phase phase)
 {
     struct page_line *line = tree_page ? line_now() : NULL;
     if (line)
         atomic_store(&line->phase, phase);
 }
 
-void tree_delayed(void)
+void membership_delayed(void)
 {
     uint32_t delaying = PHASE_DELAYING;
     atomic_compare_exchange_strong(&tree_page->phase, &delaying, PHASE_DRAINING);
 }
 
-void tree_set_flag(uint32_t flag, bool on)
+void membership_set_flag(uint32_t flag, bool on)
 {
     struct page_line *line = tree_page ? line_now() : NULL;
     own_flags = on ? own_flags | flag : own_flags & ~flag;
@@ -486,7 +486,7 @@ void tree_set_flag(uint32_t flag, bool on)
         atomic_store(&line->flags, own_flags);
 }
 
-bool tree_has_flag(uint32_t flag)
+bool membership_has_flag(uint32_t flag)
 {
     for (uint32_t i = 0; i < lines_used(); i++)
         if (atomic_load(&tree_page->line[i].pid) > 0 &&
@@ -495,7 +495,7 @@ bool tree_has_flag(uint32_t flag)
     return own_flags & flag;
 }
 
-void tree_count_loss(bool in_use, bool unread, bool unsent)
+void membership_count_loss(bool in_use, bool unread, bool unsent)
 {
     struct page_line *line = tree_page ? line_now() : NULL;
     if (!line)
@@ -505,19 +505,19 @@ void tree_count_loss(bool in_use, bool unread, bool unsent)
     atomic_fetch_add(&line->unsent, unsent);
 }
 
-void tree_count_cut(void)
+void membership_count_cut(void)
 {
     struct page_line *line = tree_page ? line_now() : NULL;
     if (line)
         atomic_fetch_add(&line->cut, 1);
 }
 
-void tree_totals(struct totals *totals)
+void membership_totals(struct totals *totals)
 {
     proc_totals(tree_page, epoch_pid(), totals);
 }
 
-uint64_t tree_cut(void)
+uint64_t membership_cut(void)
 {
     uint64_t cut = atomic_load(&tree_page->gone.cut);
     for (uint32_t i = 0; i < lines_used(); i++)
@@ -579,7 +579,8 @@ static struct page_listener *free_listener(void)
     return NULL;
 }
 
-int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode, bool from_outside)
+int membership_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode,
+                            bool from_outside)
 {
     char address[sizeof tree_page->listener->address];
     struct text wanted = TEXT_ON(address);
@@ -599,7 +600,7 @@ int tree_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode
     return (int)(at - tree_page->listener) + 1;
 }
 
-bool tree_listens_at(const struct sockaddr *addr, socklen_t len)
+bool membership_listens_at(const struct sockaddr *addr, socklen_t len)
 {
     char address[sizeof tree_page->listener->address];
     struct text wanted = TEXT_ON(address);
@@ -625,7 +626,7 @@ static bool listens_by_unix(int32_t pid)
     return false;
 }
 
-bool tree_others_serve(void)
+bool membership_others_serve(void)
 {
     for (uint32_t i = 0; i < lines_used(); i++) {
         struct page_line *line = &tree_page->line[i];
@@ -643,19 +644,19 @@ bool tree_others_serve(void)
     return false;
 }
 
-void tree_set_listener(int index, enum page_listener_state state)
+void membership_set_listener(int index, enum page_listener_state state)
 {
     if (index)
         atomic_store(&tree_page->listener[index - 1].state, state);
 }
 
-enum page_listener_state tree_listener(int index)
+enum page_listener_state membership_listener(int index)
 {
     uint32_t state = index ? atomic_load(&tree_page->listener[index - 1].state) : PAGE_ACCEPTING;
     return state < PAGE_STATES ? (enum page_listener_state)state : PAGE_ACCEPTING;
 }
 
-void tree_remove_listener(int index)
+void membership_remove_listener(int index)
 {
     epoch_now(); /* a child closes its copies first of all */
     int32_t me = epoch_pid();

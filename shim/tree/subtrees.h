@@ -1,28 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * joined.h - pages of this tree's processes that could not open its own.
+ * subtrees.h - pages of this tree's processes that could not open its own.
  *
  * A process that execs after it gave up the right to open the page makes one, which names the tree.
  * The head passes on what is asked, and waits for it. Such a process is known by its descent, as
  * the kernel has it (/proc/PID/task/TID/children), never by what a file claims: other users' files
- * are not even opened. What is in such a page is untrusted (page.h): it is copied, not mapped, for
- * who owns the file may cut it off at any time, which is SIGBUS for who looks at a mapping.
+ * are not even opened. What is in such a page is untrusted (state_page.h): it is copied, not
+ * mapped, for who owns the file may cut it off at any time, which is SIGBUS for who looks at a
+ * mapping.
  */
-#ifndef WEIR_JOINED_H
-#define WEIR_JOINED_H
+#ifndef WEIR_SUBTREES_H
+#define WEIR_SUBTREES_H
 
-#include "base/page.h"
+#include "base/state_page.h"
 
 /* Finds them, and passes on what has been asked of this tree. In the handler thread. */
-void joined_ask(void);
+void subtrees_ask(void);
 
 /* Whether those that were found are all drained. Looks a few times a second at the most. */
-bool joined_are_done(int64_t now);
+bool subtrees_are_done(int64_t now);
 
 /* Whether that process is a line of one of them. In the handler thread. */
-bool joined_has(int32_t pid);
+bool subtrees_has(int32_t pid);
 
 /* In a child: it has asked nobody. */
-void joined_forget(void);
+void subtrees_forget(void);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * page.h - the state page: what a tree of processes shares with each other and with weir(1).
+ * state_page.h - the state page: what a tree of processes shares with each other and with weir(1).
  *
  * One page is one file in the run directory (WEIR_RUN_DIR), named by the tree's first process, its
  * start time and its pid namespace. Each process of the tree has a line in it, and counters of its
@@ -15,8 +15,8 @@
  * The layout is the same for every program that is built from this header; a change of it is a
  * change of PAGE_LAYOUT, and so is one of struct table (table.h), whose address a line has.
  */
-#ifndef WEIR_PAGE_H
-#define WEIR_PAGE_H
+#ifndef WEIR_STATE_PAGE_H
+#define WEIR_STATE_PAGE_H
 
 #include "base/common.h"
 #include "base/settings.h"
@@ -177,7 +177,7 @@ struct page {
 #define GAP_TIME (GAP_UNIX - 1)
 #define GAP_UNIX_MS 2000
 
-/* The page of this process's tree; NULL before tree_begin, and in weir(1). */
+/* The page of this process's tree; NULL before membership_begin, and in weir(1). */
 extern HIDDEN struct page *tree_page;
 
 /* How many entries of a list are to be looked at. used: the page's own word, so it is checked. */
