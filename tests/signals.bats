@@ -294,7 +294,7 @@ os.kill(os.getpid(), signal.SIGUSR2)' "$port"
     alive "$SERVER_PID"
 }
 
-@test "the handler thread takes none of the program's signals, however many come" {
+@test "the worker takes none of the program's signals, however many come" {
     serve server -- /usr/bin/python3 -c '
 import os, signal, socket, sys, threading, time
 count = 0

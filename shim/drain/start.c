@@ -4,7 +4,7 @@
 #include "conn/conn.h"
 #include "drain/drain.h"
 #include "conn/epoch.h"
-#include "drain/handler.h"
+#include "drain/worker.h"
 #include "conn/handoff.h"
 #include "tree/coordinator.h"
 #include "base/libc.h"
@@ -241,9 +241,9 @@ static void first_connection(void)
 {
     membership_take_slot();
     if (goes_on_draining)
-        handler_wish(ACTION_DRAIN, &drain_inherited);
+        worker_order(ACTION_DRAIN, &drain_inherited);
     else if (coordinator_tree_drains())
-        handler_look();
+        worker_look();
 }
 
 /* A connection that another process has handed on, while the tree drains. */
@@ -252,14 +252,14 @@ static void adopts(void)
     if (LIKELY(!coordinator_tree_drains()) || coordinator_tree_is_drained())
         return;
     drain_resumes();
-    handler_look();
+    worker_look();
 }
 
 /* It must not take a system call (DESIGN.md, invariant 1). */
 static void forked(void)
 {
     /* First what a signal that comes in the middle of this would leave a wish in. */
-    handler_forked();
+    worker_forked();
     /* The thread that was in the middle of start-up is the parent's; the child begins anew. */
     if (UNLIKELY(atomic_load(&level) == STARTING))
         atomic_store(&level, DORMANT);
@@ -292,7 +292,7 @@ static void lives_on(void)
     int saved = errno;
     membership_lives_on();
     if (membership_has_slot() && coordinator_tree_drains() && !sys_is_sandboxed())
-        handler_look();
+        worker_look();
     errno = saved;
 }
 
@@ -369,7 +369,7 @@ static void say_ready(void)
         text_string(&line.text, " and others");
     text_string(&line.text, ", ");
     for (int sig = 1; sig < 65; sig++) {
-        if (handler_is_trigger(sig) || settings_now()->stop_signals >> (sig - 1) & 1) {
+        if (trigger_is(sig) || settings_now()->stop_signals >> (sig - 1) & 1) {
             text_string(&line.text, separator);
             text_string(&line.text, settings_signal_name(sig, name));
             separator = ",";
@@ -481,7 +481,7 @@ bool start_serving(void)
     }
     sys_unblock_signals(&mask);
     if (made) { /* under the thread's own mask, which is looked at and changed */
-        handler_install(settings_now());
+        trigger_install(settings_now());
         say_ready();
     }
     return atomic_load(&level) == SERVING;
@@ -607,7 +607,7 @@ static void load(void)
     libc_find();
     log_remember();
     epoch_ask_pid();
-    epoch_make(forked, handler_noticed);
+    epoch_make(forked, trigger_noticed);
     signals_know_wait((const void *)libc_epoll_wait);
     epoch_on_life = lives_on;
     if (!envp)
@@ -649,8 +649,8 @@ static void load(void)
         name_tree(envp);
     atomic_store(&level, DORMANT);
     if (first) {
-        handler_install(settings_now());
-        handler_resumes();
+        trigger_install(settings_now());
+        trigger_resumes();
     }
     find_inherited();
     membership_has_succeeded();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* bind, listen, accept, accept4, epoll_ctl: where connections come from. */
 #include "conn/conn.h"
-#include "drain/handler.h"
+#include "drain/worker.h"
 #include "tree/coordinator.h"
 #include "base/libc.h"
 #include "drain/listener.h"
@@ -28,7 +28,7 @@ EXPORT int listen(int fd, int backlog)
     int result = libc_listen(fd, backlog);
     if (result == 0 && serving) {
         listener_listens(fd);
-        handler_listens();
+        worker_sees_listener();
     }
     return result;
 }

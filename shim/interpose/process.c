@@ -11,7 +11,7 @@
  * kept in a register that the system call leaves alone, as every libc's own vfork does.
  */
 #include "conn/epoch.h"
-#include "drain/handler.h"
+#include "drain/worker.h"
 #include "base/libc.h"
 #include "drain/signals.h"
 #include "drain/start.h"
@@ -28,9 +28,9 @@
 #define CHANGES(name, params, args)    \
     EXPORT int name params             \
     {                                  \
-        handler_steps_aside();         \
+        worker_steps_aside();         \
         int result = libc_##name args; \
-        handler_comes_back();          \
+        worker_comes_back();          \
         return result;                 \
     }
 
@@ -56,9 +56,9 @@ EXPORT int unshare(int flags)
 {
     if (flags == CLONE_NEWPID)
         return libc_unshare(flags);
-    handler_steps_aside();
+    worker_steps_aside();
     int result = libc_unshare(flags);
-    handler_comes_back();
+    worker_comes_back();
     return result;
 }
 
@@ -74,18 +74,18 @@ EXPORT int prctl(int option, ...)
     case PR_SET_SECCOMP: {
         if (a == SECCOMP_MODE_FILTER && !b) /* only asks whether there are any */
             return libc_prctl(option, a, b, c, d);
-        bool was_in = handler_enters_sandbox();
+        bool was_in = trigger_enters_sandbox();
         result = libc_prctl(option, a, b, c, d);
-        handler_entered_sandbox(was_in, result < 0);
+        trigger_entered_sandbox(was_in, result < 0);
         return result;
     }
     case PR_SET_NO_NEW_PRIVS:
     case PR_SET_SECUREBITS:
     case PR_CAPBSET_DROP:
     case PR_CAP_AMBIENT:
-        handler_steps_aside();
+        worker_steps_aside();
         result = libc_prctl(option, a, b, c, d);
-        handler_comes_back();
+        worker_comes_back();
         return result;
     default:
         return libc_prctl(option, a, b, c, d);

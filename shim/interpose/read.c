@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Everything that reads from a connection: what does it return? conn_read has the rest. */
 #include "conn/conn.h"
-#include "drain/handler.h"
+#include "drain/worker.h"
 #include "base/libc.h"
 #include "drain/signals.h"
 #include "drain/start.h"
@@ -166,7 +166,7 @@ static ssize_t read_signals(int fd, void *buf, size_t n)
 {
     ssize_t got = libc_read(fd, buf, n);
     if (got > 0)
-        handler_restore_codes(buf, (size_t)got);
+        stop_signals_restore_codes(buf, (size_t)got);
     return got;
 }
 
@@ -257,6 +257,6 @@ EXPORT ssize_t __read(int fd, void *buf, size_t n)
         return libc___read(fd, buf, n);
     ssize_t got = READ_KNOWN(fd, n, libc___read(fd, buf, n), BYTES(buf, n), false);
     if (got > 0 && table_kind(fd) == KIND_SIGNALFD)
-        handler_restore_codes(buf, (size_t)got);
+        stop_signals_restore_codes(buf, (size_t)got);
     return got;
 }

@@ -17,7 +17,7 @@ bool coordinator_is_here(void);
 
 /*
  * Whether that process has a line in the tree's page, and lives; whether it is one of the tree's
- * in any way, and drains with it. In the handler thread.
+ * in any way, and drains with it. In the worker thread.
  */
 bool coordinator_lists(int32_t pid);
 bool coordinator_has_process(int32_t pid);

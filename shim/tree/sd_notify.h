@@ -27,7 +27,7 @@
 void sd_notify_remember(const char *value);
 
 /*
- * In the handler thread: tells how far the tree's drain is, when that is due. stopping: a stop
+ * In the worker thread: tells how far the tree's drain is, when that is due. stopping: a stop
  * signal waits for its end; when one comes it is due at once, for TimeoutStopSec= counts from then
  * on. Returns the ms until it is due again; -1: there is nothing to tell.
  */

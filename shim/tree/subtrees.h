@@ -14,13 +14,13 @@
 
 #include "base/state_page.h"
 
-/* Finds them, and passes on what has been asked of this tree. In the handler thread. */
+/* Finds them, and passes on what has been asked of this tree. In the worker thread. */
 void subtrees_ask(void);
 
 /* Whether those that were found are all drained. Looks a few times a second at the most. */
 bool subtrees_are_done(int64_t now);
 
-/* Whether that process is a line of one of them. In the handler thread. */
+/* Whether that process is a line of one of them. In the worker thread. */
 bool subtrees_has(int32_t pid);
 
 /* In a child: it has asked nobody. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "drain/handler.h"
+#include "drain/worker.h"
 
 #include "drain/drain.h"
 #include "conn/epoch.h"
@@ -252,7 +252,7 @@ static int64_t sooner(int64_t a, int64_t b)
 }
 
 /*
- * Who is in the middle of a step: the handler thread, or a signal's handler where none can be made.
+ * Who is in the middle of a step: the worker thread, or a signal's handler where none can be made.
  * There is one at a time, for what they do is done in memory that nobody locks: another handler
  * leaves it to that one and to the next wake; the thread waits.
  */
@@ -268,7 +268,7 @@ static void end_step(void)
     atomic_store(&steps, 0);
 }
 
-static void handler_thread(void)
+static void worker(void)
 {
     uint64_t mask;
     sys_block_signals(&mask);
@@ -345,7 +345,7 @@ static bool make_thread(const struct origin *origin)
     sys_block_signals(&mask);
     if (self) {
         self[0] = self[2] = self;
-        tid = sys_spawn(stack + sizeof stack, self, handler_thread, &thread_tid);
+        tid = sys_spawn(stack + sizeof stack, self, worker, &thread_tid);
     }
     sys_unblock_signals(&mask);
     if (tid >= 0)
@@ -377,7 +377,7 @@ static bool wish_for(uint32_t wish, const struct origin *origin)
 /* For how long the program's call waits for it: it ends all the same as soon as it can. */
 #define ENDS_MOST_MS 3000
 
-void handler_steps_aside(void)
+void worker_steps_aside(void)
 {
     if (epoch_is_borrowed())
         return;
@@ -396,7 +396,7 @@ void handler_steps_aside(void)
     sys_await_end(atomic_load(&thread_tid), until - sys_now_ms());
 }
 
-void handler_comes_back(void)
+void worker_comes_back(void)
 {
     static const struct origin nobody = {0, 0, 0};
     if (epoch_is_borrowed())
@@ -411,7 +411,7 @@ void handler_comes_back(void)
     }
 }
 
-bool handler_wish(enum action action, const struct origin *origin)
+bool worker_order(enum action action, const struct origin *origin)
 {
     int none = 0;
     if (atomic_compare_exchange_strong(&first.taken, &none, 1)) {
@@ -421,7 +421,7 @@ bool handler_wish(enum action action, const struct origin *origin)
     return wish_for(1u << action, origin);
 }
 
-void handler_look(void)
+void worker_look(void)
 {
     static const struct origin nobody = {0, 0, 0};
     wish_for(WISH_LOOK, &nobody);
@@ -434,11 +434,11 @@ static void ask_tree(enum action action, const struct origin *origin)
     wish_for(WISH_LOOK | WISH_WAKE, origin);
 }
 
-void handler_listens(void)
+void worker_sees_listener(void)
 {
     /* The thread may have looked at the listeners just before, and be about to end. */
     if (drain_phase() >= PHASE_DRAINING || coordinator_tree_drains())
-        handler_look();
+        worker_look();
 }
 
 /* ---- the signals ---- */
@@ -487,7 +487,7 @@ static void on_stop(int sig, const siginfo_t *info, const struct origin *origin,
     if (head)
         ask_tree(ACTION_DRAIN, origin);
     else
-        handler_look();
+        worker_look();
 }
 
 /*
@@ -511,12 +511,12 @@ static int first_code(int sig, int code, int pid)
     return ours ? stop_info[sig].si_code : code;
 }
 
-void handler_restore_code(siginfo_t *info)
+void stop_signals_restore_code(siginfo_t *info)
 {
     info->si_code = first_code(info->si_signo, info->si_code, info->si_pid);
 }
 
-void handler_restore_codes(void *read, size_t bytes)
+void stop_signals_restore_codes(void *read, size_t bytes)
 {
     struct signalfd_siginfo *at = read;
     for (; bytes >= sizeof *at; bytes -= sizeof *at, at++)
@@ -570,12 +570,12 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
     epoch_now(); /* in a child of a fork: what it inherited is its parent's */
     epoch_lives_on();
     if (!(signals_held() & SIGNAL_BIT(sig))) {
-        handler_restore_code(info);
+        stop_signals_restore_code(info);
         return deliver(sig, info, context);
     }
     int controls = sig;
     if (sig == atomic_load(&control) && wakes_us(info)) {
-        handler_look();
+        worker_look();
         return false;
     }
     if (UNLIKELY(atomic_compare_exchange_strong(&control, &controls, 0))) {
@@ -590,7 +590,7 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
         if (head)
             ask_tree(action, &origin);
         else
-            handler_wish(action, &origin);
+            worker_order(action, &origin);
     } else if (passes_straight(info, head)) {
         signals_hand_over(SIGNAL_BIT(sig));
         return deliver(sig, info, context);
@@ -604,7 +604,7 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
 static LATE siginfo_t put_off[65];
 static _Atomic uint64_t is_put_off;
 
-void handler_noticed(void)
+void trigger_noticed(void)
 {
     if (LIKELY(!atomic_load(&is_put_off)))
         return;
@@ -694,7 +694,7 @@ static void take_stops(void)
         signals_wrap();
 }
 
-void handler_install(const struct settings *settings)
+void trigger_install(const struct settings *settings)
 {
     stops = settings->stop_signals;
     take_stops();
@@ -710,7 +710,7 @@ void handler_install(const struct settings *settings)
     }
 }
 
-void handler_resumes(void)
+void trigger_resumes(void)
 {
     if (!coordinator_tree_drains() || coordinator_tree_is_drained())
         return;
@@ -726,19 +726,19 @@ void handler_resumes(void)
         atomic_fetch_or(&stop.taken, SIGNAL_BIT(by.signal));
         atomic_fetch_or(&stop.held, SIGNAL_BIT(by.signal));
     }
-    handler_look();
+    worker_look();
 }
 
-bool handler_is_trigger(int sig)
+bool trigger_is(int sig)
 {
     return atomic_load(&trigger) == sig;
 }
 
-bool handler_enters_sandbox(void)
+bool trigger_enters_sandbox(void)
 {
     epoch_lives_on(); /* while it may do what that takes */
     bool was_in = atomic_load(&sys_sandboxed);
-    handler_steps_aside();
+    worker_steps_aside();
     if (was_in)
         return true;
     log_say(start_is_first() ? LOG_INFO : LOG_DEBUG,
@@ -751,7 +751,7 @@ bool handler_enters_sandbox(void)
     return false;
 }
 
-void handler_entered_sandbox(bool was_in, bool failed)
+void trigger_entered_sandbox(bool was_in, bool failed)
 {
     if (failed) {
         atomic_store(&sys_sandboxed, was_in);
@@ -759,7 +759,7 @@ void handler_entered_sandbox(bool was_in, bool failed)
     }
     if (failed && !was_in)
         take_stops();
-    handler_comes_back();
+    worker_comes_back();
 }
 
 /* signal(7): all of them. Who waits for every signal names none. */
@@ -778,7 +778,7 @@ static void yield_control(uint64_t wanted, bool waits)
     }
 }
 
-void handler_yield(uint64_t wanted, bool waits)
+void trigger_yield(uint64_t wanted, bool waits)
 {
     int sig = settings_now()->signal, ours = sig;
     if (epoch_is_borrowed())
@@ -791,11 +791,11 @@ void handler_yield(uint64_t wanted, bool waits)
         signals_yield(SIGNAL_BIT(sig));
         say_yielded(sig);
     } else if (waits) {
-        atomic_store(&yielded, true); /* not taken yet: handler_install leaves it alone */
+        atomic_store(&yielded, true); /* not taken yet: trigger_install leaves it alone */
     }
 }
 
-void handler_forked(void)
+void worker_forked(void)
 {
     atomic_store(&wishes, 0);
     atomic_store(&first.taken, 0);
