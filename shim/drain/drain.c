@@ -10,7 +10,7 @@
 #include "base/room.h"
 #include "drain/signals.h"
 #include "conn/spread.h"
-#include "drain/start.h"
+#include "drain/stage.h"
 #include "base/sys.h"
 #include "conn/table.h"
 #include "tree/membership.h"
@@ -324,7 +324,7 @@ static void say_origin(struct text *text, const struct origin *origin)
  */
 static bool speaks(bool whole_tree)
 {
-    return whole_tree ? coordinator_is_here() : !start_is_dormant();
+    return whole_tree ? coordinator_is_here() : !stage_is_dormant();
 }
 
 /* The figures for say_begin, where it says anything. */

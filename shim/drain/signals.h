@@ -27,6 +27,12 @@ static inline uint64_t signals_word(const sigset_t *set)
     return set ? *(const uint64_t *)(const void *)set : 0;
 }
 
+/* The lowest signal of a set; 0: it is empty. */
+static inline int signals_lowest(uint64_t set)
+{
+    return set ? __builtin_ctzll(set) + 1 : 0;
+}
+
 /* A handler of ours: info and context as sigaction(2) has them. */
 typedef void signals_fn(int sig, siginfo_t *info, void *context);
 

@@ -4,6 +4,9 @@
 #include "conn/conn.h"
 #include "drain/drain.h"
 #include "conn/epoch.h"
+#include "drain/stage.h"
+#include "drain/stop_signals.h"
+#include "drain/trigger.h"
 #include "drain/worker.h"
 #include "conn/handoff.h"
 #include "tree/coordinator.h"
@@ -26,21 +29,6 @@
 #include <poll.h>
 #include <sys/auxv.h>
 #include <sys/resource.h>
-
-enum level { LOADED_NOT, ASIDE, DORMANT, STARTING, SERVING };
-
-static _Atomic uint32_t level; /* a futex word */
-static bool first;
-
-bool start_is_first(void)
-{
-    return first && tree_page && epoch_pid() == tree_page->pid;
-}
-
-bool start_is_dormant(void)
-{
-    return atomic_load(&level) == DORMANT;
-}
 
 /* ---- the environment ---- */
 
@@ -258,11 +246,13 @@ static void adopts(void)
 /* It must not take a system call (DESIGN.md, invariant 1). */
 static void forked(void)
 {
-    /* First what a signal that comes in the middle of this would leave a wish in. */
+    /* First what a signal that comes in the middle of this would leave an order in. */
     worker_forked();
+    stop_signals_forked();
+    trigger_forked();
     /* The thread that was in the middle of start-up is the parent's; the child begins anew. */
-    if (UNLIKELY(atomic_load(&level) == STARTING))
-        atomic_store(&level, DORMANT);
+    if (UNLIKELY(atomic_load(&stage) == STAGE_STARTING))
+        atomic_store(&stage, STAGE_DORMANT);
     signals_forked();
     table_forked();
     bool drained = drain_forked();
@@ -386,7 +376,7 @@ static void say_ready(void)
 static void stand_aside(const char *why)
 {
     log_say(LOG_ERROR, why);
-    atomic_store(&level, ASIDE);
+    atomic_store(&stage, STAGE_ASIDE);
 }
 
 static const char no_room_for_page[] = "no room for the state page: running without weir";
@@ -436,7 +426,7 @@ static bool begin_serving(void)
     table.on_shared = handoff_release;
     linger_on_loss = count_loss;
     conn_on_adopt = adopts;
-    if (!membership_begin(tree_value, first)) {
+    if (!membership_begin(tree_value, stage_began_tree)) {
         stand_aside(no_room_for_page);
         return false;
     }
@@ -449,42 +439,42 @@ static void load(void);
 
 void start_settled(void)
 {
-    if (UNLIKELY(atomic_load_explicit(&level, memory_order_acquire) == LOADED_NOT))
+    if (UNLIKELY(atomic_load_explicit(&stage, memory_order_acquire) == STAGE_NOT_LOADED))
         load();
 }
 
 bool start_serving(void)
 {
     epoch_lives_on();
-    if (LIKELY(atomic_load_explicit(&level, memory_order_acquire) == SERVING))
+    if (LIKELY(atomic_load_explicit(&stage, memory_order_acquire) == STAGE_SERVING))
         return !epoch_is_borrowed();
     start_settled();
-    epoch_now(); /* in a child of a fork that no wrapper saw: STARTING is its parent's */
-    uint32_t seen = atomic_load_explicit(&level, memory_order_acquire);
-    if (LIKELY(seen == SERVING))
+    epoch_now(); /* in a child of a fork that no wrapper saw: STAGE_STARTING is its parent's */
+    uint32_t seen = atomic_load_explicit(&stage, memory_order_acquire);
+    if (LIKELY(seen == STAGE_SERVING))
         return !epoch_is_borrowed();
-    if ((seen != DORMANT && seen != STARTING) || epoch_is_borrowed())
+    if ((seen != STAGE_DORMANT && seen != STAGE_STARTING) || epoch_is_borrowed())
         return false;
 
     /* A signal handler of the program's that accepts must not meet its own thread's start-up. */
     uint64_t mask;
     sys_block_signals(&mask);
-    seen = DORMANT;
+    seen = STAGE_DORMANT;
     bool made = false;
-    if (atomic_compare_exchange_strong(&level, &seen, STARTING)) {
+    if (atomic_compare_exchange_strong(&stage, &seen, STAGE_STARTING)) {
         made = begin_serving();
         if (made)
-            atomic_store_explicit(&level, SERVING, memory_order_release);
+            atomic_store_explicit(&stage, STAGE_SERVING, memory_order_release);
     } else {
-        while (atomic_load(&level) == STARTING)
-            sys_futex_wait(&level, STARTING, 1); /* also one of a lower priority gets on */
+        while (atomic_load(&stage) == STAGE_STARTING)
+            sys_futex_wait(&stage, STAGE_STARTING, 1); /* also one of a lower priority gets on */
     }
     sys_unblock_signals(&mask);
     if (made) { /* under the thread's own mask, which is looked at and changed */
         trigger_install(settings_now());
         say_ready();
     }
-    return atomic_load(&level) == SERVING;
+    return atomic_load(&stage) == STAGE_SERVING;
 }
 
 /* sd_listen_fds(3): LISTEN_PID says whom the descriptors are for. */
@@ -514,14 +504,14 @@ static void find_inherited_connection(int fd)
     if ((family != AF_INET && family != AF_INET6) || !(identity = sock_connection(fd, &kind)) ||
         !start_serving())
         return;
-    if (first)
+    if (stage_began_tree)
         conn_inherited(fd, settings_now()->mode.rest);
     else
         handoff_note_sent();
     for (int copy = fd; copy <= last; copy++) {
         if (sock_connection(copy, &kind) != identity)
             continue;
-        if (!first)
+        if (!stage_began_tree)
             table_set(copy, KIND_RECEIVED); /* another's, until it is read from or written to */
         else if (copy != fd)
             table_alias(fd, copy);
@@ -601,8 +591,8 @@ static void load(void)
 {
     struct complaint complaint;
     char **envp = environ;
-    uint32_t not_yet = LOADED_NOT;
-    if (!atomic_compare_exchange_strong(&level, &not_yet, ASIDE))
+    uint32_t not_yet = STAGE_NOT_LOADED;
+    if (!atomic_compare_exchange_strong(&stage, &not_yet, STAGE_ASIDE))
         return;
     libc_find();
     log_remember();
@@ -621,7 +611,7 @@ static void load(void)
         log_send(&line);
         /* One line for the whole tree: the programs that this one starts don't even load us. */
         leave_children(envp);
-        atomic_store(&level, ASIDE);
+        atomic_store(&stage, STAGE_ASIDE);
         return;
     }
     log_choose(settings_now());
@@ -635,8 +625,8 @@ static void load(void)
     for (char **at = envp; *at; at++)
         if (text_after(*at, "NOTIFY_SOCKET="))
             sd_notify_remember(text_after(*at, "NOTIFY_SOCKET="));
-    first = !tree_value || membership_is_named_after_us(tree_value);
-    if (first) {
+    stage_began_tree = !tree_value || membership_is_named_after_us(tree_value);
+    if (stage_began_tree) {
         warn_of_unknown(envp);
         if (!membership_begin(tree_value, true)) {
             stand_aside(no_room_for_page);
@@ -645,10 +635,10 @@ static void load(void)
     }
     if (settings_now()->leave_children)
         leave_children(envp);
-    else if (first)
+    else if (stage_began_tree)
         name_tree(envp);
-    atomic_store(&level, DORMANT);
-    if (first) {
+    atomic_store(&stage, STAGE_DORMANT);
+    if (stage_began_tree) {
         trigger_install(settings_now());
         trigger_resumes();
     }
@@ -671,23 +661,8 @@ __attribute__((constructor)) static void loaded(void)
 }
 #endif
 
-/*
- * A program that came and went leaves no page behind, nor does a tree that has drained. Any other
- * does, for whoever is left of it: who comes next cleans up (pagefile_clean).
- */
-void start_ends(void)
-{
-    if (epoch_is_borrowed() || !epoch_now())
-        return;
-    bool came_and_went = start_is_first() && start_is_dormant() && !membership_has_forked();
-    membership_ends();
-    if (*membership_name() == '/' &&
-        (came_and_went || (coordinator_tree_is_drained() && coordinator_is_alone())))
-        sys3(SYS_unlinkat, AT_FDCWD, membership_name(), 0);
-}
-
 __attribute__((destructor)) static void unload(void)
 {
     if (!epoch_is_new_child())
-        start_ends();
+        stage_ends();
 }

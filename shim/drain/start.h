@@ -22,9 +22,6 @@ void start_settled(void);
 /* Makes sure that the process is serving. False: the shim stands aside. */
 bool start_serving(void);
 
-/* Is it the first process of its tree? */
-bool start_is_first(void);
-
 /* Before a fork that shares descriptors. Makes no system call. */
 void start_forks(void);
 
@@ -45,11 +42,5 @@ const char *start_lost_preload(char *const *envp);
 #define START_TREE_ROOM 300
 long start_successors_tree(char *const *argv, char *const *envp);
 char *start_mark_tree(const char *entry, char *room);
-
-/* The process is about to end. */
-void start_ends(void);
-
-/* Whether this process has never served: it has nothing to drain. */
-bool start_is_dormant(void);
 
 #endif

@@ -11,6 +11,8 @@
  * kept in a register that the system call leaves alone, as every libc's own vfork does.
  */
 #include "conn/epoch.h"
+#include "drain/stage.h"
+#include "drain/trigger.h"
 #include "drain/worker.h"
 #include "base/libc.h"
 #include "drain/signals.h"
@@ -123,7 +125,7 @@ EXPORT int daemon(int nochdir, int noclose)
     EXPORT void name(int status)   \
     {                              \
         if (!epoch_is_new_child()) \
-            start_ends();          \
+            stage_ends();          \
         libc_##name(status);       \
         __builtin_unreachable();   \
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Everything that reads from a connection: what does it return? conn_read has the rest. */
 #include "conn/conn.h"
-#include "drain/worker.h"
+#include "drain/stop_signals.h"
 #include "base/libc.h"
 #include "drain/signals.h"
 #include "drain/start.h"

@@ -4,7 +4,8 @@
  * ours. pthread_create, because a thread inherits its maker's mask.
  */
 #include "conn/epoch.h"
-#include "drain/worker.h"
+#include "drain/stop_signals.h"
+#include "drain/trigger.h"
 #include "base/libc.h"
 #include "drain/signals.h"
 #include "base/sys.h"

@@ -7,6 +7,8 @@
  * passed on unchanged.
  */
 #include "conn/epoch.h"
+#include "drain/stage.h"
+#include "drain/trigger.h"
 #include "drain/worker.h"
 #include "base/libc.h"
 #include "drain/start.h"
@@ -145,7 +147,7 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
         return execve(P(a), P(b), P(c));
     case SYS_exit_group:
         if (!epoch_is_new_child())
-            start_ends();
+            stage_ends();
         break;
     case SYS_nanosleep:
         return nanosleep(P(a), P(b));
