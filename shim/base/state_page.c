@@ -32,6 +32,13 @@ void page_settle(struct totals *totals)
         totals->in_use = totals->tracked;
 }
 
+void page_add_slot(struct totals *totals, const struct page *page, uint32_t line)
+{
+    uint32_t count, first = page_shards(line, &count);
+    page_add(totals, &page->shard[first], count);
+    page_settle(totals);
+}
+
 void page_settle_tree(struct totals *totals)
 {
     page_settle(totals);

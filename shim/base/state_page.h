@@ -202,6 +202,9 @@ static inline uint32_t page_shards(uint32_t line, uint32_t *count)
 void page_add(struct totals *totals, const struct shard *shards, uint32_t count);
 void page_settle(struct totals *totals);
 
+/* Both, of one line alone: *totals is zero before. PAGE_LINES: of all that have none. */
+void page_add_slot(struct totals *totals, const struct page *page, uint32_t line);
+
 /* The same of a tree's sums: there a connection that changes hands may be adopted before the close
  * that it makes up for has been counted. */
 void page_settle_tree(struct totals *totals);

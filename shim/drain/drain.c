@@ -14,6 +14,7 @@
 #include "base/sys.h"
 #include "conn/table.h"
 #include "tree/membership.h"
+#include "tree/process_slot.h"
 
 #include <errno.h>
 
@@ -47,7 +48,7 @@ static struct {
 static void set_phase(enum phase phase)
 {
     atomic_store(&drain.phase, phase);
-    membership_set_phase(phase);
+    process_slot_set_phase(phase);
 }
 
 enum phase drain_phase(void)
@@ -260,8 +261,8 @@ static bool force_one(int fd, void *context)
         struct sock_queues queues;
         sock_queues(fd, &queues);
         drain.forced++;
-        membership_count_cut();
-        membership_count_loss(look == LOOK_IN_USE, queues.unread, queues.unsent);
+        process_slot_count_cut();
+        process_slot_count_loss(look == LOOK_IN_USE, queues.unread, queues.unsent);
         log_connection("forced ", fd, look, *now);
     }
     conn_force(fd);
@@ -416,7 +417,7 @@ void drain_say_end(const char *afterwards)
     uint64_t all = met(), forced = drain.whole_tree ? membership_cut() : drain.forced;
     log_begin(&line, LOG_INFO);
     const char *what = line.buffer + line.text.used;
-    bool partial = drain.whole_tree ? membership_has_flag(LINE_UNCOVERED) || coordinator_gave_up()
+    bool partial = drain.whole_tree ? process_slot_any_has(LINE_UNCOVERED) || coordinator_gave_up()
                                     : atomic_load(&drain.is_partial);
     text_string(&line.text, partial ? "not wholly drained in " : "drained in ");
     text_tenths(&line.text, sys_now_ms() - drain.since);
@@ -576,7 +577,7 @@ static void look_for_missed(void)
     if (!is_partial)
         return;
     struct log_line line;
-    membership_set_flag(LINE_UNCOVERED, true);
+    process_slot_set_flag(LINE_UNCOVERED, true);
     log_begin(&line, LOG_ERROR);
     text_string(&line.text, "not drained: ");
     text_number(&line.text, connections);
@@ -698,7 +699,7 @@ void drain_resumes(void)
     uint32_t drained = PHASE_DRAINED;
     if (!atomic_compare_exchange_strong(&drain.phase, &drained, PHASE_DRAINING))
         return;
-    membership_set_phase(PHASE_DRAINING);
+    process_slot_set_phase(PHASE_DRAINING);
     linger_switch(true);
 }
 

@@ -9,6 +9,8 @@
 #include "base/sys.h"
 #include "conn/table.h"
 #include "tree/membership.h"
+#include "tree/process_slot.h"
+#include "tree/listener_list.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -68,7 +70,7 @@ static BIG(1) struct listener {
      * many had been accepted by this process. */
     int64_t waits_since, queued, queued_last, stands_since;
     uint64_t accepted;
-    int in_page; /* membership_add_listener */
+    int in_page; /* listener_list_add */
     struct sockaddr_storage addr;
     socklen_t addr_len; /* 0: not known, for the program let the kernel choose */
 } listeners[LISTENERS_MOST];
@@ -207,7 +209,7 @@ static void tell_tree(int fd, struct listener *listener)
         listener->addr_len = sock_own_address(fd, &listener->addr);
     if (listener->addr_len && !listener->in_page)
         listener->in_page =
-            membership_add_listener((struct sockaddr *)&listener->addr, listener->addr_len,
+            listener_list_add((struct sockaddr *)&listener->addr, listener->addr_len,
                                     listener->view.mode, listener->inherited);
 }
 
@@ -277,7 +279,7 @@ static void forget(struct listener *listener)
 {
     if (atomic_load(&listener->view.state) && listener->view.mode != MODE_OFF)
         atomic_fetch_sub(&listening, 1);
-    membership_remove_listener(listener->in_page);
+    listener_list_remove(listener->in_page);
     listener->in_page = 0;
     atomic_store(&listener->view.state, 0);
     atomic_store(&listener->number, 0);
@@ -457,7 +459,7 @@ static void look_for_holders(bool whole_tree)
     for (uint32_t i = 0; i < atomic_load(&listeners_used) && !complete; i++)
         if (entry(i)->held == HELD_BY_NOBODY)
             entry(i)->held = HELD_UNKNOWN;
-    is_alone = is_alone || (complete && (!whole_tree || coordinator_is_alone()));
+    is_alone = is_alone || (complete && (!whole_tree || process_slot_is_alone()));
     looked_at = sys_now_ms();
 }
 
@@ -468,7 +470,7 @@ static void look_for_holders(bool whole_tree)
  */
 static enum held decide_unknown(struct listener *listener)
 {
-    enum page_listener_state state = membership_listener(listener->in_page);
+    enum page_listener_state state = listener_list_state(listener->in_page);
     int64_t now = sys_now_ms();
     if (atomic_load(&listener->view.state) == CLOSING || state == PAGE_CLOSING ||
         state == PAGE_STOPPED)
@@ -586,7 +588,7 @@ static void close_door(struct listener *listener, int fd)
     if (!sock_close_door(fd))
         sock_shut_read(fd);
     atomic_store(&listener->view.state, CLOSING);
-    membership_set_listener(listener->in_page, PAGE_CLOSING);
+    listener_list_set(listener->in_page, PAGE_CLOSING);
 }
 
 static bool queue_is_served(struct listener *listener, int fd)
@@ -653,7 +655,7 @@ static bool is_quiet(struct listener *listener, int fd)
 static bool is_needed(const struct listener *listener)
 {
     return listener->view.is_unix && listener->is_own && listener->epoch == epoch_now() &&
-           !coordinator_is_here() && membership_others_serve();
+           !coordinator_is_here() && listener_list_others_serve();
 }
 
 /*
@@ -693,7 +695,7 @@ static void open_door(struct listener *listener, int fd)
         return; /* a shutdown can't be taken back */
     sock_open_door(fd);
     atomic_store(&listener->view.state, LISTENING);
-    membership_set_listener(listener->in_page, PAGE_ACCEPTING);
+    listener_list_set(listener->in_page, PAGE_ACCEPTING);
 }
 
 /* Goes on with stopping one. Returns whether it is stopped. */
@@ -712,7 +714,7 @@ static bool stop(struct listener *listener, int fd, enum then then, bool now, bo
     table_release();
     log_send_kept();
     if (is_stopped)
-        membership_set_listener(listener->in_page, stays ? PAGE_KEPT : PAGE_STOPPED);
+        listener_list_set(listener->in_page, stays ? PAGE_KEPT : PAGE_STOPPED);
     *wake = *wake || then < THEN_SHUT || !is_stopped;
     return is_stopped;
 }

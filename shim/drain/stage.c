@@ -6,6 +6,7 @@
 #include "conn/epoch.h"
 #include "tree/coordinator.h"
 #include "tree/membership.h"
+#include "tree/process_slot.h"
 
 #include <fcntl.h>
 
@@ -28,6 +29,6 @@ void stage_ends(void)
     bool came_and_went = stage_is_first() && stage_is_dormant() && !membership_has_forked();
     membership_ends();
     if (*membership_name() == '/' &&
-        (came_and_went || (coordinator_tree_is_drained() && coordinator_is_alone())))
+        (came_and_went || (coordinator_tree_is_drained() && process_slot_is_alone())))
         sys3(SYS_unlinkat, AT_FDCWD, membership_name(), 0);
 }

@@ -21,6 +21,7 @@
 #include "base/sys.h"
 #include "conn/table.h"
 #include "tree/membership.h"
+#include "tree/process_slot.h"
 
 #include "tree/pagefile.h"
 
@@ -227,7 +228,7 @@ static bool goes_on_draining;
 
 static void first_connection(void)
 {
-    membership_take_slot();
+    process_slot_take();
     if (goes_on_draining)
         worker_order(ACTION_DRAIN, &drain_inherited);
     else if (coordinator_tree_drains())
@@ -257,6 +258,7 @@ static void forked(void)
     table_forked();
     bool drained = drain_forked();
     membership_forked();
+    coordinator_forget();
     linger_forked();
     sd_notify_forked();
     log_forked();
@@ -281,7 +283,7 @@ static void lives_on(void)
 {
     int saved = errno;
     membership_lives_on();
-    if (membership_has_slot() && coordinator_tree_drains() && !sys_is_sandboxed())
+    if (process_slot_is_taken() && coordinator_tree_drains() && !sys_is_sandboxed())
         worker_look();
     errno = saved;
 }
@@ -406,7 +408,7 @@ static void remember_environment(char *const *envp, bool children_follow)
 
 static void count_loss(bool unread, bool unsent)
 {
-    membership_count_loss(false, unread, unsent);
+    process_slot_count_loss(false, unread, unsent);
 }
 
 static bool begin_serving(void)
@@ -426,7 +428,7 @@ static bool begin_serving(void)
     table.on_shared = handoff_release;
     linger_on_loss = count_loss;
     conn_on_adopt = adopts;
-    if (!membership_begin(tree_value, stage_began_tree)) {
+    if (!coordinator_joins(tree_value, stage_began_tree)) {
         stand_aside(no_room_for_page);
         return false;
     }
@@ -628,7 +630,7 @@ static void load(void)
     stage_began_tree = !tree_value || membership_is_named_after_us(tree_value);
     if (stage_began_tree) {
         warn_of_unknown(envp);
-        if (!membership_begin(tree_value, true)) {
+        if (!coordinator_joins(tree_value, true)) {
             stand_aside(no_room_for_page);
             return;
         }

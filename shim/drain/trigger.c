@@ -10,6 +10,7 @@
 #include "drain/worker.h"
 #include "tree/coordinator.h"
 #include "tree/membership.h"
+#include "tree/process_slot.h"
 
 #include <errno.h>
 
@@ -70,7 +71,7 @@ static bool passes_straight(const siginfo_t *info, bool leads)
     if (coordinator_tree_drains() && !coordinator_tree_is_drained())
         return false;
     if (leads)
-        return stage_is_dormant() && coordinator_is_alone();
+        return stage_is_dormant() && process_slot_is_alone();
     return stage_is_dormant() || (info->si_code <= 0 && info->si_pid == epoch_ask_pid());
 }
 
@@ -94,7 +95,7 @@ static void give_up_control(int sig)
     static _Atomic bool said;
     struct log_line line;
     atomic_store(&control_yielded, true);
-    membership_set_flag(LINE_DEAF, true);
+    process_slot_set_flag(LINE_DEAF, true);
     if (atomic_exchange(&said, true))
         return;
     log_begin(&line, LOG_INFO);
@@ -284,7 +285,7 @@ bool trigger_enters_sandbox(void)
     stop_signals_hand_over();
     signals_give_back(~signals_held());
     stop_signals_release(); /* nobody else will */
-    membership_set_flag(LINE_SANDBOXED, true);
+    process_slot_set_flag(LINE_SANDBOXED, true);
     atomic_store(&sys_sandboxed, true);
     return false;
 }
@@ -293,7 +294,7 @@ void trigger_entered_sandbox(bool was_in, bool failed)
 {
     if (failed) {
         atomic_store(&sys_sandboxed, was_in);
-        membership_set_flag(LINE_SANDBOXED, was_in);
+        process_slot_set_flag(LINE_SANDBOXED, was_in);
     }
     if (failed && !was_in)
         stop_signals_take(stop_signals_all(), on_signal);

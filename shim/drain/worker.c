@@ -9,6 +9,7 @@
 #include "drain/stop_signals.h"
 #include "tree/coordinator.h"
 #include "tree/membership.h"
+#include "tree/process_slot.h"
 #include "tree/sd_notify.h"
 
 #include <errno.h>
@@ -244,7 +245,7 @@ static void work(void)
 /* The tree's coordinator drains, and wakes this process again and again: a step each time. */
 static void step_without_thread(void)
 {
-    membership_set_flag(LINE_THREADLESS, true);
+    process_slot_set_flag(LINE_THREADLESS, true);
     begin_trees();
     drain_step();
     int64_t now = sys_now_ms();

@@ -15,15 +15,9 @@
 /* Whether this process acts for the tree. May make a few system calls: in a trigger's handler. */
 bool coordinator_is_here(void);
 
-/*
- * Whether that process has a line in the tree's page, and lives; whether it is one of the tree's
- * in any way, and drains with it. In the worker thread.
+/* Whether that process is one of the tree's in any way, and drains with it. In the worker thread.
  */
-bool coordinator_lists(int32_t pid);
 bool coordinator_has_process(int32_t pid);
-
-/* Is there anybody else in the tree who serves? */
-bool coordinator_is_alone(void);
 
 /* Asks it of the whole tree (page_ask). What may take long is done in the thread: what there was is
  * counted by coordinator_count_asked, before the others are woken by coordinator_wake. */
@@ -39,10 +33,6 @@ struct drain_terms {
 
 /* The terms of the tree's drain that is on, as this process knows them. */
 void coordinator_terms(struct drain_terms *terms);
-
-/* Wakes those processes of a page that map this file. */
-enum wake { WAKE_ALL, WAKE_NOT_BEGUN, WAKE_THREADLESS };
-void coordinator_wake_page(struct page *page, const struct proc_file *file, enum wake which);
 
 /* In the head, while its tree drains: wakes those that need it again and again. */
 void coordinator_keep_awake(int64_t now);
@@ -66,7 +56,11 @@ bool coordinator_tree_is_drained(void);
  */
 bool coordinator_check(int64_t now);
 
-/* What has been asked before now is not this process's to do: at its start, and in a child. */
+/* Begins or joins the tree (membership_begin). What has been asked of it before is not this
+ * process's to do. */
+bool coordinator_joins(const char *name, bool first);
+
+/* The same in a child. */
 void coordinator_forget(void);
 
 #endif

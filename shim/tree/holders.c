@@ -8,6 +8,7 @@
 #include "base/sys.h"
 #include "base/text.h"
 #include "tree/membership.h"
+#include "tree/process_slot.h"
 
 #include <errno.h>
 #include <linux/kcmp.h>
@@ -74,7 +75,7 @@ static void visit_descriptor(int dir, const char *name, void *context)
 static bool is_related(int32_t pid)
 {
     for (int i = 0; i < PROC_GENERATIONS_MOST && pid; i++, pid = proc_parent(pid))
-        if (pid == epoch_pid() || coordinator_lists(pid))
+        if (pid == epoch_pid() || process_slot_lives(pid))
             return true;
     return false;
 }
@@ -122,7 +123,7 @@ static void visit_process(int dir, const char *name, void *context)
 static bool hides_processes(void)
 {
     int32_t head = tree_page ? atomic_load(&tree_page->head) : 0;
-    return membership_is_foreign() || !proc_is_shown(epoch_pid()) ||
+    return process_slot_is_foreign() || !proc_is_shown(epoch_pid()) ||
            (head > 0 && sys2(SYS_kill, head, 0) != -ESRCH && !proc_is_shown(head));
 }
 

@@ -50,14 +50,6 @@ void membership_lives_on(void);
 /* Whether it was this process that began the tree: known without the page. */
 bool membership_is_first(void);
 
-/* Makes sure that this process has a line, where it can have one. */
-void membership_take_slot(void);
-bool membership_has_slot(void);
-
-/* Whether it is in a pid namespace of its own: it can't tell who lives, nor be told of by its pid,
- * and has no line. */
-bool membership_is_foreign(void);
-
 /* About to exec; it failed, the program goes on. About to end. */
 void membership_execs(void);
 void membership_exec_failed(void);
@@ -67,45 +59,21 @@ void membership_ends(void);
  * them), is there still. */
 bool membership_descends_from_the_living(int32_t oldest);
 
-/* Whether a process of the tree has set this flag of its line. */
-bool membership_has_flag(uint32_t flag);
-
 /* Whether this process has ever started another. */
 bool membership_has_forked(void);
 void membership_spawns(void);
 
-/* ---- what it says of itself ---- */
+/* ---- the tree as a whole ---- */
 
-void membership_set_phase(enum phase phase);
 /* The delay of the tree's drain is over. */
 void membership_delayed(void);
-void membership_set_flag(uint32_t flag, bool on);
 
-/* Whether a process of the tree has this flag in its line. */
-bool membership_has_flag(uint32_t flag);
-void membership_count_loss(bool in_use, bool unread, bool unsent);
-void membership_count_cut(void);
-
-/* All counts of the tree; its cut connections. */
+/* All counts of the tree; its force-closed connections. */
 void membership_totals(struct totals *totals);
 uint64_t membership_cut(void);
 
-/* A listener: its index in the page, + 1 (0: no room); what became of it. from_outside: whoever
- * started the tree has handed it over. */
-int membership_add_listener(const struct sockaddr *addr, socklen_t len, enum mode mode,
-                            bool from_outside);
-void membership_set_listener(int index, enum page_listener_state state);
-enum page_listener_state
-membership_listener(int index); /* of what it became last, in any process */
-void membership_remove_listener(int index);
-
-/* Whether a process of the tree has made a listener of this address itself. */
+/* Whether a process of the tree (or of the one that it succeeds) has made a listener of this
+ * address itself. */
 bool membership_listens_at(const struct sockaddr *addr, socklen_t len);
-
-/*
- * Whether another process of the tree has connections: one that may ask this one for what it needs
- * to answer. Not one that itself serves others by AF_UNIX: two would wait for each other.
- */
-bool membership_others_serve(void);
 
 #endif

@@ -2,13 +2,13 @@
 #include "tree/subtrees.h"
 
 #include "conn/epoch.h"
-#include "tree/coordinator.h"
 #include "base/log.h"
 #include "tree/pagefile.h"
 #include "base/proc.h"
 #include "base/sys.h"
 #include "base/text.h"
 #include "tree/membership.h"
+#include "tree/wake.h"
 
 #include <fcntl.h>
 
@@ -133,7 +133,7 @@ static int find_part(struct part *part, int32_t pid)
     return fd;
 }
 
-static void ask_part(int fd)
+static void ask_part(int fd, int64_t since, int64_t timeout)
 {
     uint64_t order = atomic_load(&tree_page->order);
     enum action action = order & ORDER_DRAIN_ALL ? ACTION_DRAIN_ALL
@@ -142,16 +142,14 @@ static void ask_part(int fd)
     const struct origin *by = action == ACTION_CLOSE_IDLE ? &tree_page->idle_by : &tree_page->by;
     struct proc_file file;
     struct totals totals;
-    struct drain_terms terms;
-    coordinator_terms(&terms);
     atomic_store(&copy.gap_used, 0); /* each entry would cost a look at /proc/net/tcp */
     proc_totals(&copy, 0, &totals);
-    pagefile_ask(fd, &copy, action, by, terms.timeout, terms.since, &totals);
+    pagefile_ask(fd, &copy, action, by, timeout, since, &totals);
     if (proc_opened_file(fd, &file))
-        coordinator_wake_page(&copy, &file, WAKE_ALL);
+        wake_page(&copy, &file, WAKE_ALL);
 }
 
-void subtrees_ask(void)
+void subtrees_ask(int64_t since, int64_t timeout)
 {
     uint32_t left_out = 0;
     gather_family();
@@ -167,7 +165,7 @@ void subtrees_ask(void)
             parts[parts_count++] = part;
         else if (!known)
             left_out++;
-        ask_part(fd);
+        ask_part(fd, since, timeout);
         sys1(SYS_close, fd);
     }
     if (left_out || family.overflows)

@@ -14,8 +14,9 @@
 
 #include "base/state_page.h"
 
-/* Finds them, and passes on what has been asked of this tree. In the worker thread. */
-void subtrees_ask(void);
+/* Finds them, and passes on what has been asked of this tree (struct drain_terms has since and
+ * timeout). In the worker thread. */
+void subtrees_ask(int64_t since, int64_t timeout);
 
 /* Whether those that were found are all drained. Looks a few times a second at the most. */
 bool subtrees_are_done(int64_t now);
