@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "tree/sd_notify.h"
 #include "base/room.h"
-#include "drain/signals.h"
+#include "drain/signals_wake.h"
 #include "conn/spread.h"
 #include "drain/stage.h"
 #include "base/sys.h"

@@ -4,6 +4,7 @@
 #include "base/settings.h"
 #include "base/sys.h"
 #include "drain/drain.h"
+#include "drain/signals_handlers.h"
 #include "drain/stage.h"
 #include "tree/coordinator.h"
 

@@ -5,6 +5,9 @@
 #include "base/sys.h"
 #include "conn/epoch.h"
 #include "drain/signals.h"
+#include "drain/signals_eintr.h"
+#include "drain/signals_mask.h"
+#include "drain/signals_wake.h"
 #include "drain/stage.h"
 #include "drain/stop_signals.h"
 #include "drain/worker.h"
@@ -283,6 +286,7 @@ bool trigger_enters_sandbox(void)
     log_say(stage_is_first() ? LOG_INFO : LOG_DEBUG,
             "the program enters a seccomp sandbox: from here on this process is not drained");
     stop_signals_hand_over();
+    signals_settle();
     signals_give_back(~signals_held());
     stop_signals_release(); /* nobody else will */
     process_slot_set_flag(LINE_SANDBOXED, true);

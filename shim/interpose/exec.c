@@ -2,7 +2,7 @@
 /* exec and posix_spawn: the program that is started gets the mask and the ignored signals that
  * this one believes it has. */
 #include "base/libc.h"
-#include "drain/signals.h"
+#include "drain/signals_mask.h"
 #include "drain/start.h"
 #include "conn/table.h"
 #include "tree/membership.h"

@@ -15,7 +15,7 @@
 #include "drain/trigger.h"
 #include "drain/worker.h"
 #include "base/libc.h"
-#include "drain/signals.h"
+#include "drain/signals_mask.h"
 #include "drain/start.h"
 #include "base/sys.h"
 #include "tree/membership.h"

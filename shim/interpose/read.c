@@ -3,7 +3,7 @@
 #include "conn/conn.h"
 #include "drain/stop_signals.h"
 #include "base/libc.h"
-#include "drain/signals.h"
+#include "drain/signals_eintr.h"
 #include "drain/start.h"
 
 #include <errno.h>

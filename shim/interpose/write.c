@@ -8,7 +8,7 @@
 #include "conn/conn.h"
 #include "base/libc.h"
 #include "drain/listener.h"
-#include "drain/signals.h"
+#include "drain/signals_eintr.h"
 #include "conn/handoff.h"
 
 #include <errno.h>
