@@ -4,7 +4,7 @@
 #include "conn/conn.h"
 #include "tree/coordinator.h"
 #include "conn/linger.h"
-#include "drain/listener.h"
+#include "drain/listener_stop.h"
 #include "base/log.h"
 #include "tree/sd_notify.h"
 #include "base/room.h"

@@ -5,6 +5,7 @@
 #include "tree/coordinator.h"
 #include "base/libc.h"
 #include "drain/listener.h"
+#include "drain/listener_epolls.h"
 #include "drain/signals_eintr.h"
 #include "drain/start.h"
 #include "base/sys.h"
