@@ -281,10 +281,8 @@ bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wak
         }
         if (held && atomic_load(&listener->view.state) == CLOSING)
             open_door(listener, fd);
-        enum then then = keep                  ? THEN_KEEP
-                         : held                ? THEN_LEAVE
-                         : listener_is_alone() ? THEN_SHUT
-                                               : THEN_CLOSE;
+        bool alone = listener_is_alone();
+        enum then then = keep ? THEN_KEEP : held ? THEN_LEAVE : alone ? THEN_SHUT : THEN_CLOSE;
         all = stop(listener, fd, then, now, wake) && all;
     }
     return all;

@@ -6,6 +6,7 @@
 #include "conn/epoch.h"
 #include "conn/table.h"
 #include "drain/drain.h"
+#include "drain/drain_say.h"
 #include "drain/stop_signals.h"
 #include "tree/coordinator.h"
 #include "tree/membership.h"

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#include "drain/walk.h"
+
+#include "base/log.h"
+#include "base/settings.h"
+#include "conn/conn.h"
+#include "conn/table.h"
+
+/* How many numbers are claimed at a time. */
+#define STRIDE CONN_FEW
+_Static_assert(STRIDE <= LOG_KEPT_MOST, "each may have a line in the log");
+
+static bool visit_one(int fd, walk_fn *visit, void *context)
+{
+    enum kind kind = table_kind(fd);
+    if (kind == KIND_RECEIVED)
+        conn_received(fd, settings_now()->mode.rest);
+    else if (kind != KIND_CONN && kind != KIND_ALIAS)
+        return true;
+    else if (UNLIKELY(!conn_is_ours(fd)))
+        conn_left(fd);
+    return visit(fd, context);
+}
+
+/* Most of a large table is empty. Its end is one of a whole block (table_make). */
+static bool is_empty(uint32_t first)
+{
+    for (uint32_t n = 0; n < STRIDE; n += sizeof(uint64_t))
+        if (__atomic_load_n((const uint64_t *)(const void *)&table.kind[first + n],
+                            __ATOMIC_RELAXED))
+            return false;
+    return true;
+}
+
+void walk_by(walk_few_fn *visit_few, walk_fn *visit, void *context)
+{
+    uint32_t high = atomic_load(&table.high);
+    bool go_on = true;
+    for (uint32_t first = 0; first < high && go_on; first += STRIDE) {
+        if (is_empty(first))
+            continue;
+        table_claim_all(first, STRIDE);
+        uint32_t left = visit_few ? visit_few(first, context) : UINT32_MAX >> (32 - STRIDE);
+        for (; left && go_on; left &= left - 1)
+            go_on = visit_one((int)first + __builtin_ctz(left), visit, context);
+        table_release();
+        log_send_kept();
+    }
+}
+
+void walk(walk_fn *visit, void *context)
+{
+    walk_by(NULL, visit, context);
+}
