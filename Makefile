@@ -26,7 +26,7 @@ $(shell mkdir -p $(KERNEL) && ln -sfn /usr/include/linux /usr/include/asm-generi
 	$(firstword $(wildcard /usr/include/asm /usr/include/$(shell $(CC) -print-multiarch)/asm)) $(KERNEL))
 endif
 
-# The command's start has a version of its own since glibc 2.34 (shim/base/glibc.h).
+# The command's start has a version of its own since glibc 2.34 (shim/base/libc_versions.h).
 LIBC_VERSION := $(shell echo __GLIBC__ | $(CC) -E -P -include features.h -x c - 2>/dev/null | tail -n 1)
 ifneq ($(LIBC_VERSION),__GLIBC__)
 COMMAND_LDFLAGS = -Wl,--wrap=__libc_start_main
@@ -42,7 +42,7 @@ OBJECTS = $(SOURCES:shim/%.c=$(BUILD)/shim/%.o)
 PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/tests/%,$(wildcard tests/programs/*.c))
 
 # What weir(1) shares with the library: the settings and the state page's layout.
-COMMAND_SHARES = $(addprefix $(BUILD)/shim/,$(addprefix base/,settings.o text.o page.o proc.o sock.o sys.o) \
+COMMAND_SHARES = $(addprefix $(BUILD)/shim/,$(addprefix base/,settings.o text.o state_page.o proc.o sock.o sys.o) \
 	tree/pagefile.o)
 COMMAND_OBJECTS = $(patsubst shim/%.c,$(BUILD)/shim/%.o,$(wildcard shim/command/*.c))
 

@@ -727,7 +727,7 @@ END
 
 @test "exit 1: a page of another layout, naming both versions and what still works" {
     local layout
-    layout=$(sed -n 's/^#define PAGE_LAYOUT //p' "$ROOT/shim/base/page.h")
+    layout=$(sed -n 's/^#define PAGE_LAYOUT //p' "$ROOT/shim/base/state_page.h")
     make_page layout 999
     for command in status drain; do
         exits 1 "$command" "$SERVER_PID"

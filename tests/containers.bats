@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Programs that are pid 1 in a container, and the examples for container engines and Kubernetes: what
 # their files say is run, word for word, in namespaces of its own.
-# mutant: shim/drain/handler.c: s/exit_group, 128 \+ sig/exit_group, sig/
+# mutant: shim/drain/stop_signals.c: s/exit_group, 128 \+ sig/exit_group, sig/
 # needs: python3-yaml
 # seconds: 32
 # shellcheck shell=bash disable=SC2013,SC2030,SC2031,SC2153,SC2154

@@ -27,6 +27,40 @@ arrows() {
     [ -z "$climbs" ] || { echo "$climbs"; return 1; }
 }
 
+# Steps that still close a circle: to be taken out, here and there.
+CIRCLES="conn/conn_own conn/conn
+conn/epoch conn/table
+http/http_look http/http"
+
+# steps: "FLOOR/MODULE FLOOR/MODULE" for each #include of another module of the same floor. A module is
+# NAME.c, NAME.h and NAME.S.
+steps() {
+    local floor
+    for floor in $FLOORS; do
+        awk -v floor="$floor" '
+            { if (!match($0, /^#include "[^"]+\.h"/)) next }
+            {
+                to = substr($0, 11, RLENGTH - 13)
+                if (to !~ /\//) to = floor "/" to
+                from = FILENAME; sub(/\.[chS]$/, "", from)
+                if (to ~ "^" floor "/" && to != from) print from, to
+            }' "$floor"/*.[ch]
+    done | sort -u
+}
+
+@test "no two modules of a floor lead to each other" {
+    local circles step
+    cd "$ROOT/shim"
+    steps >"$BATS_TEST_TMPDIR/steps"
+    [ "$(wc -l <"$BATS_TEST_TMPDIR/steps")" -gt 90 ]
+    while read -r step; do
+        grep -qxF "$step" "$BATS_TEST_TMPDIR/steps" || { echo "stands no longer: $step"; return 1; }
+    done <<<"$CIRCLES"
+    # tsort(1) names the modules of each circle that it has to break.
+    circles=$(grep -vxF "$CIRCLES" "$BATS_TEST_TMPDIR/steps" | tsort 2>&1 >/dev/null) || true
+    [ -z "$circles" ] || { echo "$circles"; return 1; }
+}
+
 @test "each of the library's files lies on a floor, and names by its floor what it includes" {
     local floor odd
     cd "$ROOT/shim"

@@ -32,7 +32,7 @@ setup_file() {
     copy_tree "$NEXT"
     sed -i 's/^#define WEIR_VERSION .*/#define WEIR_VERSION "0.2.0-next"/' "$NEXT/shim/base/common.h"
     sed -i -e 's/^#define PAGE_LAYOUT .*/#define PAGE_LAYOUT 999/' \
-        -e 's|^    char program\[40\];|    uint64_t added[8];\n&|' "$NEXT/shim/base/page.h"
+        -e 's|^    char program\[40\];|    uint64_t added[8];\n&|' "$NEXT/shim/base/state_page.h"
     make_at "$NEXT" CFLAGS=-O0
     wait $! || { cat "$BATS_FILE_TMPDIR/package.log" >&2; return 1; }
 }

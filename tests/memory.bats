@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # What the shim keeps in memory never hurts its program: what it knows of descriptors, its entry in
 # the environment, its tables where memory is scarce or descriptors are many, its copies in a child.
-# mutant: shim/drain/start.c: s/with_name\[count - 1\] = entry/with_name[count] = entry/
+# mutant: shim/drain/environment.c: s/with_name\[count - 1\] = entry/with_name[count] = entry/
 # needs: dictd zabbix-agent
 # seconds: 26
 # shellcheck disable=SC2030,SC2031,SC2154

@@ -2,7 +2,7 @@
 # The accept queue in mode reply: who has connected before the drain is answered, however slowly the
 # program accepts and whatever it waits with; who comes later does not get in, and what becomes of
 # the listener is as WEIR_LISTENERS says.
-# mutant: shim/drain/listener.c: s/return atomic_load\(&listener->is_dry\)/return true/
+# mutant: shim/drain/listener_stop.c: s/return atomic_load\(&listener->is_dry\)/return true/
 # seconds: 145
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 

@@ -3,7 +3,7 @@
 # The program's own signals: what it installs, blocks, waits for and reads back is as it would be
 # without us, no call of its ends with an EINTR that was ours, and whatever way a thread leaves a call,
 # nothing stays claimed.
-# mutant: shim/drain/signals.c: s/mask->after \|= wanted/mask->after = wanted/
+# mutant: shim/drain/signals_mask.c: s/mask->after \|= wanted/mask->after = wanted/
 # seconds: 48
 # shellcheck disable=SC2030,SC2031,SC2154
 
@@ -294,7 +294,7 @@ os.kill(os.getpid(), signal.SIGUSR2)' "$port"
     alive "$SERVER_PID"
 }
 
-@test "the handler thread takes none of the program's signals, however many come" {
+@test "the worker takes none of the program's signals, however many come" {
     serve server -- /usr/bin/python3 -c '
 import os, signal, socket, sys, threading, time
 count = 0

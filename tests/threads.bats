@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Signals and threads: no signal is lost, each comes to whom it would without us, and our thread has
 # what the program's threads have.
-# mutant: shim/drain/handler.c: s/return !pid \|\| pid ==/return pid !=/
+# mutant: shim/drain/trigger.c: s/return !pid \|\| pid ==/return pid !=/
 # needs: sbcl
 # seconds: 60
 # shellcheck disable=SC2030,SC2031,SC2154

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # The C test programs under valgrind, with the shim and through a drain: no error that is not there
-# without it (DESIGN.md, "fork": the handler thread is a raw clone, with a stack and a TLS of its
+# without it (DESIGN.md, "fork": the worker thread is a raw clone, with a stack and a TLS of its
 # own, and valgrind must be able to follow it).
 #
 # helgrind knows no C11 atomics (valgrind's manual, 7.5: "Helgrind only partially correctly handles

@@ -16,7 +16,7 @@
 #endif
 #include <features.h>
 /* C23's strtoul and sscanf have names of their own in glibc 2.38 (features.h, by either name),
- * which a program would need then: see glibc.h. */
+ * which a program would need then: see libc_versions.h. */
 #undef __GLIBC_USE_C2X_STRTOL
 #define __GLIBC_USE_C2X_STRTOL 0
 #undef __GLIBC_USE_C23_STRTOL

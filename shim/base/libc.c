@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/libc.h"
 
-#include "base/glibc.h"
-#include "base/next.h"
+#include "base/libc_versions.h"
+#include "base/libc_next.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -71,7 +71,7 @@ static long absent(void)
  */
 static void *find(const char *name)
 {
-    void *found = has_dlsym ? dlsym(RTLD_NEXT, name) : next_symbol(name);
+    void *found = has_dlsym ? dlsym(RTLD_NEXT, name) : libc_next_symbol(name);
     if (!found && has_dlsym)
         dlerror();
     return found ? found : (void *)absent;
@@ -84,19 +84,19 @@ static void put(void *pointer, void *function)
 
 /* Nobody stands in front of these two: they tell where libc lies, and libpthread where it is
  * another object (before glibc 2.34). */
-static struct next_object libc_itself, libpthread;
+static struct libc_next_object libc_itself, libpthread;
 
 static bool is_libcs(const void *function)
 {
-    return function == (const void *)absent || next_object_has(&libc_itself, function) ||
-           next_object_has(&libpthread, function) || libc_itself.from == libc_itself.to;
+    return function == (const void *)absent || libc_next_object_has(&libc_itself, function) ||
+           libc_next_object_has(&libpthread, function) || libc_itself.from == libc_itself.to;
 }
 
 void libc_find(void)
 {
     int saved = errno;
-    libc_itself = next_object_of(find("getauxval"));
-    libpthread = next_object_of(find("pthread_getcpuclockid"));
+    libc_itself = libc_next_object_of(find("getauxval"));
+    libpthread = libc_next_object_of(find("pthread_getcpuclockid"));
     /* syscall alone is never called by way of another function: it may return twice. */
 #define LIBC_FIND(type, name, params, args)                                     \
     {                                                                           \
@@ -143,7 +143,7 @@ static void *like_malloc(size_t size)
 void *libc_allocate(size_t size)
 {
     void *(*allocate)(size_t) = has_dlsym ? (void *(*)(size_t))dlsym(RTLD_DEFAULT, "malloc") : NULL;
-    bool is_own = !allocate || next_object_has(&libc_itself, (const void *)allocate);
+    bool is_own = !allocate || libc_next_object_has(&libc_itself, (const void *)allocate);
     void *room = is_own ? like_malloc(size) : NULL;
     return room || !allocate ? room : allocate(size);
 }

@@ -354,7 +354,7 @@ static struct page_log_line *next_line(void)
     return next;
 }
 
-/* What a worker that was broken into writes is a line, and not without end (page.h). */
+/* What a worker that was broken into writes is a line, and not without end (state_page.h). */
 #define TAKEN_AT_ONCE (4 * PAGE_LOG_LINES)
 #define TAKEN_MOST 20000
 

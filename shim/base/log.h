@@ -11,7 +11,7 @@
 #ifndef WEIR_LOG_H
 #define WEIR_LOG_H
 
-#include "base/page.h"
+#include "base/state_page.h"
 #include "base/settings.h"
 #include "base/text.h"
 

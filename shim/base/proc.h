@@ -8,7 +8,7 @@
 #ifndef WEIR_PROC_H
 #define WEIR_PROC_H
 
-#include "base/page.h"
+#include "base/state_page.h"
 
 /*
  * Whether the process of a line is there still: a process of this pid that started (a tick of its

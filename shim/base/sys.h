@@ -3,7 +3,7 @@
  * sys.h - system calls made by ourselves: no libc, no errno, no cancellation point.
  *
  * Each returns the kernel's result, -errno for an error. They may be called on any thread, in a
- * signal handler, and in the handler thread, which has no libc.
+ * signal handler, and in the worker thread, which has no libc.
  */
 #ifndef WEIR_SYS_H
 #define WEIR_SYS_H

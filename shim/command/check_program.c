@@ -2,7 +2,7 @@
 /* Whether a program's file can have the shim preloaded: what the kernel and ld.so(8) make of it. */
 #include "check.h"
 
-#include "base/glibc.h"
+#include "base/libc_versions.h"
 #include "base/text.h"
 
 #include <elf.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "elf.h"
 
-#include "base/glibc.h"
+#include "base/libc_versions.h"
 
 #include <elf.h>
 #include <errno.h>

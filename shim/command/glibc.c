@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* How main is started: by the oldest version that glibc has of that (glibc.h). */
-#include "base/glibc.h"
+/* How main is started: by the oldest version that glibc has of that (libc_versions.h). */
+#include "base/libc_versions.h"
 
 #ifdef __GLIBC__
 

@@ -22,4 +22,7 @@ struct in_use {
  */
 bool memory_in_use(int32_t pid, uint64_t table, uint32_t epoch, struct in_use *in_use);
 
+/* How many there are, without a limit. */
+bool memory_count_in_use(int32_t pid, uint64_t table, uint32_t epoch, uint64_t *count);
+
 #endif

@@ -10,7 +10,7 @@
 
 /*
  * Connections that one process has closed and another, which holds them too, has not touched yet
- * (page.h, gap): they are in use.
+ * (state_page.h, gap): they are in use.
  */
 void add_handed_on(struct view *view, struct tree *tree, struct sockets *sockets);
 

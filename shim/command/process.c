@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "process.h"
 
-#include "base/glibc.h"
+#include "base/libc_versions.h"
 #include "say.h"
 #include "base/text.h"
 

@@ -2,7 +2,7 @@
 #include "reader.h"
 
 #include "budget.h"
-#include "base/glibc.h"
+#include "base/libc_versions.h"
 #include "tree/pagefile.h"
 #include "say.h"
 #include "base/text.h"
@@ -343,7 +343,7 @@ int32_t tree_process(struct tree *tree, uint32_t index)
     return process_of(tree, &tree->known[index], line->pid, line->since);
 }
 
-#define TICK_MS 10 /* of a start time (page.c) */
+#define TICK_MS 10 /* of a start time (state_page.c) */
 
 int32_t tree_first(struct tree *tree)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * reader.h - a state page, read without trust (page.h).
+ * reader.h - a state page, read without trust (state_page.h).
  *
  * Whoever can write the page may have put anything into it, and may cut the file off at any time.
  * So it is never mapped: each look takes a copy by pread, and an order is written by pwrite. What
@@ -9,7 +9,7 @@
 #ifndef WEIR_COMMAND_READER_H
 #define WEIR_COMMAND_READER_H
 
-#include "base/page.h"
+#include "base/state_page.h"
 #include "base/proc.h"
 #include "process.h"
 

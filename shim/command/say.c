@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "say.h"
 
-#include "base/page.h"
+#include "base/state_page.h"
 #include "base/proc.h"
 #include "process.h"
 #include "base/text.h"

@@ -2,7 +2,7 @@
 #include "scan.h"
 
 #include "budget.h"
-#include "base/glibc.h"
+#include "base/libc_versions.h"
 #include "tree/pagefile.h"
 #include "say.h"
 #include "base/text.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "view.h"
 
+#include "memory.h"
 #include "oldest.h"
 #include "say.h"
 #include "base/text.h"
@@ -115,6 +116,9 @@ static void add_line(struct view *view, struct tree *tree, uint32_t index)
         view->unread += line->unread;
         view->unsent += line->unsent;
         if (pid) {
+            /* Where it may not be read, that is what it has told last. */
+            if (memory_count_in_use(pid, line->table, line->epoch, &counts.in_use))
+                page_settle(&counts);
             add_process(view, pid, &counts, line);
         } else {
             /* It was killed: the kernel has closed what it had. */

@@ -180,7 +180,7 @@ static void change_turn(struct conn *conn, const struct step *step)
     uint8_t turn = atomic_load_explicit(&conn->turn, memory_order_relaxed), next;
     do {
         uint8_t seasons = step->seasons ? (turn & TURN_ANSWERED) << 1 : 0;
-        next = (turn & ~(step->clear | TURN_SEEN)) | step->set | seasons;
+        next = (turn & ~(step->clear | TURN_SEEN | TURN_LOOKED)) | step->set | seasons;
         if (gate_is_open()) {
             if (next != turn)
                 atomic_store_explicit(&conn->turn, next, memory_order_relaxed);

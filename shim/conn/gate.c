@@ -30,6 +30,13 @@ void gate_open(void)
     set();
 }
 
+void gate_forked(void)
+{
+    if (atomic_load(&gate) != GATE_OPEN)
+        atomic_store(&gate, GATE_CLOSES_IDLE);
+    set();
+}
+
 void gate_shut(enum gate why, int64_t wait_ms)
 {
     bool was_open = atomic_exchange(&gate, why) == GATE_OPEN;

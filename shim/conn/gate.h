@@ -39,8 +39,12 @@ static inline bool gate_is_open(void)
  */
 void gate_shut(enum gate why, int64_t wait_ms);
 
-/* Opens it again: after a close-idle; and in a child, which does not drain. */
+/* Opens it again, when nothing is left that a close-idle has half-closed. */
 void gate_open(void);
+
+/* In a child: where it is open it stays so, and where not the child keeps to the slow path, for it
+ * may have inherited what its parent has half-closed. */
+void gate_forked(void);
 
 /* Descriptors below `limit` may take the fast path, if the gate is open. */
 void gate_set_limit(uint32_t limit);

@@ -9,7 +9,7 @@
 #ifndef WEIR_HANDOFF_H
 #define WEIR_HANDOFF_H
 
-#include "base/page.h"
+#include "base/state_page.h"
 
 /* Releases a connection with this record, which was closed here and which another process may
  * hold. Without system calls, as all of these. */

@@ -502,6 +502,7 @@ void table_forked(void)
         if (turn && !(turn & TURN_SLOW)) /* written to only where it must be: it costs a page */
             atomic_store_explicit(&conn->turn, turn | TURN_SLOW, memory_order_relaxed);
     }
+    gate_forked();
 }
 
 void table_claim_all(uint32_t first, uint32_t count)

@@ -40,7 +40,7 @@
 #define WEIR_TABLE_H
 
 #include "base/common.h"
-#include "base/page.h"
+#include "base/state_page.h"
 #include "conn/gate.h"
 
 enum kind {
@@ -60,6 +60,7 @@ enum kind {
 #define TURN_SEASONED 0x04  /* reply: asked again after an answer: it was whole */
 #define TURN_CUT_SHORT 0x08 /* in use because a write was cut short */
 #define TURN_SEEN 0x10      /* the drainer has seen it since it last changed */
+#define TURN_LOOKED 0x20    /* nothing has happened on it since the drainer's last look */
 #define TURN_SLOW 0x80      /* no fast path: another mode than reply; or inherited by a fork */
 
 /* The two between which requests make it go: the fast path knows no others. */
@@ -91,7 +92,7 @@ struct conn {
     _Atomic uint8_t turn;
 };
 
-/* Its layout counts as the state page's: weir(1) reads it (page.h, PAGE_LAYOUT). */
+/* Its layout counts as the state page's: weir(1) reads it (state_page.h, PAGE_LAYOUT). */
 struct table {
     /* What each call looks at comes first. */
     _Atomic uint8_t *kind;
@@ -248,17 +249,17 @@ static inline bool table_has(int fd)
     return (uint32_t)fd < __atomic_load_n(&table.limit, __ATOMIC_ACQUIRE);
 }
 
-/* Whether fd may take the fast path: false in a drain, and in a child that knows of no fork yet. */
+/*
+ * Whether fd may take the fast path: false in a drain, and in a child that knows of no fork yet.
+ * (Here and below plain loads stand, for compilers compare an atomic one in a register only: an
+ * instruction more in each call.)
+ */
 static inline bool table_is_fast(int fd)
 {
-    return (uint32_t)fd <
-           __atomic_load_n((const uint32_t *)&epoch_page.fast_limit, __ATOMIC_RELAXED);
+    return (uint32_t)fd < *(const uint32_t *)&epoch_page.fast_limit;
 }
 
-/*
- * Whether calls on fd, which is fast, are of no interest: all that most of them cost. (A plain load,
- * for compilers compare an atomic one in a register only: an instruction more in each call.)
- */
+/* Whether calls on fd, which is fast, are of no interest: all that most of them cost. */
 static inline bool table_is_of_no_interest(int fd)
 {
     return *(const uint8_t *)&table.kind[(uint32_t)fd] == KIND_NONE;

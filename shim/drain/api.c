@@ -6,7 +6,7 @@
 
 #include "conn/conn.h"
 #include "drain/drain.h"
-#include "drain/handler.h"
+#include "drain/worker.h"
 #include "drain/start.h"
 #include "base/sys.h"
 #include "conn/table.h"
@@ -23,7 +23,7 @@ static int fail_with(int error)
 
 int weir_mark_idle(int fd)
 {
-    return LIKELY(conn_rests(fd)) ? 0 : fail_with(conn_mark(fd, false));
+    return fail_with(conn_mark(fd, false));
 }
 
 int weir_mark_in_use(int fd)
@@ -44,7 +44,7 @@ int weir_close_idle(void)
     uint32_t before = atomic_load(passes);
     if (!start_serving())
         return 0;
-    handler_wish(ACTION_CLOSE_IDLE, &itself);
+    worker_order(ACTION_CLOSE_IDLE, &itself);
     /* A drain that began meanwhile closes what is idle as well, and counts no passes. */
     while (atomic_load(passes) == before && drain_phase() == PHASE_SERVING)
         sys_futex_wait(passes, before, 10);
@@ -55,7 +55,7 @@ static int drain_and_wait(enum action action)
 {
     if (!start_serving())
         return 0;
-    if (drain_phase() != PHASE_DRAINED && !handler_wish(action, &itself))
+    if (drain_phase() != PHASE_DRAINED && !worker_order(action, &itself))
         return fail_with(EAGAIN);
     return fail_with(drain_wait());
 }

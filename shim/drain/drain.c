@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 #include "drain/drain.h"
 
-#include "conn/conn.h"
-#include "tree/head.h"
-#include "conn/linger.h"
-#include "drain/listener.h"
 #include "base/log.h"
-#include "tree/notify.h"
-#include "base/room.h"
-#include "drain/signals.h"
-#include "conn/spread.h"
-#include "drain/start.h"
+#include "base/sock.h"
 #include "base/sys.h"
+#include "conn/conn.h"
+#include "conn/linger.h"
+#include "conn/spread.h"
 #include "conn/table.h"
-#include "tree/tree.h"
+#include "drain/drain_say.h"
+#include "drain/drain_state.h"
+#include "drain/listener_stop.h"
+#include "drain/signals_wake.h"
+#include "drain/walk.h"
+#include "tree/coordinator.h"
+#include "tree/membership.h"
+#include "tree/process_slot.h"
 
 #include <errno.h>
 
@@ -23,31 +25,11 @@
 #define CLOSE_MS 1000           /* after a drain-all: for the program to close what was shut */
 #define VERIFY_MS 100
 #define REPORT_MS 5000 /* between two lines of progress */
-#define NAMED_MOST 10  /* connections named in one report */
-
-static struct {
-    _Atomic uint32_t phase; /* a futex word */
-    _Atomic uint32_t passes;
-    _Atomic bool timed_out; /* the timeout forced some */
-
-    bool inherited;  /* begun by the process that this one was forked from */
-    bool whole_tree; /* asked of the tree, not of this process */
-    bool forcing;    /* drain-all, or the timeout has passed */
-    bool by_timeout;
-    bool passing; /* a close-idle that has still to see to what it has shut */
-    int64_t since, begins_at, until, pass_until; /* sys_now_ms; until 0: for ever */
-    int64_t finish_at, verify_at, report_at, name_at, notice_until;
-    struct room seen; /* conn_limits, seen_at */
-    bool is_short;    /* of memory: has been told */
-    uint64_t forced;
-    _Atomic bool is_partial; /* something that there was no room to know goes on */
-    struct totals at_begin;
-} drain;
 
 static void set_phase(enum phase phase)
 {
     atomic_store(&drain.phase, phase);
-    tree_set_phase(phase);
+    process_slot_set_phase(phase);
 }
 
 enum phase drain_phase(void)
@@ -60,132 +42,26 @@ _Atomic uint32_t *drain_passes(void)
     return &drain.passes;
 }
 
-/* What the kernel calls as long may be a tick shorter. */
-static int64_t at_least(int64_t ms)
-{
-    static int64_t tick;
-    if (!tick)
-        tick = sys_tick_ms();
-    return ms ? ms + tick : 0;
-}
-
-static struct conn_limits limits(void)
-{
-    const struct settings *settings = settings_now();
-    bool draining = drain_phase() > PHASE_DELAYING;
-    return (struct conn_limits){.settle = at_least(settings->settle),
-                                .first_byte = at_least(settings->first_byte),
-                                .notice_until = draining ? drain.notice_until : 0,
-                                .now = sys_now_ms(),
-                                .seen_at = draining ? atomic_load(&drain.seen.at) : NULL,
-                                .seen_count = atomic_load(&drain.seen.count)};
-}
-
-/* ---- walks over the table ---- */
-
-/* fd is claimed. Returns whether the walk is to go on. */
-typedef bool visit_fn(int fd, void *context);
-
-/* How many numbers are claimed at a time. */
-#define STRIDE CONN_FEW
-_Static_assert(STRIDE <= LOG_KEPT_MOST, "each may have a line in the log");
-
-static bool visit_one(int fd, visit_fn *visit, void *context)
-{
-    enum kind kind = table_kind(fd);
-    if (kind == KIND_RECEIVED)
-        conn_received(fd, settings_now()->mode.rest);
-    else if (kind != KIND_CONN && kind != KIND_ALIAS)
-        return true;
-    else if (UNLIKELY(!conn_is_ours(fd)))
-        conn_left(fd);
-    return visit(fd, context);
-}
-
-/* Most of a large table is empty. Its end is one of a whole block (table_make). */
-static bool is_empty(uint32_t first)
-{
-    for (uint32_t n = 0; n < STRIDE; n += sizeof(uint64_t))
-        if (__atomic_load_n((const uint64_t *)(const void *)&table.kind[first + n],
-                            __ATOMIC_RELAXED))
-            return false;
-    return true;
-}
-
-/*
- * Visits those of a stride's numbers that it can all at once, and returns the others, which are to
- * be visited one by one: bit n is of first + n.
- */
-typedef uint32_t visit_few_fn(uint32_t first, void *context);
-
-static void walk_by(visit_few_fn *visit_few, visit_fn *visit, void *context)
-{
-    uint32_t high = atomic_load(&table.high);
-    bool go_on = true;
-    for (uint32_t first = 0; first < high && go_on; first += STRIDE) {
-        if (is_empty(first))
-            continue;
-        table_claim_all(first, STRIDE);
-        uint32_t left = visit_few ? visit_few(first, context) : UINT32_MAX >> (32 - STRIDE);
-        for (; left && go_on; left &= left - 1)
-            go_on = visit_one((int)first + __builtin_ctz(left), visit, context);
-        table_release();
-        log_send_kept();
-    }
-}
-
-static void walk(visit_fn *visit, void *context)
-{
-    walk_by(NULL, visit, context);
-}
-
-struct count {
-    struct conn_limits limits;
-    bool verify; /* also those that nothing is done to */
-    uint64_t idle, in_use, shut;
-};
-
-static enum conn_look count_look(int fd, struct count *count)
-{
-    enum conn_look look = conn_look(fd, &count->limits, count->verify);
-    count->idle += look == LOOK_IDLE || look == LOOK_WAITING;
-    count->in_use += look == LOOK_IN_USE;
-    count->shut += look == LOOK_SHUT || look == LOOK_FORCED;
-    return look;
-}
-
-static bool count_one(int fd, void *context)
-{
-    count_look(fd, context);
-    return true;
-}
-
 static bool shut_one(int fd, void *context)
 {
-    struct count *count = context;
-    if (count_look(fd, count) == LOOK_IDLE && conn_shut(fd)) {
+    struct drain_count *count = context;
+    if (drain_count(fd, count) == LOOK_IDLE && conn_shut(fd)) {
         count->idle--;
         count->shut++;
     }
     return true;
 }
 
-static uint32_t shut_few(uint32_t first, void *context)
-{
-    const struct count *count = context;
-    return conn_shut_few(first, &count->limits);
-}
-
 static bool spread_one(int fd, void *context)
 {
-    if (count_look(fd, context) == LOOK_IDLE)
+    if (drain_count(fd, context) == LOOK_IDLE)
         spread_count(conn_quiet_ms(fd));
     return true;
 }
 
 static bool shut_due_one(int fd, void *context)
 {
-    struct count *count = context;
+    struct drain_count *count = context;
     if (conn_look(fd, &count->limits, false) == LOOK_IDLE && spread_may_close(conn_quiet_ms(fd)) &&
         conn_shut(fd)) {
         count->idle--;
@@ -195,7 +71,7 @@ static bool shut_due_one(int fd, void *context)
 }
 
 /* Closes what is idle: at once, or what is due of it. */
-static void shut_idle(struct count *count, int64_t now)
+static void shut_idle(struct drain_count *count, int64_t now)
 {
     if (!spread_is_on(now)) {
         walk(shut_one, count);
@@ -214,41 +90,6 @@ static bool finish_one(int fd, void *context)
     return true;
 }
 
-/* How long it has been in use: since the drain began, or since its peer's last byte. */
-static int64_t in_use_ms(int fd, int64_t now)
-{
-    struct sock_info info;
-    sock_info(fd, &info);
-    int64_t draining = now - drain.since;
-    return info.has && info.received_ms > draining ? info.received_ms : draining;
-}
-
-/* fd is claimed. */
-static void log_connection(const char *what, int fd, enum conn_look look, int64_t now)
-{
-    struct log_line line;
-    struct sock_queues queues;
-    sock_queues(fd, &queues);
-    log_begin(&line, LOG_INFO);
-    text_string(&line.text, what);
-    sock_peer(fd, &line.text);
-    if (look == LOOK_SHUT) {
-        text_string(&line.text, ": idle, but the program does not close it, ");
-    } else {
-        text_string(&line.text, ": in use ");
-        text_number(&line.text, (uint64_t)in_use_ms(fd, now) / 1000);
-        text_string(&line.text, "s, ");
-    }
-    text_number(&line.text, queues.unsent);
-    text_string(&line.text, " bytes unsent");
-    if (queues.unread) {
-        text_string(&line.text, ", ");
-        text_number(&line.text, queues.unread);
-        text_string(&line.text, " unread");
-    }
-    log_keep(&line);
-}
-
 static bool force_one(int fd, void *context)
 {
     const int64_t *now = context;
@@ -260,175 +101,12 @@ static bool force_one(int fd, void *context)
         struct sock_queues queues;
         sock_queues(fd, &queues);
         drain.forced++;
-        tree_count_cut();
-        tree_count_loss(look == LOOK_IN_USE, queues.unread, queues.unsent);
-        log_connection("forced ", fd, look, *now);
+        process_slot_count_cut();
+        process_slot_count_loss(look == LOOK_IN_USE, queues.unread, queues.unsent);
+        drain_say_connection("forced ", fd, look, *now);
     }
     conn_force(fd);
     return true;
-}
-
-struct oldest {
-    int64_t age;
-    struct text peer;
-    uint64_t named;
-    int64_t now;
-};
-
-static bool find_oldest(int fd, void *context)
-{
-    struct oldest *oldest = context;
-    struct conn_limits now = limits();
-    if (conn_look(fd, &now, true) != LOOK_IN_USE)
-        return true;
-    int64_t age = in_use_ms(fd, oldest->now);
-    if (age > oldest->age) {
-        oldest->age = age;
-        oldest->peer.used = 0;
-        sock_peer(fd, &oldest->peer);
-    }
-    return true;
-}
-
-static bool name_one(int fd, void *context)
-{
-    struct oldest *oldest = context;
-    struct conn_limits now = limits();
-    if (conn_look(fd, &now, true) != LOOK_IN_USE)
-        return true;
-    log_connection("still waits for ", fd, LOOK_IN_USE, oldest->now);
-    return ++oldest->named < NAMED_MOST;
-}
-
-/* ---- what the log says ---- */
-
-static void say_origin(struct text *text, const struct origin *origin)
-{
-    if (!origin->signal && origin->pid <= 0) {
-        text_string(text, origin->pid == drain_inherited.pid
-                              ? "as the process that it was forked from"
-                              : "the program asked for it");
-        return;
-    }
-    if (origin->signal)
-        settings_say_signal(text, origin->signal);
-    else
-        text_string(text, "`weir`");
-    text_string(text, " from pid ");
-    text_number(text, (uint64_t)origin->pid);
-    text_string(text, " uid ");
-    text_number(text, (uint64_t)origin->uid);
-}
-
-/* What is asked of the whole tree is one event, which its head tells; who is dormant tells nothing.
- */
-static bool speaks(bool whole_tree)
-{
-    return whole_tree ? head_is_here() : !start_is_dormant();
-}
-
-/* The figures for say_begin, where it says anything. */
-static struct totals totals_at_begin(bool whole_tree)
-{
-    struct totals totals = {0};
-    if (!speaks(whole_tree))
-        return totals;
-    if (whole_tree && head_tree_drains())
-        return tree_page->asked;
-    if (whole_tree)
-        tree_totals(&totals);
-    else
-        table_totals(&totals);
-    return totals;
-}
-
-static void say_begin(const char *what, const struct origin *origin, bool whole_tree,
-                      const struct totals *totals)
-{
-    struct log_line line;
-    if (!speaks(whole_tree))
-        return;
-    log_begin(&line, LOG_INFO);
-    text_string(&line.text, what);
-    say_origin(&line.text, origin);
-    text_string(&line.text, "; ");
-    text_number(&line.text, totals->tracked - totals->in_use);
-    text_string(&line.text, " idle, ");
-    text_number(&line.text, totals->in_use);
-    text_string(&line.text, " in use");
-    log_send(&line);
-}
-
-static void say_progress(int64_t now)
-{
-    char peer[160] = "";
-    struct oldest oldest = {-1, TEXT_ON(peer), 0, now};
-    struct count count = {.limits = limits()};
-    walk(count_one, &count);
-    walk(find_oldest, &oldest);
-
-    struct log_line line;
-    log_begin(&line, LOG_INFO);
-    text_string(&line.text, "draining ");
-    text_number(&line.text, (uint64_t)(now - drain.since) / 1000);
-    text_string(&line.text, "s: ");
-    text_number(&line.text, count.in_use);
-    text_string(&line.text, " in use");
-    if (count.idle + count.shut) {
-        text_string(&line.text, ", ");
-        text_number(&line.text, count.idle + count.shut);
-        text_string(&line.text, " idle");
-    }
-    if (oldest.age >= 0) {
-        text_string(&line.text, ", oldest ");
-        text_string(&line.text, peer);
-        text_string(&line.text, " for ");
-        text_number(&line.text, (uint64_t)oldest.age / 1000);
-        text_string(&line.text, "s");
-    }
-    if (drain.until) {
-        text_string(&line.text, "; ");
-        text_number(&line.text, (uint64_t)(drain.until > now ? drain.until - now + 999 : 0) / 1000);
-        text_string(&line.text, "s left");
-    }
-    log_send(&line);
-}
-
-/* The connections that the drain has met: those of its beginning and those accepted since. */
-static uint64_t met(void)
-{
-    struct totals totals;
-    if (drain.whole_tree)
-        tree_totals(&totals);
-    else
-        table_totals(&totals);
-    return drain.at_begin.tracked + (totals.accepted - drain.at_begin.accepted) -
-           (totals.disowned - drain.at_begin.disowned);
-}
-
-void drain_say_end(const char *afterwards)
-{
-    struct log_line line;
-    if (drain.whole_tree ? !head_has_ended_it() : !speaks(false))
-        return;
-    if (drain.whole_tree)
-        log_take(); /* what others have to say comes first */
-    uint64_t all = met(), forced = drain.whole_tree ? tree_cut() : drain.forced;
-    log_begin(&line, LOG_INFO);
-    const char *what = line.buffer + line.text.used;
-    bool partial = drain.whole_tree ? tree_has_flag(LINE_UNCOVERED) || head_gave_up()
-                                    : atomic_load(&drain.is_partial);
-    text_string(&line.text, partial ? "not wholly drained in " : "drained in ");
-    text_tenths(&line.text, sys_now_ms() - drain.since);
-    text_string(&line.text, ": ");
-    text_number(&line.text, all > forced ? all - forced : 0);
-    text_string(&line.text, " closed clean, ");
-    text_number(&line.text, forced);
-    text_string(&line.text, " forced; ");
-    text_string(&line.text, afterwards);
-    if (drain.whole_tree)
-        notify_end(what);
-    log_send(&line);
 }
 
 /* ---- steps ---- */
@@ -445,11 +123,13 @@ static void force_all(int64_t now, bool by_timeout)
 
 static void begin_close_idle(int64_t now, const struct origin *origin, bool whole_tree)
 {
-    struct count count = {.limits = limits()};
-    struct totals totals = totals_at_begin(whole_tree);
-    walk_by(shut_few, shut_one, &count);
+    gate_shut(GATE_CLOSES_IDLE, settings_now()->settle);
+    process_slot_count();
+    struct drain_count count = {.limits = drain_limits()};
+    struct totals totals = drain_totals_to_say(whole_tree);
+    walk(shut_one, &count);
     /* Afterwards: whoever takes the lines may take his time. */
-    say_begin("closing idle connections: ", origin, whole_tree, &totals);
+    drain_say_begin("closing idle connections: ", origin, whole_tree, &totals);
     drain.passing = true;
     drain.finish_at = now + FINISH_AFTER_MS;
     drain.pass_until = now + CLOSE_IDLE_MOST_MS;
@@ -501,7 +181,8 @@ static void stop_serving(int64_t now)
     drain.finish_at = now + FINISH_AFTER_MS;
     drain.passing = false;
     if (drain.whole_tree)
-        tree_delayed();
+        membership_delayed();
+    gate_shut(GATE_DRAINS, settings_now()->settle);
     set_phase(PHASE_DRAINING);
     const struct settings *settings = settings_now();
     int64_t notice = within_timeout(settings->notice, now), first = has_http(settings) ? notice : 0;
@@ -543,9 +224,10 @@ void drain_begin(enum action action, const struct origin *origin, const struct d
     }
     if (drain_phase() == PHASE_DRAINED || (!serving && action != ACTION_DRAIN_ALL))
         return;
-    struct totals totals = totals_at_begin(terms->whole_tree);
-    say_begin(action == ACTION_DRAIN_ALL ? "draining all: " : "draining: ", origin,
-              terms->whole_tree, &totals);
+    process_slot_count();
+    struct totals totals = drain_totals_to_say(terms->whole_tree);
+    drain_say_begin(action == ACTION_DRAIN_ALL ? "draining all: " : "draining: ", origin,
+                    terms->whole_tree, &totals);
     if (serving) {
         drain.inherited = origin->pid == drain_inherited.pid;
         drain.whole_tree = terms->whole_tree;
@@ -576,7 +258,7 @@ static void look_for_missed(void)
     if (!is_partial)
         return;
     struct log_line line;
-    tree_set_flag(LINE_UNCOVERED, true);
+    process_slot_set_flag(LINE_UNCOVERED, true);
     log_begin(&line, LOG_ERROR);
     text_string(&line.text, "not drained: ");
     text_number(&line.text, connections);
@@ -611,9 +293,11 @@ static bool step_close_idle(int64_t now)
     if (!drain.passing)
         return false;
     finish_when_due(now);
-    struct count count = {.limits = limits(), .verify = true};
-    walk(count_one, &count);
+    struct drain_count count = {.limits = drain_limits(), .verify = true};
+    walk(drain_count_one, &count);
     drain.passing = count.shut && now < drain.pass_until;
+    if (!count.shut) /* what we have shut needs the slow path: a write behind our FIN */
+        gate_open();
     return drain.passing;
 }
 
@@ -621,7 +305,7 @@ static bool step_drain(int64_t now)
 {
     /* Connections that the program closed where we don't see it are found out now and then. */
     bool verify = now >= drain.verify_at;
-    struct count count = {.limits = limits(), .verify = verify};
+    struct drain_count count = {.limits = drain_limits(), .verify = verify};
     if (verify)
         drain.verify_at = now + VERIFY_MS;
 
@@ -629,7 +313,7 @@ static bool step_drain(int64_t now)
     bool accepting = stop_accepting();
     if (drain.forcing) {
         walk(force_one, &now);
-        walk(count_one, &count);
+        walk(drain_count_one, &count);
     } else {
         shut_idle(&count, now);
         finish_when_due(now);
@@ -647,12 +331,11 @@ static bool step_drain(int64_t now)
     if (drain.forcing)
         return true;
     if (now >= drain.report_at) {
-        say_progress(now);
+        drain_say_progress(now);
         drain.report_at = now + REPORT_MS;
     }
     if (now >= drain.name_at) {
-        struct oldest names = {.now = now};
-        walk(name_one, &names);
+        drain_say_waited_for(now);
         drain.name_at = now + REPORT_MS;
     }
     return true;
@@ -698,11 +381,9 @@ void drain_resumes(void)
     uint32_t drained = PHASE_DRAINED;
     if (!atomic_compare_exchange_strong(&drain.phase, &drained, PHASE_DRAINING))
         return;
-    tree_set_phase(PHASE_DRAINING);
+    process_slot_set_phase(PHASE_DRAINING);
     linger_switch(true);
 }
-
-const struct origin drain_inherited = {0, -1, 0};
 
 bool drain_is_inherited(void)
 {
@@ -721,6 +402,5 @@ bool drain_forked(void)
     drain.passing = false;
     atomic_store(&drain.is_partial, false);
     drain.is_short = false;
-    rhythm_end();
     return draining;
 }

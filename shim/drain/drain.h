@@ -8,7 +8,7 @@
 #ifndef WEIR_DRAIN_H
 #define WEIR_DRAIN_H
 
-#include "tree/head.h"
+#include "tree/coordinator.h"
 
 enum phase drain_phase(void);
 
@@ -32,14 +32,10 @@ int drain_wait(void);
 /* This process was drained, and has a connection all the same: one that another has handed on. */
 void drain_resumes(void);
 
-/* What became of the last drain: "drained in ...", once the phase is PHASE_DRAINED. */
-void drain_say_end(const char *afterwards);
-
 /* In a child: it has not drained anything yet. Returns whether its parent was draining. */
 bool drain_forked(void);
 
 /* Is this drain one that the process goes on with, which its parent had begun? */
 bool drain_is_inherited(void);
-extern const struct origin drain_inherited;
 
 #endif

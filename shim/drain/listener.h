@@ -4,15 +4,13 @@
  *
  * A drain swaps a listener for one that nobody can reach, under the program's own number: its
  * event loop stays quiet, a thread that accepts waits as on any quiet day, and the program has
- * nothing to handle (DESIGN.md, "Swapping a listener"). For the swap each listener's epoll
- * registrations are remembered as they pass through epoll_ctl.
+ * nothing to handle (DESIGN.md, "Swapping a listener").
  */
 #ifndef WEIR_LISTENER_H
 #define WEIR_LISTENER_H
 
-#include "base/settings.h"
+#include "drain/listener_view.h"
 
-#include <sys/epoll.h>
 #include <sys/select.h>
 
 /* The program has bound fd to an address; listens on fd; has made a duplicate of it; frees it. */
@@ -31,24 +29,6 @@ void listener_inherited(int fd);
 /* Whether there is any that takes part in a drain. */
 bool listener_any(void);
 
-/* epoll_ctl(epoll, op, fd, event) has succeeded. */
-void listener_registered(int epoll, int op, int fd, const struct epoll_event *event);
-
-enum listener_state {
-    LISTENING = 1,
-    CLOSING, /* its door is closed, and its queue is accepted from */
-    STOPPED, /* swapped */
-};
-
-/* What an accept on a listener gives to its connections. */
-struct listener_view {
-    _Atomic int state; /* enum listener_state; 0: it does not listen yet */
-    enum mode mode;
-    uint32_t address; /* sock_hash of the listener's own address; 0: not known */
-    uint16_t port;    /* in network order; 0: not known */
-    bool is_unix;
-};
-
 /* fd's: of one that is not known, what holds for all. */
 const struct listener_view *listener_view(int fd);
 
@@ -60,17 +40,6 @@ static inline bool listener_has_closed(void)
 {
     return atomic_load_explicit(&listener_doors, memory_order_relaxed);
 }
-
-/*
- * Goes on with stopping every listener that takes part in a drain: closes its door to new clients,
- * and once those in its queue have been accepted (or at once: `now`) swaps it. `listeners` says
- * what becomes of the old sockets. One that is held by somebody who goes on (whole_tree: who is not
- * of the tree, either) is left as it is: this process serves those who are in its queue, then no
- * longer accepts from it. Returns whether all are stopped; called until they are. Sets *wake where
- * a thread may wait in accept on another socket than the one that fd is: it is to be interrupted,
- * and then waits on that one.
- */
-bool listener_stop_all(enum listeners listeners, bool now, bool whole_tree, bool *wake);
 
 /*
  * Whether the calling thread's accept on fd, which it begins now, must fail with EAGAIN: once in a

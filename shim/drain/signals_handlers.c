@@ -16,12 +16,12 @@
  * A handler that the program installs by the system call itself (Go's runtime) is not wrapped. It
  * may find ours, and call it.
  */
-#include "drain/signals_own.h"
+#include "drain/signals_handlers.h"
 
 #include "base/libc.h"
 #include "base/sys.h"
-
-#include <setjmp.h>
+#include "conn/epoch.h"
+#include "drain/signals_view.h"
 
 /* ---- around a handler ---- */
 
@@ -35,18 +35,19 @@ struct frame {
 
 static void frame_begins(struct frame *frame, ucontext_t *at)
 {
-    frame->thread = own;
+    frame->thread = signals_own;
     frame->at = at;
     frame->kernel = signals_word(&at->uc_sigmask);
-    frame->view = own.waits ? own.base : own.blocked;
+    frame->view = signals_own.waits ? signals_own.base : signals_own.blocked;
     if (!signals_is_inside((uintptr_t)frame))
         frame->thread.frame = 0;
-    set_word(&at->uc_sigmask, (frame->kernel & ~own.held_back) | (frame->view & signals_hidden()));
+    signals_set_word(&at->uc_sigmask,
+                     (frame->kernel & ~signals_own.held_back) | (frame->view & signals_hidden()));
     /* A wait's mask holds inside the system call: any other place has the one behind it. */
-    if (!waits_under_mask(at))
-        own.blocked = frame->view;
-    own.waits = false;
-    own.frame = (uintptr_t)frame;
+    if (!signals_wait_is_interrupted(at))
+        signals_own.blocked = frame->view;
+    signals_own.waits = false;
+    signals_own.frame = (uintptr_t)frame;
 }
 
 static void frame_ends(const struct frame *frame)
@@ -59,16 +60,16 @@ static void frame_ends(const struct frame *frame)
     if (epoch_is_borrowed()) /* a vfork child's mask is its own, the view its parent's */
         view = frame->view;
     uint64_t kernel = shown & ~(hidden & signals_held() & ~blocked);
-    set_word(&frame->at->uc_sigmask, kernel | (frame->kernel & thread->held_back));
-    own.held_back = thread->held_back;
-    own.wait_set = thread->wait_set;
-    own.changes = thread->changes;
-    own.base = thread->waits ? view : thread->base;
-    own.waits = thread->waits;
+    signals_set_word(&frame->at->uc_sigmask, kernel | (frame->kernel & thread->held_back));
+    signals_own.held_back = thread->held_back;
+    signals_own.wait_set = thread->wait_set;
+    signals_own.changes = thread->changes;
+    signals_own.base = thread->waits ? view : thread->base;
+    signals_own.waits = thread->waits;
     signals_set_view(thread->waits ? thread->blocked : view);
     /* The outermost stays: until the kernel has restored the mask the thread is inside. */
     if (thread->frame)
-        own.frame = thread->frame;
+        signals_own.frame = thread->frame;
 }
 
 void signals_call_program(const struct sigaction *action, siginfo_t *info, void *context)
@@ -76,7 +77,8 @@ void signals_call_program(const struct sigaction *action, siginfo_t *info, void 
     ucontext_t *at = context;
     struct frame frame;
     int sig = info->si_signo;
-    uint64_t mask = waits_under_mask(at) ? own.wait_set : signals_word(&at->uc_sigmask);
+    uint64_t mask =
+        signals_wait_is_interrupted(at) ? signals_own.wait_set : signals_word(&at->uc_sigmask);
     mask |= signals_word(&action->sa_mask);
     mask |= action->sa_flags & (int)SA_NODEFER ? 0 : SIGNAL_BIT(sig);
     frame_begins(&frame, at);
@@ -151,21 +153,21 @@ void signals_unwrap(int sig, struct sigaction *action)
 int signals_install(int sig, const struct sigaction *action, struct sigaction *old)
 {
     bool is_signal = sig > 0 && sig < SIGNALS;
-    bool handles = is_signal && action && has_handler(action) && !is_wrapped(action);
+    bool handles = is_signal && action && signals_handles(action) && !is_wrapped(action);
     if (LIKELY(!atomic_load(&wraps)) || !is_signal) {
         if (handles && !epoch_is_borrowed())
             signals_will_wrap(sig);
         return libc_sigaction(sig, action, old);
     }
     struct handler before = handler_of(sig);
-    struct sigaction ours;
+    struct sigaction wrapping;
     bool wrap = handles && !epoch_is_borrowed(); /* a vfork child's actions are its own */
     if (wrap) {
-        ours = *action;
-        ours.sa_sigaction = wrapper;
-        ours.sa_flags |= SA_SIGINFO;
+        wrapping = *action;
+        wrapping.sa_sigaction = wrapper;
+        wrapping.sa_flags |= SA_SIGINFO;
         set_handler(sig, (struct handler){action->sa_sigaction, !(action->sa_flags & SA_SIGINFO)});
-        action = &ours;
+        action = &wrapping;
     }
     int result = libc_sigaction(sig, action, old);
     if (result != 0 && wrap)
@@ -193,59 +195,8 @@ void signals_wrap(void)
     uint64_t before = atomic_load(&installed);
     for (int sig = 1; sig < SIGNALS; sig++) {
         struct sigaction action;
-        if (before & SIGNAL_BIT(sig) && !signals_action(sig, NULL, NULL) &&
-            libc_sigaction(sig, NULL, &action) == 0 && has_handler(&action))
+        if (before & SIGNAL_BIT(sig) && !signals_is_ours(sig) &&
+            libc_sigaction(sig, NULL, &action) == 0 && signals_handles(&action))
             signals_install(sig, &action, NULL);
     }
 }
-
-/* ---- jumps ---- */
-
-#ifdef __GLIBC__
-/*
- * The kernel's mask is the first word of a jmp_buf's sigset_t, and on x86-64 the place of a shadow
- * stack comes behind it (glibc, sysdeps/unix/sysv/linux/x86/setjmpP.h). The last words are
- * nobody's.
- */
-#define JUMP_MARK UINT64_C(0x7765697276696577)
-
-struct jump_mask {
-    uint64_t kernel, rest[12];
-    uint64_t mark, view, hidden;
-};
-
-_Static_assert(sizeof(struct jump_mask) == sizeof(((sigjmp_buf *)NULL)[0]->__saved_mask),
-               "lies in its place");
-
-static struct jump_mask *mask_of(struct __jmp_buf_tag *place)
-{
-    return (struct jump_mask *)(void *)&place->__saved_mask;
-}
-
-void signals_jump_marked(struct __jmp_buf_tag *place)
-{
-    struct jump_mask *mask = mask_of(place);
-    mask->mark = JUMP_MARK;
-    mask->view = own.blocked;
-    mask->hidden = signals_hidden();
-}
-
-void signals_jumps(struct __jmp_buf_tag *place)
-{
-    struct jump_mask *saved = mask_of(place);
-    own.waits = own.changes = false; /* the call that it may have been in is left */
-    if (!place->__mask_was_saved || saved->mark != JUMP_MARK)
-        return;
-    /* As if the program set the mask that it had there: some may have become ours since, or not be
-     * so any more. */
-    sigset_t set, kernel;
-    struct signals_mask mask;
-    sigemptyset(&set);
-    set_word(&set, saved->kernel | (saved->view & saved->hidden));
-    signals_mask(SIG_SETMASK, &set, &kernel, &mask);
-    saved->kernel = signals_word(&kernel);
-    signals_jump_marked(place);
-    own.held_back = 0;
-    own.changes = false; /* nobody will say that the kernel has been told */
-}
-#endif

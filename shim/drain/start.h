@@ -22,34 +22,7 @@ void start_settled(void);
 /* Makes sure that the process is serving. False: the shim stands aside. */
 bool start_serving(void);
 
-/* Is it the first process of its tree? */
-bool start_is_first(void);
-
 /* Before a fork that shares descriptors. Makes no system call. */
 void start_forks(void);
-
-/*
- * Whether a program that is started with this environment, by inetd's way (the connection is its
- * descriptor 0), has lost us on the way: an inetd takes LD_PRELOAD out. What to put back, or NULL.
- */
-const char *start_lost_preload(char *const *envp);
-
-/*
- * A program may start its own successor, to which its listeners go across exec (nginx, gunicorn,
- * unicorn by USR2): that is a tree of its own, where a worker that was started in the same way is
- * one of ours. A worker is told by its arguments that it is one, a successor finds nothing there
- * that its predecessor was not told as well. So where that is so, the program is told in WEIR_TREE
- * that it may be a successor: which entry of envp that is, or -1; and the entry that it is to get
- * instead, in room of START_TREE_ROOM bytes.
- */
-#define START_TREE_ROOM 300
-long start_successors_tree(char *const *argv, char *const *envp);
-char *start_mark_tree(const char *entry, char *room);
-
-/* The process is about to end. */
-void start_ends(void);
-
-/* Whether this process has never served: it has nothing to drain. */
-bool start_is_dormant(void);
 
 #endif

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* bind, listen, accept, accept4, epoll_ctl: where connections come from. */
 #include "conn/conn.h"
-#include "drain/handler.h"
-#include "tree/head.h"
+#include "drain/worker.h"
+#include "tree/coordinator.h"
 #include "base/libc.h"
 #include "drain/listener.h"
-#include "drain/signals.h"
+#include "drain/listener_epolls.h"
+#include "drain/signals_eintr.h"
 #include "drain/start.h"
 #include "base/sys.h"
 
@@ -28,7 +29,7 @@ EXPORT int listen(int fd, int backlog)
     int result = libc_listen(fd, backlog);
     if (result == 0 && serving) {
         listener_listens(fd);
-        handler_listens();
+        worker_sees_listener();
     }
     return result;
 }
@@ -124,7 +125,7 @@ static void accepted(int fd, int got, const struct sockaddr *from, socklen_t len
     }
     /* Another process of the tree may have closed the listener's door. This comes before the
      * drainer can see the connection: sock_was_deaf tells it that the peer needs time. */
-    bool may_be_deaf = listener_has_closed() || head_tree_drains();
+    bool may_be_deaf = listener_has_closed() || coordinator_tree_drains();
     if (UNLIKELY(may_be_deaf) && !sys_is_sandboxed())
         sock_open_ears(got);
     conn_accepted(got, view->mode, identity, kind);

@@ -42,12 +42,12 @@ static void free_range(unsigned int first, unsigned int last)
         free_now((int)fd);
 }
 
-#define CLOSE(name)                                              \
-    EXPORT int name(int fd)                                      \
-    {                                                            \
-        if (UNLIKELY(table_knows(fd)) && !table_close_alone(fd)) \
-            free_now(fd);                                        \
-        return libc_##name(fd);                                  \
+#define CLOSE(name)                     \
+    EXPORT int name(int fd)             \
+    {                                   \
+        if (UNLIKELY(table_knows(fd)))  \
+            free_now(fd);               \
+        return libc_##name(fd);         \
     }
 
 CLOSE(close)
@@ -193,8 +193,6 @@ EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t 
     bool sends = name == SNDTIMEO_OLD || name == SNDTIMEO_NEW;
     if (level != SOL_SOCKET || result < 0 || !(receives || sends) || epoch_is_borrowed())
         return result;
-    if (receives)
-        atomic_store(&table.busy, HINT_ASK);
     if (!table_knows(fd))
         table_set(fd, KIND_TIMED);
     else if (receives)

@@ -2,10 +2,10 @@
 /* exec and posix_spawn: the program that is started gets the mask and the ignored signals that
  * this one believes it has. */
 #include "base/libc.h"
-#include "drain/signals.h"
-#include "drain/start.h"
+#include "drain/signals_mask.h"
+#include "drain/environment.h"
 #include "conn/table.h"
-#include "tree/tree.h"
+#include "tree/membership.h"
 
 #include <stdarg.h>
 
@@ -18,43 +18,44 @@
         result;                           \
     })
 
-#define SPAWNS(call)   \
-    ({                 \
-        tree_spawns(); \
-        AROUND(call);  \
+#define SPAWNS(call)         \
+    ({                       \
+        membership_spawns(); \
+        AROUND(call);        \
     })
 
 /* A process that becomes another program. */
 #define BECOMES(call)                                              \
     ({                                                             \
         if (!epoch_is_new_child()) /* it has nothing of its own */ \
-            tree_execs();                                          \
+            membership_execs();                                    \
         int failed = AROUND(call);                                 \
         if (!epoch_is_new_child())                                 \
-            tree_exec_failed();                                    \
+            membership_exec_failed();                              \
         failed;                                                    \
     })
 
 /*
- * envp, or a copy on the caller's stack: with what start_lost_preload says in front, and with
- * WEIR_TREE's entry marked where start_successors_tree has found it.
+ * envp, or a copy on the caller's stack: with what environment_lost_preload says in front, and with
+ * WEIR_TREE's entry marked where environment_successors_tree has found it.
  */
-#define WITH_OURS(argv, envp)                                                                     \
-    ({                                                                                            \
-        const char *preload = envp && UNLIKELY(table_knows(0)) ? start_lost_preload(envp) : NULL; \
-        long tree = start_successors_tree(argv, envp);                                            \
-        bool copies = preload || tree >= 0;                                                       \
-        size_t count = 0;                                                                         \
-        while (copies && envp[count])                                                             \
-            count++;                                                                              \
-        char **copy = __builtin_alloca((count + 2) * sizeof *copy);                               \
-        char *marked = __builtin_alloca(tree >= 0 ? START_TREE_ROOM : 1);                         \
-        copy[0] = (char *)preload;                                                                \
-        for (size_t i = 0; copies && i <= count; i++)                                             \
-            copy[i + (preload != NULL)] = envp[i];                                                \
-        if (tree >= 0)                                                                            \
-            copy[tree + (preload != NULL)] = start_mark_tree(envp[tree], marked);                 \
-        copies ? copy : envp;                                                                     \
+#define WITH_OURS(argv, envp)                                                           \
+    ({                                                                                  \
+        const char *preload =                                                           \
+            envp && UNLIKELY(table_knows(0)) ? environment_lost_preload(envp) : NULL;   \
+        long tree = environment_successors_tree(argv, envp);                            \
+        bool copies = preload || tree >= 0;                                             \
+        size_t count = 0;                                                               \
+        while (copies && envp[count])                                                   \
+            count++;                                                                    \
+        char **copy = __builtin_alloca((count + 2) * sizeof *copy);                     \
+        char *marked = __builtin_alloca(tree >= 0 ? ENVIRONMENT_TREE_ROOM : 1);         \
+        copy[0] = (char *)preload;                                                      \
+        for (size_t i = 0; copies && i <= count; i++)                                   \
+            copy[i + (preload != NULL)] = envp[i];                                      \
+        if (tree >= 0)                                                                  \
+            copy[tree + (preload != NULL)] = environment_mark_tree(envp[tree], marked); \
+        copies ? copy : envp;                                                           \
     })
 
 EXPORT int execve(const char *path, char *const *argv, char *const *envp)

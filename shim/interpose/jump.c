@@ -7,7 +7,7 @@
  * sigsetjmp returns twice, so no C function can be around it: it is jumped to.
  */
 #include "base/libc.h"
-#include "drain/signals.h"
+#include "drain/signals_jumps.h"
 
 #ifdef __GLIBC__
 #include <setjmp.h>

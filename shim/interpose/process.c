@@ -11,12 +11,14 @@
  * kept in a register that the system call leaves alone, as every libc's own vfork does.
  */
 #include "conn/epoch.h"
-#include "drain/handler.h"
+#include "drain/stage.h"
+#include "drain/trigger.h"
+#include "drain/worker.h"
 #include "base/libc.h"
-#include "drain/signals.h"
+#include "drain/signals_mask.h"
 #include "drain/start.h"
 #include "base/sys.h"
-#include "tree/tree.h"
+#include "tree/membership.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -28,9 +30,9 @@
 #define CHANGES(name, params, args)    \
     EXPORT int name params             \
     {                                  \
-        handler_steps_aside();         \
+        worker_steps_aside();         \
         int result = libc_##name args; \
-        handler_comes_back();          \
+        worker_comes_back();          \
         return result;                 \
     }
 
@@ -56,9 +58,9 @@ EXPORT int unshare(int flags)
 {
     if (flags == CLONE_NEWPID)
         return libc_unshare(flags);
-    handler_steps_aside();
+    worker_steps_aside();
     int result = libc_unshare(flags);
-    handler_comes_back();
+    worker_comes_back();
     return result;
 }
 
@@ -74,18 +76,18 @@ EXPORT int prctl(int option, ...)
     case PR_SET_SECCOMP: {
         if (a == SECCOMP_MODE_FILTER && !b) /* only asks whether there are any */
             return libc_prctl(option, a, b, c, d);
-        bool was_in = handler_enters_sandbox();
+        bool was_in = trigger_enters_sandbox();
         result = libc_prctl(option, a, b, c, d);
-        handler_entered_sandbox(was_in, result < 0);
+        trigger_entered_sandbox(was_in, result < 0);
         return result;
     }
     case PR_SET_NO_NEW_PRIVS:
     case PR_SET_SECUREBITS:
     case PR_CAPBSET_DROP:
     case PR_CAP_AMBIENT:
-        handler_steps_aside();
+        worker_steps_aside();
         result = libc_prctl(option, a, b, c, d);
-        handler_comes_back();
+        worker_comes_back();
         return result;
     default:
         return libc_prctl(option, a, b, c, d);
@@ -123,7 +125,7 @@ EXPORT int daemon(int nochdir, int noclose)
     EXPORT void name(int status)   \
     {                              \
         if (!epoch_is_new_child()) \
-            start_ends();          \
+            stage_ends();          \
         libc_##name(status);       \
         __builtin_unreachable();   \
     }
@@ -136,7 +138,7 @@ __attribute__((used)) static long vfork_returns(long result)
 {
     epoch_thread.borrowed--;
     libc_behind = 0; /* the child's exec has not returned */
-    tree_spawns();
+    membership_spawns();
     signals_vfork_over();
     if (result >= 0)
         return result;

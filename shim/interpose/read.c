@@ -6,9 +6,9 @@
  * one that is in use (table.h); everything else is reads(), behind the call.
  */
 #include "conn/conn.h"
-#include "drain/handler.h"
+#include "drain/stop_signals.h"
 #include "base/libc.h"
-#include "drain/signals.h"
+#include "drain/signals_eintr.h"
 #include "drain/start.h"
 
 #include <errno.h>
@@ -30,7 +30,7 @@ static __attribute__((noinline)) bool reads(int fd, ssize_t got, bool has_room, 
         return signals_must_call_again();
     if (UNLIKELY(table_kind(fd) == KIND_SIGNALFD)) {
         if (got > 0 && bytes.iov)
-            handler_restore_codes(bytes.iov->iov_base, (size_t)got);
+            stop_signals_restore_codes(bytes.iov->iov_base, (size_t)got);
         return false;
     }
     return conn_read(fd, got, has_room, bytes);
@@ -46,50 +46,58 @@ static bool receives(int fd, ssize_t got, int flags, struct bytes bytes)
     return false;
 }
 
-static __attribute__((noinline)) ssize_t read_slowly(int fd, void *buf, size_t n)
+/* Behind a read that the fast path does not understand. */
+static __attribute__((noinline)) ssize_t read_rest(int fd, void *buf, size_t n, ssize_t got)
 {
-    ssize_t got;
-    do
+    while (reads(fd, got, n, BYTES(buf, n)))
         got = libc_read(fd, buf, n);
-    while (reads(fd, got, n, BYTES(buf, n)));
     return got;
+}
+
+static __attribute__((noinline)) ssize_t read_tracked(int fd, void *buf, size_t n)
+{
+    struct conn *conn = table_conn((uint32_t)fd);
+    ssize_t got = libc_read(fd, buf, n);
+    if (LIKELY(table_reads_fast(conn, got)))
+        return got;
+    return read_rest((int)table_number(conn), buf, n, got);
 }
 
 EXPORT HOT ssize_t read(int fd, void *buf, size_t n)
 {
     if (UNLIKELY(!table_is_fast(fd)))
-        return read_slowly(fd, buf, n);
+        return read_rest(fd, buf, n, libc_read(fd, buf, n));
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_read(fd, buf, n);
-    struct conn *conn = table_conn((uint32_t)fd);
-    ssize_t got = libc_read(fd, buf, n);
-    if (LIKELY(table_reads_fast(conn, got)) ||
-        !reads((int)table_number(conn), got, n, BYTES(buf, n)))
-        return got;
-    return read_slowly((int)table_number(conn), buf, n);
+    return read_tracked(fd, buf, n);
 }
 
-static __attribute__((noinline)) ssize_t recv_slowly(int fd, void *buf, size_t n, int flags)
+static __attribute__((noinline)) ssize_t recv_rest(int fd, void *buf, size_t n, int flags,
+                                                   ssize_t got)
 {
-    ssize_t got;
-    do
+    while (receives(fd, got, flags, BYTES(buf, n)))
         got = libc_recv(fd, buf, n, flags);
-    while (receives(fd, got, flags, BYTES(buf, n)));
     return got;
+}
+
+static __attribute__((noinline)) ssize_t recv_tracked(int fd, void *buf, size_t n, int flags)
+{
+    struct conn *conn = table_conn((uint32_t)fd);
+    ssize_t got = libc_recv(fd, buf, n, flags);
+    if (LIKELY(table_reads_fast(conn, got)))
+        return got;
+    return recv_rest((int)table_number(conn), buf, n, flags, got);
 }
 
 EXPORT HOT ssize_t recv(int fd, void *buf, size_t n, int flags)
 {
-    if (UNLIKELY(!table_is_fast(fd)) || UNLIKELY(flags & ODD_FLAGS))
-        return recv_slowly(fd, buf, n, flags);
+    if (UNLIKELY(!table_is_fast(fd)))
+        return recv_rest(fd, buf, n, flags, libc_recv(fd, buf, n, flags));
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_recv(fd, buf, n, flags);
-    struct conn *conn = table_conn((uint32_t)fd);
-    ssize_t got = libc_recv(fd, buf, n, flags);
-    if (LIKELY(table_reads_fast(conn, got)) ||
-        !reads((int)table_number(conn), got, n, BYTES(buf, n)))
-        return got;
-    return recv_slowly((int)table_number(conn), buf, n, flags);
+    return UNLIKELY(flags & ODD_FLAGS)
+               ? recv_rest(fd, buf, n, flags, libc_recv(fd, buf, n, flags))
+               : recv_tracked(fd, buf, n, flags);
 }
 
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)

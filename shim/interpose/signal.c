@@ -4,9 +4,13 @@
  * ours. pthread_create, because a thread inherits its maker's mask.
  */
 #include "conn/epoch.h"
-#include "drain/handler.h"
+#include "drain/stop_signals.h"
+#include "drain/trigger.h"
 #include "base/libc.h"
 #include "drain/signals.h"
+#include "drain/signals_eintr.h"
+#include "drain/signals_handlers.h"
+#include "drain/signals_mask.h"
 #include "base/sys.h"
 #include "conn/table.h"
 #include "wait.h"
@@ -17,7 +21,7 @@ EXPORT int sigaction(int sig, const struct sigaction *action, struct sigaction *
 {
     bool handles = action && action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
     if (handles && sig > 0 && sig < 65)
-        handler_yield(SIGNAL_BIT(sig), false);
+        trigger_yield(SIGNAL_BIT(sig), false);
     return signals_action(sig, action, old) ? 0 : signals_install(sig, action, old);
 }
 
@@ -138,13 +142,13 @@ EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct times
     sigset_t kernel;
     struct timespec left;
     const struct timespec *now = limit;
-    handler_yield(signals_word(set), true);
+    trigger_yield(signals_word(set), true);
     int64_t began = wait_begins(limit);
     for (;;) {
         signals_accepts(set, &kernel);
         int sig = wait_for_signal(&kernel, info, now);
         if (sig > 0 && info)
-            handler_restore_code(info);
+            stop_signals_restore_code(info);
         if (sig >= 0 || errno != EINTR || (!signals_must_restart() && !SIGTIMEDWAIT_HIDES_EINTR))
             return sig;
         now = wait_left(limit, began, &left);
@@ -171,7 +175,7 @@ EXPORT int sigwait(const sigset_t *set, int *sig)
 
 EXPORT int signalfd(int fd, const sigset_t *set, int flags)
 {
-    handler_yield(signals_word(set), true);
+    trigger_yield(signals_word(set), true);
     int result = libc_signalfd(fd, set, flags);
     if (result >= 0 && !epoch_is_borrowed())
         table_set(result, KIND_SIGNALFD);

@@ -7,7 +7,9 @@
  * passed on unchanged.
  */
 #include "conn/epoch.h"
-#include "drain/handler.h"
+#include "drain/stage.h"
+#include "drain/trigger.h"
+#include "drain/worker.h"
 #include "base/libc.h"
 #include "drain/start.h"
 
@@ -96,9 +98,9 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
         /* seccomp(2): SECCOMP_SET_MODE_STRICT is 0, SECCOMP_SET_MODE_FILTER 1; others only ask. */
         if ((a != 0 && a != 1) || (a == 1 && !c)) /* nor does a filter at NULL do more */
             return libc_syscall(n, a, b, c, d, e, f);
-        bool was_in = handler_enters_sandbox();
+        bool was_in = trigger_enters_sandbox();
         long result = libc_syscall(n, a, b, c, d, e, f);
-        handler_entered_sandbox(was_in,
+        trigger_entered_sandbox(was_in,
                                 result != 0); /* above 0: SECCOMP_FILTER_FLAG_TSYNC failed */
         return result;
     }
@@ -119,9 +121,9 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
     case SYS_landlock_restrict_self:
 #endif
     {
-        handler_steps_aside();
+        worker_steps_aside();
         long result = libc_syscall(n, a, b, c, d, e, f);
-        handler_comes_back();
+        worker_comes_back();
         return result;
     }
     case SYS_epoll_pwait: /* what aarch64 has in epoll_wait's place; a mask would be the kernel's */
@@ -145,7 +147,7 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
         return execve(P(a), P(b), P(c));
     case SYS_exit_group:
         if (!epoch_is_new_child())
-            start_ends();
+            stage_ends();
         break;
     case SYS_nanosleep:
         return nanosleep(P(a), P(b));

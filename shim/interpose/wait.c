@@ -8,7 +8,8 @@
  */
 #include "base/libc.h"
 #include "drain/listener.h"
-#include "drain/signals.h"
+#include "drain/signals_eintr.h"
+#include "drain/signals_mask.h"
 #include "conn/table.h"
 #include "wait.h"
 

@@ -8,7 +8,7 @@
 #include "conn/conn.h"
 #include "base/libc.h"
 #include "drain/listener.h"
-#include "drain/signals.h"
+#include "drain/signals_eintr.h"
 #include "conn/handoff.h"
 
 #include <errno.h>
@@ -170,15 +170,29 @@ static __attribute__((noinline)) ssize_t write_slowly(int fd, const void *buf, s
     return WRITE_SLOWLY(&writing, libc_write(fd, buf, n));
 }
 
-/* What the fast path does not know of a call that has been made. */
-static __attribute__((noinline)) ssize_t wrote_slowly(struct conn *conn, ssize_t done, size_t asked,
-                                                      struct bytes bytes)
+/* Behind a call that the fast path does not understand. */
+static ssize_t wrote_rest(int fd, ssize_t done, size_t asked, struct bytes bytes)
 {
-    int fd = (int)table_number(conn);
-    conn = conn_enters(fd);
+    struct conn *conn = conn_enters(fd);
     if (conn)
         wrote(fd, conn, asked, done, 0, bytes);
     return done;
+}
+
+static __attribute__((noinline)) ssize_t write_rest(int fd, const void *buf, size_t n, ssize_t done)
+{
+    if (done < 0 && signals_must_call_again())
+        return write_slowly(fd, buf, n);
+    return wrote_rest(fd, done, n, BYTES(buf, n));
+}
+
+static __attribute__((noinline)) ssize_t write_tracked(int fd, const void *buf, size_t n)
+{
+    struct conn *conn = table_conn((uint32_t)fd);
+    ssize_t done = libc_write(fd, buf, n);
+    if (LIKELY(table_writes_fast(conn, n, done)))
+        return done;
+    return write_rest((int)table_number(conn), buf, n, done);
 }
 
 EXPORT HOT ssize_t write(int fd, const void *buf, size_t n)
@@ -187,13 +201,7 @@ EXPORT HOT ssize_t write(int fd, const void *buf, size_t n)
         return write_slowly(fd, buf, n);
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_write(fd, buf, n);
-    struct conn *conn = table_conn((uint32_t)fd);
-    ssize_t done = libc_write(fd, buf, n);
-    if (LIKELY(table_writes_fast(conn, n, done)))
-        return done;
-    if (done < 0 && signals_must_call_again())
-        return write_slowly((int)table_number(conn), buf, n);
-    return wrote_slowly(conn, done, n, BYTES(buf, n));
+    return write_tracked(fd, buf, n);
 }
 
 static __attribute__((noinline)) ssize_t send_slowly(int fd, const void *buf, size_t n, int flags)
@@ -202,19 +210,31 @@ static __attribute__((noinline)) ssize_t send_slowly(int fd, const void *buf, si
     return WRITE_SLOWLY(&writing, libc_send(fd, buf, n, flags));
 }
 
-EXPORT HOT ssize_t send(int fd, const void *buf, size_t n, int flags)
+static __attribute__((noinline)) ssize_t send_rest(int fd, const void *buf, size_t n, int flags,
+                                                   ssize_t done)
 {
-    if (UNLIKELY(!table_is_fast(fd)) || UNLIKELY(flags & MSG_MORE))
+    if (done < 0 && signals_must_call_again())
         return send_slowly(fd, buf, n, flags);
-    if (LIKELY(table_is_of_no_interest(fd)))
-        return libc_send(fd, buf, n, flags);
+    return wrote_rest(fd, done, n, BYTES(buf, n));
+}
+
+static __attribute__((noinline)) ssize_t send_tracked(int fd, const void *buf, size_t n, int flags)
+{
     struct conn *conn = table_conn((uint32_t)fd);
     ssize_t done = libc_send(fd, buf, n, flags);
     if (LIKELY(table_writes_fast(conn, n, done)))
         return done;
-    if (done < 0 && signals_must_call_again())
-        return send_slowly((int)table_number(conn), buf, n, flags);
-    return wrote_slowly(conn, done, n, BYTES(buf, n));
+    return send_rest((int)table_number(conn), buf, n, flags, done);
+}
+
+EXPORT HOT ssize_t send(int fd, const void *buf, size_t n, int flags)
+{
+    if (UNLIKELY(!table_is_fast(fd)))
+        return send_slowly(fd, buf, n, flags);
+    if (LIKELY(table_is_of_no_interest(fd)))
+        return libc_send(fd, buf, n, flags);
+    return UNLIKELY(flags & MSG_MORE) ? send_slowly(fd, buf, n, flags)
+                                      : send_tracked(fd, buf, n, flags);
 }
 
 /* ---- in pieces ---- */
@@ -235,11 +255,11 @@ EXPORT HOT ssize_t writev(int fd, const struct iovec *iov, int count)
     struct conn *conn = table_conn((uint32_t)fd);
     ssize_t done = libc_writev(fd, iov, count);
     if (done < 0 && signals_must_call_again())
-        return writev_slowly((int)table_number(conn), iov, count);
+        return writev_slowly(fd, iov, count);
     size_t asked = done < 0 && errno != EAGAIN ? 0 : length_of(iov, (size_t)count);
     if (LIKELY(table_writes_fast(conn, asked, done)))
         return done;
-    return wrote_slowly(conn, done, asked, (struct bytes){iov, (size_t)count});
+    return wrote_rest(fd, done, asked, (struct bytes){iov, (size_t)count});
 }
 
 static struct bytes bytes_of(const struct msghdr *msg)
@@ -284,7 +304,7 @@ EXPORT HOT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
         if (done < 0 && signals_must_call_again())
             done = sendmsg_slowly(fd, msg, flags);
         else if (UNLIKELY(!table_writes_fast(conn, asked, done)))
-            wrote_slowly(conn, done, done < 0 ? 1 : asked, bytes_of(msg));
+            wrote_rest(fd, done, done < 0 ? 1 : asked, bytes_of(msg));
     } else {
         done = sendmsg_slowly(fd, msg, flags);
     }

@@ -2,12 +2,13 @@
 #include "tree/holders.h"
 
 #include "conn/epoch.h"
-#include "tree/head.h"
+#include "tree/coordinator.h"
 #include "tree/pagefile.h"
 #include "base/proc.h"
 #include "base/sys.h"
 #include "base/text.h"
-#include "tree/tree.h"
+#include "tree/membership.h"
+#include "tree/process_slot.h"
 
 #include <errno.h>
 #include <linux/kcmp.h>
@@ -64,7 +65,7 @@ static void visit_descriptor(int dir, const char *name, void *context)
     if (!inode || !look->visitor->is_wanted((uint64_t)number_in(inode)))
         return;
     if (look->is == UNKNOWN)
-        look->is = look->whole_tree && head_has_process(look->pid) ? DRAINS : GOES_ON;
+        look->is = look->whole_tree && coordinator_has_process(look->pid) ? DRAINS : GOES_ON;
     /* Still so: it may have been one of the tree's a moment ago, which has called exec since. */
     if (look->is == GOES_ON && is_same_link(dir, name, target))
         look->visitor->held((uint64_t)number_in(inode));
@@ -74,7 +75,7 @@ static void visit_descriptor(int dir, const char *name, void *context)
 static bool is_related(int32_t pid)
 {
     for (int i = 0; i < PROC_GENERATIONS_MOST && pid; i++, pid = proc_parent(pid))
-        if (pid == epoch_pid() || head_lists(pid))
+        if (pid == epoch_pid() || process_slot_lives(pid))
             return true;
     return false;
 }
@@ -86,7 +87,7 @@ static bool may_hold(const struct look *look)
     if (!proc_start_time(look->pid))
         return false;
     bool related = is_related(look->pid);
-    if (related && look->whole_tree && head_has_process(look->pid))
+    if (related && look->whole_tree && coordinator_has_process(look->pid))
         return false;
     return related || look->sent;
 }
@@ -122,7 +123,7 @@ static void visit_process(int dir, const char *name, void *context)
 static bool hides_processes(void)
 {
     int32_t head = tree_page ? atomic_load(&tree_page->head) : 0;
-    return tree_is_foreign() || !proc_is_shown(epoch_pid()) ||
+    return process_slot_is_foreign() || !proc_is_shown(epoch_pid()) ||
            (head > 0 && sys2(SYS_kill, head, 0) != -ESRCH && !proc_is_shown(head));
 }
 

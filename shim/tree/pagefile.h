@@ -9,7 +9,7 @@
 #ifndef WEIR_PAGEFILE_H
 #define WEIR_PAGEFILE_H
 
-#include "base/page.h"
+#include "base/state_page.h"
 
 #define PAGEFILE_PATH 256
 

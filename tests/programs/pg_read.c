@@ -11,7 +11,7 @@
  */
 #define WEIR_COMMAND
 /* What weir(1) shares with the library, in one program: tests/programs is built file by file. */
-#include "../../shim/base/page.c"
+#include "../../shim/base/state_page.c"
 #include "../../shim/base/sock.c"
 #include "../../shim/base/sys.c"
 #include "../../shim/base/text.c"

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * strange_lines DIR: a process that has as many mappings as it may, and a state page (page.h) each
+ * strange_lines DIR: a process that has as many mappings as it may, and a state page (state_page.h) each
  * of whose lines names it, so that whoever believes them looks at it again and again.
  */
 #define WEIR_COMMAND /* no rules of the shim (common.h) */
-#include "base/page.h"
-#include "../../shim/base/page.c"
+#include "base/state_page.h"
+#include "../../shim/base/state_page.c"
 #include "../../shim/base/text.c"
 
 #include <fcntl.h>

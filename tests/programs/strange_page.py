@@ -22,7 +22,7 @@ def start_of(pid):
 
 page = bytearray(open(sound, "rb").read())
 me = os.getpid()
-# struct page (page.h): pid, its namespace, start; the tree's pid and start.
+# struct page (state_page.h): pid, its namespace, start; the tree's pid and start.
 struct.pack_into("=iIQiIQ", page, 72, me, os.stat("/proc/self/ns/pid").st_ino, start_of(me), tree, 0,
                  start_of(tree))
 name = f"{path}/{me}.{start_of(me)}.{os.stat('/proc/self/ns/pid').st_ino}"

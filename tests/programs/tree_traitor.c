@@ -14,7 +14,7 @@
  * tree; a child of that process goes on with it for as long as the master lives
  */
 #define WEIR_COMMAND /* no rules of the shim (common.h) */
-#include "base/page.h"
+#include "base/state_page.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -88,7 +88,7 @@ static void write_anything(struct page *page, size_t from, size_t to)
     }
 }
 
-/* The order stands before the timeout (page.h). */
+/* The order stands before the timeout (state_page.h). */
 _Static_assert(offsetof(struct page, timeout) == offsetof(struct page, order) + 8, "");
 
 static void write_on(struct page *page, unsigned int seed)

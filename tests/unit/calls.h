@@ -7,23 +7,52 @@
 
 static inline void call_read(int fd, size_t n)
 {
-    record_t *slot = table_knows(fd) ? conn_enters(fd) : NULL;
-    if (slot)
-        conn_read(fd, slot, n, BYTES_UNSEEN);
+    if (table_ignores(fd))
+        return;
+    if (!table_is_fast(fd) || !table_reads_fast(table_conn((uint32_t)fd), (ssize_t)n))
+        conn_read(fd, (ssize_t)n, true, BYTES_UNSEEN);
 }
 
 static inline void call_write(int fd, size_t asked, ssize_t done)
 {
-    record_t *slot = table_knows(fd) ? conn_enters(fd) : NULL;
-    if (slot)
-        conn_wrote(fd, slot, asked, done, BYTES_UNSEEN);
+    struct conn *conn;
+    if (table_ignores(fd))
+        return;
+    if (table_is_fast(fd) && table_writes_fast(table_conn((uint32_t)fd), asked, done))
+        return;
+    if ((conn = conn_enters(fd)))
+        conn_wrote(fd, conn, asked, done, BYTES_UNSEEN);
 }
 
 /* Whether a write would be swallowed. */
 static inline bool call_is_over(int fd)
 {
-    record_t *slot = conn_enters(fd);
-    return slot && conn_is_over(fd, slot);
+    struct conn *conn = conn_enters(fd);
+    return conn && conn_is_over(fd, conn);
+}
+
+/* A connection's turn and record in one word. */
+#define CONN_IN_USE UINT64_C(0x01)
+#define CONN_ANSWERED UINT64_C(0x02)
+#define CONN_SEASONED UINT64_C(0x04)
+#define CONN_CUT_SHORT UINT64_C(0x20)
+#define CONN_SEEN UINT64_C(0x40)
+
+static inline uint64_t both_of(const struct conn *conn)
+{
+    uint8_t turn = atomic_load(&conn->turn);
+    return atomic_load(&conn->record) |
+           (turn & (TURN_IN_USE | TURN_ANSWERED | TURN_SEASONED)) |
+           (turn & TURN_CUT_SHORT ? CONN_CUT_SHORT : 0) | (turn & TURN_SEEN ? CONN_SEEN : 0);
+}
+
+static inline void set_both(struct conn *conn, uint64_t both)
+{
+    const uint64_t low = CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED;
+    uint8_t turn = atomic_load(&conn->turn) & TURN_SLOW;
+    atomic_store(&conn->turn, (uint8_t)(turn | (both & low) | (both & CONN_CUT_SHORT ? TURN_CUT_SHORT : 0) |
+                                        (both & CONN_SEEN ? TURN_SEEN : 0)));
+    atomic_store(&conn->record, both & ~(low | CONN_CUT_SHORT | CONN_SEEN));
 }
 
 #endif

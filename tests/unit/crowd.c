@@ -432,7 +432,7 @@ static void visit_few(int first)
 static void *drain(void *argument)
 {
     is_drainer = true;
-    solo_end(); /* as the handler thread does */
+    solo_end(); /* as the worker thread does */
     dice = (uint64_t)(uintptr_t)argument;
     for (uint64_t round = 0; round < rounds; round++) {
         while (atomic_load(&busy)) {

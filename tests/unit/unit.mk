@@ -13,21 +13,20 @@ UNIT_asan = $(CC) -fsanitize=address,undefined -fno-sanitize-recover=all
 UNIT_tsan = $(CLANG) -fsanitize=thread
 UNIT_fuzz = $(CLANG) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
-UNIT_table = shim/conn/table.c shim/base/room.c shim/conn/solo.c shim/base/page.c shim/base/text.c shim/conn/epoch.c shim/base/libc.c shim/base/next.c shim/base/sys.c
+UNIT_table = shim/conn/table.c shim/base/room.c shim/conn/gate.c shim/base/state_page.c shim/base/text.c shim/conn/epoch.c shim/base/libc.c shim/base/libc_next.c shim/base/sys.c
 UNIT_conn = tests/unit/fake_sock.c shim/conn/conn.c shim/conn/conn_look.c shim/http/framing.c shim/http/http.c shim/http/http_cache.c shim/http/http_line.c shim/http/http_notice.c shim/conn/rhythm.c shim/conn/spread.c shim/base/settings.c $(UNIT_table)
 UNIT_crowd = $(UNIT_conn)
-UNIT_solo = $(UNIT_conn)
 UNIT_settings = shim/base/settings.c shim/base/text.c
 UNIT_text = shim/base/text.c
-UNIT_next = $(UNIT_table)
-UNIT_rhythm = shim/conn/rhythm.c shim/base/room.c shim/base/libc.c shim/base/next.c shim/base/sys.c shim/base/text.c
+UNIT_libc_next = $(UNIT_table)
+UNIT_rhythm = shim/conn/rhythm.c shim/base/room.c shim/base/libc.c shim/base/libc_next.c shim/base/sys.c shim/base/text.c
 UNIT_sock = shim/base/sock.c shim/base/sys.c shim/base/text.c
 UNIT_http = shim/http/http.c shim/http/http_cache.c shim/http/http_line.c shim/http/http_notice.c
 UNIT_http_notice = $(UNIT_http)
 FUZZ_usual = shim/base/settings.c shim/base/text.c
 FUZZ_http = $(UNIT_http) # alone
 
-UNITS = table conn crowd solo settings text http http_notice next sock rhythm
+UNITS = table conn crowd settings text http http_notice libc_next sock rhythm
 FUZZERS = settings mode address escaped http
 
 unit: $(UNITS:%=$(BUILD)/unit/asan/%) $(UNITS:%=$(BUILD)/unit/tsan/%)

@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* next_symbol beside dlsym(RTLD_NEXT), in a process of any libraries. */
+/* libc_next_symbol beside dlsym(RTLD_NEXT), in a process of any libraries. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 
 #include "unit.h"
 
 #include "base/libc.h"
-#include "base/next.h"
+#include "base/libc_next.h"
 
 #define SAME(type, name, params, args) \
-    CHECK(next_symbol(#name) == dlsym(RTLD_NEXT, #name), "%s", #name);
+    CHECK(libc_next_symbol(#name) == dlsym(RTLD_NEXT, #name), "%s", #name);
 
 static void same(void)
 {
     LIBC_FUNCTIONS(SAME)
-    CHECK(next_symbol("read") != NULL);
+    CHECK(libc_next_symbol("read") != NULL);
 }
 
 static void other_names(void)
 {
-    CHECK(next_symbol("no_such_function_of_any_library") == NULL);
-    CHECK(next_symbol("") == NULL);
-    CHECK(next_symbol("environ") == NULL, "no function");
+    CHECK(libc_next_symbol("no_such_function_of_any_library") == NULL);
+    CHECK(libc_next_symbol("") == NULL);
+    CHECK(libc_next_symbol("environ") == NULL, "no function");
 }
 
 static const struct unit_test tests[] = {

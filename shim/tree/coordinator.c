@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-#include "tree/head.h"
+#include "tree/coordinator.h"
 
 #include "conn/epoch.h"
-#include "tree/joined.h"
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/settings.h"
 #include "base/sys.h"
-#include "tree/tree.h"
+#include "tree/membership.h"
+#include "tree/process_slot.h"
+#include "tree/subtrees.h"
+#include "tree/wake.h"
 
 #include <signal.h>
 
-static struct proc_file page_file; /* of the tree_page; inode 0: not asked yet */
-static uint64_t orders_done;       /* what of tree_page->order has been begun here */
+static uint64_t orders_done; /* what of tree_page->order has been begun here */
 
 /*
  * What this process knows by itself. Any process of the tree can write the page, one that was
@@ -32,7 +33,17 @@ static bool gave_up;    /* and some had not ended theirs */
 /* When processes are woken again that have not begun, and those without a thread. */
 static int64_t again_at, step_at;
 
-void head_forget(void)
+bool coordinator_joins(const char *name, bool first)
+{
+    bool is_in = tree_page;
+    if (!membership_begin(name, first))
+        return false;
+    if (!is_in)
+        coordinator_forget();
+    return true;
+}
+
+void coordinator_forget(void)
 {
     ended_here = gave_up = false;
     again_at = step_at = 0;
@@ -43,46 +54,27 @@ void head_forget(void)
     atomic_store(&own.has_ended, false);
     atomic_store(&own.asked, 0);
     atomic_store(&own.begun, 0);
-    joined_forget();
+    subtrees_forget();
 }
 
-static bool lives(int32_t pid)
-{
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
-        if (atomic_load(&tree_page->line[i].pid) == pid)
-            return proc_line_lives(&tree_page->line[i]);
-    return false;
-}
-
-bool head_is_here(void)
+bool coordinator_is_here(void)
 {
     int32_t me = epoch_ask_pid(), head;
-    if (!tree_page || tree_is_foreign())
+    if (!tree_page || process_slot_is_foreign())
         return false;
-    if (atomic_load(&own.is_head) || tree_is_first()) {
+    if (atomic_load(&own.is_head) || membership_is_first()) {
         atomic_store(&own.is_head, true);
         return true;
     }
     head = atomic_load(&tree_page->head);
-    if (head == me || lives(head))
+    if (head == me || process_slot_lives(head))
         return head == me;
-    if (tree_descends_from_the_living(0) ||
+    if (membership_descends_from_the_living(0) ||
         !atomic_compare_exchange_strong(&tree_page->head, &head, me))
         return false;
     /* Another head may have seen the end of the drain, of which there is one only. */
     atomic_store(&own.has_ended, atomic_load(&tree_page->phase) == PHASE_DRAINED);
     atomic_store(&own.is_head, true);
-    return true;
-}
-
-bool head_is_alone(void)
-{
-    int32_t me = epoch_ask_pid();
-    for (uint32_t i = 0; tree_page && i < PAGE_LINES; i++) {
-        int32_t pid = atomic_load(&tree_page->line[i].pid);
-        if (pid && pid != me && proc_line_lives(&tree_page->line[i]))
-            return false;
-    }
     return true;
 }
 
@@ -105,17 +97,17 @@ static void take_terms_of_page(void)
 {
     int64_t now = sys_now_ms(), since = atomic_load(&tree_page->since);
     int64_t timeout = atomic_load(&tree_page->timeout);
-    bool late = since < 0 || since > now || (since < now - SINCE_MOST && head_is_here());
+    bool late = since < 0 || since > now || (since < now - SINCE_MOST && coordinator_is_here());
     bool has_none = timeout < 0 || timeout > DURATION_MOST;
     take_terms(late ? now : since, has_none ? settings_now()->timeout : timeout);
 }
 
-void head_terms(struct drain_terms *terms)
+void coordinator_terms(struct drain_terms *terms)
 {
     *terms = (struct drain_terms){true, atomic_load(&own.since), atomic_load(&own.timeout)};
 }
 
-void head_ask(enum action action, const struct origin *origin)
+void coordinator_ask(enum action action, const struct origin *origin)
 {
     int64_t now = sys_now_ms(), timeout = settings_now()->timeout;
     if (action != ACTION_CLOSE_IDLE) {
@@ -131,177 +123,34 @@ void head_ask(enum action action, const struct origin *origin)
     page_ask(tree_page, action, origin, -1, now, NULL);
 }
 
-void head_count_asked(void)
+void coordinator_count_asked(void)
 {
     struct totals totals;
-    if (!head_tree_drains() || tree_page->asked.tracked != PAGE_NOT_COUNTED || !head_is_here())
+    if (!coordinator_tree_drains() || tree_page->asked.tracked != PAGE_NOT_COUNTED ||
+        !coordinator_is_here())
         return;
-    tree_totals(&totals);
+    membership_totals(&totals);
     tree_page->asked = totals;
-}
-
-/*
- * A privileged process signals nobody because a page says so: a worker that was broken into may
- * have written it. One that may not read others' maps (it has given up CAP_SYS_PTRACE, proc(5))
- * signals its own descendants alone: nobody can make somebody else one of them.
- */
-static void wake(int32_t pid, const struct proc_file *file, const char *name, uint32_t *budget)
-{
-    int sig = settings_now()->control_signal;
-    int mapped = proc_maps(pid, file, name, budget), caught = proc_catches(pid, sig);
-    bool is_ours = mapped == 1 || (mapped < 0 && (sys0(SYS_geteuid) != 0 || proc_is_child(pid) ||
-                                                  (caught == 1 && proc_descends(pid))));
-    if (is_ours && caught != 0)
-        sys2(SYS_kill, pid, sig);
-}
-
-static bool is_to_wake(const struct page_line *line, enum wake which)
-{
-    switch (which) {
-    case WAKE_ALL:
-        return true;
-    case WAKE_NOT_BEGUN:
-        return atomic_load(&line->phase) == PHASE_SERVING;
-    case WAKE_THREADLESS:
-        return atomic_load(&line->flags) & LINE_THREADLESS;
-    }
-    return false;
-}
-
-/* By which its processes map it. "": there is no file. */
-static void name_of(const struct page *page, char name[48])
-{
-    struct text text = {name, 0, 48};
-    *name = '\0';
-    if (page != tree_page || *tree_name() == '/')
-        page_name(&text, page->pid, page->start, page->pid_namespace);
-}
-
-void head_wake_page(struct page *page, const struct proc_file *file, enum wake which)
-{
-    static uint32_t first; /* so that all have their turn, when the budget is used up */
-    uint32_t budget = PROC_MAPS_BUDGET;
-    char name[48];
-    name_of(page, name);
-    for (uint32_t i = 0; i < PAGE_LINES && budget; i++) {
-        struct page_line *line = &page->line[first++ % PAGE_LINES];
-        int32_t pid = atomic_load(&line->pid);
-        if (pid > 0 && pid != epoch_pid() && !(atomic_load(&line->flags) & LINE_DEAF) &&
-            is_to_wake(line, which) && proc_line_lives(line))
-            wake(pid, file, name, &budget);
-    }
-}
-
-/* ---- processes that found no free line ---- */
-
-static bool is_listed(int32_t pid)
-{
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
-        if (atomic_load(&tree_page->line[i].pid) == pid)
-            return true;
-    return false;
-}
-
-bool head_lists(int32_t pid)
-{
-    return tree_page && lives(pid);
-}
-
-bool head_has_process(int32_t pid)
-{
-    char page_name[48];
-    int sig = settings_now()->control_signal;
-    if (!tree_page || tree_is_foreign())
-        return false;
-    if (lives(pid))
-        return true;
-    if (!page_file.inode)
-        proc_mapped_file(tree_page, &page_file);
-    name_of(tree_page, page_name);
-    /* weir(1) maps the page as well, and catches nothing. */
-    uint32_t budget = PROC_MAPS_BUDGET;
-    if (proc_maps(pid, &page_file, page_name, &budget) == 1)
-        return !sig || proc_catches(pid, sig) == 1;
-    return joined_has(pid);
-}
-
-struct unlisted {
-    bool wakes, found;
-    uint32_t budget;
-    char page[48];
-};
-
-static void visit_unlisted(int dir, const char *name, void *context)
-{
-    struct unlisted *unlisted = context;
-    int32_t pid = 0;
-    (void)dir;
-    for (; *name >= '0' && *name <= '9' && pid < INT32_MAX / 10 - 9; name++)
-        pid = pid * 10 + (*name - '0');
-    /* weir(1) maps the page as well, and catches nothing. */
-    int sig = settings_now()->control_signal;
-    if (*name || !pid || pid == epoch_pid() || is_listed(pid) ||
-        proc_maps(pid, &page_file, unlisted->page, &unlisted->budget) != 1 ||
-        (sig && proc_catches(pid, sig) != 1))
-        return;
-    unlisted->found = true;
-    if (unlisted->wakes)
-        sys2(SYS_kill, pid, sig);
-}
-
-#define UNLISTED_MS 500
-
-/* They are found by their maps. Returns whether there is any. */
-static bool see_to_unlisted(bool wakes)
-{
-    struct unlisted unlisted = {.wakes = wakes, .budget = PROC_MAPS_BUDGET};
-    name_of(tree_page, unlisted.page);
-    if (atomic_load(&tree_page->unlisted))
-        proc_each_file("/proc", visit_unlisted, &unlisted);
-    return unlisted.found;
-}
-
-/* Whether some of their connections are left: of one that was killed the count stays. */
-static bool have_unlisted_connections(int64_t now)
-{
-    static int64_t look_at;
-    static bool any;
-    struct totals totals = {0};
-    uint32_t count, first = page_shards(PAGE_LINES, &count);
-    if (!atomic_load(&tree_page->unlisted))
-        return false;
-    page_add(&totals, &tree_page->shard[first], count);
-    page_settle(&totals);
-    if (now >= look_at) { /* all of /proc */
-        look_at = now + UNLISTED_MS;
-        any = see_to_unlisted(false);
-    }
-    return totals.tracked && any;
 }
 
 /* ---- waking ---- */
 
-static void wake_all(bool again)
+bool coordinator_has_process(int32_t pid)
 {
-    epoch_ask_pid();
-    if (!page_file.inode)
-        proc_mapped_file(tree_page, &page_file);
-    if (!settings_now()->control_signal) {
-        if (!again && !head_is_alone())
-            log_say(LOG_ERROR, "WEIR_CONTROL_SIGNAL=none: the other processes can't be told");
-        return;
-    }
-    head_wake_page(tree_page, &page_file, again ? WAKE_NOT_BEGUN : WAKE_ALL);
-    see_to_unlisted(true);
+    if (!tree_page || process_slot_is_foreign())
+        return false;
+    return process_slot_lives(pid) || wake_reaches(pid) || subtrees_has(pid);
 }
 
-void head_wake(void)
+void coordinator_wake(void)
 {
-    wake_all(false);
-    joined_ask();
+    if (!settings_now()->control_signal && !process_slot_is_alone())
+        log_say(LOG_ERROR, "WEIR_CONTROL_SIGNAL=none: the other processes can't be told");
+    wake_tree(WAKE_ALL);
+    subtrees_ask(atomic_load(&own.since), atomic_load(&own.timeout));
 }
 
-uint32_t head_news(void)
+uint32_t coordinator_news(void)
 {
     if (!tree_page)
         return 0;
@@ -318,12 +167,12 @@ uint32_t head_news(void)
     return drains | (idle ? 1u << ACTION_CLOSE_IDLE : 0);
 }
 
-bool head_tree_drains(void)
+bool coordinator_tree_drains(void)
 {
     return tree_page && (atomic_load(&own.drains) || atomic_load(&tree_page->order) & ORDER_DRAIN);
 }
 
-bool head_tree_is_drained(void)
+bool coordinator_tree_is_drained(void)
 {
     if (atomic_load(&own.has_ended))
         return true;
@@ -339,12 +188,12 @@ bool head_tree_is_drained(void)
 /* Whether it is this process that sees whether all are done: the head, or else the first line. */
 static bool is_watcher(void)
 {
-    if (tree_is_foreign())
+    if (process_slot_is_foreign())
         return false;
     int32_t me = epoch_ask_pid(), head = atomic_load(&tree_page->head);
     if (atomic_load(&own.is_head))
         return true;
-    if (head == me || lives(head))
+    if (head == me || process_slot_lives(head))
         return head == me;
     for (uint32_t i = 0; i < PAGE_LINES; i++) {
         int32_t pid = atomic_load(&tree_page->line[i].pid);
@@ -360,9 +209,7 @@ static bool is_watcher(void)
 static uint64_t tracked_by(uint32_t index)
 {
     struct totals totals = {0};
-    uint32_t count, first = page_shards(index, &count);
-    page_add(&totals, &tree_page->shard[first], count);
-    page_settle(&totals);
+    page_add_slot(&totals, tree_page, index);
     return totals.tracked;
 }
 
@@ -433,7 +280,7 @@ static void give_up(void)
 {
     struct totals totals;
     int named = 0;
-    tree_totals(&totals);
+    membership_totals(&totals);
     uint64_t left = totals.tracked;
     atomic_fetch_add(&tree_page->gone.forced_in_use, left);
     atomic_fetch_add(&tree_page->gone.cut, left);
@@ -446,12 +293,12 @@ static void give_up(void)
         }
 }
 
-bool head_has_ended_it(void)
+bool coordinator_has_ended_it(void)
 {
     return ended_here;
 }
 
-bool head_gave_up(void)
+bool coordinator_gave_up(void)
 {
     return gave_up;
 }
@@ -460,29 +307,29 @@ bool head_gave_up(void)
  * Who has not begun yet, or can make no thread and goes on only when it is woken: while others see
  * to themselves.
  */
-void head_keep_awake(int64_t now)
+void coordinator_keep_awake(int64_t now)
 {
-    if (!head_tree_drains() || head_tree_is_drained() || !is_watcher())
+    if (!coordinator_tree_drains() || coordinator_tree_is_drained() || !is_watcher())
         return;
     if (now >= again_at) {
         again_at = now + WAKE_AGAIN_MS;
-        wake_all(true);
+        wake_tree(WAKE_NOT_BEGUN);
     }
     if (now >= step_at) {
         step_at = now + THREADLESS_MS;
-        head_wake_page(tree_page, &page_file, WAKE_THREADLESS);
+        wake_tree(WAKE_THREADLESS);
     }
 }
 
-bool head_check(int64_t now)
+bool coordinator_check(int64_t now)
 {
-    if (head_tree_is_drained())
+    if (coordinator_tree_is_drained())
         return true;
     if (!is_watcher())
         return false;
     int64_t until = atomic_load(&own.until);
     bool late = until && now > until + GRACE_MS;
-    bool done = !has_gap(now) && !have_unlisted_connections(now) && joined_are_done(now);
+    bool done = !has_gap(now) && !wake_unlisted_serve(now) && subtrees_are_done(now);
     for (uint32_t i = 0; i < PAGE_LINES && done; i++)
         done = !is_undone(i);
     if (!done && !late)

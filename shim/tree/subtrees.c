@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-#include "tree/joined.h"
+#include "tree/subtrees.h"
 
 #include "conn/epoch.h"
-#include "tree/head.h"
 #include "base/log.h"
 #include "tree/pagefile.h"
 #include "base/proc.h"
 #include "base/sys.h"
 #include "base/text.h"
-#include "tree/tree.h"
+#include "tree/membership.h"
+#include "tree/wake.h"
 
 #include <fcntl.h>
 
@@ -86,7 +86,7 @@ static void directory_of(const struct part *part, char path[PAGEFILE_PATH])
     *path = '\0';
     switch (part->dir) {
     case 0:
-        pagefile_directory(tree_name(), path);
+        pagefile_directory(membership_name(), path);
         return;
     case 1:
         text_string(&text, "/run/weir");
@@ -133,7 +133,7 @@ static int find_part(struct part *part, int32_t pid)
     return fd;
 }
 
-static void ask_part(int fd)
+static void ask_part(int fd, int64_t since, int64_t timeout)
 {
     uint64_t order = atomic_load(&tree_page->order);
     enum action action = order & ORDER_DRAIN_ALL ? ACTION_DRAIN_ALL
@@ -142,16 +142,14 @@ static void ask_part(int fd)
     const struct origin *by = action == ACTION_CLOSE_IDLE ? &tree_page->idle_by : &tree_page->by;
     struct proc_file file;
     struct totals totals;
-    struct drain_terms terms;
-    head_terms(&terms);
     atomic_store(&copy.gap_used, 0); /* each entry would cost a look at /proc/net/tcp */
     proc_totals(&copy, 0, &totals);
-    pagefile_ask(fd, &copy, action, by, terms.timeout, terms.since, &totals);
+    pagefile_ask(fd, &copy, action, by, timeout, since, &totals);
     if (proc_opened_file(fd, &file))
-        head_wake_page(&copy, &file, WAKE_ALL);
+        wake_page(&copy, &file, WAKE_ALL);
 }
 
-void joined_ask(void)
+void subtrees_ask(int64_t since, int64_t timeout)
 {
     uint32_t left_out = 0;
     gather_family();
@@ -167,7 +165,7 @@ void joined_ask(void)
             parts[parts_count++] = part;
         else if (!known)
             left_out++;
-        ask_part(fd);
+        ask_part(fd, since, timeout);
         sys1(SYS_close, fd);
     }
     if (left_out || family.overflows)
@@ -187,7 +185,7 @@ static bool is_undone(const struct part *part)
     return lives && atomic_load(&copy.phase) != PHASE_DRAINED;
 }
 
-bool joined_has(int32_t pid)
+bool subtrees_has(int32_t pid)
 {
     bool found = false;
     for (uint32_t i = 0; i < parts_count && !found; i++) {
@@ -204,7 +202,7 @@ bool joined_has(int32_t pid)
 static int64_t look_at; /* when the next look is due */
 static bool undone;     /* what the last one has found */
 
-bool joined_are_done(int64_t now)
+bool subtrees_are_done(int64_t now)
 {
     if (parts_count && now >= look_at) {
         look_at = now + LOOK_MS;
@@ -215,7 +213,7 @@ bool joined_are_done(int64_t now)
     return !undone;
 }
 
-void joined_forget(void)
+void subtrees_forget(void)
 {
     parts_count = 0;
     look_at = 0;

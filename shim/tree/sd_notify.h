@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * notify.h - what `systemctl status` says while a tree drains: sd_notify(3), without the library.
+ * sd_notify.h - what `systemctl status` says while a tree drains: sd_notify(3), without the
+ * library.
  *
  * The head of the tree tells it, for a service manager listens to the service's main process alone
  * (NotifyAccess=main). Only STATUS= and EXTEND_TIMEOUT_USEC= are ever sent: after a STOPPING=1 a
@@ -17,25 +18,25 @@
  * `weir drain`. With WEIR_TIMEOUT=0 there is no end that could be promised, and nothing is asked
  * for.
  */
-#ifndef WEIR_NOTIFY_H
-#define WEIR_NOTIFY_H
+#ifndef WEIR_SD_NOTIFY_H
+#define WEIR_SD_NOTIFY_H
 
 #include "base/common.h"
 
 /* NOTIFY_SOCKET's value, at load: the program may take the variable out of its environment. */
-void notify_remember(const char *value);
+void sd_notify_remember(const char *value);
 
 /*
- * In the handler thread: tells how far the tree's drain is, when that is due. stopping: a stop
+ * In the worker thread: tells how far the tree's drain is, when that is due. stopping: a stop
  * signal waits for its end; when one comes it is due at once, for TimeoutStopSec= counts from then
  * on. Returns the ms until it is due again; -1: there is nothing to tell.
  */
-int64_t notify_step(int64_t now, bool stopping);
+int64_t sd_notify_step(int64_t now, bool stopping);
 
 /* The tree's drain is over: what became of it. */
-void notify_end(const char *what);
+void sd_notify_end(const char *what);
 
 /* In a child: it has told nothing yet. */
-void notify_forked(void);
+void sd_notify_forked(void);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "base/page.h"
+#include "base/state_page.h"
 
 #include "base/text.h"
 
@@ -34,6 +34,13 @@ void page_settle(struct totals *totals)
         totals->in_use = totals->tracked;
 }
 
+void page_add_slot(struct totals *totals, const struct page *page, uint32_t line)
+{
+    uint32_t count, first = page_shards(line, &count);
+    page_add(totals, &page->shard[first], count);
+    page_settle(totals);
+}
+
 void page_settle_tree(struct totals *totals)
 {
     page_settle(totals);
@@ -65,6 +72,12 @@ bool page_is_sound(const struct page *page, size_t size)
 }
 
 /* ---- orders ---- */
+
+uint32_t page_order_number(const struct page *page)
+{
+    uint64_t order = atomic_load(&page->order);
+    return (uint32_t)(order << 2) | (uint32_t)(order >> 32 & 3);
+}
 
 int64_t page_timeout(const struct page *page)
 {

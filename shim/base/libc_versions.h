@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * glibc.h - what is built with a new glibc runs with an old one: nothing of it is newer than 2.28.
+ * libc_versions.h - what is built with a new glibc runs with an old one: nothing of it is newer
+ * than 2.28.
  *
  * The linker takes the newest version of a name that there is where it links, and a program then
  * does not start where that is missing. The names that have got a new version without a new meaning
  * are bound to their oldest here, or are not used. tests/portability.bats looks at both products.
  */
-#ifndef WEIR_GLIBC_H
-#define WEIR_GLIBC_H
+#ifndef WEIR_LIBC_VERSIONS_H
+#define WEIR_LIBC_VERSIONS_H
 
 #include "base/common.h"
 

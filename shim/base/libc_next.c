@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "base/next.h"
+#include "base/libc_next.h"
 
 #include "base/text.h"
 
@@ -105,7 +105,7 @@ static int look(struct dl_phdr_info *info, size_t size, void *context)
     return search->found != NULL;
 }
 
-void *next_symbol(const char *name)
+void *libc_next_symbol(const char *name)
 {
     struct search search = {name, NULL, false};
     dl_iterate_phdr(look, &search);
@@ -114,14 +114,14 @@ void *next_symbol(const char *name)
 
 struct holder {
     const void *address;
-    struct next_object object;
+    struct libc_next_object object;
 };
 
 static int hold(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
     struct holder *holder = context;
-    struct next_object object = {UINTPTR_MAX, 0};
+    struct libc_next_object object = {UINTPTR_MAX, 0};
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
         uintptr_t from = info->dlpi_addr + segment->p_vaddr;
@@ -130,13 +130,13 @@ static int hold(struct dl_phdr_info *info, size_t size, void *context)
         object.from = from < object.from ? from : object.from;
         object.to = from + segment->p_memsz > object.to ? from + segment->p_memsz : object.to;
     }
-    if (object.from > object.to || !next_object_has(&object, holder->address))
+    if (object.from > object.to || !libc_next_object_has(&object, holder->address))
         return 0;
     holder->object = object;
     return 1;
 }
 
-struct next_object next_object_of(const void *address)
+struct libc_next_object libc_next_object_of(const void *address)
 {
     struct holder holder = {address, {0, 0}};
     dl_iterate_phdr(hold, &holder);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * page.h - the state page: what a tree of processes shares with each other and with weir(1).
+ * state_page.h - the state page: what a tree of processes shares with each other and with weir(1).
  *
  * One page is one file in the run directory (WEIR_RUN_DIR), named by the tree's first process, its
  * start time and its pid namespace. Each process of the tree has a line in it, and counters of its
@@ -15,8 +15,8 @@
  * The layout is the same for every program that is built from this header; a change of it is a
  * change of PAGE_LAYOUT, and so is one of struct table (table.h), whose address a line has.
  */
-#ifndef WEIR_PAGE_H
-#define WEIR_PAGE_H
+#ifndef WEIR_STATE_PAGE_H
+#define WEIR_STATE_PAGE_H
 
 #include "base/common.h"
 #include "base/settings.h"
@@ -61,7 +61,8 @@ struct page_line {
     _Atomic uint32_t flags;
     _Atomic uint32_t forced_in_use, unread, unsent; /* losses, in connections */
     _Atomic uint32_t cut;                           /* those that the log names as forced */
-    uint32_t unused[2];
+    _Atomic uint32_t counted; /* of which order it has told what was in use (page_order_number) */
+    uint32_t unused;
 };
 
 #define LINE_SANDBOXED 1u  /* in a seccomp sandbox: it is waited for, and does not drain */
@@ -176,7 +177,7 @@ struct page {
 #define GAP_TIME (GAP_UNIX - 1)
 #define GAP_UNIX_MS 2000
 
-/* The page of this process's tree; NULL before tree_begin, and in weir(1). */
+/* The page of this process's tree; NULL before membership_begin, and in weir(1). */
 extern HIDDEN struct page *tree_page;
 
 /* How many entries of a list are to be looked at. used: the page's own word, so it is checked. */
@@ -201,6 +202,9 @@ static inline uint32_t page_shards(uint32_t line, uint32_t *count)
 void page_add(struct totals *totals, const struct shard *shards, uint32_t count);
 void page_settle(struct totals *totals);
 
+/* Both, of one line alone: *totals is zero before. PAGE_LINES: of all that have none. */
+void page_add_slot(struct totals *totals, const struct page *page, uint32_t line);
+
 /* The same of a tree's sums: there a connection that changes hands may be adopted before the close
  * that it makes up for has been counted. */
 void page_settle_tree(struct totals *totals);
@@ -223,6 +227,9 @@ bool page_is_sound(const struct page *page, size_t size);
  */
 bool page_ask(struct page *page, enum action action, const struct origin *origin, int64_t timeout,
               int64_t now, const struct totals *asked);
+
+/* A number for what has been asked so far, which grows with it. */
+uint32_t page_order_number(const struct page *page);
 
 /* The timeout of the drain that is on, in ms; 0: for ever. */
 int64_t page_timeout(const struct page *page);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * next.h - what dlsym(RTLD_NEXT) finds, where there is no dlsym: before glibc 2.34 that is libdl's,
- * and a program need not have it. To load libdl for it everywhere would cost each fork its five
- * mappings, and each process its pages.
+ * libc_next.h - what dlsym(RTLD_NEXT) finds, where there is no dlsym: before glibc 2.34 that is
+ * libdl's, and a program need not have it. To load libdl for it everywhere would cost each fork its
+ * five mappings, and each process its pages.
  */
-#ifndef WEIR_NEXT_H
-#define WEIR_NEXT_H
+#ifndef WEIR_LIBC_NEXT_H
+#define WEIR_LIBC_NEXT_H
 
 #include "base/common.h"
 
@@ -14,15 +14,15 @@
  * objects were loaded; of several versions the default one. NULL: none has it, or it is chosen at
  * load time (STT_GNU_IFUNC), as no call of libc.h is.
  */
-void *next_symbol(const char *name);
+void *libc_next_symbol(const char *name);
 
 /* Where the object that has this address lies in memory; from == to: none has it. */
-struct next_object {
+struct libc_next_object {
     uintptr_t from, to;
 };
-struct next_object next_object_of(const void *address);
+struct libc_next_object libc_next_object_of(const void *address);
 
-static inline bool next_object_has(const struct next_object *object, const void *address)
+static inline bool libc_next_object_has(const struct libc_next_object *object, const void *address)
 {
     return (uintptr_t)address - object->from < object->to - object->from;
 }

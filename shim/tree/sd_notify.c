@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include "tree/notify.h"
+#include "tree/sd_notify.h"
 
-#include "tree/head.h"
+#include "tree/coordinator.h"
 #include "base/sys.h"
-#include "tree/tree.h"
+#include "tree/membership.h"
 
 #include <errno.h>
 #include <sys/un.h>
@@ -20,7 +20,7 @@
 static struct sockaddr_un manager = {AF_UNIX, ""};
 static socklen_t manager_len; /* 0: there is none */
 
-void notify_remember(const char *value)
+void sd_notify_remember(const char *value)
 {
     size_t length = text_length(value);
     /* vsock: (systemd 254) is for a whole machine. */
@@ -36,7 +36,7 @@ void notify_remember(const char *value)
 
 static bool is_heard(void)
 {
-    return manager_len && !sys_is_sandboxed() && head_is_here();
+    return manager_len && !sys_is_sandboxed() && coordinator_is_here();
 }
 
 /* False: the queue is full, and has room again in a moment. */
@@ -55,7 +55,7 @@ static bool notify(const struct text *text)
 static void ask_for_time(struct text *text, int64_t ms)
 {
     struct drain_terms terms;
-    head_terms(&terms);
+    coordinator_terms(&terms);
     if (!terms.timeout)
         return;
     text_string(text, "\nEXTEND_TIMEOUT_USEC=");
@@ -69,7 +69,7 @@ static struct {
     int64_t due; /* the next */
 } told;
 
-void notify_forked(void)
+void sd_notify_forked(void)
 {
     told.due = 0;
 }
@@ -79,11 +79,11 @@ static void say_progress(struct text *text, int64_t now)
     struct totals totals;
     const struct page *page = tree_page;
     struct drain_terms terms;
-    head_terms(&terms);
+    coordinator_terms(&terms);
     int64_t since = terms.since, timeout = terms.timeout;
     int64_t left = since + timeout > now ? since + timeout - now : 0;
 
-    tree_totals(&totals);
+    membership_totals(&totals);
     text_string(text, "STATUS=Weir: ");
     if (atomic_load(&page->phase) == PHASE_DELAYING) {
         int64_t delay = since + page->settings.delay - now;
@@ -108,9 +108,9 @@ static void say_progress(struct text *text, int64_t now)
     ask_for_time(text, left + PROGRAM_ENDS_MS);
 }
 
-int64_t notify_step(int64_t now, bool stopping)
+int64_t sd_notify_step(int64_t now, bool stopping)
 {
-    if (!manager_len || !head_tree_drains() || head_tree_is_drained())
+    if (!manager_len || !coordinator_tree_drains() || coordinator_tree_is_drained())
         return -1;
     uint32_t phase = atomic_load(&tree_page->phase);
     if (now < told.due && stopping == told.stopping && phase == told.phase)
@@ -129,7 +129,7 @@ int64_t notify_step(int64_t now, bool stopping)
     return told.due - now;
 }
 
-void notify_end(const char *what)
+void sd_notify_end(const char *what)
 {
     char buffer[512];
     struct text text = TEXT_ON(buffer);

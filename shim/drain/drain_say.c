@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+#include "drain/drain_say.h"
+
+#include "base/log.h"
+#include "base/sock.h"
+#include "base/sys.h"
+#include "conn/table.h"
+#include "drain/drain_state.h"
+#include "drain/stage.h"
+#include "drain/walk.h"
+#include "tree/coordinator.h"
+#include "tree/membership.h"
+#include "tree/process_slot.h"
+#include "tree/sd_notify.h"
+
+#include <time.h>
+
+#define NAMED_MOST 10 /* connections named in one report */
+
+const struct origin drain_inherited = {0, -1, 0};
+
+/* How long it has been in use: since the drain began, or since its peer's last byte. */
+static int64_t in_use_ms(int fd, int64_t now)
+{
+    struct sock_info info;
+    sock_info(fd, &info);
+    int64_t draining = now - drain.since;
+    return info.has && info.received_ms > draining ? info.received_ms : draining;
+}
+
+void drain_say_connection(const char *what, int fd, enum conn_look look, int64_t now)
+{
+    struct log_line line;
+    struct sock_queues queues;
+    sock_queues(fd, &queues);
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, what);
+    sock_peer(fd, &line.text);
+    if (look == LOOK_SHUT) {
+        text_string(&line.text, ": idle, but the program does not close it, ");
+    } else {
+        text_string(&line.text, ": in use ");
+        text_number(&line.text, (uint64_t)in_use_ms(fd, now) / 1000);
+        text_string(&line.text, "s, ");
+    }
+    text_number(&line.text, queues.unsent);
+    text_string(&line.text, " bytes unsent");
+    if (queues.unread) {
+        text_string(&line.text, ", ");
+        text_number(&line.text, queues.unread);
+        text_string(&line.text, " unread");
+    }
+    log_keep(&line);
+}
+
+struct oldest {
+    int64_t age;
+    struct text peer;
+    uint64_t named;
+    int64_t now;
+};
+
+static bool find_oldest(int fd, void *context)
+{
+    struct oldest *oldest = context;
+    struct conn_limits now = drain_limits();
+    if (conn_look(fd, &now, true) != LOOK_IN_USE)
+        return true;
+    int64_t age = in_use_ms(fd, oldest->now);
+    if (age > oldest->age) {
+        oldest->age = age;
+        oldest->peer.used = 0;
+        sock_peer(fd, &oldest->peer);
+    }
+    return true;
+}
+
+static bool name_one(int fd, void *context)
+{
+    struct oldest *oldest = context;
+    struct conn_limits now = drain_limits();
+    if (conn_look(fd, &now, true) != LOOK_IN_USE)
+        return true;
+    drain_say_connection("still waits for ", fd, LOOK_IN_USE, oldest->now);
+    return ++oldest->named < NAMED_MOST;
+}
+
+static void say_origin(struct text *text, const struct origin *origin)
+{
+    if (!origin->signal && origin->pid <= 0) {
+        text_string(text, origin->pid == drain_inherited.pid
+                              ? "as the process that it was forked from"
+                              : "the program asked for it");
+        return;
+    }
+    if (origin->signal)
+        settings_say_signal(text, origin->signal);
+    else
+        text_string(text, "`weir`");
+    text_string(text, " from pid ");
+    text_number(text, (uint64_t)origin->pid);
+    text_string(text, " uid ");
+    text_number(text, (uint64_t)origin->uid);
+}
+
+/* What is asked of the whole tree is one event, which its head tells; who is dormant tells nothing.
+ */
+static bool speaks(bool whole_tree)
+{
+    return whole_tree ? coordinator_is_here() : !stage_is_dormant();
+}
+
+struct totals drain_totals_to_say(bool whole_tree)
+{
+    struct totals totals = {0};
+    if (!speaks(whole_tree))
+        return totals;
+    if (whole_tree && coordinator_tree_drains())
+        return tree_page->asked;
+    if (whole_tree)
+        membership_totals(&totals);
+    else
+        table_totals(&totals);
+    return totals;
+}
+
+/* How many connections of the tree are in use, once its processes have told; but it waits no longer
+ * than it takes them as a rule. */
+#define COUNT_MS 100
+
+static uint64_t in_use_of_tree(void)
+{
+    static const struct timespec moment = {0, 1000000};
+    struct totals totals;
+    for (int ms = 0; ms < COUNT_MS && !process_slots_have_counted(); ms++)
+        sys2(SYS_nanosleep, &moment, NULL);
+    membership_totals(&totals);
+    return totals.in_use;
+}
+
+void drain_say_begin(const char *what, const struct origin *origin, bool whole_tree,
+                     struct totals *totals)
+{
+    struct log_line line;
+    if (!speaks(whole_tree))
+        return;
+    if (whole_tree)
+        totals->in_use = in_use_of_tree();
+    page_settle(totals);
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, what);
+    say_origin(&line.text, origin);
+    text_string(&line.text, "; ");
+    text_number(&line.text, totals->tracked - totals->in_use);
+    text_string(&line.text, " idle, ");
+    text_number(&line.text, totals->in_use);
+    text_string(&line.text, " in use");
+    log_send(&line);
+}
+
+void drain_say_progress(int64_t now)
+{
+    char peer[160] = "";
+    struct oldest oldest = {-1, TEXT_ON(peer), 0, now};
+    struct drain_count count = {.limits = drain_limits()};
+    walk(drain_count_one, &count);
+    walk(find_oldest, &oldest);
+
+    struct log_line line;
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, "draining ");
+    text_number(&line.text, (uint64_t)(now - drain.since) / 1000);
+    text_string(&line.text, "s: ");
+    text_number(&line.text, count.in_use);
+    text_string(&line.text, " in use");
+    if (count.idle + count.shut) {
+        text_string(&line.text, ", ");
+        text_number(&line.text, count.idle + count.shut);
+        text_string(&line.text, " idle");
+    }
+    if (oldest.age >= 0) {
+        text_string(&line.text, ", oldest ");
+        text_string(&line.text, peer);
+        text_string(&line.text, " for ");
+        text_number(&line.text, (uint64_t)oldest.age / 1000);
+        text_string(&line.text, "s");
+    }
+    if (drain.until) {
+        text_string(&line.text, "; ");
+        text_number(&line.text, (uint64_t)(drain.until > now ? drain.until - now + 999 : 0) / 1000);
+        text_string(&line.text, "s left");
+    }
+    log_send(&line);
+}
+
+/* The connections that the drain has met: those of its beginning and those accepted since. */
+static uint64_t met(void)
+{
+    struct totals totals;
+    if (drain.whole_tree)
+        membership_totals(&totals);
+    else
+        table_totals(&totals);
+    return drain.at_begin.tracked + (totals.accepted - drain.at_begin.accepted) -
+           (totals.disowned - drain.at_begin.disowned);
+}
+
+void drain_say_end(const char *afterwards)
+{
+    struct log_line line;
+    if (drain.whole_tree ? !coordinator_has_ended_it() : !speaks(false))
+        return;
+    if (drain.whole_tree)
+        log_take(); /* what others have to say comes first */
+    uint64_t all = met(), forced = drain.whole_tree ? membership_cut() : drain.forced;
+    log_begin(&line, LOG_INFO);
+    const char *what = line.buffer + line.text.used;
+    bool partial = drain.whole_tree ? process_slot_any_has(LINE_UNCOVERED) || coordinator_gave_up()
+                                    : atomic_load(&drain.is_partial);
+    text_string(&line.text, partial ? "not wholly drained in " : "drained in ");
+    text_tenths(&line.text, sys_now_ms() - drain.since);
+    text_string(&line.text, ": ");
+    text_number(&line.text, all > forced ? all - forced : 0);
+    text_string(&line.text, " closed clean, ");
+    text_number(&line.text, forced);
+    text_string(&line.text, " forced; ");
+    text_string(&line.text, afterwards);
+    if (drain.whole_tree)
+        sd_notify_end(what);
+    log_send(&line);
+}
+
+void drain_say_waited_for(int64_t now)
+{
+    struct oldest names = {.now = now};
+    walk(name_one, &names);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* drain_state.h - the drain of this process, as drain*.c alone know it. */
+#ifndef WEIR_DRAIN_STATE_H
+#define WEIR_DRAIN_STATE_H
+
+#include "base/room.h"
+#include "base/state_page.h"
+#include "conn/conn.h"
+
+extern HIDDEN struct drain {
+    _Atomic uint32_t phase; /* a futex word */
+    _Atomic uint32_t passes;
+    _Atomic bool timed_out; /* the timeout forced some */
+
+    bool inherited;  /* begun by the process that this one was forked from */
+    bool whole_tree; /* asked of the tree, not of this process */
+    bool forcing;    /* drain-all, or the timeout has passed */
+    bool by_timeout;
+    bool passing; /* a close-idle that has still to see to what it has shut */
+    int64_t since, begins_at, until, pass_until; /* sys_now_ms; until 0: for ever */
+    int64_t finish_at, verify_at, report_at, name_at, notice_until;
+    struct room seen; /* conn_limits, seen_at */
+    bool is_short;    /* of memory: has been told */
+    uint64_t forced;
+    _Atomic bool is_partial; /* something that there was no room to know goes on */
+    struct totals at_begin;
+} drain;
+
+/* The limits by which connections are looked at now (conn_look). */
+struct conn_limits drain_limits(void);
+
+/* What a walk finds. */
+struct drain_count {
+    struct conn_limits limits;
+    bool verify; /* also those that nothing is done to */
+    uint64_t idle, in_use, shut;
+};
+
+/* Looks at fd, which is claimed, and counts it. */
+enum conn_look drain_count(int fd, struct drain_count *count);
+
+/* The same, as a walk visits each. */
+bool drain_count_one(int fd, void *count);
+
+#endif

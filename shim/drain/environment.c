@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+#include "drain/environment.h"
+
+#include "base/libc.h"
+#include "base/text.h"
+#include "conn/table.h"
+#include "drain/listener.h"
+#include "tree/membership.h"
+#include "tree/pagefile.h"
+
+#define TREE_NAME "WEIR_TREE="
+#define PRELOAD_NAME "LD_PRELOAD="
+
+static bool ends_with_library(const char *item, size_t length)
+{
+    static const char name[] = "libweir.so";
+    if (length < sizeof name - 1)
+        return false;
+    for (size_t i = 0; i < sizeof name - 1; i++)
+        if (item[length - (sizeof name - 1) + i] != name[i])
+            return false;
+    return length == sizeof name - 1 || item[length - sizeof name] == '/';
+}
+
+/*
+ * Takes our item out of LD_PRELOAD's value, in place. Returns whether another is left.
+ * ld.so(8): items are separated by spaces or colons.
+ */
+static bool leave_preload(char *value)
+{
+    char *to = value;
+    for (const char *at = value; *at;) {
+        size_t length = 0;
+        while (at[length] && at[length] != ':' && at[length] != ' ')
+            length++;
+        if (length && !ends_with_library(at, length)) {
+            if (to != value)
+                *to++ = ':';
+            for (size_t i = 0; i < length; i++)
+                *to++ = at[i];
+        }
+        at += length + (at[length] != '\0');
+    }
+    *to = '\0';
+    return to != value;
+}
+
+/*
+ * Programs that this one starts are to run without us: the environment is put right in place, so
+ * that main's third argument says the same.
+ */
+void environment_leave_children(char **envp)
+{
+    char **to = envp;
+    for (char **at = envp; *at; at++) {
+        char *value = (char *)text_after(*at, PRELOAD_NAME);
+        if (value ? leave_preload(value) : !text_after(*at, "WEIR_"))
+            *to++ = *at;
+    }
+    *to = NULL;
+}
+
+/* Writes it over an entry that is there, where it fits. */
+static bool overwrite(char *entry, const struct text *with)
+{
+    if (with->used > text_length(entry))
+        return false;
+    for (size_t i = 0; i <= with->used; i++)
+        entry[i] = with->at[i];
+    return true;
+}
+
+/*
+ * Names the tree in the environment, for the programs that this one starts: those that find it
+ * there are not the first of theirs. The entry must bear whatever a program does with its own:
+ *
+ * - who writes a title over argv and environ takes the block of strings to end where the last of
+ *   environ does (libmaa), or those of argv to end where the first of environ begins: so it is
+ *   neither the first nor the last, for which the program's only one stands twice;
+ * - who copies the block frees what it has not copied as well (zabbix): free takes it;
+ * - where there is no environment nothing is added.
+ *
+ * An earlier program of this process may have been given one: it is in the block, and stays there.
+ */
+void environment_name_tree(char **envp)
+{
+    static BIG(4) char *with_name[4096];
+    static char fallback[sizeof TREE_NAME + PAGEFILE_PATH];
+    char name[sizeof fallback];
+    struct text text = TEXT_ON(name);
+    size_t n = 0, count = 0;
+    text_string(&text, TREE_NAME);
+    text_string(&text, membership_name());
+    for (; envp[n]; n++) {
+        if (!text_after(envp[n], TREE_NAME)) {
+            if (count + 4 > COUNT_OF(with_name))
+                return;
+            with_name[count++] = envp[n];
+        } else if (overwrite(envp[n], &text)) {
+            return;
+        }
+    }
+    if (!count)
+        return;
+    char *entry = libc_allocate(text.used + 1);
+    if (!entry)
+        entry = fallback;
+    for (size_t i = 0; i <= text.used; i++)
+        entry[i] = name[i];
+    if (count == 1)
+        with_name[count++] = with_name[0];
+    with_name[count] = with_name[count - 1];
+    with_name[count - 1] = entry;
+    environ = with_name;
+}
+
+/* WEIR_TREE's value, or NULL. */
+char *environment_tree(char *const *envp)
+{
+    for (; *envp; envp++)
+        if (text_after(*envp, TREE_NAME))
+            return *envp + sizeof TREE_NAME - 1;
+    return NULL;
+}
+
+/* ---- successors ---- */
+
+#define SUCCESSOR_MARK '?' /* at the end of WEIR_TREE's value */
+
+/* The words of this program's command line, as it was started, hashed (FNV-1a). */
+static uint32_t words[64];
+static uint32_t words_count;
+
+/*
+ * A file's name stands for its path. `python3 -m NAME` is started again as the file that it has
+ * found then, NAME/__main__.py.
+ */
+static uint32_t hash_word(const char *word)
+{
+    const char *name = word, *before = word, *end;
+    for (const char *at = word; *at; at++) {
+        if (*at == '/' && at[1]) {
+            before = name;
+            name = at + 1;
+        }
+    }
+    bool is_module = text_equal(name, "__main__.py");
+    for (end = name = is_module ? before : name; *end && *end != '/'; end++)
+        ;
+    uint32_t hash = 2166136261u;
+    for (; name < end; name++)
+        hash = (hash ^ (unsigned char)*name) * 16777619u;
+    return hash;
+}
+
+static bool is_known_word(const char *word)
+{
+    uint32_t hash = hash_word(word);
+    for (uint32_t i = 0; i < words_count; i++)
+        if (words[i] == hash)
+            return true;
+    return false;
+}
+
+long environment_successors_tree(char *const *argv, char *const *envp)
+{
+    if (!listener_any() || !argv || !envp)
+        return -1;
+    for (; *argv; argv++)
+        if (!is_known_word(*argv))
+            return -1;
+    for (long i = 0; envp[i]; i++)
+        if (text_after(envp[i], TREE_NAME))
+            return i;
+    return -1;
+}
+
+char *environment_mark_tree(const char *entry, char *room)
+{
+    static const char mark[] = {SUCCESSOR_MARK, '\0'};
+    struct text text = {room, 0, ENVIRONMENT_TREE_ROOM};
+    text_string(&text, entry);
+    text_string(&text, mark);
+    return room;
+}
+
+/* Takes the mark off. Returns whether there was one. */
+bool environment_was_marked(char *value)
+{
+    size_t length = 0;
+    while (value && value[length])
+        length++;
+    if (!length || value[length - 1] != SUCCESSOR_MARK)
+        return false;
+    value[length - 1] = '\0';
+    return true;
+}
+
+/*
+ * What the environment has said at load, in copies: a program may have written its title over it
+ * since (Redis 8, before it listens). environment_tree_value: WEIR_TREE's; NULL: there was none.
+ */
+const char *environment_tree_value;
+static char preload[4096]; /* "LD_PRELOAD=..."; "": there was none, or it is longer */
+
+void environment_remember(char *const *envp, bool children_follow)
+{
+    static char tree[PAGEFILE_PATH];
+    struct text text = TEXT_ON(tree);
+    const char *value = environment_tree(envp);
+    if (value) {
+        text_string(&text, value);
+        environment_tree_value = tree;
+    }
+    for (; *envp && children_follow; envp++) {
+        text = TEXT_ON(preload);
+        if (text_after(*envp, PRELOAD_NAME) && text_length(*envp) < sizeof preload)
+            text_string(&text, *envp);
+    }
+}
+
+const char *environment_lost_preload(char *const *envp)
+{
+    if (!*preload || !table_find(0) || !environment_tree(envp))
+        return NULL;
+    for (; *envp; envp++)
+        if (text_after(*envp, PRELOAD_NAME))
+            return NULL;
+    return preload;
+}
+
+void environment_remember_words(int argc, char **argv)
+{
+    for (int i = 0; i < argc && words_count < COUNT_OF(words); i++)
+        words[words_count++] = hash_word(argv[i]);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * environment.h - what the environment says to this program, and to those that it starts.
+ */
+#ifndef WEIR_ENVIRONMENT_H
+#define WEIR_ENVIRONMENT_H
+
+#include "base/common.h"
+
+/* Takes our item out of LD_PRELOAD, and the WEIR_* names out: programs that this one starts run
+ * without us. */
+void environment_leave_children(char **envp);
+
+/* Names the tree in WEIR_TREE, for the programs that this one starts. */
+void environment_name_tree(char **envp);
+
+/* WEIR_TREE's value there, or NULL. */
+char *environment_tree(char *const *envp);
+
+/* Keeps copies of what the environment says at load; the value that WEIR_TREE had then, or NULL. */
+void environment_remember(char *const *envp, bool children_follow);
+extern HIDDEN const char *environment_tree_value;
+
+/*
+ * Whether a program that is started with this environment, by inetd's way (the connection is its
+ * descriptor 0), has lost us on the way: an inetd takes LD_PRELOAD out. What to put back, or NULL.
+ */
+const char *environment_lost_preload(char *const *envp);
+
+/*
+ * A program may start its own successor, to which its listeners go across exec (nginx, gunicorn,
+ * unicorn by USR2): that is a tree of its own, where a worker that was started in the same way is
+ * one of ours. A worker is told by its arguments that it is one, a successor finds nothing there
+ * that its predecessor was not told as well. So where that is so, the program is told in WEIR_TREE
+ * that it may be a successor: which entry of envp that is, or -1; and the entry that it is to get
+ * instead, in room of ENVIRONMENT_TREE_ROOM bytes.
+ */
+#define ENVIRONMENT_TREE_ROOM 300
+long environment_successors_tree(char *const *argv, char *const *envp);
+char *environment_mark_tree(const char *entry, char *room);
+
+/* Takes that mark off WEIR_TREE's value. Returns whether there was one. */
+bool environment_was_marked(char *value);
+
+/* Keeps this program's own command line, for environment_successors_tree. */
+void environment_remember_words(int argc, char **argv);
+
+#endif

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * listener_entry.h - what is known of each listener: for listener*.c alone.
+ */
+#ifndef WEIR_LISTENER_ENTRY_H
+#define WEIR_LISTENER_ENTRY_H
+
+#include "conn/table.h"
+#include "drain/listener_view.h"
+
+#include <sys/socket.h>
+
+/* An entry is free where number is 0; it is taken by a compare-and-swap of number, filled in, and
+ * read by others once state says so. */
+struct listener {
+    _Atomic int number; /* descriptor + 1 */
+    struct listener_view view;
+    bool inherited;      /* across exec: whoever started the tree shares it with others */
+    bool is_own;         /* the process `creator` has called listen itself */
+    int creator;         /* the pid that listened; 0: not known */
+    uint64_t epoch;      /* of the process that listened */
+    _Atomic bool is_dry; /* AF_UNIX, CLOSING: accept has said that the queue is empty */
+    int64_t closed_at;   /* CLOSING: the door has been closed since */
+    int64_t empty_since; /* and nobody has been seen in the queue since */
+    uint64_t inode;      /* of its socket, as /proc tells it; 0: not asked yet */
+    enum held { HELD_BY_NOBODY, HELD_UNKNOWN, HELD } held; /* by who goes on when this one drains */
+    int64_t unknown_since;                                 /* 0: it is known */
+    /* Where it is held, or AF_UNIX: since when its queue is waited for (0: it is not), how many
+     * were in it then and when it was looked at last, since when it has not become shorter, and how
+     * many had been accepted by this process. */
+    int64_t waits_since, queued, queued_last, stands_since;
+    uint64_t accepted;
+    int in_page; /* listener_list_add */
+    struct sockaddr_storage addr;
+    socklen_t addr_len; /* 0: not known, for the program let the kernel choose */
+};
+
+/* How many entries have been used, and the i-th of them. */
+extern HIDDEN _Atomic uint32_t listener_entries;
+struct listener *listener_entry(uint32_t i);
+
+/* The entry of a descriptor that the table knows as a listener or as bound; NULL: there is none. */
+struct listener *listener_find(int fd);
+
+/*
+ * The entry of a socket that is bound, which may have been before there was a table: a process
+ * that never listens is left alone (INTERFACE.md, "dormant").
+ */
+struct listener *listener_find_bound(int fd);
+
+/* An entry for fd. A socket that is bound and does not listen gives way where there is no room. */
+struct listener *listener_take(int fd);
+
+/* Says so in the table. */
+void listener_set_kind(int fd, const struct listener *listener, enum kind kind);
+
+/* Frees an entry. */
+void listener_forget(struct listener *listener);
+
+/* How many listen: told without a walk. */
+extern HIDDEN _Atomic int listener_count;
+
+/* Counts the swaps, so that a thread can tell that one has been made since it looked last. */
+extern HIDDEN _Atomic uint32_t listener_swaps;
+
+/* A listener was sent to somebody (SCM_RIGHTS). */
+extern HIDDEN _Atomic bool listener_was_sent;
+
+#endif

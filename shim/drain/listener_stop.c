@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+#include "drain/listener_stop.h"
+
+#include "base/log.h"
+#include "base/sock.h"
+#include "base/sys.h"
+#include "conn/epoch.h"
+#include "conn/table.h"
+#include "drain/listener.h"
+#include "drain/listener_epolls.h"
+#include "drain/listener_holders.h"
+#include "tree/coordinator.h"
+#include "tree/listener_list.h"
+
+#include <fcntl.h>
+
+/* How long the queue of a closed door must have been empty, and where nothing tells of handshakes
+ * that are half done; and how long those are waited for: past the first try again, after 1 s, of a
+ * SYN-ACK whose answer was lost (or deferred). */
+#define QUEUE_EMPTY_MS 50
+#define QUEUE_EMPTY_BLIND_MS 200
+#define HALF_OPEN_MS 2500
+
+/* How long an AF_UNIX listener is left open for its queue to become empty, so that its end is not
+ * seen by who polls it: its door can't be closed without. */
+#define UNIX_QUIET_MS 250
+
+/* How often it is looked up who else holds a listener while new clients are kept away from it. */
+#define LOOK_AGAIN_MS 500
+
+/* More than so many clients have left a queue without coming to this process: its threads may have
+ * as many in their hands that are not counted yet. */
+#define TAKEN_BY_OTHERS 64
+
+static void log_no_substitute(int fd, int error)
+{
+    struct log_line line;
+    log_begin(&line, LOG_ERROR);
+    text_string(&line.text, "can't stop accepting on ");
+    struct sockaddr_storage addr;
+    socklen_t len = sock_own_address(fd, &addr);
+    text_address(&line.text, (struct sockaddr *)&addr, len);
+    text_string(&line.text, ": no socket to put in its place (error ");
+    text_number(&line.text, (uint64_t)-error);
+    text_string(&line.text, "); new connections are still served");
+    log_keep(&line); /* fd is claimed */
+}
+
+/* ---- swapped ---- */
+
+/* What is kept is held by a copy, for a successor that shares it: the one descriptor of ours. */
+#define KEPT_LEAST 100
+
+enum then {
+    THEN_KEEP,          /* the old one is held, for whoever shares it */
+    THEN_LEAVE,         /* it is closed here, and others go on with it */
+    THEN_CLOSE,         /* and others of the tree may do the same */
+    THEN_SHUT,          /* nobody else has it */
+    THEN_SHUT_IF_EMPTY, /* the same, where nobody is in its queue then */
+};
+
+/*
+ * Puts a socket in the listener's place to which nobody comes. Returns false where somebody has
+ * come into the queue that was to be empty: the listener is back in its place, and a thread that
+ * has begun to wait on the other one meanwhile is to be woken.
+ */
+static bool swap(struct listener *listener, int fd, enum then then)
+{
+    int substitute = sock_unreachable_listener(fd);
+    if (substitute < 0) {
+        log_no_substitute(fd, substitute);
+        atomic_store(&listener->view.state, STOPPED); /* as far as it can be */
+        return true;
+    }
+    if (listener_epolls_is_shared(fd)) /* which goes on telling of clients, who are the others' */
+        sock_never_block(substitute);
+    long old = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, then == THEN_KEEP ? KEPT_LEAST : 3);
+    if (old < 0)
+        old = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+
+    if (listener_epolls_missed())
+        log_say(LOG_ERROR,
+                "listeners are in more epolls than there was room to remember: the event "
+                "loop of another may spin");
+
+    /* First quiet, then dead: an epoll that saw the old one shut would spin. */
+    listener_epolls_put(fd, substitute);
+    sys1(SYS_close, substitute);
+    atomic_store(&listener->view.state, STOPPED);
+    atomic_fetch_add(&listener_swaps, 1);
+    if (old < 0 || then == THEN_KEEP)
+        return true;
+    /* Wakes who is blocked in accept, with EINVAL: the wrapper accepts again, on the new one. */
+    bool if_empty = then == THEN_SHUT_IF_EMPTY;
+    bool shut = then == THEN_SHUT || (if_empty && sock_queue_length((int)old) == 0);
+    if (shut)
+        sock_shut_read((int)old);
+    bool is_over = !if_empty || (shut && sock_queue_length((int)old) == 0);
+    if (!is_over) {
+        atomic_store(&listener->is_dry, false);
+        listener_epolls_put(fd, (int)old);
+        listener->empty_since = 0;
+        listener->closed_at = sys_now_ms();
+        atomic_store(&listener->view.state, shut ? CLOSING : LISTENING);
+    }
+    sys1(SYS_close, old);
+    return is_over;
+}
+
+static bool is_kept(const struct listener *listener, enum listeners what)
+{
+    return what == LISTENERS_KEEP || (what == LISTENERS_AUTO && listener->inherited);
+}
+
+/* Nobody new: those who are in the queue are still accepted. */
+static void close_door(struct listener *listener, int fd)
+{
+    listener->empty_since = 0;
+    listener->closed_at = sys_now_ms();
+    sock_stop_deferring(fd);
+    atomic_store(&listener_doors, true); /* before: an accept may return a deaf one at once */
+    /* AF_UNIX: a connect is refused from now on, accept hands out the queue and then fails with
+     * EINVAL (net/unix/af_unix.c, unix_stream_connect and unix_accept). */
+    if (!sock_close_door(fd))
+        sock_shut_read(fd);
+    atomic_store(&listener->view.state, CLOSING);
+    listener_list_set(listener->in_page, PAGE_CLOSING);
+}
+
+static bool queue_is_served(struct listener *listener, int fd)
+{
+    if (listener->view.is_unix)
+        return atomic_load(&listener->is_dry);
+    int64_t now = sys_now_ms();
+    if (sock_has_waiting(fd) || !listener->empty_since)
+        listener->empty_since = now;
+    if (now - listener->empty_since < QUEUE_EMPTY_MS)
+        return false;
+    if (now - listener->closed_at >= HALF_OPEN_MS)
+        return true;
+    int half_open = sock_half_open(fd);
+    /* Looked at last: a handshake that was done meanwhile is in the queue since. */
+    if (half_open > 0 || sock_has_waiting(fd)) {
+        listener->empty_since = now;
+        return false;
+    }
+    return half_open == 0 || now - listener->empty_since >= QUEUE_EMPTY_BLIND_MS;
+}
+
+/*
+ * Whether those who were in the queue when the drain began have been accepted, in which new ones
+ * may follow: it is first in, first out. Or somebody else accepts, and goes on with the rest.
+ */
+static bool has_been_served(struct listener *listener, int fd)
+{
+    struct totals totals;
+    int64_t now = sys_now_ms(), queued = sock_queue_length(fd);
+    table_totals(&totals);
+    if (!listener->waits_since) {
+        listener->waits_since = listener->stands_since = now;
+        listener->queued = listener->queued_last = queued;
+        listener->accepted = totals.accepted;
+    }
+    if (queued < listener->queued_last)
+        listener->stands_since = now;
+    listener->queued_last = queued;
+    if (queued >= 0 ? !queued : !sock_has_waiting(fd))
+        return true;
+    if (queued < 0 || listener->queued < 0) /* can't be told */
+        return now - listener->waits_since >= HALF_OPEN_MS;
+    if (now - listener->stands_since >= HALF_OPEN_MS && !totals.in_use)
+        return true; /* nobody of ours accepts (any more) */
+    int64_t here = (int64_t)(totals.accepted - listener->accepted);
+    return here >= listener->queued || listener->queued - queued - here > TAKEN_BY_OTHERS;
+}
+
+/* AF_UNIX: whether its queue is empty, soon enough for an end that is not seen by who polls it. */
+static bool is_quiet(struct listener *listener, int fd)
+{
+    int64_t now = sys_now_ms();
+    if (!listener->waits_since)
+        listener->waits_since = now;
+    return now - listener->waits_since < UNIX_QUIET_MS && sock_queue_length(fd) == 0;
+}
+
+/*
+ * Whether the others of the tree may still need it to answer what they have received: a helper that
+ * has made an AF_UNIX listener of its own is asked by them (Apache's mod_cgid for each CGI request,
+ * an application behind an nginx of the same tree), as long as one has a connection.
+ */
+static bool is_needed(const struct listener *listener)
+{
+    return listener->view.is_unix && listener->is_own && listener->epoch == epoch_now() &&
+           !coordinator_is_here() && listener_list_others_serve();
+}
+
+/*
+ * Does what can be done now for the queue of a listener that nobody goes on with. Returns whether
+ * it is to be swapped, and how.
+ */
+static bool sees_to_queue(struct listener *listener, int fd, enum then *then)
+{
+    if (atomic_load(&listener->view.state) == LISTENING && listener->view.is_unix) {
+        if (is_quiet(listener, fd)) {
+            *then = THEN_SHUT_IF_EMPTY;
+            return true;
+        }
+        if (sys_now_ms() - listener->waits_since < UNIX_QUIET_MS)
+            return false;
+    }
+    if (atomic_load(&listener->view.state) == LISTENING)
+        close_door(listener, fd);
+    return queue_is_served(listener, fd);
+}
+
+/* Whether the queue may be found to be over in the next step, or a successor is kept waiting. */
+static bool may_end(const struct listener *listener)
+{
+    bool is_closing = atomic_load(&listener->view.state) == CLOSING;
+    int64_t now = sys_now_ms();
+    if (listener->view.is_unix)
+        return !is_closing || atomic_load(&listener->is_dry);
+    return is_closing && (listener_held_age() >= LOOK_AGAIN_MS ||
+                          (listener->empty_since && now - listener->empty_since >= QUEUE_EMPTY_MS));
+}
+
+/* fd turns out to be somebody's who goes on, after its door was closed. */
+static void open_door(struct listener *listener, int fd)
+{
+    if (listener->view.is_unix)
+        return; /* a shutdown can't be taken back */
+    sock_open_door(fd);
+    atomic_store(&listener->view.state, LISTENING);
+    listener_list_set(listener->in_page, PAGE_ACCEPTING);
+}
+
+/* Goes on with stopping one. Returns whether it is stopped. */
+static bool stop(struct listener *listener, int fd, enum then then, bool now, bool *wake)
+{
+    if (!now && then == THEN_LEAVE && !has_been_served(listener, fd))
+        return false;
+    if (!now && then >= THEN_CLOSE && !sees_to_queue(listener, fd, &then))
+        return false;
+    /* Under a claim: the number is not to be another's when the substitute comes to it. */
+    if (!table_claim(fd))
+        return true;
+    bool is_stopped = true, stays = then < THEN_CLOSE;
+    if (atomic_load(&listener->number) == fd + 1 && sock_is_listener(fd) == 1)
+        is_stopped = swap(listener, fd, then);
+    table_release();
+    log_send_kept();
+    if (is_stopped)
+        listener_list_set(listener->in_page, stays ? PAGE_KEPT : PAGE_STOPPED);
+    *wake = *wake || then < THEN_SHUT || !is_stopped;
+    return is_stopped;
+}
+
+bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wake)
+{
+    bool all = true;
+    for (uint32_t i = 0; i < atomic_load(&listener_entries); i++) {
+        struct listener *listener = listener_entry(i);
+        int fd = atomic_load_explicit(&listener->number, memory_order_acquire) - 1;
+        if (fd < 0 || !listener_is_to_stop(listener))
+            continue;
+        if (sock_is_listener(fd) != 1) { /* closed on a path that we don't see */
+            listener_forget(listener);
+            continue;
+        }
+        bool keep = is_kept(listener, what);
+        if (!keep && whole_tree && !now && is_needed(listener)) {
+            atomic_store(&listener->is_dry, false); /* an empty queue is not its last */
+            all = false;
+            continue;
+        }
+        /* Before what can't be undone: a successor may have been started since. */
+        enum held held = listener_is_held(listener, whole_tree, now || may_end(listener));
+        if (held == HELD_UNKNOWN && !keep && !now) {
+            all = false;
+            continue;
+        }
+        if (held && atomic_load(&listener->view.state) == CLOSING)
+            open_door(listener, fd);
+        bool alone = listener_is_alone();
+        enum then then = keep ? THEN_KEEP : held ? THEN_LEAVE : alone ? THEN_SHUT : THEN_CLOSE;
+        all = stop(listener, fd, then, now, wake) && all;
+    }
+    return all;
+}

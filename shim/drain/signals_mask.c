@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+#include "drain/signals_mask.h"
+
+#include "base/libc.h"
+#include "base/sys.h"
+#include "conn/epoch.h"
+#include "drain/signals.h"
+#include "drain/signals_view.h"
+
+#include <errno.h>
+
+void signals_mask(int how, const sigset_t *set, sigset_t *kernel, struct signals_mask *mask)
+{
+    uint64_t mine = atomic_load(&signals_ours);
+    if (UNLIKELY(epoch_is_borrowed())) {
+        /* A vfork child: its own mask, our parent's memory. Only the kernel is told, and hands it
+         * on across exec. */
+        uint64_t blocked = signals_hidden() & signals_own.blocked;
+        if (set && blocked)
+            sys4(SYS_rt_sigprocmask, SIG_BLOCK, &blocked, NULL, sizeof blocked);
+        signals_own.borrowed = signals_own.borrowed || set;
+        mine = 0;
+    } else {
+        signals_settle();
+    }
+    mask->before = mask->after = signals_own.blocked;
+    mask->hidden = signals_hidden();
+    if (!set)
+        return;
+    *kernel = *set;
+    uint64_t wanted = signals_word(set) & mine;
+    switch (how) {
+    case SIG_BLOCK:
+        mask->after |= wanted;
+        break;
+    case SIG_UNBLOCK:
+        mask->after &= ~wanted;
+        break;
+    case SIG_SETMASK:
+        mask->after = (mask->after & ~mine) | wanted;
+        break;
+    }
+    if (how !=
+        SIG_UNBLOCK) /* what of ours the kernel blocks was handed over: let it be unblocked */
+        signals_set_word(kernel, signals_word(set) & ~mask->hidden);
+    /* Before the call: what it lets in comes in the middle of it. */
+    signals_own.waits = false;
+    signals_own.changes = true;
+    if (mask->after != mask->before)
+        signals_set_view(mask->after);
+}
+
+void signals_masked(const struct signals_mask *mask, bool failed, sigset_t *old)
+{
+    if (failed && mask->after != mask->before)
+        signals_set_view(mask->before);
+    if (!failed && old) /* what our handler has blocked meanwhile the program has not */
+        signals_set_word(old, (signals_word(old) & ~signals_own.held_back) |
+                                  (mask->before & mask->hidden));
+    signals_own.changes = false;
+    signals_let_through();
+}
+
+void signals_wait_begins(const sigset_t *set, struct signals_mask *mask)
+{
+    uint64_t mine = atomic_load(&signals_ours);
+    signals_settle();
+    mask->after =
+        signals_own.base; /* of a wait that a handler has interrupted which makes this one */
+    mask->before = signals_own.base = signals_own.blocked;
+    signals_own.wait_set = signals_word(set);
+    signals_own.waits = true;
+    signals_set_view((mask->before & ~mine) | (signals_word(set) & mine));
+}
+
+void signals_wait_mask(const sigset_t *set, sigset_t *kernel)
+{
+    *kernel = *set;
+    signals_set_word(kernel, signals_word(set) & ~signals_held());
+}
+
+void signals_wait_ends(const struct signals_mask *mask)
+{
+    signals_own.waits = false;
+    signals_own.blocked = signals_own.base; /* what a handler has left of it */
+    signals_own.base = mask->after;
+    signals_let_through();
+}
+
+void signals_accepts(const sigset_t *set, sigset_t *kernel)
+{
+    signals_settle();
+    signals_wait_mask(set, kernel);
+}
+
+/*
+ * A thread believes that it blocks what its maker does. That is told to each by itself: for as long
+ * as it takes to begin, in a place of these. One whose maker believes that it blocks nothing of
+ * ours is told nothing.
+ */
+static LATE struct signals_start {
+    _Atomic bool taken;
+    void *(*run)(void *);
+    void *arg;
+    uint64_t blocked, settled;
+} starts[256];
+static _Atomic uint32_t starts_used;
+
+static bool take_start(struct signals_start *at)
+{
+    return !atomic_load_explicit(&at->taken, memory_order_relaxed) &&
+           !atomic_exchange(&at->taken, true);
+}
+
+struct signals_start *signals_before_thread(void *(*run)(void *), void *arg)
+{
+    epoch_lives_on();
+    signals_settle();
+    struct signals_start *found = NULL;
+    if (LIKELY(!signals_own.blocked && !signals_own.settled))
+        return NULL;
+    for (uint32_t i = 0; i < atomic_load(&starts_used) && !found; i++)
+        if (take_start(&starts[i]))
+            found = &starts[i];
+    for (uint32_t fresh = 0; !found && fresh < COUNT_OF(starts);) {
+        fresh = list_grows(&starts_used, COUNT_OF(starts));
+        if (fresh < COUNT_OF(starts) && take_start(&starts[fresh]))
+            found = &starts[fresh];
+    }
+    if (!found) /* so many begin at once: as the kernel has it, for want of a better word */
+        return NULL;
+    found->run = run;
+    found->arg = arg;
+    found->blocked = signals_own.blocked;
+    found->settled = signals_own.settled;
+    return found;
+}
+
+void signals_no_thread(struct signals_start *start)
+{
+    atomic_store(&start->taken, false);
+}
+
+void *signals_begin_thread(void *start)
+{
+    struct signals_start *at = start;
+    void *(*run)(void *) = at->run;
+    void *arg = at->arg;
+    signals_own.blocked = at->blocked;
+    signals_own.settled = at->settled;
+    signals_no_thread(at);
+    return run(arg);
+}
+
+void signals_forked(void)
+{
+    for (uint32_t i = 0; i < atomic_load(&starts_used); i++)
+        atomic_store(&starts[i].taken, false); /* the threads are the parent's */
+}
+
+/* ---- exec ---- */
+
+void signals_vfork_over(void)
+{
+    signals_own.borrowed = false;
+}
+
+/*
+ * What exec hands on is what the kernel has (signal(7)): the mask, and which signals are ignored.
+ * For as long as it takes, that is what the program believes.
+ */
+void signals_exec_begins(struct signals_exec *exec)
+{
+    uint64_t mine = atomic_load(&signals_ours), mask = signals_own.blocked & signals_hidden();
+    exec->blocked = exec->ignored = 0;
+    if (!mine)
+        return;
+    for (int sig = 1; sig < SIGNALS; sig++) {
+        struct sigaction now, ignore = {.sa_handler = SIG_IGN};
+        if (!(mine & SIGNAL_BIT(sig)) || signals_program(sig)->sa_handler != SIG_IGN ||
+            libc_sigaction(sig, NULL, &now) != 0 || now.sa_sigaction != signals_our_handler)
+            continue; /* a vfork child may have set its own */
+        libc_sigaction(sig, &ignore, &exec->kept);
+        exec->ignored |= SIGNAL_BIT(sig);
+    }
+    if (mask) {
+        uint64_t before = 0;
+        sys4(SYS_rt_sigprocmask, SIG_BLOCK, &mask, &before, sizeof mask);
+        exec->blocked = mask & ~before;
+    }
+}
+
+void signals_exec_ends(const struct signals_exec *exec)
+{
+    int saved = errno;
+    for (int sig = 1; sig < SIGNALS; sig++)
+        if (exec->ignored & SIGNAL_BIT(sig))
+            libc_sigaction(sig, &exec->kept, NULL);
+    if (exec->blocked)
+        sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &exec->blocked, NULL, sizeof exec->blocked);
+    errno = saved;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#include "drain/signals_view.h"
+
+#include "base/sys.h"
+
+/* What the program believes is installed, of those that were ever ours: the last is that of
+ * the first of them, and the first stays empty. */
+static BIG(3) struct sigaction actions[SIGNALS];
+static uint8_t place[SIGNALS], places;
+_Atomic uint64_t signals_ours, signals_handed_over, signals_ever_blocked;
+
+__thread struct signals_thread signals_own;
+
+struct sigaction *signals_program(int sig)
+{
+    return &actions[place[sig]];
+}
+
+void signals_set_view(uint64_t set)
+{
+    signals_own.blocked = set;
+    if (set & ~atomic_load(&signals_ever_blocked))
+        atomic_fetch_or(&signals_ever_blocked, set);
+}
+
+uint64_t signals_hidden(void)
+{
+    return signals_own.borrowed ? 0 : atomic_load(&signals_ours) & ~signals_own.settled;
+}
+
+/* What has been handed over since this thread came by last is blocked where it is to be. */
+void signals_settle(void)
+{
+    uint64_t theirs = atomic_load(&signals_handed_over) & signals_hidden(),
+             blocked = theirs & signals_own.blocked;
+    if (LIKELY(!theirs))
+        return;
+    if (blocked)
+        sys4(SYS_rt_sigprocmask, SIG_BLOCK, &blocked, NULL, sizeof blocked);
+    if (!signals_is_inside(sys_stack_pointer())) /* else it lasts as long as the handler does */
+        signals_own.settled |= theirs;
+}
+
+/* The call that they were held back for is over. */
+void signals_let_through(void)
+{
+    uint64_t open = signals_own.held_back & ~signals_own.blocked;
+    if (LIKELY(!signals_own.held_back))
+        return;
+    signals_own.held_back = 0;
+    sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &open, NULL, sizeof open);
+}
+
+void signals_keep_action(int sig)
+{
+    if (!place[sig])
+        place[sig] = (uint8_t)(SIGNALS - ++places);
+}
+
+uint64_t signals_held(void)
+{
+    return atomic_load(&signals_ours) & ~atomic_load(&signals_handed_over);
+}
+
+void signals_add_to_mask(void *context, uint64_t set)
+{
+    ucontext_t *at = context;
+    signals_set_word(&at->uc_sigmask, signals_word(&at->uc_sigmask) | set);
+}
+
+/* Brings the kernel's mask to what the thread believes, when our handler returns. */
+void signals_settle_after(uint64_t set, void *context)
+{
+    uint64_t base = signals_wait_is_interrupted(context) ? signals_own.base : signals_own.blocked;
+    signals_add_to_mask(context, set & base);
+    /* Else the call that is about to be made would undo it, or the end of the handler. */
+    if (!signals_own.changes && !signals_is_inside(signals_stack_of(context)))
+        signals_own.settled |= set;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+#include "drain/walk.h"
+
+#include "base/log.h"
+#include "base/settings.h"
+#include "conn/conn.h"
+#include "conn/table.h"
+
+/* How many numbers are claimed at a time. */
+#define STRIDE 32
+_Static_assert(STRIDE <= LOG_KEPT_MOST, "each may have a line in the log");
+
+static bool visit_one(int fd, walk_fn *visit, void *context)
+{
+    enum kind kind = table_kind(fd);
+    if (kind == KIND_RECEIVED)
+        conn_received(fd, settings_now()->mode.rest);
+    else if (kind != KIND_CONN && kind != KIND_ALIAS)
+        return true;
+    else if (UNLIKELY(!conn_is_ours(fd)))
+        conn_left(fd);
+    return visit(fd, context);
+}
+
+/* Most of a large table is empty. Its end is one of a whole block (table_make). */
+static bool is_empty(uint32_t first)
+{
+    for (uint32_t n = 0; n < STRIDE; n += sizeof(uint64_t))
+        if (__atomic_load_n((const uint64_t *)(const void *)&table.kind[first + n],
+                            __ATOMIC_RELAXED))
+            return false;
+    return true;
+}
+
+void walk(walk_fn *visit, void *context)
+{
+    uint32_t high = atomic_load(&table.high);
+    bool go_on = true;
+    for (uint32_t first = 0; first < high && go_on; first += STRIDE) {
+        if (is_empty(first))
+            continue;
+        table_claim_all(first, STRIDE);
+        for (uint32_t n = 0; n < STRIDE && go_on; n++)
+            go_on = visit_one((int)(first + n), visit, context);
+        table_release();
+        log_send_kept();
+    }
+}

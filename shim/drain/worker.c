@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT */
+#include "drain/worker.h"
+
+#include "base/log.h"
+#include "base/sys.h"
+#include "conn/epoch.h"
+#include "conn/table.h"
+#include "drain/drain.h"
+#include "drain/drain_say.h"
+#include "drain/stop_signals.h"
+#include "tree/coordinator.h"
+#include "tree/membership.h"
+#include "tree/process_slot.h"
+#include "tree/sd_notify.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+/* ---- pending orders ---- */
+
+/*
+ * The orders that nobody has taken yet, and whether there is a thread to take them, in one word: so
+ * an order is either seen by a thread or makes one, whichever is first.
+ */
+enum {
+    ORDERED_LOOK = 1 << ACTION_NONE, /* at the page, at a stop signal */
+    ORDERED_CLOSE_IDLE = 1 << ACTION_CLOSE_IDLE,
+    ORDERED_DRAIN = 1 << ACTION_DRAIN,
+    ORDERED_DRAIN_ALL = 1 << ACTION_DRAIN_ALL,
+    ORDERED_WAKE = 1 << 8, /* the other processes of the tree */
+    ORDERS = ORDERED_LOOK | ORDERED_CLOSE_IDLE | ORDERED_DRAIN | ORDERED_DRAIN_ALL | ORDERED_WAKE,
+    RUNNING = 1 << 16,
+    ENDS = 1 << 17,   /* the thread that runs is to end, whatever it has still to do */
+    BARRED = 1 << 20, /* counted from here on: calls during which there is to be no thread */
+};
+
+static _Atomic uint32_t pending;   /* a futex word */
+static _Atomic int32_t thread_tid; /* of the last one */
+
+/* Who gave the first order that has not been taken yet of this process: told in the log. */
+static struct {
+    _Atomic int taken; /* 0: free, 1: being written, 2: there */
+    struct origin origin;
+} first;
+
+/* ---- what is ordered ---- */
+
+/* Begins what has been ordered of this process alone. */
+static void begin_own(uint32_t orders)
+{
+    struct origin origin = {0, 0, 0};
+    struct drain_terms terms = {false, sys_now_ms(), settings_now()->timeout};
+    if (!(orders & (ORDERED_CLOSE_IDLE | ORDERED_DRAIN | ORDERED_DRAIN_ALL)))
+        return;
+    if (atomic_load(&first.taken) == 2) {
+        origin = first.origin;
+        atomic_store(&first.taken, 0);
+    }
+    for (int action = ACTION_CLOSE_IDLE; action <= ACTION_DRAIN_ALL; action++)
+        if (orders & 1u << action)
+            drain_begin((enum action)action, &origin, &terms);
+}
+
+/* Begins what has been ordered of the whole tree. */
+static void begin_trees(void)
+{
+    uint32_t news = coordinator_news();
+    const struct page *page = tree_page;
+    if (!news)
+        return;
+    struct drain_terms terms;
+    coordinator_terms(&terms);
+    for (int action = ACTION_CLOSE_IDLE; action <= ACTION_DRAIN_ALL; action++)
+        if (news & 1u << action)
+            drain_begin((enum action)action,
+                        action == ACTION_CLOSE_IDLE ? &page->idle_by : &page->by, &terms);
+}
+
+/* ---- the end of a drain ---- */
+
+/* Hands a stop signal over, and sends WEIR_ON_DRAINED. */
+static void after_drain(bool of_tree)
+{
+    char buffer[64];
+    struct text text = TEXT_ON(buffer);
+    stop_signals_hand_over();
+    int stopping = signals_lowest(stop_signals_held());
+    /* The first process of what was drained gets it: not one that goes on with its parent's drain.
+     */
+    bool is_first = of_tree ? coordinator_has_ended_it() && coordinator_is_here() &&
+                                  tree_page->tree_pid == tree_page->pid
+                            : !drain_is_inherited();
+    int on_drained = is_first ? settings_now()->on_drained : 0;
+    int sig = stopping ? stopping : on_drained;
+    if (!sig) {
+        drain_say_end("the program runs on");
+        return;
+    }
+    settings_say_signal(&text, sig);
+    text_string(&text, " goes to the program");
+    drain_say_end(buffer);
+    if (stopping)
+        return; /* to stop_signals_release */
+    if (signals_is_default(sig))
+        stop_signals_end_init(sig);
+    sys2(SYS_kill, sys0(SYS_getpid), sig);
+}
+
+/* How often the watcher of a tree looks whether all are drained, and how often the others look. */
+#define TREE_STEP_MS 20
+#define TREE_WAIT_MS 200
+
+/* The end has been told, of this process and of the tree. */
+static bool ended, tree_ended;
+
+/*
+ * Sees to the tree of this process, which is drained. Returns the ms until it has to be looked at
+ * again; -1: the tree is drained as well.
+ */
+static int64_t see_to_tree(int64_t now)
+{
+    bool draining = coordinator_tree_drains();
+    if (draining && !coordinator_check(now))
+        return coordinator_is_here() ? TREE_STEP_MS : TREE_WAIT_MS;
+    if (draining ? !tree_ended : !ended)
+        after_drain(draining);
+    ended = true;
+    tree_ended = tree_ended || draining;
+    stop_signals_release();
+    return -1;
+}
+
+/* ---- the thread ---- */
+
+#define STACK_BYTES (64 * 1024)
+static LATE _Alignas(64) char stack[STACK_BYTES];
+
+/*
+ * What a thread pointer has to point to. Nothing that the thread calls reads it, but the compiler
+ * and a debugger may: x86-64 wants a pointer to itself there, and libc's and our thread-locals lie
+ * below it (ELF TLS variant II; above it on aarch64).
+ */
+#define TLS_REACH 8192
+static LATE _Alignas(64) struct {
+    char below[TLS_REACH];
+    void *self[8];
+    char above[TLS_REACH];
+} tls;
+
+/* More than our own thread-locals take. */
+#define TLS_OURS 1024
+
+/*
+ * Where the thread's pointer is to point: with as much room around it as the program's own
+ * thread-locals take, for they lie between it and ours. NULL: there is none.
+ */
+static void *thread_pointer(void)
+{
+    static char *larger;
+    ptrdiff_t to_ours = (char *)&epoch_thread - sys_thread_pointer();
+    size_t reach = (size_t)(to_ours < 0 ? -to_ours : to_ours) + TLS_OURS;
+    if (LIKELY(reach <= TLS_REACH))
+        return tls.self;
+    if (!larger) {
+        reach = (reach + 63) & ~(size_t)63;
+        long at = sys6(SYS_mmap, NULL, 2 * reach, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (at < 0 && at > -4096)
+            return NULL;
+        larger = (char *)at + reach;
+    }
+    return larger;
+}
+
+static void name_thread(void)
+{
+    sys2(SYS_prctl, PR_SET_NAME, "weir");
+}
+
+static int64_t sooner(int64_t a, int64_t b)
+{
+    return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+/*
+ * Who is in the middle of a step: the worker thread, or a signal's handler where none can be made.
+ * There is one at a time, for what they do is done in memory that nobody locks: another handler
+ * leaves it to that one and to the next wake; the thread waits.
+ */
+static _Atomic uint32_t steps; /* 1: somebody is */
+
+static bool begin_step(void)
+{
+    return !atomic_exchange(&steps, 1);
+}
+
+static void end_step(void)
+{
+    atomic_store(&steps, 0);
+}
+
+static void work(void)
+{
+    uint64_t mask;
+    sys_block_signals(&mask);
+    name_thread();
+    for (;;) {
+        uint32_t seen = atomic_load(&pending);
+        if (seen & ENDS) {
+            sys_exit_if(&pending, seen, (seen & ~(uint32_t)(RUNNING | ENDS)) | ORDERED_LOOK);
+            continue;
+        }
+        while (!begin_step())
+            sys_futex_wait(&steps, 1, 1);
+        uint32_t orders = atomic_fetch_and(&pending, ~(uint32_t)ORDERS) & ORDERS;
+        coordinator_count_asked();
+        if (orders & ORDERED_WAKE)
+            coordinator_wake();
+        begin_own(orders);
+        begin_trees();
+        /* Before the step: the first of it tells the figures of the beginning as well. */
+        int64_t notified = sd_notify_step(sys_now_ms(), stop_signals_held());
+        int64_t now = sys_now_ms(), wait = drain_step();
+        coordinator_keep_awake(now);
+        if (coordinator_tree_drains() && coordinator_is_here())
+            log_take();
+        if (drain_phase() == PHASE_DRAINED)
+            wait = sooner(wait, see_to_tree(now));
+        wait = sooner(wait, stop_signals_step(now));
+        if (!coordinator_tree_is_drained())
+            wait = sooner(wait, notified);
+        end_step();
+        if (wait < 0) {
+            log_take_ends();
+            sys_exit_if(&pending, RUNNING, 0);
+        } else {
+            sys_futex_wait(&pending, RUNNING, wait);
+        }
+    }
+}
+
+/* The tree's coordinator drains, and wakes this process again and again: a step each time. */
+static void step_without_thread(void)
+{
+    process_slot_set_flag(LINE_THREADLESS, true);
+    coordinator_count_asked();
+    begin_trees();
+    drain_step();
+    int64_t now = sys_now_ms();
+    if (drain_phase() == PHASE_DRAINED)
+        see_to_tree(now);
+    stop_signals_step(now);
+}
+
+/* What can be done without waiting is done here and now. */
+static void do_without_thread(const struct origin *origin)
+{
+    if (coordinator_tree_drains() && !coordinator_is_here()) {
+        step_without_thread();
+        return;
+    }
+    log_say(LOG_ERROR, "no thread can be made (RLIMIT_NPROC?): idle connections are closed once, "
+                       "and nobody waits for the rest");
+    struct drain_terms terms = {false, sys_now_ms(), 0};
+    drain_begin(ACTION_CLOSE_IDLE, origin, &terms);
+    stop_signals_hand_over();
+    stop_signals_release();
+}
+
+static bool make_thread(const struct origin *origin)
+{
+    void **self = thread_pointer();
+    uint64_t mask;
+    long tid = -ENOMEM;
+    sys_block_signals(&mask);
+    if (self) {
+        self[0] = self[2] = self;
+        tid = sys_spawn(stack + sizeof stack, self, work, &thread_tid);
+    }
+    sys_unblock_signals(&mask);
+    if (tid >= 0)
+        return true;
+
+    /* RLIMIT_NPROC. No handler of the program's is to run, and perhaps to leave, in the middle. */
+    atomic_fetch_and(&pending, ~(uint32_t)(BARRED - 1));
+    sys_block_signals(&mask);
+    if (begin_step()) {
+        do_without_thread(origin);
+        end_step();
+    }
+    sys_unblock_signals(&mask);
+    return false;
+}
+
+static bool leave(uint32_t orders, const struct origin *origin)
+{
+    uint32_t before = atomic_load(&pending), running;
+    do {
+        running = before & RUNNING || before >= BARRED ? 0 : RUNNING;
+    } while (!atomic_compare_exchange_weak(&pending, &before, before | orders | running));
+    if (before & RUNNING)
+        sys_futex_wake(&pending);
+    return !running || make_thread(origin);
+}
+
+/* For how long the program's call waits for it: it ends all the same as soon as it can. */
+#define ENDS_MOST_MS 3000
+
+void worker_steps_aside(void)
+{
+    if (epoch_is_borrowed())
+        return;
+    epoch_now(); /* what a child has inherited tells of its parent's */
+    uint32_t before = atomic_load(&pending);
+    while (!atomic_compare_exchange_weak(&pending, &before,
+                                         (before + BARRED) | (before & RUNNING ? ENDS : 0)))
+        ;
+    if (LIKELY(!(before & RUNNING)))
+        return;
+    int64_t until = sys_now_ms() + ENDS_MOST_MS;
+    for (uint32_t now; (now = atomic_load(&pending)) & RUNNING && sys_now_ms() < until;) {
+        sys_futex_wake(&pending);
+        sys_futex_wait(&pending, now, 1);
+    }
+    sys_await_end(atomic_load(&thread_tid), until - sys_now_ms());
+}
+
+void worker_comes_back(void)
+{
+    static const struct origin nobody = {0, 0, 0};
+    if (epoch_is_borrowed())
+        return;
+    uint32_t before = atomic_load(&pending);
+    while (before >= BARRED && !atomic_compare_exchange_weak(&pending, &before, before - BARRED))
+        ;
+    if (UNLIKELY(before & ORDERS) && !sys_is_sandboxed()) {
+        int saved = errno;
+        leave(0, &nobody);
+        errno = saved;
+    }
+}
+
+bool worker_order(enum action action, const struct origin *origin)
+{
+    int none = 0;
+    if (atomic_compare_exchange_strong(&first.taken, &none, 1)) {
+        first.origin = *origin;
+        atomic_store(&first.taken, 2);
+    }
+    return leave(1u << action, origin);
+}
+
+void worker_look(void)
+{
+    static const struct origin nobody = {0, 0, 0};
+    leave(ORDERED_LOOK, &nobody);
+}
+
+void worker_order_tree(enum action action, const struct origin *origin)
+{
+    coordinator_ask(action, origin);
+    leave(ORDERED_LOOK | ORDERED_WAKE, origin);
+}
+
+void worker_sees_listener(void)
+{
+    /* The thread may have looked at the listeners just before, and be about to end. */
+    if (drain_phase() >= PHASE_DRAINING || coordinator_tree_drains())
+        worker_look();
+}
+
+void worker_forked(void)
+{
+    atomic_store(&pending, 0);
+    atomic_store(&first.taken, 0);
+    ended = tree_ended = false;
+    end_step();
+}

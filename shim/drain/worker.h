@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * worker.h - the thread that drains, and the orders that it is given.
+ *
+ * An order is left by a signal's handler, on whichever of the program's threads the kernel picks,
+ * or by a call of weir.h; who leaves it makes the thread where there is none. The thread is a raw
+ * clone with a stack and a TLS block of its own. It makes its system calls itself and never calls
+ * libc: it may have been made in the middle of malloc, and no libc knows it. It takes no signals,
+ * does what is ordered (drain.h), and ends when nothing is left to do: a process has it only while
+ * something drains.
+ */
+#ifndef WEIR_WORKER_H
+#define WEIR_WORKER_H
+
+#include "base/settings.h"
+#include "base/state_page.h"
+
+/*
+ * Leaves an order for this process and makes sure that there is a thread. Returns false if none can
+ * be made: idle connections were closed once instead.
+ */
+bool worker_order(enum action action, const struct origin *origin);
+
+/* Leaves an order for the whole tree. */
+void worker_order_tree(enum action action, const struct origin *origin);
+
+/* Has the thread look at what is ordered of the tree, and at the stop signals that wait. */
+void worker_look(void);
+
+/* The program listens: where a drain is over, nobody is to be accepted from that one either. */
+void worker_sees_listener(void);
+
+/*
+ * Around a call that changes what a thread may do or sees: credentials, capabilities, namespaces
+ * (credentials(7), nptl(7)). Libc makes it on all of its threads, or it is the caller's own; ours
+ * is known to nobody, and would keep what the program has given up. It ends before, and where it
+ * had still to do the caller makes another afterwards, which has what that one has.
+ */
+void worker_steps_aside(void);
+void worker_comes_back(void);
+
+/* In a child: the thread did not come along. */
+void worker_forked(void);
+
+#endif

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+#include "tree/listener_list.h"
+
+#include "base/proc.h"
+#include "base/text.h"
+#include "conn/epoch.h"
+#include "tree/process_slot.h"
+
+static uint32_t listeners_used(void)
+{
+    return page_used(&tree_page->listeners_used, PAGE_LISTENERS);
+}
+
+/* An entry of this address whose process is gone: it is the successor's now. */
+static int take_listener_over(const char *address, enum mode mode, bool from_outside)
+{
+    for (uint32_t i = 0; i < listeners_used(); i++) {
+        struct page_listener *at = &tree_page->listener[i];
+        int32_t pid = atomic_load(&at->pid);
+        if (pid > 0 && (pid == epoch_pid() || !process_slot_of(pid)) &&
+            text_equal(at->address, address) &&
+            atomic_compare_exchange_strong(&at->pid, &pid, epoch_pid())) {
+            at->mode = (uint16_t)mode;
+            at->from_outside = from_outside;
+            atomic_store(&at->state, PAGE_ACCEPTING);
+            return (int)i + 1;
+        }
+    }
+    return 0;
+}
+
+static bool hold_listener(struct page_listener *at)
+{
+    int32_t none = 0;
+    return atomic_compare_exchange_strong(&at->pid, &none, -1);
+}
+
+/* An entry that is held (pid -1), or NULL. */
+static struct page_listener *free_listener(void)
+{
+    uint32_t fresh;
+    do {
+        for (uint32_t i = 0; i < listeners_used(); i++) {
+            struct page_listener *at = &tree_page->listener[i];
+            if (!atomic_load(&at->pid) && hold_listener(at))
+                return at;
+        }
+        fresh = list_grows(&tree_page->listeners_used, PAGE_LISTENERS);
+        if (fresh < PAGE_LISTENERS && hold_listener(&tree_page->listener[fresh]))
+            return &tree_page->listener[fresh]; /* else another process has found it by then */
+    } while (fresh < PAGE_LISTENERS);
+    return NULL;
+}
+
+int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode, bool from_outside)
+{
+    char address[sizeof tree_page->listener->address];
+    struct text wanted = TEXT_ON(address);
+    text_address(&wanted, addr, len);
+    if (!tree_page)
+        return 0;
+    int known = take_listener_over(address, mode, from_outside);
+    struct page_listener *at = known ? NULL : free_listener();
+    if (!at)
+        return known;
+    struct text text = TEXT_ON(at->address);
+    text_string(&text, address);
+    at->mode = (uint16_t)mode;
+    at->from_outside = from_outside;
+    atomic_store(&at->state, PAGE_ACCEPTING);
+    atomic_store(&at->pid, epoch_pid());
+    return (int)(at - tree_page->listener) + 1;
+}
+
+bool listener_list_made(const struct page *page, const struct sockaddr *addr, socklen_t len)
+{
+    char address[sizeof tree_page->listener->address];
+    struct text wanted = TEXT_ON(address);
+    text_address(&wanted, addr, len);
+    for (uint32_t i = 0; page && i < page_used(&page->listeners_used, PAGE_LISTENERS); i++) {
+        const struct page_listener *at = &page->listener[i];
+        if (atomic_load(&at->pid) > 0 && !at->from_outside && text_equal(at->address, address))
+            return true;
+    }
+    return false;
+}
+
+/* Whether that process has an AF_UNIX listener which takes part in a drain. */
+static bool listens_by_unix(int32_t pid)
+{
+    for (uint32_t i = 0; i < listeners_used(); i++) {
+        const struct page_listener *at = &tree_page->listener[i];
+        if (atomic_load(&at->pid) == pid && at->mode != MODE_OFF &&
+            text_after(at->address, "unix:"))
+            return true;
+    }
+    return false;
+}
+
+bool listener_list_others_serve(void)
+{
+    for (uint32_t i = 0; i < process_slots_used(); i++) {
+        struct page_line *line = &tree_page->line[i];
+        int32_t pid = atomic_load(&line->pid);
+        struct totals totals = {0};
+        if (pid <= 0 || pid == epoch_pid())
+            continue;
+        page_add_slot(&totals, tree_page, i);
+        if (totals.tracked && proc_line_lives(line) &&
+            (pid == atomic_load(&tree_page->head) || !listens_by_unix(pid)))
+            return true;
+    }
+    return false;
+}
+
+void listener_list_set(int index, enum page_listener_state state)
+{
+    if (index)
+        atomic_store(&tree_page->listener[index - 1].state, state);
+}
+
+enum page_listener_state listener_list_state(int index)
+{
+    uint32_t state = index ? atomic_load(&tree_page->listener[index - 1].state) : PAGE_ACCEPTING;
+    return state < PAGE_STATES ? (enum page_listener_state)state : PAGE_ACCEPTING;
+}
+
+void listener_list_remove(int index)
+{
+    epoch_now(); /* a child closes its copies first of all */
+    int32_t me = epoch_pid();
+    if (index && me)
+        atomic_compare_exchange_strong(&tree_page->listener[index - 1].pid, &me, 0);
+}

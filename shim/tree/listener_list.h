@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * listener_list.h - the tree's listeners, as the state page lists them.
+ *
+ * An index is that of the list + 1; 0: there was no room.
+ */
+#ifndef WEIR_LISTENER_LIST_H
+#define WEIR_LISTENER_LIST_H
+
+#include "base/state_page.h"
+
+/* Adds a listener of this process. from_outside: the process that started the tree has handed it
+ * over. */
+int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode,
+                      bool from_outside);
+
+/* Says what became of it; tells what it became last, in any process. */
+void listener_list_set(int index, enum page_listener_state state);
+enum page_listener_state listener_list_state(int index);
+
+void listener_list_remove(int index);
+
+/* Whether a process of that page's tree has made a listener of this address itself. */
+bool listener_list_made(const struct page *page, const struct sockaddr *addr, socklen_t len);
+
+/*
+ * Whether another process of the tree has connections: one that may ask this one for what it needs
+ * to answer. Not one that itself serves others by AF_UNIX: two would wait for each other.
+ */
+bool listener_list_others_serve(void);
+
+#endif

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+#include "tree/membership.h"
+
+#include "base/log.h"
+#include "base/proc.h"
+#include "base/settings.h"
+#include "base/sys.h"
+#include "conn/epoch.h"
+#include "conn/handoff.h"
+#include "conn/table.h"
+#include "tree/listener_list.h"
+#include "tree/pagefile.h"
+#include "tree/process_slot.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#define ANCESTORS_MOST 16
+
+static char path[PAGEFILE_PATH]; /* "": the page has no file */
+static char name[PAGEFILE_PATH];
+static bool was_first; /* this process, or the one that it was forked from, began the tree */
+
+/* Those of the tree that this process descends from, with a time at which they lived: the parent is
+ * the last. One that is left out lived too long ago. */
+static struct process_slot_origin ancestors[ANCESTORS_MOST];
+static int generations;
+
+bool membership_is_first(void)
+{
+    return was_first;
+}
+
+/* ---- start-up ---- */
+
+const char *membership_name(void)
+{
+    return name;
+}
+
+static uint64_t digits_at(const char **at)
+{
+    uint64_t number = 0;
+    while (**at >= '0' && **at <= '9' && number < UINT64_MAX / 16)
+        number = number * 10 + (uint64_t)(*(*at)++ - '0');
+    return number;
+}
+
+/* "[DIRECTORY/]PID.START[.NAMESPACE]" */
+static bool parse_name(const char *value, int32_t *pid, uint64_t *start)
+{
+    const char *at = value;
+    for (const char *c = value; *c; c++)
+        if (*c == '/')
+            at = c + 1;
+    uint64_t number = digits_at(&at);
+    if (!number || number > INT32_MAX || *at++ != '.')
+        return false;
+    *pid = (int32_t)number;
+    *start = digits_at(&at);
+    if (*at == '.') { /* the pid namespace */
+        at++;
+        digits_at(&at);
+    }
+    return !*at;
+}
+
+bool membership_is_named_after_us(const char *value)
+{
+    int32_t pid;
+    uint64_t start;
+    return parse_name(value, &pid, &start) && pid == epoch_pid() && start == proc_start_time(pid);
+}
+
+static void copy(char *to, size_t room, const char *from)
+{
+    struct text text = {to, 0, room};
+    *to = '\0';
+    text_escaped(&text, from ? from : "?", room - 1);
+}
+
+/* strings(1) tells what a libweir.so is. */
+static const char version[] = "weir " WEIR_VERSION;
+
+static void fill_in(int32_t pid, uint64_t start, const char *tree)
+{
+    const struct settings *settings = settings_now();
+    tree_page->layout = PAGE_LAYOUT;
+    tree_page->size = sizeof *tree_page;
+    copy(tree_page->version, sizeof tree_page->version, text_after(version, "weir "));
+    copy(tree_page->program, sizeof tree_page->program, program_invocation_short_name);
+    tree_page->pid = pid;
+    tree_page->start = start;
+    tree_page->pid_namespace = proc_pid_namespace();
+    if (!tree || !parse_name(tree, &tree_page->tree_pid, &tree_page->tree_start)) {
+        tree_page->tree_pid = pid;
+        tree_page->tree_start = start;
+    }
+    tree_page->settings = (struct page_settings){
+        .mode = (uint32_t)settings->mode.rest,
+        .signal = settings->signal,
+        .control_signal = settings->control_signal,
+        .action = (uint32_t)settings->action,
+        .stop_signals = settings->stop_signals,
+        .timeout = settings->timeout,
+        .delay = settings->delay,
+    };
+    atomic_store(&tree_page->timeout, -1);
+    atomic_store(&tree_page->head, pid);
+    for (size_t i = 0; i < sizeof tree_page->magic; i++)
+        tree_page->magic[i] = PAGE_MAGIC[i];
+}
+
+static void log_no_file(int error)
+{
+    struct log_line line;
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, "no state page can be made in ");
+    if (*settings_now()->run_dir) {
+        text_string(&line.text, "WEIR_RUN_DIR=");
+        text_escaped(&line.text, settings_now()->run_dir, 200);
+    } else {
+        text_string(&line.text, "/run/weir, $XDG_RUNTIME_DIR/weir or /dev/shm");
+    }
+    text_string(&line.text, " (error ");
+    text_number(&line.text, (uint64_t)error);
+    text_string(&line.text, "): the `weir` command can't see this tree");
+    log_send(&line);
+}
+
+static bool make(const char *tree)
+{
+    int32_t pid = epoch_ask_pid();
+    uint64_t start = proc_start_time(pid);
+    int error = 0;
+    tree_page = pagefile_make(settings_now(), environ, pid, start, path, &error);
+    if (!tree_page)
+        return false;
+    if (!*path)
+        log_no_file(error);
+    fill_in(pid, start, tree);
+    struct text text = TEXT_ON(name);
+    if (*path)
+        text_string(&text, path);
+    else
+        page_name(&text, pid, start, tree_page->pid_namespace);
+    return true;
+}
+
+static struct page *predecessor; /* its page, during start-up */
+
+bool membership_succeeds(const char *value)
+{
+    predecessor = *value == '/' ? pagefile_open(value) : NULL;
+    if (!predecessor)
+        return true; /* its tree has no page that could be joined */
+    for (uint32_t i = 0; i < PAGE_LINES; i++) {
+        const struct page_line *line = &predecessor->line[i];
+        if (proc_line_lives(line) && !proc_descends(atomic_load(&line->pid)))
+            return true;
+    }
+    membership_has_succeeded();
+    return false;
+}
+
+void membership_has_succeeded(void)
+{
+    if (predecessor)
+        sys2(SYS_munmap, predecessor, sizeof *predecessor);
+    predecessor = NULL;
+}
+
+bool membership_begin(const char *value, bool first)
+{
+    if (!tree_page) {
+        was_first = first;
+        if (!first && value && *value == '/')
+            tree_page = pagefile_open(value);
+        if (tree_page && tree_page->pid_namespace != proc_pid_namespace())
+            tree_page = NULL; /* its pids are not ours */
+        if (tree_page) {
+            copy(path, sizeof path, value);
+            copy(name, sizeof name, value);
+        } else if (!make(first ? NULL : value)) {
+            return false;
+        }
+        log_share(&tree_page->log);
+        process_slot_fold_own(epoch_ask_pid());
+    }
+    process_slot_take();
+    return true;
+}
+
+/* ---- fork, exec, exit ---- */
+
+static _Atomic bool spawned;
+static bool inherits_sockets; /* the child that is made next, or this one */
+
+/* What is written between two forks is copied page by page: so only what changes is written. */
+static void spawns(void)
+{
+    if (!atomic_load(&spawned))
+        atomic_store(&spawned, true);
+}
+
+void membership_forks(bool inherits)
+{
+    if (epoch_is_borrowed())
+        return;
+    spawns();
+    if (inherits_sockets != inherits)
+        inherits_sockets = inherits;
+    table_forks();
+}
+
+void membership_spawns(void)
+{
+    epoch_lives_on();
+    spawns();
+    if (!epoch_is_borrowed())
+        table_forks(); /* what is open may be the other's as well */
+}
+
+bool membership_has_forked(void)
+{
+    return atomic_load(&spawned);
+}
+
+void membership_forked(void)
+{
+    was_first = false;
+    if (!*name)
+        tree_page = NULL; /* another thread of the parent's was in the middle of membership_begin */
+    atomic_store(&table.shares, false);
+    atomic_store(&spawned, false);
+    struct process_slot_origin parent;
+    if (!process_slot_forked(&parent))
+        return;
+    if (generations == ANCESTORS_MOST) {
+        for (int i = 1; i < ANCESTORS_MOST; i++)
+            ancestors[i - 1] = ancestors[i];
+        generations--;
+    }
+    ancestors[generations++] = parent;
+}
+
+void membership_lives_on(void)
+{
+    if (inherits_sockets)
+        process_slot_take();
+}
+
+static void take_back(uint64_t record)
+{
+    handoff_take((uint32_t)(record >> CONN_IDENTITY_SHIFT));
+}
+
+void membership_execs(void)
+{
+    struct page_line *line = epoch_is_borrowed() ? NULL : process_slot_now();
+    if (line ||
+        epoch_thread.child == CHILD_NONE) /* a child that only closes a few does not live on */
+        membership_spawns();
+    if (!line)
+        return;
+    table_each_untouched(
+        handoff_release); /* the next program may have them, or who was forked with them */
+    if (atomic_load(&line->pid) == epoch_pid())
+        atomic_fetch_or(&line->flags, LINE_EXECS);
+}
+
+void membership_exec_failed(void)
+{
+    struct page_line *line = epoch_is_borrowed() ? NULL : process_slot_now();
+    if (!line)
+        return;
+    if (atomic_load(&line->pid) == epoch_pid())
+        atomic_fetch_and(&line->flags, ~LINE_EXECS);
+    table_each_untouched(take_back);
+}
+
+void membership_ends(void)
+{
+    /* In a child that has not noticed yet that it is one, the line is its parent's. */
+    if (tree_page && !epoch_is_borrowed() && epoch_now())
+        process_slot_give_back();
+}
+
+bool membership_descends_from_the_living(int32_t oldest)
+{
+    for (int i = generations - 1; i >= 0; i--) {
+        if (proc_is_alive(ancestors[i].pid, ancestors[i].since) != 0)
+            return true;
+        if (ancestors[i].pid == oldest)
+            break;
+    }
+    return false;
+}
+
+void membership_totals(struct totals *totals)
+{
+    proc_totals(tree_page, epoch_pid(), totals);
+}
+
+uint64_t membership_cut(void)
+{
+    uint64_t cut = atomic_load(&tree_page->gone.cut);
+    for (uint32_t i = 0; i < process_slots_used(); i++)
+        if (atomic_load(&tree_page->line[i].pid))
+            cut += atomic_load(&tree_page->line[i].cut);
+    return cut;
+}
+
+void membership_delayed(void)
+{
+    uint32_t delaying = PHASE_DELAYING;
+    atomic_compare_exchange_strong(&tree_page->phase, &delaying, PHASE_DRAINING);
+}
+
+bool membership_listens_at(const struct sockaddr *addr, socklen_t len)
+{
+    return listener_list_made(predecessor ? predecessor : tree_page, addr, len);
+}

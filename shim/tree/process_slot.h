@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * process_slot.h - this process's slot in its tree's state page, and what it says of itself there.
+ *
+ * A slot holds a process's pid, its counts and its phase. It is taken when the process serves, and
+ * given back when it ends; that of a process that died is taken from it where none is free.
+ */
+#ifndef WEIR_PROCESS_SLOT_H
+#define WEIR_PROCESS_SLOT_H
+
+#include "base/state_page.h"
+
+/* Makes sure that this process has a slot, where it can have one. */
+void process_slot_take(void);
+bool process_slot_is_taken(void);
+
+/* This process's slot; NULL: it has none. */
+struct page_line *process_slot_now(void);
+
+/* The slot with this pid; NULL: there is none. */
+struct page_line *process_slot_of(int32_t pid);
+
+/* Whether there is one, and that process lives. */
+bool process_slot_lives(int32_t pid);
+
+/* Whether no other process of the tree serves. */
+bool process_slot_is_alone(void);
+
+/* How many slots have been used. */
+static inline uint32_t process_slots_used(void)
+{
+    return page_used(&tree_page->lines_used, PAGE_LINES);
+}
+
+/* Adds what an earlier program of this process has left to the page's sums, and frees its slot. */
+void process_slot_fold_own(int32_t pid);
+
+/* The same of this process's own. */
+void process_slot_give_back(void);
+
+/* Whether this process is in a pid namespace of its own: it can't tell who lives, nor be told of by
+ * its pid, and has no slot. */
+bool process_slot_is_foreign(void);
+
+/* In a child: it has no slot yet. Returns whether its parent had one, in whose name, since when. */
+struct process_slot_origin {
+    int32_t pid;
+    uint64_t since;
+};
+bool process_slot_forked(struct process_slot_origin *parent);
+
+/* Tells the page how many connections are in use here, for those who can't look; and whether every
+ * process that will has done so since the last order. */
+void process_slot_count(void);
+bool process_slots_have_counted(void);
+
+void process_slot_set_phase(enum phase phase);
+void process_slot_set_flag(uint32_t flag, bool on);
+void process_slot_count_loss(bool in_use, bool unread, bool unsent);
+void process_slot_count_cut(void);
+
+/* Whether any process of the tree has this flag in its slot. */
+bool process_slot_any_has(uint32_t flag);
+
+#endif

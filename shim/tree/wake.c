@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+#include "tree/wake.h"
+
+#include "base/settings.h"
+#include "base/sys.h"
+#include "conn/epoch.h"
+#include "tree/membership.h"
+#include "tree/process_slot.h"
+
+#include <signal.h>
+
+static struct proc_file page_file; /* of the tree_page; inode 0: not asked yet */
+
+/*
+ * A privileged process signals nobody because a page says so: a worker that was broken into may
+ * have written it. One that may not read others' maps (it has given up CAP_SYS_PTRACE, proc(5))
+ * signals its own descendants alone: nobody can make somebody else one of them.
+ */
+static void wake_one(int32_t pid, const struct proc_file *file, const char *name, uint32_t *budget)
+{
+    int sig = settings_now()->control_signal;
+    int mapped = proc_maps(pid, file, name, budget), caught = proc_catches(pid, sig);
+    bool is_ours = mapped == 1 || (mapped < 0 && (sys0(SYS_geteuid) != 0 || proc_is_child(pid) ||
+                                                  (caught == 1 && proc_descends(pid))));
+    if (is_ours && caught != 0)
+        sys2(SYS_kill, pid, sig);
+}
+
+static bool is_to_wake(const struct page_line *line, enum wake which)
+{
+    switch (which) {
+    case WAKE_ALL:
+        return true;
+    case WAKE_NOT_BEGUN:
+        return atomic_load(&line->phase) == PHASE_SERVING;
+    case WAKE_THREADLESS:
+        return atomic_load(&line->flags) & LINE_THREADLESS;
+    }
+    return false;
+}
+
+/* By which its processes map it. "": there is no file. */
+static void name_of(const struct page *page, char name[48])
+{
+    struct text text = {name, 0, 48};
+    *name = '\0';
+    if (page != tree_page || *membership_name() == '/')
+        page_name(&text, page->pid, page->start, page->pid_namespace);
+}
+
+void wake_page(struct page *page, const struct proc_file *file, enum wake which)
+{
+    static uint32_t first; /* so that all have their turn, when the budget is used up */
+    uint32_t budget = PROC_MAPS_BUDGET;
+    char name[48];
+    name_of(page, name);
+    for (uint32_t i = 0; i < PAGE_LINES && budget; i++) {
+        struct page_line *line = &page->line[first++ % PAGE_LINES];
+        int32_t pid = atomic_load(&line->pid);
+        if (pid > 0 && pid != epoch_pid() && !(atomic_load(&line->flags) & LINE_DEAF) &&
+            is_to_wake(line, which) && proc_line_lives(line))
+            wake_one(pid, file, name, &budget);
+    }
+}
+
+/* ---- this process's tree ---- */
+
+struct unlisted {
+    bool wakes, found;
+    uint32_t budget;
+    char page[48];
+};
+
+static struct unlisted look_for(bool wakes)
+{
+    struct unlisted unlisted = {.wakes = wakes, .budget = PROC_MAPS_BUDGET};
+    if (!page_file.inode)
+        proc_mapped_file(tree_page, &page_file);
+    name_of(tree_page, unlisted.page);
+    return unlisted;
+}
+
+static bool reaches(int32_t pid, struct unlisted *unlisted)
+{
+    int sig = settings_now()->control_signal;
+    return proc_maps(pid, &page_file, unlisted->page, &unlisted->budget) == 1 &&
+           (!sig || proc_catches(pid, sig) == 1);
+}
+
+bool wake_reaches(int32_t pid)
+{
+    struct unlisted unlisted = look_for(false);
+    return reaches(pid, &unlisted);
+}
+
+static void visit_unlisted(int dir, const char *name, void *context)
+{
+    struct unlisted *unlisted = context;
+    int32_t pid = 0;
+    (void)dir;
+    for (; *name >= '0' && *name <= '9' && pid < INT32_MAX / 10 - 9; name++)
+        pid = pid * 10 + (*name - '0');
+    if (*name || !pid || pid == epoch_pid() || process_slot_of(pid) || !reaches(pid, unlisted))
+        return;
+    unlisted->found = true;
+    if (unlisted->wakes)
+        sys2(SYS_kill, pid, settings_now()->control_signal);
+}
+
+/* Processes that found no free slot are found by their maps. Returns whether there is any. */
+static bool see_to_unlisted(bool wakes)
+{
+    struct unlisted unlisted = look_for(wakes);
+    if (atomic_load(&tree_page->unlisted))
+        proc_each_file("/proc", visit_unlisted, &unlisted);
+    return unlisted.found;
+}
+
+#define UNLISTED_MS 500
+
+bool wake_unlisted_serve(int64_t now)
+{
+    static int64_t look_at;
+    static bool any;
+    struct totals totals = {0}; /* of one that was killed the count stays */
+    if (!atomic_load(&tree_page->unlisted))
+        return false;
+    page_add_slot(&totals, tree_page, PAGE_LINES);
+    if (now >= look_at) { /* all of /proc */
+        look_at = now + UNLISTED_MS;
+        any = see_to_unlisted(false);
+    }
+    return totals.tracked && any;
+}
+
+void wake_tree(enum wake which)
+{
+    if (!settings_now()->control_signal)
+        return;
+    epoch_ask_pid();
+    if (!page_file.inode)
+        proc_mapped_file(tree_page, &page_file);
+    wake_page(tree_page, &page_file, which);
+    if (which != WAKE_THREADLESS)
+        see_to_unlisted(true);
+}
