@@ -55,6 +55,19 @@
  */
 #define HOT_DATA(order) __attribute__((section(".data.hot" #order)))
 
+/*
+ * A relaxed load that stands inside of a comparison. (Compilers compare an atomic one in a register
+ * only: an instruction more in each call. Never of more than a word, which is never torn.)
+ */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define GLANCE(at) atomic_load_explicit(at, memory_order_relaxed)
+#endif
+#endif
+#ifndef GLANCE
+#define GLANCE(at) (*(const __typeof__(((void)0, *(at))) *)(at))
+#endif
+
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))

@@ -5,23 +5,40 @@
 
 struct page *tree_page;
 
+static uint64_t get(const _Atomic uint64_t *at)
+{
+    return atomic_load_explicit(at, memory_order_acquire);
+}
+
+/* Adds one shard. A connection that is closed between two looks would be counted twice. */
+static void add_shard(struct totals *totals, const struct shard *at)
+{
+    uint64_t accepted, closed, idle, forced, disowned, gone, again;
+    for (int tries = 0; tries < 8; tries++) {
+        closed = get(&at->closed_by_program);
+        idle = get(&at->closed_idle);
+        forced = get(&at->forced);
+        disowned = get(&at->disowned);
+        gone = closed + idle + forced + disowned;
+        accepted = get(&at->accepted);
+        again = get(&at->closed_by_program) + get(&at->closed_idle) + get(&at->forced) +
+                get(&at->disowned);
+        if (again == gone)
+            break;
+    }
+    totals->tracked += accepted - gone;
+    totals->in_use += get(&at->in_use);
+    totals->accepted += accepted;
+    totals->closed_by_program += closed;
+    totals->closed_idle += idle;
+    totals->forced += forced;
+    totals->disowned += disowned;
+}
+
 void page_add(struct totals *totals, const struct shard *shards, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        const struct shard *at = &shards[i];
-        uint64_t closed = atomic_load_explicit(&at->closed_by_program, memory_order_relaxed);
-        uint64_t idle = atomic_load_explicit(&at->closed_idle, memory_order_relaxed);
-        uint64_t forced = atomic_load_explicit(&at->forced, memory_order_relaxed);
-        uint64_t disowned = atomic_load_explicit(&at->disowned, memory_order_relaxed);
-        uint64_t accepted = atomic_load_explicit(&at->accepted, memory_order_relaxed);
-        totals->tracked += accepted - closed - idle - forced - disowned;
-        totals->in_use += atomic_load_explicit(&at->in_use, memory_order_relaxed);
-        totals->accepted += accepted;
-        totals->closed_by_program += closed;
-        totals->closed_idle += idle;
-        totals->forced += forced;
-        totals->disowned += disowned;
-    }
+    for (uint32_t i = 0; i < count; i++)
+        add_shard(totals, &shards[i]);
 }
 
 void page_settle(struct totals *totals)

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
-/* What an event makes of a turn; TURN_SEASONED is a read's that follows TURN_ANSWERED. */
+/* What an event makes of a turn. An answer that is not the first makes it TURN_SEASONED. */
 struct step {
     uint8_t clear, set;
     bool seasons;
@@ -17,8 +17,7 @@ struct step {
 
 /* clang-format off */
 #define READ   {0, TURN_IN_USE, false}
-#define ASKED  {0, TURN_IN_USE, true}
-#define ANSWER {TURN_CUT_SHORT | TURN_IN_USE, TURN_ANSWERED, false}
+#define ANSWER {TURN_CUT_SHORT | TURN_IN_USE, TURN_ANSWERED, true}
 #define CUT    {0, TURN_IN_USE | TURN_CUT_SHORT, false}
 #define IDLE   {TURN_IN_USE, 0, false}
 #define USE    {0, TURN_IN_USE, false}
@@ -30,12 +29,10 @@ static const struct step steps[MODES][CONN_EVENTS] = {
     [MODE_MANUAL]    = {KEEP,  KEEP,   KEEP, KEEP,    IDLE,      USE},
     [MODE_AUTOMATIC] = {READ,  KEEP,   KEEP, KEEP,    IDLE,      USE},
     [MODE_DEADLINE]  = {READ,  KEEP,   KEEP, IDLE,    IDLE,      USE},
-    [MODE_REPLY]     = {ASKED, ANSWER, CUT,  KEEP,    IDLE,      USE},
-    [MODE_HTTP]      = {ASKED, ANSWER, CUT,  KEEP,    IDLE,      USE}, /* but see hears_http */
+    [MODE_REPLY]     = {READ,  ANSWER, CUT,  KEEP,    IDLE,      USE},
+    [MODE_HTTP]      = {READ,  ANSWER, CUT,  KEEP,    IDLE,      USE}, /* but see hears_http */
 };
 /* clang-format on */
-_Static_assert(TURN_SEASONED == TURN_ANSWERED << 1, "seasons");
-
 void (*conn_on_first)(void);
 
 static void tell_first(void)
@@ -157,8 +154,7 @@ void conn_adopt(struct conn *conn)
         if (!record || (record & CONN_EPOCH) == mine || record & CONN_DISOWNED)
             return;
     } while (!atomic_compare_exchange_weak(&conn->record, &record, (record & ~CONN_EPOCH) | mine));
-    if (mode_of(record) == MODE_REPLY)
-        table_quicken(conn);
+    table_quicken(conn);
     tell_adopts();
     /* Who accepted it has counted it, and has closed it or will: that close was none. */
     atomic_fetch_sub_explicit(&table_shard()->closed_by_program, 1, memory_order_relaxed);
@@ -179,8 +175,9 @@ static void change_turn(struct conn *conn, const struct step *step)
 {
     uint8_t turn = atomic_load_explicit(&conn->turn, memory_order_relaxed), next;
     do {
-        uint8_t seasons = step->seasons ? (turn & TURN_ANSWERED) << 1 : 0;
-        next = (turn & ~(step->clear | TURN_SEEN | TURN_LOOKED)) | step->set | seasons;
+        bool again = step->seasons && turn & TURN_IN_USE && turn & TURN_ANSWERED;
+        next = (turn & ~(step->clear | TURN_SEEN | TURN_LOOKED)) | step->set |
+               (again ? TURN_SEASONED : 0);
         if (gate_is_open()) {
             if (next != turn)
                 atomic_store_explicit(&conn->turn, next, memory_order_relaxed);
@@ -533,6 +530,7 @@ int conn_disown(int fd)
         if (!record || record & CONN_DISOWNED)
             return record ? EALREADY : ENOENT;
     } while (!atomic_compare_exchange_strong(&conn->record, &record, record | CONN_DISOWNED));
+    atomic_fetch_or(&conn->turn, TURN_SLOW); /* a mark is to fail */
     atomic_fetch_add_explicit(&table_shard()->disowned, 1, memory_order_relaxed);
     return 0;
 }

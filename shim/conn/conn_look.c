@@ -188,13 +188,13 @@ bool conn_shut(int fd)
     if (!conn || !record || atomic_load(&conn->record) != record)
         return false;
     /* One that is in use here was answered unseen (look_reply). */
-    uint8_t turn = looked.turn | TURN_SEEN, idle = turn & (uint8_t)~TURN_IN_USE;
-    if ((atomic_load(&conn->turn) | TURN_SEEN) != turn ||
+    uint8_t turn = atomic_load(&conn->turn), idle = turn & (uint8_t)~TURN_IN_USE;
+    if ((turn ^ looked.turn) & ~TURN_SEEN ||
         (idle != turn && !atomic_compare_exchange_strong(&conn->turn, &turn, idle)) ||
         !atomic_compare_exchange_strong(&conn->record, &record, record | CONN_SHUT))
         return false;
     atomic_thread_fence(memory_order_seq_cst); /* table.h: a read's is in conn_step */
-    if ((atomic_load(&conn->turn) | TURN_SEEN) == idle &&
+    if (!((atomic_load(&conn->turn) ^ idle) & ~TURN_SEEN) &&
         sock_shut_read_of(fd, identity_of(record), identity_kind_of(record)))
         return true;
     /* It is in use since then; or the number is somebody else's by now. */

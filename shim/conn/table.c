@@ -211,8 +211,11 @@ static void wait_for_claim(int fd)
     }
 }
 
+/* What lies under the number of anything but a connection is not for the fast path. */
 static void set_kind(int fd, enum kind kind)
 {
+    if (UNLIKELY(kind > KIND_CONN))
+        atomic_fetch_or(&table_conn((uint32_t)fd)->turn, TURN_SLOW);
     atomic_store_explicit(&table.kind[fd], (uint8_t)kind, memory_order_release);
 }
 
@@ -270,7 +273,7 @@ static void unref(int fd, uint32_t number)
         else
             left = (record & CONN_REFS) > CONN_REF ? record - CONN_REF : 0;
         if (!left) /* before the number can be another connection's */
-            atomic_store_explicit(&conn->turn, 0, memory_order_relaxed);
+            atomic_store_explicit(&conn->turn, TURN_SLOW, memory_order_relaxed);
         else if ((uint32_t)fd == number) /* which may be something else from now on */
             atomic_fetch_or(&conn->turn, TURN_SLOW);
     } while (record && !atomic_compare_exchange_strong(&conn->record, &record, left));
@@ -317,15 +320,16 @@ static inline void note_generation(uint32_t number)
     atomic_store_explicit(&table_conn(number)->shared, generation, memory_order_relaxed);
 }
 
-/* The fast path is for mode reply, and for a connection whose number is one of its descriptors. */
+/* Of mode http the bytes are looked at; in mode manual a read means nothing. Nor is the fast path for
+ * a connection whose number is none of its descriptors'. */
 static uint8_t first_turn(uint64_t record, enum kind kind)
 {
-    bool is_reply = (record & CONN_MODE) >> CONN_MODE_SHIFT == MODE_REPLY;
-    return is_reply && kind == KIND_CONN ? 0 : TURN_SLOW;
+    enum mode mode = (enum mode)((record & CONN_MODE) >> CONN_MODE_SHIFT);
+    return mode != MODE_HTTP && mode != MODE_MANUAL && kind == KIND_CONN ? 0 : TURN_SLOW;
 }
 
 /* Gives a new connection a record and counts it. Returns fd's kind from now on; NONE: no room. */
-static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
+static inline enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
 {
     uint32_t number = (uint32_t)fd;
     enum kind kind = KIND_CONN;
@@ -449,6 +453,23 @@ void table_each_untouched(void (*visit)(uint64_t record))
     }
 }
 
+bool table_close_simply(int fd)
+{
+    const uint64_t odd = CONN_REFS | CONN_EPOCH | CONN_SHUT | CONN_FORCED | CONN_DISOWNED;
+    if (UNLIKELY(!gate_is_open()) || UNLIKELY(table.shares) || table_kind(fd) != KIND_CONN)
+        return false;
+    struct conn *conn = table_conn((uint32_t)fd);
+    uint64_t record = atomic_load_explicit(&conn->record, memory_order_relaxed);
+    if (UNLIKELY((record & odd) != (CONN_REF | epoch_now())))
+        return false;
+    atomic_store_explicit(&conn->turn, TURN_SLOW, memory_order_relaxed);
+    if (UNLIKELY(!atomic_compare_exchange_strong(&conn->record, &record, 0)))
+        return false; /* another thread has duplicated it, and it stays slow */
+    set_kind(fd, KIND_NONE);
+    count(&table_shard()->closed_by_program, 1);
+    return true;
+}
+
 enum kind table_take(int fd)
 {
     return table_knows(fd) ? swap_kind(fd, KIND_NONE) : KIND_NONE;
@@ -467,7 +488,8 @@ void table_drop(int fd, enum kind kind)
 
 void table_quicken(struct conn *conn)
 {
-    if (table_kind((int)table_number(conn)) == KIND_CONN)
+    enum kind kind = table_kind((int)table_number(conn));
+    if (!first_turn(atomic_load(&conn->record), kind))
         atomic_fetch_and(&conn->turn, (uint8_t)~TURN_SLOW);
 }
 
@@ -499,7 +521,8 @@ void table_forked(void)
     for (uint32_t number = 0; number < high; number++) {
         struct conn *conn = table_conn(number);
         uint8_t turn = atomic_load_explicit(&conn->turn, memory_order_relaxed);
-        if (turn && !(turn & TURN_SLOW)) /* written to only where it must be: it costs a page */
+        bool is_one = atomic_load_explicit(&conn->record, memory_order_relaxed);
+        if (is_one && !(turn & TURN_SLOW)) /* written to only where it must be: it costs a page */
             atomic_store_explicit(&conn->turn, turn | TURN_SLOW, memory_order_relaxed);
     }
     gate_forked();

@@ -57,13 +57,14 @@ enum kind {
 /* A connection's turn. */
 #define TURN_IN_USE 0x01
 #define TURN_ANSWERED 0x02  /* reply: has had an answer */
-#define TURN_SEASONED 0x04  /* reply: asked again after an answer: it was whole */
+#define TURN_SEASONED 0x04  /* reply: has had another: the first was whole */
 #define TURN_CUT_SHORT 0x08 /* in use because a write was cut short */
 #define TURN_SEEN 0x10      /* the drainer has seen it since it last changed */
 #define TURN_LOOKED 0x20    /* nothing has happened on it since the drainer's last look */
-#define TURN_SLOW 0x80      /* no fast path: another mode than reply; or inherited by a fork */
+#define TURN_SLOW 0x80      /* no fast path (first_turn, table_forked) */
 
-/* The two between which requests make it go: the fast path knows no others. */
+/* What the fast path leaves to the slow one; and the two between which most requests make it go. */
+#define TURN_ODD (TURN_SLOW | TURN_SEEN | TURN_LOOKED)
 #define TURN_RESTS (TURN_ANSWERED | TURN_SEASONED)
 #define TURN_WORKS (TURN_RESTS | TURN_IN_USE)
 
@@ -178,6 +179,12 @@ bool table_hand_on(int fd);
 void table_each_untouched(void (*visit)(uint64_t record));
 
 /*
+ * Closes fd where that is as simple as it is as a rule: a connection of this process alone, by its
+ * one descriptor, outside of a drain. False: it is not, and nothing has been done.
+ */
+bool table_close_simply(int fd);
+
+/*
  * Takes fd out of the table, waiting for a claim on it to end, and returns what it was.
  * table_restore undoes it where the call that was to close it failed; table_drop lets go of its
  * connection for good. Callers: table_take before the system call that frees the number.
@@ -194,8 +201,7 @@ bool table_take_received(int fd);
 void table_promote(int fd, uint64_t fresh, bool elsewhere);
 void table_forget(int fd);
 
-/* The connection is of mode reply, and this process's, from now on: the fast path is for it, where
- * its number is one of its descriptors. */
+/* The connection is this process's, or of mode reply, from now on: the fast path may be for it. */
 void table_quicken(struct conn *conn);
 
 /* The process forks: its connections are shared from now on. fd's is, being sent to somebody. */
@@ -251,18 +257,16 @@ static inline bool table_has(int fd)
 
 /*
  * Whether fd may take the fast path: false in a drain, and in a child that knows of no fork yet.
- * (Here and below plain loads stand, for compilers compare an atomic one in a register only: an
- * instruction more in each call.)
  */
 static inline bool table_is_fast(int fd)
 {
-    return (uint32_t)fd < *(const uint32_t *)&epoch_page.fast_limit;
+    return (uint32_t)fd < GLANCE(&epoch_page.fast_limit);
 }
 
 /* Whether calls on fd, which is fast, are of no interest: all that most of them cost. */
 static inline bool table_is_of_no_interest(int fd)
 {
-    return *(const uint8_t *)&table.kind[(uint32_t)fd] == KIND_NONE;
+    return GLANCE(&table.kind[(uint32_t)fd]) == KIND_NONE;
 }
 
 static inline bool table_ignores(int fd)
@@ -272,25 +276,38 @@ static inline bool table_ignores(int fd)
 
 /*
  * The fast path of a read that has returned `got`: an idle connection is in use from now on. False:
- * there is more to it. (Under a number that is no connection's there is no such turn.)
+ * there is more to it. (What lies under a number that is no connection's is TURN_SLOW.)
  */
 INLINE bool table_reads_fast(struct conn *conn, ssize_t got)
 {
-    uint8_t turn = *(const uint8_t *)&conn->turn;
-    if (UNLIKELY(got <= 0))
+    uint8_t turn = GLANCE(&conn->turn);
+    if (UNLIKELY(got <= 0) || UNLIKELY(turn & TURN_ODD))
         return false;
-    if (LIKELY(turn == TURN_RESTS))
-        atomic_store_explicit(&conn->turn, TURN_WORKS, memory_order_relaxed);
-    return turn == TURN_RESTS || turn == TURN_WORKS;
+    atomic_store_explicit(&conn->turn, turn | TURN_IN_USE, memory_order_relaxed);
+    return true;
 }
 
 /* The same of a write of `asked` bytes, which took `done`: what was in use is idle. */
 INLINE bool table_writes_fast(struct conn *conn, size_t asked, ssize_t done)
 {
     if (UNLIKELY((size_t)done != asked) || UNLIKELY(done <= 0) ||
-        UNLIKELY(*(const uint8_t *)&conn->turn != TURN_WORKS))
+        UNLIKELY(GLANCE(&conn->turn) != TURN_WORKS))
         return false;
     atomic_store_explicit(&conn->turn, TURN_RESTS, memory_order_relaxed);
+    return true;
+}
+
+/* The same of a mark: false where that is not all. */
+INLINE bool table_marks_fast(int fd, bool in_use)
+{
+    if (!table_is_fast(fd) || GLANCE(&table.kind[(uint32_t)fd]) != KIND_CONN)
+        return false;
+    struct conn *conn = table_conn((uint32_t)fd);
+    uint8_t turn = GLANCE(&conn->turn);
+    if (UNLIKELY(turn & TURN_ODD))
+        return false;
+    turn = in_use ? turn | TURN_IN_USE : turn & ~TURN_IN_USE;
+    atomic_store_explicit(&conn->turn, turn, memory_order_relaxed);
     return true;
 }
 

@@ -23,12 +23,12 @@ static int fail_with(int error)
 
 int weir_mark_idle(int fd)
 {
-    return fail_with(conn_mark(fd, false));
+    return LIKELY(table_marks_fast(fd, false)) ? 0 : fail_with(conn_mark(fd, false));
 }
 
 int weir_mark_in_use(int fd)
 {
-    return fail_with(conn_mark(fd, true));
+    return LIKELY(table_marks_fast(fd, true)) ? 0 : fail_with(conn_mark(fd, true));
 }
 
 int weir_disown(int fd)

@@ -45,7 +45,7 @@ static void free_range(unsigned int first, unsigned int last)
 #define CLOSE(name)                     \
     EXPORT int name(int fd)             \
     {                                   \
-        if (UNLIKELY(table_knows(fd)))  \
+        if (UNLIKELY(table_knows(fd)) && !table_close_simply(fd)) \
             free_now(fd);               \
         return libc_##name(fd);         \
     }

@@ -147,9 +147,9 @@ static void accept_all(int count)
 {
     for (int i = 0; i < count; i++)
         accept_as(FIRST + i);
-    if (!table_record(FIRST))
+    if (!table_find(FIRST))
         errx(1, "nothing is tracked");
-    identity = (uint32_t)(atomic_load(table_record(FIRST)) >> CONN_IDENTITY_SHIFT);
+    identity = (uint32_t)(atomic_load(&table_find(FIRST)->record) >> CONN_IDENTITY_SHIFT);
 }
 
 static void close_all(int count)
@@ -268,7 +268,7 @@ static void check_lines(void)
 {
     uint32_t shared = 0;
     for (uint32_t n = 0; n + 1 < table.limit; n++) {
-        uintptr_t one = (uintptr_t)table_slot(n), two = (uintptr_t)table_slot(n + 1);
+        uintptr_t one = (uintptr_t)table_conn(n), two = (uintptr_t)table_conn(n + 1);
         shared += one / CACHE_LINE == two / CACHE_LINE;
     }
     SAY("walk_lines numbers=%u shared=%u\n", table.limit, shared);

@@ -101,7 +101,8 @@ static void each_event_leaves_the_other_flags_alone(void)
                     want = (want & ~CONN_IN_USE) | (step == '+' ? CONN_IN_USE : 0);
                 if (mode >= MODE_REPLY && event == CONN_WROTE)
                     want |= CONN_ANSWERED;
-                if (mode >= MODE_REPLY && event == CONN_READ && bits & CONN_ANSWERED)
+                if (mode >= MODE_REPLY && event == CONN_WROTE && bits & CONN_IN_USE &&
+                    bits & CONN_ANSWERED)
                     want |= CONN_SEASONED;
                 if (event == CONN_READ && bits & CONN_SHUT)
                     want |= CONN_OWED;
