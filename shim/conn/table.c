@@ -456,7 +456,8 @@ void table_each_untouched(void (*visit)(uint64_t record))
 bool table_close_simply(int fd)
 {
     const uint64_t odd = CONN_REFS | CONN_EPOCH | CONN_SHUT | CONN_FORCED | CONN_DISOWNED;
-    if (UNLIKELY(!gate_is_open()) || UNLIKELY(table.shares) || table_kind(fd) != KIND_CONN)
+    if (UNLIKELY(!gate_is_open()) || UNLIKELY(table.shares) || epoch_is_borrowed() ||
+        table_kind(fd) != KIND_CONN)
         return false;
     struct conn *conn = table_conn((uint32_t)fd);
     uint64_t record = atomic_load_explicit(&conn->record, memory_order_relaxed);

@@ -275,13 +275,16 @@ static inline bool table_ignores(int fd)
 }
 
 /*
- * The fast path of a read that has returned `got`: an idle connection is in use from now on. False:
+ * The fast path of a read that has returned `got`: an idle connection is in use from now on. The
+ * gate is looked at again: a signal's handler may have forked meanwhile, and the child return from
+ * the read as well; or a drain has begun while it waited. False:
  * there is more to it. (What lies under a number that is no connection's is TURN_SLOW.)
  */
 INLINE bool table_reads_fast(struct conn *conn, ssize_t got)
 {
     uint8_t turn = GLANCE(&conn->turn);
-    if (UNLIKELY(got <= 0) || UNLIKELY(turn & TURN_ODD))
+    if (UNLIKELY(got <= 0) || UNLIKELY(turn & TURN_ODD) ||
+        UNLIKELY(!GLANCE(&epoch_page.fast_limit)))
         return false;
     atomic_store_explicit(&conn->turn, turn | TURN_IN_USE, memory_order_relaxed);
     return true;

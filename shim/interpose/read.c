@@ -54,6 +54,12 @@ static __attribute__((noinline)) ssize_t read_rest(int fd, void *buf, size_t n, 
     return got;
 }
 
+static __attribute__((noinline)) ssize_t read_slowly(int fd, void *buf, size_t n)
+{
+    conn_enters(fd);
+    return read_rest(fd, buf, n, libc_read(fd, buf, n));
+}
+
 static __attribute__((noinline)) ssize_t read_tracked(int fd, void *buf, size_t n)
 {
     struct conn *conn = table_conn((uint32_t)fd);
@@ -66,7 +72,7 @@ static __attribute__((noinline)) ssize_t read_tracked(int fd, void *buf, size_t 
 EXPORT HOT ssize_t read(int fd, void *buf, size_t n)
 {
     if (UNLIKELY(!table_is_fast(fd)))
-        return read_rest(fd, buf, n, libc_read(fd, buf, n));
+        return read_slowly(fd, buf, n);
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_read(fd, buf, n);
     return read_tracked(fd, buf, n);
@@ -78,6 +84,12 @@ static __attribute__((noinline)) ssize_t recv_rest(int fd, void *buf, size_t n, 
     while (receives(fd, got, flags, BYTES(buf, n)))
         got = libc_recv(fd, buf, n, flags);
     return got;
+}
+
+static __attribute__((noinline)) ssize_t recv_slowly(int fd, void *buf, size_t n, int flags)
+{
+    conn_enters(fd);
+    return recv_rest(fd, buf, n, flags, libc_recv(fd, buf, n, flags));
 }
 
 static __attribute__((noinline)) ssize_t recv_tracked(int fd, void *buf, size_t n, int flags)
@@ -92,12 +104,11 @@ static __attribute__((noinline)) ssize_t recv_tracked(int fd, void *buf, size_t 
 EXPORT HOT ssize_t recv(int fd, void *buf, size_t n, int flags)
 {
     if (UNLIKELY(!table_is_fast(fd)))
-        return recv_rest(fd, buf, n, flags, libc_recv(fd, buf, n, flags));
+        return recv_slowly(fd, buf, n, flags);
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_recv(fd, buf, n, flags);
-    return UNLIKELY(flags & ODD_FLAGS)
-               ? recv_rest(fd, buf, n, flags, libc_recv(fd, buf, n, flags))
-               : recv_tracked(fd, buf, n, flags);
+    return UNLIKELY(flags & ODD_FLAGS) ? recv_slowly(fd, buf, n, flags)
+                                       : recv_tracked(fd, buf, n, flags);
 }
 
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
@@ -106,6 +117,7 @@ EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
     ssize_t got;
     if (LIKELY(table_ignores(fd)))
         return libc_readv(fd, iov, count);
+    conn_enters(fd);
     do
         got = libc_readv(fd, iov, count);
     while (reads(fd, got, got == 0 && bytes_room(bytes), bytes));
@@ -118,6 +130,7 @@ EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr 
     ssize_t got;
     if (LIKELY(table_ignores(fd)))
         return libc_recvfrom(fd, buf, n, flags, addr, len);
+    conn_enters(fd);
     do
         got = libc_recvfrom(fd, buf, n, flags, addr, len);
     while (receives(fd, got, flags, BYTES(buf, n)));
@@ -145,9 +158,11 @@ static void receive(struct msghdr *msg)
 EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
     ssize_t got;
+    if (UNLIKELY(!table_ignores(fd)))
+        conn_enters(fd);
     do
         got = libc_recvmsg(fd, msg, flags);
-    while (!table_ignores(fd) && receives(fd, got, flags, got < 0 ? BYTES_UNSEEN : MESSAGE(msg)));
+    while (UNLIKELY(!table_ignores(fd)) && receives(fd, got, flags, got < 0 ? BYTES_UNSEEN : MESSAGE(msg)));
     if (got >= 0)
         receive(msg);
     return got;
@@ -158,6 +173,8 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned int count, mmsg_flags
                     struct timespec *limit)
 {
     int got;
+    if (UNLIKELY(!table_ignores(fd)))
+        conn_enters(fd);
     do {
         got = libc_recvmmsg(fd, msgs, count, flags, limit);
     } while (UNLIKELY(got < 0) && signals_must_call_again());
@@ -175,6 +192,7 @@ EXPORT ssize_t __read_chk(int fd, void *buf, size_t n, size_t room)
     ssize_t got;
     if (LIKELY(table_ignores(fd)))
         return libc___read_chk(fd, buf, n, room);
+    conn_enters(fd);
     do
         got = libc___read_chk(fd, buf, n, room);
     while (reads(fd, got, n, BYTES(buf, n)));
@@ -186,6 +204,7 @@ EXPORT ssize_t __recv_chk(int fd, void *buf, size_t n, size_t room, int flags)
     ssize_t got;
     if (LIKELY(table_ignores(fd)))
         return libc___recv_chk(fd, buf, n, room, flags);
+    conn_enters(fd);
     do
         got = libc___recv_chk(fd, buf, n, room, flags);
     while (receives(fd, got, flags, BYTES(buf, n)));
@@ -198,6 +217,7 @@ EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t room, int flag
     ssize_t got;
     if (LIKELY(table_ignores(fd)))
         return libc___recvfrom_chk(fd, buf, n, room, flags, addr, len);
+    conn_enters(fd);
     do
         got = libc___recvfrom_chk(fd, buf, n, room, flags, addr, len);
     while (receives(fd, got, flags, BYTES(buf, n)));
@@ -209,6 +229,7 @@ EXPORT ssize_t __read(int fd, void *buf, size_t n)
     ssize_t got;
     if (LIKELY(table_ignores(fd)))
         return libc___read(fd, buf, n);
+    conn_enters(fd);
     do
         got = libc___read(fd, buf, n);
     while (reads(fd, got, n, BYTES(buf, n)));

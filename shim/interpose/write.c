@@ -115,12 +115,18 @@ struct writing {
     int fd;
     struct conn *conn; /* NULL: none, and nothing has to be done around the call */
     struct bytes bytes;
-    size_t asked;
+    size_t asked; /* of a file; else it is the bytes' length, as soon as that may be looked at */
     int flags;
     const struct msghdr *from;
     bool held_back;
     ssize_t done; /* where `begins` is false */
 };
+
+static void measure(struct writing *writing)
+{
+    if (writing->bytes.iov)
+        writing->asked = length_of(writing->bytes.iov, writing->bytes.count);
+}
 
 /*
  * Before the call, on the slow path. False: the call is not to be made, for writing->done has come
@@ -132,11 +138,13 @@ static bool begins(struct writing *writing)
     if (UNLIKELY(!conn))
         return true;
     if (conn_is_over(writing->fd, conn)) {
+        measure(writing);
         writing->done = (ssize_t)writing->asked;
         return false;
     }
     if (!gate_drains())
         return true;
+    measure(writing);
     if (sends_planned(writing->fd, conn, writing->bytes, writing->asked, writing->flags,
                       writing->from, &writing->done))
         return false;
@@ -148,8 +156,10 @@ static bool begins(struct writing *writing)
  * Behind it. (Where it has failed its buffers are not looked at: that may be why, EFAULT. In a drain
  * they are looked at before the call: who passes what is not there, for the error, ends then.)
  */
-static ssize_t ends(const struct writing *writing, ssize_t done)
+static ssize_t ends(struct writing *writing, ssize_t done)
 {
+    if (done >= 0)
+        measure(writing);
     if (writing->conn)
         wrote(writing->fd, writing->conn, writing->asked, done, writing->flags, writing->bytes);
     if (UNLIKELY(writing->held_back))
@@ -242,7 +252,7 @@ EXPORT HOT ssize_t send(int fd, const void *buf, size_t n, int flags)
 static __attribute__((noinline)) ssize_t writev_slowly(int fd, const struct iovec *iov, int count)
 {
     struct bytes bytes = {iov, (size_t)count};
-    struct writing writing = WRITING(fd, bytes, length_of(iov, (size_t)count), 0, NULL);
+    struct writing writing = WRITING(fd, bytes, 1, 0, NULL);
     return WRITE_SLOWLY(&writing, libc_writev(fd, iov, count));
 }
 
@@ -256,7 +266,7 @@ EXPORT HOT ssize_t writev(int fd, const struct iovec *iov, int count)
     ssize_t done = libc_writev(fd, iov, count);
     if (done < 0 && signals_must_call_again())
         return writev_slowly(fd, iov, count);
-    size_t asked = done < 0 && errno != EAGAIN ? 0 : length_of(iov, (size_t)count);
+    size_t asked = done < 0 ? 1 : length_of(iov, (size_t)count);
     if (LIKELY(table_writes_fast(conn, asked, done)))
         return done;
     return wrote_rest(fd, done, asked, (struct bytes){iov, (size_t)count});
@@ -269,8 +279,9 @@ static struct bytes bytes_of(const struct msghdr *msg)
 
 static __attribute__((noinline)) ssize_t sendmsg_slowly(int fd, const struct msghdr *msg, int flags)
 {
-    struct writing writing =
-        WRITING(fd, bytes_of(msg), length_of(msg->msg_iov, msg->msg_iovlen), flags, msg);
+    struct writing writing = WRITING(fd, BYTES_UNSEEN, 1, flags, msg);
+    if (conn_enters(fd)) /* else the message may not be one */
+        writing.bytes = bytes_of(msg);
     return WRITE_SLOWLY(&writing, libc_sendmsg(fd, msg, flags));
 }
 
@@ -300,11 +311,11 @@ EXPORT HOT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
     } else if (LIKELY(table_is_fast(fd)) && LIKELY(!(flags & MSG_MORE))) {
         struct conn *conn = table_conn((uint32_t)fd);
         done = libc_sendmsg(fd, msg, flags);
-        size_t asked = done < 0 ? 0 : length_of(msg->msg_iov, msg->msg_iovlen);
+        size_t asked = done < 0 ? 1 : length_of(msg->msg_iov, msg->msg_iovlen);
         if (done < 0 && signals_must_call_again())
             done = sendmsg_slowly(fd, msg, flags);
         else if (UNLIKELY(!table_writes_fast(conn, asked, done)))
-            wrote_rest(fd, done, done < 0 ? 1 : asked, bytes_of(msg));
+            wrote_rest(fd, done, asked, done < 0 ? BYTES_UNSEEN : bytes_of(msg));
     } else {
         done = sendmsg_slowly(fd, msg, flags);
     }

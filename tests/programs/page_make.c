@@ -85,7 +85,7 @@ static void fill_in(void)
     page->listener[0].pid = page->pid;
     page->line[0].since = (uint64_t)clock_ms(CLOCK_BOOTTIME);
     page->line[0].pid = page->pid;
-    page->shard[0].live = 5 * LIVE_TRACKED + 2 * LIVE_IN_USE;
+    page->shard[0].in_use = 2;
     page->shard[1].accepted = 7;
     page->shard[1].closed_by_program = 2;
 }
@@ -108,7 +108,7 @@ static void drained(int ms, uint32_t forced)
 {
     usleep((unsigned int)ms * 1000);
     page->line[0].forced_in_use = forced;
-    page->shard[0].live = 0;
+    page->shard[0].in_use = 0;
     page->shard[0].forced = forced;
     page->shard[0].closed_idle = 5 - forced;
     page->ended = clock_ms(CLOCK_MONOTONIC);
@@ -184,8 +184,8 @@ static void make_table(void)
     mine.limit = (uint32_t)(random() % 8 ? 512 * (random() % 64) : random());
     mine.high = (uint32_t)(random() % 8 ? random() % 20000 : random());
     mine.kind = (void *)(random() % 8 ? room : NULL);
-    mine.record = (void *)(random() % 8 ? (uintptr_t)(room + random() % 1000) : any_word());
-    mine.link = (void *)(random() % 8 ? (uintptr_t)(room + random() % 1000) : any_word());
+    mine.conn = (void *)(random() % 8 ? (uintptr_t)(room + random() % 1000) : any_word());
+    mine.alias = (void *)(random() % 8 ? (uintptr_t)(room + random() % 1000) : any_word());
     page->line[0].table = (uint64_t)(uintptr_t)&mine + (random() % 8 ? 0 : 4);
     page->line[0].epoch = random() % 8 ? (uint32_t)random() % 4 << 24 : (uint32_t)random();
 }
