@@ -74,7 +74,7 @@ static inline uint64_t epoch_now(void)
 struct epoch_thread {
     union {
         struct {
-            int borrowed; /* first: process.c */
+            int borrowed; /* first: vfork.S */
             uint32_t turn;
         };
         uint64_t word;
