@@ -37,8 +37,8 @@ $(shell mkdir -p $(BUILD) && { echo '$(CC)' | cmp -s - $(BUILD)/compiler || echo
 
 # The wrappers first: near the symbols that lead to them.
 FLOORS = interpose drain tree conn http base
-SOURCES = $(foreach floor,$(FLOORS),$(wildcard shim/$(floor)/*.c))
-OBJECTS = $(SOURCES:shim/%.c=$(BUILD)/shim/%.o)
+SOURCES = $(foreach floor,$(FLOORS),$(wildcard shim/$(floor)/*.[cS]))
+OBJECTS = $(patsubst shim/%,$(BUILD)/shim/%.o,$(basename $(SOURCES)))
 PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/tests/%,$(wildcard tests/programs/*.c))
 
 # What weir(1) shares with the library: the settings and the state page's layout.
@@ -79,6 +79,11 @@ $(BUILD)/shim/command/%.o: shim/command/%.c Makefile $(BUILD)/compiler
 	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 -Wall -Wextra -Werror -Ishim -DWEIR_COMMAND -MMD -c -o $@ $<
 
 $(BUILD)/shim/%.o: shim/%.c Makefile $(BUILD)/compiler
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(WEIR_CFLAGS) -MMD -c -o $@ $<
+
+# Assembly, preprocessed.
+$(BUILD)/shim/%.o: shim/%.S Makefile $(BUILD)/compiler
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(WEIR_CFLAGS) -MMD -c -o $@ $<
 

@@ -44,7 +44,7 @@ steps() {
                 if (to !~ /\//) to = floor "/" to
                 from = FILENAME; sub(/\.[chS]$/, "", from)
                 if (to ~ "^" floor "/" && to != from) print from, to
-            }' "$floor"/*.[ch]
+            }' "$floor"/*.[chS]
     done | sort -u
 }
 

@@ -78,9 +78,7 @@ void log_begin(struct log_line *line, enum log_level level)
 {
     line->level = level;
     line->text = TEXT_ON(line->buffer);
-    text_string(&line->text, "weir[");
-    text_number(&line->text, (uint64_t)sys0(SYS_getpid));
-    text_string(&line->text, "] ");
+    text_add(&line->text, "weir[%d] ", (int)sys0(SYS_getpid));
     text_escaped(&line->text, program, sizeof program);
     text_string(&line->text, ": ");
 }
@@ -148,8 +146,7 @@ static long write_terminal(int fd, const char *at, size_t n)
 {
     char path[32];
     struct text text = TEXT_ON(path);
-    text_string(&text, "/proc/self/fd/");
-    text_number(&text, (uint64_t)fd);
+    text_add(&text, "/proc/self/fd/%d", fd);
     const int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
     long own = sys4(SYS_openat, AT_FDCWD, path, flags, 0), done = 0, one = 1;
     if (own >= 0) {
@@ -229,8 +226,7 @@ static enum outcome write_syslog(enum log_level level, const char *at)
     char buffer[sizeof(((struct log_line *)0)->buffer) + 8];
     struct text text = TEXT_ON(buffer);
 
-    text_string(&text, priority[level]);
-    text_string(&text, at);
+    text_add(&text, "%s%s", priority[level], at);
     if (text.used && buffer[text.used - 1] == '\n')
         text.used--;
     long fd = sys3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -257,9 +253,7 @@ static void complain(enum log_level level, int error)
     log_begin(&line, level);
     text_string(&line.text, "WEIR_LOG: \"");
     text_escaped(&line.text, chosen.path, 255);
-    text_string(&line.text, "\" can't be opened (error ");
-    text_number(&line.text, (uint64_t)error);
-    text_string(&line.text, "): as WEIR_LOG=auto from now on");
+    text_add(&line.text, "\" can't be opened (error %d): as WEIR_LOG=auto from now on", error);
     end_line(&line);
     write_anywhere(level, line.buffer, line.text.used);
 }
@@ -448,11 +442,11 @@ static bool say_lost(uint32_t count, const char *whose)
 {
     struct log_line line;
     log_begin(&line, LOG_ERROR);
-    text_number(&line.text, count);
-    text_string(&line.text, count == 1 ? " line" : " lines");
-    text_string(&line.text, whose);
-    text_string(&line.text, count == 1 ? " before this one is" : " before this one are");
-    text_string(&line.text, " lost: the log could not be written without waiting for its reader");
+    text_add(
+        &line.text,
+        "%u line%s%s before this one %s lost: the log could not be written without waiting for "
+        "its reader",
+        count, count == 1 ? "" : "s", whose, count == 1 ? "is" : "are");
     end_line(&line);
     return deliver(LOG_ERROR, line.buffer, line.text.used) == WRITTEN;
 }
@@ -492,10 +486,13 @@ void log_send_kept(void)
     kept_count = 0;
 }
 
-void log_say(enum log_level level, const char *string)
+void log_say(enum log_level level, const char *format, ...)
 {
     struct log_line line;
+    va_list args;
     log_begin(&line, level);
-    text_string(&line.text, string);
+    va_start(args, format);
+    text_add_list(&line.text, format, args);
+    va_end(args);
     log_send(&line);
 }

@@ -56,7 +56,8 @@ void log_take_ends(void);
 /* In a child: what its parent could not write yet is its parent's. */
 void log_forked(void);
 
-/* A line of one string. */
-void log_say(enum log_level level, const char *string);
+/* A line that text_add can put together. */
+void log_say(enum log_level level, const char *format, ...)
+    __attribute__((format(__printf__, 2, 3)));
 
 #endif

@@ -158,8 +158,7 @@ void settings_say_signal(struct text *text, int sig)
 {
     char name[16];
     settings_signal_name(sig, name);
-    text_string(text, *name >= '0' && *name <= '9' ? "signal " : "SIG");
-    text_string(text, name);
+    text_add(text, "%s%s", *name >= '0' && *name <= '9' ? "signal " : "SIG", name);
 }
 
 /* ---- words ---- */
@@ -475,11 +474,9 @@ static void complain(struct complaint *complaint, const char *name, const char *
                      const char *accepted)
 {
     struct text text = TEXT_ON(complaint->text);
-    text_string(&text, name);
-    text_string(&text, ": \"");
+    text_add(&text, "%s: \"", name);
     text_escaped(&text, value, 40);
-    text_string(&text, "\" is not ");
-    text_string(&text, accepted);
+    text_add(&text, "\" is not %s", accepted);
 }
 
 static bool delay_fits(const struct settings *settings, struct complaint *complaint)

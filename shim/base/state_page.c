@@ -67,11 +67,7 @@ void page_settle_tree(struct totals *totals)
 
 void page_name(struct text *text, int32_t pid, uint64_t start, uint32_t pid_namespace)
 {
-    text_number(text, (uint64_t)pid);
-    text_string(text, ".");
-    text_number(text, start);
-    text_string(text, ".");
-    text_number(text, pid_namespace);
+    text_add(text, "%d.%lu.%u", pid, start, pid_namespace);
 }
 
 static bool is_magic(const struct page *page)

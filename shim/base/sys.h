@@ -123,22 +123,4 @@ struct sys_quiet {
 void sys_quiet_begin(struct sys_quiet *quiet);
 long sys_quiet_end(const struct sys_quiet *quiet, long result);
 
-/*
- * Starts a thread of this process on the given stack, with a TLS block of its own (tls: where the
- * thread pointer is to point), that runs entry and never returns from it. The caller has blocked
- * the signals that the thread is not to take. Returns its tid or -errno; the tid is in *tid before
- * the thread begins.
- */
-long sys_spawn(void *stack_top, void *tls, void (*entry)(void), _Atomic int32_t *tid);
-
-/*
- * Ends the calling thread if *word is still expected, and sets it to next in the same instant: from
- * then on the thread's stack is free, for not one instruction after it uses the stack.
- * Returns only if *word was something else.
- */
-void sys_exit_if(_Atomic uint32_t *word, uint32_t expected, uint32_t next);
-
-/* Waits until no thread of this process has that id any more, or ms have passed. */
-void sys_await_end(int32_t tid, int64_t ms);
-
 #endif

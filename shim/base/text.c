@@ -50,6 +50,35 @@ void text_number(struct text *text, uint64_t number)
     number_in(text, number, 10);
 }
 
+void text_add_list(struct text *text, const char *format, va_list args)
+{
+    for (; *format; format++) {
+        if (*format != '%') {
+            put(text, *format);
+            continue;
+        }
+        switch (*++format) {
+        case 's':
+            text_string(text, va_arg(args, const char *));
+            break;
+        case 'l':
+            format++;
+            text_number(text, va_arg(args, unsigned long));
+            break;
+        default:
+            text_number(text, va_arg(args, unsigned int));
+        }
+    }
+}
+
+void text_add(struct text *text, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    text_add_list(text, format, args);
+    va_end(args);
+}
+
 void text_tenths(struct text *text, int64_t ms)
 {
     if (ms < 0)

@@ -7,6 +7,7 @@
 
 #include "base/common.h"
 
+#include <stdarg.h>
 #include <sys/socket.h>
 
 /* Appends to a buffer of fixed size and cuts what does not fit; always ends with a NUL. */
@@ -18,6 +19,10 @@ struct text {
 #define TEXT_ON(buffer) ((struct text){(buffer), 0, sizeof(buffer)})
 
 void text_string(struct text *text, const char *string);
+
+/* Appends as printf(3) would: %s, %d (of what is not negative), %u and %lu alone. */
+void text_add(struct text *text, const char *format, ...) __attribute__((format(__printf__, 2, 3)));
+void text_add_list(struct text *text, const char *format, va_list args);
 
 /* At most `most` bytes of it, control characters and what is not ASCII as \xNN. */
 void text_escaped(struct text *text, const char *string, size_t most);

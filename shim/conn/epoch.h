@@ -71,7 +71,7 @@ static inline uint64_t epoch_now(void)
  * table.
  */
 struct epoch_thread {
-    int borrowed;     /* first: process.c */
+    int borrowed;     /* first: vfork.S */
     bool interrupted; /* signals_must_call_again */
     uint8_t child;    /* enum epoch_child */
     bool was_told; /* of a listener that is ready, by its last poll or select; perhaps, by epoll */

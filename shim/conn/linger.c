@@ -74,12 +74,8 @@ static void say_lost(const char *what, int fd, const struct sock_queues *queues,
     log_begin(&line, LOG_INFO);
     text_string(&line.text, what);
     sock_peer(fd, &line.text);
-    text_string(&line.text, ": the program has closed it, ");
-    text_number(&line.text, queues->unsent);
-    text_string(&line.text, " bytes unsent, ");
-    text_number(&line.text, queues->unread);
-    text_string(&line.text, " unread");
-    text_string(&line.text, why);
+    text_add(&line.text, ": the program has closed it, %u bytes unsent, %u unread%s",
+             queues->unsent, queues->unread, why);
     log_send(&line);
 }
 

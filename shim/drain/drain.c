@@ -257,17 +257,11 @@ static void look_for_missed(void)
     atomic_store(&drain.is_partial, is_partial);
     if (!is_partial)
         return;
-    struct log_line line;
     process_slot_set_flag(LINE_UNCOVERED, true);
-    log_begin(&line, LOG_ERROR);
-    text_string(&line.text, "not drained: ");
-    text_number(&line.text, connections);
-    text_string(&line.text, " connections and ");
-    text_number(&line.text, listeners);
-    text_string(&line.text, " listeners for which there was no room (descriptors above ");
-    text_number(&line.text, table.limit);
-    text_string(&line.text, ", or too many listeners): they are still served");
-    log_send(&line);
+    log_say(LOG_ERROR,
+            "not drained: %u connections and %u listeners for which there was no room (descriptors "
+            "above %u, or too many listeners): they are still served",
+            connections, listeners, table.limit);
 }
 
 static void end(void)

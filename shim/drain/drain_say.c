@@ -39,17 +39,11 @@ void drain_say_connection(const char *what, int fd, enum conn_look look, int64_t
     if (look == LOOK_SHUT) {
         text_string(&line.text, ": idle, but the program does not close it, ");
     } else {
-        text_string(&line.text, ": in use ");
-        text_number(&line.text, (uint64_t)in_use_ms(fd, now) / 1000);
-        text_string(&line.text, "s, ");
+        text_add(&line.text, ": in use %lus, ", (uint64_t)in_use_ms(fd, now) / 1000);
     }
-    text_number(&line.text, queues.unsent);
-    text_string(&line.text, " bytes unsent");
-    if (queues.unread) {
-        text_string(&line.text, ", ");
-        text_number(&line.text, queues.unread);
-        text_string(&line.text, " unread");
-    }
+    text_add(&line.text, "%u bytes unsent", queues.unsent);
+    if (queues.unread)
+        text_add(&line.text, ", %u unread", queues.unread);
     log_keep(&line);
 }
 
@@ -97,10 +91,7 @@ static void say_origin(struct text *text, const struct origin *origin)
         settings_say_signal(text, origin->signal);
     else
         text_string(text, "`weir`");
-    text_string(text, " from pid ");
-    text_number(text, (uint64_t)origin->pid);
-    text_string(text, " uid ");
-    text_number(text, (uint64_t)origin->uid);
+    text_add(text, " from pid %lu uid %lu", (uint64_t)origin->pid, (uint64_t)origin->uid);
 }
 
 /* What is asked of the whole tree is one event, which its head tells; who is dormant tells nothing.
@@ -150,11 +141,8 @@ void drain_say_begin(const char *what, const struct origin *origin, bool whole_t
     log_begin(&line, LOG_INFO);
     text_string(&line.text, what);
     say_origin(&line.text, origin);
-    text_string(&line.text, "; ");
-    text_number(&line.text, totals->tracked - totals->in_use);
-    text_string(&line.text, " idle, ");
-    text_number(&line.text, totals->in_use);
-    text_string(&line.text, " in use");
+    text_add(&line.text, "; %lu idle, %lu in use", totals->tracked - totals->in_use,
+             totals->in_use);
     log_send(&line);
 }
 
@@ -168,28 +156,15 @@ void drain_say_progress(int64_t now)
 
     struct log_line line;
     log_begin(&line, LOG_INFO);
-    text_string(&line.text, "draining ");
-    text_number(&line.text, (uint64_t)(now - drain.since) / 1000);
-    text_string(&line.text, "s: ");
-    text_number(&line.text, count.in_use);
-    text_string(&line.text, " in use");
-    if (count.idle + count.shut) {
-        text_string(&line.text, ", ");
-        text_number(&line.text, count.idle + count.shut);
-        text_string(&line.text, " idle");
-    }
-    if (oldest.age >= 0) {
-        text_string(&line.text, ", oldest ");
-        text_string(&line.text, peer);
-        text_string(&line.text, " for ");
-        text_number(&line.text, (uint64_t)oldest.age / 1000);
-        text_string(&line.text, "s");
-    }
-    if (drain.until) {
-        text_string(&line.text, "; ");
-        text_number(&line.text, (uint64_t)(drain.until > now ? drain.until - now + 999 : 0) / 1000);
-        text_string(&line.text, "s left");
-    }
+    text_add(&line.text, "draining %lus: %lu in use", (uint64_t)(now - drain.since) / 1000,
+             count.in_use);
+    if (count.idle + count.shut)
+        text_add(&line.text, ", %lu idle", count.idle + count.shut);
+    if (oldest.age >= 0)
+        text_add(&line.text, ", oldest %s for %lus", peer, (uint64_t)oldest.age / 1000);
+    if (drain.until)
+        text_add(&line.text, "; %lus left",
+                 (uint64_t)(drain.until > now ? drain.until - now + 999 : 0) / 1000);
     log_send(&line);
 }
 
@@ -219,12 +194,8 @@ void drain_say_end(const char *afterwards)
                                     : atomic_load(&drain.is_partial);
     text_string(&line.text, partial ? "not wholly drained in " : "drained in ");
     text_tenths(&line.text, sys_now_ms() - drain.since);
-    text_string(&line.text, ": ");
-    text_number(&line.text, all > forced ? all - forced : 0);
-    text_string(&line.text, " closed clean, ");
-    text_number(&line.text, forced);
-    text_string(&line.text, " forced; ");
-    text_string(&line.text, afterwards);
+    text_add(&line.text, ": %lu closed clean, %lu forced; %s", all > forced ? all - forced : 0,
+             forced, afterwards);
     if (drain.whole_tree)
         sd_notify_end(what);
     log_send(&line);

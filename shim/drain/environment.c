@@ -89,8 +89,7 @@ void environment_name_tree(char **envp)
     char name[sizeof fallback];
     struct text text = TEXT_ON(name);
     size_t n = 0, count = 0;
-    text_string(&text, TREE_NAME);
-    text_string(&text, membership_name());
+    text_add(&text, TREE_NAME "%s", membership_name());
     for (; envp[n]; n++) {
         if (!text_after(envp[n], TREE_NAME)) {
             if (count + 4 > COUNT_OF(with_name))
@@ -125,7 +124,7 @@ char *environment_tree(char *const *envp)
 
 /* ---- successors ---- */
 
-#define SUCCESSOR_MARK '?' /* at the end of WEIR_TREE's value */
+#define SUCCESSOR_MARK "?" /* at the end of WEIR_TREE's value */
 
 /* The words of this program's command line, as it was started, hashed (FNV-1a). */
 static uint32_t words[64];
@@ -177,20 +176,16 @@ long environment_successors_tree(char *const *argv, char *const *envp)
 
 char *environment_mark_tree(const char *entry, char *room)
 {
-    static const char mark[] = {SUCCESSOR_MARK, '\0'};
     struct text text = {room, 0, ENVIRONMENT_TREE_ROOM};
-    text_string(&text, entry);
-    text_string(&text, mark);
+    text_add(&text, "%s" SUCCESSOR_MARK, entry);
     return room;
 }
 
 /* Takes the mark off. Returns whether there was one. */
 bool environment_was_marked(char *value)
 {
-    size_t length = 0;
-    while (value && value[length])
-        length++;
-    if (!length || value[length - 1] != SUCCESSOR_MARK)
+    size_t length = value ? text_length(value) : 0;
+    if (!length || value[length - 1] != *SUCCESSOR_MARK)
         return false;
     value[length - 1] = '\0';
     return true;

@@ -40,9 +40,9 @@ static void log_no_substitute(int fd, int error)
     struct sockaddr_storage addr;
     socklen_t len = sock_own_address(fd, &addr);
     text_address(&line.text, (struct sockaddr *)&addr, len);
-    text_string(&line.text, ": no socket to put in its place (error ");
-    text_number(&line.text, (uint64_t)-error);
-    text_string(&line.text, "); new connections are still served");
+    text_add(&line.text,
+             ": no socket to put in its place (error %d); new connections are still served",
+             -error);
     log_keep(&line); /* fd is claimed */
 }
 

@@ -117,18 +117,6 @@ static bool memory_is_counted(void)
     return mode == '2' || limit_on(RLIMIT_DATA).rlim_cur != RLIM_INFINITY;
 }
 
-static void say_too_small(uint64_t hard)
-{
-    struct log_line line;
-    log_begin(&line, LOG_INFO);
-    text_string(&line.text, "room for ");
-    text_number(&line.text, table.most);
-    text_string(&line.text, " descriptors alone, of ");
-    text_number(&line.text, hard);
-    text_string(&line.text, " that the limit allows: on a higher one nothing is drained");
-    log_send(&line);
-}
-
 /*
  * The table: for what the program may come to use, and more than its limit says now, which it may
  * raise (as much as fs.nr_open allows as a rule). A service manager's "infinity" is 2^30: more than
@@ -149,7 +137,11 @@ static bool make_table(void)
     if (table_make(most, memory_is_counted() ? soft : most) < 0)
         return false;
     if (table.most < soft)
-        say_too_small(soft);
+        log_say(
+            LOG_INFO,
+            "room for %u descriptors alone, of %u that the limit allows: on a higher one nothing "
+            "is drained",
+            table.most, soft);
     return true;
 }
 
@@ -165,15 +157,11 @@ static void say_ready(void)
     char name[16];
     const char *separator = "drain on ";
     log_begin(&line, LOG_INFO);
-    text_string(&line.text, "ready: mode ");
-    text_string(&line.text, settings_mode_name(settings_now()->mode.rest));
-    if (settings_now()->mode.count)
-        text_string(&line.text, " and others");
-    text_string(&line.text, ", ");
+    text_add(&line.text, "ready: mode %s%s, ", settings_mode_name(settings_now()->mode.rest),
+             settings_now()->mode.count ? " and others" : "");
     for (int sig = 1; sig < 65; sig++) {
         if (trigger_is(sig) || settings_now()->stop_signals >> (sig - 1) & 1) {
-            text_string(&line.text, separator);
-            text_string(&line.text, settings_signal_name(sig, name));
+            text_add(&line.text, "%s%s", separator, settings_signal_name(sig, name));
             separator = ",";
         }
     }
@@ -187,11 +175,11 @@ static void say_ready(void)
 
 static void stand_aside(const char *why)
 {
-    log_say(LOG_ERROR, why);
+    log_say(LOG_ERROR, "%s: running without weir", why);
     atomic_store(&stage, STAGE_ASIDE);
 }
 
-static const char no_room_for_page[] = "no room for the state page: running without weir";
+static const char no_room_for_page[] = "no room for the state page";
 
 static void count_loss(bool unread, bool unsent)
 {
@@ -202,7 +190,7 @@ static bool begin_serving(void)
 {
     epoch_ask_pid();
     if (!table.limit && !make_table()) {
-        stand_aside("no room for the table of descriptors: running without weir");
+        stand_aside("no room for the table of descriptors");
         return false;
     }
     framing.seed = (const unsigned char *)getauxval(AT_RANDOM);
@@ -272,15 +260,11 @@ static void warn_of_unknown(char **envp)
     for (size_t at = 0; (entry = settings_unknown(envp, &at));) {
         char name[40];
         struct text text = TEXT_ON(name);
-        struct log_line line;
         for (; *entry && *entry != '='; entry++) {
             char one[2] = {*entry, 0};
             text_escaped(&text, one, 1);
         }
-        log_begin(&line, LOG_INFO);
-        text_string(&line.text, name);
-        text_string(&line.text, ": no setting has this name; it is ignored");
-        log_send(&line);
+        log_say(LOG_INFO, "%s: no setting has this name; it is ignored", name);
     }
 }
 
@@ -301,11 +285,7 @@ static void load(void)
         return;
 
     if (!settings_read(settings_to_fill(), envp, &complaint)) {
-        struct log_line line;
-        log_begin(&line, LOG_ERROR);
-        text_string(&line.text, complaint.text);
-        text_string(&line.text, ": running without weir");
-        log_send(&line);
+        log_say(LOG_ERROR, "%s: running without weir", complaint.text);
         /* One line for the whole tree: the programs that this one starts don't even load us. */
         environment_leave_children(envp);
         atomic_store(&stage, STAGE_ASIDE);

@@ -96,16 +96,17 @@ static bool deliver(int sig, siginfo_t *info, void *context)
 static void give_up_control(int sig)
 {
     static _Atomic bool said;
-    struct log_line line;
+    char name[16];
+    struct text text = TEXT_ON(name);
     atomic_store(&control_yielded, true);
     process_slot_set_flag(LINE_DEAF, true);
     if (atomic_exchange(&said, true))
         return;
-    log_begin(&line, LOG_INFO);
-    settings_say_signal(&line.text, sig);
-    text_string(&line.text, " belongs to the program: `weir` can't wake this process; use another "
-                            "WEIR_CONTROL_SIGNAL");
-    log_send(&line);
+    settings_say_signal(&text, sig);
+    log_say(LOG_INFO,
+            "%s belongs to the program: `weir` can't wake this process; use another "
+            "WEIR_CONTROL_SIGNAL",
+            name);
 }
 
 /* Others wake us, by kill(2): whatever else comes is the program's own affair. */
@@ -221,13 +222,11 @@ static void say_yielded(int sig)
     static _Atomic bool said;
     if (atomic_exchange(&said, true))
         return;
-    struct log_line line;
-    log_begin(&line, LOG_INFO);
-    settings_say_signal(&line.text, sig);
-    text_string(&line.text, " belongs to the program: use `weir drain ");
-    text_number(&line.text, tree_page ? (uint64_t)tree_page->pid : 0);
-    text_string(&line.text, "` or WEIR_SIGNAL=RTMIN+3");
-    log_send(&line);
+    char name[16];
+    struct text text = TEXT_ON(name);
+    settings_say_signal(&text, sig);
+    log_say(LOG_INFO, "%s belongs to the program: use `weir drain %d` or WEIR_SIGNAL=RTMIN+3", name,
+            tree_page ? tree_page->pid : 0);
 }
 
 static void install_control(int sig)

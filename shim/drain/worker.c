@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/thread.h"
 #include "conn/epoch.h"
 #include "conn/table.h"
 #include "drain/drain.h"
@@ -208,7 +209,7 @@ static void work(void)
     for (;;) {
         uint32_t seen = atomic_load(&pending);
         if (seen & ENDS) {
-            sys_exit_if(&pending, seen, (seen & ~(uint32_t)(RUNNING | ENDS)) | ORDERED_LOOK);
+            thread_exit_if(&pending, seen, (seen & ~(uint32_t)(RUNNING | ENDS)) | ORDERED_LOOK);
             continue;
         }
         while (!begin_step())
@@ -233,7 +234,7 @@ static void work(void)
         end_step();
         if (wait < 0) {
             log_take_ends();
-            sys_exit_if(&pending, RUNNING, 0);
+            thread_exit_if(&pending, RUNNING, 0);
         } else {
             sys_futex_wait(&pending, RUNNING, wait);
         }
@@ -276,7 +277,7 @@ static bool make_thread(const struct origin *origin)
     sys_block_signals(&mask);
     if (self) {
         self[0] = self[2] = self;
-        tid = sys_spawn(stack + sizeof stack, self, work, &thread_tid);
+        tid = thread_clone(THREAD_FLAGS, stack + sizeof stack, &thread_tid, 0, self, work);
     }
     sys_unblock_signals(&mask);
     if (tid >= 0)
@@ -307,6 +308,16 @@ static bool leave(uint32_t orders, const struct origin *origin)
 /* For how long the program's call waits for it: it ends all the same as soon as it can. */
 #define ENDS_MOST_MS 3000
 
+/* Waits until no thread of this process has that id any more, or ms have passed. */
+static void await_end(int32_t tid, int64_t ms)
+{
+    static const _Atomic uint32_t word;
+    long pid = sys0(SYS_getpid);
+    int64_t until = sys_now_ms() + ms;
+    for (int tries = 0; sys3(SYS_tgkill, pid, tid, 0) == 0 && sys_now_ms() < until; tries++)
+        sys_futex_wait(&word, 0, tries < 10 ? 0 : 1);
+}
+
 void worker_steps_aside(void)
 {
     if (epoch_is_borrowed())
@@ -323,7 +334,7 @@ void worker_steps_aside(void)
         sys_futex_wake(&pending);
         sys_futex_wait(&pending, now, 1);
     }
-    sys_await_end(atomic_load(&thread_tid), until - sys_now_ms());
+    await_end(atomic_load(&thread_tid), until - sys_now_ms());
 }
 
 void worker_comes_back(void)

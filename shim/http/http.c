@@ -664,7 +664,7 @@ INLINE enum http_state state_of(union mark request, union mark answer)
     return request.flags & SPOKE ? HTTP_IDLE : HTTP_NONE;
 }
 
-/* Nobody but the caller changes its own side, so that one look at the other tells (see sides_of).
+/* Nobody but the caller changes its own side, so that one look at the other tells (see http_state).
  */
 HOT enum http_state http_received(struct http *http, const char *bytes, size_t n)
 {
@@ -685,66 +685,28 @@ void http_begin(struct http *http)
     set_mark(&http->answers, (union mark){.all = 0});
 }
 
-/* What the side's own thread does meanwhile is not undone; at worst this is. */
-static void end_side(struct http_side *side)
-{
-    union mark mark = mark_of(side), next;
-    do {
-        next = mark;
-        next.at = NOT;
-    } while (!atomic_compare_exchange_weak(&side->mark, &mark.all, next.all));
-}
-
-void http_give_up(struct http *http)
-{
-    end_side(&http->requests);
-    end_side(&http->answers);
-}
-
-struct sides {
-    union mark request, answer;
-};
-
 /*
  * Answers first. If all requests that are seen after them have been answered, none was read to the
  * end of its head in between, and no answer has begun, as none does unasked. Who is kept from the
  * second look for 256 requests would find the counts alike again: so the answers are looked at once
  * more, and have to be as they were.
  */
-static struct sides sides_of(const struct http *http)
-{
-    struct sides sides;
-    sides.answer = mark_of(&http->answers);
-    for (int tries = 0; tries < 100; tries++) {
-        sides.request = mark_of(&http->requests);
-        union mark then = sides.answer;
-        sides.answer = mark_of(&http->answers);
-        if (sides.answer.all == then.all)
-            break;
-    }
-    return sides;
-}
-
 enum http_state http_state(const struct http *http)
 {
-    struct sides now = sides_of(http);
-    return state_of(now.request, now.answer);
-}
-
-unsigned int http_owed(const struct http *http)
-{
-    struct sides now = sides_of(http);
-    return (uint8_t)(now.request.count - now.answer.count);
+    union mark request = {.all = 0}, answer = mark_of(&http->answers);
+    for (int tries = 0; tries < 100; tries++) {
+        union mark before = answer;
+        request = mark_of(&http->requests);
+        answer = mark_of(&http->answers);
+        if (answer.all == before.all)
+            break;
+    }
+    return state_of(request, answer);
 }
 
 bool http_is_half_read(const struct http *http)
 {
     return !is_between(mark_of(&http->requests));
-}
-
-bool http_is_half_sent(const struct http *http)
-{
-    return !is_between(mark_of(&http->answers));
 }
 
 bool http_has_answered(const struct http *http)

@@ -99,24 +99,12 @@ enum http_state http_received(struct http *http, const char *bytes, size_t n);
 /* The kernel has taken these bytes of the program's; NULL as above. */
 enum http_state http_sent(struct http *http, const char *bytes, size_t n);
 
-/*
- * Something has happened to the connection that can't be followed: HTTP_NOT from now on. By a
- * thread that reads or writes; from any other it may be forgotten.
- */
-void http_give_up(struct http *http);
-
 enum http_state http_state(const struct http *http);
 
 /* Of what is HTTP_NOT the following say nothing. */
 
-/* Answers owed: requests whose heads were read and whose final answers are not out. */
-unsigned int http_owed(const struct http *http);
-
 /* A request has begun, and has not been read to its end. */
 bool http_is_half_read(const struct http *http);
-
-/* An answer has begun, interim or final, and is not out. */
-bool http_is_half_sent(const struct http *http);
 
 /* A byte of an answer was seen, once. */
 bool http_has_answered(const struct http *http);

@@ -5,10 +5,7 @@
  * its line in the tree's page as soon as it does more than to end or to exec (epoch.h). _exit: it
  * gives its line back. vfork: the child works on its parent's memory until it execs, so that its
  * close and dup2 would wipe its parent's table (CPython's subprocess is such a program). A
- * thread-local, which the two share, says that the child is running.
- *
- * The call returns twice on one stack, so no C function can be around it: the return address is
- * kept in a register that the system call leaves alone, as every libc's own vfork does.
+ * thread-local, which the two share, says that the child is running (vfork.S).
  */
 #include "conn/epoch.h"
 #include "drain/stage.h"
@@ -30,9 +27,9 @@
 #define CHANGES(name, params, args)    \
     EXPORT int name params             \
     {                                  \
-        worker_steps_aside();         \
+        worker_steps_aside();          \
         int result = libc_##name args; \
-        worker_comes_back();          \
+        worker_comes_back();           \
         return result;                 \
     }
 
@@ -133,8 +130,9 @@ EXPORT int daemon(int nochdir, int noclose)
 ENDS(_exit)
 ENDS(_Exit)
 
-/* The parent's return: the child is gone, or there was none. */
-__attribute__((used)) static long vfork_returns(long result)
+/* In vfork.S, the parent's return: the child is gone, or there was none. */
+HIDDEN long vfork_returns(long result);
+long vfork_returns(long result)
 {
     epoch_thread.borrowed--;
     libc_behind = 0; /* the child's exec has not returned */
@@ -165,49 +163,3 @@ EXPORT int clone(int (*run)(void *), void *stack, int flags, void *arg, ...)
     epoch_thread.borrowed -= borrows;
     return result;
 }
-
-#ifdef __x86_64__
-__asm__(".pushsection .text\n"
-        ".globl vfork\n"
-        ".type vfork, @function\n"
-        "vfork:\n\t"
-        "movq epoch_thread@gottpoff(%rip), %rax\n\t"
-        "addl $1, %fs:(%rax)\n\t"
-        "popq %rdi\n\t"
-        "movl $58, %eax\n\t" /* SYS_vfork */
-        "syscall\n\t"
-        "pushq %rdi\n\t"
-        "testq %rax, %rax\n\t"
-        "jnz 1f\n\t"
-        "ret\n"
-        "1:\n\t"
-        "movq %rax, %rdi\n\t"
-        "jmp vfork_returns\n\t"
-        ".size vfork, . - vfork\n"
-        ".globl __vfork\n"
-        ".set __vfork, vfork\n"
-        ".popsection\n");
-#else
-__asm__(".pushsection .text\n"
-        ".globl vfork\n"
-        ".type vfork, %function\n"
-        "vfork:\n\t"
-        "adrp x1, :gottprel:epoch_thread\n\t"
-        "ldr x1, [x1, :gottprel_lo12:epoch_thread]\n\t"
-        "mrs x2, tpidr_el0\n\t"
-        "ldr w3, [x2, x1]\n\t"
-        "add w3, w3, 1\n\t"
-        "str w3, [x2, x1]\n\t"
-        "mov x0, 0x4111\n\t" /* CLONE_VM | CLONE_VFORK | SIGCHLD */
-        "mov x1, 0\n\t"
-        "mov x8, 220\n\t" /* SYS_clone */
-        "svc 0\n\t"
-        "cbnz x0, 1f\n\t"
-        "ret\n"
-        "1:\n\t"
-        "b vfork_returns\n\t"
-        ".size vfork, . - vfork\n"
-        ".globl __vfork\n"
-        ".set __vfork, vfork\n"
-        ".popsection\n");
-#endif

@@ -262,16 +262,13 @@ static void name_undone(uint32_t index)
 {
     struct page_line *line = &tree_page->line[index];
     bool has_begun = atomic_load(&line->phase) != PHASE_SERVING;
-    struct log_line say;
-    log_begin(&say, LOG_ERROR);
-    text_string(&say.text, "not drained: pid ");
-    text_number(&say.text, (uint64_t)atomic_load(&line->pid));
-    text_string(&say.text, has_begun ? " has not ended its drain"
-                                     : " has not begun its drain (is it stopped, or traced?)");
-    text_string(&say.text, ": its ");
-    text_number(&say.text, tracked_by(index));
-    text_string(&say.text, " connections count as forced, and its listeners may still accept");
-    log_send(&say);
+    log_say(
+        LOG_ERROR,
+        "not drained: pid %d has not %s: its %lu connections count as forced, and its listeners "
+        "may still accept",
+        atomic_load(&line->pid),
+        has_begun ? "ended its drain" : "begun its drain (is it stopped, or traced?)",
+        tracked_by(index));
 }
 
 /* Ends the tree's drain without those who have not ended theirs. Their connections are lost as far

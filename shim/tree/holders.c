@@ -107,9 +107,7 @@ static void visit_process(int dir, const char *name, void *context)
     look->pid = (int32_t)pid;
     look->is = UNKNOWN;
     look->is_hidden = look->for_epolls = false;
-    text_string(&text, "/proc/");
-    text_number(&text, (uint64_t)pid);
-    text_string(&text, "/fd");
+    text_add(&text, "/proc/%lu/fd", (uint64_t)pid);
     long failed = proc_each_file(path, visit_descriptor, look);
     if (look->is == GOES_ON) {
         look->for_epolls = true;

@@ -113,19 +113,13 @@ static void fill_in(int32_t pid, uint64_t start, const char *tree)
 
 static void log_no_file(int error)
 {
-    struct log_line line;
-    log_begin(&line, LOG_INFO);
-    text_string(&line.text, "no state page can be made in ");
-    if (*settings_now()->run_dir) {
-        text_string(&line.text, "WEIR_RUN_DIR=");
-        text_escaped(&line.text, settings_now()->run_dir, 200);
-    } else {
-        text_string(&line.text, "/run/weir, $XDG_RUNTIME_DIR/weir or /dev/shm");
-    }
-    text_string(&line.text, " (error ");
-    text_number(&line.text, (uint64_t)error);
-    text_string(&line.text, "): the `weir` command can't see this tree");
-    log_send(&line);
+    char dir[900];
+    struct text text = TEXT_ON(dir);
+    text_string(&text, "WEIR_RUN_DIR=");
+    text_escaped(&text, settings_now()->run_dir, 200);
+    log_say(LOG_INFO,
+            "no state page can be made in %s (error %d): the `weir` command can't see this tree",
+            *settings_now()->run_dir ? dir : "/run/weir, $XDG_RUNTIME_DIR/weir or /dev/shm", error);
 }
 
 static bool make(const char *tree)

@@ -58,8 +58,7 @@ static void ask_for_time(struct text *text, int64_t ms)
     coordinator_terms(&terms);
     if (!terms.timeout)
         return;
-    text_string(text, "\nEXTEND_TIMEOUT_USEC=");
-    text_number(text, (uint64_t)ms * 1000);
+    text_add(text, "\nEXTEND_TIMEOUT_USEC=%lu", (uint64_t)ms * 1000);
 }
 
 /* What the last message was about. */
@@ -87,24 +86,17 @@ static void say_progress(struct text *text, int64_t now)
     text_string(text, "STATUS=Weir: ");
     if (atomic_load(&page->phase) == PHASE_DELAYING) {
         int64_t delay = since + page->settings.delay - now;
-        text_string(text, "accepts for ");
-        text_number(text, (uint64_t)(delay > 0 ? delay + 999 : 0) / 1000);
-        text_string(text, "s more, then drains");
+        text_add(text, "accepts for %lus more, then drains",
+                 (uint64_t)(delay > 0 ? delay + 999 : 0) / 1000);
     } else {
         text_string(text, "draining");
     }
-    text_string(text, ", ");
-    if (totals.tracked > totals.in_use) {
-        text_number(text, totals.tracked - totals.in_use);
-        text_string(text, " idle, ");
-    }
-    text_number(text, totals.in_use);
-    text_string(text, " in use");
+    if (totals.tracked > totals.in_use)
+        text_add(text, ", %lu idle", totals.tracked - totals.in_use);
+    text_add(text, ", %lu in use", totals.in_use);
     if (!timeout)
         return;
-    text_string(text, ", ");
-    text_number(text, (uint64_t)(left + 999) / 1000);
-    text_string(text, "s left");
+    text_add(text, ", %lus left", (uint64_t)(left + 999) / 1000);
     ask_for_time(text, left + PROGRAM_ENDS_MS);
 }
 
@@ -135,8 +127,7 @@ void sd_notify_end(const char *what)
     struct text text = TEXT_ON(buffer);
     if (!is_heard())
         return;
-    text_string(&text, "STATUS=Weir: ");
-    text_string(&text, what);
+    text_add(&text, "STATUS=Weir: %s", what);
     ask_for_time(&text, PROGRAM_ENDS_MS);
     notify(&text);
 }

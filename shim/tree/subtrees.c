@@ -92,13 +92,10 @@ static void directory_of(const struct part *part, char path[PAGEFILE_PATH])
         text_string(&text, "/run/weir");
         return;
     case 2:
-        text_string(&text, "/run/user/");
-        text_number(&text, part->uid);
-        text_string(&text, "/weir");
+        text_add(&text, "/run/user/%u/weir", part->uid);
         return;
     default:
-        text_string(&text, "/dev/shm/weir-");
-        text_number(&text, part->uid);
+        text_add(&text, "/dev/shm/weir-%u", part->uid);
     }
 }
 

@@ -23,6 +23,7 @@
 
 #include "http/http.h"
 #include "http/http_cache.h"
+#include "../unit/http_seen.h"
 
 #define INSERTED "Connection: close\r\n"
 #define REPLACED "close     "

@@ -397,16 +397,16 @@ static void broken_off(void)
     answer(&http, OK, strlen(OK));
     CHECK(put(&http, &iov, 1, 5, &wire) == 0 && http_is_in_text(&http));
     CHECK(http_said_close(&http) == HTTP_STAYS && http_state(&http) == HTTP_IN_USE);
-    struct http other = http, given_up = http;
+    struct http other = http, not_http = http;
     /* The connection is not HTTP any more, or something else has been asked. */
-    http_give_up(&given_up);
+    receive(&not_http, "\x01", 1);
     receive(&http, GET, strlen(GET));
-    for (struct http *each = &http; each; each = each == &http ? &given_up : NULL) {
+    for (struct http *each = &http; each; each = each == &http ? &not_http : NULL) {
         wire.n = 5;
         CHECK(put(each, &iov, 1, SIZE_MAX, &wire) == 2 && !http_is_in_text(each));
         CHECK(wire.n == strlen(INSERTED) + 2 && !memcmp(wire.out, INSERTED "\r\n", wire.n));
     }
-    CHECK(http_state(&given_up) == HTTP_NOT && http_said_close(&http) == HTTP_NOTICED);
+    CHECK(http_state(&not_http) == HTTP_NOT && http_said_close(&http) == HTTP_NOTICED);
     /* Somebody writes without a plan. */
     answer(&other, "", 0);
     CHECK(http_is_in_text(&other));

@@ -34,6 +34,13 @@ static void numbers(void)
     CHECK_TEXT("0s", text_duration(&text, 0));
 }
 
+static void formats(void)
+{
+    CHECK_TEXT("", text_add(&text, "%s", ""));
+    CHECK_TEXT("a 1, b 4294967295, c 18446744073709551615: d",
+               text_add(&text, "%s %d, b %u, c %lu: d", "a", 1, UINT32_MAX, UINT64_MAX));
+}
+
 static void escapes(void)
 {
     static const struct {
@@ -173,6 +180,7 @@ static void comparisons(void)
 static const struct unit_test tests[] = {
     {"numbers, tenths and durations", numbers},
     {"what is not printable ASCII is escaped, and what is too long ends with dots", escapes},
+    {"a format has strings, and numbers up to the largest", formats},
     {"what does not fit is cut, and ends with a NUL", cuts},
     {"addresses of IPv4 and IPv6", ip_addresses},
     {"addresses of IPv6 are short as RFC 5952 has it", ip6_addresses},
