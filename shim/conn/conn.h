@@ -172,6 +172,15 @@ struct conn_limits {
  */
 enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify);
 
+/* For how many ms at the least what conn_look has just returned is so, if nothing happens on the
+ * connection; 0: that is not known. */
+#define CONN_LASTS INT64_MAX
+int64_t conn_lasts_ms(void);
+
+/* Whether nothing has happened on it that we would see since conn_look: what that has found by the
+ * connection's turn is so still. */
+bool conn_is_as_looked_at(int fd);
+
 /* How long it has been quiet, as far as the kernel knows. */
 int64_t conn_quiet_ms(int fd);
 

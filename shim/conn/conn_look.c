@@ -28,12 +28,26 @@ static bool is_answered_unseen(uint8_t turn, const struct sock_info *info)
            info->sent_ms <= info->received_ms;
 }
 
+static int64_t lasts_ms; /* conn_lasts_ms */
+
+int64_t conn_lasts_ms(void)
+{
+    return lasts_ms;
+}
+
+/* Idle after `needs` ms, of which `has` are over. */
+static enum conn_look idle_after(int64_t needs, int64_t has)
+{
+    lasts_ms = needs > has ? needs - has : 0;
+    return has >= needs ? LOOK_IDLE : LOOK_WAITING;
+}
+
 /* Reply, AF_UNIX: no figures but the queues. */
 static __attribute__((noinline)) enum conn_look judge_unix(struct conn *conn, uint8_t turn,
                                                            const struct conn_limits *limits)
 {
     int64_t quiet = turn & TURN_SEASONED ? limits->settle : limits->first_byte;
-    return seen_ms(conn, turn, limits) >= quiet ? LOOK_IDLE : LOOK_WAITING;
+    return idle_after(quiet, seen_ms(conn, turn, limits));
 }
 
 /*
@@ -55,13 +69,13 @@ static __attribute__((noinline)) enum conn_look judge_silent(int fd, struct conn
 {
     int64_t silent = info->received_ms, seen = seen_ms(conn, turn, limits);
     if (silent < limits->first_byte)
-        return LOOK_WAITING;
+        return idle_after(limits->first_byte, silent);
     if (!sock_was_deaf(fd))
         return LOOK_IDLE;
     if (seen == INT64_MAX) /* no room for notes: the timeout is its limit */
         return LOOK_WAITING;
     int64_t tried = silent > seen ? silent - seen : 0;
-    return silent >= limits->first_byte + SENT_AGAIN_MS + 2 * tried ? LOOK_IDLE : LOOK_WAITING;
+    return idle_after(limits->first_byte + SENT_AGAIN_MS + 2 * tried, silent);
 }
 
 static inline enum conn_look judge_reply(int fd, struct conn *conn, uint8_t turn,
@@ -85,9 +99,8 @@ static inline enum conn_look judge_reply(int fd, struct conn *conn, uint8_t turn
         return LOOK_IN_USE;
 
     int64_t quiet = turn & TURN_SEASONED ? limits->settle : limits->first_byte;
-    uint32_t four_rounds = info->rtt_us / (1000 / 4);
-    return LIKELY(info->sent_ms >= quiet) && LIKELY(info->sent_ms >= four_rounds) ? LOOK_IDLE
-                                                                                  : LOOK_WAITING;
+    int64_t four_rounds = info->rtt_us / (1000 / 4);
+    return idle_after(quiet > four_rounds ? quiet : four_rounds, info->sent_ms);
 }
 
 static enum conn_look look_reply(int fd, struct conn *conn, uint8_t turn,
@@ -131,7 +144,7 @@ static enum conn_look look_http(int fd, struct conn *conn, uint8_t turn,
         return LOOK_IN_USE;
     if (info.has && !info.has_received)
         return judge_silent(fd, conn, turn, limits, &info);
-    return limits->now >= limits->notice_until ? LOOK_IDLE : LOOK_WAITING;
+    return idle_after(limits->notice_until, limits->now);
 }
 
 /* What conn_look has decided on last: conn_shut acts on nothing else. There is one drainer. */
@@ -143,6 +156,7 @@ static struct {
 enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify)
 {
     struct conn *conn = table_find(fd);
+    lasts_ms = 0;
     uint64_t record = looked.record = conn ? atomic_load(&conn->record) : 0;
     if (!record || record & CONN_DISOWNED || (record & CONN_EPOCH) != epoch_now())
         return LOOK_GONE;
@@ -156,10 +170,14 @@ enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify)
      */
     enum mode mode = mode_of(record);
     if (in_use && ((mode != MODE_REPLY && mode != MODE_HTTP) || record & CONN_SHUT ||
-                   turn & (TURN_ANSWERED | TURN_CUT_SHORT)))
+                   turn & (TURN_ANSWERED | TURN_CUT_SHORT))) {
+        lasts_ms = CONN_LASTS;
         return LOOK_IN_USE;
-    if (record & CONN_SHUT)
+    }
+    if (record & CONN_SHUT) {
+        lasts_ms = CONN_LASTS;
         return LOOK_SHUT;
+    }
     if (mode == MODE_REPLY)
         return look_reply(fd, conn, turn, limits);
     if (mode == MODE_HTTP)
@@ -172,6 +190,12 @@ enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify)
             return LOOK_WAITING;
     }
     return LOOK_IDLE;
+}
+
+bool conn_is_as_looked_at(int fd)
+{
+    const struct conn *conn = table_find(fd);
+    return conn && atomic_load_explicit(&conn->turn, memory_order_relaxed) & TURN_LOOKED;
 }
 
 int64_t conn_quiet_ms(int fd)

@@ -20,10 +20,10 @@
 #include <errno.h>
 
 #define STEP_MS 5               /* between two walks over the table of a drain */
+#define STEP_MOST_MS 100
 #define FINISH_AFTER_MS 250     /* half-closed, and the program has not looked: the peer is told */
 #define CLOSE_IDLE_MOST_MS 1000 /* how long the thread stays for that after a close-idle */
 #define CLOSE_MS 1000           /* after a drain-all: for the program to close what was shut */
-#define VERIFY_MS 100
 #define REPORT_MS 5000 /* between two lines of progress */
 
 static void set_phase(enum phase phase)
@@ -168,6 +168,7 @@ static void make_room(void)
     uint32_t high = atomic_load(&table.high);
     bool has = rhythm_begin(high, table.most);
     has = framing_begin(high, table.most) && has;
+    has = room_reach(&drain.notes, sizeof(struct drain_note), high, table.most) && has;
     has = room_reach(&drain.seen, sizeof(int64_t), high, table.most) && has;
     if (!has && !drain.is_short)
         log_say(LOG_ERROR, "no memory for notes on all connections (RLIMIT_AS, RLIMIT_DATA?): one "
@@ -297,12 +298,7 @@ static bool step_close_idle(int64_t now)
 
 static bool step_drain(int64_t now)
 {
-    /* Connections that the program closed where we don't see it are found out now and then. */
-    bool verify = now >= drain.verify_at;
-    struct drain_count count = {.limits = drain_limits(), .verify = verify};
-    if (verify)
-        drain.verify_at = now + VERIFY_MS;
-
+    struct drain_count count = {.limits = drain_limits()};
     make_room();
     bool accepting = stop_accepting();
     if (drain.forcing) {
@@ -312,6 +308,7 @@ static bool step_drain(int64_t now)
         shut_idle(&count, now);
         finish_when_due(now);
     }
+    drain.tracked = count.idle + count.in_use + count.shut;
     bool lingers = linger_step(now); /* after the table, out of which it may have come */
     bool timed_out = drain.until && now >= drain.until;
     if (timed_out && !drain.forcing) {
@@ -337,7 +334,7 @@ static bool step_drain(int64_t now)
 
 int64_t drain_step(void)
 {
-    int64_t now = sys_now_ms();
+    int64_t now = sys_now_ms(), began = sys_now_ns();
     if (drain_phase() == PHASE_DELAYING) {
         step_close_idle(now);
         if (now < drain.begins_at)
@@ -355,9 +352,9 @@ int64_t drain_step(void)
     }
     if (!more)
         return -1;
-    /* At the most a fifth of a processor, however long a walk is. */
-    int64_t took = sys_now_ms() - now;
-    return took * 4 > STEP_MS ? took * 4 : STEP_MS;
+    /* A walk over what has not changed takes 3% of a processor, or a step is 5 ms. */
+    int64_t rest = (sys_now_ns() - began) * 32 / 1000000;
+    return rest < STEP_MS ? STEP_MS : rest > STEP_MOST_MS ? STEP_MOST_MS : rest;
 }
 
 int drain_wait(void)

@@ -27,9 +27,40 @@ struct conn_limits drain_limits(void)
                                 .seen_count = atomic_load(&drain.seen.count)};
 }
 
+/* A look costs a system call or three, and so many of them a ms are what a drain may cost. */
+#define LOOKS_PER_MS 8
+#define AGAIN_MS 5    /* where only the kernel knows when it is over */
+#define VERIFY_MS 100 /* a connection that was closed where we don't see it is found out */
+
+static struct drain_note *note_of(int fd)
+{
+    struct drain_note *notes = atomic_load(&drain.notes.at);
+    const struct conn *conn = table_find(fd);
+    uint32_t number = conn ? table_number(conn) : UINT32_MAX;
+    return notes && number < atomic_load(&drain.notes.count) ? &notes[number] : NULL;
+}
+
+/* How long what was found holds, if nothing happens on the connection. */
+static int64_t holds_ms(enum conn_look look)
+{
+    int64_t all = (int64_t)drain.tracked / LOOKS_PER_MS, lasts = conn_lasts_ms();
+    int64_t least = lasts == CONN_LASTS || look == LOOK_FORCED ? VERIFY_MS : AGAIN_MS;
+    if (look == LOOK_IDLE || look == LOOK_GONE)
+        return 0;
+    return lasts && lasts != CONN_LASTS ? lasts : all > least ? all : least;
+}
+
 enum conn_look drain_count(int fd, struct drain_count *count)
 {
-    enum conn_look look = conn_look(fd, &count->limits, count->verify);
+    struct drain_note *note = count->verify ? NULL : note_of(fd);
+    enum conn_look look;
+    if (note && count->limits.now < note->due && conn_is_as_looked_at(fd)) {
+        look = note->look;
+    } else {
+        look = conn_look(fd, &count->limits, true);
+        if (note)
+            *note = (struct drain_note){count->limits.now + holds_ms(look), look};
+    }
     count->idle += look == LOOK_IDLE || look == LOOK_WAITING;
     count->in_use += look == LOOK_IN_USE;
     count->shut += look == LOOK_SHUT || look == LOOK_FORCED;

@@ -18,13 +18,21 @@ extern HIDDEN struct drain {
     bool by_timeout;
     bool passing; /* a close-idle that has still to see to what it has shut */
     int64_t since, begins_at, until, pass_until; /* sys_now_ms; until 0: for ever */
-    int64_t finish_at, verify_at, report_at, name_at, notice_until;
-    struct room seen; /* conn_limits, seen_at */
+    int64_t finish_at, report_at, name_at, notice_until;
+    struct room seen;  /* conn_limits, seen_at */
+    struct room notes; /* struct drain_note */
+    uint64_t tracked;  /* what the last walk has found */
     bool is_short;    /* of memory: has been told */
     uint64_t forced;
     _Atomic bool is_partial; /* something that there was no room to know goes on */
     struct totals at_begin;
 } drain;
+
+/* What the last look at a connection has found, by its number, and when to look again. */
+struct drain_note {
+    int64_t due; /* sys_now_ms */
+    enum conn_look look;
+};
 
 /* The limits by which connections are looked at now (conn_look). */
 struct conn_limits drain_limits(void);
@@ -32,7 +40,7 @@ struct conn_limits drain_limits(void);
 /* What a walk finds. */
 struct drain_count {
     struct conn_limits limits;
-    bool verify; /* also those that nothing is done to */
+    bool verify; /* also those that nothing is done to, and what was noted does not count */
     uint64_t idle, in_use, shut;
 };
 
