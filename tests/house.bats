@@ -41,7 +41,7 @@ arrows() {
 
 @test "weir(1) shares the lowest floor with the library, the page's files and the table's layout" {
     cd "$ROOT/shim"
-    [ "$(grep -h '^#include "[a-z_]*/' command/*.[ch] | grep -v '"base/' | sort -u)" = \
+    [ "$(grep -rh --include='*.[ch]' '^#include "' command | grep -v '"\(base\|command\)/' | sort -u)" = \
         '#include "conn/table.h"
 #include "tree/pagefile.h"' ]
 }

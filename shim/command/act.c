@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* weir drain, weir close-idle, weir drain-all */
-#include "command.h"
+#include "command/command.h"
 
-#include "find.h"
-#include "say.h"
+#include "command/find.h"
+#include "command/say.h"
 #include "base/text.h"
-#include "wait.h"
+#include "command/wait.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "find.h"
+#include "command/find.h"
 
-#include "say.h"
-#include "scan.h"
+#include "command/say.h"
+#include "command/scan.h"
 #include "base/text.h"
 
 #include <errno.h>

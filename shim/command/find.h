@@ -5,7 +5,7 @@
 #ifndef WEIR_COMMAND_FIND_H
 #define WEIR_COMMAND_FIND_H
 
-#include "reader.h"
+#include "command/reader.h"
 
 /*
  * The tree that a process belongs to, with the pages that are joined to it. Returns an exit code,

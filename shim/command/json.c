@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "print.h"
+#include "command/print.h"
 
 #include <inttypes.h>
 

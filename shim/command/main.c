@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* weir(1): which subcommand? */
-#include "command.h"
+#include "command/command.h"
 
-#include "say.h"
+#include "command/say.h"
 #include "base/text.h"
 
 #include <errno.h>

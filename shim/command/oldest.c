@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include "oldest.h"
+#include "command/oldest.h"
 
-#include "budget.h"
-#include "memory.h"
-#include "say.h"
+#include "command/proc/budget.h"
+#include "command/proc/memory.h"
+#include "command/say.h"
 #include "base/text.h"
 
 #include <inttypes.h>

@@ -5,8 +5,8 @@
 #ifndef WEIR_COMMAND_OLDEST_H
 #define WEIR_COMMAND_OLDEST_H
 
-#include "sockets.h"
-#include "view.h"
+#include "command/proc/sockets.h"
+#include "command/view.h"
 
 /*
  * Connections that one process has closed and another, which holds them too, has not touched yet

@@ -5,7 +5,7 @@
 #ifndef WEIR_COMMAND_PRINT_H
 #define WEIR_COMMAND_PRINT_H
 
-#include "view.h"
+#include "command/view.h"
 
 /* Trees one below the other; a line each. */
 void print_tables(const struct view *views, size_t count);

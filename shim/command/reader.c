@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#include "reader.h"
+#include "command/reader.h"
 
-#include "budget.h"
+#include "command/proc/budget.h"
 #include "base/glibc.h"
 #include "tree/pagefile.h"
-#include "say.h"
+#include "command/say.h"
 #include "base/text.h"
 
 #include <errno.h>

@@ -11,7 +11,7 @@
 
 #include "base/page.h"
 #include "base/proc.h"
-#include "process.h"
+#include "command/proc/process.h"
 
 /* What has been found out of the process that a line names. */
 struct known {

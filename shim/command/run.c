@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* weir run: a program under the shim, in this very process. */
-#include "check.h"
+#include "command/check/verdict.h"
 #include "base/settings.h"
 #include "base/text.h"
 

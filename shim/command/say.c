@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include "say.h"
+#include "command/say.h"
 
 #include "base/page.h"
 #include "base/proc.h"
-#include "process.h"
+#include "command/proc/process.h"
 #include "base/text.h"
 
 #include <errno.h>

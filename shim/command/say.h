@@ -5,7 +5,7 @@
 #ifndef WEIR_COMMAND_SAY_H
 #define WEIR_COMMAND_SAY_H
 
-#include "command.h"
+#include "command/command.h"
 
 #include <signal.h>
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#include "scan.h"
+#include "command/scan.h"
 
-#include "budget.h"
+#include "command/proc/budget.h"
 #include "base/glibc.h"
 #include "tree/pagefile.h"
-#include "say.h"
+#include "command/say.h"
 #include "base/text.h"
 
 #include <dirent.h>

@@ -5,7 +5,7 @@
 #ifndef WEIR_COMMAND_SCAN_H
 #define WEIR_COMMAND_SCAN_H
 
-#include "reader.h"
+#include "command/reader.h"
 
 /* Opens a page by its path: one's own, or one of that user's. An errno, or one of reader.h's. */
 int scan_file(const char *path, int64_t uid, struct tree **tree, char version[VERSION_TEXT]);

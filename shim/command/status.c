@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* weir status, weir list */
-#include "command.h"
+#include "command/command.h"
 
-#include "budget.h"
-#include "find.h"
-#include "print.h"
-#include "scan.h"
-#include "say.h"
+#include "command/proc/budget.h"
+#include "command/find.h"
+#include "command/print.h"
+#include "command/scan.h"
+#include "command/say.h"
 
 #include <getopt.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "view.h"
+#include "command/view.h"
 
-#include "oldest.h"
-#include "say.h"
+#include "command/oldest.h"
+#include "command/say.h"
 #include "base/text.h"
 
 #include <inttypes.h>

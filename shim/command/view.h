@@ -6,7 +6,7 @@
 #ifndef WEIR_COMMAND_VIEW_H
 #define WEIR_COMMAND_VIEW_H
 
-#include "reader.h"
+#include "command/reader.h"
 
 #define OLDEST_MOST 1000
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#include "wait.h"
+#include "command/wait.h"
 
-#include "budget.h"
-#include "say.h"
+#include "command/proc/budget.h"
+#include "command/say.h"
 #include "base/text.h"
-#include "view.h"
+#include "command/view.h"
 
 #include <inttypes.h>
 

@@ -5,7 +5,7 @@
 #ifndef WEIR_COMMAND_WAIT_H
 #define WEIR_COMMAND_WAIT_H
 
-#include "reader.h"
+#include "command/reader.h"
 
 /* Waits for what was asked of the tree. Returns the exit code. */
 int wait_for(struct tree *tree, enum action action);

@@ -2,7 +2,7 @@
 /* check_fuzz ROUNDS SEED FILE...: reads ELF files that it has spoilt, as `weir check` reads them.
  */
 #define WEIR_COMMAND
-#include "command/elf.c"
+#include "command/check/elf.c"
 
 static uint64_t state;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Where libraries are: our own, beside the command, and a program's, where ld.so(8) looks. */
-#include "check.h"
+#include "command/check/verdict.h"
 #include "base/text.h"
 
 #include <errno.h>

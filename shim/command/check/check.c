@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* weir check: will the shim work in this program, and is it in this process? */
-#include "check.h"
-#include "find.h"
+#include "command/check/verdict.h"
+#include "command/find.h"
 #include "base/settings.h"
 #include "base/text.h"
 

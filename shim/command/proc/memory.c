@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "memory.h"
+#include "command/proc/memory.h"
 
 #include "conn/table.h"
 

@@ -7,7 +7,7 @@
 #ifndef WEIR_COMMAND_PROCESS_H
 #define WEIR_COMMAND_PROCESS_H
 
-#include "budget.h"
+#include "command/proc/budget.h"
 #include "base/proc.h"
 
 #include <limits.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "budget.h"
+#include "command/proc/budget.h"
 
 #include <limits.h>
 

@@ -11,8 +11,8 @@
 #ifndef WEIR_CHECK_H
 #define WEIR_CHECK_H
 
-#include "command.h"
-#include "elf.h"
+#include "command/command.h"
+#include "command/check/elf.h"
 
 #include <limits.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Which calls are covered: those that libweir.so defines. The library is the list. */
-#include "check.h"
+#include "command/check/verdict.h"
 #include "base/text.h"
 
 /* A name, and the first object that was found to import it. */

@@ -5,7 +5,7 @@
 #ifndef WEIR_COMMAND_SOCKETS_H
 #define WEIR_COMMAND_SOCKETS_H
 
-#include "command.h"
+#include "command/command.h"
 
 #include <netinet/in.h>
 

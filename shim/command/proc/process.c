@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "process.h"
+#include "command/proc/process.h"
 
 #include "base/glibc.h"
-#include "say.h"
+#include "command/say.h"
 #include "base/text.h"
 
 #include <dirent.h>

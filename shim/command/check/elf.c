@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "elf.h"
+#include "command/check/elf.h"
 
 #include "base/glibc.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "sockets.h"
+#include "command/proc/sockets.h"
 
-#include "process.h"
+#include "command/proc/process.h"
 #include "base/sock.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Whether a program's file can have the shim preloaded: what the kernel and ld.so(8) make of it. */
-#include "check.h"
+#include "command/check/verdict.h"
 
 #include "base/glibc.h"
 #include "base/text.h"
