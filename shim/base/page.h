@@ -202,6 +202,9 @@ static inline uint32_t page_shards(uint32_t line, uint32_t *count)
 void page_add(struct totals *totals, const struct shard *shards, uint32_t count);
 void page_settle(struct totals *totals);
 
+void page_add_totals(struct totals *to, const struct totals *from);
+void page_add_gone(struct totals *totals, const struct page_sums *gone);
+
 /* The same of a tree's sums: there a connection that changes hands may be adopted before the close
  * that it makes up for has been counted. */
 void page_settle_tree(struct totals *totals);

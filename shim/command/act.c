@@ -3,6 +3,7 @@
 #include "command/command.h"
 
 #include "command/find.h"
+#include "command/proc/process.h"
 #include "command/say.h"
 #include "base/text.h"
 #include "command/wait.h"
@@ -96,7 +97,7 @@ static int read_options(int argc, char **argv, struct wish *wish)
         return say_usage(argv[0], "--timeout: close-idle forces nothing, and has none");
     if (argc - optind != 1)
         return say_usage(argv[0], "one PID, please");
-    if (!(wish->pid = pid_argument(argv[optind])))
+    if (!(wish->pid = process_number(argv[optind])))
         return say_usage(argv[0], "\"%s\" is not a process's number", escaped(argv[optind]));
     return EXIT_DONE;
 }
@@ -121,7 +122,7 @@ static void wake_line(struct tree *tree, uint32_t index, int sig, struct woken *
         return;
     /* Who has no handler for it would die of it. */
     if (proc_is_alive(pid, tree->page.line[index].since) == 1 && tree_is_mapped(tree, pid) == 1 &&
-        process_catches(pid, sig)) {
+        proc_catches(pid, sig) == 1) {
         if (syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) == 0)
             woken->processes++;
         else if (errno == EPERM)

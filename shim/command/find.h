@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * find.h - which state page belongs to a process; which there are.
+ * find.h - which state page belongs to a process; which pages there are.
  */
 #ifndef WEIR_COMMAND_FIND_H
 #define WEIR_COMMAND_FIND_H
@@ -13,10 +13,17 @@
  */
 int find_tree(int32_t pid, struct tree **tree);
 
-/* The version of the shim in a process, as its state page has it. False: none is to be seen. */
+/* The version of the shim in a process, as its state page has it. False: it is not known. */
 bool find_version(int32_t pid, char version[VERSION_TEXT]);
 
-/* The trees that this user may see and that live, by pid. NULL: there are none. */
+/*
+ * The trees that live and that this user may see, by pid. NULL: there are none. The files of trees
+ * that are gone are removed from the run directories, if they are this user's. Trees of another
+ * version are named on stderr, once.
+ */
 struct tree *find_trees(void);
+
+/* Whether find_trees has named a tree of another version. */
+bool find_met_others(void);
 
 #endif

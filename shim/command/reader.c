@@ -1,69 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 #include "command/reader.h"
 
-#include "command/proc/budget.h"
 #include "base/glibc.h"
-#include "tree/pagefile.h"
-#include "command/say.h"
+#include "base/sys.h"
 #include "base/text.h"
+#include "command/proc/budget.h"
+#include "command/proc/process.h"
+#include "command/say.h"
+#include "tree/pagefile.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
-bool is_page_name(const char *name)
-{
-    int numbers = 1;
-    for (; numbers <= 3; numbers++) {
-        size_t digits = strspn(name, "0123456789");
-        if (!digits || digits > 20)
-            return false;
-        name += digits;
-        if (*name != '.')
-            break;
-        name++;
-    }
-    return !*name && (numbers == 2 || numbers == 3);
-}
-
-/* Whether it is the page's own, or what it was before it told the namespace. */
-static bool is_own_name(const struct page *page, const char *name)
-{
-    char own[48];
-    struct text text = TEXT_ON(own);
-    page_name(&text, page->pid, page->start, page->pid_namespace);
-    const char *rest = text_after(own, name);
-    return rest && (!*rest || *rest == '.');
-}
-
 /* ---- opening ---- */
 
-/* The part of a page that every layout has. */
-struct head {
-    char magic[8];
-    uint32_t layout, size;
-    char version[16];
-};
-
-/* Reads the page of an open descriptor, whatever it may be of. */
+/* Reads the page of an open descriptor, whatever file it may be of. Every layout begins alike. */
 static int read_page(int fd, struct page *page, char version[VERSION_TEXT])
 {
-    struct text text = {version, 0, VERSION_TEXT};
-    struct head head;
-    char copy[sizeof head.version + 1] = "";
     ssize_t got = pread(fd, page, sizeof *page, 0);
-    if (got < (ssize_t)sizeof head)
+    if (got < (ssize_t)offsetof(struct page, program))
         return got < 0 ? errno : NOT_A_PAGE;
-    memcpy(&head, page, sizeof head);
-    if (memcmp(head.magic, PAGE_MAGIC, sizeof head.magic))
+    if (memcmp(page->magic, PAGE_MAGIC, sizeof page->magic))
         return NOT_A_PAGE;
-    if (head.layout != PAGE_LAYOUT || head.size != sizeof *page) {
-        memcpy(copy, head.version, sizeof head.version);
-        *version = '\0';
-        text_escaped(&text, copy, sizeof copy);
-        text_string(&text, " (layout ");
-        text_number(&text, head.layout);
-        text_string(&text, ")");
+    if (page->layout != PAGE_LAYOUT || page->size != sizeof *page) {
+        snprintf(version, VERSION_TEXT, "%s (layout %u)",
+                 escaped_array(page->version, sizeof page->version), page->layout);
         return OTHER_LAYOUT;
     }
     return page_is_sound(page, (size_t)got) ? 0 : NOT_SOUND;
@@ -102,11 +64,13 @@ static struct tree *tree_new(void)
  * opens a device or a FIFO by name has done something to it already. wanted: the file that it has
  * to be, or NULL.
  */
-static int open_found(int path_fd, const char *name, uint32_t uid, const struct proc_file *wanted,
+static int open_found(int path_fd, const char *path, uint32_t uid, const struct proc_file *wanted,
                       struct tree **found, char version[VERSION_TEXT])
 {
     struct tree *tree = NULL;
     struct stat status;
+    int32_t pid;
+    uint64_t start;
     int fd = -1, error = glibc_fstat(path_fd, &status) ? errno : check_file(&status, uid);
     if (!error) {
         fd = open_again(path_fd, O_RDONLY);
@@ -122,10 +86,9 @@ static int open_found(int path_fd, const char *name, uint32_t uid, const struct 
     if (!error && wanted &&
         (tree->file.inode != wanted->inode || tree->file.device != wanted->device))
         error = ENOENT;
-    if (!error) {
-        error = is_own_name(&tree->page, name) ? 0 : NOT_SOUND;
-        snprintf(tree->name, sizeof tree->name, "%s", name);
-    }
+    if (!error && (!pagefile_parse_name(path, &pid, &start) || pid != tree->page.pid ||
+                   start != tree->page.start))
+        error = NOT_SOUND;
     if (error) {
         if (fd >= 0)
             close(fd);
@@ -134,21 +97,22 @@ static int open_found(int path_fd, const char *name, uint32_t uid, const struct 
     }
     tree->fd = fd;
     tree->uid = status.st_uid;
+    snprintf(tree->path, sizeof tree->path, "%s", path);
+    snprintf(tree->name, sizeof tree->name, "%s", base_name(path));
     *found = tree;
     return 0;
 }
 
-static void lives_in(struct tree *tree, uint64_t namespace)
+static void lives_in(struct tree *tree, uint32_t namespace)
 {
-    uint64_t own = process_namespace(0, "pid");
+    uint32_t own = proc_namespace(0, "ns/pid");
     tree->namespace = namespace;
     tree->is_foreign = namespace && own && namespace != own;
 }
 
-int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **tree,
+int tree_open_mapped(int32_t pid, const struct proc_mapping *mapping, struct tree **tree,
                      char version[VERSION_TEXT])
 {
-    const char *name = base_name(mapping->path);
     int64_t user = process_uid(pid);
     uint32_t uid = user < 0 ? geteuid() : (uint32_t)user;
     char path[PATH_MAX + 64];
@@ -159,22 +123,22 @@ int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **t
      */
     for (int way = 0; way < 3; way++) {
         struct stat status;
-        int flags = O_PATH | O_CLOEXEC;
         if (way == 0)
-            snprintf(path, sizeof path, "/proc/%d/map_files/%s", pid, mapping->range);
+            snprintf(path, sizeof path, "/proc/%d/map_files/%lx-%lx", pid, mapping->from,
+                     mapping->to);
         else if (way == 1)
             snprintf(path, sizeof path, "%s", mapping->path);
         else
             snprintf(path, sizeof path, "/proc/%d/root%s", pid, mapping->path);
-        int fd = open(path, way == 0 ? flags : flags | O_NOFOLLOW);
+        int fd = open(path, O_PATH | O_CLOEXEC | (way == 0 ? 0 : O_NOFOLLOW));
         if (fd >= 0 && (glibc_fstat(fd, &status) || status.st_ino != mapping->file.inode)) {
             close(fd);
             continue;
         }
-        int error = fd < 0 ? errno : open_found(fd, name, uid, &mapping->file, tree, version);
+        int error =
+            fd < 0 ? errno : open_found(fd, mapping->path, uid, &mapping->file, tree, version);
         if (!error) {
-            snprintf((*tree)->path, sizeof(*tree)->path, "%s", mapping->path);
-            lives_in(*tree, process_namespace(pid, "pid"));
+            lives_in(*tree, proc_namespace(pid, "ns/pid"));
             return 0;
         }
         if (error < 0 || error == EACCES || error == EPERM)
@@ -185,15 +149,13 @@ int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **t
     return worst;
 }
 
-int tree_open_at(int dir, const char *name, const char *path, uint32_t uid, struct tree **tree,
+int tree_open_at(int dir, const char *path, uint32_t uid, struct tree **tree,
                  char version[VERSION_TEXT])
 {
-    int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    int error = fd < 0 ? errno : open_found(fd, name, uid, NULL, tree, version);
-    if (!error) {
-        snprintf((*tree)->path, sizeof(*tree)->path, "%s/%s", path, name);
+    int fd = openat(dir, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    int error = fd < 0 ? errno : open_found(fd, path, uid, NULL, tree, version);
+    if (!error)
         lives_in(*tree, (*tree)->page.pid_namespace);
-    }
     return error;
 }
 
@@ -248,10 +210,10 @@ bool tree_copy(struct tree *tree)
     return true;
 }
 
-bool tree_is_same(const struct tree *a, const struct tree *b)
+bool tree_is(const struct tree *tree, const char *name, const struct proc_file *file)
 {
-    return a->file.inode == b->file.inode && a->file.device == b->file.device &&
-           text_equal(a->name, b->name);
+    return tree->file.inode == file->inode && tree->file.device == file->device &&
+           text_equal(tree->name, name);
 }
 
 int tree_ask(struct tree *tree, enum action action, const struct origin *origin, int64_t timeout,
@@ -266,7 +228,7 @@ int tree_ask(struct tree *tree, enum action action, const struct origin *origin,
     if (tree->uid != geteuid())
         copy.gap_used = 0; /* each entry is a look at all connections (proc_totals) */
     proc_totals(&copy, 0, &totals);
-    *news = sound && pagefile_ask(fd, &copy, action, origin, timeout, now_ms(), &totals);
+    *news = sound && pagefile_ask(fd, &copy, action, origin, timeout, sys_now_ms(), &totals);
     close(fd);
     return sound ? 0 : EIO;
 }
@@ -287,7 +249,7 @@ static const struct known *known_of(const struct tree *tree, int32_t pid, uint64
     for (size_t i = 0; i < COUNT_OF(tree->known); i++) {
         const struct known *known = &tree->known[i];
         if (known->pid == pid && known->since == since && known->checked &&
-            now_ms() - known->checked <= BELIEVED_MS)
+            sys_now_ms() - known->checked <= BELIEVED_MS)
             return known;
     }
     return NULL;
@@ -297,11 +259,11 @@ static const struct known *known_of(const struct tree *tree, int32_t pid, uint64
 static int32_t outer_pid(const struct tree *tree, int32_t pid)
 {
     struct budget *budget = budget_of(tree->uid);
-    int64_t began = now_ms();
+    int64_t began = sys_now_ms();
     if (budget->time_ms <= 0)
         return 0;
     int32_t here = process_outer_pid(tree->namespace, pid);
-    budget->time_ms -= now_ms() - began;
+    budget->time_ms -= sys_now_ms() - began;
     return here;
 }
 
@@ -318,7 +280,7 @@ static int32_t process_of(struct tree *tree, struct known *known, int32_t pid, u
         return known->here;
     }
     int32_t here = tree->is_foreign ? outer_pid(tree, pid) : pid;
-    *known = (struct known){pid, since, here, now_ms()};
+    *known = (struct known){pid, since, here, sys_now_ms()};
     /* Who is not root may not look into what a process of its own has become. */
     int maps = here ? tree_is_mapped(tree, here) : 0;
     if (maps == 0 || (maps < 0 && geteuid() == 0) || proc_is_alive(here, since) == 0)

@@ -11,14 +11,15 @@
 
 #include "base/page.h"
 #include "base/proc.h"
-#include "command/proc/process.h"
+
+#include <limits.h>
 
 /* What has been found out of the process that a line names. */
 struct known {
     int32_t pid; /* as the line has it */
     uint64_t since;
     int32_t here;    /* its number in our pid namespace; 0: it is not a process of this tree */
-    int64_t checked; /* now_ms */
+    int64_t checked; /* sys_now_ms */
 };
 
 struct tree {
@@ -30,7 +31,7 @@ struct tree {
     uint32_t uid;  /* who owns the file */
     char name[48]; /* of the file */
     char path[PATH_MAX];
-    uint64_t namespace; /* of its pids; 0: not known */
+    uint32_t namespace; /* of its pids; 0: not known */
     bool is_foreign;    /* that is not ours */
     bool is_part;       /* of a tree whose page this user may not open */
     struct page page;   /* the copy */
@@ -47,27 +48,22 @@ enum { NOT_A_PAGE = -1, OTHER_LAYOUT = -2, NOT_SOUND = -3 };
  * Opens the page that a process maps there, wherever its file lies. OTHER_LAYOUT: *version is what
  * made it. The copy has been taken, and is sound.
  */
-int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **tree,
+int tree_open_mapped(int32_t pid, const struct proc_mapping *mapping, struct tree **tree,
                      char version[VERSION_TEXT]);
 
-/*
- * Opens the page of this name in a directory (an open descriptor), whose path is `path`: one's own,
- * or one of that user's.
- */
-int tree_open_at(int dir, const char *name, const char *path, uint32_t uid, struct tree **tree,
+/* Opens the page at a path, from a directory (an open descriptor) on: one's own, or one of that
+ * user's. */
+int tree_open_at(int dir, const char *path, uint32_t uid, struct tree **tree,
                  char version[VERSION_TEXT]);
 
 void tree_free(struct tree *tree); /* with those joined to it */
 void tree_free_list(struct tree *list);
 
-/* Whether a name can be a page's (page_name). */
-bool is_page_name(const char *name);
-
 /* Takes a new copy, of those joined too. False: the file has been cut off. */
 bool tree_copy(struct tree *tree);
 
-/* Whether two are the same file. */
-bool tree_is_same(const struct tree *a, const struct tree *b);
+/* Whether its page is this file, by this name. */
+bool tree_is(const struct tree *tree, const char *name, const struct proc_file *file);
 
 /*
  * Leaves an order in the page (page_ask); *news: whether there was anything to be done. An errno:

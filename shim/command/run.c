@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* weir run: a program under the shim, in this very process. */
-#include "command/check/verdict.h"
+#include "command/check/libraries.h"
+#include "command/check/program.h"
+#include "command/command.h"
+#include "command/say.h"
 #include "base/settings.h"
 #include "base/text.h"
 
@@ -134,7 +137,7 @@ static void warn_of_unknown(char **environment)
     for (size_t at = 0; (entry = settings_unknown(environment, &at));) {
         char name[64];
         snprintf(name, sizeof name, "%.*s", (int)strcspn(entry, "="), entry);
-        fprintf(stderr, "weir: %s: no setting has this name; it is ignored\n", SHOWN(name));
+        fprintf(stderr, "weir: %s: no setting has this name; it is ignored\n", escaped(name));
     }
 }
 
@@ -159,7 +162,7 @@ static bool preload(char **environment, const char *library)
         /* ld.so(8): the items are separated by spaces or colons. */
         char *rest = *entry + sizeof name, *item;
         while ((item = strsep(&rest, ": ")))
-            if (*item && strcmp(check_base(item), "libweir.so"))
+            if (*item && strcmp(base_name(item), "libweir.so"))
                 used += (size_t)sprintf(made + used, ":%s", item);
     }
     *to++ = made;
@@ -218,7 +221,7 @@ int command_run(int argc, char **argv)
         fprintf(
             stderr,
             "weir: %s: LD_PRELOAD can't name a path with a space or a colon (ld.so(8)): move it\n",
-            SHOWN(library));
+            escaped(library));
         return EXIT_FAILED;
     }
     if (!check_command(*run.command, &check)) {
@@ -230,6 +233,6 @@ int command_run(int argc, char **argv)
     if (!preload(environment, library))
         return fail(strerror(errno));
     execute(path, run.command, environment);
-    fprintf(stderr, "weir: %s: %s\n", SHOWN(path), strerror(errno));
+    fprintf(stderr, "weir: %s: %s\n", escaped(path), strerror(errno));
     return EXIT_FAILED;
 }

@@ -15,23 +15,16 @@ __attribute__((format(printf, 1, 2))) void say(const char *format, ...);
 /* The same for a usage error of `weir NAME`: it points to the help, and returns EXIT_USAGE. */
 __attribute__((format(printf, 2, 3))) int say_usage(const char *name, const char *format, ...);
 
-/* A text that others have made, fit for a terminal. Valid until it has been called eight times. */
+/* A text that others have made, fit for a terminal; also one in an array that it may fill, without
+ * an end. Valid until eight more have been made. */
 const char *escaped(const char *text);
+const char *escaped_array(const char *text, size_t size);
 
-/*
- * That the state page which a process maps, of the name "PID.START", was made by another version
- * (VERSION_TEXT), and what works all the same.
- */
-void say_other_version(int32_t pid, const char *name, const char *version);
+/* The part of a path behind the last slash. */
+const char *base_name(const char *path);
 
 /* The exit code for an errno of open and its kin: EXIT_FORBIDDEN or EXIT_FAILED. */
 int exit_code(int error);
-
-/* A whole argument as a process's number; 0: it is none. */
-int32_t pid_argument(const char *argument);
-
-/* Milliseconds of CLOCK_MONOTONIC. */
-int64_t now_ms(void);
 
 void sleep_ms(int64_t ms);
 

@@ -4,8 +4,8 @@
 
 #include "command/proc/budget.h"
 #include "command/find.h"
+#include "command/proc/process.h"
 #include "command/print.h"
-#include "command/scan.h"
 #include "command/say.h"
 
 #include <getopt.h>
@@ -67,7 +67,7 @@ static int read_options(int argc, char **argv, struct wish *wish)
         wish->print = format;
     if (argc - optind > 1)
         return say_usage(argv[0], "one PID at most");
-    if (optind < argc && !(wish->pid = pid_argument(argv[optind])))
+    if (optind < argc && !(wish->pid = process_number(argv[optind])))
         return say_usage(argv[0], "\"%s\" is not a process's number", escaped(argv[optind]));
     return EXIT_DONE;
 }
@@ -134,7 +134,7 @@ static int run(int argc, char **argv, print_fn *print, const char *help)
             trees = find_trees();
         if (!trees && (wish.print == print_tables || wish.print == print_list))
             say("no %sprocess that this user may see runs under the shim",
-                scan_met_others() ? "other " : "");
+                find_met_others() ? "other " : "");
         show(trees, &wish);
     }
     tree_free_list(trees);

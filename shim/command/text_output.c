@@ -81,20 +81,30 @@ static void print_oldest(const struct view *view)
         printf("\n  Which connections are in use can't be seen in every process: look as root.\n");
 }
 
+/* A line for each group: "connections  9: 7 idle, 2 in use". */
+static void print_figures(const struct view *view)
+{
+    const char *title = NULL, *separator = "";
+    for (size_t i = 0; i < figures_count; i++) {
+        const struct figure *figure = &figures[i];
+        if (!figure->group)
+            continue;
+        if (!title || !text_equal(title, figure->title))
+            printf("\n  %-12s %" PRIu64, title = figure->title, figure_of(view, figure));
+        else
+            printf("%s%" PRIu64, separator, figure_of(view, figure));
+        if (figure->words)
+            printf(" %s", figure->words);
+        separator = figure->words ? ", " : ": ";
+    }
+    printf("\n");
+}
+
 static void print_table(const struct view *view)
 {
-    const struct totals *totals = &view->totals;
     print_phase(view);
-    printf("  %-12s %s (weir %s)\n", "mode", view->mode, view->version);
-    printf("  %-12s %" PRIu64 ": %" PRIu64 " idle, %" PRIu64 " in use\n", "connections",
-           totals->tracked, totals->tracked - totals->in_use, totals->in_use);
-    printf("  %-12s %" PRIu64 " accepted, %" PRIu64 " closed by the program, %" PRIu64
-           " closed idle, %" PRIu64 " forced, %" PRIu64 " disowned\n",
-           "so far", totals->accepted, totals->closed_by_program, totals->closed_idle,
-           totals->forced, totals->disowned);
-    printf("  %-12s %" PRIu64 " forced in use, %" PRIu64 " with bytes unread, %" PRIu64
-           " with bytes unsent\n",
-           "losses", view->forced_in_use, view->unread, view->unsent);
+    printf("  %-12s %s (weir %s)", "mode", view->mode, view->version);
+    print_figures(view);
     if (view->listeners)
         print_listeners(view);
     if (view->processes)
@@ -120,9 +130,8 @@ void print_list(const struct view *views, size_t count)
         printf("%-8s  %-*s  %-9s %9s %9s %9s\n", "PID", width, "PROGRAM", "PHASE", "TRACKED",
                "IDLE", "IN USE");
     for (size_t i = 0; i < count; i++) {
-        const struct totals *totals = &views[i].totals;
         printf("%-8" PRId32 "  %-*s  %-9s %9" PRIu64 " %9" PRIu64 " %9" PRIu64 "\n", views[i].pid,
-               width, views[i].program, views[i].phase_name, totals->tracked,
-               totals->tracked - totals->in_use, totals->in_use);
+               width, views[i].program, views[i].phase_name, views[i].totals.tracked, views[i].idle,
+               views[i].totals.in_use);
     }
 }

@@ -1,24 +1,67 @@
 /* SPDX-License-Identifier: MIT */
 #include "command/view.h"
 
-#include "command/oldest.h"
-#include "command/say.h"
+#include "base/sys.h"
 #include "base/text.h"
+#include "command/proc/budget.h"
+#include "command/proc/memory.h"
+#include "command/proc/process.h"
+#include "command/proc/sockets.h"
+#include "command/say.h"
 
 #include <inttypes.h>
+
+/* ---- what is printed ---- */
+
+const char *const view_phases[PHASES] = {
+    [PHASE_SERVING] = "serving",
+    [PHASE_DELAYING] = "delaying",
+    [PHASE_DRAINING] = "draining",
+    [PHASE_DRAINED] = "drained",
+};
+
+#define AT(field) offsetof(struct view, field)
+
+const struct figure figures[] = {
+    {"connections", "tracked", "connections", NULL, NULL, NULL, NULL, NULL, AT(totals.tracked)},
+    {"connections", "idle", "connections", "idle", "weir_connections", "gauge",
+     "Connections that are tracked, by what they are.", "state", AT(idle)},
+    {"connections", "in_use", "connections", "in use", "weir_connections", NULL, NULL, "state",
+     AT(totals.in_use)},
+    {"totals", "accepted", "so far", "accepted", "weir_connections_accepted_total", "counter",
+     "Connections that were accepted.", NULL, AT(totals.accepted)},
+    {"totals", "closed_by_program", "so far", "closed by the program",
+     "weir_connections_closed_by_program_total", "counter",
+     "Connections that ended otherwise than by a drain.", NULL, AT(totals.closed_by_program)},
+    {"totals", "closed_idle", "so far", "closed idle", "weir_connections_closed_idle_total",
+     "counter", "Connections that were closed while idle.", NULL, AT(totals.closed_idle)},
+    {"totals", "forced", "so far", "forced", "weir_connections_forced_total", "counter",
+     "Connections that were force-closed.", NULL, AT(totals.forced)},
+    {"totals", "disowned", "so far", "disowned", "weir_connections_disowned_total", "counter",
+     "Connections that the program took over.", NULL, AT(totals.disowned)},
+    {"losses", "forced_in_use", "losses", "forced in use", "weir_losses_total", "counter",
+     "Connections that were closed in use, with bytes unread, or with bytes unsent.", "kind",
+     AT(forced_in_use)},
+    {"losses", "unread", "losses", "with bytes unread", "weir_losses_total", NULL, NULL, "kind",
+     AT(unread)},
+    {"losses", "unsent", "losses", "with bytes unsent", "weir_losses_total", NULL, NULL, "kind",
+     AT(unsent)},
+    {NULL, NULL, NULL, NULL, "weir_processes", "gauge", "Processes of the tree that serve.", NULL,
+     AT(processes)},
+};
+const size_t figures_count = COUNT_OF(figures);
+
+uint64_t figure_of(const struct view *view, const struct figure *figure)
+{
+    return *(const uint64_t *)((const char *)view + figure->at);
+}
+
+/* ---- the drain ---- */
 
 /* A text of the page, which need not end. */
 static void take_text(char *into, size_t room, const char *text, size_t size)
 {
-    char copy[256];
-    struct text out = {into, 0, room};
-    size_t length = strnlen(text, size);
-    if (length >= sizeof copy)
-        length = sizeof copy - 1;
-    memcpy(copy, text, length);
-    copy[length] = '\0';
-    *into = '\0';
-    text_escaped(&out, copy, length);
+    snprintf(into, room, "%s", escaped_array(text, size));
 }
 
 static const char *mode_name(uint32_t mode)
@@ -26,15 +69,6 @@ static const char *mode_name(uint32_t mode)
     const char *name = mode < MODES ? settings_mode_name((enum mode)mode) : NULL;
     return name ? name : "?";
 }
-
-/* ---- the drain ---- */
-
-static const char *const phase_names[PHASES] = {
-    [PHASE_SERVING] = "serving",
-    [PHASE_DELAYING] = "delaying",
-    [PHASE_DRAINING] = "draining",
-    [PHASE_DRAINED] = "drained",
-};
 
 static void take_by(struct view *view, const struct origin *by)
 {
@@ -56,12 +90,13 @@ static void take_by(struct view *view, const struct origin *by)
 
 static void take_drain(struct view *view, const struct page *page)
 {
-    int64_t since = page->since, end = page->ended ? page->ended : now_ms();
+    int64_t since = page->since, end = page->ended ? page->ended : sys_now_ms();
     int64_t timeout = page_timeout(page);
     view->phase = page->phase < PHASES ? page->phase : PHASE_SERVING;
-    view->phase_name = page->phase < PHASES ? phase_names[page->phase] : "?";
+    view->phase_name = page->phase < PHASES ? view_phases[page->phase] : "?";
     view->has_drain = page->by_taken == 2;
     view->timed_out = page->timed_out;
+    view->elapsed = view->left = -1;
     if (!view->has_drain)
         return;
     take_by(view, &page->by);
@@ -70,17 +105,6 @@ static void take_drain(struct view *view, const struct page *page)
 }
 
 /* ---- figures ---- */
-
-static void add_totals(struct totals *to, const struct totals *from)
-{
-    to->tracked += from->tracked;
-    to->in_use += from->in_use;
-    to->accepted += from->accepted;
-    to->closed_by_program += from->closed_by_program;
-    to->closed_idle += from->closed_idle;
-    to->forced += from->forced;
-    to->disowned += from->disowned;
-}
 
 static void add_process(struct view *view, int32_t pid, const struct totals *counts,
                         const struct page_line *line)
@@ -122,22 +146,7 @@ static void add_line(struct view *view, struct tree *tree, uint32_t index)
             counts.tracked = counts.in_use = 0;
         }
     }
-    add_totals(&view->totals, &counts);
-}
-
-static void add_gone(struct view *view, const struct page_sums *gone)
-{
-    struct totals counts = {
-        .accepted = gone->accepted,
-        .closed_by_program = gone->closed_by_program,
-        .closed_idle = gone->closed_idle,
-        .forced = gone->forced,
-        .disowned = gone->disowned,
-    };
-    add_totals(&view->totals, &counts);
-    view->forced_in_use += gone->forced_in_use;
-    view->unread += gone->unread;
-    view->unsent += gone->unsent;
+    page_add_totals(&view->totals, &counts);
 }
 
 static void add_listener(struct view *view, const struct page_listener *listener)
@@ -168,14 +177,117 @@ static void add_listener(struct view *view, const struct page_listener *listener
 
 static void add_page(struct view *view, struct tree *tree)
 {
+    const struct page_sums *gone = &tree->page.gone;
     for (uint32_t i = 0; i < PAGE_LINES; i++)
         if (tree->page.line[i].pid > 0)
             add_line(view, tree, i);
     add_line(view, tree, PAGE_LINES);
-    add_gone(view, &tree->page.gone);
+    page_add_gone(&view->totals, gone);
+    view->forced_in_use += gone->forced_in_use;
+    view->unread += gone->unread;
+    view->unsent += gone->unsent;
     for (uint32_t i = 0; i < PAGE_LISTENERS; i++)
         add_listener(view, &tree->page.listener[i]);
 }
+
+static int32_t any_process(struct tree *tree)
+{
+    int32_t pid = tree_first(tree);
+    for (uint32_t i = 0; !pid && i < PAGE_LINES; i++)
+        pid = tree_process(tree, i);
+    return pid;
+}
+
+/*
+ * Connections that one process has closed and another, which holds them too, has not touched yet
+ * (page.h, gap): they are in use.
+ */
+static void add_handed_on(struct view *view, struct tree *tree)
+{
+    bool open[PAGE_GAPS];
+    struct budget *budget = budget_of(tree->uid);
+    int64_t began = sys_now_ms();
+    int32_t pid = tree->page.gap_used && budget->time_ms > 0 ? any_process(tree) : 0;
+    if (!pid)
+        return;
+    uint32_t count = proc_open_gaps(tree->page.gap, PAGE_GAPS, pid, began, open);
+    budget->time_ms -= sys_now_ms() - began;
+    view->totals.tracked += count;
+    view->totals.in_use += count;
+    view->totals.closed_by_program -= count; /* who handed it on has counted a close */
+}
+
+/* ---- which connections are in use ---- */
+
+static void describe(struct view_connection *connection, const struct socket *socket)
+{
+    struct text text = TEXT_ON(connection->peer);
+    *connection->peer = '\0';
+    if (!socket) {
+        text_string(&text, "?");
+        return;
+    }
+    connection->in_use_ms = socket->quiet_ms;
+    if (socket->path) {
+        text_string(&text, "unix:");
+        text_escaped(&text, socket->path, sizeof(((struct sockaddr_un *)0)->sun_path));
+    } else {
+        text_address(&text, (const struct sockaddr *)&socket->peer, sizeof socket->peer);
+    }
+}
+
+static int by_age(const void *a, const void *b)
+{
+    const struct view_connection *one = a, *other = b;
+    return one->in_use_ms > other->in_use_ms ? -1 : one->in_use_ms < other->in_use_ms;
+}
+
+/* Adds those of one process. */
+static void add_in_use(struct view *view, int32_t pid, const struct in_use *in_use,
+                       struct sockets *sockets)
+{
+    size_t count = view->oldests + in_use->count;
+    void *room = in_use->count ? realloc(view->oldest, count * sizeof *view->oldest) : NULL;
+    if (!room)
+        return;
+    view->oldest = room;
+    sockets_read(sockets, pid);
+    for (size_t i = 0; i < in_use->count; i++) {
+        struct view_connection *connection = &view->oldest[view->oldests];
+        *connection = (struct view_connection){.pid = pid, .in_use_ms = -1};
+        uint64_t inode = process_socket(pid, in_use->fd[i]);
+        if (!inode)
+            continue; /* it was closed on a path that the shim does not see, or just now */
+        describe(connection, sockets_find(sockets, inode));
+        view->oldests++;
+    }
+    if (view->oldests)
+        qsort(view->oldest, view->oldests, sizeof *view->oldest, by_age);
+    if (view->oldests > OLDEST_MOST)
+        view->oldests = OLDEST_MOST;
+}
+
+static void take_oldest(struct view *view, struct tree *tree, struct sockets *sockets)
+{
+    for (struct tree *part = tree; part; part = part == tree ? tree->joined : part->next) {
+        for (uint32_t i = 0; i < PAGE_LINES; i++) {
+            const struct page_line *line = &part->page.line[i];
+            struct in_use in_use = {0};
+            int32_t pid = line->pid > 0 ? tree_process(part, i) : 0;
+            if (!pid)
+                continue;
+            struct budget *budget = budget_of(part->uid);
+            int64_t began = sys_now_ms();
+            if (budget->time_ms <= 0 || !memory_in_use(pid, line->table, line->epoch, &in_use))
+                view->is_hidden = true;
+            add_in_use(view, pid, &in_use, sockets);
+            free(in_use.fd);
+            budget->time_ms -= sys_now_ms() - began;
+        }
+    }
+}
+
+/* ---- all of it ---- */
 
 void view_take(struct view *view, struct tree *tree, bool with_oldest)
 {
@@ -187,11 +299,14 @@ void view_take(struct view *view, struct tree *tree, bool with_oldest)
     take_drain(view, &tree->page);
     for (struct tree *part = tree; part; part = part == tree ? tree->joined : part->next) {
         add_page(view, part);
-        add_handed_on(view, part, &sockets);
+        add_handed_on(view, part);
     }
     page_settle_tree(&view->totals);
+    view->idle = view->totals.tracked - view->totals.in_use;
     if (with_oldest && view->totals.in_use)
         take_oldest(view, tree, &sockets);
+    if (view->oldests && view->oldest[0].in_use_ms > 0)
+        view->oldest_ms = view->oldest[0].in_use_ms;
     sockets_free(&sockets);
 }
 

@@ -35,17 +35,35 @@ struct view {
     enum phase phase;
     const char *phase_name;
     struct totals totals;
-    uint64_t forced_in_use, unread, unsent;
+    uint64_t idle, forced_in_use, unread, unsent;
     bool has_drain;
     bool timed_out; /* it ended without some who had not ended theirs */
     char by[80];
-    int64_t elapsed, left; /* ms; left -1: no timeout */
+    int64_t elapsed, left; /* ms; -1: no drain; left also: no timeout */
+    int64_t oldest_ms;     /* how long the oldest one in use has been; 0: there is none */
     struct view_listener *listener;
     struct view_process *process;
     struct view_connection *oldest; /* those in use, the oldest first; OLDEST_MOST at most */
-    size_t listeners, processes, oldests;
+    uint64_t listeners, processes, oldests;
     bool is_hidden; /* which are in use may not be looked at everywhere */
 };
+
+/* By enum phase. */
+extern const char *const view_phases[PHASES];
+
+/* What is counted: each printer walks this table, in this order. */
+struct figure {
+    const char *group, *key;          /* in JSON; group NULL: it is not there, nor in the text */
+    const char *title, *words;        /* for people: the line's, and those behind the number */
+    const char *metric, *type, *help; /* of Prometheus; NULL: as the one before, or none */
+    const char *label;                /* whose value is the key; NULL: none */
+    size_t at;                        /* in struct view, a uint64_t */
+};
+
+extern const struct figure figures[];
+extern const size_t figures_count;
+
+uint64_t figure_of(const struct view *view, const struct figure *figure);
 
 /* Looks at a tree, of which tree_copy has been taken. with_oldest: at its processes' memory too. */
 void view_take(struct view *view, struct tree *tree, bool with_oldest);

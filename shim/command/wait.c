@@ -2,6 +2,7 @@
 #include "command/wait.h"
 
 #include "command/proc/budget.h"
+#include "base/sys.h"
 #include "command/say.h"
 #include "base/text.h"
 #include "command/view.h"
@@ -32,7 +33,7 @@ static void clear(struct progress *progress)
 
 static void draw(struct progress *progress, const struct view *view)
 {
-    int64_t now = now_ms();
+    int64_t now = sys_now_ms();
     char time[64] = "";
     struct text text = TEXT_ON(time);
     if (now - progress->drawn_at < (progress->is_terminal ? 100 : LINE_MS))
@@ -49,8 +50,7 @@ static void draw(struct progress *progress, const struct view *view)
     }
     printf("%s%s, pid %" PRId32 ": %s: %" PRIu64 " in use, %" PRIu64 " idle%s%s",
            progress->is_terminal ? "\r\033[K" : "", view->program, view->pid, view->phase_name,
-           view->totals.in_use, view->totals.tracked - view->totals.in_use, time,
-           progress->is_terminal ? "" : "\n");
+           view->totals.in_use, view->idle, time, progress->is_terminal ? "" : "\n");
     progress->is_drawn = progress->is_terminal;
     fflush(stdout);
 }
@@ -117,10 +117,10 @@ struct still {
 /* Whether as much is closed as a close-idle closes. */
 static bool is_still(struct still *still, const struct view *view)
 {
-    uint64_t idle = view->totals.tracked - view->totals.in_use;
+    uint64_t idle = view->idle;
     if (idle != still->idle || !still->since)
-        *still = (struct still){idle, now_ms()};
-    return !idle || now_ms() - still->since >= STILL_MS;
+        *still = (struct still){idle, sys_now_ms()};
+    return !idle || sys_now_ms() - still->since >= STILL_MS;
 }
 
 int wait_for(struct tree *tree, enum action action)
@@ -146,7 +146,7 @@ int wait_for(struct tree *tree, enum action action)
             code = EXIT_FAILED;
         } else if (action == ACTION_CLOSE_IDLE && (done || !lives)) {
             printf("%s, pid %" PRId32 ": %" PRIu64 " idle, %" PRIu64 " in use\n", view.program,
-                   view.pid, view.totals.tracked - view.totals.in_use, view.totals.in_use);
+                   view.pid, view.idle, view.totals.in_use);
             code = EXIT_DONE;
         } else if (done) {
             code = say_drained(&view);

@@ -1,45 +1,80 @@
 /* SPDX-License-Identifier: MIT */
-/* Which calls are covered: those that libweir.so defines. The library is the list. */
-#include "command/check/verdict.h"
-#include "base/text.h"
+#include "command/check/calls.h"
 
-/* A name, and the first object that was found to import it. */
-struct call {
-    const char *name;
-    char *by;    /* NULL: nobody */
-    bool is_own; /* the program defines it itself */
+#include "base/text.h"
+#include "command/check/libraries.h"
+#include "command/say.h"
+
+/* Calls that are named together; the last family has those that belong to no other. */
+static const struct {
+    const char *verb, *prefixes[6];
+} families[] = {
+    {"accepts", {"accept"}},
+    {"reads", {"read", "recv"}},
+    {"writes", {"write", "send", "splice"}},
+    {"closes", {"close", "fclose", "freopen", "shutdown", "dup"}},
+    {"cooperates", {"weir_"}},
 };
+enum { ACCEPTS = 0, OTHERS = COUNT_OF(families) };
 
 /* What reaches a connection past every function that there is to stand in front of. */
+static const char blind_call[] = "%s (in %s) on a connection can't be seen.";
 static const struct {
     const char *prefix, *says;
 } blind[] = {
     {"io_uring_", "io_uring (%s in %s) can't be seen: a connection that it serves takes no part "
                   "in a drain."},
-    {"io_submit", "%s (in %s) on a connection can't be seen."},
-    {"aio_", "%s (in %s) on a connection can't be seen."},
-    {"preadv2", "%s (in %s) on a connection can't be seen."},
-    {"preadv64v2", "%s (in %s) on a connection can't be seen."},
-    {"pwritev2", "%s (in %s) on a connection can't be seen."},
-    {"pwritev64v2", "%s (in %s) on a connection can't be seen."},
-    {"dprintf", "%s (in %s) to a connection can't be seen."},
-    {"vdprintf", "%s (in %s) to a connection can't be seen."},
+    {"io_submit", blind_call},
+    {"aio_", blind_call},
+    {"preadv2", blind_call},
+    {"preadv64v2", blind_call},
+    {"pwritev2", blind_call},
+    {"pwritev64v2", blind_call},
+    {"dprintf", blind_call},
+    {"vdprintf", blind_call},
+};
+
+/* A name, and the first object that was found to import it. */
+struct call {
+    char *name;
+    char *by; /* NULL: nobody */
+    size_t family;
+    bool is_own; /* the program defines it itself */
 };
 
 struct calls {
     struct elf_part library;
     struct call *covered; /* sorted by name */
     size_t count;
-    struct {
-        char *name, *by;
-    } blind[COUNT_OF(blind)];
+    struct call blind[COUNT_OF(blind)];
     char *stdio; /* who accepts and imports fdopen */
     bool loads;  /* it imports dlopen */
 };
 
+/* "__read_chk" is a read. */
+static bool begins_with(const char *name, const char *prefix)
+{
+    return text_after(name + strspn(name, "_"), prefix);
+}
+
+static size_t family_of(const char *name)
+{
+    for (size_t f = 0; f < OTHERS; f++)
+        for (const char *const *prefix = families[f].prefixes; *prefix; prefix++)
+            if (begins_with(name, *prefix))
+                return f;
+    return OTHERS;
+}
+
 static int compare_calls(const void *a, const void *b)
 {
     return strcmp(((const struct call *)a)->name, ((const struct call *)b)->name);
+}
+
+static struct call *find_covered(const struct calls *calls, const char *name)
+{
+    struct call wanted = {.name = (char *)name};
+    return bsearch(&wanted, calls->covered, calls->count, sizeof wanted, compare_calls);
 }
 
 void check_calls_end(struct calls *calls)
@@ -68,138 +103,98 @@ struct calls *check_calls_begin(struct check *check)
         free(calls);
         return NULL;
     }
-    if (elf_map(path, &calls->library) != ELF_OPENED ||
+    if (elf_map(path, &calls->library) ||
         elf_read(&elf, calls->library.at, calls->library.size) != ELF_NATIVE ||
         !(calls->covered = calloc(elf.symbol_count, sizeof *calls->covered))) {
-        check_fail(check, EXIT_FAILED, "%s can't be read, or is no library", SHOWN(path));
+        check_fail(check, "%s can't be read, or is no library", escaped(path));
         check_calls_end(calls);
         return NULL;
     }
     for (size_t at = 0; (name = elf_defined(&elf, &at));)
-        calls->covered[calls->count++].name = name;
+        calls->covered[calls->count++] =
+            (struct call){.name = (char *)name, .family = family_of(name)};
     qsort(calls->covered, calls->count, sizeof *calls->covered, compare_calls);
     return calls;
 }
 
-/* "__read_chk" is a read. */
-static const char *bare(const char *name)
-{
-    return name + strspn(name, "_");
-}
-
-static bool begins_with(const char *name, const char *prefix)
-{
-    return !strncmp(name, prefix, strlen(prefix));
-}
-
 static void add_blind(struct calls *calls, const char *name, const char *by)
 {
-    for (size_t i = 0; i < COUNT_OF(blind); i++) {
-        if (begins_with(bare(name), blind[i].prefix) && !calls->blind[i].name) {
-            calls->blind[i].name = strdup(name);
-            calls->blind[i].by = strdup(by);
-        }
-    }
+    for (size_t i = 0; i < COUNT_OF(blind); i++)
+        if (begins_with(name, blind[i].prefix) && !calls->blind[i].name)
+            calls->blind[i] = (struct call){.name = strdup(name), .by = strdup(by)};
 }
 
 void check_calls_add(struct calls *calls, const struct elf *elf, const char *path)
 {
-    const char *base = check_base(path), *stdio = NULL;
-    bool accepts = false;
-    struct call wanted;
-    for (size_t at = 0; (wanted.name = elf_imported(elf, &at));) {
-        struct call *call =
-            bsearch(&wanted, calls->covered, calls->count, sizeof *call, compare_calls);
+    const char *base = base_name(path), *name;
+    bool accepts = false, uses_stdio = false;
+    for (size_t at = 0; (name = elf_imported(elf, &at));) {
+        struct call *call = find_covered(calls, name);
         if (!call)
-            add_blind(calls, wanted.name, base);
+            add_blind(calls, name, base);
         else if (!call->by)
             call->by = strdup(base);
-        calls->loads |= !strcmp(wanted.name, "dlopen");
-        accepts |= begins_with(wanted.name, "accept");
-        if (!strcmp(wanted.name, "fdopen"))
-            stdio = base;
+        calls->loads |= text_equal(name, "dlopen");
+        accepts |= text_after(name, "accept") != NULL;
+        uses_stdio |= text_equal(name, "fdopen");
     }
     /* That others use it, for files, says nothing. */
-    if (accepts && stdio && !calls->stdio)
-        calls->stdio = strdup(stdio);
+    if (accepts && uses_stdio && !calls->stdio)
+        calls->stdio = strdup(base);
 }
 
 void check_calls_own(struct calls *calls, const struct elf *program)
 {
-    struct call wanted;
-    for (size_t at = 0; (wanted.name = elf_defined(program, &at));) {
-        struct call *call =
-            bsearch(&wanted, calls->covered, calls->count, sizeof *call, compare_calls);
+    const char *name;
+    for (size_t at = 0; (name = elf_defined(program, &at));) {
+        struct call *call = find_covered(calls, name);
         if (call)
             call->is_own = true;
     }
 }
 
-/* ---- what is said of them ---- */
+/* ---- what is printed of them ---- */
 
-static const struct family {
-    const char *verb, *prefixes[6];
-} families[] = {
-    {"accepts", {"accept"}},
-    {"reads", {"read", "recv"}},
-    {"writes", {"write", "send", "splice"}},
-    {"closes", {"close", "fclose", "freopen", "shutdown", "dup"}},
-    {"cooperates", {"weir_"}},
-};
-
-static bool is_of(const struct family *family, const struct call *call)
+/* Appends a call's name; of accept also who imports it, the program or a library. */
+static void append(struct text *names, const struct call *call, bool with_importer)
 {
-    for (size_t i = 0; i < COUNT_OF(family->prefixes) && family->prefixes[i]; i++)
-        if (begins_with(bare(call->name), family->prefixes[i]))
-            return true;
-    return false;
-}
-
-/* " read recv": the imported ones of a family; NULL: the program's own. Returns whether any. */
-static bool list_names(const struct calls *calls, const struct family *family, char into[900])
-{
-    struct text text = {into, 0, 900};
-    *into = '\0';
-    for (size_t i = 0; i < calls->count; i++) {
-        const struct call *call = &calls->covered[i];
-        if (family ? !call->by || !is_of(family, call) : !call->is_own)
-            continue;
-        text_string(&text, " ");
-        text_string(&text, call->name);
-        /* Of accept it is worth to know who: the program, or a library. */
-        if (family == families) {
-            text_string(&text, " (in ");
-            text_escaped(&text, call->by, 60);
-            text_string(&text, ")");
-        }
+    text_string(names, " ");
+    text_string(names, call->name);
+    if (with_importer) {
+        text_string(names, " (in ");
+        text_escaped(names, call->by, 60);
+        text_string(names, ")");
     }
-    return text.used;
 }
 
 void check_calls_say(const struct calls *calls, const struct check *check)
 {
-    char names[900];
+    char names[OTHERS][900], own_names[900] = "";
+    struct text own = TEXT_ON(own_names), imported[OTHERS];
     size_t others = 0;
     bool has_syscall = false;
-    for (size_t i = 0; i < COUNT_OF(families); i++)
-        if (list_names(calls, &families[i], names))
-            check_say(check, "It %s by%s: covered.", families[i].verb, names);
-    for (size_t i = 0; i < calls->count; i++) {
-        bool is_other = calls->covered[i].by;
-        for (size_t f = 0; f < COUNT_OF(families); f++)
-            is_other = is_other && !is_of(&families[f], &calls->covered[i]);
-        others += is_other;
-        has_syscall |= is_other && !strcmp(calls->covered[i].name, "syscall");
+    for (size_t f = 0; f < OTHERS; f++)
+        imported[f] = TEXT_ON(names[f]);
+    for (const struct call *call = calls->covered; call < calls->covered + calls->count; call++) {
+        if (call->is_own)
+            append(&own, call, false);
+        if (call->by && call->family < OTHERS)
+            append(&imported[call->family], call, call->family == ACCEPTS);
+        others += call->by && call->family == OTHERS;
+        has_syscall |= call->by && text_equal(call->name, "syscall");
     }
+    for (size_t f = 0; f < OTHERS; f++)
+        if (imported[f].used)
+            check_say(check, "It %s by%s: covered.", families[f].verb, names[f]);
     if (others)
         check_say(check, "Other calls that it imports (signals, waits, exec), all covered: %zu.",
                   others);
-    if (list_names(calls, NULL, names))
+    if (own.used)
         check_say(check,
                   "It has functions of its own in front of the shim's, and only what they pass "
                   "on to libc is seen:%s.",
-                  names);
-    else if (!list_names(calls, families, names))
+                  own_names);
+    else if (!imported[ACCEPTS].used)
         check_say(check, "It imports no accept: it has only the connections that it inherits "
                          "(inetd), or that a library which it loads later accepts.");
     if (calls->loads)
@@ -208,12 +203,13 @@ void check_calls_say(const struct calls *calls, const struct check *check)
         check_say(check, "The same calls made by syscall() are covered.");
     for (size_t i = 0; i < COUNT_OF(blind); i++)
         if (calls->blind[i].name && calls->blind[i].by)
-            check_say(check, blind[i].says, SHOWN(calls->blind[i].name), SHOWN(calls->blind[i].by));
+            check_say(check, blind[i].says, escaped(calls->blind[i].name),
+                      escaped(calls->blind[i].by));
     if (calls->stdio)
         check_say(check,
                   "What stdio reads from a connection and writes to it (fdopen in %s) can't be "
                   "seen, only what comes of it.",
-                  SHOWN(calls->stdio));
+                  escaped(calls->stdio));
     check_say(check,
               "A system call that code makes by itself, not through libc, can't be seen, nor "
               "what is done by io_uring.");

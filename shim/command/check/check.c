@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* weir check: will the shim work in this program, and is it in this process? */
-#include "command/check/verdict.h"
-#include "command/find.h"
+#include "command/command.h"
+
 #include "base/settings.h"
 #include "base/text.h"
+#include "command/check/calls.h"
+#include "command/check/program.h"
+#include "command/find.h"
+#include "command/proc/process.h"
+#include "command/say.h"
 
 #include <elf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 
@@ -24,286 +28,210 @@ static const char usage[] =
 /* ---- a process ---- */
 
 struct process {
-    int pid;
-    char mapped[PATH_MAX];      /* the shim, among its maps; "": it is not there */
+    int32_t pid;
+    char mapped[PATH_MAX + 16]; /* the shim, among its maps; "": it is not there */
+    bool is_old;                /* that file has been replaced or removed */
     bool is_secure;             /* AT_SECURE */
     bool was_asked;             /* LD_PRELOAD named the shim when it started */
-    int seccomp;                /* 0: no; 1: strict; 2: a filter */
     struct complaint complaint; /* of the settings that it was started with; "": none */
 };
 
-static bool fail_at(struct check *check, int pid, const char *file)
+static bool fail_at(struct check *check, int32_t pid, const char *file, int error)
 {
-    if (errno == EACCES || errno == EPERM)
-        return check_fail(
-            check, EXIT_FORBIDDEN,
-            "pid %d: you may not look at it (/proc/%d/%s): ask as its user, or as root", pid, pid,
-            file);
-    if (errno == ENOENT || errno == ESRCH)
-        return check_fail(check, EXIT_NO_SHIM, "pid %d: no such process", pid);
-    return check_fail(check, EXIT_FAILED, "pid %d: /proc/%d/%s: %s", pid, pid, file,
-                      strerror(errno));
-}
-
-#define PROC_FILE_MOST (16 << 20)
-
-/* All of /proc/PID/file, and a NUL behind it. NULL: errno says why. */
-static char *read_proc(int pid, const char *file, size_t *length)
-{
-    char path[64], *text = NULL;
-    size_t size = 0, used = 0;
-    snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return NULL;
-    for (;;) {
-        if (used + 1 >= size) {
-            char *larger = size < PROC_FILE_MOST ? realloc(text, size = size ? 2 * size : 8192)
-                                                 : (errno = EFBIG, NULL);
-            if (!larger)
-                break;
-            text = larger;
-        }
-        ssize_t got = read(fd, text + used, size - used - 1);
-        if (got < 0)
-            break;
-        if (!got) {
-            close(fd);
-            text[used] = '\0';
-            *length = used;
-            return text;
-        }
-        used += (size_t)got;
-    }
-    int error = errno;
-    free(text);
-    close(fd);
-    errno = error;
-    return NULL;
-}
-
-/* ld.so(8): whether LD_PRELOAD's value names the shim. */
-static bool names_shim(const char *list)
-{
-    while (*list) {
-        size_t length = strcspn(list, ": ");
-        const char *found = strstr(list, "libweir.so");
-        if (found && (size_t)(found - list) + strlen("libweir.so") == length &&
-            (found == list || found[-1] == '/'))
-            return true;
-        list += length + (list[length] != '\0');
+    if (error == EACCES || error == EPERM) {
+        check_fail(check,
+                   "pid %d: you may not look at it (/proc/%d/%s): ask as its user, or as root", pid,
+                   pid, file);
+        check->exit = EXIT_FORBIDDEN;
+    } else if (error == ENOENT || error == ESRCH) {
+        check_fail(check, "pid %d: no such process", pid);
+        check->exit = EXIT_NO_SHIM;
+    } else {
+        check_fail(check, "pid %d: /proc/%d/%s: %s", pid, pid, file, strerror(error));
     }
     return false;
+}
+
+static bool open_lines(struct proc_lines *lines, int32_t pid, const char *file, struct check *check)
+{
+    int error = proc_open_lines(lines, pid, file);
+    return !error || fail_at(check, pid, file, error);
 }
 
 /* What it was started with. A program that writes its title over it leaves us less to read. */
 static bool read_environment(struct process *process, struct check *check)
 {
+    char *settings_of[128], *entry, *item;
     struct settings settings;
-    size_t length, count = 0;
-    char *text = read_proc(process->pid, "environ", &length);
-    if (!text)
-        return fail_at(check, process->pid, "environ");
-    char **entries = calloc(length + 1, sizeof *entries);
-    for (size_t at = 0; entries && at < length; at += strlen(text + at) + 1) {
-        const char *list = text_after(text + at, "LD_PRELOAD=");
-        entries[count++] = text + at;
-        process->was_asked |= list && names_shim(list);
+    struct proc_lines lines;
+    size_t count = 0;
+    if (!open_lines(&lines, process->pid, "environ", check))
+        return false;
+    lines.end = '\0';
+    while ((entry = proc_next_line(&lines))) {
+        char *list = (char *)text_after(entry, "LD_PRELOAD=");
+        while (list && (item = strsep(&list, ": "))) /* ld.so(8) */
+            process->was_asked |= text_equal(base_name(item), "libweir.so");
+        if (text_after(entry, "WEIR_") && count + 1 < COUNT_OF(settings_of))
+            settings_of[count++] = strdup(entry);
     }
-    if (entries && settings_read(&settings, entries, &process->complaint))
+    settings_of[count] = NULL;
+    proc_close_lines(&lines);
+    if (settings_read(&settings, settings_of, &process->complaint))
         *process->complaint.text = '\0';
-    free(entries);
-    free(text);
+    while (count)
+        free(settings_of[--count]);
     return true;
 }
 
 /* getauxval(3), AT_SECURE. */
 static bool read_auxv(struct process *process, struct check *check)
 {
-    size_t length;
+    struct proc_lines file;
     unsigned long entry[2];
-    char *text = read_proc(process->pid, "auxv", &length);
-    if (!text)
-        return fail_at(check, process->pid, "auxv");
-    for (size_t at = 0; at + sizeof entry <= length; at += sizeof entry) {
-        memcpy(entry, text + at, sizeof entry);
-        if (entry[0] == AT_SECURE)
-            process->is_secure = entry[1];
-    }
-    free(text);
+    if (!open_lines(&file, process->pid, "auxv", check))
+        return false;
+    while (read(file.fd, entry, sizeof entry) == sizeof entry)
+        process->is_secure |= entry[0] == AT_SECURE && entry[1];
+    proc_close_lines(&file);
     return true;
 }
 
-static bool read_status(struct process *process, struct check *check)
+/* Adds the calls of a library that is mapped. Returns whether it is one that can be read. */
+static bool add_library(struct calls *calls, int32_t pid, const char *mapped, struct check *check)
 {
-    size_t length;
-    char *text = read_proc(process->pid, "status", &length);
-    if (!text)
-        return fail_at(check, process->pid, "status");
-    const char *field = strstr(text, "\nSeccomp:");
-    if (field)
-        process->seccomp = atoi(field + strlen("\nSeccomp:"));
-    free(text);
-    return true;
-}
-
-/* The path of a line of /proc/PID/maps whose memory holds code. NULL: it has none. */
-static char *path_of_code(char *line)
-{
-    char permissions[5] = "";
-    int before = 0;
-    if (sscanf(line, "%*x-%*x %4s %*x %*x:%*x %*u %n", permissions, &before) != 1 || !before)
-        return NULL;
-    return permissions[2] == 'x' && line[before] == '/' ? line + before : NULL;
+    char path[PATH_MAX + 32];
+    struct elf_part file;
+    struct elf elf;
+    /* proc(5), /proc/PID/root: as the process itself sees its files, in a container too. */
+    snprintf(path, sizeof path, "/proc/%d/root%s", pid, mapped);
+    if (elf_map(path, &file))
+        return false;
+    bool is_library = elf_read(&elf, file.at, file.size) == ELF_NATIVE && !elf.loader;
+    if (is_library && elf.is_go)
+        check_say(check, "%s is made with Go: what it does can't be seen.",
+                  escaped(base_name(mapped)));
+    if (is_library)
+        check_calls_add(calls, &elf, mapped);
+    elf_unmap(&file);
+    return is_library;
 }
 
 /* What is mapped there: the shim, and the libraries, also those that were loaded later. */
 static bool read_maps(struct process *process, const char *program, struct calls *calls,
-                      size_t *libraries, struct check *check)
+                      struct check *check)
 {
-    size_t length;
-    char *text = read_proc(process->pid, "maps", &length), *rest = text, *line;
-    char last[PATH_MAX] = "", path[PATH_MAX + 32];
-    if (!text)
-        return fail_at(check, process->pid, "maps");
-    while ((line = strsep(&rest, "\n"))) {
-        char *mapped = path_of_code(line);
-        struct elf_part file;
-        struct elf elf;
-        if (!mapped || !strcmp(mapped, program) || !strcmp(mapped, last) ||
-            snprintf(last, sizeof last, "%s", mapped) >= (int)sizeof last)
+    struct proc_lines maps;
+    struct proc_mapping mapping;
+    uint32_t budget = UINT32_MAX;
+    size_t libraries = 0;
+    char last[PATH_MAX] = "";
+    if (!open_lines(&maps, process->pid, "maps", check))
+        return false;
+    while (proc_next_mapping(&maps, &budget, &mapping)) {
+        if (!mapping.is_code || *mapping.path != '/' || text_equal(mapping.path, program) ||
+            text_equal(mapping.path, last))
             continue;
-        if (!strncmp(check_base(mapped), "libweir.so", strlen("libweir.so"))) {
-            snprintf(process->mapped, sizeof process->mapped, "%s", mapped);
-            continue;
+        snprintf(last, sizeof last, "%s", mapping.path);
+        if (text_after(base_name(last), "libweir.so")) {
+            process->is_old = mapping.is_deleted;
+            snprintf(process->mapped, sizeof process->mapped, "%s%s", last,
+                     mapping.is_deleted ? " (deleted)" : "");
+        } else if (!mapping.is_deleted) {
+            libraries += add_library(calls, process->pid, last, check);
         }
-        /* proc(5), /proc/PID/root: as the process itself sees its files, in a container too. One
-         * that is gone has " (deleted)" behind its name, and is not found. */
-        snprintf(path, sizeof path, "/proc/%d/root%s", process->pid, mapped);
-        if (elf_map(path, &file) != ELF_OPENED)
-            continue;
-        if (elf_read(&elf, file.at, file.size) == ELF_NATIVE && !elf.loader) {
-            if (elf.is_go)
-                check_say(check, "%s is made with Go: what it does can't be seen.",
-                          SHOWN(check_base(mapped)));
-            check_calls_add(calls, &elf, mapped);
-            ++*libraries;
-        }
-        elf_unmap(&file);
     }
-    free(text);
+    proc_close_lines(&maps);
+    check_say(check, "Libraries that are in it and were looked at: %zu.", libraries);
     return true;
 }
-
-static bool is_elsewhere(int pid)
-{
-    char theirs[64] = "", ours[64] = "", path[64];
-    snprintf(path, sizeof path, "/proc/%d/ns/mnt", pid);
-    return readlink(path, theirs, sizeof theirs - 1) > 0 &&
-           readlink("/proc/self/ns/mnt", ours, sizeof ours - 1) > 0 && strcmp(theirs, ours);
-}
-
-/* proc(5), maps: what of a file that another was renamed over, or that was removed, is mapped. */
-static const char deleted[] = " (deleted)";
 
 static void say_shim(const struct process *process, const struct check *check)
 {
     char version[VERSION_TEXT];
-    size_t length = strlen(process->mapped), end = strlen(deleted);
-    bool is_old = length > end && text_equal(process->mapped + length - end, deleted);
     if (find_version(process->pid, version))
-        check_say(check, "The shim is in it, of weir %s: %s.", version, SHOWN(process->mapped));
+        check_say(check, "The shim is in it, of weir %s: %s.", version, escaped(process->mapped));
     else
-        check_say(check, "The shim is in it: %s.", SHOWN(process->mapped));
-    if (is_old)
+        check_say(check, "The shim is in it: %s.", escaped(process->mapped));
+    if (process->is_old)
         check_say(check, "That file has been replaced or removed since: the process goes on with "
                          "the old one until it is started again.");
 }
 
-/* The last word, once its program would do. */
+/* Completes the verdict, for a process whose program would do. */
 static bool judge(const struct process *process, struct check *check)
 {
     static const char secure[] = "in secure-execution mode (AT_SECURE: setuid, file capabilities, "
                                  "or a transition of SELinux or AppArmor)";
-    if (is_elsewhere(process->pid))
+    int32_t pid = process->pid;
+    uint32_t mounts = proc_namespace(pid, "ns/mnt");
+    uint64_t seccomp;
+    if (mounts && mounts != proc_namespace(0, "ns/mnt"))
         check_say(check, "It is in a container (another mount namespace): weir and libweir.so must "
                          "be in there, too.");
-    if (process->seccomp)
+    if (proc_status(pid, "Seccomp:\t", 0, 10, &seccomp) && seccomp)
         check_say(check,
                   "It is under seccomp: if it entered the sandbox itself, and not its service "
                   "manager or container before it began, it is not drained from there on.");
     if (*process->mapped) {
         say_shim(process, check);
-        if (*process->complaint.text)
-            return check_fail(check, EXIT_FAILED, "the shim stands aside in pid %d: %s",
-                              process->pid, process->complaint.text);
-        return true;
+        return !*process->complaint.text || check_fail(check, "the shim stands aside in pid %d: %s",
+                                                       pid, process->complaint.text);
     }
     if (process->was_asked && process->is_secure)
-        return check_fail(check, EXIT_FAILED,
+        return check_fail(check,
                           "pid %d was started with the shim in LD_PRELOAD, %s, where the loader "
                           "ignores it (ld.so(8))",
-                          process->pid, secure);
+                          pid, secure);
     if (process->is_secure)
-        return check_fail(check, EXIT_FAILED,
+        return check_fail(check,
                           "pid %d was started %s, where the loader ignores LD_PRELOAD (ld.so(8))",
-                          process->pid, secure);
+                          pid, secure);
     if (process->was_asked)
-        return check_fail(check, EXIT_FAILED,
+        return check_fail(check,
                           "pid %d was started with the shim in LD_PRELOAD, and it is not in there: "
                           "the loader could not open it, as it has said on stderr",
-                          process->pid);
+                          pid);
     check_say(check, "The shim is not in it: it was started without.");
     return true;
 }
 
 /* The program of a process, open: its file may have been replaced, or be in a container. */
-static bool map_program(int pid, char path[PATH_MAX], struct elf_part *file, struct check *check)
+static bool map_program(int32_t pid, char path[PATH_MAX], struct elf_part *file,
+                        struct check *check)
 {
     char link[64];
-    snprintf(link, sizeof link, "/proc/%d", pid);
-    if (access(link, F_OK)) {
-        /* proc(5), hidepid: a process of another user may not be there for us. */
-        errno = kill(pid, 0) && errno != EPERM ? ENOENT : EPERM;
-        return fail_at(check, pid, "exe");
-    }
     snprintf(link, sizeof link, "/proc/%d/exe", pid);
+    /* proc(5), hidepid: a process of another user may not be there for us. */
+    if (!proc_is_shown(pid))
+        return fail_at(check, pid, "exe", !kill(pid, 0) || errno == EPERM ? EPERM : ESRCH);
     ssize_t length = readlink(link, path, PATH_MAX - 1);
     if (length < 0 && errno == ENOENT)
-        return check_fail(check, EXIT_FAILED,
-                          "pid %d has no program: it is the kernel's, or ending", pid);
+        return check_fail(check, "pid %d has no program: it is the kernel's, or ending", pid);
     if (length < 0)
-        return fail_at(check, pid, "exe");
+        return fail_at(check, pid, "exe", errno);
     path[length] = '\0';
-    switch (elf_map(link, file)) {
-    case ELF_OPENED:
-        return true;
-    case ELF_FORBIDDEN:
-        errno = EACCES;
-        return fail_at(check, pid, "exe");
-    default:
-        return check_fail(check, EXIT_FAILED, "pid %d: its program %s can't be read", pid,
-                          SHOWN(path));
-    }
+    int error = elf_map(link, file);
+    if (error == EACCES || error == EPERM)
+        return fail_at(check, pid, "exe", error);
+    return !error || check_fail(check, "pid %d: its program %s can't be read", pid, escaped(path));
 }
 
-static bool check_process(int pid, struct process *process, struct check *check)
+static bool check_process(struct process *process, struct check *check)
 {
     char path[PATH_MAX];
     struct elf_part file;
     struct elf elf;
-    size_t libraries = 0;
-    *process = (struct process){.pid = pid};
-    if (!map_program(pid, path, &file, check))
-        return false;
     struct calls *calls = NULL;
-    bool works =
-        check_image(&file, path, &elf, check) && (calls = check_calls_begin(check)) &&
-        read_auxv(process, check) && read_environment(process, check) &&
-        read_status(process, check) &&
-        (check_calls_add(calls, &elf, path), read_maps(process, path, calls, &libraries, check));
+    if (!map_program(process->pid, path, &file, check))
+        return false;
+    bool works = check_image(&file, path, &elf, check) && (calls = check_calls_begin(check)) &&
+                 read_auxv(process, check) && read_environment(process, check);
     if (works) {
-        check_say(check, "Libraries that are in it and were looked at: %zu.", libraries);
+        check_calls_add(calls, &elf, path);
+        works = read_maps(process, path, calls, check);
+    }
+    if (works) {
         check_calls_say(calls, check);
         works = judge(process, check);
     }
@@ -314,16 +242,6 @@ static bool check_process(int pid, struct process *process, struct check *check)
 
 /* ---- the subcommand ---- */
 
-/* The pid, or -1: it is no number. */
-static int pid_of(const char *argument)
-{
-    size_t length = strspn(argument, "0123456789");
-    if (!length || argument[length])
-        return -1;
-    unsigned long number = strtoul(argument, NULL, 10);
-    return number > INT32_MAX ? INT32_MAX : (int)number; /* proc(5), pid_max: no process either */
-}
-
 static int verdict(const struct check *check, bool works, const char *where)
 {
     if (works)
@@ -331,7 +249,7 @@ static int verdict(const struct check *check, bool works, const char *where)
     else if (check->exit == EXIT_FAILED)
         printf("will not work: %s\n", check->reason);
     else
-        fprintf(stderr, "weir: %s\n", check->reason);
+        say("%s", check->reason);
     return works ? EXIT_DONE : check->exit;
 }
 
@@ -339,7 +257,6 @@ int command_check(int argc, char **argv)
 {
     static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {0}};
     struct check check = {.says = true};
-    struct process process;
     argv[0] = "weir"; /* getopt(3) begins its messages with it */
     int option = getopt_long(argc, argv, "+h", options, NULL);
     if (option == 'h') {
@@ -350,11 +267,13 @@ int command_check(int argc, char **argv)
         fputs(usage, stderr);
         return EXIT_USAGE;
     }
-    int pid = pid_of(argv[optind]);
-    if (pid < 0)
-        return verdict(&check, check_command(argv[optind], &check), "");
-    bool works = check_process(pid, &process, &check);
+    const char *argument = argv[optind];
+    if (!*argument || argument[strspn(argument, "0123456789")])
+        return verdict(&check, check_command(argument, &check), "");
+    int32_t pid = process_number(argument); /* proc(5), pid_max: no process has a larger one */
+    struct process process = {.pid = pid ? pid : INT32_MAX};
+    bool works = check_process(&process, &check);
     return verdict(&check, works,
-                   works && *process.mapped ? ": the shim is in it"
-                                            : " when it is started again, by `weir run`");
+                   *process.mapped ? ": the shim is in it"
+                                   : " when it is started again, by `weir run`");
 }

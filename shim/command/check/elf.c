@@ -30,6 +30,8 @@
 #define DYNAMIC_MOST 4096
 #define STRING_MOST 8192
 
+#define FILE_MOST (INT64_C(1) << 32) /* no program is larger */
+
 /* ---- parts ---- */
 
 /* The bytes from offset to offset + size. False: the file has not so many. */
@@ -306,7 +308,7 @@ const char *elf_machine_name(unsigned int machine, char text[24])
     return text;
 }
 
-enum elf_open elf_map(const char *path, struct elf_part *file)
+int elf_map(const char *path, struct elf_part *file)
 {
     struct stat stat;
     char again[32];
@@ -314,31 +316,27 @@ enum elf_open elf_map(const char *path, struct elf_part *file)
     /* open(2): O_PATH first, since to open a FIFO waits and to open a device may do something. */
     int seen = open(path, O_PATH | O_CLOEXEC);
     if (seen < 0)
-        return errno == EACCES || errno == EPERM ? ELF_FORBIDDEN : ELF_MISSING;
-    if (glibc_fstat(seen, &stat) || !S_ISREG(stat.st_mode)) {
+        return errno;
+    if (glibc_fstat(seen, &stat) || !S_ISREG(stat.st_mode) || stat.st_size > FILE_MOST) {
         close(seen);
-        return ELF_NO_FILE;
+        return ENOEXEC;
     }
     snprintf(again, sizeof again, "/proc/self/fd/%d", seen);
     int fd = open(again, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno != EACCES && errno != EPERM) /* no /proc: it is a file, as we know */
         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int error = fd < 0 ? errno : 0;
     close(seen);
-    if (fd < 0)
-        return errno == EACCES || errno == EPERM ? ELF_FORBIDDEN : ELF_MISSING;
-
-    enum elf_open result = ELF_OPENED;
-    if (stat.st_size > INT64_C(1) << 32) {
-        result = ELF_TOO_LARGE;
-    } else if (stat.st_size) {
+    if (!error && stat.st_size) {
         void *at = mmap(NULL, (size_t)stat.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (at == MAP_FAILED)
-            result = ELF_NO_FILE;
+            error = errno;
         else
             *file = (struct elf_part){at, (size_t)stat.st_size};
     }
-    close(fd);
-    return result;
+    if (fd >= 0)
+        close(fd);
+    return error;
 }
 
 void elf_unmap(struct elf_part *file)

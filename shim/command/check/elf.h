@@ -56,10 +56,11 @@ const char *elf_machine_name(unsigned int machine, char text[24]);
 /* The machine that weir is built for. */
 extern const unsigned int elf_native_machine;
 
-/* A regular file of `path`, mapped. What it is kept open for is over: only elf_unmap is left to do.
+/*
+ * Maps a regular file, which must be unmapped later and is not kept open. Returns 0, or an errno:
+ * EACCES or EPERM where it may not be read.
  */
-enum elf_open { ELF_OPENED, ELF_MISSING, ELF_FORBIDDEN, ELF_NO_FILE, ELF_TOO_LARGE };
-enum elf_open elf_map(const char *path, struct elf_part *file);
+int elf_map(const char *path, struct elf_part *file);
 void elf_unmap(struct elf_part *file);
 
 #endif

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Where libraries are: our own, beside the command, and a program's, where ld.so(8) looks. */
-#include "command/check/verdict.h"
+#include "command/check/libraries.h"
+
 #include "base/text.h"
+#include "command/say.h"
 
 #include <errno.h>
 #include <sys/stat.h>
@@ -28,8 +30,8 @@ bool check_our_library(char path[PATH_MAX], struct check *check)
     char self[PATH_MAX], tried[PATH_MAX + 64];
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
     if (length <= 0)
-        return check_fail(check, EXIT_FAILED,
-                          "where libweir.so is can't be told: /proc/self/exe: %s", strerror(errno));
+        return check_fail(check, "where libweir.so is can't be told: /proc/self/exe: %s",
+                          strerror(errno));
     self[length] = '\0';
     *strrchr(self, '/') = '\0';
     for (size_t i = 0; i < COUNT_OF(places); i++) {
@@ -37,64 +39,73 @@ bool check_our_library(char path[PATH_MAX], struct check *check)
         if (realpath(tried, path))
             return true;
     }
-    return check_fail(check, EXIT_FAILED,
+    return check_fail(check,
                       "no libweir.so in %s, nor in its ../lib, ../lib/weir, ../lib/%s or "
                       "../lib64",
-                      SHOWN(self), MULTIARCH);
+                      escaped(self), MULTIARCH);
 }
 
 /* ---- a program's ---- */
 
 #define LIBRARIES_MOST 512
 
+/* A library, or the program itself. */
+struct object {
+    char path[PATH_MAX];
+    struct elf_part file;
+    struct elf elf;
+};
+
 struct search {
     char *names[LIBRARIES_MOST]; /* that have been looked for already */
     size_t count, found;
-    const struct elf *program;
-    const char *program_path;
+    struct object program;
     struct elf_part cache;
     const struct check *check;
     void (*seen)(void *with, const struct elf *library, const char *path);
     void *with;
 };
 
-/* A library that the loader would take: another word size or machine is passed over. */
-static bool open_library(const char *path, struct elf_part *file, struct elf *elf)
+/* Opens one that the loader would take: another word size or machine is passed over. */
+static bool open_object(struct object *object)
 {
-    if (elf_map(path, file) != ELF_OPENED)
+    if (elf_map(object->path, &object->file))
         return false;
-    if (elf_read(elf, file->at, file->size) == ELF_NATIVE)
+    if (elf_read(&object->elf, object->file.at, object->file.size) == ELF_NATIVE)
         return true;
-    elf_unmap(file);
+    elf_unmap(&object->file);
     return false;
 }
 
+static bool open_at(const char *path, struct object *found)
+{
+    return snprintf(found->path, PATH_MAX, "%s", path) < PATH_MAX && open_object(found);
+}
+
 /* An item of a list of directories, with $ORIGIN put in (ld.so(8)); other tokens are not known. */
-static bool expand_directory(const char *item, size_t length, const char *of, char *into,
-                             size_t size)
+static bool expand_directory(const char *item, size_t length, const char *of, char into[PATH_MAX])
 {
     static const char *const tokens[] = {"$ORIGIN", "${ORIGIN}"};
     const char *slash = strrchr(of, '/');
     for (size_t i = 0; i < COUNT_OF(tokens); i++) {
         size_t n = strlen(tokens[i]);
         if (length >= n && !memcmp(item, tokens[i], n))
-            return snprintf(into, size, "%.*s%.*s", slash ? (int)(slash - of) : 1, slash ? of : ".",
-                            (int)(length - n), item + n) < (int)size;
+            return snprintf(into, PATH_MAX, "%.*s%.*s", slash ? (int)(slash - of) : 1,
+                            slash ? of : ".", (int)(length - n), item + n) < PATH_MAX;
     }
-    return !memchr(item, '$', length) &&
-           snprintf(into, size, "%.*s", length ? (int)length : 1, length ? item : ".") < (int)size;
+    return !memchr(item, '$', length) && snprintf(into, PATH_MAX, "%.*s", length ? (int)length : 1,
+                                                  length ? item : ".") < PATH_MAX;
 }
 
 /* In a list such as DT_RUNPATH's. of: the path of the object whose list it is. */
-static bool find_in_list(const char *list, const char *of, const char *name, char path[PATH_MAX],
-                         struct elf_part *file, struct elf *elf)
+static bool find_in_list(const char *list, const char *of, const char *name, struct object *found)
 {
     char directory[PATH_MAX];
     for (; list; list = *list ? list + 1 : NULL) {
         size_t length = strcspn(list, ":;");
-        if (length < PATH_MAX && expand_directory(list, length, of, directory, sizeof directory) &&
-            snprintf(path, PATH_MAX, "%s/%s", directory, name) < PATH_MAX &&
-            open_library(path, file, elf))
+        if (length < PATH_MAX && expand_directory(list, length, of, directory) &&
+            snprintf(found->path, PATH_MAX, "%s/%s", directory, name) < PATH_MAX &&
+            open_object(found))
             return true;
         list += length;
     }
@@ -110,22 +121,28 @@ static bool find_in_list(const char *list, const char *of, const char *name, cha
 static bool is_libc(const char *name)
 {
     static const char *const parts[] = {"c.", "pthread.", "rt.", "m.", "dl.", "util.", "xnet."};
-    for (size_t i = 0; i < COUNT_OF(parts); i++)
-        if (!strncmp(name, "lib", 3) && !strncmp(name + 3, parts[i], strlen(parts[i])))
+    const char *rest = text_after(name, "lib");
+    for (size_t i = 0; rest && i < COUNT_OF(parts); i++)
+        if (text_after(rest, parts[i]))
             return true;
     return false;
 }
 
-static bool find_library(const struct search *search, const char *name, const struct elf *by,
-                         const char *by_path, char path[PATH_MAX], struct elf_part *file,
-                         struct elf *elf)
+static bool find_in_own(const struct object *by, const char *name, struct object *found)
+{
+    const char *list = by->elf.runpath ? by->elf.runpath : by->elf.rpath;
+    return find_in_list(list, by->path, name, found);
+}
+
+static bool find_library(const struct search *search, const char *name, const struct object *by,
+                         struct object *found)
 {
     char configured[PATH_MAX] = "/lib:/usr/local/lib:/usr/lib";
-    const struct elf *program = search->program;
+    const struct object *program = &search->program;
     if (is_libc(name))
-        name = program->loader;
+        name = program->elf.loader;
     if (strchr(name, '/'))
-        return snprintf(path, PATH_MAX, "%s", name) < PATH_MAX && open_library(path, file, elf);
+        return open_at(name, found);
     FILE *list = fopen("/etc/ld-musl-" MACHINE ".path", "re");
     if (list) {
         configured[fread(configured, 1, sizeof configured - 1, list)] = '\0';
@@ -134,19 +151,24 @@ static bool find_library(const struct search *search, const char *name, const st
                 *at = ':';
         fclose(list);
     }
-    return find_in_list(getenv("LD_LIBRARY_PATH"), search->program_path, name, path, file, elf) ||
-           find_in_list(by->runpath ? by->runpath : by->rpath, by_path, name, path, file, elf) ||
-           find_in_list(program->runpath ? program->runpath : program->rpath, search->program_path,
-                        name, path, file, elf) ||
-           find_in_list(configured, "/", name, path, file, elf);
+    return find_in_list(getenv("LD_LIBRARY_PATH"), program->path, name, found) ||
+           find_in_own(by, name, found) || find_in_own(program, name, found) ||
+           find_in_list(configured, "/", name, found);
 }
 #else
+/* A string of the cache. NULL: it does not end in there. */
+static const char *cached(const struct elf_part *cache, uint32_t at)
+{
+    size_t most = at < cache->size ? cache->size - at : 0;
+    const char *string = (const char *)cache->at + at;
+    return most && strnlen(string, most) < most ? string : NULL;
+}
+
 /*
  * In /etc/ld.so.cache: glibc sysdeps/generic/dl-cache.h, struct cache_file_new. A file that begins
  * otherwise is of a glibc before 2.32, and not read.
  */
-static bool find_in_cache(const struct elf_part *cache, const char *name, char path[PATH_MAX],
-                          struct elf_part *file, struct elf *elf)
+static bool find_in_cache(const struct elf_part *cache, const char *name, struct object *found)
 {
     static const char magic[] = "glibc-ld.so.cache1.1";
     struct {
@@ -160,87 +182,71 @@ static bool find_in_cache(const struct elf_part *cache, const char *name, char p
     memcpy(&count, cache->at + 20, sizeof count);
     for (size_t i = 0; i < count && 48 + (i + 1) * sizeof entry <= cache->size; i++) {
         memcpy(&entry, cache->at + 48 + i * sizeof entry, sizeof entry);
-        const char *key = (const char *)cache->at + entry.key;
-        const char *value = (const char *)cache->at + entry.value;
-        if (entry.key < cache->size && entry.value < cache->size &&
-            strnlen(key, cache->size - entry.key) < cache->size - entry.key &&
-            strnlen(value, cache->size - entry.value) < cache->size - entry.value &&
-            !strcmp(key, name) && snprintf(path, PATH_MAX, "%s", value) < PATH_MAX &&
-            open_library(path, file, elf))
+        const char *key = cached(cache, entry.key), *path = cached(cache, entry.value);
+        if (key && path && text_equal(key, name) && open_at(path, found))
             return true;
     }
     return false;
 }
 
 /* ld.so(8), in its order. */
-static bool find_library(const struct search *search, const char *name, const struct elf *by,
-                         const char *by_path, char path[PATH_MAX], struct elf_part *file,
-                         struct elf *elf)
+static bool find_library(const struct search *search, const char *name, const struct object *by,
+                         struct object *found)
 {
     static const char standard[] =
         "/lib/" MULTIARCH ":/usr/lib/" MULTIARCH ":/lib64:/usr/lib64:/lib:/usr/lib";
-    const struct elf *program = search->program;
+    const struct object *program = &search->program;
     if (strchr(name, '/'))
-        return snprintf(path, PATH_MAX, "%s", name) < PATH_MAX && open_library(path, file, elf);
-    if (!by->runpath &&
-        (find_in_list(by->rpath, by_path, name, path, file, elf) ||
-         (by != program && !program->runpath &&
-          find_in_list(program->rpath, search->program_path, name, path, file, elf))))
+        return open_at(name, found);
+    if (!by->elf.runpath && (find_in_list(by->elf.rpath, by->path, name, found) ||
+                             (by != program && !program->elf.runpath &&
+                              find_in_list(program->elf.rpath, program->path, name, found))))
         return true;
-    return find_in_list(getenv("LD_LIBRARY_PATH"), search->program_path, name, path, file, elf) ||
-           find_in_list(by->runpath, by_path, name, path, file, elf) ||
-           find_in_cache(&search->cache, name, path, file, elf) ||
-           find_in_list(standard, "/", name, path, file, elf);
+    return find_in_list(getenv("LD_LIBRARY_PATH"), program->path, name, found) ||
+           find_in_list(by->elf.runpath, by->path, name, found) ||
+           find_in_cache(&search->cache, name, found) || find_in_list(standard, "/", name, found);
 }
 #endif
 
-static void look_at_needed(struct search *search, const struct elf *by, const char *by_path);
+static void look_at_needed(struct search *search, const struct object *by);
 
-static void look_for(struct search *search, const char *name, const struct elf *by,
-                     const char *by_path)
+static void look_for(struct search *search, const char *name, const struct object *by)
 {
-    char path[PATH_MAX];
-    struct elf_part file;
-    struct elf elf;
+    struct object found;
     for (size_t i = 0; i < search->count; i++)
-        if (!strcmp(search->names[i], name))
+        if (text_equal(search->names[i], name))
             return;
     if (search->count == LIBRARIES_MOST || !(search->names[search->count] = strdup(name)))
         return;
     search->count++;
-    if (!find_library(search, name, by, by_path, path, &file, &elf)) {
+    if (!find_library(search, name, by, &found)) {
         check_say(search->check, "%s needs %s, which is not found where the loader looks.",
-                  SHOWN(by_path), SHOWN(name));
+                  escaped(by->path), escaped(name));
         return;
     }
     search->found++;
-    search->seen(search->with, &elf, path);
-    look_at_needed(search, &elf, path);
-    elf_unmap(&file);
+    search->seen(search->with, &found.elf, found.path);
+    look_at_needed(search, &found);
+    elf_unmap(&found.file);
 }
 
-static void look_at_needed(struct search *search, const struct elf *by, const char *by_path)
+static void look_at_needed(struct search *search, const struct object *by)
 {
     const char *name;
-    for (size_t at = 0; (name = elf_needed(by, &at));)
-        look_for(search, name, by, by_path);
+    for (size_t at = 0; (name = elf_needed(&by->elf, &at));)
+        look_for(search, name, by);
 }
 
 size_t check_libraries(const struct elf *elf, const char *path, const struct check *check,
                        void (*seen)(void *with, const struct elf *library, const char *path),
                        void *with)
 {
-    struct search *search = calloc(1, sizeof *search);
-    if (!search)
-        return 0;
-    *search = (struct search){
-        .program = elf, .program_path = path, .check = check, .seen = seen, .with = with};
-    elf_map("/etc/ld.so.cache", &search->cache);
-    look_at_needed(search, elf, path);
-    size_t found = search->found;
-    for (size_t i = 0; i < search->count; i++)
-        free(search->names[i]);
-    elf_unmap(&search->cache);
-    free(search);
-    return found;
+    struct search search = {.program.elf = *elf, .check = check, .seen = seen, .with = with};
+    snprintf(search.program.path, PATH_MAX, "%s", path);
+    elf_map("/etc/ld.so.cache", &search.cache);
+    look_at_needed(&search, &search.program);
+    for (size_t i = 0; i < search.count; i++)
+        free(search.names[i]);
+    elf_unmap(&search.cache);
+    return search.found;
 }

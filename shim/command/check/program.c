@@ -1,56 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* Whether a program's file can have the shim preloaded: what the kernel and ld.so(8) make of it. */
-#include "command/check/verdict.h"
+#include "command/check/program.h"
 
 #include "base/glibc.h"
 #include "base/text.h"
+#include "command/check/calls.h"
+#include "command/check/libraries.h"
+#include "command/say.h"
 
 #include <elf.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
-
-/* ---- what is said ---- */
-
-void check_say(const struct check *check, const char *format, ...)
-{
-    va_list args;
-    if (!check->says)
-        return;
-    va_start(args, format);
-    vprintf(format, args);
-    va_end(args);
-    putchar('\n');
-}
-
-bool check_fail(struct check *check, int code, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(check->reason, sizeof check->reason, format, args);
-    va_end(args);
-    check->exit = code;
-    return false;
-}
-
-const char *check_shown(const char *name, char *into, size_t size)
-{
-    struct text text = {into, 0, size};
-    text_escaped(&text, name, size);
-    return into;
-}
-
-const char *check_base(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
 
 /* ---- which file ---- */
 
@@ -67,11 +33,11 @@ bool check_find(const char *command, char path[PATH_MAX], struct check *check)
 {
     bool is_forbidden = false;
     if (!*command)
-        return check_fail(check, EXIT_FAILED, "the command's name is empty");
+        return check_fail(check, "the command's name is empty");
     if (strchr(command, '/')) {
         if (snprintf(path, PATH_MAX, "%s", command) < PATH_MAX && is_executable(path))
             return true;
-        return check_fail(check, EXIT_FAILED, "%s: %s", SHOWN(command),
+        return check_fail(check, "%s: %s", escaped(command),
                           errno == EACCES ? "is no file that you may execute" : strerror(errno));
     }
     /* exec(3): where there is no PATH, confstr(3) says what it is. */
@@ -85,7 +51,7 @@ bool check_find(const char *command, char path[PATH_MAX], struct check *check)
         is_forbidden |= errno == EACCES;
         list += length;
     }
-    return check_fail(check, EXIT_FAILED, "%s: %s", SHOWN(command),
+    return check_fail(check, "%s: %s", escaped(command),
                       is_forbidden ? "is in PATH, but you may not execute it"
                                    : "no such command in PATH");
 }
@@ -95,10 +61,10 @@ bool check_find(const char *command, char path[PATH_MAX], struct check *check)
 /* For which libc: by its loader, or else by the name under which it needs libc. NULL: neither. */
 static const char *libc_of(const struct elf *elf)
 {
-    const char *loader = check_base(elf->loader), *name;
-    if (!strncmp(loader, "ld-linux", 8))
+    const char *loader = base_name(elf->loader), *name;
+    if (text_after(loader, "ld-linux"))
         return "glibc";
-    if (!strncmp(loader, "ld-musl", 7))
+    if (text_after(loader, "ld-musl"))
         return "musl";
     for (size_t at = 0; (name = elf_needed(elf, &at));)
         if (!strcmp(name, "libc.so.6"))
@@ -107,14 +73,11 @@ static const char *libc_of(const struct elf *elf)
 }
 
 /* weir and libweir.so are built together. */
-static const char *our_libc(void)
-{
 #ifdef __GLIBC__
-    return "glibc";
+static const char our_libc[] = "glibc";
 #else
-    return "musl";
+static const char our_libc[] = "musl";
 #endif
-}
 
 static bool is_loader(const struct elf *elf)
 {
@@ -126,17 +89,16 @@ static bool check_kind(const struct elf *elf, enum elf_kind kind, const char *pa
 {
     char other[24], ours[24];
     if (kind == ELF_NONE)
-        return check_fail(check, EXIT_FAILED, "%s is neither an ELF file nor a script",
-                          SHOWN(path));
+        return check_fail(check, "%s is neither an ELF file nor a script", escaped(path));
     if (elf->type == ET_REL || elf->type == ET_CORE)
-        return check_fail(check, EXIT_FAILED, "%s is an ELF file, but no program", SHOWN(path));
+        return check_fail(check, "%s is an ELF file, but no program", escaped(path));
     if (kind == ELF_BROKEN)
-        return check_fail(check, EXIT_FAILED,
+        return check_fail(check,
                           "%s is a broken ELF file: it is cut short, or points out of itself",
-                          SHOWN(path));
+                          escaped(path));
     if (kind == ELF_FOREIGN)
-        return check_fail(check, EXIT_FAILED, "%s is for %s (%u-bit), and the shim for %s (%u-bit)",
-                          SHOWN(path), elf_machine_name(elf->machine, other), elf->bits,
+        return check_fail(check, "%s is for %s (%u-bit), and the shim for %s (%u-bit)",
+                          escaped(path), elf_machine_name(elf->machine, other), elf->bits,
                           elf_machine_name(elf_native_machine, ours), 8 * (int)sizeof(void *));
     return true;
 }
@@ -149,28 +111,27 @@ bool check_image(const struct elf_part *file, const char *path, struct elf *elf,
         return false;
     if (elf->is_go)
         return check_fail(
-            check, EXIT_FAILED,
+            check,
             "%s is a Go program%s: it makes its system calls itself, not through libc, "
             "where the shim stands",
-            SHOWN(path), elf->loader ? "" : ", statically linked");
+            escaped(path), elf->loader ? "" : ", statically linked");
     if (is_loader(elf)) {
         check_say(check, "%s is the loader: what it is told to start is not looked at.",
-                  SHOWN(path));
+                  escaped(path));
         return true;
     }
     if (!elf->loader && elf->type == ET_DYN && !elf->is_pie)
-        return check_fail(check, EXIT_FAILED, "%s is a shared library, and no program",
-                          SHOWN(path));
+        return check_fail(check, "%s is a shared library, and no program", escaped(path));
     if (!elf->loader)
-        return check_fail(check, EXIT_FAILED,
+        return check_fail(check,
                           "%s is statically linked: there is no loader that could preload the shim",
-                          SHOWN(path));
+                          escaped(path));
     const char *libc = libc_of(elf);
-    if (!libc || strcmp(libc, our_libc()))
-        return check_fail(check, EXIT_FAILED,
-                          "%s is for %s (its loader is %s), and the shim for %s", SHOWN(path),
-                          libc ? libc : "an unknown libc", SHOWN(elf->loader), our_libc());
-    check_say(check, "%s is dynamic, for %s and %s, as the shim is.", SHOWN(path),
+    if (!libc || strcmp(libc, our_libc))
+        return check_fail(check, "%s is for %s (its loader is %s), and the shim for %s",
+                          escaped(path), libc ? libc : "an unknown libc", escaped(elf->loader),
+                          our_libc);
+    check_say(check, "%s is dynamic, for %s and %s, as the shim is.", escaped(path),
               elf_machine_name(elf->machine, machine), libc);
     return true;
 }
@@ -210,14 +171,13 @@ static bool check_secure(const char *path, struct check *check)
     uid_t uid = is_setuid ? file.st_uid : geteuid();
     gid_t gid = is_setgid ? file.st_gid : getegid();
     if (uid != getuid())
-        return check_fail(check, EXIT_FAILED, "%s is setuid (user %u): %s", SHOWN(path), uid, mode);
+        return check_fail(check, "%s is setuid (user %u): %s", escaped(path), uid, mode);
     if (gid != getgid())
-        return check_fail(check, EXIT_FAILED, "%s is setgid (group %u): %s", SHOWN(path), gid,
-                          mode);
+        return check_fail(check, "%s is setgid (group %u): %s", escaped(path), gid, mode);
     if (is_given && getuid())
-        return check_fail(check, EXIT_FAILED, "%s has file capabilities: %s", SHOWN(path), mode);
+        return check_fail(check, "%s has file capabilities: %s", escaped(path), mode);
     if (is_setuid || is_setgid || is_given)
-        check_say(check, "%s %s: for user %u that changes nothing; for others %s.", SHOWN(path),
+        check_say(check, "%s %s: for user %u that changes nothing; for others %s.", escaped(path),
                   is_setuid   ? "is setuid"
                   : is_setgid ? "is setgid"
                               : "has file capabilities",
@@ -235,10 +195,10 @@ static bool check_sanitizer(const struct elf *elf, const char *path, struct chec
     for (size_t at = 0; (name = elf_needed(elf, &at));)
         if (!strncmp(name, "libasan.so", 10) &&
             !(options && strstr(options, "verify_asan_link_order=0")))
-            return check_fail(check, EXIT_FAILED,
+            return check_fail(check,
                               "%s is built with AddressSanitizer, which suffers no other library "
                               "before it: set ASAN_OPTIONS=verify_asan_link_order=0",
-                              SHOWN(path));
+                              escaped(path));
     return true;
 }
 
@@ -262,9 +222,9 @@ static bool follow_env(const char *at, const char *path, char name[PATH_MAX], st
 {
     while (next_word(&at, name)) {
         if (!strcmp(name, "-i") || !strcmp(name, "-") || !strcmp(name, "--ignore-environment"))
-            return check_fail(check, EXIT_FAILED,
+            return check_fail(check,
                               "%s is started by env with an empty environment: LD_PRELOAD is lost",
-                              SHOWN(path));
+                              escaped(path));
         if (!strncmp(name, "-S", 2) && name[2])
             memmove(name, name + 2, strlen(name + 2) + 1);
         if (*name != '-' && !strchr(name, '='))
@@ -310,14 +270,14 @@ static bool is_script(const struct elf_part *file, const char *path, char name[P
         at += 2;
         if (!next_word(&at, name))
             snprintf(name, PATH_MAX, "/bin/sh");
-        else if (!strcmp(check_base(name), "env"))
+        else if (!strcmp(base_name(name), "env"))
             *fails = !follow_env(at, path, name, check);
     }
     if (!*fails)
         check_say(check,
                   "%s is a script: its interpreter is looked at, and what it starts runs "
                   "under the shim as well.",
-                  SHOWN(path));
+                  escaped(path));
     return true;
 }
 
@@ -355,16 +315,14 @@ bool check_command(const char *path, struct check *check)
         bool fails;
         if (!check_find(name, found, check))
             return false;
-        switch (elf_map(found, &file)) {
-        case ELF_OPENED:
-            break;
-        case ELF_FORBIDDEN:
-            return check_fail(check, EXIT_FORBIDDEN,
-                              "%s may not be read by you: nothing is known of it", SHOWN(found));
-        case ELF_TOO_LARGE:
-            return check_fail(check, EXIT_FAILED, "%s is larger than any program", SHOWN(found));
-        default:
-            return check_fail(check, EXIT_FAILED, "%s can't be opened", SHOWN(found));
+        int error = elf_map(found, &file);
+        if (error) {
+            bool is_forbidden = error == EACCES || error == EPERM;
+            check_fail(check, "%s %s", escaped(found),
+                       is_forbidden ? "may not be read by you: nothing is known of it"
+                                    : "can't be opened");
+            check->exit = exit_code(error);
+            return false;
         }
         if (!is_script(&file, found, name, check, &fails)) {
             bool works = check_image(&file, found, &elf, check) && check_secure(found, check) &&
@@ -378,6 +336,5 @@ bool check_command(const char *path, struct check *check)
         if (!*name)
             return true;
     }
-    return check_fail(check, EXIT_FAILED, "%s: a script for a script for a script, without end",
-                      SHOWN(path));
+    return check_fail(check, "%s: a script for a script for a script, without end", escaped(path));
 }

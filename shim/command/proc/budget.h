@@ -8,7 +8,7 @@
 #ifndef WEIR_COMMAND_BUDGET_H
 #define WEIR_COMMAND_BUDGET_H
 
-#include "command/command.h"
+#include "base/common.h"
 
 struct budget {
     uint32_t lines;  /* of /proc/PID/maps */

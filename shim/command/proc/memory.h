@@ -5,7 +5,7 @@
 #ifndef WEIR_COMMAND_MEMORY_H
 #define WEIR_COMMAND_MEMORY_H
 
-#include "command/command.h"
+#include "base/common.h"
 
 #define IN_USE_MOST 65536 /* so many are looked at */
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "command/proc/sockets.h"
 
-#include "command/proc/process.h"
-#include "base/sock.h"
+#include "base/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +39,7 @@ static int open_netlink(int32_t pid)
 {
     char path[64];
     int there = -1, own = -1;
-    if (process_namespace(pid, "net") != process_namespace(0, "net")) {
+    if (proc_namespace(pid, "ns/net") != proc_namespace(0, "ns/net")) {
         snprintf(path, sizeof path, "/proc/%d/ns/net", pid);
         there = open(path, O_RDONLY | O_CLOEXEC);
         own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
@@ -74,20 +73,15 @@ static void add_tcp(struct sockets *sockets, const struct nlmsghdr *header)
     if (!socket)
         return;
     socket->inode = message->idiag_inode;
-    socklen_t length;
     if (message->idiag_family == AF_INET) {
         struct sockaddr_in *in = (void *)&socket->peer;
         *in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = message->id.idiag_dport};
         memcpy(&in->sin_addr, message->id.idiag_dst, sizeof in->sin_addr);
-        length = sizeof *in;
     } else {
         socket->peer =
             (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = message->id.idiag_dport};
         memcpy(&socket->peer.sin6_addr, message->id.idiag_dst, sizeof socket->peer.sin6_addr);
-        length = sizeof socket->peer;
     }
-    socket->identity = sock_hash_port(sock_hash((struct sockaddr *)&socket->peer, length),
-                                      message->id.idiag_sport);
 
     const struct rtattr *attribute = (const void *)(message + 1);
     int left = (int)(header->nlmsg_len - NLMSG_LENGTH(sizeof *message));
@@ -103,7 +97,7 @@ static void add_tcp(struct sockets *sockets, const struct nlmsghdr *header)
     }
 }
 
-static bool dump(struct sockets *sockets, int fd, uint8_t family)
+static void dump(struct sockets *sockets, int fd, uint8_t family)
 {
     struct {
         struct nlmsghdr header;
@@ -120,17 +114,15 @@ static bool dump(struct sockets *sockets, int fd, uint8_t family)
     };
     static char buffer[65536] __attribute__((aligned(8)));
     if (send(fd, &ask, sizeof ask, 0) != sizeof ask)
-        return false;
+        return;
     for (;;) {
         ssize_t got = recv(fd, buffer, sizeof buffer, 0);
         if (got <= 0)
-            return false;
+            return;
         const struct nlmsghdr *header = (const void *)buffer;
         for (size_t left = (size_t)got; NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
-            if (header->nlmsg_type == NLMSG_DONE)
-                return true;
-            if (header->nlmsg_type == NLMSG_ERROR)
-                return false;
+            if (header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR)
+                return;
             if (header->nlmsg_type == SOCK_DIAG_BY_FAMILY)
                 add_tcp(sockets, header);
         }
@@ -141,27 +133,23 @@ static bool dump(struct sockets *sockets, int fd, uint8_t family)
 
 static void add_unix(struct sockets *sockets, int32_t pid)
 {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/net/unix", pid);
-    FILE *file = fopen(path, "re");
-    char *line = NULL;
-    size_t room = 0;
-    while (file && getline(&line, &room, file) > 0) {
+    struct proc_lines lines;
+    char *line;
+    if (proc_open_lines(&lines, pid, "net/unix"))
+        return;
+    while ((line = proc_next_line(&lines))) {
         /* proc(5): "Num RefCount Protocol Flags Type St Inode Path" */
         uint64_t inode;
         int at = 0;
         if (sscanf(line, "%*s %*s %*s %*s %*s %*s %lu %n", &inode, &at) < 1 || !at || !inode)
             continue;
-        line[strcspn(line, "\n")] = '\0';
         struct socket *socket = add(sockets);
         if (!socket)
             break;
         socket->inode = inode;
         socket->path = strdup(line + at);
     }
-    free(line);
-    if (file)
-        fclose(file);
+    proc_close_lines(&lines);
 }
 
 /* ---- all ---- */
@@ -182,16 +170,15 @@ void sockets_free(struct sockets *sockets)
 
 void sockets_read(struct sockets *sockets, int32_t pid)
 {
-    uint64_t namespace = process_namespace(pid, "net");
+    uint32_t namespace = proc_namespace(pid, "ns/net");
     if (sockets->at && sockets->namespace == namespace)
         return;
     sockets_free(sockets);
     sockets->namespace = namespace;
     int fd = open_netlink(pid);
     if (fd >= 0) {
-        bool v4 = dump(sockets, fd, AF_INET);
-        bool v6 = dump(sockets, fd, AF_INET6);
-        sockets->is_known = v4 && v6;
+        dump(sockets, fd, AF_INET);
+        dump(sockets, fd, AF_INET6);
         close(fd);
     }
     add_unix(sockets, pid);
@@ -203,12 +190,4 @@ const struct socket *sockets_find(const struct sockets *sockets, uint64_t inode)
 {
     struct socket key = {.inode = inode};
     return sockets->count ? bsearch(&key, sockets->at, sockets->count, sizeof key, by_inode) : NULL;
-}
-
-bool sockets_have(const struct sockets *sockets, uint32_t identity)
-{
-    for (size_t i = 0; i < sockets->count; i++)
-        if (sockets->at[i].identity == identity)
-            return true;
-    return false;
 }

@@ -5,13 +5,12 @@
 #ifndef WEIR_COMMAND_SOCKETS_H
 #define WEIR_COMMAND_SOCKETS_H
 
-#include "command/command.h"
+#include "base/common.h"
 
 #include <netinet/in.h>
 
 struct socket {
     uint64_t inode;
-    uint32_t identity;        /* sock_hash_port: of the peer, and our port; 0: AF_UNIX */
     int64_t quiet_ms;         /* since the peer's last byte; -1: not known */
     struct sockaddr_in6 peer; /* or a sockaddr_in */
     char *path;               /* AF_UNIX: what it is bound to, which is its listener's path */
@@ -20,8 +19,7 @@ struct socket {
 struct sockets {
     struct socket *at; /* by inode */
     size_t count, room;
-    uint64_t namespace; /* whose they are */
-    bool is_known;      /* false: the kernel did not tell */
+    uint32_t namespace; /* whose they are */
 };
 
 /* Reads the connections of the network that a process lives in; does nothing if they are there. */
@@ -29,6 +27,5 @@ void sockets_read(struct sockets *sockets, int32_t pid);
 void sockets_free(struct sockets *sockets);
 
 const struct socket *sockets_find(const struct sockets *sockets, uint64_t inode);
-bool sockets_have(const struct sockets *sockets, uint32_t identity);
 
 #endif
