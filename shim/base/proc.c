@@ -212,6 +212,26 @@ long proc_each_file(const char *path, proc_visit_fn *visit, void *context)
     return 0;
 }
 
+struct each_process {
+    void (*visit)(int32_t pid, void *context);
+    void *context;
+};
+
+static void visit_name(int dir, const char *name, void *context)
+{
+    const struct each_process *each = context;
+    (void)dir;
+    uint64_t pid = number_at(&name, 10);
+    if (!*name && pid && pid <= INT32_MAX)
+        each->visit((int32_t)pid, each->context);
+}
+
+void proc_each_process(void (*visit)(int32_t pid, void *context), void *context)
+{
+    struct each_process each = {visit, context};
+    proc_each_file("/proc", visit_name, &each);
+}
+
 /* "PID PID ", of one thread. */
 static void each_in(int fd, void (*visit)(int32_t child))
 {

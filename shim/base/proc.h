@@ -90,6 +90,9 @@ bool proc_user(int32_t pid, uint32_t *uid);
 typedef void proc_visit_fn(int dir, const char *name, void *context);
 long proc_each_file(const char *dir, proc_visit_fn *visit, void *context);
 
+/* Calls visit for each process that /proc shows. */
+void proc_each_process(void (*visit)(int32_t pid, void *context), void *context);
+
 /* Calls visit for each child of a process, as the kernel knows them. */
 void proc_each_child(int32_t pid, void (*visit)(int32_t child));
 

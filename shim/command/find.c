@@ -3,7 +3,6 @@
 
 #include "base/settings.h"
 #include "base/text.h"
-#include "command/proc/budget.h"
 #include "command/proc/process.h"
 #include "command/say.h"
 #include "tree/pagefile.h"
@@ -22,7 +21,7 @@ struct look {
     struct tree *trees;
     bool has_library, has_nameless; /* a page that has no file */
     int error;                      /* of a page that could not be opened; 0: there was none */
-    char path[PATH_MAX], version[VERSION_TEXT];
+    char path[PATH_MAX];
 };
 
 /* Memory that is shared by fork alone, and of the right size. */
@@ -71,7 +70,7 @@ static int look_at(int32_t pid, const struct tree *known, int most, struct look 
         if (!mapping.is_shared || !pagefile_parse_name(name, &first, &start) ||
             is_in(known, name, &mapping.file) || is_in(look->trees, name, &mapping.file))
             continue;
-        error = tree_open_mapped(pid, &mapping, &tree, look->version);
+        error = tree_open_mapped(pid, &mapping, &tree);
         if (!error) {
             push(&look->trees, tree);
             most--;
@@ -99,6 +98,7 @@ struct scan {
 static void keep(struct scan *scan, struct tree *tree)
 {
     struct budget *budget = budget_of(tree->uid);
+    tree->next = NULL;
     if (scan->count++ >= PAGES_MOST || !budget->pages) {
         tree_free(tree);
         return;
@@ -120,7 +120,7 @@ static const char *value_of(int32_t pid, const char *name)
 }
 
 /* Of a page that a process maps and that another version has made: what works all the same. */
-static void say_other_version(int32_t pid, const char *path, const char *version)
+static void say_other_version(int32_t pid, const char *path)
 {
     /* The first process of the tree drains all of it. */
     int32_t first;
@@ -131,16 +131,11 @@ static void say_other_version(int32_t pid, const char *path, const char *version
         "it. What still works are its signals: send pid %d its WEIR_SIGNAL (%s, unless the program "
         "uses that itself) or one of WEIR_STOP_SIGNALS (%s). Or use the `weir` that came with its "
         "libweir.so",
-        pid, version, WEIR_VERSION, PAGE_LAYOUT, first, value_of(first, "WEIR_SIGNAL"),
+        pid, tree_other_version, WEIR_VERSION, PAGE_LAYOUT, first, value_of(first, "WEIR_SIGNAL"),
         value_of(first, "WEIR_STOP_SIGNALS"));
 }
 
-static bool met_others;
-
-bool find_met_others(void)
-{
-    return met_others;
-}
+bool find_met_others;
 
 /* Trees of another version are not among those that are found: each is named once. */
 static void say_other(int32_t pid, const struct look *look)
@@ -154,8 +149,8 @@ static void say_other(int32_t pid, const struct look *look)
     if (count == COUNT_OF(named))
         return;
     snprintf(named[count++], sizeof named[0], "%s", name);
-    met_others = true;
-    say_other_version(pid, look->path, look->version);
+    find_met_others = true;
+    say_other_version(pid, look->path);
 }
 
 /* Whether the page names the process, and the process maps the page. */
@@ -197,14 +192,13 @@ static void add_file(int dir, const char *name, void *context)
 {
     struct scan *scan = context;
     struct tree *tree;
-    char version[VERSION_TEXT];
     int32_t pid;
     uint64_t start;
     /* Other users' trees are found by the processes that map their pages. */
     if (!pagefile_parse_name(name, &pid, &start) || !pagefile_is_live(dir, name) ||
-        tree_open_at(dir, name, geteuid(), &tree, version))
+        tree_open_at(dir, name, geteuid(), &tree))
         return;
-    if (!is_in(scan->list, name, &tree->file) && tree_lives(tree))
+    if (!is_in(scan->list, name, &tree->file) && tree_any(tree))
         keep(scan, tree);
     else
         tree_free(tree);
@@ -213,17 +207,15 @@ static void add_file(int dir, const char *name, void *context)
 static void add_dirs(struct scan *scan)
 {
     const char *own = getenv("WEIR_RUN_DIR"), *runtime = getenv("XDG_RUNTIME_DIR");
-    char path[PATH_MAX];
-    proc_each_file("/run/weir", add_file, scan);
-    snprintf(path, sizeof path, "/run/user/%u/weir", geteuid());
-    proc_each_file(path, add_file, scan);
-    snprintf(path, sizeof path, "/dev/shm/weir-%u", geteuid());
-    proc_each_file(path, add_file, scan);
-    if (own && *own == '/')
-        proc_each_file(own, add_file, scan);
-    if (runtime && *runtime == '/' &&
-        (size_t)snprintf(path, sizeof path, "%s/weir", runtime) < sizeof path)
-        proc_each_file(path, add_file, scan);
+    char of_user[64], by_uid[64], of_session[PATH_MAX] = "";
+    snprintf(of_user, sizeof of_user, "/run/user/%u/weir", geteuid());
+    snprintf(by_uid, sizeof by_uid, "/dev/shm/weir-%u", geteuid());
+    if (runtime && strlen(runtime) < PATH_MAX - sizeof "/weir")
+        snprintf(of_session, sizeof of_session, "%s/weir", runtime);
+    const char *const paths[] = {"/run/weir", of_user, by_uid, own ? own : "", of_session};
+    for (size_t i = 0; i < COUNT_OF(paths); i++)
+        if (*paths[i] == '/')
+            proc_each_file(paths[i], add_file, scan);
 }
 
 /* ---- pages that are joined to another ---- */
@@ -265,7 +257,7 @@ static void take_parts(struct tree **list, struct tree *tree)
         }
         *at = one->next;
         one->next = NULL;
-        if (same || !tree_lives(one))
+        if (same || !tree_any(one))
             tree_free(one);
         else
             push(&tree->joined, one);
@@ -296,22 +288,20 @@ static struct tree *whole_of(struct tree *part)
 
 static int not_permitted(int32_t pid)
 {
-    say("pid %d: not permitted to look at it: use its user, or root", pid);
-    return EXIT_FORBIDDEN;
+    return fail(EXIT_FORBIDDEN, "pid %d: not permitted to look at it: use its user, or root", pid);
 }
 
 static int no_process(int32_t pid)
 {
     if (kill(pid, 0) && errno == EPERM)
         return not_permitted(pid);
-    say("pid %d: no such process", pid);
-    return EXIT_NO_SHIM;
+    return fail(EXIT_NO_SHIM, "pid %d: no such process", pid);
 }
 
-static int no_page(int32_t pid, int error, const char *path, const char *version)
+static int no_page(int32_t pid, int error, const char *path)
 {
     if (error == OTHER_LAYOUT)
-        say_other_version(pid, path, version);
+        say_other_version(pid, path);
     else if (error == EACCES || error == EPERM)
         say("pid %d: not permitted to open its state page %s: use its user, or root", pid,
             escaped(path));
@@ -331,34 +321,35 @@ static int no_page(int32_t pid, int error, const char *path, const char *version
  */
 static int find_by_name(int32_t pid, bool is_nameless, struct tree **tree)
 {
-    char name[PATH_MAX] = "", version[VERSION_TEXT], path[PATH_MAX + 32];
-    if (!process_variable(pid, "WEIR_TREE", name, sizeof name) && !is_nameless) {
-        say("pid %d: it has the shim, which stands aside there: its log says why (WEIR_LOG)", pid);
-        return EXIT_FAILED;
-    }
-    if (is_nameless || *name != '/') {
-        say("pid %d: the state page of its tree has no file, because no run directory could be "
+    char name[PATH_MAX] = "", path[PATH_MAX + 32];
+    if (!process_variable(pid, "WEIR_TREE", name, sizeof name) && !is_nameless)
+        return fail(
+            EXIT_FAILED,
+            "pid %d: it has the shim, which stands aside there: its log says why (WEIR_LOG)", pid);
+    if (is_nameless || *name != '/')
+        return fail(
+            EXIT_FAILED,
+            "pid %d: the state page of its tree has no file, because no run directory could be "
             "written: send it WEIR_SIGNAL, or start it with WEIR_RUN_DIR set to a directory that "
             "can",
             pid);
-        return EXIT_FAILED;
-    }
     int64_t user = process_uid(pid);
     uint32_t uid = user < 0 ? geteuid() : (uint32_t)user;
-    int error = tree_open_at(AT_FDCWD, name, uid, tree, version);
+    int error = tree_open_at(AT_FDCWD, name, uid, tree);
     if (error == ENOENT) { /* it may have another root */
         snprintf(path, sizeof path, "/proc/%d/root%s", pid, name);
-        error = tree_open_at(AT_FDCWD, path, uid, tree, version);
+        error = tree_open_at(AT_FDCWD, path, uid, tree);
     }
     if (error)
-        return no_page(pid, error, name, version);
+        return no_page(pid, error, name);
     if (!is_of_tree(pid, user, *tree)) {
         tree_free(*tree);
         *tree = NULL;
-        say("pid %d: it says that it belongs to the tree of pid %s, and does not: use that tree's "
+        return fail(
+            EXIT_FAILED,
+            "pid %d: it says that it belongs to the tree of pid %s, and does not: use that tree's "
             "own pid if it is meant",
             pid, escaped(base_name(name)));
-        return EXIT_FAILED;
     }
     return EXIT_DONE;
 }
@@ -372,36 +363,36 @@ int find_tree(int32_t pid, struct tree **tree)
     if (error)
         return no_process(pid);
     if (!look.trees && look.error)
-        return no_page(pid, look.error, look.path, look.version);
+        return no_page(pid, look.error, look.path);
     if (!look.trees && !look.has_library) {
         if (!proc_start_time(pid))
             return no_process(pid); /* a zombie maps nothing */
-        say("pid %d: it does not run under the shim: start it with `weir run`, and see `weir check "
+        return fail(
+            EXIT_NO_SHIM,
+            "pid %d: it does not run under the shim: start it with `weir run`, and see `weir check "
             "%d`",
             pid, pid);
-        return EXIT_NO_SHIM;
     }
     if (!look.trees && (code = find_by_name(pid, look.has_nameless, &look.trees)))
         return code;
 
     struct scan scan = {.ancestor = *tree = whole_of(look.trees)};
-    process_each(add_process, &scan);
+    proc_each_process(add_process, &scan);
     take_parts(&scan.list, *tree);
-    tree_free_list(scan.list);
+    tree_free(scan.list);
     return EXIT_DONE;
 }
 
-bool find_version(int32_t pid, char version[VERSION_TEXT])
+const char *find_version(int32_t pid)
 {
     struct look look;
     if (look_at(pid, NULL, 1, &look))
-        return false;
-    const struct page *page = look.trees ? &look.trees->page : NULL;
-    snprintf(version, VERSION_TEXT, "%s",
-             page ? escaped_array(page->version, sizeof page->version) : look.version);
-    bool known = page || look.error == OTHER_LAYOUT;
+        return NULL;
+    const char *version = look.error == OTHER_LAYOUT ? tree_other_version : NULL;
+    if (look.trees)
+        version = escaped_array(look.trees->page.version, sizeof look.trees->page.version);
     tree_free(look.trees);
-    return known;
+    return version;
 }
 
 /* ---- all of them ---- */
@@ -434,7 +425,7 @@ struct tree *find_trees(void)
     struct scan scan = {0};
     struct tree *sorted = NULL;
     budget_renew();
-    process_each(add_process, &scan);
+    proc_each_process(add_process, &scan);
     add_dirs(&scan);
     for (struct tree *tree = scan.list; tree; tree = tree->next)
         if (!is_joined(tree))
@@ -443,7 +434,7 @@ struct tree *find_trees(void)
         struct tree *tree = scan.list;
         scan.list = tree->next;
         tree->next = NULL;
-        if ((tree_lives(tree) || tree->joined) && !is_false(tree))
+        if ((tree_any(tree) || tree->joined) && !is_false(tree))
             insert(&sorted, tree);
         else
             tree_free(tree);

@@ -13,8 +13,8 @@
  */
 int find_tree(int32_t pid, struct tree **tree);
 
-/* The version of the shim in a process, as its state page has it. False: it is not known. */
-bool find_version(int32_t pid, char version[VERSION_TEXT]);
+/* The version of the shim in a process, as its state page has it. NULL: it is not known. */
+const char *find_version(int32_t pid);
 
 /*
  * The trees that live and that this user may see, by pid. NULL: there are none. The files of trees
@@ -24,6 +24,6 @@ bool find_version(int32_t pid, char version[VERSION_TEXT]);
 struct tree *find_trees(void);
 
 /* Whether find_trees has named a tree of another version. */
-bool find_met_others(void);
+extern bool find_met_others;
 
 #endif

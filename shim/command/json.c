@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "command/print.h"
 
-#include "base/text.h"
-
-#include <inttypes.h>
-
 void print_quoted(const char *before, const char *text)
 {
     printf("%s\"", before);
@@ -21,23 +17,20 @@ void print_seconds(const char *before, int64_t ms)
     if (ms < 0)
         printf("%snull", before);
     else
-        printf("%s%" PRId64 ".%03d", before, ms / 1000, (int)(ms % 1000));
+        printf("%s%ld.%03d", before, ms / 1000, (int)(ms % 1000));
 }
 
 /* An object for each group. */
 static void print_figures(const struct view *view)
 {
-    const char *group = NULL;
-    for (size_t i = 0; i < figures_count; i++) {
-        const struct figure *figure = &figures[i];
-        if (!figure->group)
-            continue;
-        if (!group || !text_equal(group, figure->group))
-            printf("%s, \"%s\": {", group ? "}" : "", figure->group);
+    int group = -1;
+    for (size_t i = 0; i < figures_count && figure_groups[figures[i].group].key; i++) {
+        if (figures[i].group != group)
+            printf("%s, \"%s\": {", i ? "}" : "", figure_groups[figures[i].group].key);
         else
             printf(", ");
-        printf("\"%s\": %" PRIu64, figure->key, figure_of(view, figure));
-        group = figure->group;
+        printf("\"%s\": %lu", figures[i].key, figure_of(view, &figures[i]));
+        group = figures[i].group;
     }
     printf("}");
 }
@@ -46,7 +39,7 @@ static void print_lists(const struct view *view)
 {
     printf(", \"oldest\": [");
     for (size_t i = 0; i < view->oldests; i++) {
-        printf("%s{\"pid\": %" PRId32, i ? ", " : "", view->oldest[i].pid);
+        printf("%s{\"pid\": %d", i ? ", " : "", view->oldest[i].pid);
         print_quoted(", \"peer\": ", view->oldest[i].peer);
         print_seconds(", \"in_use_s\": ", view->oldest[i].in_use_ms);
         printf("}");
@@ -60,9 +53,8 @@ static void print_lists(const struct view *view)
     }
     printf("], \"processes\": [");
     for (size_t i = 0; i < view->processes; i++)
-        printf("%s{\"pid\": %" PRId32 ", \"tracked\": %" PRIu64 ", \"idle\": %" PRIu64
-               ", \"in_use\": %" PRIu64 "}",
-               i ? ", " : "", view->process[i].pid, view->process[i].tracked, view->process[i].idle,
+        printf("%s{\"pid\": %d, \"tracked\": %lu, \"idle\": %lu, \"in_use\": %lu}", i ? ", " : "",
+               view->process[i].pid, view->process[i].tracked, view->process[i].idle,
                view->process[i].in_use);
     printf("]");
 }
@@ -71,7 +63,7 @@ void print_json(const struct view *views, size_t count)
 {
     for (const struct view *view = views; view < views + count; view++) {
         print_quoted("{\"version\": ", view->version);
-        printf(", \"pid\": %" PRId32, view->pid);
+        printf(", \"pid\": %d", view->pid);
         print_quoted(", \"program\": ", view->program);
         print_quoted(", \"mode\": ", view->mode);
         print_quoted(", \"phase\": ", view->phase_name);

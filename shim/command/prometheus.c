@@ -3,8 +3,6 @@
 
 #include "base/text.h"
 
-#include <inttypes.h>
-
 /* The next tree, from *at on, whose pid is not that of one before it. NULL: no more. */
 static const struct view *next_tree(const struct view *views, size_t count, size_t *at)
 {
@@ -27,7 +25,7 @@ static void begin(const char *metric, const char *type, const char *help)
 static void sample(const struct view *view, const char *metric, const char *label,
                    const char *value)
 {
-    printf("%s{pid=\"%" PRId32 "\"", metric, view->pid);
+    printf("%s{pid=\"%d\"", metric, view->pid);
     print_quoted(",program=", view->program);
     if (label) {
         printf(",%s", label);
@@ -36,30 +34,29 @@ static void sample(const struct view *view, const char *metric, const char *labe
     printf("} ");
 }
 
-static const struct {
-    const char *metric, *help;
-    size_t at; /* in struct view, an int64_t in ms; negative: there is none */
-} times[] = {
-    {"weir_oldest_in_use_seconds", "How long the oldest connection has been in use.",
-     offsetof(struct view, oldest_ms)},
-    {"weir_drain_elapsed_seconds", "How long the drain has taken so far.",
-     offsetof(struct view, elapsed)},
-    {"weir_drain_left_seconds", "How long until the drain forces what is left.",
-     offsetof(struct view, left)},
-};
+static void print_sample(const struct view *view, const struct figure *figure)
+{
+    uint64_t value = figure_of(view, figure);
+    if (figure->group == TIMES && (int64_t)value < 0)
+        return;
+    sample(view, figure->metric, figure->label, figure->key);
+    if (figure->group == TIMES)
+        print_seconds("", (int64_t)value);
+    else
+        printf("%lu", value);
+    printf("\n");
+}
 
 /* The figures of one metric lie side by side, and the first has its help. */
 static void print_figures(const struct view *views, size_t count, const struct figure *first)
 {
     const struct view *view;
-    begin(first->metric, first->type, first->help);
+    begin(first->metric, figure_groups[first->group].type, first->help);
     for (size_t at = 0; (view = next_tree(views, count, &at));)
         for (const struct figure *figure = first;
              figure < figures + figures_count && text_equal(figure->metric, first->metric);
-             figure++) {
-            sample(view, figure->metric, figure->label, figure->key);
-            printf("%" PRIu64 "\n", figure_of(view, figure));
-        }
+             figure++)
+            print_sample(view, figure);
 }
 
 void print_prometheus(const struct view *views, size_t count)
@@ -75,15 +72,4 @@ void print_prometheus(const struct view *views, size_t count)
             sample(view, phase, "phase", view_phases[i]);
             printf("%d\n", view->phase == i);
         }
-    for (size_t i = 0; i < COUNT_OF(times); i++) {
-        begin(times[i].metric, "gauge", times[i].help);
-        for (size_t at = 0; (view = next_tree(views, count, &at));) {
-            int64_t ms = *(const int64_t *)((const char *)view + times[i].at);
-            if (ms < 0)
-                continue;
-            sample(view, times[i].metric, NULL, NULL);
-            print_seconds("", ms);
-            printf("\n");
-        }
-    }
 }

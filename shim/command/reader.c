@@ -4,7 +4,6 @@
 #include "base/glibc.h"
 #include "base/sys.h"
 #include "base/text.h"
-#include "command/proc/budget.h"
 #include "command/proc/process.h"
 #include "command/say.h"
 #include "tree/pagefile.h"
@@ -15,8 +14,10 @@
 
 /* ---- opening ---- */
 
+char tree_other_version[96];
+
 /* Reads the page of an open descriptor, whatever file it may be of. Every layout begins alike. */
-static int read_page(int fd, struct page *page, char version[VERSION_TEXT])
+static int read_page(int fd, struct page *page)
 {
     ssize_t got = pread(fd, page, sizeof *page, 0);
     if (got < (ssize_t)offsetof(struct page, program))
@@ -24,7 +25,7 @@ static int read_page(int fd, struct page *page, char version[VERSION_TEXT])
     if (memcmp(page->magic, PAGE_MAGIC, sizeof page->magic))
         return NOT_A_PAGE;
     if (page->layout != PAGE_LAYOUT || page->size != sizeof *page) {
-        snprintf(version, VERSION_TEXT, "%s (layout %u)",
+        snprintf(tree_other_version, sizeof tree_other_version, "%s (layout %u)",
                  escaped_array(page->version, sizeof page->version), page->layout);
         return OTHER_LAYOUT;
     }
@@ -62,15 +63,16 @@ static struct tree *tree_new(void)
 /*
  * path_fd (O_PATH, which it takes over) is opened for reading once it is known to be a file: who
  * opens a device or a FIFO by name has done something to it already. wanted: the file that it has
- * to be, or NULL.
+ * to be, and pid a process that maps it; or NULL.
  */
-static int open_found(int path_fd, const char *path, uint32_t uid, const struct proc_file *wanted,
-                      struct tree **found, char version[VERSION_TEXT])
+static int open_found(int path_fd, const char *path, uint32_t uid, int32_t pid,
+                      const struct proc_file *wanted, struct tree **found)
 {
     struct tree *tree = NULL;
     struct stat status;
-    int32_t pid;
+    int32_t first;
     uint64_t start;
+    uint32_t own = proc_namespace(0, "ns/pid");
     int fd = -1, error = glibc_fstat(path_fd, &status) ? errno : check_file(&status, uid);
     if (!error) {
         fd = open_again(path_fd, O_RDONLY);
@@ -79,14 +81,13 @@ static int open_found(int path_fd, const char *path, uint32_t uid, const struct 
     close(path_fd);
     if (!error) {
         tree = tree_new();
-        error = tree ? read_page(fd, &tree->page, version) : ENOMEM;
+        error = tree ? read_page(fd, &tree->page) : ENOMEM;
     }
-    if (!error && !proc_opened_file(fd, &tree->file))
+    if (!error &&
+        (!proc_opened_file(fd, &tree->file) ||
+         (wanted && (tree->file.inode != wanted->inode || tree->file.device != wanted->device))))
         error = ENOENT;
-    if (!error && wanted &&
-        (tree->file.inode != wanted->inode || tree->file.device != wanted->device))
-        error = ENOENT;
-    if (!error && (!pagefile_parse_name(path, &pid, &start) || pid != tree->page.pid ||
+    if (!error && (!pagefile_parse_name(path, &first, &start) || first != tree->page.pid ||
                    start != tree->page.start))
         error = NOT_SOUND;
     if (error) {
@@ -97,21 +98,15 @@ static int open_found(int path_fd, const char *path, uint32_t uid, const struct 
     }
     tree->fd = fd;
     tree->uid = status.st_uid;
+    tree->namespace = wanted ? proc_namespace(pid, "ns/pid") : tree->page.pid_namespace;
+    tree->is_foreign = tree->namespace && own && tree->namespace != own;
     snprintf(tree->path, sizeof tree->path, "%s", path);
     snprintf(tree->name, sizeof tree->name, "%s", base_name(path));
     *found = tree;
     return 0;
 }
 
-static void lives_in(struct tree *tree, uint32_t namespace)
-{
-    uint32_t own = proc_namespace(0, "ns/pid");
-    tree->namespace = namespace;
-    tree->is_foreign = namespace && own && namespace != own;
-}
-
-int tree_open_mapped(int32_t pid, const struct proc_mapping *mapping, struct tree **tree,
-                     char version[VERSION_TEXT])
+int tree_open_mapped(int32_t pid, const struct proc_mapping *mapping, struct tree **tree)
 {
     int64_t user = process_uid(pid);
     uint32_t uid = user < 0 ? geteuid() : (uint32_t)user;
@@ -135,12 +130,9 @@ int tree_open_mapped(int32_t pid, const struct proc_mapping *mapping, struct tre
             close(fd);
             continue;
         }
-        int error =
-            fd < 0 ? errno : open_found(fd, mapping->path, uid, &mapping->file, tree, version);
-        if (!error) {
-            lives_in(*tree, proc_namespace(pid, "ns/pid"));
+        int error = fd < 0 ? errno : open_found(fd, mapping->path, uid, pid, &mapping->file, tree);
+        if (!error)
             return 0;
-        }
         if (error < 0 || error == EACCES || error == EPERM)
             worst = error;
         if (error < 0)
@@ -149,30 +141,19 @@ int tree_open_mapped(int32_t pid, const struct proc_mapping *mapping, struct tre
     return worst;
 }
 
-int tree_open_at(int dir, const char *path, uint32_t uid, struct tree **tree,
-                 char version[VERSION_TEXT])
+int tree_open_at(int dir, const char *path, uint32_t uid, struct tree **tree)
 {
     int fd = openat(dir, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    int error = fd < 0 ? errno : open_found(fd, path, uid, NULL, tree, version);
-    if (!error)
-        lives_in(*tree, (*tree)->page.pid_namespace);
-    return error;
+    return fd < 0 ? errno : open_found(fd, path, uid, 0, NULL, tree);
 }
 
-void tree_free(struct tree *tree)
-{
-    if (!tree)
-        return;
-    tree_free_list(tree->joined);
-    close(tree->fd);
-    free(tree);
-}
-
-void tree_free_list(struct tree *list)
+void tree_free(struct tree *list)
 {
     while (list) {
         struct tree *next = list->next;
-        tree_free(list);
+        tree_free(list->joined);
+        close(list->fd);
+        free(list);
         list = next;
     }
 }
@@ -191,9 +172,8 @@ bool tree_copy(struct tree *tree)
 {
     /* A line is changed in no time; one that stays so was left by a process that was killed. */
     for (int tries = 0; tries < 5; tries++) {
-        char version[VERSION_TEXT];
         struct page page;
-        if (read_page(tree->fd, &page, version))
+        if (read_page(tree->fd, &page))
             return false;
         /* Which tree it is was found out when it was opened. */
         page.pid = tree->page.pid;
@@ -203,7 +183,7 @@ bool tree_copy(struct tree *tree)
         memcpy(&tree->page, &page, sizeof page);
         if (!is_changing(&tree->page))
             break;
-        sleep_ms(1);
+        usleep(1000);
     }
     for (struct tree *part = tree->joined; part; part = part->next)
         tree_copy(part); /* one that is cut off keeps its last figures */
@@ -243,43 +223,20 @@ int tree_is_mapped(const struct tree *tree, int32_t pid)
 /* How long a process is believed to map the page still: its maps are not read at each look. */
 #define BELIEVED_MS 500
 
-/* What has been found out of a process lately. */
-static const struct known *known_of(const struct tree *tree, int32_t pid, uint64_t since)
-{
-    for (size_t i = 0; i < COUNT_OF(tree->known); i++) {
-        const struct known *known = &tree->known[i];
-        if (known->pid == pid && known->since == since && known->checked &&
-            sys_now_ms() - known->checked <= BELIEVED_MS)
-            return known;
-    }
-    return NULL;
-}
-
-/* All of /proc is looked through. */
-static int32_t outer_pid(const struct tree *tree, int32_t pid)
-{
-    struct budget *budget = budget_of(tree->uid);
-    int64_t began = sys_now_ms();
-    if (budget->time_ms <= 0)
-        return 0;
-    int32_t here = process_outer_pid(tree->namespace, pid);
-    budget->time_ms -= sys_now_ms() - began;
-    return here;
-}
-
 /* The number that a process of the tree has here, if it is one (known->pid, since). */
 static int32_t process_of(struct tree *tree, struct known *known, int32_t pid, uint64_t since)
 {
     if (pid <= 0)
         return 0;
-    const struct known *other = known_of(tree, pid, since);
-    if (other) {
+    for (size_t i = 0; i < COUNT_OF(tree->known); i++) { /* other lines may have the same */
+        const struct known *other = &tree->known[i];
+        if (other->pid != pid || other->since != since || !other->checked ||
+            sys_now_ms() - other->checked > BELIEVED_MS)
+            continue;
         *known = *other;
-        if (known->here && proc_is_alive(known->here, since) == 0)
-            known->here = 0;
-        return known->here;
+        return known->here = proc_is_alive(known->here, since) ? known->here : 0;
     }
-    int32_t here = tree->is_foreign ? outer_pid(tree, pid) : pid;
+    int32_t here = tree->is_foreign ? process_outer_pid(tree->uid, tree->namespace, pid) : pid;
     *known = (struct known){pid, since, here, sys_now_ms()};
     /* Who is not root may not look into what a process of its own has become. */
     int maps = here ? tree_is_mapped(tree, here) : 0;
@@ -312,14 +269,12 @@ int32_t tree_first(struct tree *tree)
     return process_of(tree, &tree->known[PAGE_LINES], tree->page.pid, tree->page.start * TICK_MS);
 }
 
-bool tree_lives(struct tree *tree)
+int32_t tree_any(struct tree *tree)
 {
-    if (tree_first(tree))
-        return true;
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
-        if (tree_process(tree, i))
-            return true;
-    return false;
+    int32_t pid = tree_first(tree);
+    for (uint32_t i = 0; !pid && i < PAGE_LINES; i++)
+        pid = tree_process(tree, i);
+    return pid;
 }
 
 int32_t tree_pid(struct tree *tree)

@@ -23,9 +23,8 @@ struct known {
 };
 
 struct tree {
-    struct tree *next; /* in a list of trees */
-    struct tree
-        *joined; /* pages of processes that belong to this tree and could not open its page */
+    struct tree *next;   /* in a list of trees */
+    struct tree *joined; /* pages of its processes that could not open its page */
     int fd;
     struct proc_file file;
     uint32_t uid;  /* who owns the file */
@@ -38,26 +37,23 @@ struct tree {
     struct known known[PAGE_LINES + 1];
 };
 
-/* What made a page of another layout: "0.1.0 (layout 4)", fit for a terminal. */
-#define VERSION_TEXT 96
-
 /* What opening a page gives, besides an errno: it is none; of another layout; makes no sense. */
 enum { NOT_A_PAGE = -1, OTHER_LAYOUT = -2, NOT_SOUND = -3 };
 
+/* What made the last page of another layout: "0.1.0 (layout 4)", fit for a terminal. */
+extern char tree_other_version[96];
+
 /*
- * Opens the page that a process maps there, wherever its file lies. OTHER_LAYOUT: *version is what
- * made it. The copy has been taken, and is sound.
+ * Opens the page that a process maps there, wherever its file lies. The copy has been taken, and is
+ * sound.
  */
-int tree_open_mapped(int32_t pid, const struct proc_mapping *mapping, struct tree **tree,
-                     char version[VERSION_TEXT]);
+int tree_open_mapped(int32_t pid, const struct proc_mapping *mapping, struct tree **tree);
 
 /* Opens the page at a path, from a directory (an open descriptor) on: one's own, or one of that
  * user's. */
-int tree_open_at(int dir, const char *path, uint32_t uid, struct tree **tree,
-                 char version[VERSION_TEXT]);
+int tree_open_at(int dir, const char *path, uint32_t uid, struct tree **tree);
 
-void tree_free(struct tree *tree); /* with those joined to it */
-void tree_free_list(struct tree *list);
+void tree_free(struct tree *list); /* with those joined to them */
 
 /* Takes a new copy, of those joined too. False: the file has been cut off. */
 bool tree_copy(struct tree *tree);
@@ -84,8 +80,8 @@ int32_t tree_process(struct tree *tree, uint32_t line);
 /* The same for the first process. */
 int32_t tree_first(struct tree *tree);
 
-/* Whether any process of it lives (of those joined: their own affair). */
-bool tree_lives(struct tree *tree);
+/* Any process of it that lives (of those joined: their own affair). */
+int32_t tree_any(struct tree *tree);
 
 /* The number that users know it by: of its first process, in our pid namespace if that lives. */
 int32_t tree_pid(struct tree *tree);

@@ -4,33 +4,42 @@
 #include "base/text.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <stdarg.h>
-#include <time.h>
 
-static void say_line(const char *name, const char *format, va_list arguments)
+int fail(int code, const char *format, ...)
 {
     /* One write: several processes may write to the same log. */
     char line[2048];
-    vsnprintf(line, sizeof line, format, arguments);
-    fflush(stdout);
-    fprintf(stderr, name ? "weir %2$s: %1$s (see: weir %2$s --help)\n" : "weir: %s\n", line, name);
-}
-
-void say(const char *format, ...)
-{
     va_list arguments;
     va_start(arguments, format);
-    say_line(NULL, format, arguments);
+    vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
+    fflush(stdout);
+    fprintf(stderr, "weir: %s\n", line);
+    return code;
 }
 
 int say_usage(const char *name, const char *format, ...)
 {
+    char line[1024];
     va_list arguments;
     va_start(arguments, format);
-    say_line(name, format, arguments);
+    vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
+    fprintf(stderr, "weir %s: %s (see: weir %s --help)\n", name, line, name);
     return EXIT_USAGE;
+}
+
+int next_option(int argc, char **argv, const struct option *options)
+{
+    opterr = 0;
+    int c = getopt_long(argc, argv, text_equal(*argv, "run") ? "+:h" : ":h", options, NULL);
+    if (c == '?')
+        say("unrecognized option '%s' (see: weir %s --help)", escaped(argv[optind - 1]), *argv);
+    else if (c == ':')
+        say("option '%s' wants a value (see: weir %s --help)", escaped(argv[optind - 1]), *argv);
+    return c == ':' ? '?' : c;
 }
 
 const char *escaped_array(const char *text, size_t size)
@@ -60,12 +69,6 @@ const char *base_name(const char *path)
 int exit_code(int error)
 {
     return error == EACCES || error == EPERM ? EXIT_FORBIDDEN : EXIT_FAILED;
-}
-
-void sleep_ms(int64_t ms)
-{
-    struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-    nanosleep(&time, NULL);
 }
 
 volatile sig_atomic_t interrupted;

@@ -3,13 +3,10 @@
 
 #include "base/sys.h"
 #include "base/text.h"
-#include "command/proc/budget.h"
 #include "command/proc/memory.h"
 #include "command/proc/process.h"
 #include "command/proc/sockets.h"
 #include "command/say.h"
-
-#include <inttypes.h>
 
 /* ---- what is printed ---- */
 
@@ -22,32 +19,42 @@ const char *const view_phases[PHASES] = {
 
 #define AT(field) offsetof(struct view, field)
 
+const struct figure_group figure_groups[] = {
+    [CONNECTIONS] = {"connections", "connections", "gauge"},
+    [TOTALS] = {"totals", "so far", "counter"},
+    [LOSSES] = {"losses", "losses", "counter"},
+    [OTHERS] = {NULL, NULL, "gauge"},
+    [TIMES] = {NULL, NULL, "gauge"},
+};
+
 const struct figure figures[] = {
-    {"connections", "tracked", "connections", NULL, NULL, NULL, NULL, NULL, AT(totals.tracked)},
-    {"connections", "idle", "connections", "idle", "weir_connections", "gauge",
-     "Connections that are tracked, by what they are.", "state", AT(idle)},
-    {"connections", "in_use", "connections", "in use", "weir_connections", NULL, NULL, "state",
-     AT(totals.in_use)},
-    {"totals", "accepted", "so far", "accepted", "weir_connections_accepted_total", "counter",
-     "Connections that were accepted.", NULL, AT(totals.accepted)},
-    {"totals", "closed_by_program", "so far", "closed by the program",
-     "weir_connections_closed_by_program_total", "counter",
-     "Connections that ended otherwise than by a drain.", NULL, AT(totals.closed_by_program)},
-    {"totals", "closed_idle", "so far", "closed idle", "weir_connections_closed_idle_total",
-     "counter", "Connections that were closed while idle.", NULL, AT(totals.closed_idle)},
-    {"totals", "forced", "so far", "forced", "weir_connections_forced_total", "counter",
-     "Connections that were force-closed.", NULL, AT(totals.forced)},
-    {"totals", "disowned", "so far", "disowned", "weir_connections_disowned_total", "counter",
-     "Connections that the program took over.", NULL, AT(totals.disowned)},
-    {"losses", "forced_in_use", "losses", "forced in use", "weir_losses_total", "counter",
-     "Connections that were closed in use, with bytes unread, or with bytes unsent.", "kind",
-     AT(forced_in_use)},
-    {"losses", "unread", "losses", "with bytes unread", "weir_losses_total", NULL, NULL, "kind",
-     AT(unread)},
-    {"losses", "unsent", "losses", "with bytes unsent", "weir_losses_total", NULL, NULL, "kind",
-     AT(unsent)},
-    {NULL, NULL, NULL, NULL, "weir_processes", "gauge", "Processes of the tree that serve.", NULL,
-     AT(processes)},
+    {CONNECTIONS, "tracked", NULL, AT(totals.tracked), NULL, NULL, NULL},
+    {CONNECTIONS, "idle", "idle", AT(idle), "weir_connections",
+     "Connections that are tracked, by what they are.", "state"},
+    {CONNECTIONS, "in_use", "in use", AT(totals.in_use), "weir_connections", NULL, "state"},
+    {TOTALS, "accepted", "accepted", AT(totals.accepted), "weir_connections_accepted_total",
+     "Connections that were accepted.", NULL},
+    {TOTALS, "closed_by_program", "closed by the program", AT(totals.closed_by_program),
+     "weir_connections_closed_by_program_total",
+     "Connections that ended otherwise than by a drain.", NULL},
+    {TOTALS, "closed_idle", "closed idle", AT(totals.closed_idle),
+     "weir_connections_closed_idle_total", "Connections that were closed while idle.", NULL},
+    {TOTALS, "forced", "forced", AT(totals.forced), "weir_connections_forced_total",
+     "Connections that were force-closed.", NULL},
+    {TOTALS, "disowned", "disowned", AT(totals.disowned), "weir_connections_disowned_total",
+     "Connections that the program took over.", NULL},
+    {LOSSES, "forced_in_use", "forced in use", AT(forced_in_use), "weir_losses_total",
+     "Connections that were closed in use, with bytes unread, or with bytes unsent.", "kind"},
+    {LOSSES, "unread", "with bytes unread", AT(unread), "weir_losses_total", NULL, "kind"},
+    {LOSSES, "unsent", "with bytes unsent", AT(unsent), "weir_losses_total", NULL, "kind"},
+    {OTHERS, NULL, NULL, AT(processes), "weir_processes", "Processes of the tree that serve.",
+     NULL},
+    {TIMES, NULL, NULL, AT(oldest_ms), "weir_oldest_in_use_seconds",
+     "How long the oldest connection has been in use.", NULL},
+    {TIMES, NULL, NULL, AT(elapsed), "weir_drain_elapsed_seconds",
+     "How long the drain has taken so far.", NULL},
+    {TIMES, NULL, NULL, AT(left), "weir_drain_left_seconds",
+     "How long until the drain forces what is left.", NULL},
 };
 const size_t figures_count = COUNT_OF(figures);
 
@@ -76,16 +83,11 @@ static void take_by(struct view *view, const struct origin *by)
     *view->by = '\0';
     if (by->signal)
         settings_say_signal(&text, by->signal > 0 && by->signal <= 64 ? by->signal : 0);
-    else if (by->pid)
-        text_string(&text, "weir drain");
     else
-        text_string(&text, "the program");
-    if (by->signal || by->pid) {
-        char from[48];
-        snprintf(from, sizeof from, " from pid %" PRId32 " uid %" PRIu32, by->pid,
+        text_string(&text, by->pid ? "weir drain" : "the program");
+    if (by->signal || by->pid)
+        snprintf(view->by + text.used, sizeof view->by - text.used, " from pid %d uid %u", by->pid,
                  (uint32_t)by->uid);
-        text_string(&text, from);
-    }
 }
 
 static void take_drain(struct view *view, const struct page *page)
@@ -190,14 +192,6 @@ static void add_page(struct view *view, struct tree *tree)
         add_listener(view, &tree->page.listener[i]);
 }
 
-static int32_t any_process(struct tree *tree)
-{
-    int32_t pid = tree_first(tree);
-    for (uint32_t i = 0; !pid && i < PAGE_LINES; i++)
-        pid = tree_process(tree, i);
-    return pid;
-}
-
 /*
  * Connections that one process has closed and another, which holds them too, has not touched yet
  * (page.h, gap): they are in use.
@@ -207,7 +201,7 @@ static void add_handed_on(struct view *view, struct tree *tree)
     bool open[PAGE_GAPS];
     struct budget *budget = budget_of(tree->uid);
     int64_t began = sys_now_ms();
-    int32_t pid = tree->page.gap_used && budget->time_ms > 0 ? any_process(tree) : 0;
+    int32_t pid = tree->page.gap_used && budget->time_ms > 0 ? tree_any(tree) : 0;
     if (!pid)
         return;
     uint32_t count = proc_open_gaps(tree->page.gap, PAGE_GAPS, pid, began, open);
@@ -243,22 +237,20 @@ static int by_age(const void *a, const void *b)
 }
 
 /* Adds those of one process. */
-static void add_in_use(struct view *view, int32_t pid, const struct in_use *in_use,
-                       struct sockets *sockets)
+static void add_in_use(struct view *view, int32_t pid, const struct in_use *in_use)
 {
     size_t count = view->oldests + in_use->count;
     void *room = in_use->count ? realloc(view->oldest, count * sizeof *view->oldest) : NULL;
     if (!room)
         return;
     view->oldest = room;
-    sockets_read(sockets, pid);
     for (size_t i = 0; i < in_use->count; i++) {
         struct view_connection *connection = &view->oldest[view->oldests];
         *connection = (struct view_connection){.pid = pid, .in_use_ms = -1};
-        uint64_t inode = process_socket(pid, in_use->fd[i]);
-        if (!inode)
+        const struct socket *socket;
+        if (!sockets_find(pid, in_use->fd[i], &socket))
             continue; /* it was closed on a path that the shim does not see, or just now */
-        describe(connection, sockets_find(sockets, inode));
+        describe(connection, socket);
         view->oldests++;
     }
     if (view->oldests)
@@ -267,7 +259,7 @@ static void add_in_use(struct view *view, int32_t pid, const struct in_use *in_u
         view->oldests = OLDEST_MOST;
 }
 
-static void take_oldest(struct view *view, struct tree *tree, struct sockets *sockets)
+static void take_oldest(struct view *view, struct tree *tree)
 {
     for (struct tree *part = tree; part; part = part == tree ? tree->joined : part->next) {
         for (uint32_t i = 0; i < PAGE_LINES; i++) {
@@ -280,7 +272,7 @@ static void take_oldest(struct view *view, struct tree *tree, struct sockets *so
             int64_t began = sys_now_ms();
             if (budget->time_ms <= 0 || !memory_in_use(pid, line->table, line->epoch, &in_use))
                 view->is_hidden = true;
-            add_in_use(view, pid, &in_use, sockets);
+            add_in_use(view, pid, &in_use);
             free(in_use.fd);
             budget->time_ms -= sys_now_ms() - began;
         }
@@ -291,7 +283,6 @@ static void take_oldest(struct view *view, struct tree *tree, struct sockets *so
 
 void view_take(struct view *view, struct tree *tree, bool with_oldest)
 {
-    struct sockets sockets = {0};
     *view = (struct view){.pid = tree_pid(tree)};
     take_text(view->program, sizeof view->program, tree->page.program, sizeof tree->page.program);
     take_text(view->version, sizeof view->version, tree->page.version, sizeof tree->page.version);
@@ -304,10 +295,10 @@ void view_take(struct view *view, struct tree *tree, bool with_oldest)
     page_settle_tree(&view->totals);
     view->idle = view->totals.tracked - view->totals.in_use;
     if (with_oldest && view->totals.in_use)
-        take_oldest(view, tree, &sockets);
+        take_oldest(view, tree);
     if (view->oldests && view->oldest[0].in_use_ms > 0)
         view->oldest_ms = view->oldest[0].in_use_ms;
-    sockets_free(&sockets);
+    sockets_forget();
 }
 
 void view_free(struct view *view)

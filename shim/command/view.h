@@ -51,15 +51,25 @@ struct view {
 /* By enum phase. */
 extern const char *const view_phases[PHASES];
 
-/* What is counted: each printer walks this table, in this order. */
-struct figure {
-    const char *group, *key;          /* in JSON; group NULL: it is not there, nor in the text */
-    const char *title, *words;        /* for people: the line's, and those behind the number */
-    const char *metric, *type, *help; /* of Prometheus; NULL: as the one before, or none */
-    const char *label;                /* whose value is the key; NULL: none */
-    size_t at;                        /* in struct view, a uint64_t */
+/* What figures are of. */
+enum { CONNECTIONS, TOTALS, LOSSES, OTHERS, TIMES /* int64_t, in ms; negative: not known */ };
+
+struct figure_group {
+    const char *key;   /* in JSON; NULL: it is not there, nor in the text */
+    const char *title; /* for people */
+    const char *type;  /* of the metrics of Prometheus */
 };
 
+/* What is counted: each printer walks this table, in this order. */
+struct figure {
+    int group;
+    const char *key, *words;   /* in JSON; for people, behind the number (NULL: ":") */
+    size_t at;                 /* in struct view, a uint64_t */
+    const char *metric, *help; /* of Prometheus; help NULL: of the same metric as the one before */
+    const char *label;         /* whose value is the key; NULL: none */
+};
+
+extern const struct figure_group figure_groups[];
 extern const struct figure figures[];
 extern const size_t figures_count;
 

@@ -231,16 +231,12 @@ struct unlisted {
     char page[48];
 };
 
-static void visit_unlisted(int dir, const char *name, void *context)
+static void visit_unlisted(int32_t pid, void *context)
 {
     struct unlisted *unlisted = context;
-    int32_t pid = 0;
-    (void)dir;
-    for (; *name >= '0' && *name <= '9' && pid < INT32_MAX / 10 - 9; name++)
-        pid = pid * 10 + (*name - '0');
     /* weir(1) maps the page as well, and catches nothing. */
     int sig = settings_now()->control_signal;
-    if (*name || !pid || pid == epoch_pid() || is_listed(pid) ||
+    if (pid == epoch_pid() || is_listed(pid) ||
         proc_maps(pid, &page_file, unlisted->page, &unlisted->budget) != 1 ||
         (sig && proc_catches(pid, sig) != 1))
         return;
@@ -257,7 +253,7 @@ static bool see_to_unlisted(bool wakes)
     struct unlisted unlisted = {.wakes = wakes, .budget = PROC_MAPS_BUDGET};
     name_of(tree_page, unlisted.page);
     if (atomic_load(&tree_page->unlisted))
-        proc_each_file("/proc", visit_unlisted, &unlisted);
+        proc_each_process(visit_unlisted, &unlisted);
     return unlisted.found;
 }
 

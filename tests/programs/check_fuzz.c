@@ -19,11 +19,10 @@ static uint64_t next(void)
 static size_t read_all(const unsigned char *at, size_t size)
 {
     struct elf elf;
-    char machine[24];
     size_t names = 0, length = 0, i;
     const char *name;
     enum elf_kind kind = elf_read(&elf, at, size);
-    length += strlen(elf_machine_name(elf.machine, machine));
+    length += strlen(elf_machine_name(elf.machine));
     if (kind != ELF_NATIVE)
         return 0;
     const char *said[] = {elf.loader, elf.name, elf.rpath, elf.runpath};

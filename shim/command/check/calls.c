@@ -36,20 +36,18 @@ static const struct {
 
 /* A name, and the first object that was found to import it. */
 struct call {
-    char *name;
-    char *by; /* NULL: nobody */
+    const char *name;
+    const char *by; /* NULL: nobody */
     size_t family;
     bool is_own; /* the program defines it itself */
 };
 
-struct calls {
-    struct elf_part library;
-    struct call *covered; /* sorted by name */
-    size_t count;
-    struct call blind[COUNT_OF(blind)];
-    char *stdio; /* who accepts and imports fdopen */
-    bool loads;  /* it imports dlopen */
-};
+/* What has been found: one run of the command looks at one program. */
+static struct call *covered; /* sorted by name */
+static size_t count;
+static struct call seen[COUNT_OF(blind)];
+static const char *stdio; /* who accepts and imports fdopen */
+static bool loads;        /* something imports dlopen */
 
 /* "__read_chk" is a read. */
 static bool begins_with(const char *name, const char *prefix)
@@ -71,83 +69,60 @@ static int compare_calls(const void *a, const void *b)
     return strcmp(((const struct call *)a)->name, ((const struct call *)b)->name);
 }
 
-static struct call *find_covered(const struct calls *calls, const char *name)
+static struct call *find_covered(const char *name)
 {
-    struct call wanted = {.name = (char *)name};
-    return bsearch(&wanted, calls->covered, calls->count, sizeof wanted, compare_calls);
+    struct call wanted = {.name = name};
+    return bsearch(&wanted, covered, count, sizeof wanted, compare_calls);
 }
 
-void check_calls_end(struct calls *calls)
-{
-    if (!calls)
-        return;
-    for (size_t i = 0; i < calls->count; i++)
-        free(calls->covered[i].by);
-    for (size_t i = 0; i < COUNT_OF(blind); i++) {
-        free(calls->blind[i].name);
-        free(calls->blind[i].by);
-    }
-    free(calls->stdio);
-    free(calls->covered);
-    elf_unmap(&calls->library);
-    free(calls);
-}
-
-struct calls *check_calls_begin(struct check *check)
+bool calls_begin(struct check *check)
 {
     char path[PATH_MAX];
+    struct elf_part file; /* stays mapped: the names are in there */
     struct elf elf;
-    struct calls *calls = calloc(1, sizeof *calls);
     const char *name;
-    if (!calls || !check_our_library(path, check)) {
-        free(calls);
-        return NULL;
-    }
-    if (elf_map(path, &calls->library) ||
-        elf_read(&elf, calls->library.at, calls->library.size) != ELF_NATIVE ||
-        !(calls->covered = calloc(elf.symbol_count, sizeof *calls->covered))) {
-        check_fail(check, "%s can't be read, or is no library", escaped(path));
-        check_calls_end(calls);
-        return NULL;
-    }
+    if (!check_our_library(path, check))
+        return false;
+    if (elf_map(path, &file) || elf_read(&elf, file.at, file.size) != ELF_NATIVE ||
+        !(covered = calloc(elf.symbol_count, sizeof *covered)))
+        return check_fail(check, "%s can't be read, or is no library", escaped(path));
     for (size_t at = 0; (name = elf_defined(&elf, &at));)
-        calls->covered[calls->count++] =
-            (struct call){.name = (char *)name, .family = family_of(name)};
-    qsort(calls->covered, calls->count, sizeof *calls->covered, compare_calls);
-    return calls;
+        covered[count++] = (struct call){.name = name, .family = family_of(name)};
+    qsort(covered, count, sizeof *covered, compare_calls);
+    return true;
 }
 
-static void add_blind(struct calls *calls, const char *name, const char *by)
+static void add_blind(const char *name, const char *by)
 {
     for (size_t i = 0; i < COUNT_OF(blind); i++)
-        if (begins_with(name, blind[i].prefix) && !calls->blind[i].name)
-            calls->blind[i] = (struct call){.name = strdup(name), .by = strdup(by)};
+        if (begins_with(name, blind[i].prefix) && !seen[i].by)
+            seen[i] = (struct call){.name = strdup(name), .by = by};
 }
 
-void check_calls_add(struct calls *calls, const struct elf *elf, const char *path)
+void calls_add(const struct elf *elf, const char *path)
 {
-    const char *base = base_name(path), *name;
+    const char *base = strdup(base_name(path)), *name;
     bool accepts = false, uses_stdio = false;
-    for (size_t at = 0; (name = elf_imported(elf, &at));) {
-        struct call *call = find_covered(calls, name);
+    for (size_t at = 0; base && (name = elf_imported(elf, &at));) {
+        struct call *call = find_covered(name);
         if (!call)
-            add_blind(calls, name, base);
+            add_blind(name, base);
         else if (!call->by)
-            call->by = strdup(base);
-        calls->loads |= text_equal(name, "dlopen");
+            call->by = base;
+        loads |= text_equal(name, "dlopen");
         accepts |= text_after(name, "accept") != NULL;
         uses_stdio |= text_equal(name, "fdopen");
     }
     /* That others use it, for files, says nothing. */
-    if (accepts && uses_stdio && !calls->stdio)
-        calls->stdio = strdup(base);
+    if (accepts && uses_stdio && !stdio)
+        stdio = base;
 }
 
-void check_calls_own(struct calls *calls, const struct elf *program)
+void calls_add_own(const struct elf *program)
 {
     const char *name;
     for (size_t at = 0; (name = elf_defined(program, &at));) {
-        struct call *call = find_covered(calls, name);
+        struct call *call = find_covered(name);
         if (call)
             call->is_own = true;
     }
@@ -167,7 +142,7 @@ static void append(struct text *names, const struct call *call, bool with_import
     }
 }
 
-void check_calls_say(const struct calls *calls, const struct check *check)
+void calls_say(const struct check *check)
 {
     char names[OTHERS][900], own_names[900] = "";
     struct text own = TEXT_ON(own_names), imported[OTHERS];
@@ -175,7 +150,7 @@ void check_calls_say(const struct calls *calls, const struct check *check)
     bool has_syscall = false;
     for (size_t f = 0; f < OTHERS; f++)
         imported[f] = TEXT_ON(names[f]);
-    for (const struct call *call = calls->covered; call < calls->covered + calls->count; call++) {
+    for (const struct call *call = covered; call < covered + count; call++) {
         if (call->is_own)
             append(&own, call, false);
         if (call->by && call->family < OTHERS)
@@ -197,19 +172,18 @@ void check_calls_say(const struct calls *calls, const struct check *check)
     else if (!imported[ACCEPTS].used)
         check_say(check, "It imports no accept: it has only the connections that it inherits "
                          "(inetd), or that a library which it loads later accepts.");
-    if (calls->loads)
+    if (loads)
         check_say(check, "Libraries that it loads later (dlopen) are covered in the same way.");
     if (has_syscall)
         check_say(check, "The same calls made by syscall() are covered.");
     for (size_t i = 0; i < COUNT_OF(blind); i++)
-        if (calls->blind[i].name && calls->blind[i].by)
-            check_say(check, blind[i].says, escaped(calls->blind[i].name),
-                      escaped(calls->blind[i].by));
-    if (calls->stdio)
+        if (seen[i].name)
+            check_say(check, blind[i].says, escaped(seen[i].name), escaped(seen[i].by));
+    if (stdio)
         check_say(check,
                   "What stdio reads from a connection and writes to it (fdopen in %s) can't be "
                   "seen, only what comes of it.",
-                  escaped(calls->stdio));
+                  escaped(stdio));
     check_say(check,
               "A system call that code makes by itself, not through libc, can't be seen, nor "
               "what is done by io_uring.");

@@ -8,20 +8,16 @@
 #include "command/check/elf.h"
 #include "command/check/verdict.h"
 
-struct calls;
-
-/* Reads libweir.so. NULL: it can't be read, and check has the reason. */
-struct calls *check_calls_begin(struct check *check);
+/* Reads libweir.so. False: it can't be read, and check has the reason. */
+bool calls_begin(struct check *check);
 
 /* Adds what an object imports. */
-void check_calls_add(struct calls *calls, const struct elf *elf, const char *path);
+void calls_add(const struct elf *elf, const char *path);
 
 /* Adds the program's own functions: they come before the shim's for every caller. */
-void check_calls_own(struct calls *calls, const struct elf *program);
+void calls_add_own(const struct elf *program);
 
 /* Prints what was found. */
-void check_calls_say(const struct calls *calls, const struct check *check);
-
-void check_calls_end(struct calls *calls); /* or NULL */
+void calls_say(const struct check *check);
 
 #endif

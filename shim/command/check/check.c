@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* weir check: will the shim work in this program, and is it in this process? */
-#include "command/command.h"
 
 #include "base/settings.h"
 #include "base/text.h"
@@ -38,18 +37,14 @@ struct process {
 
 static bool fail_at(struct check *check, int32_t pid, const char *file, int error)
 {
-    if (error == EACCES || error == EPERM) {
-        check_fail(check,
-                   "pid %d: you may not look at it (/proc/%d/%s): ask as its user, or as root", pid,
-                   pid, file);
-        check->exit = EXIT_FORBIDDEN;
-    } else if (error == ENOENT || error == ESRCH) {
-        check_fail(check, "pid %d: no such process", pid);
-        check->exit = EXIT_NO_SHIM;
-    } else {
-        check_fail(check, "pid %d: /proc/%d/%s: %s", pid, pid, file, strerror(error));
-    }
-    return false;
+    check->exit = error == ENOENT || error == ESRCH ? EXIT_NO_SHIM : exit_code(error);
+    if (check->exit == EXIT_NO_SHIM)
+        return check_fail(check, "pid %d: no such process", pid);
+    if (check->exit == EXIT_FAILED)
+        return check_fail(check, "pid %d: /proc/%d/%s: %s", pid, pid, file, strerror(error));
+    return check_fail(check,
+                      "pid %d: you may not look at it (/proc/%d/%s): ask as its user, or as root",
+                      pid, pid, file);
 }
 
 static bool open_lines(struct proc_lines *lines, int32_t pid, const char *file, struct check *check)
@@ -98,7 +93,7 @@ static bool read_auxv(struct process *process, struct check *check)
 }
 
 /* Adds the calls of a library that is mapped. Returns whether it is one that can be read. */
-static bool add_library(struct calls *calls, int32_t pid, const char *mapped, struct check *check)
+static bool add_library(int32_t pid, const char *mapped, struct check *check)
 {
     char path[PATH_MAX + 32];
     struct elf_part file;
@@ -112,14 +107,13 @@ static bool add_library(struct calls *calls, int32_t pid, const char *mapped, st
         check_say(check, "%s is made with Go: what it does can't be seen.",
                   escaped(base_name(mapped)));
     if (is_library)
-        check_calls_add(calls, &elf, mapped);
+        calls_add(&elf, mapped);
     elf_unmap(&file);
     return is_library;
 }
 
 /* What is mapped there: the shim, and the libraries, also those that were loaded later. */
-static bool read_maps(struct process *process, const char *program, struct calls *calls,
-                      struct check *check)
+static bool read_maps(struct process *process, const char *program, struct check *check)
 {
     struct proc_lines maps;
     struct proc_mapping mapping;
@@ -138,7 +132,7 @@ static bool read_maps(struct process *process, const char *program, struct calls
             snprintf(process->mapped, sizeof process->mapped, "%s%s", last,
                      mapping.is_deleted ? " (deleted)" : "");
         } else if (!mapping.is_deleted) {
-            libraries += add_library(calls, process->pid, last, check);
+            libraries += add_library(process->pid, last, check);
         }
     }
     proc_close_lines(&maps);
@@ -148,11 +142,9 @@ static bool read_maps(struct process *process, const char *program, struct calls
 
 static void say_shim(const struct process *process, const struct check *check)
 {
-    char version[VERSION_TEXT];
-    if (find_version(process->pid, version))
-        check_say(check, "The shim is in it, of weir %s: %s.", version, escaped(process->mapped));
-    else
-        check_say(check, "The shim is in it: %s.", escaped(process->mapped));
+    const char *version = find_version(process->pid);
+    check_say(check, "The shim is in it%s%s: %s.", version ? ", of weir " : "",
+              version ? version : "", escaped(process->mapped));
     if (process->is_old)
         check_say(check, "That file has been replaced or removed since: the process goes on with "
                          "the old one until it is started again.");
@@ -178,15 +170,10 @@ static bool judge(const struct process *process, struct check *check)
         return !*process->complaint.text || check_fail(check, "the shim stands aside in pid %d: %s",
                                                        pid, process->complaint.text);
     }
-    if (process->was_asked && process->is_secure)
-        return check_fail(check,
-                          "pid %d was started with the shim in LD_PRELOAD, %s, where the loader "
-                          "ignores it (ld.so(8))",
-                          pid, secure);
     if (process->is_secure)
-        return check_fail(check,
-                          "pid %d was started %s, where the loader ignores LD_PRELOAD (ld.so(8))",
-                          pid, secure);
+        return check_fail(check, "pid %d was started %s%s, where the loader ignores %s (ld.so(8))",
+                          pid, process->was_asked ? "with the shim in LD_PRELOAD, " : "", secure,
+                          process->was_asked ? "it" : "LD_PRELOAD");
     if (process->was_asked)
         return check_fail(check,
                           "pid %d was started with the shim in LD_PRELOAD, and it is not in there: "
@@ -222,20 +209,18 @@ static bool check_process(struct process *process, struct check *check)
     char path[PATH_MAX];
     struct elf_part file;
     struct elf elf;
-    struct calls *calls = NULL;
     if (!map_program(process->pid, path, &file, check))
         return false;
-    bool works = check_image(&file, path, &elf, check) && (calls = check_calls_begin(check)) &&
+    bool works = check_image(&file, path, &elf, check) && calls_begin(check) &&
                  read_auxv(process, check) && read_environment(process, check);
     if (works) {
-        check_calls_add(calls, &elf, path);
-        works = read_maps(process, path, calls, check);
+        calls_add(&elf, path);
+        works = read_maps(process, path, check);
     }
     if (works) {
-        check_calls_say(calls, check);
+        calls_say(check);
         works = judge(process, check);
     }
-    check_calls_end(calls);
     elf_unmap(&file);
     return works;
 }
@@ -257,8 +242,7 @@ int command_check(int argc, char **argv)
 {
     static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {0}};
     struct check check = {.says = true};
-    argv[0] = "weir"; /* getopt(3) begins its messages with it */
-    int option = getopt_long(argc, argv, "+h", options, NULL);
+    int option = next_option(argc, argv, options);
     if (option == 'h') {
         fputs(usage, stdout);
         return EXIT_DONE;

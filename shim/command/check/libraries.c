@@ -6,7 +6,6 @@
 #include "command/say.h"
 
 #include <errno.h>
-#include <sys/stat.h>
 
 #ifdef __x86_64__
 #define MACHINE "x86_64"
@@ -62,8 +61,7 @@ struct search {
     struct object program;
     struct elf_part cache;
     const struct check *check;
-    void (*seen)(void *with, const struct elf *library, const char *path);
-    void *with;
+    void (*seen)(const struct elf *library, const char *path);
 };
 
 /* Opens one that the loader would take: another word size or machine is passed over. */
@@ -208,40 +206,40 @@ static bool find_library(const struct search *search, const char *name, const st
 }
 #endif
 
-static void look_at_needed(struct search *search, const struct object *by);
-
-static void look_for(struct search *search, const char *name, const struct object *by)
+/* Whether a library has been looked for already, or can't be any more; takes down its name. */
+static bool is_known(struct search *search, const char *name)
 {
-    struct object found;
     for (size_t i = 0; i < search->count; i++)
         if (text_equal(search->names[i], name))
-            return;
-    if (search->count == LIBRARIES_MOST || !(search->names[search->count] = strdup(name)))
-        return;
-    search->count++;
-    if (!find_library(search, name, by, &found)) {
-        check_say(search->check, "%s needs %s, which is not found where the loader looks.",
-                  escaped(by->path), escaped(name));
-        return;
-    }
-    search->found++;
-    search->seen(search->with, &found.elf, found.path);
-    look_at_needed(search, &found);
-    elf_unmap(&found.file);
+            return true;
+    bool is_new = search->count < LIBRARIES_MOST && (search->names[search->count] = strdup(name));
+    search->count += is_new;
+    return !is_new;
 }
 
 static void look_at_needed(struct search *search, const struct object *by)
 {
     const char *name;
-    for (size_t at = 0; (name = elf_needed(&by->elf, &at));)
-        look_for(search, name, by);
+    struct object found;
+    for (size_t at = 0; (name = elf_needed(&by->elf, &at));) {
+        if (is_known(search, name))
+            continue;
+        if (!find_library(search, name, by, &found)) {
+            check_say(search->check, "%s needs %s, which is not found where the loader looks.",
+                      escaped(by->path), escaped(name));
+            continue;
+        }
+        search->found++;
+        search->seen(&found.elf, found.path);
+        look_at_needed(search, &found);
+        elf_unmap(&found.file);
+    }
 }
 
 size_t check_libraries(const struct elf *elf, const char *path, const struct check *check,
-                       void (*seen)(void *with, const struct elf *library, const char *path),
-                       void *with)
+                       void (*seen)(const struct elf *library, const char *path))
 {
-    struct search search = {.program.elf = *elf, .check = check, .seen = seen, .with = with};
+    struct search search = {.program.elf = *elf, .check = check, .seen = seen};
     snprintf(search.program.path, PATH_MAX, "%s", path);
     elf_map("/etc/ld.so.cache", &search.cache);
     look_at_needed(&search, &search.program);

@@ -18,7 +18,6 @@ bool check_our_library(char path[PATH_MAX], struct check *check);
  * many; those that are not found are named.
  */
 size_t check_libraries(const struct elf *elf, const char *path, const struct check *check,
-                       void (*seen)(void *with, const struct elf *library, const char *path),
-                       void *with);
+                       void (*seen)(const struct elf *library, const char *path));
 
 #endif

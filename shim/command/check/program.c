@@ -31,45 +31,49 @@ static bool is_executable(const char *path)
 
 bool check_find(const char *command, char path[PATH_MAX], struct check *check)
 {
-    bool is_forbidden = false;
+    const char *list = getenv("PATH"), *why = NULL;
     if (!*command)
         return check_fail(check, "the command's name is empty");
     if (strchr(command, '/')) {
         if (snprintf(path, PATH_MAX, "%s", command) < PATH_MAX && is_executable(path))
             return true;
-        return check_fail(check, "%s: %s", escaped(command),
-                          errno == EACCES ? "is no file that you may execute" : strerror(errno));
+        why = errno == EACCES ? "is no file that you may execute" : strerror(errno);
+        list = NULL;
+    } else if (!list) {
+        list = "/bin:/usr/bin"; /* exec(3): confstr(3) says what PATH is where there is none */
     }
-    /* exec(3): where there is no PATH, confstr(3) says what it is. */
-    const char *list = getenv("PATH");
-    for (list = list ? list : "/bin:/usr/bin"; list; list = *list ? list + 1 : NULL) {
-        size_t length = strcspn(list, ":");
-        if (snprintf(path, PATH_MAX, "%.*s%s%s", (int)length, list, length ? "/" : "", command) <
+    for (; list; list = *list ? list + 1 : NULL) {
+        int length = (int)strcspn(list, ":");
+        if (snprintf(path, PATH_MAX, "%.*s%s%s", length, list, length ? "/" : "", command) <
                 PATH_MAX &&
             is_executable(path))
             return true;
-        is_forbidden |= errno == EACCES;
+        if (errno == EACCES)
+            why = "is in PATH, but you may not execute it";
         list += length;
     }
-    return check_fail(check, "%s: %s", escaped(command),
-                      is_forbidden ? "is in PATH, but you may not execute it"
-                                   : "no such command in PATH");
+    return check_fail(check, "%s: %s", escaped(command), why ? why : "no such command in PATH");
 }
 
 /* ---- a program's file ---- */
 
-/* For which libc: by its loader, or else by the name under which it needs libc. NULL: neither. */
+static bool needs(const struct elf *elf, const char *library)
+{
+    const char *name;
+    for (size_t at = 0; (name = elf_needed(elf, &at));)
+        if (text_after(name, library))
+            return true;
+    return false;
+}
+
+/* For which libc: by its loader, or else by the name under which it needs libc. */
 static const char *libc_of(const struct elf *elf)
 {
-    const char *loader = base_name(elf->loader), *name;
-    if (text_after(loader, "ld-linux"))
-        return "glibc";
-    if (text_after(loader, "ld-musl"))
-        return "musl";
-    for (size_t at = 0; (name = elf_needed(elf, &at));)
-        if (!strcmp(name, "libc.so.6"))
-            return "glibc";
-    return NULL;
+    const char *loader = base_name(elf->loader);
+    return text_after(loader, "ld-linux")  ? "glibc"
+           : text_after(loader, "ld-musl") ? "musl"
+           : needs(elf, "libc.so.6")       ? "glibc"
+                                           : "an unknown libc";
 }
 
 /* weir and libweir.so are built together. */
@@ -81,58 +85,48 @@ static const char our_libc[] = "musl";
 
 static bool is_loader(const struct elf *elf)
 {
-    return elf->type == ET_DYN && !elf->loader && elf->name && !strncmp(elf->name, "ld-", 3);
+    return elf->type == ET_DYN && !elf->loader && elf->name && text_after(elf->name, "ld-");
 }
 
-static bool check_kind(const struct elf *elf, enum elf_kind kind, const char *path,
-                       struct check *check)
+/* What keeps the shim out of a file of this kind. NULL: nothing. */
+static const char *is_useless(const struct elf *elf, enum elf_kind kind)
 {
-    char other[24], ours[24];
-    if (kind == ELF_NONE)
-        return check_fail(check, "%s is neither an ELF file nor a script", escaped(path));
-    if (elf->type == ET_REL || elf->type == ET_CORE)
-        return check_fail(check, "%s is an ELF file, but no program", escaped(path));
-    if (kind == ELF_BROKEN)
-        return check_fail(check,
-                          "%s is a broken ELF file: it is cut short, or points out of itself",
-                          escaped(path));
-    if (kind == ELF_FOREIGN)
-        return check_fail(check, "%s is for %s (%u-bit), and the shim for %s (%u-bit)",
-                          escaped(path), elf_machine_name(elf->machine, other), elf->bits,
-                          elf_machine_name(elf_native_machine, ours), 8 * (int)sizeof(void *));
-    return true;
+    return kind == ELF_NONE                              ? "is neither an ELF file nor a script"
+           : elf->type == ET_REL || elf->type == ET_CORE ? "is an ELF file, but no program"
+           : kind == ELF_BROKEN ? "is a broken ELF file: it is cut short, or points out of itself"
+           : kind == ELF_FOREIGN || elf->is_go || elf->loader || is_loader(elf) ? NULL
+           : elf->type == ET_DYN && !elf->is_pie
+               ? "is a shared library, and no program"
+               : "is statically linked: there is no loader that could preload the shim";
 }
 
 bool check_image(const struct elf_part *file, const char *path, struct elf *elf,
                  struct check *check)
 {
-    char machine[24];
-    if (!check_kind(elf, elf_read(elf, file->at, file->size), path, check))
-        return false;
+    enum elf_kind kind = elf_read(elf, file->at, file->size);
+    const char *useless = is_useless(elf, kind);
+    if (useless)
+        return check_fail(check, "%s %s", escaped(path), useless);
+    if (kind == ELF_FOREIGN)
+        return check_fail(check, "%s is for %s (%u-bit), and the shim for %s (%u-bit)",
+                          escaped(path), elf_machine_name(elf->machine), elf->bits,
+                          elf_machine_name(elf_native_machine), 8 * (int)sizeof(void *));
     if (elf->is_go)
-        return check_fail(
-            check,
-            "%s is a Go program%s: it makes its system calls itself, not through libc, "
-            "where the shim stands",
-            escaped(path), elf->loader ? "" : ", statically linked");
+        return check_fail(check,
+                          "%s is a Go program%s: it makes its system calls itself, not through "
+                          "libc, where the shim stands",
+                          escaped(path), elf->loader ? "" : ", statically linked");
     if (is_loader(elf)) {
         check_say(check, "%s is the loader: what it is told to start is not looked at.",
                   escaped(path));
         return true;
     }
-    if (!elf->loader && elf->type == ET_DYN && !elf->is_pie)
-        return check_fail(check, "%s is a shared library, and no program", escaped(path));
-    if (!elf->loader)
-        return check_fail(check,
-                          "%s is statically linked: there is no loader that could preload the shim",
-                          escaped(path));
     const char *libc = libc_of(elf);
-    if (!libc || strcmp(libc, our_libc))
+    if (!text_equal(libc, our_libc))
         return check_fail(check, "%s is for %s (its loader is %s), and the shim for %s",
-                          escaped(path), libc ? libc : "an unknown libc", escaped(elf->loader),
-                          our_libc);
+                          escaped(path), libc, escaped(elf->loader), our_libc);
     check_say(check, "%s is dynamic, for %s and %s, as the shim is.", escaped(path),
-              elf_machine_name(elf->machine, machine), libc);
+              elf_machine_name(elf->machine), libc);
     return true;
 }
 
@@ -157,8 +151,8 @@ static bool has_capabilities(const char *path)
  */
 static bool check_secure(const char *path, struct check *check)
 {
-    static const char mode[] = "the loader is then in secure-execution mode (ld.so(8)) and ignores "
-                               "LD_PRELOAD";
+    static const char mode[] =
+        "the loader is then in secure-execution mode (ld.so(8)) and ignores LD_PRELOAD";
     struct stat file;
     struct statvfs mount;
     bool is_honoured = !statvfs(path, &mount) && !(mount.f_flag & ST_NOSUID) &&
@@ -168,6 +162,10 @@ static bool check_secure(const char *path, struct check *check)
     bool is_setuid = file.st_mode & S_ISUID;
     bool is_setgid = (file.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
     bool is_given = has_capabilities(path);
+    const char *what = is_setuid   ? "is setuid"
+                       : is_setgid ? "is setgid"
+                       : is_given  ? "has file capabilities"
+                                   : NULL;
     uid_t uid = is_setuid ? file.st_uid : geteuid();
     gid_t gid = is_setgid ? file.st_gid : getegid();
     if (uid != getuid())
@@ -176,12 +174,9 @@ static bool check_secure(const char *path, struct check *check)
         return check_fail(check, "%s is setgid (group %u): %s", escaped(path), gid, mode);
     if (is_given && getuid())
         return check_fail(check, "%s has file capabilities: %s", escaped(path), mode);
-    if (is_setuid || is_setgid || is_given)
+    if (what)
         check_say(check, "%s %s: for user %u that changes nothing; for others %s.", escaped(path),
-                  is_setuid   ? "is setuid"
-                  : is_setgid ? "is setgid"
-                              : "has file capabilities",
-                  getuid(), mode);
+                  what, getuid(), mode);
     return true;
 }
 
@@ -191,15 +186,13 @@ static bool check_secure(const char *path, struct check *check)
  */
 static bool check_sanitizer(const struct elf *elf, const char *path, struct check *check)
 {
-    const char *name, *options = getenv("ASAN_OPTIONS");
-    for (size_t at = 0; (name = elf_needed(elf, &at));)
-        if (!strncmp(name, "libasan.so", 10) &&
-            !(options && strstr(options, "verify_asan_link_order=0")))
-            return check_fail(check,
-                              "%s is built with AddressSanitizer, which suffers no other library "
-                              "before it: set ASAN_OPTIONS=verify_asan_link_order=0",
-                              escaped(path));
-    return true;
+    static const char option[] = "verify_asan_link_order=0";
+    const char *options = getenv("ASAN_OPTIONS");
+    return !needs(elf, "libasan.so") || (options && strstr(options, option)) ||
+           check_fail(check,
+                      "%s is built with AddressSanitizer, which suffers no other library before "
+                      "it: set ASAN_OPTIONS=%s",
+                      escaped(path), option);
 }
 
 /* ---- scripts ---- */
@@ -221,15 +214,16 @@ static bool next_word(const char **at, char word[PATH_MAX])
 static bool follow_env(const char *at, const char *path, char name[PATH_MAX], struct check *check)
 {
     while (next_word(&at, name)) {
-        if (!strcmp(name, "-i") || !strcmp(name, "-") || !strcmp(name, "--ignore-environment"))
+        if (text_equal(name, "-i") || text_equal(name, "-") ||
+            text_equal(name, "--ignore-environment"))
             return check_fail(check,
                               "%s is started by env with an empty environment: LD_PRELOAD is lost",
                               escaped(path));
-        if (!strncmp(name, "-S", 2) && name[2])
+        if (text_after(name, "-S") && name[2])
             memmove(name, name + 2, strlen(name + 2) + 1);
         if (*name != '-' && !strchr(name, '='))
             return true;
-        if (!strcmp(name, "-u"))
+        if (text_equal(name, "-u"))
             next_word(&at, name);
     }
     *name = '\0';
@@ -253,30 +247,24 @@ static bool is_text(const char *at, size_t length)
 static bool is_script(const struct elf_part *file, const char *path, char name[PATH_MAX],
                       struct check *check, bool *fails)
 {
-    char line[257];
+    char line[257] = "";
     size_t length = file->size < sizeof line - 1 ? file->size : sizeof line - 1;
-    const char *at = line;
-    memcpy(line, length ? (const char *)file->at : "", length);
-    line[length] = '\0';
-    line[strcspn(line, "\n")] = '\0';
+    if (length)
+        memcpy(line, file->at, length);
+    bool has_interpreter = text_after(line, "#!");
     *fails = false;
-    if (length >= 4 && !memcmp(line, ELFMAG, SELFMAG))
+    if (text_after(line, ELFMAG) || (!has_interpreter && !is_text(line, length)))
         return false;
-    if (strncmp(line, "#!", 2)) {
-        if (!is_text(file->size ? (const char *)file->at : "", length))
-            return false;
+    line[strcspn(line, "\n")] = '\0';
+    const char *at = line + 2;
+    if (!has_interpreter || !next_word(&at, name))
         snprintf(name, PATH_MAX, "/bin/sh");
-    } else {
-        at += 2;
-        if (!next_word(&at, name))
-            snprintf(name, PATH_MAX, "/bin/sh");
-        else if (!strcmp(base_name(name), "env"))
-            *fails = !follow_env(at, path, name, check);
-    }
+    else if (text_equal(base_name(name), "env"))
+        *fails = !follow_env(at, path, name, check);
     if (!*fails)
         check_say(check,
-                  "%s is a script: its interpreter is looked at, and what it starts runs "
-                  "under the shim as well.",
+                  "%s is a script: its interpreter is looked at, and what it starts runs under the "
+                  "shim as well.",
                   escaped(path));
     return true;
 }
@@ -285,23 +273,16 @@ static bool is_script(const struct elf_part *file, const char *path, char name[P
 
 #define SCRIPTS_MOST 6 /* Linux fs/exec.c follows five, and env(1) begins anew */
 
-static void add_library(void *with, const struct elf *library, const char *path)
-{
-    check_calls_add(with, library, path);
-}
-
 /* Only `weir check` wants to know. Of the loader there is nothing to say. */
 static bool look_at_calls(const struct elf *elf, const char *path, struct check *check)
 {
-    struct calls *calls = check->says && elf->loader ? check_calls_begin(check) : NULL;
-    if (!calls)
+    if (!check->says || !elf->loader || !calls_begin(check))
         return !check->exit;
-    check_calls_add(calls, elf, path);
-    check_calls_own(calls, elf);
-    size_t libraries = check_libraries(elf, path, check, add_library, calls);
+    calls_add(elf, path);
+    calls_add_own(elf);
+    size_t libraries = check_libraries(elf, path, check, calls_add);
     check_say(check, "Libraries that it needs and that were looked at: %zu.", libraries);
-    check_calls_say(calls, check);
-    check_calls_end(calls);
+    calls_say(check);
     return true;
 }
 
@@ -317,12 +298,11 @@ bool check_command(const char *path, struct check *check)
             return false;
         int error = elf_map(found, &file);
         if (error) {
-            bool is_forbidden = error == EACCES || error == EPERM;
-            check_fail(check, "%s %s", escaped(found),
-                       is_forbidden ? "may not be read by you: nothing is known of it"
-                                    : "can't be opened");
             check->exit = exit_code(error);
-            return false;
+            return check_fail(check, "%s %s", escaped(found),
+                              check->exit == EXIT_FORBIDDEN
+                                  ? "may not be read by you: nothing is known of it"
+                                  : "can't be opened");
         }
         if (!is_script(&file, found, name, check, &fails)) {
             bool works = check_image(&file, found, &elf, check) && check_secure(found, check) &&

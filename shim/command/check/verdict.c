@@ -22,6 +22,7 @@ bool check_fail(struct check *check, const char *format, ...)
     va_start(args, format);
     vsnprintf(check->reason, sizeof check->reason, format, args);
     va_end(args);
-    check->exit = EXIT_FAILED;
+    if (!check->exit)
+        check->exit = EXIT_FAILED;
     return false;
 }

@@ -23,10 +23,8 @@ struct check {
 __attribute__((format(printf, 2, 3))) void check_say(const struct check *check, const char *format,
                                                      ...);
 
-/*
- * Makes the verdict EXIT_FAILED, for a reason that names its subject. Returns false. A caller that
- * knows a better exit code sets it afterwards.
- */
+/* Makes the verdict EXIT_FAILED, if check->exit has no other code yet, for a reason that names its
+ * subject. Returns false. */
 __attribute__((format(printf, 2, 3))) bool check_fail(struct check *check, const char *format, ...);
 
 #endif

@@ -10,8 +10,11 @@
 /* A whole text as a process's number. 0: it is none. */
 int32_t process_number(const char *text);
 
-/* The process that has this number in the pid namespace with this inode: its number here, or 0. */
-int32_t process_outer_pid(uint32_t namespace, int32_t inner);
+/*
+ * The process that has this number in the pid namespace with this inode: its number here, or 0. All
+ * of /proc is looked through, on the budget of that user.
+ */
+int32_t process_outer_pid(uint32_t uid, uint32_t namespace, int32_t inner);
 
 /* Its effective user. -1: no such process. */
 int64_t process_uid(int32_t pid);
@@ -19,10 +22,21 @@ int64_t process_uid(int32_t pid);
 /* A variable that the process was started with. False: there is none, or it may not be read. */
 bool process_variable(int32_t pid, const char *name, char *into, size_t size);
 
-/* The inode of a socket that a process holds. 0: it is none. */
-uint64_t process_socket(int32_t pid, int32_t fd);
+/*
+ * How much work other users' processes and pages may cause in one look of the command's. Anybody
+ * may have as many mappings, processes and pages as he likes, and fill a page with whatever costs
+ * most to look at. One's own, and with root's rights root's, are looked at without a limit.
+ */
+struct budget {
+    uint32_t lines;  /* of /proc/PID/maps */
+    uint32_t pages;  /* that are kept */
+    int64_t time_ms; /* for connections in other processes' memory */
+};
 
-/* Calls `each` for each process that there is. */
-void process_each(void (*each)(int32_t pid, void *context), void *context);
+/* What is left of that user's budget. */
+struct budget *budget_of(uint32_t uid);
+
+/* Begins a new look. */
+void budget_renew(void);
 
 #endif

@@ -16,16 +16,11 @@ struct socket {
     char *path;               /* AF_UNIX: what it is bound to, which is its listener's path */
 };
 
-struct sockets {
-    struct socket *at; /* by inode */
-    size_t count, room;
-    uint32_t namespace; /* whose they are */
-};
-
-/* Reads the connections of the network that a process lives in; does nothing if they are there. */
-void sockets_read(struct sockets *sockets, int32_t pid);
-void sockets_free(struct sockets *sockets);
-
-const struct socket *sockets_find(const struct sockets *sockets, uint64_t inode);
+/*
+ * What is known of a socket that a process holds; *found NULL: nothing. False: it is no socket. The
+ * connections of a network are read once, until sockets_forget, which makes *found invalid.
+ */
+bool sockets_find(int32_t pid, int32_t fd, const struct socket **found);
+void sockets_forget(void);
 
 #endif
