@@ -60,7 +60,7 @@ char *proc_next_line(struct proc_lines *lines)
         }
         size_t rest = lines->filled - lines->from;
         if (rest == sizeof lines->buffer)
-            rest = 0; /* longer than any of ours */
+            rest = 0; /* longer than the buffer */
         for (size_t i = 0; i < rest; i++)
             lines->buffer[i] = lines->buffer[lines->from + i];
         long got = sys3(SYS_read, lines->fd, lines->buffer + rest, sizeof lines->buffer - rest);
@@ -97,10 +97,10 @@ static uint64_t number_at(const char **at, unsigned base)
     }
 }
 
-enum sight { UNSEEN, ENDED, SEEN };
+enum sight { UNSEEN, ENDED, SEEN }; /* UNSEEN: /proc does not show the process */
 
-/* A process's start time, as far as /proc shows it. */
-static enum sight look_at(int32_t pid, uint64_t *start)
+/* Reads a process's start time. */
+static enum sight read_start_time(int32_t pid, uint64_t *start)
 {
     char stat[1024];
     long fd = open_proc(pid, "stat");
@@ -122,7 +122,7 @@ static enum sight look_at(int32_t pid, uint64_t *start)
     while (*at == ' ')
         at++;
     if (*at == 'Z' || *at == 'X')
-        return ENDED; /* its parent has not looked yet */
+        return ENDED; /* a zombie */
     for (int field = 3; field < 22; field++)
         at = skip_word(at);
     *start = number_at(&at, 10);
@@ -132,7 +132,7 @@ static enum sight look_at(int32_t pid, uint64_t *start)
 uint64_t proc_start_time(int32_t pid)
 {
     uint64_t start = 0;
-    return look_at(pid, &start) == SEEN ? start : 0;
+    return read_start_time(pid, &start) == SEEN ? start : 0;
 }
 
 #define TICK_MS 10 /* proc(5): sysconf(_SC_CLK_TCK) is 100 on every Linux that we know */
@@ -147,7 +147,7 @@ int proc_is_alive(int32_t pid, uint64_t since)
     uint64_t start = 0;
     if (!exists(pid))
         return 0;
-    switch (look_at(pid, &start)) {
+    switch (read_start_time(pid, &start)) {
     case SEEN:
         return start * TICK_MS <= since + TICK_MS;
     case ENDED:
@@ -380,7 +380,7 @@ bool proc_mapped_file(const void *address, struct proc_file *file)
     return found && file->inode;
 }
 
-/* By a mapping that nobody looks at: a file that is cut off does it no harm. */
+/* By a mapping that is never read, so that a file that is cut off does no harm. */
 bool proc_opened_file(int fd, struct proc_file *file)
 {
     long at = sys6(SYS_mmap, NULL, PAGE_MAX, PROT_NONE, MAP_PRIVATE, fd, 0);
@@ -449,8 +449,8 @@ static socklen_t address_at(const char *at, struct sockaddr_storage *into, uint1
     return sizeof *in6;
 }
 
-/* "st tx:rx": a peer that has not said its last, or whose last has not been read. */
-static bool has_a_say(const char *at)
+/* Whether the peer has not sent its FIN yet, or the FIN has not been read. at: "st tx:rx". */
+static bool can_send(const char *at)
 {
     enum { ESTABLISHED = 1, CLOSE_WAIT = 8 }; /* net/tcp_states.h */
     uint64_t state = number_at(&at, 16);
@@ -472,15 +472,16 @@ static uint32_t identity_at(const char *line)
     at = skip_word(at);
     socklen_t len = address_at(at, &peer, &peers_port);
     at = skip_word(at);
-    if (!len || !has_a_say(at))
+    if (!len || !can_send(at))
         return 0;
     for (int word = 3; word < 9; word++)
         at = skip_word(at);
     return number_at(&at, 10) ? sock_hash_port(sock_hash((struct sockaddr *)&peer, len), port) : 0;
 }
 
-/* Marks those of which there is a socket, and counts those that are left. -1: it can't be told. */
-static int look_for(int32_t pid, const char *name, const uint64_t *gaps, uint32_t count, bool *open)
+/* Marks the entries of which there is a socket. Returns how many are left; -1: not known. */
+static int mark_open(int32_t pid, const char *name, const uint64_t *gaps, uint32_t count,
+                     bool *open)
 {
     struct proc_lines lines;
     const char *line;
@@ -515,9 +516,9 @@ uint32_t proc_open_gaps(const _Atomic uint64_t *gaps, uint32_t count, int32_t pi
         wanted[i] = counts && !is_unix ? entry : 0;
         sockets += wanted[i] != 0;
     }
-    int left = sockets ? look_for(pid, "net/tcp", wanted, count, open) : 0;
+    int left = sockets ? mark_open(pid, "net/tcp", wanted, count, open) : 0;
     if (left > 0)
-        look_for(pid, "net/tcp6", wanted, count, open);
+        mark_open(pid, "net/tcp6", wanted, count, open);
     for (uint32_t i = 0; i < count; i++) {
         open[i] = open[i] || (left < 0 && wanted[i]);
         all += open[i];
@@ -545,7 +546,7 @@ void proc_totals(const struct page *tree, int32_t me, struct totals *totals)
         page_add_totals(totals, &one);
     }
     if (atomic_load(&tree->gap_used)) {
-        /* Between two processes: who handed it on has counted a close, which was none. */
+        /* Handed from one process to another: the first has counted a close, which was none. */
         bool open[PAGE_GAPS];
         uint32_t waiting = proc_open_gaps(tree->gap, PAGE_GAPS, 0, sys_now_ms(), open);
         totals->tracked += waiting;

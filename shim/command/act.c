@@ -114,7 +114,7 @@ static void wake_line(struct tree *tree, uint32_t index, int sig, struct woken *
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0)
         return;
-    /* Who has no handler for it would die of it. */
+    /* The signal would end a process that has no handler for it. */
     if (proc_is_alive(pid, tree->page.line[index].since) == 1 && tree_is_mapped(tree, pid) == 1 &&
         proc_catches(pid, sig) == 1) {
         if (syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) == 0)
@@ -141,8 +141,8 @@ static int ask_page(struct tree *tree, const struct request *request, struct wok
 
 /* ---- what stands in the way ---- */
 
-/* What a page says is not to be believed: a worker that was broken into could have root send its
- * master what that takes for an order. */
+/* A page is not to be believed: by it a worker that was broken into could make root send the master
+ * a signal that the master takes for an order. */
 static bool is_harmless(int32_t sig)
 {
     return sig >= SIGRTMIN || sig == SIGUSR1 || sig == SIGUSR2 || sig == SIGURG || sig == SIGWINCH;
@@ -247,7 +247,7 @@ static void draw(struct progress *progress, const struct view *view)
 static bool is_over(const struct tree *tree)
 {
     bool over = tree->page.phase == PHASE_DRAINED, parts_are = true;
-    for (const struct tree *part = tree->joined; part; part = part->next)
+    for (const struct tree *part = tree->attached; part; part = part->next)
         parts_are = parts_are && part->page.phase == PHASE_DRAINED;
     return over && (parts_are || tree->page.timed_out); /* nobody waits for them any more */
 }
@@ -255,7 +255,7 @@ static bool is_over(const struct tree *tree)
 static bool any_lives(struct tree *tree)
 {
     bool lives = tree_any(tree);
-    for (struct tree *part = tree->joined; part && !lives; part = part->next)
+    for (struct tree *part = tree->attached; part && !lives; part = part->next)
         lives = tree_any(part);
     return lives;
 }
@@ -355,7 +355,7 @@ static int act(struct tree *tree, const struct request *request)
     if (error)
         return fail(exit_code(error), "pid %d: its state page %s can't be written: %s",
                     tree_pid(tree), escaped(tree->path), strerror(error));
-    for (struct tree *part = tree->joined; part; part = part->next)
+    for (struct tree *part = tree->attached; part; part = part->next)
         ask_page(part, request, &woken);
     if (was_over) {
         if (!request->wait)

@@ -10,7 +10,7 @@
 
 #include "base/common.h"
 
-/* What the exit code says (INTERFACE.md, section 4). */
+/* The exit codes (INTERFACE.md, section 4). */
 enum {
     EXIT_DONE = 0,
     EXIT_FAILED = 1, /* or died in the middle; the page can't be reached, or is another version's */

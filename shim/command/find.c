@@ -16,7 +16,7 @@
 
 /* ---- the pages that a process maps ---- */
 
-/* What a process's mappings show. */
+/* The shim and its pages among the mappings of a process. */
 struct look {
     struct tree *trees;
     bool has_library, has_nameless; /* a page that has no file */
@@ -107,7 +107,7 @@ static void keep(struct scan *scan, struct tree *tree)
     push(&scan->list, tree);
 }
 
-/* What a process was started with, or else the table's default; "none" for nothing. */
+/* Returns the value that a process was started with, or the table's default; "none" for "". */
 static const char *value_of(int32_t pid, const char *name)
 {
     char value[256] = "";
@@ -218,7 +218,7 @@ static void add_dirs(struct scan *scan)
             proc_each_file(paths[i], add_file, scan);
 }
 
-/* ---- pages that are joined to another ---- */
+/* ---- pages that are attached to another ---- */
 
 /*
  * Whether a process (0: it is gone) of this user, which says that it is a part of the tree, may be
@@ -229,7 +229,7 @@ static bool is_of_tree(int32_t pid, int64_t uid, const struct tree *tree)
     return uid == tree->uid || uid == 0 || descends(pid, tree);
 }
 
-static bool is_joined(const struct tree *part)
+static bool is_attached(const struct tree *part)
 {
     const struct page *page = &part->page;
     return page->tree_pid > 0 && (page->tree_pid != page->pid || page->tree_start != page->start);
@@ -239,12 +239,12 @@ static bool is_joined(const struct tree *part)
  */
 static bool names(const struct tree *part, const struct tree *tree)
 {
-    return is_joined(part) && part->page.tree_pid == tree->page.pid &&
+    return is_attached(part) && part->page.tree_pid == tree->page.pid &&
            part->page.tree_start == tree->page.start &&
            (!part->namespace || !tree->namespace || part->namespace == tree->namespace);
 }
 
-/* Moves the pages that are joined to tree from the list to it; drops it itself from there. */
+/* Moves the pages that are attached to tree from the list to it; drops it itself from there. */
 static void take_parts(struct tree **list, struct tree *tree)
 {
     for (struct tree **at = list; *at;) {
@@ -260,18 +260,18 @@ static void take_parts(struct tree **list, struct tree *tree)
         if (same || !tree_any(one))
             tree_free(one);
         else
-            push(&tree->joined, one);
+            push(&tree->attached, one);
     }
 }
 
 /*
- * The tree that a page was joined to, if its page can be opened; else the part itself. It is one of
- * an ancestor's.
+ * The tree that a page is attached to, if its page can be opened; else the part itself. It is one
+ * of an ancestor's.
  */
 static struct tree *whole_of(struct tree *part)
 {
-    part->is_part = is_joined(part) && geteuid() != 0;
-    int32_t pid = is_joined(part) ? tree_first(part) : 0;
+    part->is_part = is_attached(part) && geteuid() != 0;
+    int32_t pid = is_attached(part) ? tree_first(part) : 0;
     for (int i = 0; i < ANCESTORS_MOST && (pid = proc_parent(pid)) > 1; i++) {
         struct look look;
         look_at(pid, NULL, 1, &look);
@@ -428,13 +428,13 @@ struct tree *find_trees(void)
     proc_each_process(add_process, &scan);
     add_dirs(&scan);
     for (struct tree *tree = scan.list; tree; tree = tree->next)
-        if (!is_joined(tree))
+        if (!is_attached(tree))
             take_parts(&scan.list, tree);
     while (scan.list) {
         struct tree *tree = scan.list;
         scan.list = tree->next;
         tree->next = NULL;
-        if ((tree_any(tree) || tree->joined) && !is_false(tree))
+        if ((tree_any(tree) || tree->attached) && !is_false(tree))
             insert(&sorted, tree);
         else
             tree_free(tree);

@@ -8,7 +8,7 @@
 #include "command/reader.h"
 
 /*
- * The tree that a process belongs to, with the pages that are joined to it. Returns an exit code,
+ * The tree that a process belongs to, with the pages that are attached to it. Returns an exit code,
  * and says on stderr why where it is not EXIT_DONE.
  */
 int find_tree(int32_t pid, struct tree **tree);

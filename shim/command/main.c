@@ -56,7 +56,7 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     int code = run(argc, argv);
-    /* What was printed is lost where the disk is full: nobody may take that for an answer. */
+    /* On a full disk the output is lost: the exit code must say so. */
     if ((fflush(stdout) || ferror(stdout)) && code == EXIT_DONE)
         return fail(EXIT_FAILED, "can't write to stdout: %s", strerror(errno));
     return code;

@@ -32,14 +32,14 @@ static int read_page(int fd, struct page *page)
     return page_is_sound(page, (size_t)got) ? 0 : NOT_SOUND;
 }
 
-/* Whose pages are opened: one's own, root's, and those of the process's user that is meant. */
+/* Accepts files of the command's own user, of root, and of the user of the process in question. */
 static int check_file(const struct stat *status, uint32_t uid)
 {
     if (!S_ISREG(status->st_mode))
         return NOT_A_PAGE;
     if (status->st_uid != uid && status->st_uid != geteuid() && status->st_uid != 0)
         return NOT_SOUND;
-    /* One that others can write is nobody's. */
+    /* A file that others can write may hold anything. */
     return status->st_mode & (S_IWGRP | S_IWOTH) ? NOT_SOUND : 0;
 }
 
@@ -61,9 +61,9 @@ static struct tree *tree_new(void)
 }
 
 /*
- * path_fd (O_PATH, which it takes over) is opened for reading once it is known to be a file: who
- * opens a device or a FIFO by name has done something to it already. wanted: the file that it has
- * to be, and pid a process that maps it; or NULL.
+ * Opens path_fd (O_PATH, which it closes) for reading once it is known to be a regular file: to
+ * open a device or a FIFO by name may already have an effect. wanted: the file that it has to be,
+ * which process pid maps; or NULL.
  */
 static int open_found(int path_fd, const char *path, uint32_t uid, int32_t pid,
                       const struct proc_file *wanted, struct tree **found)
@@ -151,7 +151,7 @@ void tree_free(struct tree *list)
 {
     while (list) {
         struct tree *next = list->next;
-        tree_free(list->joined);
+        tree_free(list->attached);
         close(list->fd);
         free(list);
         list = next;
@@ -185,7 +185,7 @@ bool tree_copy(struct tree *tree)
             break;
         usleep(1000);
     }
-    for (struct tree *part = tree->joined; part; part = part->next)
+    for (struct tree *part = tree->attached; part; part = part->next)
         tree_copy(part); /* one that is cut off keeps its last figures */
     return true;
 }
@@ -220,10 +220,10 @@ int tree_is_mapped(const struct tree *tree, int32_t pid)
 
 /* ---- processes ---- */
 
-/* How long a process is believed to map the page still: its maps are not read at each look. */
+/* For so long a process is taken to map the page still: its maps need not be read each time. */
 #define BELIEVED_MS 500
 
-/* The number that a process of the tree has here, if it is one (known->pid, since). */
+/* Finds the number that a process of the tree has in our pid namespace. 0: it is not one. */
 static int32_t process_of(struct tree *tree, struct known *known, int32_t pid, uint64_t since)
 {
     if (pid <= 0)
@@ -238,14 +238,14 @@ static int32_t process_of(struct tree *tree, struct known *known, int32_t pid, u
     }
     int32_t here = tree->is_foreign ? process_outer_pid(tree->uid, tree->namespace, pid) : pid;
     *known = (struct known){pid, since, here, sys_now_ms()};
-    /* Who is not root may not look into what a process of its own has become. */
+    /* A user other than root may not read the maps of a process that has become privileged. */
     int maps = here ? tree_is_mapped(tree, here) : 0;
     if (maps == 0 || (maps < 0 && geteuid() == 0) || proc_is_alive(here, since) == 0)
         known->here = 0;
     return known->here;
 }
 
-/* A process has one line: whoever fills a page with one process has it looked at once. */
+/* A process has one line. A page that is full of one process must not cost a look for each line. */
 static bool is_repeated(const struct page *page, uint32_t index)
 {
     for (uint32_t i = 0; i < index; i++)

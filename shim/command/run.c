@@ -166,7 +166,7 @@ int command_run(int argc, char **argv)
     works = works && check_command(*run.command, &check);
     if (!works)
         say("%s", check.reason);
-    /* What may be executed, but not read, may well work: nobody can tell. */
+    /* A file that may be executed, but not read, may well work. */
     if (!works && check.exit != EXIT_FORBIDDEN)
         return EXIT_FAILED;
     preload(library);

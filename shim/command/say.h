@@ -10,31 +10,31 @@
 #include <signal.h>
 
 /*
- * Prints a line on stderr, with "weir: " before it. Texts that others have made are to be escaped.
- * fail returns the exit code that it is given.
+ * Prints a line on stderr, with "weir: " before it. Texts from outside must be escaped. fail
+ * returns the exit code that it is given.
  */
 __attribute__((format(printf, 2, 3))) int fail(int code, const char *format, ...);
 #define say(...) ((void)fail(EXIT_DONE, __VA_ARGS__))
 
-/* The same for a usage error of `weir NAME`: it points to the help, and returns EXIT_USAGE. */
+/* Prints a usage error of `weir NAME`, which points to its help. Returns EXIT_USAGE. */
 __attribute__((format(printf, 2, 3))) int say_usage(const char *name, const char *format, ...);
 
 /*
- * The next option of a subcommand's command line, as getopt_long(3) has it; -1: no more; '?': it is
- * wrong, and stderr says why. An option behind the first argument of `weir run` is not its own.
+ * Returns the next option of a subcommand, as getopt_long(3) does; -1: no more; '?': it is wrong,
+ * and stderr says why. Options behind the first argument of `weir run` belong to that command.
  */
 struct option;
 int next_option(int argc, char **argv, const struct option *options);
 
-/* A text that others have made, fit for a terminal; also one in an array that it may fill, without
- * an end. Valid until eight more have been made. */
+/* Returns a text from outside as a terminal may show it; or one in an array, which it may fill
+ * without an end. Valid until the eighth call after this one. */
 const char *escaped(const char *text);
 const char *escaped_array(const char *text, size_t size);
 
-/* The part of a path behind the last slash. */
+/* Returns the part of a path behind the last slash. */
 const char *base_name(const char *path);
 
-/* The exit code for an errno of open and its kin: EXIT_FORBIDDEN or EXIT_FAILED. */
+/* Returns the exit code for an errno of open(2): EXIT_FORBIDDEN or EXIT_FAILED. */
 int exit_code(int error);
 
 /*

@@ -261,7 +261,7 @@ static void add_in_use(struct view *view, int32_t pid, const struct in_use *in_u
 
 static void take_oldest(struct view *view, struct tree *tree)
 {
-    for (struct tree *part = tree; part; part = part == tree ? tree->joined : part->next) {
+    for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next) {
         for (uint32_t i = 0; i < PAGE_LINES; i++) {
             const struct page_line *line = &part->page.line[i];
             struct in_use in_use = {0};
@@ -288,7 +288,7 @@ void view_take(struct view *view, struct tree *tree, bool with_oldest)
     take_text(view->version, sizeof view->version, tree->page.version, sizeof tree->page.version);
     view->mode = mode_name(tree->page.settings.mode);
     take_drain(view, &tree->page);
-    for (struct tree *part = tree; part; part = part == tree ? tree->joined : part->next) {
+    for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next) {
         add_page(view, part);
         add_handed_on(view, part);
     }

@@ -37,7 +37,7 @@ struct view {
     struct totals totals;
     uint64_t idle, forced_in_use, unread, unsent;
     bool has_drain;
-    bool timed_out; /* it ended without some who had not ended theirs */
+    bool timed_out; /* the drain ended before some process had drained */
     char by[80];
     int64_t elapsed, left; /* ms; -1: no drain; left also: no timeout */
     int64_t oldest_ms;     /* how long the oldest one in use has been; 0: there is none */
@@ -45,13 +45,13 @@ struct view {
     struct view_process *process;
     struct view_connection *oldest; /* those in use, the oldest first; OLDEST_MOST at most */
     uint64_t listeners, processes, oldests;
-    bool is_hidden; /* which are in use may not be looked at everywhere */
+    bool is_hidden; /* some process's connections in use may not be read */
 };
 
 /* By enum phase. */
 extern const char *const view_phases[PHASES];
 
-/* What figures are of. */
+/* The groups of figures. */
 enum { CONNECTIONS, TOTALS, LOSSES, OTHERS, TIMES /* int64_t, in ms; negative: not known */ };
 
 struct figure_group {
@@ -60,7 +60,7 @@ struct figure_group {
     const char *type;  /* of the metrics of Prometheus */
 };
 
-/* What is counted: each printer walks this table, in this order. */
+/* All figures: each printer walks this table, in this order. */
 struct figure {
     int group;
     const char *key, *words;   /* in JSON; for people, behind the number (NULL: ":") */

@@ -13,7 +13,7 @@
 
 /* ---- directories ---- */
 
-/* What is taken for a run directory: nobody else can put files of ours into it. */
+/* Accepts a run directory only if no other user can put files into it in our name. */
 static bool is_trusted(const struct stat *status, uint32_t uid)
 {
     bool others_write = status->st_mode & (S_IWGRP | S_IWOTH);
@@ -319,8 +319,8 @@ struct page *pagefile_make(const struct settings *settings, char *const *envp, i
  */
 static bool is_unused(int fd)
 {
-    /* SIGURG: whoever opens it for writing in this very moment has the lease broken, and the
-     * default SIGIO would end the program. */
+    /* SIGURG: an open for writing in this very moment breaks the lease, and the default SIGIO would
+     * end the program. */
     if (sys3(SYS_fcntl, fd, F_SETSIG, SIGURG) < 0 || sys3(SYS_fcntl, fd, F_SETLEASE, F_RDLCK) < 0)
         return false;
     sys3(SYS_fcntl, fd, F_SETLEASE, F_UNLCK);

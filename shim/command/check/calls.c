@@ -17,7 +17,7 @@ static const struct {
 };
 enum { ACCEPTS = 0, OTHERS = COUNT_OF(families) };
 
-/* What reaches a connection past every function that there is to stand in front of. */
+/* Calls that reach a connection past every function of libc that can be interposed. */
 static const char blind_call[] = "%s (in %s) on a connection can't be seen.";
 static const struct {
     const char *prefix, *says;
@@ -42,7 +42,7 @@ struct call {
     bool is_own; /* the program defines it itself */
 };
 
-/* What has been found: one run of the command looks at one program. */
+/* The calls of one program: a run of the command looks at no second one. */
 static struct call *covered; /* sorted by name */
 static size_t count;
 static struct call seen[COUNT_OF(blind)];
@@ -113,7 +113,7 @@ void calls_add(const struct elf *elf, const char *path)
         accepts |= text_after(name, "accept") != NULL;
         uses_stdio |= text_equal(name, "fdopen");
     }
-    /* That others use it, for files, says nothing. */
+    /* A library that uses it for files does not count. */
     if (accepts && uses_stdio && !stdio)
         stdio = base;
 }

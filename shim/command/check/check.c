@@ -53,7 +53,7 @@ static bool open_lines(struct proc_lines *lines, int32_t pid, const char *file, 
     return !error || fail_at(check, pid, file, error);
 }
 
-/* What it was started with. A program that writes its title over it leaves us less to read. */
+/* Reads the start environment. A program that writes its title over it leaves less to read. */
 static bool read_environment(struct process *process, struct check *check)
 {
     char *settings_of[128], *entry, *item;
@@ -112,7 +112,7 @@ static bool add_library(int32_t pid, const char *mapped, struct check *check)
     return is_library;
 }
 
-/* What is mapped there: the shim, and the libraries, also those that were loaded later. */
+/* Reads the mappings: the shim, and the libraries, also those that were loaded later. */
 static bool read_maps(struct process *process, const char *program, struct check *check)
 {
     struct proc_lines maps;
@@ -151,7 +151,7 @@ static void say_shim(const struct process *process, const struct check *check)
 }
 
 /* Completes the verdict, for a process whose program would do. */
-static bool judge(const struct process *process, struct check *check)
+static bool conclude(const struct process *process, struct check *check)
 {
     static const char secure[] = "in secure-execution mode (AT_SECURE: setuid, file capabilities, "
                                  "or a transition of SELinux or AppArmor)";
@@ -219,7 +219,7 @@ static bool check_process(struct process *process, struct check *check)
     }
     if (works) {
         calls_say(check);
-        works = judge(process, check);
+        works = conclude(process, check);
     }
     elf_unmap(&file);
     return works;

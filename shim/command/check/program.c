@@ -88,7 +88,7 @@ static bool is_loader(const struct elf *elf)
     return elf->type == ET_DYN && !elf->loader && elf->name && text_after(elf->name, "ld-");
 }
 
-/* What keeps the shim out of a file of this kind. NULL: nothing. */
+/* Returns why the shim can't work in a file of this kind. NULL: it may. */
 static const char *is_useless(const struct elf *elf, enum elf_kind kind)
 {
     return kind == ELF_NONE                              ? "is neither an ELF file nor a script"

@@ -34,7 +34,7 @@ bool memory_in_use(int32_t pid, uint64_t address, uint32_t epoch, struct in_use 
         table.limit % TABLE_BLOCK || table.limit > LIMIT_MOST || table.high > table.limit)
         return false;
 
-    /* Whose records have been taken already, by an alias or by their own descriptor. */
+    /* A bit for each record that has been taken, by an alias or by its own descriptor. */
     uint8_t *taken = calloc(table.limit / 8 + 1, 1);
     bool could_read = taken != NULL;
     for (uint32_t from = 0; could_read && from < table.high; from += BLOCK) {

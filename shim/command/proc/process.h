@@ -16,16 +16,16 @@ int32_t process_number(const char *text);
  */
 int32_t process_outer_pid(uint32_t uid, uint32_t namespace, int32_t inner);
 
-/* Its effective user. -1: no such process. */
+/* The effective user of a process. -1: no such process. */
 int64_t process_uid(int32_t pid);
 
 /* A variable that the process was started with. False: there is none, or it may not be read. */
 bool process_variable(int32_t pid, const char *name, char *into, size_t size);
 
 /*
- * How much work other users' processes and pages may cause in one look of the command's. Anybody
- * may have as many mappings, processes and pages as he likes, and fill a page with whatever costs
- * most to look at. One's own, and with root's rights root's, are looked at without a limit.
+ * How much work other users' processes and pages may cause in one run over all of them. A user may
+ * have any number of mappings, processes and pages, and may fill a page with what is costly to
+ * read. The command's own user has no limit.
  */
 struct budget {
     uint32_t lines;  /* of /proc/PID/maps */
@@ -33,10 +33,10 @@ struct budget {
     int64_t time_ms; /* for connections in other processes' memory */
 };
 
-/* What is left of that user's budget. */
+/* The budget that this user has left. */
 struct budget *budget_of(uint32_t uid);
 
-/* Begins a new look. */
+/* Gives each user a full budget again. */
 void budget_renew(void);
 
 #endif

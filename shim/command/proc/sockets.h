@@ -17,8 +17,9 @@ struct socket {
 };
 
 /*
- * What is known of a socket that a process holds; *found NULL: nothing. False: it is no socket. The
- * connections of a network are read once, until sockets_forget, which makes *found invalid.
+ * Finds the connection that a process holds by this descriptor; *found is NULL if nothing is known
+ * of it. Returns false if the descriptor is no socket. A network's connections are read once, until
+ * sockets_forget, which makes *found invalid.
  */
 bool sockets_find(int32_t pid, int32_t fd, const struct socket **found);
 void sockets_forget(void);
