@@ -44,7 +44,7 @@ PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/tests/%,$(wildcard tests/progr
 # What weir(1) shares with the library: the settings and the state page's layout.
 COMMAND_SHARES = $(addprefix $(BUILD)/shim/,$(addprefix base/,settings.o text.o state_page.o proc.o sock.o sys.o) \
 	tree/pagefile.o)
-COMMAND_OBJECTS = $(patsubst shim/%.c,$(BUILD)/shim/%.o,$(wildcard shim/command/*.c))
+COMMAND_OBJECTS = $(patsubst shim/%.c,$(BUILD)/shim/%.o,$(wildcard shim/command/*.c shim/command/*/*.c))
 
 # The manual, the completion and weir.pc, filled in by a program that runs here, wherever the library
 # is to run.

@@ -75,7 +75,34 @@ steps() {
 
 @test "weir(1) shares the lowest floor with the library, the page's files and the table's layout" {
     cd "$ROOT/shim"
-    [ "$(grep -h '^#include "[a-z_]*/' command/*.[ch] | grep -v '"base/' | sort -u)" = \
+    [ "$(grep -rh --include='*.[ch]' '^#include "' command | grep -v '"\(base\|command\)/' | sort -u)" = \
         '#include "conn/table.h"
 #include "tree/pagefile.h"' ]
+}
+
+# circle DIRECTORY: a circle of includes among the files below it; a .c and its .h are one. Nothing
+# where there is none.
+circle() {
+    (cd "$1/.." && grep -r --include='*.[ch]' '^#include "command/' command) |
+        sed -E 's/\.[ch]:#include "/ /; s/\.h".*//' | awk '$1 != $2' >"$BATS_TEST_TMPDIR/pairs"
+    [ "$(wc -l <"$BATS_TEST_TMPDIR/pairs")" -gt 30 ]
+    { tsort "$BATS_TEST_TMPDIR/pairs" >/dev/null; } 2>&1 || true
+}
+
+@test "no files of weir(1) include each other in a circle" {
+    local found
+    found=$(circle "$ROOT/shim/command")
+    [ -z "$found" ] || { echo "$found"; return 1; }
+    # The same, with one include too many: it is found.
+    cp -r "$ROOT/shim/command" "$BATS_TEST_TMPDIR/command"
+    echo '#include "command/check/program.h"' >>"$BATS_TEST_TMPDIR/command/check/libraries.c"
+    found=$(circle "$BATS_TEST_TMPDIR/command")
+    grep -q 'command/check/libraries' <<<"$found"
+}
+
+@test "each file of weir(1) names by its folder what it includes" {
+    local odd
+    cd "$ROOT/shim"
+    odd=$(grep -rn --include='*.[ch]' '^#include "[^/]*"' command || true)
+    [ -z "$odd" ] || { echo "$odd"; return 1; }
 }

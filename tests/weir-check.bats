@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # weir check: what it says of a program is what happens when that is started under the shim. Real
 # programs, programs that the loader will not preload into, processes, and files that lie.
-# mutant: shim/command/check_program.c: s/if \(elf->is_go\)/if (elf->is_go \&\& !elf->loader)/
+# mutant: shim/command/check/program.c: s/if \(elf->is_go\)/if (elf->is_go \&\& !elf->loader)/
 # seconds: 14
 # shellcheck disable=SC2154  # output, status: bats' run
 
@@ -483,8 +483,8 @@ fuzzed() {
     mkdir "$BATS_TEST_TMPDIR/shim"
     cp -r "$ROOT/shim/." "$BATS_TEST_TMPDIR/shim"
     sed -i 's/offset > from.size || size > from.size - offset/offset > from.size/' \
-        "$BATS_TEST_TMPDIR/shim/command/elf.c"
-    not cmp -s "$ROOT/shim/command/elf.c" "$BATS_TEST_TMPDIR/shim/command/elf.c"
+        "$BATS_TEST_TMPDIR/shim/command/check/elf.c"
+    not cmp -s "$ROOT/shim/command/check/elf.c" "$BATS_TEST_TMPDIR/shim/command/check/elf.c"
     run fuzzed "$BATS_TEST_TMPDIR/shim"
     [ "$status" != 0 ]
     says 'AddressSanitizer|runtime error'

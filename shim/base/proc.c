@@ -12,11 +12,10 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-/* Opens /proc/PID/name ("self" for 0). -errno. */
-static long open_proc(int32_t pid, const char *name)
+/* "/proc/PID/name" ("self" for 0). */
+static const char *path_of(char path[64], int32_t pid, const char *name)
 {
-    char path[64];
-    struct text text = TEXT_ON(path);
+    struct text text = {path, 0, 64};
     text_string(&text, "/proc/");
     if (pid > 0)
         text_number(&text, (uint64_t)pid);
@@ -24,21 +23,35 @@ static long open_proc(int32_t pid, const char *name)
         text_string(&text, "self");
     text_string(&text, "/");
     text_string(&text, name);
-    return sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+    return path;
 }
 
-/* Reads a file line by line: with a NUL for its end, and cut where it is longer. */
-struct lines {
-    int fd;
-    size_t from, filled;
-    char buffer[4096];
-};
+static long open_proc(int32_t pid, const char *name)
+{
+    char path[64];
+    return sys4(SYS_openat, AT_FDCWD, path_of(path, pid, name), O_RDONLY | O_CLOEXEC, 0);
+}
 
-static char *next_line(struct lines *lines)
+/* ---- line by line ---- */
+
+int proc_open_lines(struct proc_lines *lines, int32_t pid, const char *name)
+{
+    lines->fd = (int)open_proc(pid, name);
+    lines->end = '\n';
+    lines->from = lines->filled = 0;
+    return lines->fd < 0 ? -lines->fd : 0;
+}
+
+void proc_close_lines(const struct proc_lines *lines)
+{
+    sys1(SYS_close, lines->fd);
+}
+
+char *proc_next_line(struct proc_lines *lines)
 {
     for (;;) {
         for (size_t i = lines->from; i < lines->filled; i++) {
-            if (lines->buffer[i] == '\n') {
+            if (lines->buffer[i] == lines->end) {
                 char *line = lines->buffer + lines->from;
                 lines->buffer[i] = '\0';
                 lines->from = i + 1;
@@ -47,7 +60,7 @@ static char *next_line(struct lines *lines)
         }
         size_t rest = lines->filled - lines->from;
         if (rest == sizeof lines->buffer)
-            rest = 0; /* longer than any of ours */
+            rest = 0; /* longer than the buffer */
         for (size_t i = 0; i < rest; i++)
             lines->buffer[i] = lines->buffer[lines->from + i];
         long got = sys3(SYS_read, lines->fd, lines->buffer + rest, sizeof lines->buffer - rest);
@@ -84,10 +97,10 @@ static uint64_t number_at(const char **at, unsigned base)
     }
 }
 
-enum sight { UNSEEN, ENDED, SEEN };
+enum sight { UNSEEN, ENDED, SEEN }; /* UNSEEN: /proc does not show the process */
 
-/* A process's start time, as far as /proc shows it. */
-static enum sight look_at(int32_t pid, uint64_t *start)
+/* Reads a process's start time. */
+static enum sight read_start_time(int32_t pid, uint64_t *start)
 {
     char stat[1024];
     long fd = open_proc(pid, "stat");
@@ -109,7 +122,7 @@ static enum sight look_at(int32_t pid, uint64_t *start)
     while (*at == ' ')
         at++;
     if (*at == 'Z' || *at == 'X')
-        return ENDED; /* its parent has not looked yet */
+        return ENDED; /* a zombie */
     for (int field = 3; field < 22; field++)
         at = skip_word(at);
     *start = number_at(&at, 10);
@@ -119,7 +132,7 @@ static enum sight look_at(int32_t pid, uint64_t *start)
 uint64_t proc_start_time(int32_t pid)
 {
     uint64_t start = 0;
-    return look_at(pid, &start) == SEEN ? start : 0;
+    return read_start_time(pid, &start) == SEEN ? start : 0;
 }
 
 #define TICK_MS 10 /* proc(5): sysconf(_SC_CLK_TCK) is 100 on every Linux that we know */
@@ -134,7 +147,7 @@ int proc_is_alive(int32_t pid, uint64_t since)
     uint64_t start = 0;
     if (!exists(pid))
         return 0;
-    switch (look_at(pid, &start)) {
+    switch (read_start_time(pid, &start)) {
     case SEEN:
         return start * TICK_MS <= since + TICK_MS;
     case ENDED:
@@ -154,30 +167,24 @@ bool proc_line_lives(const struct page_line *line)
            proc_is_alive(pid, atomic_load(&line->since)) != 0;
 }
 
-/* A number of a line of /proc/PID/status (proc(5)): its first, or the second. False: there is no
- * such. */
-static bool status_of(int32_t pid, const char *label, bool second, unsigned base, uint64_t *number)
+bool proc_status(int32_t pid, const char *label, int index, unsigned base, uint64_t *number)
 {
-    struct lines lines = {.fd = (int)open_proc(pid, "status")};
+    struct proc_lines lines;
     const char *line, *value = NULL;
-    if (lines.fd < 0)
+    if (proc_open_lines(&lines, pid, "status"))
         return false;
-    while (!value && (line = next_line(&lines)))
+    while (!value && (line = proc_next_line(&lines)))
         value = text_after(line, label);
-    if (value)
+    for (bool more = value; more; more = index-- && *value++ == '\t')
         *number = number_at(&value, base);
-    if (value && second) {
-        value += *value == '\t';
-        *number = number_at(&value, base);
-    }
-    sys1(SYS_close, lines.fd);
+    proc_close_lines(&lines);
     return value;
 }
 
 bool proc_user(int32_t pid, uint32_t *uid)
 {
     uint64_t effective; /* "Uid:" is real, effective, saved, file system */
-    bool known = status_of(pid, "Uid:\t", true, 10, &effective);
+    bool known = proc_status(pid, "Uid:\t", 1, 10, &effective);
     *uid = known ? (uint32_t)effective : 0;
     return known;
 }
@@ -194,7 +201,8 @@ struct entry {
 long proc_each_file(const char *path, proc_visit_fn *visit, void *context)
 {
     char buffer[2048] __attribute__((aligned(8)));
-    long n, dir = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    long n, dir = sys4(SYS_openat, AT_FDCWD, path, flags, 0);
     if (dir < 0)
         return dir;
     while ((n = sys3(SYS_getdents64, dir, buffer, sizeof buffer)) > 0)
@@ -202,6 +210,26 @@ long proc_each_file(const char *path, proc_visit_fn *visit, void *context)
             visit((int)dir, ((struct entry *)(buffer + at))->name, context);
     sys1(SYS_close, dir);
     return 0;
+}
+
+struct each_process {
+    void (*visit)(int32_t pid, void *context);
+    void *context;
+};
+
+static void visit_name(int dir, const char *name, void *context)
+{
+    const struct each_process *each = context;
+    (void)dir;
+    uint64_t pid = number_at(&name, 10);
+    if (!*name && pid && pid <= INT32_MAX)
+        each->visit((int32_t)pid, each->context);
+}
+
+void proc_each_process(void (*visit)(int32_t pid, void *context), void *context)
+{
+    struct each_process each = {visit, context};
+    proc_each_file("/proc", visit_name, &each);
 }
 
 /* "PID PID ", of one thread. */
@@ -240,18 +268,16 @@ static void each_of_thread(int dir, const char *name, void *context)
 
 void proc_each_child(int32_t pid, void (*visit)(int32_t child))
 {
-    char path[40];
-    struct text text = TEXT_ON(path);
-    text_string(&text, "/proc/");
-    text_number(&text, (uint64_t)pid);
-    text_string(&text, "/task");
-    proc_each_file(path, each_of_thread, &visit);
+    char path[64];
+    proc_each_file(path_of(path, pid, "task"), each_of_thread, &visit);
 }
 
 int proc_catches(int32_t pid, int sig)
 {
     uint64_t caught;
-    return status_of(pid, "SigCgt:\t", false, 16, &caught) ? (int)(caught >> (sig - 1) & 1) : -1;
+    if (sig < 1 || sig > 64)
+        return 0;
+    return proc_status(pid, "SigCgt:\t", 0, 16, &caught) ? (int)(caught >> (sig - 1) & 1) : -1;
 }
 
 bool proc_is_shown(int32_t pid)
@@ -265,13 +291,13 @@ bool proc_is_shown(int32_t pid)
 bool proc_is_filtered(void)
 {
     uint64_t mode;
-    return !status_of(0, "Seccomp:\t", false, 10, &mode) || mode;
+    return !proc_status(0, "Seccomp:\t", 0, 10, &mode) || mode;
 }
 
 int32_t proc_parent(int32_t pid)
 {
     uint64_t parent;
-    return status_of(pid, "PPid:\t", false, 10, &parent) && parent <= INT32_MAX ? (int32_t)parent : 0;
+    return proc_status(pid, "PPid:\t", 0, 10, &parent) && parent <= INT32_MAX ? (int32_t)parent : 0;
 }
 
 bool proc_descends(int32_t pid)
@@ -289,54 +315,72 @@ bool proc_is_child(int32_t pid)
     return sys5(SYS_waitid, P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT, NULL) == 0;
 }
 
-uint32_t proc_pid_namespace(void)
+uint32_t proc_namespace(int32_t pid, const char *file)
 {
+    char path[64];
     struct stat status;
-    long failed = sys4(SYS_newfstatat, AT_FDCWD, "/proc/self/ns/pid", &status, 0);
+    long failed = sys4(SYS_newfstatat, AT_FDCWD, path_of(path, pid, file), &status, 0);
     return failed < 0 ? 0 : (uint32_t)status.st_ino;
 }
 
-/* A line of maps: "address-address perms offset major:minor inode path". */
-struct mapping {
-    uint64_t from, to;
-    struct proc_file file;
-    bool is_shared;
-};
+/* ---- mappings ---- */
 
-static void read_mapping(const char *line, struct mapping *mapping)
+/* Takes away what the kernel puts behind the path of a file that was removed (proc(5), maps). */
+static bool take_deleted(char *path)
 {
+    static const char deleted[] = " (deleted)";
+    size_t length = text_length(path), n = sizeof deleted - 1;
+    bool is_deleted = length > n && text_equal(path + length - n, deleted);
+    if (is_deleted)
+        path[length - n] = '\0';
+    return is_deleted;
+}
+
+/* A line is "address-address perms offset major:minor inode path". */
+bool proc_next_mapping(struct proc_lines *maps, uint32_t *budget, struct proc_mapping *mapping)
+{
+    char *line = *budget ? proc_next_line(maps) : NULL;
     const char *at = line;
+    if (!line)
+        return false;
+    --*budget;
     mapping->from = number_at(&at, 16);
     at += *at == '-';
     mapping->to = number_at(&at, 16);
     at = skip_word(line);
-    mapping->is_shared = *at && at[1] && at[2] && at[3] == 's';
+    bool is_whole = *at && at[1] && at[2] && at[3];
+    mapping->is_code = is_whole && at[2] == 'x';
+    mapping->is_shared = is_whole && at[3] == 's';
     at = skip_word(skip_word(at));
     uint64_t major = number_at(&at, 16);
     at += *at == ':';
     mapping->file.device = major << 32 | number_at(&at, 16);
     at += *at == ' ';
     mapping->file.inode = number_at(&at, 10);
+    while (*at == ' ')
+        at++;
+    mapping->path = line + (at - line);
+    mapping->is_deleted = take_deleted(mapping->path);
+    return true;
 }
 
 bool proc_mapped_file(const void *address, struct proc_file *file)
 {
-    struct lines lines = {.fd = (int)open_proc(0, "maps")};
-    const char *line;
-    struct mapping mapping = {0};
-    if (lines.fd < 0)
+    struct proc_lines maps;
+    struct proc_mapping mapping;
+    uint32_t budget = UINT32_MAX;
+    bool found = false;
+    if (proc_open_lines(&maps, 0, "maps"))
         return false;
-    while ((line = next_line(&lines))) {
-        read_mapping(line, &mapping);
-        if (mapping.from <= (uintptr_t)address && (uintptr_t)address < mapping.to)
-            break;
-    }
-    sys1(SYS_close, lines.fd);
-    *file = mapping.file;
-    return line && file->inode;
+    while (!found && proc_next_mapping(&maps, &budget, &mapping))
+        found = mapping.from <= (uintptr_t)address && (uintptr_t)address < mapping.to;
+    proc_close_lines(&maps);
+    if (found)
+        *file = mapping.file;
+    return found && file->inode;
 }
 
-/* By a mapping that nobody looks at: a file that is cut off does it no harm. */
+/* By a mapping that is never read, so that a file that is cut off does no harm. */
 bool proc_opened_file(int fd, struct proc_file *file)
 {
     long at = sys6(SYS_mmap, NULL, PAGE_MAX, PROT_NONE, MAP_PRIVATE, fd, 0);
@@ -357,18 +401,15 @@ static bool has_text(const char *in, const char *text)
 
 int proc_maps(int32_t pid, const struct proc_file *file, const char *name, uint32_t *budget)
 {
-    struct lines lines = {.fd = (int)open_proc(pid, "maps")};
-    const char *line;
-    int found = 0;
-    if (lines.fd < 0)
-        return lines.fd == -ENOENT && !exists(pid) ? 0 : -1;
-    for (; !found && *budget && (line = next_line(&lines)); --*budget) {
-        struct mapping mapping;
-        read_mapping(line, &mapping);
+    struct proc_lines maps;
+    struct proc_mapping mapping;
+    int found = 0, error = proc_open_lines(&maps, pid, "maps");
+    if (error)
+        return error == ENOENT && !exists(pid) ? 0 : -1;
+    while (!found && proc_next_mapping(&maps, budget, &mapping))
         found = mapping.is_shared && mapping.file.inode && mapping.file.inode == file->inode &&
-                mapping.file.device == file->device && has_text(line, name);
-    }
-    sys1(SYS_close, lines.fd);
+                mapping.file.device == file->device && has_text(mapping.path, name);
+    proc_close_lines(&maps);
     return found;
 }
 
@@ -408,8 +449,8 @@ static socklen_t address_at(const char *at, struct sockaddr_storage *into, uint1
     return sizeof *in6;
 }
 
-/* "st tx:rx": a peer that has not said its last, or whose last has not been read. */
-static bool has_a_say(const char *at)
+/* Whether the peer has not sent its FIN yet, or the FIN has not been read. at: "st tx:rx". */
+static bool can_send(const char *at)
 {
     enum { ESTABLISHED = 1, CLOSE_WAIT = 8 }; /* net/tcp_states.h */
     uint64_t state = number_at(&at, 16);
@@ -431,24 +472,25 @@ static uint32_t identity_at(const char *line)
     at = skip_word(at);
     socklen_t len = address_at(at, &peer, &peers_port);
     at = skip_word(at);
-    if (!len || !has_a_say(at))
+    if (!len || !can_send(at))
         return 0;
     for (int word = 3; word < 9; word++)
         at = skip_word(at);
     return number_at(&at, 10) ? sock_hash_port(sock_hash((struct sockaddr *)&peer, len), port) : 0;
 }
 
-/* Marks those of which there is a socket, and counts those that are left. -1: it can't be told. */
-static int look_for(int32_t pid, const char *name, const uint64_t *gaps, uint32_t count, bool *open)
+/* Marks the entries of which there is a socket. Returns how many are left; -1: not known. */
+static int mark_open(int32_t pid, const char *name, const uint64_t *gaps, uint32_t count,
+                     bool *open)
 {
-    struct lines lines = {.fd = (int)open_proc(pid, name)};
+    struct proc_lines lines;
     const char *line;
     int left = 0;
-    if (lines.fd < 0)
+    if (proc_open_lines(&lines, pid, name))
         return -1;
     for (uint32_t i = 0; i < count; i++)
         left += gaps[i] && !open[i];
-    while (left && (line = next_line(&lines))) {
+    while (left && (line = proc_next_line(&lines))) {
         uint32_t identity = identity_at(line);
         for (uint32_t i = 0; identity && i < count; i++) {
             if ((uint32_t)(gaps[i] >> 32) == identity && !open[i]) {
@@ -457,7 +499,7 @@ static int look_for(int32_t pid, const char *name, const uint64_t *gaps, uint32_
             }
         }
     }
-    sys1(SYS_close, lines.fd);
+    proc_close_lines(&lines);
     return left;
 }
 
@@ -474,9 +516,9 @@ uint32_t proc_open_gaps(const _Atomic uint64_t *gaps, uint32_t count, int32_t pi
         wanted[i] = counts && !is_unix ? entry : 0;
         sockets += wanted[i] != 0;
     }
-    int left = sockets ? look_for(pid, "net/tcp", wanted, count, open) : 0;
+    int left = sockets ? mark_open(pid, "net/tcp", wanted, count, open) : 0;
     if (left > 0)
-        look_for(pid, "net/tcp6", wanted, count, open);
+        mark_open(pid, "net/tcp6", wanted, count, open);
     for (uint32_t i = 0; i < count; i++) {
         open[i] = open[i] || (left < 0 && wanted[i]);
         all += open[i];
@@ -501,26 +543,17 @@ void proc_totals(const struct page *tree, int32_t me, struct totals *totals)
             ended += one.tracked;
             one.tracked = one.in_use = 0;
         }
-        totals->tracked += one.tracked;
-        totals->in_use += one.in_use;
-        totals->accepted += one.accepted;
-        totals->closed_by_program += one.closed_by_program;
-        totals->closed_idle += one.closed_idle;
-        totals->forced += one.forced;
-        totals->disowned += one.disowned;
+        page_add_totals(totals, &one);
     }
     if (atomic_load(&tree->gap_used)) {
-        /* Between two processes: who handed it on has counted a close, which was none. */
+        /* Handed from one process to another: the first has counted a close, which was none. */
         bool open[PAGE_GAPS];
         uint32_t waiting = proc_open_gaps(tree->gap, PAGE_GAPS, 0, sys_now_ms(), open);
         totals->tracked += waiting;
         totals->in_use += waiting;
         totals->closed_by_program -= waiting;
     }
-    totals->accepted += atomic_load(&tree->gone.accepted);
-    totals->closed_by_program += atomic_load(&tree->gone.closed_by_program) + ended;
-    totals->closed_idle += atomic_load(&tree->gone.closed_idle);
-    totals->forced += atomic_load(&tree->gone.forced);
-    totals->disowned += atomic_load(&tree->gone.disowned);
+    totals->closed_by_program += ended;
+    page_add_gone(totals, &tree->gone);
     page_settle_tree(totals);
 }

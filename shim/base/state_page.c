@@ -41,6 +41,26 @@ void page_add(struct totals *totals, const struct shard *shards, uint32_t count)
         add_shard(totals, &shards[i]);
 }
 
+void page_add_totals(struct totals *to, const struct totals *from)
+{
+    to->tracked += from->tracked;
+    to->in_use += from->in_use;
+    to->accepted += from->accepted;
+    to->closed_by_program += from->closed_by_program;
+    to->closed_idle += from->closed_idle;
+    to->forced += from->forced;
+    to->disowned += from->disowned;
+}
+
+void page_add_gone(struct totals *totals, const struct page_sums *gone)
+{
+    totals->accepted += atomic_load(&gone->accepted);
+    totals->closed_by_program += atomic_load(&gone->closed_by_program);
+    totals->closed_idle += atomic_load(&gone->closed_idle);
+    totals->forced += atomic_load(&gone->forced);
+    totals->disowned += atomic_load(&gone->disowned);
+}
+
 void page_settle(struct totals *totals)
 {
     if ((int64_t)totals->tracked < 0)

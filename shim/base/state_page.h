@@ -204,6 +204,8 @@ void page_settle(struct totals *totals);
 
 /* Both, of one line alone: *totals is zero before. PAGE_LINES: of all that have none. */
 void page_add_slot(struct totals *totals, const struct page *page, uint32_t line);
+void page_add_totals(struct totals *to, const struct totals *from);
+void page_add_gone(struct totals *totals, const struct page_sums *gone);
 
 /* The same of a tree's sums: there a connection that changes hands may be adopted before the close
  * that it makes up for has been counted. */

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* weir drain, weir close-idle, weir drain-all */
-#include "command.h"
 
-#include "find.h"
-#include "say.h"
+#include "base/sys.h"
 #include "base/text.h"
-#include "wait.h"
+#include "command/find.h"
+#include "command/proc/process.h"
+#include "command/say.h"
+#include "command/view.h"
 
 #include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <sys/syscall.h>
 
@@ -17,8 +17,7 @@ static const char help[] = "usage: weir %s PID [--wait]%s\n"
                            "\n"
                            "%s, in the whole process tree that PID belongs to.\n"
                            "\n"
-                           "  --wait        stay until it is done%s\n"
-                           "%s";
+                           "  --wait        stay until it is done%s\n";
 
 static const char timeout_help[] =
     "  --timeout D   force what is left after D (250ms, 30s, 5m, 1h; 0: never), this time only\n"
@@ -26,25 +25,28 @@ static const char timeout_help[] =
     "Exit codes with --wait: 0 drained, and nothing in use was forced; 3 the timeout forced\n"
     "connections that were in use; 1 the program died in the middle.\n";
 
-struct wish {
+static const char *const does[] = {
+    [ACTION_CLOSE_IDLE] = "Closes the connections that are idle now",
+    [ACTION_DRAIN] = "Closes connections as they become idle and accepts no more",
+    [ACTION_DRAIN_ALL] = "Closes every connection and accepts no more",
+};
+
+struct request {
     int32_t pid;
     enum action action;
     int64_t timeout; /* ms; -1: as the program was started */
-    bool wait, has_help;
+    bool wait;
 };
 
-static void print_help(const char *name, enum action action)
+static int print_help(const char *name, enum action action)
 {
     bool idle = action == ACTION_CLOSE_IDLE;
-    printf(help, name, idle ? "" : " [--timeout D]",
-           idle ? "Closes the connections that are idle now"
-           : action == ACTION_DRAIN_ALL
-               ? "Closes every connection and accepts no more"
-               : "Closes connections as they become idle and accepts no more",
+    printf(help, name, idle ? "" : " [--timeout D]", does[action],
            idle ? ": until none is idle, or for a second none more was\n"
                   "                closed (one that has just been answered is left alone)"
-                : "",
-           idle ? "" : timeout_help);
+                : "");
+    fputs(idle ? "" : timeout_help, stdout);
+    return EXIT_DONE;
 }
 
 /* As WEIR_TIMEOUT: whose words for what is wrong with it are used too. */
@@ -64,7 +66,8 @@ static int read_timeout(const char *name, const char *value, int64_t *timeout)
     return EXIT_DONE;
 }
 
-static int read_options(int argc, char **argv, struct wish *wish)
+/* Returns an exit code, or -1: go on. */
+static int read_options(int argc, char **argv, struct request *request)
 {
     static const struct option options[] = {
         {"wait", no_argument, NULL, 'w'},
@@ -72,39 +75,31 @@ static int read_options(int argc, char **argv, struct wish *wish)
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    *wish = (struct wish){.timeout = -1,
-                          .action = text_equal(argv[0], "close-idle")  ? ACTION_CLOSE_IDLE
-                                    : text_equal(argv[0], "drain-all") ? ACTION_DRAIN_ALL
-                                                                       : ACTION_DRAIN};
-    opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
-        if (c == 'h') {
-            wish->has_help = true;
-            return EXIT_DONE;
-        } else if (c == 'w') {
-            wish->wait = true;
-        } else if (c == 't') {
-            int code = read_timeout(argv[0], optarg, &wish->timeout);
-            if (code)
-                return code;
-        } else {
-            return say_usage(argv[0], c == ':' ? "\"%s\" wants a value" : "\"%s\" is not an option",
-                             escaped(argv[optind - 1]));
-        }
+    *request = (struct request){.timeout = -1,
+                                .action = text_equal(*argv, "close-idle")  ? ACTION_CLOSE_IDLE
+                                          : text_equal(*argv, "drain-all") ? ACTION_DRAIN_ALL
+                                                                           : ACTION_DRAIN};
+    for (int c; (c = next_option(argc, argv, options)) != -1;) {
+        if (c == 'h')
+            return print_help(*argv, request->action);
+        if (c == '?' || (c == 't' && read_timeout(*argv, optarg, &request->timeout)))
+            return EXIT_USAGE;
+        request->wait |= c == 'w';
     }
-    if (wish->timeout >= 0 && wish->action == ACTION_CLOSE_IDLE)
-        return say_usage(argv[0], "--timeout: close-idle forces nothing, and has none");
+    if (request->timeout >= 0 && request->action == ACTION_CLOSE_IDLE)
+        return say_usage(*argv, "--timeout: close-idle forces nothing, and has none");
     if (argc - optind != 1)
-        return say_usage(argv[0], "one PID, please");
-    if (!(wish->pid = pid_argument(argv[optind])))
-        return say_usage(argv[0], "\"%s\" is not a process's number", escaped(argv[optind]));
-    return EXIT_DONE;
+        return say_usage(*argv, "one PID, please");
+    if (!(request->pid = process_number(argv[optind])))
+        return say_usage(*argv, "\"%s\" is not a process's number", escaped(argv[optind]));
+    return -1;
 }
 
 /* ---- waking ---- */
 
 struct woken {
     int processes, refused;
+    bool had_news; /* the last page had not had the order yet */
 };
 
 /*
@@ -119,9 +114,9 @@ static void wake_line(struct tree *tree, uint32_t index, int sig, struct woken *
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0)
         return;
-    /* Who has no handler for it would die of it. */
+    /* The signal would end a process that has no handler for it. */
     if (proc_is_alive(pid, tree->page.line[index].since) == 1 && tree_is_mapped(tree, pid) == 1 &&
-        process_catches(pid, sig)) {
+        proc_catches(pid, sig) == 1) {
         if (syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) == 0)
             woken->processes++;
         else if (errno == EPERM)
@@ -130,11 +125,11 @@ static void wake_line(struct tree *tree, uint32_t index, int sig, struct woken *
     close(fd);
 }
 
-/* Leaves the order in one page and wakes its processes. *news: whether it was any there. */
-static int ask_page(struct tree *tree, const struct wish *wish, struct woken *woken, bool *news)
+/* Leaves the order in one page and wakes its processes. */
+static int ask_page(struct tree *tree, const struct request *request, struct woken *woken)
 {
     struct origin origin = {0, getpid(), (int32_t)getuid()};
-    int error = tree_ask(tree, wish->action, &origin, wish->timeout, news);
+    int error = tree_ask(tree, request->action, &origin, request->timeout, &woken->had_news);
     if (error)
         return error;
     int sig = tree->page.settings.control_signal;
@@ -146,45 +141,40 @@ static int ask_page(struct tree *tree, const struct wish *wish, struct woken *wo
 
 /* ---- what stands in the way ---- */
 
-/* What a page says is not to be believed: a worker that was broken into could have root send its
- * master what that takes for an order. */
+/* A page is not to be believed: by it a worker that was broken into could make root send the master
+ * a signal that the master takes for an order. */
 static bool is_harmless(int32_t sig)
 {
     return sig >= SIGRTMIN || sig == SIGUSR1 || sig == SIGUSR2 || sig == SIGURG || sig == SIGWINCH;
 }
 
-static int check(struct tree *tree, const struct wish *wish)
+static int check(struct tree *tree, const struct request *request)
 {
     int32_t pid = tree_pid(tree);
-    if (tree->is_foreign) {
-        say("pid %" PRId32 " lives in another pid namespace, whose processes can't be told apart "
-            "from here: run `weir` inside its container",
-            wish->pid);
-        return EXIT_FAILED;
-    }
-    if (tree->is_part && proc_start_time(tree->page.tree_pid) == tree->page.tree_start) {
-        say("pid %" PRId32 ": it belongs to the tree of pid %" PRId32
-            ", whose state page this user may not open: use that one's user, or root",
-            wish->pid, tree->page.tree_pid);
-        return EXIT_FORBIDDEN;
-    }
-    if (tree->page.settings.control_signal == 0) {
-        say("pid %" PRId32 ": it was started with WEIR_CONTROL_SIGNAL=none, so that nothing can "
-            "wake it: send it WEIR_SIGNAL, or start it with a control signal",
-            pid);
-        return EXIT_FAILED;
-    }
-    if (!is_harmless(tree->page.settings.control_signal)) {
-        say("pid %" PRId32 ": its state page says that signal %" PRId32 " wakes it, which could do "
-            "harm, and is not sent: send it WEIR_SIGNAL",
-            pid, tree->page.settings.control_signal);
-        return EXIT_FAILED;
-    }
-    if (wish->timeout > 0 && tree->page.settings.delay >= wish->timeout) {
-        say("--timeout: it is not longer than WEIR_DELAY of pid %" PRId32 " (%" PRId64 " ms)", pid,
-            tree->page.settings.delay);
-        return EXIT_USAGE;
-    }
+    if (tree->is_foreign)
+        return fail(EXIT_FAILED,
+                    "pid %d lives in another pid namespace, whose processes can't be told apart "
+                    "from here: run `weir` inside its container",
+                    request->pid);
+    if (tree->is_part && proc_start_time(tree->page.tree_pid) == tree->page.tree_start)
+        return fail(
+            EXIT_FORBIDDEN,
+            "pid %d: it belongs to the tree of pid %d, whose state page this user may not open: "
+            "use that one's user, or root",
+            request->pid, tree->page.tree_pid);
+    if (tree->page.settings.control_signal == 0)
+        return fail(EXIT_FAILED,
+                    "pid %d: it was started with WEIR_CONTROL_SIGNAL=none, so that nothing can "
+                    "wake it: send it WEIR_SIGNAL, or start it with a control signal",
+                    pid);
+    if (!is_harmless(tree->page.settings.control_signal))
+        return fail(EXIT_FAILED,
+                    "pid %d: its state page says that signal %d wakes it, which could do "
+                    "harm, and is not sent: send it WEIR_SIGNAL",
+                    pid, tree->page.settings.control_signal);
+    if (request->timeout > 0 && tree->page.settings.delay >= request->timeout)
+        return fail(EXIT_USAGE, "--timeout: it is not longer than WEIR_DELAY of pid %d (%ld ms)",
+                    pid, tree->page.settings.delay);
     return EXIT_DONE;
 }
 
@@ -192,61 +182,205 @@ static int not_reached(struct tree *tree, const struct woken *woken)
 {
     char name[16];
     int sig = tree->page.settings.control_signal;
-    if (woken->refused) {
-        say("pid %" PRId32 ": not permitted to signal it: use its user, or root", tree_pid(tree));
-        return EXIT_FORBIDDEN;
+    if (woken->refused)
+        return fail(EXIT_FORBIDDEN, "pid %d: not permitted to signal it: use its user, or root",
+                    tree_pid(tree));
+    if (!tree_any(tree))
+        return fail(EXIT_FAILED, "pid %d: it ended before it could be told", tree_pid(tree));
+    return fail(EXIT_FAILED,
+                "pid %d: no process of it listens to the control signal (%s): send it WEIR_SIGNAL, "
+                "or start it with another WEIR_CONTROL_SIGNAL",
+                tree_pid(tree),
+                sig > 0 && sig <= 64 ? settings_signal_name(sig, name) : "of no meaning");
+}
+
+/* ---- progress ---- */
+
+#define POLL_MS 50
+#define LINE_MS 1000
+/* close-idle: nothing tells that a process has done it. One that has closes what it closes at once.
+ */
+#define STILL_MS 1000
+
+/* On a terminal one line that is written over, elsewhere a line a second. */
+struct progress {
+    bool is_terminal, is_drawn;
+    int64_t drawn_at;
+};
+
+static void clear(struct progress *progress)
+{
+    if (progress->is_drawn)
+        printf("\r\033[K");
+    progress->is_drawn = false;
+    fflush(stdout);
+}
+
+/* "25.0s". Valid until the next call. */
+static const char *tenths(int64_t ms)
+{
+    static char into[32];
+    struct text text = TEXT_ON(into);
+    text_tenths(&text, ms);
+    return into;
+}
+
+static void draw(struct progress *progress, const struct view *view)
+{
+    int64_t now = sys_now_ms();
+    if (now - progress->drawn_at < (progress->is_terminal ? 100 : LINE_MS))
+        return;
+    progress->drawn_at = now;
+    progress->is_drawn = progress->is_terminal;
+    printf("%s%s, pid %d: %s: %lu in use, %lu idle", progress->is_terminal ? "\r\033[K" : "",
+           view->program, view->pid, view->phase_name, view->totals.in_use, view->idle);
+    if (view->has_drain)
+        printf(", %s", tenths(view->elapsed));
+    if (view->left >= 0)
+        printf(", %s left", tenths(view->left));
+    printf("%s", progress->is_terminal ? "" : "\n");
+    fflush(stdout);
+}
+
+/* ---- the end ---- */
+
+static bool is_over(const struct tree *tree)
+{
+    bool over = tree->page.phase == PHASE_DRAINED, parts_are = true;
+    for (const struct tree *part = tree->attached; part; part = part->next)
+        parts_are = parts_are && part->page.phase == PHASE_DRAINED;
+    return over && (parts_are || tree->page.timed_out); /* nobody waits for them any more */
+}
+
+static bool any_lives(struct tree *tree)
+{
+    bool lives = tree_any(tree);
+    for (struct tree *part = tree->attached; part && !lives; part = part->next)
+        lives = tree_any(part);
+    return lives;
+}
+
+/* Names the processes without which the drain has ended. Returns whether there are any. */
+static bool say_undone(const struct view *view)
+{
+    bool any = false;
+    for (size_t i = 0; i < view->processes && view->timed_out; i++) {
+        const struct view_process *process = &view->process[i];
+        if (process->is_drained)
+            continue;
+        say("pid %d has not drained: it has %lu connections, and may still accept", process->pid,
+            process->tracked);
+        any = true;
     }
-    if (!tree_lives(tree)) {
-        say("pid %" PRId32 ": it ended before it could be told", tree_pid(tree));
-        return EXIT_FAILED;
+    return any;
+}
+
+static int say_drained(const struct view *view)
+{
+    bool undone = say_undone(view);
+    printf("%s, pid %d: %sdrained in %s: %lu forced, %lu of them in use\n", view->program,
+           view->pid, undone ? "not wholly " : "", tenths(view->elapsed), view->totals.forced,
+           view->forced_in_use);
+    return view->forced_in_use ? EXIT_FORCED : undone ? EXIT_FAILED : EXIT_DONE;
+}
+
+/* ---- waiting ---- */
+
+struct still {
+    uint64_t idle;
+    int64_t since;
+};
+
+/* Whether as much is closed as a close-idle closes. */
+static bool is_still(struct still *still, const struct view *view)
+{
+    if (view->idle != still->idle || !still->since)
+        *still = (struct still){view->idle, sys_now_ms()};
+    return !view->idle || sys_now_ms() - still->since >= STILL_MS;
+}
+
+/* --wait: stays until what was asked of the tree is done. Returns the exit code. */
+static int wait_for(struct tree *tree, enum action action)
+{
+    struct progress progress = {.is_terminal = isatty(STDOUT_FILENO)};
+    struct still still = {0};
+    int code = -1;
+    stop_when_interrupted(true);
+    while (code < 0) {
+        struct view view;
+        budget_renew();
+        bool lives = any_lives(tree), is_there = tree_copy(tree);
+        /* Of the last copy nobody may be left but those that they have made since. */
+        if (!lives && !(lives = any_lives(tree)))
+            is_there = tree_copy(tree) && is_there; /* what they wrote before they ended */
+        view_take(&view, tree, false);
+        bool done = action == ACTION_CLOSE_IDLE ? is_still(&still, &view) : is_over(tree);
+        if (done || !is_there || !lives || interrupted)
+            clear(&progress);
+        if (!is_there) {
+            code =
+                fail(EXIT_FAILED,
+                     "pid %d: its state page was cut off: somebody has tampered with it", view.pid);
+        } else if (action == ACTION_CLOSE_IDLE && (done || !lives)) {
+            printf("%s, pid %d: %lu idle, %lu in use\n", view.program, view.pid, view.idle,
+                   view.totals.in_use);
+            code = EXIT_DONE;
+        } else if (done) {
+            code = say_drained(&view);
+        } else if (!lives) {
+            code = fail(EXIT_FAILED,
+                        "%s, pid %d: it died in the middle of the drain: its own log may say why",
+                        view.program, view.pid);
+        } else if (interrupted) {
+            code = fail(128 + interrupted, "no longer waiting: the drain goes on (weir status %d)",
+                        view.pid);
+        } else {
+            draw(&progress, &view);
+            usleep(POLL_MS * 1000);
+        }
+        view_free(&view);
     }
-    say("pid %" PRId32
-        ": no process of it listens to the control signal (%s): send it WEIR_SIGNAL, "
-        "or start it with another WEIR_CONTROL_SIGNAL",
-        tree_pid(tree), sig > 0 && sig <= 64 ? settings_signal_name(sig, name) : "of no meaning");
-    return EXIT_FAILED;
+    stop_when_interrupted(false);
+    return code;
 }
 
 /* ---- acting ---- */
 
-static int act(struct tree *tree, const struct wish *wish)
+static int act(struct tree *tree, const struct request *request)
 {
     struct woken woken = {0};
-    bool was_over = tree->page.phase == PHASE_DRAINED, news, not_told;
-    int error = ask_page(tree, wish, &woken, &news);
-    if (error) {
-        say("pid %" PRId32 ": its state page %s can't be written: %s", tree_pid(tree),
-            escaped(tree->path), strerror(error));
-        return exit_code(error);
-    }
-    for (struct tree *part = tree->joined; part; part = part->next)
-        ask_page(part, wish, &woken, &not_told);
+    bool was_over = tree->page.phase == PHASE_DRAINED;
+    int error = ask_page(tree, request, &woken);
+    bool had_news = woken.had_news;
+    if (error)
+        return fail(exit_code(error), "pid %d: its state page %s can't be written: %s",
+                    tree_pid(tree), escaped(tree->path), strerror(error));
+    for (struct tree *part = tree->attached; part; part = part->next)
+        ask_page(part, request, &woken);
     if (was_over) {
-        if (!wish->wait)
-            say("pid %" PRId32 ": it is drained already", tree_pid(tree));
+        if (!request->wait)
+            say("pid %d: it is drained already", tree_pid(tree));
     } else if (!woken.processes) {
         return not_reached(tree, &woken);
-    } else if (!news) {
-        say("pid %" PRId32 ": a drain of it is on already%s", tree_pid(tree),
-            wish->timeout >= 0 ? ", and keeps its timeout" : "");
+    } else if (!had_news) {
+        say("pid %d: a drain of it is on already%s", tree_pid(tree),
+            request->timeout >= 0 ? ", and keeps its timeout" : "");
     }
-    return wish->wait ? wait_for(tree, wish->action) : EXIT_DONE;
+    return request->wait ? wait_for(tree, request->action) : EXIT_DONE;
 }
 
 int command_act(int argc, char **argv)
 {
-    struct wish wish;
+    struct request request;
     struct tree *tree = NULL;
-    int code = read_options(argc, argv, &wish);
-    if (wish.has_help)
-        print_help(argv[0], wish.action);
-    if (code || wish.has_help)
+    int code = read_options(argc, argv, &request);
+    if (code >= 0)
         return code;
-    code = find_tree(wish.pid, &tree);
+    code = find_tree(request.pid, &tree);
     if (!code)
-        code = check(tree, &wish);
+        code = check(tree, &request);
     if (!code)
-        code = act(tree, &wish);
+        code = act(tree, &request);
     tree_free(tree);
     return code;
 }

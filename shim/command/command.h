@@ -10,7 +10,7 @@
 
 #include "base/common.h"
 
-/* What the exit code says (INTERFACE.md, section 4). */
+/* The exit codes (INTERFACE.md, section 4). */
 enum {
     EXIT_DONE = 0,
     EXIT_FAILED = 1, /* or died in the middle; the page can't be reached, or is another version's */
@@ -21,9 +21,8 @@ enum {
 };
 
 int command_run(int argc, char **argv);
-int command_act(int argc, char **argv); /* drain, close-idle, drain-all */
-int command_status(int argc, char **argv);
-int command_list(int argc, char **argv);
+int command_act(int argc, char **argv);    /* drain, close-idle, drain-all */
+int command_status(int argc, char **argv); /* and list */
 int command_check(int argc, char **argv);
 
 #endif

@@ -1,17 +1,224 @@
 /* SPDX-License-Identifier: MIT */
-#include "find.h"
+#include "command/find.h"
 
-#include "say.h"
-#include "scan.h"
+#include "base/settings.h"
 #include "base/text.h"
+#include "command/proc/process.h"
+#include "command/say.h"
+#include "tree/pagefile.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/auxv.h>
 
-/* ---- who may speak for whom ---- */
-
 #define ANCESTORS_MOST 64
+
+/* ---- the pages that a process maps ---- */
+
+/* The shim and its pages among the mappings of a process. */
+struct look {
+    struct tree *trees;
+    bool has_library, has_nameless; /* a page that has no file */
+    int error;                      /* of a page that could not be opened; 0: there was none */
+    char path[PATH_MAX];
+};
+
+/* Memory that is shared by fork alone, and of the right size. */
+static bool is_nameless_page(const struct proc_mapping *mapping)
+{
+    unsigned long unit = getauxval(AT_PAGESZ); /* sysconf: the package would need 2.34 */
+    return mapping->is_shared && text_equal(mapping->path, "/dev/zero") &&
+           mapping->to - mapping->from == (sizeof(struct page) + unit - 1) / unit * unit;
+}
+
+static bool is_in(const struct tree *list, const char *name, const struct proc_file *file)
+{
+    while (list && !tree_is(list, name, file))
+        list = list->next;
+    return list;
+}
+
+static void push(struct tree **list, struct tree *tree)
+{
+    tree->next = *list;
+    *list = tree;
+}
+
+/*
+ * Opens the pages that a process maps and that are not among those known, `most` at most. Returns
+ * the errno where its mappings can't be read.
+ */
+static int look_at(int32_t pid, const struct tree *known, int most, struct look *look)
+{
+    struct proc_lines maps;
+    struct proc_mapping mapping;
+    struct budget *budget = budget_of((uint32_t)process_uid(pid));
+    *look = (struct look){0};
+    int error = proc_open_lines(&maps, pid, "maps");
+    if (error)
+        return error;
+    while (most && proc_next_mapping(&maps, &budget->lines, &mapping)) {
+        const char *name = base_name(mapping.path);
+        struct tree *tree;
+        int32_t first;
+        uint64_t start;
+        if (!mapping.file.inode || *mapping.path != '/')
+            continue;
+        look->has_library |= text_after(name, "libweir.so") != NULL;
+        look->has_nameless |= is_nameless_page(&mapping);
+        if (!mapping.is_shared || !pagefile_parse_name(name, &first, &start) ||
+            is_in(known, name, &mapping.file) || is_in(look->trees, name, &mapping.file))
+            continue;
+        error = tree_open_mapped(pid, &mapping, &tree);
+        if (!error) {
+            push(&look->trees, tree);
+            most--;
+        } else if (error != NOT_A_PAGE) {
+            look->error = error;
+            snprintf(look->path, sizeof look->path, "%s", mapping.path);
+        }
+    }
+    proc_close_lines(&maps);
+    return 0;
+}
+
+/* ---- the pages of all processes ---- */
+
+/* A user who makes up pages without end must not fill our memory. */
+#define PAGES_MOST 4096
+#define PAGES_OF_PROCESS 4
+
+struct scan {
+    struct tree *list;
+    int count;
+    const struct tree *ancestor; /* only processes that descend from one of this tree's; or NULL */
+};
+
+static void keep(struct scan *scan, struct tree *tree)
+{
+    struct budget *budget = budget_of(tree->uid);
+    tree->next = NULL;
+    if (scan->count++ >= PAGES_MOST || !budget->pages) {
+        tree_free(tree);
+        return;
+    }
+    budget->pages--;
+    push(&scan->list, tree);
+}
+
+/* Returns the value that a process was started with, or the table's default; "none" for "". */
+static const char *value_of(int32_t pid, const char *name)
+{
+    char value[256] = "";
+    struct setting_text setting;
+    if (!process_variable(pid, name, value, sizeof value))
+        for (size_t i = 0; settings_describe(i, &setting); i++)
+            if (text_equal(setting.name, name))
+                snprintf(value, sizeof value, "%s", setting.standard);
+    return *value ? escaped(value) : "none";
+}
+
+/* Of a page that a process maps and that another version has made: what works all the same. */
+static void say_other_version(int32_t pid, const char *path)
+{
+    /* The first process of the tree drains all of it. */
+    int32_t first;
+    uint64_t start;
+    if (!pagefile_parse_name(path, &first, &start) || proc_start_time(first) != start)
+        first = pid;
+    say("pid %d: its state page is of weir %s, and this is weir %s (layout %d), which can't read "
+        "it. What still works are its signals: send pid %d its WEIR_SIGNAL (%s, unless the program "
+        "uses that itself) or one of WEIR_STOP_SIGNALS (%s). Or use the `weir` that came with its "
+        "libweir.so",
+        pid, tree_other_version, WEIR_VERSION, PAGE_LAYOUT, first, value_of(first, "WEIR_SIGNAL"),
+        value_of(first, "WEIR_STOP_SIGNALS"));
+}
+
+bool find_met_others;
+
+/* Trees of another version are not among those that are found: each is named once. */
+static void say_other(int32_t pid, const struct look *look)
+{
+    static char named[16][48];
+    static size_t count;
+    const char *name = base_name(look->path);
+    for (size_t i = 0; i < count; i++)
+        if (text_equal(named[i], name))
+            return;
+    if (count == COUNT_OF(named))
+        return;
+    snprintf(named[count++], sizeof named[0], "%s", name);
+    find_met_others = true;
+    say_other_version(pid, look->path);
+}
+
+/* Whether the page names the process, and the process maps the page. */
+static bool is_member(int32_t pid, const struct tree *tree)
+{
+    bool named = pid == tree->page.pid;
+    for (uint32_t i = 0; i < PAGE_LINES && !named; i++)
+        named = tree->page.line[i].pid == pid;
+    return named && tree_is_mapped(tree, pid) == 1;
+}
+
+static bool descends(int32_t pid, const struct tree *tree)
+{
+    for (int i = 0; i < ANCESTORS_MOST && (pid = proc_parent(pid)) > 1; i++)
+        if (is_member(pid, tree))
+            return true;
+    return false;
+}
+
+static void add_process(int32_t pid, void *context)
+{
+    struct scan *scan = context;
+    struct look look;
+    if ((scan->ancestor && !descends(pid, scan->ancestor)) ||
+        look_at(pid, scan->list, PAGES_OF_PROCESS, &look))
+        return;
+    if (look.error == OTHER_LAYOUT)
+        say_other(pid, &look);
+    for (struct tree *tree = look.trees, *next; tree; tree = next) {
+        next = tree->next;
+        keep(scan, tree);
+    }
+}
+
+/* ---- run directories ---- */
+
+/* Of the trees in which nobody lives none is kept: a directory may be full of them. */
+static void add_file(int dir, const char *name, void *context)
+{
+    struct scan *scan = context;
+    struct tree *tree;
+    int32_t pid;
+    uint64_t start;
+    /* Other users' trees are found by the processes that map their pages. */
+    if (!pagefile_parse_name(name, &pid, &start) || !pagefile_is_live(dir, name) ||
+        tree_open_at(dir, name, geteuid(), &tree))
+        return;
+    if (!is_in(scan->list, name, &tree->file) && tree_any(tree))
+        keep(scan, tree);
+    else
+        tree_free(tree);
+}
+
+static void add_dirs(struct scan *scan)
+{
+    const char *own = getenv("WEIR_RUN_DIR"), *runtime = getenv("XDG_RUNTIME_DIR");
+    char of_user[64], by_uid[64], of_session[PATH_MAX] = "";
+    snprintf(of_user, sizeof of_user, "/run/user/%u/weir", geteuid());
+    snprintf(by_uid, sizeof by_uid, "/dev/shm/weir-%u", geteuid());
+    if (runtime && strlen(runtime) < PATH_MAX - sizeof "/weir")
+        snprintf(of_session, sizeof of_session, "%s/weir", runtime);
+    const char *const paths[] = {"/run/weir", of_user, by_uid, own ? own : "", of_session};
+    for (size_t i = 0; i < COUNT_OF(paths); i++)
+        if (*paths[i] == '/')
+            proc_each_file(paths[i], add_file, scan);
+}
+
+/* ---- pages that are attached to another ---- */
 
 /*
  * Whether a process (0: it is gone) of this user, which says that it is a part of the tree, may be
@@ -19,10 +226,10 @@
  */
 static bool is_of_tree(int32_t pid, int64_t uid, const struct tree *tree)
 {
-    return uid == tree->uid || uid == 0 || scan_descends(pid, tree);
+    return uid == tree->uid || uid == 0 || descends(pid, tree);
 }
 
-static bool is_joined(const struct tree *part)
+static bool is_attached(const struct tree *part)
 {
     const struct page *page = &part->page;
     return page->tree_pid > 0 && (page->tree_pid != page->pid || page->tree_start != page->start);
@@ -32,53 +239,69 @@ static bool is_joined(const struct tree *part)
  */
 static bool names(const struct tree *part, const struct tree *tree)
 {
-    return is_joined(part) && part->page.tree_pid == tree->page.pid &&
+    return is_attached(part) && part->page.tree_pid == tree->page.pid &&
            part->page.tree_start == tree->page.start &&
            (!part->namespace || !tree->namespace || part->namespace == tree->namespace);
 }
 
-static bool is_part_of(struct tree *part, const struct tree *tree)
-{
-    return names(part, tree) && is_of_tree(tree_first(part), part->uid, tree);
-}
-
-/* Moves the pages that are joined to tree from the list to it; drops it itself from there. */
+/* Moves the pages that are attached to tree from the list to it; drops it itself from there. */
 static void take_parts(struct tree **list, struct tree *tree)
 {
     for (struct tree **at = list; *at;) {
         struct tree *one = *at;
-        bool same = tree_is_same(one, tree);
-        if (one == tree || (!same && !is_part_of(one, tree))) {
+        bool same = tree_is(one, tree->name, &tree->file);
+        if (one == tree ||
+            (!same && !(names(one, tree) && is_of_tree(tree_first(one), one->uid, tree)))) {
             at = &one->next;
             continue;
         }
         *at = one->next;
         one->next = NULL;
-        if (same || !tree_lives(one)) {
+        if (same || !tree_any(one))
             tree_free(one);
-        } else {
-            one->next = tree->joined;
-            tree->joined = one;
-        }
+        else
+            push(&tree->attached, one);
     }
+}
+
+/*
+ * The tree that a page is attached to, if its page can be opened; else the part itself. It is one
+ * of an ancestor's.
+ */
+static struct tree *whole_of(struct tree *part)
+{
+    part->is_part = is_attached(part) && geteuid() != 0;
+    int32_t pid = is_attached(part) ? tree_first(part) : 0;
+    for (int i = 0; i < ANCESTORS_MOST && (pid = proc_parent(pid)) > 1; i++) {
+        struct look look;
+        look_at(pid, NULL, 1, &look);
+        if (look.trees && names(part, look.trees)) {
+            tree_free(part);
+            return look.trees;
+        }
+        tree_free(look.trees);
+    }
+    return part;
 }
 
 /* ---- of one process ---- */
 
-static int no_process(int32_t pid)
+static int not_permitted(int32_t pid)
 {
-    if (kill(pid, 0) && errno == EPERM) {
-        say("pid %d: not permitted to look at it: use its user, or root", pid);
-        return EXIT_FORBIDDEN;
-    }
-    say("pid %d: no such process", pid);
-    return EXIT_NO_SHIM;
+    return fail(EXIT_FORBIDDEN, "pid %d: not permitted to look at it: use its user, or root", pid);
 }
 
-static int no_page(int32_t pid, int error, const char *path, const char *version)
+static int no_process(int32_t pid)
+{
+    if (kill(pid, 0) && errno == EPERM)
+        return not_permitted(pid);
+    return fail(EXIT_NO_SHIM, "pid %d: no such process", pid);
+}
+
+static int no_page(int32_t pid, int error, const char *path)
 {
     if (error == OTHER_LAYOUT)
-        say_other_version(pid, base_name(path), version);
+        say_other_version(pid, path);
     else if (error == EACCES || error == EPERM)
         say("pid %d: not permitted to open its state page %s: use its user, or root", pid,
             escaped(path));
@@ -92,152 +315,84 @@ static int no_page(int32_t pid, int error, const char *path, const char *version
     return exit_code(error);
 }
 
-/* What is to be known of a process's mappings. */
-struct look {
-    struct tree *tree;
-    bool has_library, has_nameless; /* a page that has no file */
-    int error;                      /* of the page that could not be opened; 0: there was none */
-    char path[PATH_MAX], version[VERSION_TEXT];
-};
-
-/* Memory that is shared by fork alone, and of the right size. */
-static bool is_nameless_page(const struct mapping *mapping)
-{
-    unsigned long from, to, unit = getauxval(AT_PAGESZ); /* sysconf: the package would need 2.34 */
-    return mapping->is_shared && text_equal(mapping->path, "/dev/zero") &&
-           sscanf(mapping->range, "%lx-%lx", &from, &to) == 2 &&
-           to - from == (sizeof(struct page) + unit - 1) / unit * unit;
-}
-
-static int look_at(int32_t pid, struct look *look)
-{
-    struct maps maps;
-    struct mapping mapping;
-    *look = (struct look){0};
-    int error = maps_open(&maps, pid);
-    if (error)
-        return error;
-    while (!look->tree && maps_next(&maps, &mapping)) {
-        const char *name = base_name(mapping.path);
-        look->has_library = look->has_library || text_after(name, "libweir.so");
-        look->has_nameless = look->has_nameless || is_nameless_page(&mapping);
-        if (!mapping.is_shared || !is_page_name(name))
-            continue;
-        error = tree_open_mapped(pid, &mapping, &look->tree, look->version);
-        if (error && error != NOT_A_PAGE) {
-            look->error = error;
-            snprintf(look->path, sizeof look->path, "%s", mapping.path);
-        }
-    }
-    maps_close(&maps);
-    return 0;
-}
-
 /*
  * A process that has the shim but no page: a dormant child (a shell, a CGI program), which knows
  * its tree by name only.
  */
 static int find_by_name(int32_t pid, bool is_nameless, struct tree **tree)
 {
-    char name[PATH_MAX] = "", version[VERSION_TEXT];
-    if (!process_variable(pid, "WEIR_TREE", name, sizeof name) && !is_nameless) {
-        say("pid %d: it has the shim, which stands aside there: its log says why (WEIR_LOG)", pid);
-        return EXIT_FAILED;
-    }
-    if (is_nameless || *name != '/') {
-        say("pid %d: the state page of its tree has no file, because no run directory could be "
+    char name[PATH_MAX] = "", path[PATH_MAX + 32];
+    if (!process_variable(pid, "WEIR_TREE", name, sizeof name) && !is_nameless)
+        return fail(
+            EXIT_FAILED,
+            "pid %d: it has the shim, which stands aside there: its log says why (WEIR_LOG)", pid);
+    if (is_nameless || *name != '/')
+        return fail(
+            EXIT_FAILED,
+            "pid %d: the state page of its tree has no file, because no run directory could be "
             "written: send it WEIR_SIGNAL, or start it with WEIR_RUN_DIR set to a directory that "
             "can",
             pid);
-        return EXIT_FAILED;
-    }
-    int error = scan_file(name, process_uid(pid), tree, version);
+    int64_t user = process_uid(pid);
+    uint32_t uid = user < 0 ? geteuid() : (uint32_t)user;
+    int error = tree_open_at(AT_FDCWD, name, uid, tree);
     if (error == ENOENT) { /* it may have another root */
-        char path[PATH_MAX + 32];
         snprintf(path, sizeof path, "/proc/%d/root%s", pid, name);
-        error = scan_file(path, process_uid(pid), tree, version);
+        error = tree_open_at(AT_FDCWD, path, uid, tree);
     }
     if (error)
-        return no_page(pid, error, name, version);
-    if (!is_of_tree(pid, process_uid(pid), *tree)) {
+        return no_page(pid, error, name);
+    if (!is_of_tree(pid, user, *tree)) {
         tree_free(*tree);
         *tree = NULL;
-        say("pid %d: it says that it belongs to the tree of pid %s, and does not: use that tree's "
+        return fail(
+            EXIT_FAILED,
+            "pid %d: it says that it belongs to the tree of pid %s, and does not: use that tree's "
             "own pid if it is meant",
             pid, escaped(base_name(name)));
-        return EXIT_FAILED;
     }
     return EXIT_DONE;
-}
-
-/*
- * The tree that a page was joined to, if its page can be opened; else the part itself. It is one of
- * an ancestor's.
- */
-static struct tree *whole_of(struct tree *part)
-{
-    part->is_part = is_joined(part) && geteuid() != 0;
-    int32_t pid = is_joined(part) ? tree_first(part) : 0;
-    for (int i = 0; i < ANCESTORS_MOST && (pid = process_parent(pid)) > 1; i++) {
-        struct look look;
-        look_at(pid, &look);
-        if (look.tree && names(part, look.tree)) {
-            tree_free(part);
-            return look.tree;
-        }
-        tree_free(look.tree);
-    }
-    return part;
 }
 
 int find_tree(int32_t pid, struct tree **tree)
 {
     struct look look;
-    int error = look_at(pid, &look);
-    if (error == EACCES || error == EPERM) {
-        say("pid %d: not permitted to look at it: use its user, or root", pid);
-        return EXIT_FORBIDDEN;
-    }
+    int code, error = look_at(pid, NULL, 1, &look);
+    if (error == EACCES || error == EPERM)
+        return not_permitted(pid);
     if (error)
         return no_process(pid);
-    if (!look.tree && look.error)
-        return no_page(pid, look.error, look.path, look.version);
-    if (!look.tree && !look.has_library) {
+    if (!look.trees && look.error)
+        return no_page(pid, look.error, look.path);
+    if (!look.trees && !look.has_library) {
         if (!proc_start_time(pid))
             return no_process(pid); /* a zombie maps nothing */
-        say("pid %d: it does not run under the shim: start it with `weir run`, and see `weir check "
+        return fail(
+            EXIT_NO_SHIM,
+            "pid %d: it does not run under the shim: start it with `weir run`, and see `weir check "
             "%d`",
             pid, pid);
-        return EXIT_NO_SHIM;
     }
-    if (!look.tree) {
-        int code = find_by_name(pid, look.has_nameless, &look.tree);
-        if (code)
-            return code;
-    }
+    if (!look.trees && (code = find_by_name(pid, look.has_nameless, &look.trees)))
+        return code;
 
-    *tree = whole_of(look.tree);
-    struct tree *others = scan_descendants(*tree);
-    take_parts(&others, *tree);
-    tree_free_list(others);
+    struct scan scan = {.ancestor = *tree = whole_of(look.trees)};
+    proc_each_process(add_process, &scan);
+    take_parts(&scan.list, *tree);
+    tree_free(scan.list);
     return EXIT_DONE;
 }
 
-bool find_version(int32_t pid, char version[VERSION_TEXT])
+const char *find_version(int32_t pid)
 {
     struct look look;
-    if (look_at(pid, &look))
-        return false;
-    if (look.tree) {
-        char copy[sizeof look.tree->page.version + 1] = "";
-        memcpy(copy, look.tree->page.version, sizeof look.tree->page.version);
-        snprintf(version, VERSION_TEXT, "%s", escaped(copy));
-    } else {
-        snprintf(version, VERSION_TEXT, "%s", look.version);
-    }
-    bool known = look.tree || look.error == OTHER_LAYOUT;
-    tree_free(look.tree);
-    return known;
+    if (look_at(pid, NULL, 1, &look))
+        return NULL;
+    const char *version = look.error == OTHER_LAYOUT ? tree_other_version : NULL;
+    if (look.trees)
+        version = escaped_array(look.trees->page.version, sizeof look.trees->page.version);
+    tree_free(look.trees);
+    return version;
 }
 
 /* ---- all of them ---- */
@@ -254,8 +409,7 @@ static void insert(struct tree **list, struct tree *tree)
 {
     while (*list && comes_before(*list, tree))
         list = &(*list)->next;
-    tree->next = *list;
-    *list = tree;
+    push(list, tree);
 }
 
 /* Another user's page that claims to be of a process that is neither in it nor his. */
@@ -268,15 +422,19 @@ static bool is_false(struct tree *tree)
 
 struct tree *find_trees(void)
 {
-    struct tree *all = scan_all(), *sorted = NULL;
-    for (struct tree *tree = all; tree; tree = tree->next)
-        if (!is_joined(tree))
-            take_parts(&all, tree);
-    while (all) {
-        struct tree *tree = all;
-        all = tree->next;
+    struct scan scan = {0};
+    struct tree *sorted = NULL;
+    budget_renew();
+    proc_each_process(add_process, &scan);
+    add_dirs(&scan);
+    for (struct tree *tree = scan.list; tree; tree = tree->next)
+        if (!is_attached(tree))
+            take_parts(&scan.list, tree);
+    while (scan.list) {
+        struct tree *tree = scan.list;
+        scan.list = tree->next;
         tree->next = NULL;
-        if ((tree_lives(tree) || tree->joined) && !is_false(tree))
+        if ((tree_any(tree) || tree->attached) && !is_false(tree))
             insert(&sorted, tree);
         else
             tree_free(tree);

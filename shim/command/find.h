@@ -1,22 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * find.h - which state page belongs to a process; which there are.
+ * find.h - which state page belongs to a process; which pages there are.
  */
 #ifndef WEIR_COMMAND_FIND_H
 #define WEIR_COMMAND_FIND_H
 
-#include "reader.h"
+#include "command/reader.h"
 
 /*
- * The tree that a process belongs to, with the pages that are joined to it. Returns an exit code,
+ * The tree that a process belongs to, with the pages that are attached to it. Returns an exit code,
  * and says on stderr why where it is not EXIT_DONE.
  */
 int find_tree(int32_t pid, struct tree **tree);
 
-/* The version of the shim in a process, as its state page has it. False: none is to be seen. */
-bool find_version(int32_t pid, char version[VERSION_TEXT]);
+/* The version of the shim in a process, as its state page has it. NULL: it is not known. */
+const char *find_version(int32_t pid);
 
-/* The trees that this user may see and that live, by pid. NULL: there are none. */
+/*
+ * The trees that live and that this user may see, by pid. NULL: there are none. The files of trees
+ * that are gone are removed from the run directories, if they are this user's. Trees of another
+ * version are named on stderr, once.
+ */
 struct tree *find_trees(void);
+
+/* Whether find_trees has named a tree of another version. */
+extern bool find_met_others;
 
 #endif

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include "print.h"
+#include "command/print.h"
 
-#include <inttypes.h>
-
-/* Texts come escaped to printable ASCII (view.h). */
-static void print_text(const char *text)
+void print_quoted(const char *before, const char *text)
 {
-    putchar('"');
+    printf("%s\"", before);
     for (; *text; text++) {
         if (*text == '"' || *text == '\\')
             putchar('\\');
@@ -15,94 +12,71 @@ static void print_text(const char *text)
     putchar('"');
 }
 
-static void print_key(const char *key, const char *text)
-{
-    printf("\"%s\": ", key);
-    print_text(text);
-}
-
-/* Seconds, to the millisecond; negative: null. */
-static void print_seconds(const char *key, int64_t ms)
+void print_seconds(const char *before, int64_t ms)
 {
     if (ms < 0)
-        printf("\"%s\": null", key);
+        printf("%snull", before);
     else
-        printf("\"%s\": %" PRId64 ".%03d", key, ms / 1000, (int)(ms % 1000));
+        printf("%s%ld.%03d", before, ms / 1000, (int)(ms % 1000));
 }
 
-static void print_drain(const struct view *view)
+/* An object for each group. */
+static void print_figures(const struct view *view)
 {
-    if (!view->has_drain) {
-        printf("\"drain\": null");
-        return;
+    int group = -1;
+    for (size_t i = 0; i < figures_count && figure_groups[figures[i].group].key; i++) {
+        if (figures[i].group != group)
+            printf("%s, \"%s\": {", i ? "}" : "", figure_groups[figures[i].group].key);
+        else
+            printf(", ");
+        printf("\"%s\": %lu", figures[i].key, figure_of(view, &figures[i]));
+        group = figures[i].group;
     }
-    printf("\"drain\": {");
-    print_key("by", view->by);
-    printf(", ");
-    print_seconds("elapsed_s", view->elapsed);
-    printf(", ");
-    print_seconds("left_s", view->left);
     printf("}");
 }
 
 static void print_lists(const struct view *view)
 {
-    printf("\"oldest\": [");
+    printf(", \"oldest\": [");
     for (size_t i = 0; i < view->oldests; i++) {
-        printf("%s{\"pid\": %" PRId32 ", ", i ? ", " : "", view->oldest[i].pid);
-        print_key("peer", view->oldest[i].peer);
-        printf(", ");
-        print_seconds("in_use_s", view->oldest[i].in_use_ms);
+        printf("%s{\"pid\": %d", i ? ", " : "", view->oldest[i].pid);
+        print_quoted(", \"peer\": ", view->oldest[i].peer);
+        print_seconds(", \"in_use_s\": ", view->oldest[i].in_use_ms);
         printf("}");
     }
     printf("], \"listeners\": [");
     for (size_t i = 0; i < view->listeners; i++) {
-        printf(i ? ", {" : "{");
-        print_key("address", view->listener[i].address);
-        printf(", ");
-        print_key("mode", view->listener[i].mode);
-        printf(", ");
-        print_key("state", view->listener[i].state);
+        print_quoted(i ? ", {\"address\": " : "{\"address\": ", view->listener[i].address);
+        print_quoted(", \"mode\": ", view->listener[i].mode);
+        print_quoted(", \"state\": ", view->listener[i].state);
         printf("}");
     }
     printf("], \"processes\": [");
     for (size_t i = 0; i < view->processes; i++)
-        printf("%s{\"pid\": %" PRId32 ", \"tracked\": %" PRIu64 ", \"idle\": %" PRIu64
-               ", \"in_use\": %" PRIu64 "}",
-               i ? ", " : "", view->process[i].pid, view->process[i].tracked, view->process[i].idle,
+        printf("%s{\"pid\": %d, \"tracked\": %lu, \"idle\": %lu, \"in_use\": %lu}", i ? ", " : "",
+               view->process[i].pid, view->process[i].tracked, view->process[i].idle,
                view->process[i].in_use);
     printf("]");
 }
 
-static void print_one(const struct view *view)
-{
-    const struct totals *totals = &view->totals;
-    printf("{");
-    print_key("version", view->version);
-    printf(", \"pid\": %" PRId32 ", ", view->pid);
-    print_key("program", view->program);
-    printf(", ");
-    print_key("mode", view->mode);
-    printf(", ");
-    print_key("phase", view->phase_name);
-    printf(", \"connections\": {\"tracked\": %" PRIu64 ", \"idle\": %" PRIu64
-           ", \"in_use\": %" PRIu64 "}",
-           totals->tracked, totals->tracked - totals->in_use, totals->in_use);
-    printf(", \"totals\": {\"accepted\": %" PRIu64 ", \"closed_by_program\": %" PRIu64
-           ", \"closed_idle\": %" PRIu64 ", \"forced\": %" PRIu64 ", \"disowned\": %" PRIu64 "}",
-           totals->accepted, totals->closed_by_program, totals->closed_idle, totals->forced,
-           totals->disowned);
-    printf(", \"losses\": {\"forced_in_use\": %" PRIu64 ", \"unread\": %" PRIu64
-           ", \"unsent\": %" PRIu64 "}, ",
-           view->forced_in_use, view->unread, view->unsent);
-    print_drain(view);
-    printf(", ");
-    print_lists(view);
-    printf("}\n");
-}
-
 void print_json(const struct view *views, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        print_one(&views[i]);
+    for (const struct view *view = views; view < views + count; view++) {
+        print_quoted("{\"version\": ", view->version);
+        printf(", \"pid\": %d", view->pid);
+        print_quoted(", \"program\": ", view->program);
+        print_quoted(", \"mode\": ", view->mode);
+        print_quoted(", \"phase\": ", view->phase_name);
+        print_figures(view);
+        if (view->has_drain) {
+            print_quoted(", \"drain\": {\"by\": ", view->by);
+            print_seconds(", \"elapsed_s\": ", view->elapsed);
+            print_seconds(", \"left_s\": ", view->left);
+            printf("}");
+        } else {
+            printf(", \"drain\": null");
+        }
+        print_lists(view);
+        printf("}\n");
+    }
 }

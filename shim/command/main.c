@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* weir(1): which subcommand? */
-#include "command.h"
+#include "command/command.h"
 
-#include "say.h"
+#include "command/say.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -28,7 +28,7 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"run", command_run},       {"drain", command_act},     {"close-idle", command_act},
-    {"drain-all", command_act}, {"status", command_status}, {"list", command_list},
+    {"drain-all", command_act}, {"status", command_status}, {"list", command_status},
     {"check", command_check},
 };
 
@@ -56,10 +56,8 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     int code = run(argc, argv);
-    /* What was printed is lost where the disk is full: nobody may take that for an answer. */
-    if ((fflush(stdout) || ferror(stdout)) && code == EXIT_DONE) {
-        say("can't write to stdout: %s", strerror(errno));
-        return EXIT_FAILED;
-    }
+    /* On a full disk the output is lost: the exit code must say so. */
+    if ((fflush(stdout) || ferror(stdout)) && code == EXIT_DONE)
+        return fail(EXIT_FAILED, "can't write to stdout: %s", strerror(errno));
     return code;
 }

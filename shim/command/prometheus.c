@@ -1,154 +1,75 @@
 /* SPDX-License-Identifier: MIT */
-#include "print.h"
+#include "command/print.h"
 
-#include <inttypes.h>
+#include "base/text.h"
 
-/* A label's value: texts come escaped to printable ASCII (view.h). */
-static void print_label(const char *name, const char *value)
+/* The next tree, from *at on, whose pid is not that of one before it. NULL: no more. */
+static const struct view *next_tree(const struct view *views, size_t count, size_t *at)
 {
-    printf("%s=\"", name);
-    for (; *value; value++) {
-        if (*value == '"' || *value == '\\')
-            putchar('\\');
-        putchar(*value);
+    while (*at < count) {
+        const struct view *view = &views[(*at)++], *same = views;
+        while (same->pid != view->pid)
+            same++;
+        if (same == view)
+            return view;
     }
-    putchar('"');
+    return NULL;
 }
 
-/* A sample, with one more label where there is one. */
+static void begin(const char *metric, const char *type, const char *help)
+{
+    printf("# HELP %s %s\n# TYPE %s %s\n", metric, help, metric, type);
+}
+
+/* The beginning of a sample, with one more label where there is one. */
 static void sample(const struct view *view, const char *metric, const char *label,
                    const char *value)
 {
-    printf("%s{pid=\"%" PRId32 "\",", metric, view->pid);
-    print_label("program", view->program);
+    printf("%s{pid=\"%d\"", metric, view->pid);
+    print_quoted(",program=", view->program);
     if (label) {
-        putchar(',');
-        print_label(label, value);
+        printf(",%s", label);
+        print_quoted("=", value);
     }
     printf("} ");
 }
 
-static void count_sample(const struct view *view, const char *metric, const char *label,
-                         const char *value, uint64_t count)
+static void print_sample(const struct view *view, const struct figure *figure)
 {
-    sample(view, metric, label, value);
-    printf("%" PRIu64 "\n", count);
+    uint64_t value = figure_of(view, figure);
+    if (figure->group == TIMES && (int64_t)value < 0)
+        return;
+    sample(view, figure->metric, figure->label, figure->key);
+    if (figure->group == TIMES)
+        print_seconds("", (int64_t)value);
+    else
+        printf("%lu", value);
+    printf("\n");
 }
 
-static void seconds_sample(const struct view *view, const char *metric, int64_t ms)
+/* The figures of one metric lie side by side, and the first has its help. */
+static void print_figures(const struct view *views, size_t count, const struct figure *first)
 {
-    sample(view, metric, NULL, NULL);
-    printf("%" PRId64 ".%03d\n", ms / 1000, (int)(ms % 1000));
-}
-
-/* ---- the metrics ---- */
-
-static void connections(const struct view *view, const char *metric)
-{
-    count_sample(view, metric, "state", "idle", view->totals.tracked - view->totals.in_use);
-    count_sample(view, metric, "state", "in_use", view->totals.in_use);
-}
-
-static void accepted(const struct view *view, const char *metric)
-{
-    count_sample(view, metric, NULL, NULL, view->totals.accepted);
-}
-
-static void closed_by_program(const struct view *view, const char *metric)
-{
-    count_sample(view, metric, NULL, NULL, view->totals.closed_by_program);
-}
-
-static void closed_idle(const struct view *view, const char *metric)
-{
-    count_sample(view, metric, NULL, NULL, view->totals.closed_idle);
-}
-
-static void forced(const struct view *view, const char *metric)
-{
-    count_sample(view, metric, NULL, NULL, view->totals.forced);
-}
-
-static void disowned(const struct view *view, const char *metric)
-{
-    count_sample(view, metric, NULL, NULL, view->totals.disowned);
-}
-
-static void losses(const struct view *view, const char *metric)
-{
-    count_sample(view, metric, "kind", "forced_in_use", view->forced_in_use);
-    count_sample(view, metric, "kind", "unread", view->unread);
-    count_sample(view, metric, "kind", "unsent", view->unsent);
-}
-
-static void phase(const struct view *view, const char *metric)
-{
-    static const char *const names[] = {"serving", "delaying", "draining", "drained"};
-    for (size_t i = 0; i < COUNT_OF(names); i++)
-        count_sample(view, metric, "phase", names[i], view->phase == i);
-}
-
-static void processes(const struct view *view, const char *metric)
-{
-    count_sample(view, metric, NULL, NULL, view->processes);
-}
-
-static void oldest(const struct view *view, const char *metric)
-{
-    int64_t ms = view->oldests ? view->oldest[0].in_use_ms : 0;
-    seconds_sample(view, metric, ms < 0 ? 0 : ms);
-}
-
-static void elapsed(const struct view *view, const char *metric)
-{
-    if (view->has_drain)
-        seconds_sample(view, metric, view->elapsed);
-}
-
-static void left(const struct view *view, const char *metric)
-{
-    if (view->has_drain && view->left >= 0)
-        seconds_sample(view, metric, view->left);
-}
-
-static const struct {
-    const char *name, *type, *help;
-    void (*print)(const struct view *view, const char *metric);
-} metrics[] = {
-    {"weir_connections", "gauge", "Connections that are tracked, by what they are.", connections},
-    {"weir_connections_accepted_total", "counter", "Connections that were accepted.", accepted},
-    {"weir_connections_closed_by_program_total", "counter",
-     "Connections that ended otherwise than by a drain.", closed_by_program},
-    {"weir_connections_closed_idle_total", "counter", "Connections that were closed while idle.",
-     closed_idle},
-    {"weir_connections_forced_total", "counter", "Connections that were cut.", forced},
-    {"weir_connections_disowned_total", "counter", "Connections that the program took over.",
-     disowned},
-    {"weir_losses_total", "counter",
-     "Connections that were closed in use, with bytes unread, or with bytes unsent.", losses},
-    {"weir_phase", "gauge", "1 for the phase that the process tree is in.", phase},
-    {"weir_processes", "gauge", "Processes of the tree that serve.", processes},
-    {"weir_oldest_in_use_seconds", "gauge", "How long the oldest connection has been in use.",
-     oldest},
-    {"weir_drain_elapsed_seconds", "gauge", "How long the drain has taken so far.", elapsed},
-    {"weir_drain_left_seconds", "gauge", "How long until the drain forces what is left.", left},
-};
-
-static bool is_double(const struct view *views, size_t at)
-{
-    for (size_t i = 0; i < at; i++)
-        if (views[i].pid == views[at].pid)
-            return true;
-    return false;
+    const struct view *view;
+    begin(first->metric, figure_groups[first->group].type, first->help);
+    for (size_t at = 0; (view = next_tree(views, count, &at));)
+        for (const struct figure *figure = first;
+             figure < figures + figures_count && text_equal(figure->metric, first->metric);
+             figure++)
+            print_sample(view, figure);
 }
 
 void print_prometheus(const struct view *views, size_t count)
 {
-    for (size_t m = 0; m < COUNT_OF(metrics); m++) {
-        printf("# HELP %s %s\n# TYPE %s %s\n", metrics[m].name, metrics[m].help, metrics[m].name,
-               metrics[m].type);
-        for (size_t i = 0; i < count; i++)
-            if (!is_double(views, i))
-                metrics[m].print(&views[i], metrics[m].name);
-    }
+    static const char phase[] = "weir_phase";
+    const struct view *view;
+    for (size_t i = 0; i < figures_count; i++)
+        if (figures[i].help)
+            print_figures(views, count, &figures[i]);
+    begin(phase, "gauge", "1 for the phase that the process tree is in.");
+    for (size_t at = 0; (view = next_tree(views, count, &at));)
+        for (size_t i = 0; i < PHASES; i++) {
+            sample(view, phase, "phase", view_phases[i]);
+            printf("%d\n", view->phase == i);
+        }
 }

@@ -1,82 +1,45 @@
 /* SPDX-License-Identifier: MIT */
-#include "reader.h"
+#include "command/reader.h"
 
-#include "budget.h"
 #include "base/libc_versions.h"
-#include "tree/pagefile.h"
-#include "say.h"
+#include "base/sys.h"
 #include "base/text.h"
+#include "command/proc/process.h"
+#include "command/say.h"
+#include "tree/pagefile.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
-bool is_page_name(const char *name)
-{
-    int numbers = 1;
-    for (; numbers <= 3; numbers++) {
-        size_t digits = strspn(name, "0123456789");
-        if (!digits || digits > 20)
-            return false;
-        name += digits;
-        if (*name != '.')
-            break;
-        name++;
-    }
-    return !*name && (numbers == 2 || numbers == 3);
-}
-
-/* Whether it is the page's own, or what it was before it told the namespace. */
-static bool is_own_name(const struct page *page, const char *name)
-{
-    char own[48];
-    struct text text = TEXT_ON(own);
-    page_name(&text, page->pid, page->start, page->pid_namespace);
-    const char *rest = text_after(own, name);
-    return rest && (!*rest || *rest == '.');
-}
-
 /* ---- opening ---- */
 
-/* The part of a page that every layout has. */
-struct head {
-    char magic[8];
-    uint32_t layout, size;
-    char version[16];
-};
+char tree_other_version[96];
 
-/* Reads the page of an open descriptor, whatever it may be of. */
-static int read_page(int fd, struct page *page, char version[VERSION_TEXT])
+/* Reads the page of an open descriptor, whatever file it may be of. Every layout begins alike. */
+static int read_page(int fd, struct page *page)
 {
-    struct text text = {version, 0, VERSION_TEXT};
-    struct head head;
-    char copy[sizeof head.version + 1] = "";
     ssize_t got = pread(fd, page, sizeof *page, 0);
-    if (got < (ssize_t)sizeof head)
+    if (got < (ssize_t)offsetof(struct page, program))
         return got < 0 ? errno : NOT_A_PAGE;
-    memcpy(&head, page, sizeof head);
-    if (memcmp(head.magic, PAGE_MAGIC, sizeof head.magic))
+    if (memcmp(page->magic, PAGE_MAGIC, sizeof page->magic))
         return NOT_A_PAGE;
-    if (head.layout != PAGE_LAYOUT || head.size != sizeof *page) {
-        memcpy(copy, head.version, sizeof head.version);
-        *version = '\0';
-        text_escaped(&text, copy, sizeof copy);
-        text_string(&text, " (layout ");
-        text_number(&text, head.layout);
-        text_string(&text, ")");
+    if (page->layout != PAGE_LAYOUT || page->size != sizeof *page) {
+        snprintf(tree_other_version, sizeof tree_other_version, "%s (layout %u)",
+                 escaped_array(page->version, sizeof page->version), page->layout);
         return OTHER_LAYOUT;
     }
     return page_is_sound(page, (size_t)got) ? 0 : NOT_SOUND;
 }
 
-/* Whose pages are opened: one's own, root's, and those of the process's user that is meant. */
+/* Accepts files of the command's own user, of root, and of the user of the process in question. */
 static int check_file(const struct stat *status, uint32_t uid)
 {
     if (!S_ISREG(status->st_mode))
         return NOT_A_PAGE;
     if (status->st_uid != uid && status->st_uid != geteuid() && status->st_uid != 0)
         return NOT_SOUND;
-    /* One that others can write is nobody's. */
+    /* A file that others can write may hold anything. */
     return status->st_mode & (S_IWGRP | S_IWOTH) ? NOT_SOUND : 0;
 }
 
@@ -98,15 +61,18 @@ static struct tree *tree_new(void)
 }
 
 /*
- * path_fd (O_PATH, which it takes over) is opened for reading once it is known to be a file: who
- * opens a device or a FIFO by name has done something to it already. wanted: the file that it has
- * to be, or NULL.
+ * Opens path_fd (O_PATH, which it closes) for reading once it is known to be a regular file: to
+ * open a device or a FIFO by name may already have an effect. wanted: the file that it has to be,
+ * which process pid maps; or NULL.
  */
-static int open_found(int path_fd, const char *name, uint32_t uid, const struct proc_file *wanted,
-                      struct tree **found, char version[VERSION_TEXT])
+static int open_found(int path_fd, const char *path, uint32_t uid, int32_t pid,
+                      const struct proc_file *wanted, struct tree **found)
 {
     struct tree *tree = NULL;
     struct stat status;
+    int32_t first;
+    uint64_t start;
+    uint32_t own = proc_namespace(0, "ns/pid");
     int fd = -1, error = glibc_fstat(path_fd, &status) ? errno : check_file(&status, uid);
     if (!error) {
         fd = open_again(path_fd, O_RDONLY);
@@ -115,17 +81,15 @@ static int open_found(int path_fd, const char *name, uint32_t uid, const struct 
     close(path_fd);
     if (!error) {
         tree = tree_new();
-        error = tree ? read_page(fd, &tree->page, version) : ENOMEM;
+        error = tree ? read_page(fd, &tree->page) : ENOMEM;
     }
-    if (!error && !proc_opened_file(fd, &tree->file))
+    if (!error &&
+        (!proc_opened_file(fd, &tree->file) ||
+         (wanted && (tree->file.inode != wanted->inode || tree->file.device != wanted->device))))
         error = ENOENT;
-    if (!error && wanted &&
-        (tree->file.inode != wanted->inode || tree->file.device != wanted->device))
-        error = ENOENT;
-    if (!error) {
-        error = is_own_name(&tree->page, name) ? 0 : NOT_SOUND;
-        snprintf(tree->name, sizeof tree->name, "%s", name);
-    }
+    if (!error && (!pagefile_parse_name(path, &first, &start) || first != tree->page.pid ||
+                   start != tree->page.start))
+        error = NOT_SOUND;
     if (error) {
         if (fd >= 0)
             close(fd);
@@ -134,21 +98,16 @@ static int open_found(int path_fd, const char *name, uint32_t uid, const struct 
     }
     tree->fd = fd;
     tree->uid = status.st_uid;
+    tree->namespace = wanted ? proc_namespace(pid, "ns/pid") : tree->page.pid_namespace;
+    tree->is_foreign = tree->namespace && own && tree->namespace != own;
+    snprintf(tree->path, sizeof tree->path, "%s", path);
+    snprintf(tree->name, sizeof tree->name, "%s", base_name(path));
     *found = tree;
     return 0;
 }
 
-static void lives_in(struct tree *tree, uint64_t namespace)
+int tree_open_mapped(int32_t pid, const struct proc_mapping *mapping, struct tree **tree)
 {
-    uint64_t own = process_namespace(0, "pid");
-    tree->namespace = namespace;
-    tree->is_foreign = namespace && own && namespace != own;
-}
-
-int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **tree,
-                     char version[VERSION_TEXT])
-{
-    const char *name = base_name(mapping->path);
     int64_t user = process_uid(pid);
     uint32_t uid = user < 0 ? geteuid() : (uint32_t)user;
     char path[PATH_MAX + 64];
@@ -159,24 +118,21 @@ int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **t
      */
     for (int way = 0; way < 3; way++) {
         struct stat status;
-        int flags = O_PATH | O_CLOEXEC;
         if (way == 0)
-            snprintf(path, sizeof path, "/proc/%d/map_files/%s", pid, mapping->range);
+            snprintf(path, sizeof path, "/proc/%d/map_files/%lx-%lx", pid, mapping->from,
+                     mapping->to);
         else if (way == 1)
             snprintf(path, sizeof path, "%s", mapping->path);
         else
             snprintf(path, sizeof path, "/proc/%d/root%s", pid, mapping->path);
-        int fd = open(path, way == 0 ? flags : flags | O_NOFOLLOW);
+        int fd = open(path, O_PATH | O_CLOEXEC | (way == 0 ? 0 : O_NOFOLLOW));
         if (fd >= 0 && (glibc_fstat(fd, &status) || status.st_ino != mapping->file.inode)) {
             close(fd);
             continue;
         }
-        int error = fd < 0 ? errno : open_found(fd, name, uid, &mapping->file, tree, version);
-        if (!error) {
-            snprintf((*tree)->path, sizeof(*tree)->path, "%s", mapping->path);
-            lives_in(*tree, process_namespace(pid, "pid"));
+        int error = fd < 0 ? errno : open_found(fd, mapping->path, uid, pid, &mapping->file, tree);
+        if (!error)
             return 0;
-        }
         if (error < 0 || error == EACCES || error == EPERM)
             worst = error;
         if (error < 0)
@@ -185,32 +141,19 @@ int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **t
     return worst;
 }
 
-int tree_open_at(int dir, const char *name, const char *path, uint32_t uid, struct tree **tree,
-                 char version[VERSION_TEXT])
+int tree_open_at(int dir, const char *path, uint32_t uid, struct tree **tree)
 {
-    int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    int error = fd < 0 ? errno : open_found(fd, name, uid, NULL, tree, version);
-    if (!error) {
-        snprintf((*tree)->path, sizeof(*tree)->path, "%s/%s", path, name);
-        lives_in(*tree, (*tree)->page.pid_namespace);
-    }
-    return error;
+    int fd = openat(dir, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? errno : open_found(fd, path, uid, 0, NULL, tree);
 }
 
-void tree_free(struct tree *tree)
-{
-    if (!tree)
-        return;
-    tree_free_list(tree->joined);
-    close(tree->fd);
-    free(tree);
-}
-
-void tree_free_list(struct tree *list)
+void tree_free(struct tree *list)
 {
     while (list) {
         struct tree *next = list->next;
-        tree_free(list);
+        tree_free(list->attached);
+        close(list->fd);
+        free(list);
         list = next;
     }
 }
@@ -229,9 +172,8 @@ bool tree_copy(struct tree *tree)
 {
     /* A line is changed in no time; one that stays so was left by a process that was killed. */
     for (int tries = 0; tries < 5; tries++) {
-        char version[VERSION_TEXT];
         struct page page;
-        if (read_page(tree->fd, &page, version))
+        if (read_page(tree->fd, &page))
             return false;
         /* Which tree it is was found out when it was opened. */
         page.pid = tree->page.pid;
@@ -241,17 +183,17 @@ bool tree_copy(struct tree *tree)
         memcpy(&tree->page, &page, sizeof page);
         if (!is_changing(&tree->page))
             break;
-        sleep_ms(1);
+        usleep(1000);
     }
-    for (struct tree *part = tree->joined; part; part = part->next)
+    for (struct tree *part = tree->attached; part; part = part->next)
         tree_copy(part); /* one that is cut off keeps its last figures */
     return true;
 }
 
-bool tree_is_same(const struct tree *a, const struct tree *b)
+bool tree_is(const struct tree *tree, const char *name, const struct proc_file *file)
 {
-    return a->file.inode == b->file.inode && a->file.device == b->file.device &&
-           text_equal(a->name, b->name);
+    return tree->file.inode == file->inode && tree->file.device == file->device &&
+           text_equal(tree->name, name);
 }
 
 int tree_ask(struct tree *tree, enum action action, const struct origin *origin, int64_t timeout,
@@ -266,7 +208,7 @@ int tree_ask(struct tree *tree, enum action action, const struct origin *origin,
     if (tree->uid != geteuid())
         copy.gap_used = 0; /* each entry is a look at all connections (proc_totals) */
     proc_totals(&copy, 0, &totals);
-    *news = sound && pagefile_ask(fd, &copy, action, origin, timeout, now_ms(), &totals);
+    *news = sound && pagefile_ask(fd, &copy, action, origin, timeout, sys_now_ms(), &totals);
     close(fd);
     return sound ? 0 : EIO;
 }
@@ -278,55 +220,32 @@ int tree_is_mapped(const struct tree *tree, int32_t pid)
 
 /* ---- processes ---- */
 
-/* How long a process is believed to map the page still: its maps are not read at each look. */
+/* For so long a process is taken to map the page still: its maps need not be read each time. */
 #define BELIEVED_MS 500
 
-/* What has been found out of a process lately. */
-static const struct known *known_of(const struct tree *tree, int32_t pid, uint64_t since)
-{
-    for (size_t i = 0; i < COUNT_OF(tree->known); i++) {
-        const struct known *known = &tree->known[i];
-        if (known->pid == pid && known->since == since && known->checked &&
-            now_ms() - known->checked <= BELIEVED_MS)
-            return known;
-    }
-    return NULL;
-}
-
-/* All of /proc is looked through. */
-static int32_t outer_pid(const struct tree *tree, int32_t pid)
-{
-    struct budget *budget = budget_of(tree->uid);
-    int64_t began = now_ms();
-    if (budget->time_ms <= 0)
-        return 0;
-    int32_t here = process_outer_pid(tree->namespace, pid);
-    budget->time_ms -= now_ms() - began;
-    return here;
-}
-
-/* The number that a process of the tree has here, if it is one (known->pid, since). */
+/* Finds the number that a process of the tree has in our pid namespace. 0: it is not one. */
 static int32_t process_of(struct tree *tree, struct known *known, int32_t pid, uint64_t since)
 {
     if (pid <= 0)
         return 0;
-    const struct known *other = known_of(tree, pid, since);
-    if (other) {
+    for (size_t i = 0; i < COUNT_OF(tree->known); i++) { /* other lines may have the same */
+        const struct known *other = &tree->known[i];
+        if (other->pid != pid || other->since != since || !other->checked ||
+            sys_now_ms() - other->checked > BELIEVED_MS)
+            continue;
         *known = *other;
-        if (known->here && proc_is_alive(known->here, since) == 0)
-            known->here = 0;
-        return known->here;
+        return known->here = proc_is_alive(known->here, since) ? known->here : 0;
     }
-    int32_t here = tree->is_foreign ? outer_pid(tree, pid) : pid;
-    *known = (struct known){pid, since, here, now_ms()};
-    /* Who is not root may not look into what a process of its own has become. */
+    int32_t here = tree->is_foreign ? process_outer_pid(tree->uid, tree->namespace, pid) : pid;
+    *known = (struct known){pid, since, here, sys_now_ms()};
+    /* A user other than root may not read the maps of a process that has become privileged. */
     int maps = here ? tree_is_mapped(tree, here) : 0;
     if (maps == 0 || (maps < 0 && geteuid() == 0) || proc_is_alive(here, since) == 0)
         known->here = 0;
     return known->here;
 }
 
-/* A process has one line: whoever fills a page with one process has it looked at once. */
+/* A process has one line. A page that is full of one process must not cost a look for each line. */
 static bool is_repeated(const struct page *page, uint32_t index)
 {
     for (uint32_t i = 0; i < index; i++)
@@ -350,14 +269,12 @@ int32_t tree_first(struct tree *tree)
     return process_of(tree, &tree->known[PAGE_LINES], tree->page.pid, tree->page.start * TICK_MS);
 }
 
-bool tree_lives(struct tree *tree)
+int32_t tree_any(struct tree *tree)
 {
-    if (tree_first(tree))
-        return true;
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
-        if (tree_process(tree, i))
-            return true;
-    return false;
+    int32_t pid = tree_first(tree);
+    for (uint32_t i = 0; !pid && i < PAGE_LINES; i++)
+        pid = tree_process(tree, i);
+    return pid;
 }
 
 int32_t tree_pid(struct tree *tree)

@@ -2,72 +2,61 @@
 /*
  * reader.h - a state page, read without trust (state_page.h).
  *
- * Whoever can write the page may have put anything into it, and may cut the file off at any time.
- * So it is never mapped: each look takes a copy by pread, and an order is written by pwrite. What
- * the copy says is checked here; whoever uses one of its texts or indexes goes through view.h.
+ * A process that can write the page may have put anything into it, and may cut the file off at any
+ * time. So the page is never mapped: each read takes a copy by pread, and an order is written by
+ * pwrite. The copy is checked here. Its texts and indexes are used through view.h only.
  */
 #ifndef WEIR_COMMAND_READER_H
 #define WEIR_COMMAND_READER_H
 
 #include "base/state_page.h"
 #include "base/proc.h"
-#include "process.h"
 
-/* What has been found out of the process that a line names. */
+#include <limits.h>
+
+/* A process that a line names, as /proc had it lately. */
 struct known {
     int32_t pid; /* as the line has it */
     uint64_t since;
     int32_t here;    /* its number in our pid namespace; 0: it is not a process of this tree */
-    int64_t checked; /* now_ms */
+    int64_t checked; /* sys_now_ms */
 };
 
 struct tree {
-    struct tree *next; /* in a list of trees */
-    struct tree
-        *joined; /* pages of processes that belong to this tree and could not open its page */
+    struct tree *next;     /* in a list of trees */
+    struct tree *attached; /* pages of its processes that could not open its page */
     int fd;
     struct proc_file file;
     uint32_t uid;  /* who owns the file */
     char name[48]; /* of the file */
     char path[PATH_MAX];
-    uint64_t namespace; /* of its pids; 0: not known */
+    uint32_t namespace; /* of its pids; 0: not known */
     bool is_foreign;    /* that is not ours */
     bool is_part;       /* of a tree whose page this user may not open */
     struct page page;   /* the copy */
     struct known known[PAGE_LINES + 1];
 };
 
-/* What made a page of another layout: "0.1.0 (layout 4)", fit for a terminal. */
-#define VERSION_TEXT 96
-
-/* What opening a page gives, besides an errno: it is none; of another layout; makes no sense. */
+/* Results of opening a page, besides an errno: no page; another layout; it makes no sense. */
 enum { NOT_A_PAGE = -1, OTHER_LAYOUT = -2, NOT_SOUND = -3 };
 
-/*
- * Opens the page that a process maps there, wherever its file lies. OTHER_LAYOUT: *version is what
- * made it. The copy has been taken, and is sound.
- */
-int tree_open_mapped(int32_t pid, const struct mapping *mapping, struct tree **tree,
-                     char version[VERSION_TEXT]);
+/* The version that made the last page of another layout: "0.1.0 (layout 4)", escaped. */
+extern char tree_other_version[96];
 
-/*
- * Opens the page of this name in a directory (an open descriptor), whose path is `path`: one's own,
- * or one of that user's.
- */
-int tree_open_at(int dir, const char *name, const char *path, uint32_t uid, struct tree **tree,
-                 char version[VERSION_TEXT]);
+/* Opens the page that a process maps there, wherever its file lies, and takes a sound copy. */
+int tree_open_mapped(int32_t pid, const struct proc_mapping *mapping, struct tree **tree);
 
-void tree_free(struct tree *tree); /* with those joined to it */
-void tree_free_list(struct tree *list);
+/* Opens the page at a path, relative to a directory (an open descriptor). Its owner has to be the
+ * command's user, root, or uid. */
+int tree_open_at(int dir, const char *path, uint32_t uid, struct tree **tree);
 
-/* Whether a name can be a page's (page_name). */
-bool is_page_name(const char *name);
+void tree_free(struct tree *list); /* with the pages attached to them */
 
-/* Takes a new copy, of those joined too. False: the file has been cut off. */
+/* Takes a new copy, of attached pages too. False: the file has been cut off. */
 bool tree_copy(struct tree *tree);
 
-/* Whether two are the same file. */
-bool tree_is_same(const struct tree *a, const struct tree *b);
+/* Whether its page is this file, by this name. */
+bool tree_is(const struct tree *tree, const char *name, const struct proc_file *file);
 
 /*
  * Leaves an order in the page (page_ask); *news: whether there was anything to be done. An errno:
@@ -85,13 +74,13 @@ int tree_is_mapped(const struct tree *tree, int32_t pid);
  */
 int32_t tree_process(struct tree *tree, uint32_t line);
 
-/* The same for the first process. */
+/* The same for the process that the page is named after. */
 int32_t tree_first(struct tree *tree);
 
-/* Whether any process of it lives (of those joined: their own affair). */
-bool tree_lives(struct tree *tree);
+/* Any process of the page that lives; those of attached pages do not count. 0: none. */
+int32_t tree_any(struct tree *tree);
 
-/* The number that users know it by: of its first process, in our pid namespace if that lives. */
+/* The pid that users know the tree by: its first process's, in our namespace if that lives. */
 int32_t tree_pid(struct tree *tree);
 
 #endif

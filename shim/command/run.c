@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* weir run: a program under the shim, in this very process. */
-#include "check.h"
+#include "command/check/libraries.h"
+#include "command/check/program.h"
+#include "command/say.h"
 #include "base/settings.h"
 #include "base/text.h"
 
@@ -63,134 +65,81 @@ static int read_options(int argc, char **argv, struct run *run)
     struct option options[SETTINGS_MOST + 2] = {{"help", no_argument, NULL, 'h'}};
     char names[SETTINGS_MOST][SETTINGS_OPTION];
     struct setting_text setting;
-    argv[0] = "weir"; /* getopt(3) begins its messages with it */
     for (size_t i = 0; i < SETTINGS_MOST && settings_describe(i, &setting); i++) {
         settings_option(setting.name, names[i]);
         options[i + 1] = (struct option){names[i], required_argument, NULL, 256 + (int)i};
     }
-    /* "+": what comes after COMMAND is its own. */
-    for (int option; (option = getopt_long(argc, argv, "+h", options, NULL)) != -1;) {
+    for (int option; (option = next_option(argc, argv, options)) != -1;) {
         if (option == 'h') {
             print_help();
             return EXIT_DONE;
         }
-        if (option < 256) {
-            fputs("weir: `weir run --help` lists the options\n", stderr);
+        if (option == '?')
             return EXIT_USAGE;
-        }
         run->value[option - 256] = optarg;
     }
     run->command = argv + optind;
-    if (*run->command)
-        return -1;
-    fputs("weir: run: which COMMAND? `weir run --help` says more\n", stderr);
-    return EXIT_USAGE;
+    return *run->command ? -1 : fail(EXIT_USAGE, "run: which COMMAND? `weir run --help` says more");
 }
 
 /* ---- the environment ---- */
 
-/* Whether an entry of the environment has this name. */
-static bool is_named(const char *entry, const char *name)
+/* Puts a value in place of each that the environment has of this name. */
+static void set(const char *name, const char *value)
 {
-    const char *after = text_after(entry, name);
-    return after && *after == '=';
+    unsetenv(name);
+    if (setenv(name, value, 1))
+        exit(fail(EXIT_FAILED, "%s", strerror(errno)));
 }
 
-/* "NAME=value", for good. */
-static char *make_entry(const char *name, const char *value)
+/* Puts the options' values into the environment, and takes out what must not be inherited. */
+static void set_variables(const struct run *run)
 {
-    char *entry;
-    return asprintf(&entry, "%s=%s", name, value) < 0 ? NULL : entry;
-}
-
-/*
- * Ours, with the options' values in place of those that are there. Not WEIR_TREE (start.c), which
- * is the name of the tree that we may be in: the command begins one of its own. A last place is
- * left free.
- */
-static char **make_environment(const struct run *run)
-{
-    size_t count = 0, used = 0;
     struct setting_text setting;
-    while (environ[count])
-        count++;
-    char **made = calloc(count + SETTINGS_MOST + 2, sizeof *made);
-    for (size_t at = 0; made && at < count; at++) {
-        bool is_kept = !is_named(environ[at], "WEIR_TREE");
-        for (size_t i = 0; is_kept && i < SETTINGS_MOST && settings_describe(i, &setting); i++)
-            is_kept = !run->value[i] || !is_named(environ[at], setting.name);
-        if (is_kept)
-            made[used++] = environ[at];
-    }
-    for (size_t i = 0; made && i < SETTINGS_MOST && settings_describe(i, &setting); i++)
-        if (run->value[i] && !(made[used++] = make_entry(setting.name, run->value[i])))
-            return NULL;
-    return made;
+    unsetenv("WEIR_TREE"); /* start.c: the tree that we may be in. The command begins its own. */
+    for (size_t i = 0; i < SETTINGS_MOST && settings_describe(i, &setting); i++)
+        if (run->value[i])
+            set(setting.name, run->value[i]);
 }
 
-static void warn_of_unknown(char **environment)
+static void warn_of_unknown(void)
 {
     const char *entry;
-    for (size_t at = 0; (entry = settings_unknown(environment, &at));) {
-        char name[64];
-        snprintf(name, sizeof name, "%.*s", (int)strcspn(entry, "="), entry);
-        fprintf(stderr, "weir: %s: no setting has this name; it is ignored\n", SHOWN(name));
-    }
+    for (size_t at = 0; (entry = settings_unknown(environ, &at));)
+        say("%s: no setting has this name; it is ignored",
+            escaped_array(entry, strcspn(entry, "=")));
 }
 
 /* Puts the library in front of what is preloaded already, and takes another of the name out. */
-static bool preload(char **environment, const char *library)
+static void preload(const char *library)
 {
-    static const char name[] = "LD_PRELOAD";
-    size_t size = strlen(library) + sizeof name + 1, used = 0;
-    for (char **entry = environment; *entry; entry++)
-        size += is_named(*entry, name) ? strlen(*entry) : 0;
-    char *made = malloc(size);
-    if (!made)
-        return false;
-    used = (size_t)sprintf(made, "%s=%s", name, library);
-
-    char **to = environment;
-    for (char **entry = environment; *entry; entry++) {
-        if (!is_named(*entry, name)) {
-            *to++ = *entry;
-            continue;
-        }
-        /* ld.so(8): the items are separated by spaces or colons. */
-        char *rest = *entry + sizeof name, *item;
-        while ((item = strsep(&rest, ": ")))
-            if (*item && strcmp(check_base(item), "libweir.so"))
-                used += (size_t)sprintf(made + used, ":%s", item);
-    }
-    *to++ = made;
-    *to = NULL;
-    return true;
+    const char *old = getenv("LD_PRELOAD");
+    size_t length = old ? strlen(old) : 0;
+    char copy[length + 1], list[strlen(library) + length + 2], *rest = copy, *item;
+    strcpy(copy, old ? old : "");
+    size_t used = (size_t)sprintf(list, "%s", library);
+    while ((item = strsep(&rest, ": "))) /* ld.so(8) */
+        if (*item && !text_equal(base_name(item), "libweir.so"))
+            used += (size_t)sprintf(list + used, ":%s", item);
+    set("LD_PRELOAD", list);
 }
 
 /* ---- the program ---- */
 
 /* execvp(3): what the kernel does not take is the shell's. Returns only if it failed. */
-static void execute(const char *path, char **command, char **environment)
+static void execute(const char *path, char **command)
 {
     size_t count = 0;
-    execve(path, command, environment);
+    execve(path, command, environ);
     if (errno != ENOEXEC)
         return;
     while (command[count])
         count++;
-    char **shell = calloc(count + 2, sizeof *shell);
-    if (!shell)
-        return;
+    char *shell[count + 2];
     shell[0] = "/bin/sh";
     shell[1] = (char *)path;
     memcpy(shell + 2, command + 1, count * sizeof *shell);
-    execve(shell[0], shell, environment);
-}
-
-static int fail(const char *what)
-{
-    fprintf(stderr, "weir: %s\n", what);
-    return EXIT_FAILED;
+    execve(shell[0], shell, environ);
 }
 
 int command_run(int argc, char **argv)
@@ -203,33 +152,24 @@ int command_run(int argc, char **argv)
     int status = read_options(argc, argv, &run);
     if (status >= 0)
         return status;
-    char **environment = make_environment(&run);
-    if (!environment)
-        return fail(strerror(errno));
-    if (!settings_read(&settings, environment, &complaint)) {
-        fprintf(stderr, "weir: %s\n", complaint.text);
-        return EXIT_USAGE;
-    }
-    warn_of_unknown(environment);
+    set_variables(&run);
+    if (!settings_read(&settings, environ, &complaint))
+        return fail(EXIT_USAGE, "%s", complaint.text);
+    warn_of_unknown();
 
-    if (!check_our_library(library, &check) || !check_find(*run.command, path, &check))
-        return fail(check.reason);
-    if (strpbrk(library, ": ")) {
-        fprintf(
-            stderr,
-            "weir: %s: LD_PRELOAD can't name a path with a space or a colon (ld.so(8)): move it\n",
-            SHOWN(library));
+    bool works = check_our_library(library, &check) && check_find(*run.command, path, &check);
+    if (works && strpbrk(library, ": "))
+        works = check_fail(&check,
+                           "%s: LD_PRELOAD can't name a path with a space or a colon (ld.so(8)): "
+                           "move it",
+                           escaped(library));
+    works = works && check_command(*run.command, &check);
+    if (!works)
+        say("%s", check.reason);
+    /* A file that may be executed, but not read, may well work. */
+    if (!works && check.exit != EXIT_FORBIDDEN)
         return EXIT_FAILED;
-    }
-    if (!check_command(*run.command, &check)) {
-        fail(check.reason);
-        /* What may be executed, but not read, may well work: nobody can tell. */
-        if (check.exit != EXIT_FORBIDDEN)
-            return EXIT_FAILED;
-    }
-    if (!preload(environment, library))
-        return fail(strerror(errno));
-    execute(path, run.command, environment);
-    fprintf(stderr, "weir: %s: %s\n", SHOWN(path), strerror(errno));
-    return EXIT_FAILED;
+    preload(library);
+    execute(path, run.command);
+    return fail(EXIT_FAILED, "%s: %s", escaped(path), strerror(errno));
 }

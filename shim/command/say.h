@@ -5,35 +5,37 @@
 #ifndef WEIR_COMMAND_SAY_H
 #define WEIR_COMMAND_SAY_H
 
-#include "command.h"
+#include "command/command.h"
 
 #include <signal.h>
 
-/* A line on stderr, with "weir: " before it. Texts that others have made are to be escaped. */
-__attribute__((format(printf, 1, 2))) void say(const char *format, ...);
+/*
+ * Prints a line on stderr, with "weir: " before it. Texts from outside must be escaped. fail
+ * returns the exit code that it is given.
+ */
+__attribute__((format(printf, 2, 3))) int fail(int code, const char *format, ...);
+#define say(...) ((void)fail(EXIT_DONE, __VA_ARGS__))
 
-/* The same for a usage error of `weir NAME`: it points to the help, and returns EXIT_USAGE. */
+/* Prints a usage error of `weir NAME`, which points to its help. Returns EXIT_USAGE. */
 __attribute__((format(printf, 2, 3))) int say_usage(const char *name, const char *format, ...);
 
-/* A text that others have made, fit for a terminal. Valid until it has been called eight times. */
-const char *escaped(const char *text);
-
 /*
- * That the state page which a process maps, of the name "PID.START", was made by another version
- * (VERSION_TEXT), and what works all the same.
+ * Returns the next option of a subcommand, as getopt_long(3) does; -1: no more; '?': it is wrong,
+ * and stderr says why. Options behind the first argument of `weir run` belong to that command.
  */
-void say_other_version(int32_t pid, const char *name, const char *version);
+struct option;
+int next_option(int argc, char **argv, const struct option *options);
 
-/* The exit code for an errno of open and its kin: EXIT_FORBIDDEN or EXIT_FAILED. */
+/* Returns a text from outside as a terminal may show it; or one in an array, which it may fill
+ * without an end. Valid until the eighth call after this one. */
+const char *escaped(const char *text);
+const char *escaped_array(const char *text, size_t size);
+
+/* Returns the part of a path behind the last slash. */
+const char *base_name(const char *path);
+
+/* Returns the exit code for an errno of open(2): EXIT_FORBIDDEN or EXIT_FAILED. */
 int exit_code(int error);
-
-/* A whole argument as a process's number; 0: it is none. */
-int32_t pid_argument(const char *argument);
-
-/* Milliseconds of CLOCK_MONOTONIC. */
-int64_t now_ms(void);
-
-void sleep_ms(int64_t ms);
 
 /*
  * SIGINT and SIGTERM no longer end weir, but make `interrupted` that signal, until

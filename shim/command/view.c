@@ -1,25 +1,74 @@
 /* SPDX-License-Identifier: MIT */
-#include "view.h"
+#include "command/view.h"
 
-#include "memory.h"
-#include "oldest.h"
-#include "say.h"
+#include "base/sys.h"
 #include "base/text.h"
+#include "command/proc/memory.h"
+#include "command/proc/process.h"
+#include "command/proc/sockets.h"
+#include "command/say.h"
 
-#include <inttypes.h>
+/* ---- what is printed ---- */
+
+const char *const view_phases[PHASES] = {
+    [PHASE_SERVING] = "serving",
+    [PHASE_DELAYING] = "delaying",
+    [PHASE_DRAINING] = "draining",
+    [PHASE_DRAINED] = "drained",
+};
+
+#define AT(field) offsetof(struct view, field)
+
+const struct figure_group figure_groups[] = {
+    [CONNECTIONS] = {"connections", "connections", "gauge"},
+    [TOTALS] = {"totals", "so far", "counter"},
+    [LOSSES] = {"losses", "losses", "counter"},
+    [OTHERS] = {NULL, NULL, "gauge"},
+    [TIMES] = {NULL, NULL, "gauge"},
+};
+
+const struct figure figures[] = {
+    {CONNECTIONS, "tracked", NULL, AT(totals.tracked), NULL, NULL, NULL},
+    {CONNECTIONS, "idle", "idle", AT(idle), "weir_connections",
+     "Connections that are tracked, by what they are.", "state"},
+    {CONNECTIONS, "in_use", "in use", AT(totals.in_use), "weir_connections", NULL, "state"},
+    {TOTALS, "accepted", "accepted", AT(totals.accepted), "weir_connections_accepted_total",
+     "Connections that were accepted.", NULL},
+    {TOTALS, "closed_by_program", "closed by the program", AT(totals.closed_by_program),
+     "weir_connections_closed_by_program_total",
+     "Connections that ended otherwise than by a drain.", NULL},
+    {TOTALS, "closed_idle", "closed idle", AT(totals.closed_idle),
+     "weir_connections_closed_idle_total", "Connections that were closed while idle.", NULL},
+    {TOTALS, "forced", "forced", AT(totals.forced), "weir_connections_forced_total",
+     "Connections that were force-closed.", NULL},
+    {TOTALS, "disowned", "disowned", AT(totals.disowned), "weir_connections_disowned_total",
+     "Connections that the program took over.", NULL},
+    {LOSSES, "forced_in_use", "forced in use", AT(forced_in_use), "weir_losses_total",
+     "Connections that were closed in use, with bytes unread, or with bytes unsent.", "kind"},
+    {LOSSES, "unread", "with bytes unread", AT(unread), "weir_losses_total", NULL, "kind"},
+    {LOSSES, "unsent", "with bytes unsent", AT(unsent), "weir_losses_total", NULL, "kind"},
+    {OTHERS, NULL, NULL, AT(processes), "weir_processes", "Processes of the tree that serve.",
+     NULL},
+    {TIMES, NULL, NULL, AT(oldest_ms), "weir_oldest_in_use_seconds",
+     "How long the oldest connection has been in use.", NULL},
+    {TIMES, NULL, NULL, AT(elapsed), "weir_drain_elapsed_seconds",
+     "How long the drain has taken so far.", NULL},
+    {TIMES, NULL, NULL, AT(left), "weir_drain_left_seconds",
+     "How long until the drain forces what is left.", NULL},
+};
+const size_t figures_count = COUNT_OF(figures);
+
+uint64_t figure_of(const struct view *view, const struct figure *figure)
+{
+    return *(const uint64_t *)((const char *)view + figure->at);
+}
+
+/* ---- the drain ---- */
 
 /* A text of the page, which need not end. */
 static void take_text(char *into, size_t room, const char *text, size_t size)
 {
-    char copy[256];
-    struct text out = {into, 0, room};
-    size_t length = strnlen(text, size);
-    if (length >= sizeof copy)
-        length = sizeof copy - 1;
-    memcpy(copy, text, length);
-    copy[length] = '\0';
-    *into = '\0';
-    text_escaped(&out, copy, length);
+    snprintf(into, room, "%s", escaped_array(text, size));
 }
 
 static const char *mode_name(uint32_t mode)
@@ -28,41 +77,28 @@ static const char *mode_name(uint32_t mode)
     return name ? name : "?";
 }
 
-/* ---- the drain ---- */
-
-static const char *const phase_names[PHASES] = {
-    [PHASE_SERVING] = "serving",
-    [PHASE_DELAYING] = "delaying",
-    [PHASE_DRAINING] = "draining",
-    [PHASE_DRAINED] = "drained",
-};
-
 static void take_by(struct view *view, const struct origin *by)
 {
     struct text text = TEXT_ON(view->by);
     *view->by = '\0';
     if (by->signal)
         settings_say_signal(&text, by->signal > 0 && by->signal <= 64 ? by->signal : 0);
-    else if (by->pid)
-        text_string(&text, "weir drain");
     else
-        text_string(&text, "the program");
-    if (by->signal || by->pid) {
-        char from[48];
-        snprintf(from, sizeof from, " from pid %" PRId32 " uid %" PRIu32, by->pid,
+        text_string(&text, by->pid ? "weir drain" : "the program");
+    if (by->signal || by->pid)
+        snprintf(view->by + text.used, sizeof view->by - text.used, " from pid %d uid %u", by->pid,
                  (uint32_t)by->uid);
-        text_string(&text, from);
-    }
 }
 
 static void take_drain(struct view *view, const struct page *page)
 {
-    int64_t since = page->since, end = page->ended ? page->ended : now_ms();
+    int64_t since = page->since, end = page->ended ? page->ended : sys_now_ms();
     int64_t timeout = page_timeout(page);
     view->phase = page->phase < PHASES ? page->phase : PHASE_SERVING;
-    view->phase_name = page->phase < PHASES ? phase_names[page->phase] : "?";
+    view->phase_name = page->phase < PHASES ? view_phases[page->phase] : "?";
     view->has_drain = page->by_taken == 2;
     view->timed_out = page->timed_out;
+    view->elapsed = view->left = -1;
     if (!view->has_drain)
         return;
     take_by(view, &page->by);
@@ -71,17 +107,6 @@ static void take_drain(struct view *view, const struct page *page)
 }
 
 /* ---- figures ---- */
-
-static void add_totals(struct totals *to, const struct totals *from)
-{
-    to->tracked += from->tracked;
-    to->in_use += from->in_use;
-    to->accepted += from->accepted;
-    to->closed_by_program += from->closed_by_program;
-    to->closed_idle += from->closed_idle;
-    to->forced += from->forced;
-    to->disowned += from->disowned;
-}
 
 static void add_process(struct view *view, int32_t pid, const struct totals *counts,
                         const struct page_line *line)
@@ -126,22 +151,7 @@ static void add_line(struct view *view, struct tree *tree, uint32_t index)
             counts.tracked = counts.in_use = 0;
         }
     }
-    add_totals(&view->totals, &counts);
-}
-
-static void add_gone(struct view *view, const struct page_sums *gone)
-{
-    struct totals counts = {
-        .accepted = gone->accepted,
-        .closed_by_program = gone->closed_by_program,
-        .closed_idle = gone->closed_idle,
-        .forced = gone->forced,
-        .disowned = gone->disowned,
-    };
-    add_totals(&view->totals, &counts);
-    view->forced_in_use += gone->forced_in_use;
-    view->unread += gone->unread;
-    view->unsent += gone->unsent;
+    page_add_totals(&view->totals, &counts);
 }
 
 static void add_listener(struct view *view, const struct page_listener *listener)
@@ -172,31 +182,126 @@ static void add_listener(struct view *view, const struct page_listener *listener
 
 static void add_page(struct view *view, struct tree *tree)
 {
+    const struct page_sums *gone = &tree->page.gone;
     for (uint32_t i = 0; i < PAGE_LINES; i++)
         if (tree->page.line[i].pid > 0)
             add_line(view, tree, i);
     add_line(view, tree, PAGE_LINES);
-    add_gone(view, &tree->page.gone);
+    page_add_gone(&view->totals, gone);
+    view->forced_in_use += gone->forced_in_use;
+    view->unread += gone->unread;
+    view->unsent += gone->unsent;
     for (uint32_t i = 0; i < PAGE_LISTENERS; i++)
         add_listener(view, &tree->page.listener[i]);
 }
 
+/*
+ * Connections that one process has closed and another, which holds them too, has not touched yet
+ * (page.h, gap): they are in use.
+ */
+static void add_handed_on(struct view *view, struct tree *tree)
+{
+    bool open[PAGE_GAPS];
+    struct budget *budget = budget_of(tree->uid);
+    int64_t began = sys_now_ms();
+    int32_t pid = tree->page.gap_used && budget->time_ms > 0 ? tree_any(tree) : 0;
+    if (!pid)
+        return;
+    uint32_t count = proc_open_gaps(tree->page.gap, PAGE_GAPS, pid, began, open);
+    budget->time_ms -= sys_now_ms() - began;
+    view->totals.tracked += count;
+    view->totals.in_use += count;
+    view->totals.closed_by_program -= count; /* who handed it on has counted a close */
+}
+
+/* ---- which connections are in use ---- */
+
+static void describe(struct view_connection *connection, const struct socket *socket)
+{
+    struct text text = TEXT_ON(connection->peer);
+    *connection->peer = '\0';
+    if (!socket) {
+        text_string(&text, "?");
+        return;
+    }
+    connection->in_use_ms = socket->quiet_ms;
+    if (socket->path) {
+        text_string(&text, "unix:");
+        text_escaped(&text, socket->path, sizeof(((struct sockaddr_un *)0)->sun_path));
+    } else {
+        text_address(&text, (const struct sockaddr *)&socket->peer, sizeof socket->peer);
+    }
+}
+
+static int by_age(const void *a, const void *b)
+{
+    const struct view_connection *one = a, *other = b;
+    return one->in_use_ms > other->in_use_ms ? -1 : one->in_use_ms < other->in_use_ms;
+}
+
+/* Adds those of one process. */
+static void add_in_use(struct view *view, int32_t pid, const struct in_use *in_use)
+{
+    size_t count = view->oldests + in_use->count;
+    void *room = in_use->count ? realloc(view->oldest, count * sizeof *view->oldest) : NULL;
+    if (!room)
+        return;
+    view->oldest = room;
+    for (size_t i = 0; i < in_use->count; i++) {
+        struct view_connection *connection = &view->oldest[view->oldests];
+        *connection = (struct view_connection){.pid = pid, .in_use_ms = -1};
+        const struct socket *socket;
+        if (!sockets_find(pid, in_use->fd[i], &socket))
+            continue; /* it was closed on a path that the shim does not see, or just now */
+        describe(connection, socket);
+        view->oldests++;
+    }
+    if (view->oldests)
+        qsort(view->oldest, view->oldests, sizeof *view->oldest, by_age);
+    if (view->oldests > OLDEST_MOST)
+        view->oldests = OLDEST_MOST;
+}
+
+static void take_oldest(struct view *view, struct tree *tree)
+{
+    for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next) {
+        for (uint32_t i = 0; i < PAGE_LINES; i++) {
+            const struct page_line *line = &part->page.line[i];
+            struct in_use in_use = {0};
+            int32_t pid = line->pid > 0 ? tree_process(part, i) : 0;
+            if (!pid)
+                continue;
+            struct budget *budget = budget_of(part->uid);
+            int64_t began = sys_now_ms();
+            if (budget->time_ms <= 0 || !memory_in_use(pid, line->table, line->epoch, &in_use))
+                view->is_hidden = true;
+            add_in_use(view, pid, &in_use);
+            free(in_use.fd);
+            budget->time_ms -= sys_now_ms() - began;
+        }
+    }
+}
+
+/* ---- all of it ---- */
+
 void view_take(struct view *view, struct tree *tree, bool with_oldest)
 {
-    struct sockets sockets = {0};
     *view = (struct view){.pid = tree_pid(tree)};
     take_text(view->program, sizeof view->program, tree->page.program, sizeof tree->page.program);
     take_text(view->version, sizeof view->version, tree->page.version, sizeof tree->page.version);
     view->mode = mode_name(tree->page.settings.mode);
     take_drain(view, &tree->page);
-    for (struct tree *part = tree; part; part = part == tree ? tree->joined : part->next) {
+    for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next) {
         add_page(view, part);
-        add_handed_on(view, part, &sockets);
+        add_handed_on(view, part);
     }
     page_settle_tree(&view->totals);
+    view->idle = view->totals.tracked - view->totals.in_use;
     if (with_oldest && view->totals.in_use)
-        take_oldest(view, tree, &sockets);
-    sockets_free(&sockets);
+        take_oldest(view, tree);
+    if (view->oldests && view->oldest[0].in_use_ms > 0)
+        view->oldest_ms = view->oldest[0].in_use_ms;
+    sockets_forget();
 }
 
 void view_free(struct view *view)

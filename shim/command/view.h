@@ -6,7 +6,7 @@
 #ifndef WEIR_COMMAND_VIEW_H
 #define WEIR_COMMAND_VIEW_H
 
-#include "reader.h"
+#include "command/reader.h"
 
 #define OLDEST_MOST 1000
 
@@ -35,17 +35,45 @@ struct view {
     enum phase phase;
     const char *phase_name;
     struct totals totals;
-    uint64_t forced_in_use, unread, unsent;
+    uint64_t idle, forced_in_use, unread, unsent;
     bool has_drain;
-    bool timed_out; /* it ended without some who had not ended theirs */
+    bool timed_out; /* the drain ended before some process had drained */
     char by[80];
-    int64_t elapsed, left; /* ms; left -1: no timeout */
+    int64_t elapsed, left; /* ms; -1: no drain; left also: no timeout */
+    int64_t oldest_ms;     /* how long the oldest one in use has been; 0: there is none */
     struct view_listener *listener;
     struct view_process *process;
     struct view_connection *oldest; /* those in use, the oldest first; OLDEST_MOST at most */
-    size_t listeners, processes, oldests;
-    bool is_hidden; /* which are in use may not be looked at everywhere */
+    uint64_t listeners, processes, oldests;
+    bool is_hidden; /* some process's connections in use may not be read */
 };
+
+/* By enum phase. */
+extern const char *const view_phases[PHASES];
+
+/* The groups of figures. */
+enum { CONNECTIONS, TOTALS, LOSSES, OTHERS, TIMES /* int64_t, in ms; negative: not known */ };
+
+struct figure_group {
+    const char *key;   /* in JSON; NULL: it is not there, nor in the text */
+    const char *title; /* for people */
+    const char *type;  /* of the metrics of Prometheus */
+};
+
+/* All figures: each printer walks this table, in this order. */
+struct figure {
+    int group;
+    const char *key, *words;   /* in JSON; for people, behind the number (NULL: ":") */
+    size_t at;                 /* in struct view, a uint64_t */
+    const char *metric, *help; /* of Prometheus; help NULL: of the same metric as the one before */
+    const char *label;         /* whose value is the key; NULL: none */
+};
+
+extern const struct figure_group figure_groups[];
+extern const struct figure figures[];
+extern const size_t figures_count;
+
+uint64_t figure_of(const struct view *view, const struct figure *figure);
 
 /* Looks at a tree, of which tree_copy has been taken. with_oldest: at its processes' memory too. */
 void view_take(struct view *view, struct tree *tree, bool with_oldest);

@@ -92,19 +92,17 @@ static bool may_hold(const struct look *look)
     return related || look->sent;
 }
 
-static void visit_process(int dir, const char *name, void *context)
+static void visit_process(int32_t pid, void *context)
 {
     struct look *look = context;
-    int64_t pid = number_in(name);
     char path[48];
     struct text text = TEXT_ON(path);
-    (void)dir;
-    if (pid <= 0 || pid > INT32_MAX || pid == epoch_pid())
+    if (pid == epoch_pid())
         return;
     look->complete = look->complete && sys_now_ms() < look->until;
     if (!look->complete)
         return;
-    look->pid = (int32_t)pid;
+    look->pid = pid;
     look->is = UNKNOWN;
     look->is_hidden = look->for_epolls = false;
     text_add(&text, "/proc/%lu/fd", (uint64_t)pid);
@@ -131,7 +129,7 @@ bool holders_look(const struct holders_visitor *visitor, bool whole_tree, bool s
     look.complete = !hides_processes();
     look.until = sys_now_ms() + LOOK_MOST_MS;
     if (look.complete)
-        proc_each_file("/proc", visit_process, &look);
+        proc_each_process(visit_process, &look);
     return look.complete;
 }
 

@@ -38,38 +38,11 @@ const char *membership_name(void)
     return name;
 }
 
-static uint64_t digits_at(const char **at)
-{
-    uint64_t number = 0;
-    while (**at >= '0' && **at <= '9' && number < UINT64_MAX / 16)
-        number = number * 10 + (uint64_t)(*(*at)++ - '0');
-    return number;
-}
-
-/* "[DIRECTORY/]PID.START[.NAMESPACE]" */
-static bool parse_name(const char *value, int32_t *pid, uint64_t *start)
-{
-    const char *at = value;
-    for (const char *c = value; *c; c++)
-        if (*c == '/')
-            at = c + 1;
-    uint64_t number = digits_at(&at);
-    if (!number || number > INT32_MAX || *at++ != '.')
-        return false;
-    *pid = (int32_t)number;
-    *start = digits_at(&at);
-    if (*at == '.') { /* the pid namespace */
-        at++;
-        digits_at(&at);
-    }
-    return !*at;
-}
-
 bool membership_is_named_after_us(const char *value)
 {
     int32_t pid;
     uint64_t start;
-    return parse_name(value, &pid, &start) && pid == epoch_pid() && start == proc_start_time(pid);
+    return pagefile_parse_name(value, &pid, &start) && pid == epoch_pid() && start == proc_start_time(pid);
 }
 
 static void copy(char *to, size_t room, const char *from)
@@ -91,8 +64,8 @@ static void fill_in(int32_t pid, uint64_t start, const char *tree)
     copy(tree_page->program, sizeof tree_page->program, program_invocation_short_name);
     tree_page->pid = pid;
     tree_page->start = start;
-    tree_page->pid_namespace = proc_pid_namespace();
-    if (!tree || !parse_name(tree, &tree_page->tree_pid, &tree_page->tree_start)) {
+    tree_page->pid_namespace = proc_namespace(0, "ns/pid");
+    if (!tree || !pagefile_parse_name(tree, &tree_page->tree_pid, &tree_page->tree_start)) {
         tree_page->tree_pid = pid;
         tree_page->tree_start = start;
     }
@@ -170,7 +143,7 @@ bool membership_begin(const char *value, bool first)
         was_first = first;
         if (!first && value && *value == '/')
             tree_page = pagefile_open(value);
-        if (tree_page && tree_page->pid_namespace != proc_pid_namespace())
+        if (tree_page && tree_page->pid_namespace != proc_namespace(0, "ns/pid"))
             tree_page = NULL; /* its pids are not ours */
         if (tree_page) {
             copy(path, sizeof path, value);

@@ -13,7 +13,7 @@
 
 /* ---- directories ---- */
 
-/* What is taken for a run directory: nobody else can put files of ours into it. */
+/* Accepts a run directory only if no other user can put files into it in our name. */
 static bool is_trusted(const struct stat *status, uint32_t uid)
 {
     bool others_write = status->st_mode & (S_IWGRP | S_IWOTH);
@@ -85,6 +85,36 @@ static bool choose_dir(int i, const struct settings *settings, char *const *envp
         return true;
     }
     return false;
+}
+
+/* ---- names ---- */
+
+/* Reads a decimal number of at most `most` from *at, and moves *at behind it. */
+static bool take_number(const char **at, uint64_t most, uint64_t *number)
+{
+    const char *from = *at;
+    for (*number = 0; **at >= '0' && **at <= '9'; ++*at) {
+        uint64_t digit = (uint64_t)(**at - '0');
+        if (*number > (most - digit) / 10)
+            return false;
+        *number = *number * 10 + digit;
+    }
+    return *at > from;
+}
+
+bool pagefile_parse_name(const char *path, int32_t *pid, uint64_t *start)
+{
+    const char *at = path;
+    uint64_t number, namespace;
+    for (const char *c = path; *c; c++)
+        if (*c == '/')
+            at = c + 1;
+    if (!take_number(&at, INT32_MAX, &number) || !number || *at++ != '.' ||
+        !take_number(&at, UINT64_MAX, start))
+        return false;
+    *pid = (int32_t)number;
+    /* A page of an older version has no namespace in its name. */
+    return !*at || (*at++ == '.' && take_number(&at, UINT32_MAX, &namespace) && !*at);
 }
 
 /* ---- files ---- */
@@ -257,7 +287,7 @@ struct page *pagefile_make(const struct settings *settings, char *const *envp, i
     char name[48];
     struct text file = TEXT_ON(name);
     mode_t mode;
-    page_name(&file, pid, start, proc_pid_namespace());
+    page_name(&file, pid, start, proc_namespace(0, "ns/pid"));
     *error = ENOENT;
     for (int i = 0; choose_dir(i, settings, envp, uid, &text, &mode); i++) {
         if (!*path)
@@ -283,29 +313,35 @@ struct page *pagefile_make(const struct settings *settings, char *const *envp, i
 
 /* ---- stale ones ---- */
 
-/* A page's name: its pid. 0: the name of something else. */
-static int32_t pid_of(const char *name, uint64_t *start)
+/*
+ * Whether no process maps the file (or has it open for writing), in whatever namespace: a lease is
+ * given only then (fcntl(2), F_SETLEASE).
+ */
+static bool is_unused(int fd)
 {
-    int64_t pid = 0;
-    for (; *name >= '0' && *name <= '9' && pid < INT32_MAX; name++)
-        pid = pid * 10 + (*name - '0');
-    if (*name++ != '.' || pid <= 0 || pid >= INT32_MAX)
-        return 0;
-    for (*start = 0; *name >= '0' && *name <= '9'; name++)
-        *start = *start * 10 + (uint64_t)(*name - '0');
-    for (name += *name == '.'; *name >= '0' && *name <= '9'; name++)
-        ;
-    return *name ? 0 : (int32_t)pid;
-}
-
-bool pagefile_is_unused(int fd)
-{
-    /* SIGURG: whoever opens it for writing in this very moment has the lease broken, and the
-     * default SIGIO would end the program. */
+    /* SIGURG: an open for writing in this very moment breaks the lease, and the default SIGIO would
+     * end the program. */
     if (sys3(SYS_fcntl, fd, F_SETSIG, SIGURG) < 0 || sys3(SYS_fcntl, fd, F_SETLEASE, F_RDLCK) < 0)
         return false;
     sys3(SYS_fcntl, fd, F_SETLEASE, F_UNLCK);
     return true;
+}
+
+bool pagefile_is_live(int dir, const char *name)
+{
+    const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    struct stat status;
+    /* Another user's file is not opened. */
+    if (sys4(SYS_newfstatat, dir, name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
+        !S_ISREG(status.st_mode) || status.st_uid != (uint32_t)sys0(SYS_geteuid))
+        return false;
+    long fd = sys4(SYS_openat, dir, name, flags, 0);
+    bool is_live = fd < 0 || !is_unused((int)fd);
+    if (!is_live)
+        sys3(SYS_unlinkat, dir, name, 0);
+    if (fd >= 0)
+        sys1(SYS_close, fd);
+    return is_live;
 }
 
 /* Other users may fill a directory that is theirs as well: /run/weir. */
@@ -313,23 +349,13 @@ bool pagefile_is_unused(int fd)
 
 static void clean_one(int dir, const char *name, void *context)
 {
-    const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
     uint32_t *left = context;
+    int32_t pid;
     uint64_t start;
-    struct stat status;
-    int32_t pid = pid_of(name, &start);
-    if (!pid || !*left || proc_start_time(pid) == start)
+    if (!pagefile_parse_name(name, &pid, &start) || !*left || proc_start_time(pid) == start)
         return;
     --*left;
-    if (sys4(SYS_newfstatat, dir, name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
-        !S_ISREG(status.st_mode) || status.st_uid != (uint32_t)sys0(SYS_geteuid))
-        return;
-    long fd = sys4(SYS_openat, dir, name, flags, 0);
-    if (fd < 0)
-        return;
-    if (pagefile_is_unused((int)fd))
-        sys3(SYS_unlinkat, dir, name, 0);
-    sys1(SYS_close, fd);
+    pagefile_is_live(dir, name);
 }
 
 void pagefile_directory(const char *path, char dir[PAGEFILE_PATH])

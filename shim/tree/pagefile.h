@@ -23,6 +23,12 @@
 struct page *pagefile_make(const struct settings *settings, char *const *envp, int32_t pid,
                            uint64_t start, char path[PAGEFILE_PATH], int *error);
 
+/*
+ * Reads the name of a page's file, "PID.START.NAMESPACE" (page_name); a directory may stand before
+ * it. False: no page has such a name.
+ */
+bool pagefile_parse_name(const char *path, int32_t *pid, uint64_t *start);
+
 /* Opens another process's, for joining it. NULL: it can't be, or is not sound. */
 struct page *pagefile_open(const char *path);
 
@@ -43,10 +49,10 @@ bool pagefile_ask(int fd, struct page *copy, enum action action, const struct or
                   int64_t timeout, int64_t now, const struct totals *asked);
 
 /*
- * Whether no process maps the file (or has it open for writing), in whatever namespace: a lease is
- * given only then (fcntl(2), F_SETLEASE). False also where it can't be told: another user's file.
+ * Whether a file of a run directory, with the name of a page, is this user's and is mapped by some
+ * process, in whatever namespace. Removes a file of this user's that no process maps.
  */
-bool pagefile_is_unused(int fd);
+bool pagefile_is_live(int dir, const char *name);
 
 /* Removes the pages of trees that are gone from the directory of this one. */
 void pagefile_clean(const char *path);

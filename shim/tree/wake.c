@@ -93,14 +93,10 @@ bool wake_reaches(int32_t pid)
     return reaches(pid, &unlisted);
 }
 
-static void visit_unlisted(int dir, const char *name, void *context)
+static void visit_unlisted(int32_t pid, void *context)
 {
     struct unlisted *unlisted = context;
-    int32_t pid = 0;
-    (void)dir;
-    for (; *name >= '0' && *name <= '9' && pid < INT32_MAX / 10 - 9; name++)
-        pid = pid * 10 + (*name - '0');
-    if (*name || !pid || pid == epoch_pid() || process_slot_of(pid) || !reaches(pid, unlisted))
+    if (pid == epoch_pid() || process_slot_of(pid) || !reaches(pid, unlisted))
         return;
     unlisted->found = true;
     if (unlisted->wakes)
@@ -112,7 +108,7 @@ static bool see_to_unlisted(bool wakes)
 {
     struct unlisted unlisted = look_for(wakes);
     if (atomic_load(&tree_page->unlisted))
-        proc_each_file("/proc", visit_unlisted, &unlisted);
+        proc_each_process(visit_unlisted, &unlisted);
     return unlisted.found;
 }
 

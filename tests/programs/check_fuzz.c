@@ -2,7 +2,7 @@
 /* check_fuzz ROUNDS SEED FILE...: reads ELF files that it has spoilt, as `weir check` reads them.
  */
 #define WEIR_COMMAND
-#include "command/elf.c"
+#include "command/check/elf.c"
 
 static uint64_t state;
 
@@ -19,11 +19,10 @@ static uint64_t next(void)
 static size_t read_all(const unsigned char *at, size_t size)
 {
     struct elf elf;
-    char machine[24];
     size_t names = 0, length = 0, i;
     const char *name;
     enum elf_kind kind = elf_read(&elf, at, size);
-    length += strlen(elf_machine_name(elf.machine, machine));
+    length += strlen(elf_machine_name(elf.machine));
     if (kind != ELF_NATIVE)
         return 0;
     const char *said[] = {elf.loader, elf.name, elf.rpath, elf.runpath};
@@ -73,7 +72,7 @@ int main(int argc, char **argv)
     for (int i = 3; i < argc; i++) {
         struct elf_part file;
         struct elf elf;
-        if (elf_map(argv[i], &file) != ELF_OPENED ||
+        if (elf_map(argv[i], &file) ||
             elf_read(&elf, file.at, file.size) != ELF_NATIVE || !read_all(file.at, file.size)) {
             fprintf(stderr, "%s: is no good to begin with\n", argv[i]);
             return 1;

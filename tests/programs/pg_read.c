@@ -123,7 +123,7 @@ static int print_name(int32_t pid)
 {
     char name[48];
     struct text text = TEXT_ON(name);
-    page_name(&text, pid, proc_start_time(pid), proc_pid_namespace());
+    page_name(&text, pid, proc_start_time(pid), proc_namespace(0, "ns/pid"));
     puts(name);
     return 0;
 }

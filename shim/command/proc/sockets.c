@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "sockets.h"
+#include "command/proc/sockets.h"
 
-#include "process.h"
-#include "base/sock.h"
+#include "base/proc.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
@@ -13,19 +11,23 @@
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 
-static struct socket *add(struct sockets *sockets)
+/* The connections of one network, by inode once they have all been read. */
+static struct socket *sockets;
+static size_t count, room;
+static uint32_t network; /* whose they are; 0: nobody's */
+
+static struct socket *add(void)
 {
-    if (sockets->count == sockets->room) {
-        size_t room = sockets->room ? sockets->room * 2 : 256;
-        struct socket *at = realloc(sockets->at, room * sizeof *at);
+    if (count == room) {
+        size_t more = room ? room * 2 : 256;
+        struct socket *at = realloc(sockets, more * sizeof *at);
         if (!at)
             return NULL;
-        sockets->at = at;
-        sockets->room = room;
+        sockets = at;
+        room = more;
     }
-    struct socket *socket = &sockets->at[sockets->count++];
+    struct socket *socket = &sockets[count++];
     *socket = (struct socket){.quiet_ms = -1};
     return socket;
 }
@@ -39,55 +41,41 @@ static struct socket *add(struct sockets *sockets)
 static int open_netlink(int32_t pid)
 {
     char path[64];
-    int there = -1, own = -1;
-    if (process_namespace(pid, "net") != process_namespace(0, "net")) {
-        snprintf(path, sizeof path, "/proc/%d/ns/net", pid);
-        there = open(path, O_RDONLY | O_CLOEXEC);
-        own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-        if (there < 0 || own < 0 || setns(there, CLONE_NEWNET)) {
-            close(there);
-            close(own);
-            return -1;
-        }
-    }
-    int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-    if (there >= 0) {
-        if (setns(own, CLONE_NEWNET)) { /* never seen; weir's work is not tied to a network */
-            close(fd);
-            fd = -1;
-        }
-        close(there);
-        close(own);
-    }
+    int fd = -1, there, own;
     struct timeval limit = {5, 0};
-    if (fd >= 0)
+    snprintf(path, sizeof path, "/proc/%d/ns/net", pid);
+    there = open(path, O_RDONLY | O_CLOEXEC);
+    own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    bool is_own = proc_namespace(pid, "ns/net") == proc_namespace(0, "ns/net");
+    if (is_own || !setns(there, CLONE_NEWNET)) {
+        fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+        if (!is_own)
+            setns(own, CLONE_NEWNET);
+    }
+    close(there);
+    close(own);
     return fd;
 }
 
-static void add_tcp(struct sockets *sockets, const struct nlmsghdr *header)
+static void add_tcp(const struct nlmsghdr *header)
 {
     const struct inet_diag_msg *message = NLMSG_DATA(header);
     if (header->nlmsg_len < NLMSG_LENGTH(sizeof *message) || !message->idiag_inode)
         return;
-    struct socket *socket = add(sockets);
+    struct socket *socket = add();
     if (!socket)
         return;
     socket->inode = message->idiag_inode;
-    socklen_t length;
     if (message->idiag_family == AF_INET) {
         struct sockaddr_in *in = (void *)&socket->peer;
         *in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = message->id.idiag_dport};
         memcpy(&in->sin_addr, message->id.idiag_dst, sizeof in->sin_addr);
-        length = sizeof *in;
     } else {
         socket->peer =
             (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = message->id.idiag_dport};
         memcpy(&socket->peer.sin6_addr, message->id.idiag_dst, sizeof socket->peer.sin6_addr);
-        length = sizeof socket->peer;
     }
-    socket->identity = sock_hash_port(sock_hash((struct sockaddr *)&socket->peer, length),
-                                      message->id.idiag_sport);
 
     const struct rtattr *attribute = (const void *)(message + 1);
     int left = (int)(header->nlmsg_len - NLMSG_LENGTH(sizeof *message));
@@ -103,7 +91,7 @@ static void add_tcp(struct sockets *sockets, const struct nlmsghdr *header)
     }
 }
 
-static bool dump(struct sockets *sockets, int fd, uint8_t family)
+static void dump(int fd, uint8_t family)
 {
     struct {
         struct nlmsghdr header;
@@ -120,48 +108,42 @@ static bool dump(struct sockets *sockets, int fd, uint8_t family)
     };
     static char buffer[65536] __attribute__((aligned(8)));
     if (send(fd, &ask, sizeof ask, 0) != sizeof ask)
-        return false;
+        return;
     for (;;) {
         ssize_t got = recv(fd, buffer, sizeof buffer, 0);
         if (got <= 0)
-            return false;
+            return;
         const struct nlmsghdr *header = (const void *)buffer;
         for (size_t left = (size_t)got; NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
-            if (header->nlmsg_type == NLMSG_DONE)
-                return true;
-            if (header->nlmsg_type == NLMSG_ERROR)
-                return false;
+            if (header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR)
+                return;
             if (header->nlmsg_type == SOCK_DIAG_BY_FAMILY)
-                add_tcp(sockets, header);
+                add_tcp(header);
         }
     }
 }
 
 /* ---- AF_UNIX ---- */
 
-static void add_unix(struct sockets *sockets, int32_t pid)
+static void add_unix(int32_t pid)
 {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/net/unix", pid);
-    FILE *file = fopen(path, "re");
-    char *line = NULL;
-    size_t room = 0;
-    while (file && getline(&line, &room, file) > 0) {
+    struct proc_lines lines;
+    char *line;
+    if (proc_open_lines(&lines, pid, "net/unix"))
+        return;
+    while ((line = proc_next_line(&lines))) {
         /* proc(5): "Num RefCount Protocol Flags Type St Inode Path" */
         uint64_t inode;
         int at = 0;
         if (sscanf(line, "%*s %*s %*s %*s %*s %*s %lu %n", &inode, &at) < 1 || !at || !inode)
             continue;
-        line[strcspn(line, "\n")] = '\0';
-        struct socket *socket = add(sockets);
+        struct socket *socket = add();
         if (!socket)
             break;
         socket->inode = inode;
         socket->path = strdup(line + at);
     }
-    free(line);
-    if (file)
-        fclose(file);
+    proc_close_lines(&lines);
 }
 
 /* ---- all ---- */
@@ -172,43 +154,42 @@ static int by_inode(const void *a, const void *b)
     return one->inode < other->inode ? -1 : one->inode > other->inode;
 }
 
-void sockets_free(struct sockets *sockets)
+void sockets_forget(void)
 {
-    for (size_t i = 0; i < sockets->count; i++)
-        free(sockets->at[i].path);
-    free(sockets->at);
-    *sockets = (struct sockets){0};
+    for (size_t i = 0; i < count; i++)
+        free(sockets[i].path);
+    count = network = 0;
 }
 
-void sockets_read(struct sockets *sockets, int32_t pid)
+/* Reads the connections of the network that a process lives in, unless they are there. */
+static void read_sockets(int32_t pid)
 {
-    uint64_t namespace = process_namespace(pid, "net");
-    if (sockets->at && sockets->namespace == namespace)
+    uint32_t theirs = proc_namespace(pid, "ns/net");
+    if (network && network == theirs)
         return;
-    sockets_free(sockets);
-    sockets->namespace = namespace;
+    sockets_forget();
+    network = theirs;
     int fd = open_netlink(pid);
     if (fd >= 0) {
-        bool v4 = dump(sockets, fd, AF_INET);
-        bool v6 = dump(sockets, fd, AF_INET6);
-        sockets->is_known = v4 && v6;
+        dump(fd, AF_INET);
+        dump(fd, AF_INET6);
         close(fd);
     }
-    add_unix(sockets, pid);
-    if (sockets->count)
-        qsort(sockets->at, sockets->count, sizeof *sockets->at, by_inode);
+    add_unix(pid);
+    if (count)
+        qsort(sockets, count, sizeof *sockets, by_inode);
 }
 
-const struct socket *sockets_find(const struct sockets *sockets, uint64_t inode)
+bool sockets_find(int32_t pid, int32_t fd, const struct socket **found)
 {
-    struct socket key = {.inode = inode};
-    return sockets->count ? bsearch(&key, sockets->at, sockets->count, sizeof key, by_inode) : NULL;
-}
-
-bool sockets_have(const struct sockets *sockets, uint32_t identity)
-{
-    for (size_t i = 0; i < sockets->count; i++)
-        if (sockets->at[i].identity == identity)
-            return true;
-    return false;
+    char path[64], target[64];
+    struct socket key;
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
+    ssize_t length = readlink(path, target, sizeof target - 1);
+    target[length > 0 ? length : 0] = '\0';
+    if (sscanf(target, "socket:[%lu", &key.inode) != 1)
+        return false;
+    read_sockets(pid);
+    *found = count ? bsearch(&key, sockets, count, sizeof key, by_inode) : NULL;
+    return true;
 }

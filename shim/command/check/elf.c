@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "elf.h"
+#include "command/check/elf.h"
 
 #include "base/libc_versions.h"
 
@@ -29,6 +29,8 @@
 #define NOTES_MOST 1024
 #define DYNAMIC_MOST 4096
 #define STRING_MOST 8192
+
+#define FILE_MOST (INT64_C(1) << 32) /* no program is larger */
 
 /* ---- parts ---- */
 
@@ -62,11 +64,10 @@ static const char *string_in(struct elf_part strings, uint64_t offset)
 /* ---- segments and sections ---- */
 
 /* From where an address is in the file to the end of its segment's bytes there. */
-static bool at_address(const struct elf *elf, struct elf_part segments, uint64_t address,
-                       struct elf_part *part)
+static bool at_address(const struct elf *elf, uint64_t address, struct elf_part *part)
 {
     ElfW(Phdr) segment;
-    for (size_t i = 0; entry_of(segments, i, &segment, sizeof segment); i++) {
+    for (size_t i = 0; entry_of(elf->segments, i, &segment, sizeof segment); i++) {
         if (segment.p_type == PT_LOAD && address >= segment.p_vaddr &&
             address - segment.p_vaddr < segment.p_filesz) {
             uint64_t into = address - segment.p_vaddr;
@@ -141,7 +142,7 @@ static size_t count_hashed(struct elf_part hash)
     return (size_t)last + 1;
 }
 
-static bool read_dynamic(struct elf *elf, struct elf_part segments)
+static bool read_dynamic(struct elf *elf)
 {
     uint64_t value[DT_RUNPATH + 1] = {0}, gnu_hash = 0; /* an address or a size; 0: is not there */
     struct elf_part hash;
@@ -162,36 +163,33 @@ static bool read_dynamic(struct elf *elf, struct elf_part segments)
                   {&elf->relocations[0], value[DT_RELA], value[DT_RELASZ]},
                   {&elf->relocations[1], value[DT_JMPREL], value[DT_PLTRELSZ]}};
     for (size_t i = 0; i < COUNT_OF(tables); i++)
-        if (tables[i].size && (!at_address(elf, segments, tables[i].address, tables[i].part) ||
+        if (tables[i].size && (!at_address(elf, tables[i].address, tables[i].part) ||
                                !part_of(*tables[i].part, 0, tables[i].size, tables[i].part)))
             return false;
-    if (value[DT_SYMTAB] && !at_address(elf, segments, value[DT_SYMTAB], &elf->symbols))
+    if (value[DT_SYMTAB] && !at_address(elf, value[DT_SYMTAB], &elf->symbols))
         return false;
 
     uint32_t old_hash[2]; /* how many buckets; how many chains, which is how many symbols */
-    if (gnu_hash && at_address(elf, segments, gnu_hash, &hash))
+    if (gnu_hash && at_address(elf, gnu_hash, &hash))
         elf->symbol_count = count_hashed(hash);
-    else if (value[DT_HASH] && at_address(elf, segments, value[DT_HASH], &hash) &&
+    else if (value[DT_HASH] && at_address(elf, value[DT_HASH], &hash) &&
              entry_of(hash, 0, old_hash, sizeof old_hash))
         elf->symbol_count = old_hash[1];
 
-    if (value[DT_SONAME])
-        elf->name = string_in(elf->strings, value[DT_SONAME]);
-    if (value[DT_RPATH])
-        elf->rpath = string_in(elf->strings, value[DT_RPATH]);
-    if (value[DT_RUNPATH])
-        elf->runpath = string_in(elf->strings, value[DT_RUNPATH]);
+    elf->name = value[DT_SONAME] ? string_in(elf->strings, value[DT_SONAME]) : NULL;
+    elf->rpath = value[DT_RPATH] ? string_in(elf->strings, value[DT_RPATH]) : NULL;
+    elf->runpath = value[DT_RUNPATH] ? string_in(elf->strings, value[DT_RUNPATH]) : NULL;
     return true;
 }
 
 /* ---- the file ---- */
 
-static bool read_segments(struct elf *elf, struct elf_part segments)
+static bool read_segments(struct elf *elf)
 {
     ElfW(Phdr) segment;
     int notes = NOTES_MOST;
     bool has_loads = false;
-    for (size_t i = 0; entry_of(segments, i, &segment, sizeof segment); i++) {
+    for (size_t i = 0; entry_of(elf->segments, i, &segment, sizeof segment); i++) {
         struct elf_part part;
         if (segment.p_type != PT_LOAD && segment.p_type != PT_INTERP &&
             segment.p_type != PT_DYNAMIC && segment.p_type != PT_NOTE)
@@ -207,13 +205,12 @@ static bool read_segments(struct elf *elf, struct elf_part segments)
         if (segment.p_type == PT_NOTE && has_go_note(part, segment.p_align, &notes))
             elf->is_go = true;
     }
-    return has_loads && (!elf->dynamic.size || read_dynamic(elf, segments));
+    return has_loads && (!elf->dynamic.size || read_dynamic(elf));
 }
 
 enum elf_kind elf_read(struct elf *elf, const void *at, size_t size)
 {
     ElfW(Ehdr) header;
-    struct elf_part segments;
     *elf = (struct elf){.file = {at, size}};
     if (size < SELFMAG || memcmp(at, ELFMAG, SELFMAG))
         return ELF_NONE;
@@ -230,8 +227,8 @@ enum elf_kind elf_read(struct elf *elf, const void *at, size_t size)
         return ELF_FOREIGN;
     if (size < sizeof header || header.e_phentsize != sizeof(ElfW(Phdr)) ||
         !part_of(elf->file, header.e_phoff, (uint64_t)header.e_phnum * sizeof(ElfW(Phdr)),
-                 &segments) ||
-        !read_segments(elf, segments))
+                 &elf->segments) ||
+        !read_segments(elf))
         return ELF_BROKEN;
     elf->is_go = elf->is_go || has_go_section(elf, &header);
     return ELF_NATIVE;
@@ -289,8 +286,9 @@ const char *elf_defined(const struct elf *elf, size_t *at)
 
 const unsigned int elf_native_machine = NATIVE_MACHINE;
 
-const char *elf_machine_name(unsigned int machine, char text[24])
+const char *elf_machine_name(unsigned int machine)
 {
+    static char text[24];
     static const struct {
         unsigned int machine;
         const char *name;
@@ -302,11 +300,11 @@ const char *elf_machine_name(unsigned int machine, char text[24])
     for (size_t i = 0; i < COUNT_OF(names); i++)
         if (names[i].machine == machine)
             return names[i].name;
-    snprintf(text, 24, "machine %u", machine);
+    snprintf(text, sizeof text, "machine %u", machine);
     return text;
 }
 
-enum elf_open elf_map(const char *path, struct elf_part *file)
+int elf_map(const char *path, struct elf_part *file)
 {
     struct stat stat;
     char again[32];
@@ -314,31 +312,27 @@ enum elf_open elf_map(const char *path, struct elf_part *file)
     /* open(2): O_PATH first, since to open a FIFO waits and to open a device may do something. */
     int seen = open(path, O_PATH | O_CLOEXEC);
     if (seen < 0)
-        return errno == EACCES || errno == EPERM ? ELF_FORBIDDEN : ELF_MISSING;
-    if (glibc_fstat(seen, &stat) || !S_ISREG(stat.st_mode)) {
+        return errno;
+    if (glibc_fstat(seen, &stat) || !S_ISREG(stat.st_mode) || stat.st_size > FILE_MOST) {
         close(seen);
-        return ELF_NO_FILE;
+        return ENOEXEC;
     }
     snprintf(again, sizeof again, "/proc/self/fd/%d", seen);
     int fd = open(again, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno != EACCES && errno != EPERM) /* no /proc: it is a file, as we know */
         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int error = fd < 0 ? errno : 0;
     close(seen);
-    if (fd < 0)
-        return errno == EACCES || errno == EPERM ? ELF_FORBIDDEN : ELF_MISSING;
-
-    enum elf_open result = ELF_OPENED;
-    if (stat.st_size > INT64_C(1) << 32) {
-        result = ELF_TOO_LARGE;
-    } else if (stat.st_size) {
+    if (!error && stat.st_size) {
         void *at = mmap(NULL, (size_t)stat.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (at == MAP_FAILED)
-            result = ELF_NO_FILE;
+            error = errno;
         else
             *file = (struct elf_part){at, (size_t)stat.st_size};
     }
-    close(fd);
-    return result;
+    if (fd >= 0)
+        close(fd);
+    return error;
 }
 
 void elf_unmap(struct elf_part *file)

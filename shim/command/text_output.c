@@ -1,32 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-#include "print.h"
+#include "command/print.h"
 
 #include "base/text.h"
 
-#include <inttypes.h>
-
 #define OLDEST_SHOWN 10
 
-/* "3.1s", "2m 5s", "3h 20m". Valid until it has been called four times. */
+/* "3.1s", "2m 5s", "3h 20m". Valid until the next call. */
 static const char *duration(int64_t ms)
 {
-    static char ring[4][32];
-    static unsigned int next;
-    char *into = ring[next++ % COUNT_OF(ring)];
-    struct text text = {into, 0, sizeof ring[0]};
-    *into = '\0';
+    static char into[32];
+    struct text text = TEXT_ON(into);
     if (ms < 120000)
         text_tenths(&text, ms);
     else if (ms < 7200000)
-        snprintf(into, sizeof ring[0], "%" PRId64 "m %" PRId64 "s", ms / 60000, ms / 1000 % 60);
+        snprintf(into, sizeof into, "%ldm %lds", ms / 60000, ms / 1000 % 60);
     else
-        snprintf(into, sizeof ring[0], "%" PRId64 "h %" PRId64 "m", ms / 3600000, ms / 60000 % 60);
+        snprintf(into, sizeof into, "%ldh %ldm", ms / 3600000, ms / 60000 % 60);
     return into;
 }
 
 static void print_phase(const struct view *view)
 {
-    printf("%s, pid %" PRId32 ": %s", view->program, view->pid, view->phase_name);
+    printf("%s, pid %d: %s", view->program, view->pid, view->phase_name);
     if (view->has_drain) {
         printf(view->phase == PHASE_DRAINED ? " in %s" : " for %s", duration(view->elapsed));
         if (view->phase != PHASE_DRAINED)
@@ -58,8 +53,8 @@ static void print_processes(const struct view *view)
     printf("\n  %-8s %9s %9s %9s\n", "PROCESS", "TRACKED", "IDLE", "IN USE");
     for (size_t i = 0; i < view->processes; i++) {
         const struct view_process *process = &view->process[i];
-        printf("  %-8" PRId32 " %9" PRIu64 " %9" PRIu64 " %9" PRIu64 "%s%s\n", process->pid,
-               process->tracked, process->idle, process->in_use,
+        printf("  %-8d %9lu %9lu %9lu%s%s\n", process->pid, process->tracked, process->idle,
+               process->in_use,
                process->is_sandboxed ? "  in a seccomp sandbox: it is waited for" : "",
                process->is_deaf ? "  uses the control signal itself: it is not reached" : "");
     }
@@ -72,42 +67,46 @@ static void print_oldest(const struct view *view)
         printf("\n  %-10s  %-8s  %s\n", "IN USE FOR", "PROCESS", "PEER");
     for (size_t i = 0; i < shown; i++) {
         const struct view_connection *one = &view->oldest[i];
-        printf("  %10s  %-8" PRId32 "  %s\n", one->in_use_ms < 0 ? "?" : duration(one->in_use_ms),
-               one->pid, one->peer);
+        printf("  %10s  %-8d  %s\n", one->in_use_ms < 0 ? "?" : duration(one->in_use_ms), one->pid,
+               one->peer);
     }
     if (shown < view->totals.in_use && shown == OLDEST_SHOWN)
-        printf("  and %" PRIu64 " more\n", view->totals.in_use - shown);
+        printf("  and %lu more\n", view->totals.in_use - shown);
     if (view->is_hidden)
         printf("\n  Which connections are in use can't be seen in every process: look as root.\n");
 }
 
-static void print_table(const struct view *view)
+/* A line for each group: "connections  9: 7 idle, 2 in use". */
+static void print_figures(const struct view *view)
 {
-    const struct totals *totals = &view->totals;
-    print_phase(view);
-    printf("  %-12s %s (weir %s)\n", "mode", view->mode, view->version);
-    printf("  %-12s %" PRIu64 ": %" PRIu64 " idle, %" PRIu64 " in use\n", "connections",
-           totals->tracked, totals->tracked - totals->in_use, totals->in_use);
-    printf("  %-12s %" PRIu64 " accepted, %" PRIu64 " closed by the program, %" PRIu64
-           " closed idle, %" PRIu64 " forced, %" PRIu64 " disowned\n",
-           "so far", totals->accepted, totals->closed_by_program, totals->closed_idle,
-           totals->forced, totals->disowned);
-    printf("  %-12s %" PRIu64 " forced in use, %" PRIu64 " with bytes unread, %" PRIu64
-           " with bytes unsent\n",
-           "losses", view->forced_in_use, view->unread, view->unsent);
-    if (view->listeners)
-        print_listeners(view);
-    if (view->processes)
-        print_processes(view);
-    print_oldest(view);
+    int group = -1;
+    const char *separator = "";
+    for (size_t i = 0; i < figures_count && figure_groups[figures[i].group].title; i++) {
+        const struct figure *figure = &figures[i];
+        if (figure->group != group)
+            printf("\n  %-12s ", figure_groups[figure->group].title);
+        else
+            printf("%s", separator);
+        printf(figure->words ? "%lu %s" : "%lu", figure_of(view, figure), figure->words);
+        separator = figure->words ? ", " : ": ";
+        group = figure->group;
+    }
+    printf("\n");
 }
 
 void print_tables(const struct view *views, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (i)
+    for (const struct view *view = views; view < views + count; view++) {
+        if (view > views)
             printf("\n");
-        print_table(&views[i]);
+        print_phase(view);
+        printf("  %-12s %s (weir %s)", "mode", view->mode, view->version);
+        print_figures(view);
+        if (view->listeners)
+            print_listeners(view);
+        if (view->processes)
+            print_processes(view);
+        print_oldest(view);
     }
 }
 
@@ -119,10 +118,7 @@ void print_list(const struct view *views, size_t count)
     if (count)
         printf("%-8s  %-*s  %-9s %9s %9s %9s\n", "PID", width, "PROGRAM", "PHASE", "TRACKED",
                "IDLE", "IN USE");
-    for (size_t i = 0; i < count; i++) {
-        const struct totals *totals = &views[i].totals;
-        printf("%-8" PRId32 "  %-*s  %-9s %9" PRIu64 " %9" PRIu64 " %9" PRIu64 "\n", views[i].pid,
-               width, views[i].program, views[i].phase_name, totals->tracked,
-               totals->tracked - totals->in_use, totals->in_use);
-    }
+    for (const struct view *view = views; view < views + count; view++)
+        printf("%-8d  %-*s  %-9s %9lu %9lu %9lu\n", view->pid, width, view->program,
+               view->phase_name, view->totals.tracked, view->idle, view->totals.in_use);
 }

@@ -35,7 +35,7 @@ struct elf {
     const char *rpath, *runpath; /* where its libraries are looked for */
     bool is_pie;                 /* says that it is a program, although it is ET_DYN */
     bool is_go;                  /* the Go linker's note, or its section */
-    struct elf_part dynamic, strings, symbols, relocations[2];
+    struct elf_part segments, dynamic, strings, symbols, relocations[2];
     size_t symbol_count; /* of those that its hash table knows */
 };
 
@@ -50,16 +50,17 @@ const char *elf_needed(const struct elf *elf, size_t *at);
 const char *elf_imported(const struct elf *elf, size_t *at);
 const char *elf_defined(const struct elf *elf, size_t *at);
 
-/* "x86-64"; "machine 8" where it is one that hardly anybody has, written to text. */
-const char *elf_machine_name(unsigned int machine, char text[24]);
+/* "x86-64"; "machine 8" where hardly anybody has one, valid until the next call. */
+const char *elf_machine_name(unsigned int machine);
 
 /* The machine that weir is built for. */
 extern const unsigned int elf_native_machine;
 
-/* A regular file of `path`, mapped. What it is kept open for is over: only elf_unmap is left to do.
+/*
+ * Maps a regular file, which must be unmapped later and is not kept open. Returns 0, or an errno:
+ * EACCES or EPERM where it may not be read.
  */
-enum elf_open { ELF_OPENED, ELF_MISSING, ELF_FORBIDDEN, ELF_NO_FILE, ELF_TOO_LARGE };
-enum elf_open elf_map(const char *path, struct elf_part *file);
+int elf_map(const char *path, struct elf_part *file);
 void elf_unmap(struct elf_part *file);
 
 #endif

@@ -5,7 +5,7 @@
 #ifndef WEIR_COMMAND_MEMORY_H
 #define WEIR_COMMAND_MEMORY_H
 
-#include "command.h"
+#include "base/common.h"
 
 #define IN_USE_MOST 65536 /* so many are looked at */
 
@@ -16,9 +16,9 @@ struct in_use {
 };
 
 /*
- * Adds those of a process whose `struct table` lies at this address, and whose records are of this
- * epoch. Nothing that is read there is trusted. False: its memory may not be read, or makes no
- * sense.
+ * Adds the connections in use of a process, whose `struct table` lies at this address and whose
+ * records are of this epoch. Trusts nothing that it reads there. False: the memory may not be read,
+ * or makes no sense.
  */
 bool memory_in_use(int32_t pid, uint64_t table, uint32_t epoch, struct in_use *in_use);
 

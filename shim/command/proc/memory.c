@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "memory.h"
+#include "command/proc/memory.h"
 
 #include "conn/table.h"
 
@@ -58,7 +58,7 @@ bool memory_in_use(int32_t pid, uint64_t address, uint32_t epoch, struct in_use 
     if (!read_table(pid, address, epoch, &table))
         return false;
 
-    /* Whose connections have been taken already, by an alias or by their own descriptor. */
+    /* A bit for each record that has been taken, by an alias or by its own descriptor. */
     uint8_t *taken = calloc(table.limit / 8 + 1, 1);
     bool could_read = taken != NULL;
     for (uint32_t from = 0; could_read && from < table.high; from += BLOCK) {

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+#include "command/proc/process.h"
+
+#include "base/sys.h"
+#include "base/text.h"
+
+int32_t process_number(const char *text)
+{
+    int64_t pid = 0;
+    for (; *text; text++)
+        if (*text < '0' || *text > '9' || (pid = pid * 10 + (*text - '0')) > INT32_MAX)
+            return 0;
+    return (int32_t)pid;
+}
+
+struct sought {
+    uint32_t namespace;
+    int32_t inner, outer;
+};
+
+static void seek(int32_t pid, void *context)
+{
+    struct sought *sought = context;
+    uint64_t inner;
+    if (!sought->outer && proc_status(pid, "NSpid:\t", PROC_LAST, 10, &inner) &&
+        (int32_t)inner == sought->inner && proc_namespace(pid, "ns/pid") == sought->namespace)
+        sought->outer = pid;
+}
+
+int32_t process_outer_pid(uint32_t uid, uint32_t namespace, int32_t inner)
+{
+    struct sought sought = {.namespace = namespace, .inner = inner};
+    struct budget *budget = budget_of(uid);
+    int64_t began = sys_now_ms();
+    if (budget->time_ms > 0)
+        proc_each_process(seek, &sought);
+    budget->time_ms -= sys_now_ms() - began;
+    return sought.outer;
+}
+
+int64_t process_uid(int32_t pid)
+{
+    uint32_t uid;
+    return proc_user(pid, &uid) ? (int64_t)uid : -1;
+}
+
+bool process_variable(int32_t pid, const char *name, char *into, size_t size)
+{
+    struct proc_lines entries;
+    const char *entry, *value = NULL;
+    if (proc_open_lines(&entries, pid, "environ"))
+        return false;
+    entries.end = '\0';
+    while (!value && (entry = proc_next_line(&entries)))
+        if ((value = text_after(entry, name)) && *value++ != '=')
+            value = NULL;
+    proc_close_lines(&entries);
+    return value && (size_t)snprintf(into, size, "%s", value) < size;
+}
+
+/* ---- budgets ---- */
+
+#define USERS_MOST 256 /* the others share one */
+
+static const struct budget fresh = {.lines = 1 << 19, .pages = 64, .time_ms = 1000};
+static const struct budget without_limit = {UINT32_MAX, UINT32_MAX, INT64_MAX};
+
+static struct {
+    uint32_t uid;
+    struct budget left;
+} users[USERS_MOST];
+static size_t count;
+
+struct budget *budget_of(uint32_t uid)
+{
+    static struct budget own;
+    if (uid == geteuid()) {
+        own = without_limit;
+        return &own;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (users[i].uid == uid || i == USERS_MOST - 1)
+            return &users[i].left;
+    users[count].uid = uid;
+    users[count].left = fresh;
+    return &users[count++].left;
+}
+
+void budget_renew(void)
+{
+    count = 0;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * process.h - what weir(1) asks of other processes, beyond base/proc.h.
+ */
+#ifndef WEIR_COMMAND_PROCESS_H
+#define WEIR_COMMAND_PROCESS_H
+
+#include "base/proc.h"
+
+/* A whole text as a process's number. 0: it is none. */
+int32_t process_number(const char *text);
+
+/*
+ * The process that has this number in the pid namespace with this inode: its number here, or 0. All
+ * of /proc is looked through, on the budget of that user.
+ */
+int32_t process_outer_pid(uint32_t uid, uint32_t namespace, int32_t inner);
+
+/* The effective user of a process. -1: no such process. */
+int64_t process_uid(int32_t pid);
+
+/* A variable that the process was started with. False: there is none, or it may not be read. */
+bool process_variable(int32_t pid, const char *name, char *into, size_t size);
+
+/*
+ * How much work other users' processes and pages may cause in one run over all of them. A user may
+ * have any number of mappings, processes and pages, and may fill a page with what is costly to
+ * read. The command's own user has no limit.
+ */
+struct budget {
+    uint32_t lines;  /* of /proc/PID/maps */
+    uint32_t pages;  /* that are kept */
+    int64_t time_ms; /* for connections in other processes' memory */
+};
+
+/* The budget that this user has left. */
+struct budget *budget_of(uint32_t uid);
+
+/* Gives each user a full budget again. */
+void budget_renew(void);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sockets.h - what the kernel knows of other processes' connections (sock_diag(7)).
+ */
+#ifndef WEIR_COMMAND_SOCKETS_H
+#define WEIR_COMMAND_SOCKETS_H
+
+#include "base/common.h"
+
+#include <netinet/in.h>
+
+struct socket {
+    uint64_t inode;
+    int64_t quiet_ms;         /* since the peer's last byte; -1: not known */
+    struct sockaddr_in6 peer; /* or a sockaddr_in */
+    char *path;               /* AF_UNIX: what it is bound to, which is its listener's path */
+};
+
+/*
+ * Finds the connection that a process holds by this descriptor; *found is NULL if nothing is known
+ * of it. Returns false if the descriptor is no socket. A network's connections are read once, until
+ * sockets_forget, which makes *found invalid.
+ */
+bool sockets_find(int32_t pid, int32_t fd, const struct socket **found);
+void sockets_forget(void);
+
+#endif
