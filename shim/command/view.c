@@ -127,6 +127,18 @@ static void add_process(struct view *view, int32_t pid, const struct totals *cou
     };
 }
 
+/* Where its memory may not be read, that is what the process has told last. */
+static void count_in_use(struct tree *tree, int32_t pid, const struct page_line *line,
+                         struct totals *counts)
+{
+    struct budget *budget = budget_of(tree->uid);
+    int64_t began = sys_now_ms();
+    if (budget->time_ms > 0)
+        memory_count_in_use(pid, line->table, line->epoch, &counts->in_use);
+    budget->time_ms -= sys_now_ms() - began;
+    page_settle(counts);
+}
+
 static void add_line(struct view *view, struct tree *tree, uint32_t index)
 {
     const struct page *page = &tree->page;
@@ -141,9 +153,7 @@ static void add_line(struct view *view, struct tree *tree, uint32_t index)
         view->unread += line->unread;
         view->unsent += line->unsent;
         if (pid) {
-            /* Where it may not be read, that is what it has told last. */
-            if (memory_count_in_use(pid, line->table, line->epoch, &counts.in_use))
-                page_settle(&counts);
+            count_in_use(tree, pid, line, &counts);
             add_process(view, pid, &counts, line);
         } else {
             /* It was killed: the kernel has closed what it had. */

@@ -17,6 +17,7 @@
 #include "../../shim/base/text.c"
 
 #include "../../shim/base/proc.c"
+#include "../../shim/command/proc/memory.c"
 
 #include <dirent.h>
 #include <inttypes.h>
@@ -70,6 +71,8 @@ static void print_line(const struct page *page, uint32_t index, struct totals *s
     page_settle(&one);
     int32_t pid = index < PAGE_LINES ? line->pid : 0;
     bool is_lost = index < PAGE_LINES && !proc_line_lives(line);
+    if (pid && !is_lost)
+        memory_count_in_use(pid, line->table, line->epoch, &one.in_use);
     if (pid)
         printf("process %" PRId32 " lives %d tracked %" PRIu64 " in_use %" PRIu64
                " accepted %" PRIu64 " closed %" PRId64 " phase %u flags %u\n",

@@ -16,6 +16,9 @@ static bool read_memory(int32_t pid, uint64_t address, void *into, size_t size)
     return process_vm_readv(pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
 }
 
+/* Where entry n of an array of the other process lies: whatever it is, it is no pointer here. */
+#define ENTRY(array, n) ((uint64_t)(uintptr_t)(array) + (uint64_t)(n) * sizeof *(array))
+
 static bool is_in_use(const struct conn *conn, uint32_t epoch)
 {
     uint64_t record = conn->record;
@@ -34,16 +37,17 @@ bool memory_count_in_use(int32_t pid, uint64_t address, uint32_t epoch, uint64_t
 {
     static struct conn conn[BLOCK];
     struct table table;
+    uint64_t found = 0;
     if (!read_table(pid, address, epoch, &table))
         return false;
-    *count = 0;
     for (uint32_t from = 0; from < table.high; from += BLOCK) {
         uint32_t n = table.high - from < BLOCK ? table.high - from : BLOCK;
-        if (!read_memory(pid, (uintptr_t)(table.conn + from), conn, n * sizeof *conn))
+        if (!read_memory(pid, ENTRY(table.conn, from), conn, n * sizeof *conn))
             return false;
         for (uint32_t i = 0; i < n; i++)
-            *count += is_in_use(&conn[i], epoch);
+            found += is_in_use(&conn[i], epoch);
     }
+    *count = found;
     return true;
 }
 
@@ -64,16 +68,16 @@ bool memory_in_use(int32_t pid, uint64_t address, uint32_t epoch, struct in_use 
     for (uint32_t from = 0; could_read && from < table.high; from += BLOCK) {
         uint32_t count = table.limit - from < BLOCK ? table.limit - from : BLOCK;
         could_read =
-            read_memory(pid, (uintptr_t)table.kind + from, kind, count) &&
-            read_memory(pid, (uintptr_t)(table.conn + from), conn, count * sizeof *conn) &&
-            read_memory(pid, (uintptr_t)(table.alias + from), alias, count * sizeof *alias);
+            read_memory(pid, ENTRY(table.kind, from), kind, count) &&
+            read_memory(pid, ENTRY(table.conn, from), conn, count * sizeof *conn) &&
+            read_memory(pid, ENTRY(table.alias, from), alias, count * sizeof *alias);
         for (uint32_t i = 0; could_read && i < count && in_use->count < IN_USE_MOST; i++) {
             uint32_t number = from + i;
             struct conn seen = conn[i];
             if (kind[i] == KIND_ALIAS && alias[i] < table.limit) {
                 number = alias[i];
                 could_read =
-                    read_memory(pid, (uintptr_t)(table.conn + number), &seen, sizeof seen);
+                    read_memory(pid, ENTRY(table.conn, number), &seen, sizeof seen);
             } else if (kind[i] != KIND_CONN) {
                 continue;
             }
