@@ -63,6 +63,8 @@ static __attribute__((noinline)) ssize_t read_slowly(int fd, void *buf, size_t n
 static __attribute__((noinline)) ssize_t read_tracked(int fd, void *buf, size_t n)
 {
     struct conn *conn = table_conn((uint32_t)fd);
+    if (UNLIKELY(GLANCE(&conn->turn) & TURN_SLOW)) /* it may have to be adopted before it waits */
+        return read_slowly(fd, buf, n);
     ssize_t got = libc_read(fd, buf, n);
     if (LIKELY(table_reads_fast(conn, got)))
         return got;
@@ -95,6 +97,8 @@ static __attribute__((noinline)) ssize_t recv_slowly(int fd, void *buf, size_t n
 static __attribute__((noinline)) ssize_t recv_tracked(int fd, void *buf, size_t n, int flags)
 {
     struct conn *conn = table_conn((uint32_t)fd);
+    if (UNLIKELY(GLANCE(&conn->turn) & TURN_SLOW))
+        return recv_slowly(fd, buf, n, flags);
     ssize_t got = libc_recv(fd, buf, n, flags);
     if (LIKELY(table_reads_fast(conn, got)))
         return got;
