@@ -198,8 +198,7 @@ static int not_reached(struct tree *tree, const struct woken *woken)
 
 #define POLL_MS 50
 #define LINE_MS 1000
-/* close-idle: nothing tells that a process has done it. One that has closes what it closes at once.
- */
+/* close-idle: nothing tells that a process has done it. One that has, closes all at once. */
 #define STILL_MS 1000
 
 /* On a terminal one line that is written over, elsewhere a line a second. */
@@ -254,10 +253,10 @@ static bool is_over(const struct tree *tree)
 
 static bool any_lives(struct tree *tree)
 {
-    bool lives = tree_any(tree);
-    for (struct tree *part = tree->attached; part && !lives; part = part->next)
-        lives = tree_any(part);
-    return lives;
+    struct tree *part = tree;
+    while (part && !tree_any(part))
+        part = part == tree ? tree->attached : part->next;
+    return part;
 }
 
 /* Names the processes without which the drain has ended. Returns whether there are any. */
@@ -268,9 +267,9 @@ static bool say_undone(const struct view *view)
         const struct view_process *process = &view->process[i];
         if (process->is_drained)
             continue;
+        any = true;
         say("pid %d has not drained: it has %lu connections, and may still accept", process->pid,
             process->tracked);
-        any = true;
     }
     return any;
 }

@@ -235,8 +235,7 @@ static bool is_attached(const struct tree *part)
     return page->tree_pid > 0 && (page->tree_pid != page->pid || page->tree_start != page->start);
 }
 
-/* Whether part says that it belongs to that tree. Which pid namespace a page is of may be unknown.
- */
+/* Whether part says that it belongs to that tree. A page's pid namespace may be unknown. */
 static bool names(const struct tree *part, const struct tree *tree)
 {
     return is_attached(part) && part->page.tree_pid == tree->page.pid &&
@@ -286,15 +285,11 @@ static struct tree *whole_of(struct tree *part)
 
 /* ---- of one process ---- */
 
-static int not_permitted(int32_t pid)
+static int no_process(int32_t pid, int error)
 {
-    return fail(EXIT_FORBIDDEN, "pid %d: not permitted to look at it: use its user, or root", pid);
-}
-
-static int no_process(int32_t pid)
-{
-    if (kill(pid, 0) && errno == EPERM)
-        return not_permitted(pid);
+    if (error == EACCES || error == EPERM || (kill(pid, 0) && errno == EPERM))
+        return fail(EXIT_FORBIDDEN, "pid %d: not permitted to look at it: use its user, or root",
+                    pid);
     return fail(EXIT_NO_SHIM, "pid %d: no such process", pid);
 }
 
@@ -358,15 +353,13 @@ int find_tree(int32_t pid, struct tree **tree)
 {
     struct look look;
     int code, error = look_at(pid, NULL, 1, &look);
-    if (error == EACCES || error == EPERM)
-        return not_permitted(pid);
     if (error)
-        return no_process(pid);
+        return no_process(pid, error);
     if (!look.trees && look.error)
         return no_page(pid, look.error, look.path);
     if (!look.trees && !look.has_library) {
         if (!proc_start_time(pid))
-            return no_process(pid); /* a zombie maps nothing */
+            return no_process(pid, 0); /* a zombie maps nothing */
         return fail(
             EXIT_NO_SHIM,
             "pid %d: it does not run under the shim: start it with `weir run`, and see `weir check "

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "command/print.h"
+#include "command/view.h"
 
 #include "base/text.h"
 

@@ -4,7 +4,7 @@
 #include "base/text.h"
 #include "command/find.h"
 #include "command/proc/process.h"
-#include "command/print.h"
+#include "command/view.h"
 #include "command/say.h"
 
 #include <getopt.h>
@@ -71,19 +71,18 @@ static int read_options(int argc, char **argv, struct request *request)
 static void show(struct tree *trees, const struct request *request)
 {
     size_t count = 0;
-    for (struct tree *tree = trees; tree; tree = tree->next)
-        count++;
-    struct view *views = calloc(count + 1, sizeof *views);
-    if (!views)
-        return;
-    count = 0;
+    struct view *views = NULL;
     for (struct tree *tree = trees; tree; tree = tree->next) {
+        void *more = realloc(views, (count + 1) * sizeof *views);
+        if (!more)
+            break;
+        views = more;
         tree_copy(tree); /* or the last figures that there were */
         view_take(&views[count++], tree, request->print != print_list);
     }
     request->print(views, count);
-    for (size_t i = 0; i < count; i++)
-        view_free(&views[i]);
+    while (count)
+        view_free(&views[--count]);
     free(views);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * view.h - a tree's figures, as they are printed: checked, added up, and every text escaped (only
- * " and \ still mean something to JSON and its like).
+ * " and \ still mean something to JSON and its like); and the printers, for people, for programs
+ * and for Prometheus.
  */
 #ifndef WEIR_COMMAND_VIEW_H
 #define WEIR_COMMAND_VIEW_H
@@ -79,5 +80,21 @@ uint64_t figure_of(const struct view *view, const struct figure *figure);
 void view_take(struct view *view, struct tree *tree, bool with_oldest);
 
 void view_free(struct view *view);
+
+/* Trees one below the other; a line each. */
+void print_tables(const struct view *views, size_t count);
+void print_list(const struct view *views, size_t count);
+
+/* An object each, one a line. */
+void print_json(const struct view *views, size_t count);
+
+/* The text exposition format. Of two trees that say that they have the same pid, the first. */
+void print_prometheus(const struct view *views, size_t count);
+
+/* Prints `before`, then a string of JSON, or a label's value: texts come escaped (view.h). */
+void print_quoted(const char *before, const char *text);
+
+/* Prints `before`, then seconds, to the millisecond; negative: null. */
+void print_seconds(const char *before, int64_t ms);
 
 #endif

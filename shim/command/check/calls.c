@@ -128,8 +128,6 @@ void calls_add_own(const struct elf *program)
     }
 }
 
-/* ---- what is printed of them ---- */
-
 /* Appends a call's name; of accept also who imports it, the program or a library. */
 static void append(struct text *names, const struct call *call, bool with_importer)
 {

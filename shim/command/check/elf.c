@@ -29,7 +29,6 @@
 #define NOTES_MOST 1024
 #define DYNAMIC_MOST 4096
 #define STRING_MOST 8192
-
 #define FILE_MOST (INT64_C(1) << 32) /* no program is larger */
 
 /* ---- parts ---- */

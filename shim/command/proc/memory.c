@@ -76,8 +76,7 @@ bool memory_in_use(int32_t pid, uint64_t address, uint32_t epoch, struct in_use 
             struct conn seen = conn[i];
             if (kind[i] == KIND_ALIAS && alias[i] < table.limit) {
                 number = alias[i];
-                could_read =
-                    read_memory(pid, ENTRY(table.conn, number), &seen, sizeof seen);
+                could_read = read_memory(pid, ENTRY(table.conn, number), &seen, sizeof seen);
             } else if (kind[i] != KIND_CONN) {
                 continue;
             }

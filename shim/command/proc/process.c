@@ -58,8 +58,6 @@ bool process_variable(int32_t pid, const char *name, char *into, size_t size)
     return value && (size_t)snprintf(into, size, "%s", value) < size;
 }
 
-/* ---- budgets ---- */
-
 #define USERS_MOST 256 /* the others share one */
 
 static const struct budget fresh = {.lines = 1 << 19, .pages = 64, .time_ms = 1000};
