@@ -28,7 +28,6 @@
 #include "tree/sd_notify.h"
 
 #include <fcntl.h>
-#include <sys/auxv.h>
 #include <sys/resource.h>
 
 /* ---- start-up ---- */
@@ -193,7 +192,6 @@ static bool begin_serving(void)
         stand_aside("no room for the table of descriptors");
         return false;
     }
-    framing.seed = (const unsigned char *)getauxval(AT_RANDOM);
     if (settings_have_mode(MODE_HTTP)) {
         table.on_grows = grown;
         if (!framing_begin(table.limit, table.most))

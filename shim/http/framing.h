@@ -32,11 +32,9 @@ static inline size_t bytes_room(struct bytes bytes)
 /* Makes room for `count` records of `most` that there may be. False: there is none for all. */
 bool framing_begin(uint32_t count, uint32_t most);
 
-/* The room: of struct http. seed: 16 random bytes of the kernel's (AT_RANDOM, getauxval(3)), or
- * NULL: then no head is known (http_cache.h). Before framing_begin. */
+/* The room: of struct http. */
 extern HIDDEN struct framing {
     struct room room;
-    const unsigned char *seed;
 } framing;
 
 /* NULL: there is no room, or nobody asks for it. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "http/framing.h"
 #include "http/http_cache.h"
 #include "http/http_look.h"
 
@@ -412,14 +413,12 @@ static bool is_simple(const struct scan *scan)
 /* The head of these bytes is whole, but for what comes of that. */
 static void learn(const struct scan *scan, const char *head, const char *behind, const char *end)
 {
-    union http_head known = {.length = 0};
-    if (!is_simple(scan) || scan->left >> 36 || (behind - head) >> 10)
-        return;
-    known.length = (uint64_t)(behind - head);
-    known.flags = scan->mark.flags;
-    known.what = scan->mark.what;
-    known.left = scan->left;
-    http_cache_learn(scan->is_answer, head, (size_t)(end - head), known);
+    union mark mark = {.flags = scan->mark.flags, .what = scan->mark.what};
+    mark.at = mark.flags & CHUNKED ? SIZE : START;
+    mark.count = !scan->is_answer || mark.at == START;
+    if (is_simple(scan))
+        http_cache_learn(scan->is_answer, head, (size_t)(end - head),
+                         (struct http_head){(size_t)(behind - head), scan->left, mark.all});
 }
 
 /*
@@ -570,8 +569,22 @@ static void set_mark(struct http_side *side, union mark mark)
     atomic_store_explicit(&side->mark, mark.all, memory_order_release);
 }
 
+static bool is_between(union mark mark)
+{
+    return mark.at == START || mark.at == START_LF;
+}
+
+static enum http_state state_of(union mark request, union mark answer)
+{
+    if (answer.at == NOT || request.at == NOT)
+        return HTTP_NOT;
+    if (!is_between(request) || answer.count != request.count)
+        return HTTP_IN_USE; /* an answer that has begun is owed until it is out */
+    return request.flags & SPOKE ? HTTP_IDLE : HTTP_NONE;
+}
+
 /* A part of a body, as most bytes are, or the rest of it: true. */
-INLINE bool pass_body(struct http_side *side, bool is_answer, size_t n)
+static bool pass_body(struct http_side *side, bool is_answer, size_t n)
 {
     union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
     if (is_counted(mark) && n < side->left) {
@@ -587,96 +600,104 @@ INLINE bool pass_body(struct http_side *side, bool is_answer, size_t n)
     return true;
 }
 
-/*
- * A head that is cached, and what of its body comes with it. Returns how many bytes that is; 0: it
- * is not cached. Comes to what http_look would.
+/* Nobody but the caller changes its own side, so that one look at the other tells (see sides_of).
  */
-INLINE size_t pass_head(struct http *http, bool is_answer, const char *bytes, size_t n)
+static __attribute__((noinline)) enum http_state pass_other(struct http *http, bool is_answer,
+                                                            const char *bytes, size_t n)
+{
+    struct scan scan;
+    if (!pass_body(is_answer ? &http->answers : &http->requests, is_answer, n)) {
+        http_scan(&scan, http, is_answer);
+        if (UNLIKELY(scan.mark.text && n)) {
+            scan.mark.at = NOT; /* written without a plan, in the middle of a text of ours */
+            scan.mark.text = 0;
+        }
+        if (bytes)
+            http_look(&scan, bytes, bytes + n);
+        else
+            look_away(&scan, n);
+        http_keep(http, &scan);
+    }
+    union mark own = mark_of(is_answer ? &http->answers : &http->requests);
+    union mark other = mark_of(is_answer ? &http->requests : &http->answers);
+    return is_answer ? state_of(other, own) : state_of(own, other);
+}
+
+/* A head that is cached; of its message there is less than all, or more comes behind it. */
+static __attribute__((noinline)) enum http_state pass_part(struct http *http, bool is_answer,
+                                                           const char *behind, size_t n,
+                                                           uint64_t left, union mark mark)
+{
+    struct http_side *side = is_answer ? &http->answers : &http->requests;
+    size_t part = n < left ? n : (size_t)left;
+    if (part < left) {
+        mark.at = BODY;
+        mark.count -= is_answer;
+    }
+    side->left = left - part;
+    set_mark(side, mark);
+    return pass_other(http, is_answer, behind + part, n - part);
+}
+
+/*
+ * Where a message may begin and its head is cached, it is known what comes of it: the same as of a
+ * look. (Not if one of the last requests is answered in another way.)
+ */
+INLINE enum http_state pass(struct http *http, bool is_answer, const char *bytes, size_t n)
 {
     struct http_side *side = is_answer ? &http->answers : &http->requests;
     union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
-    if (mark.at != START || mark.text)
-        return 0;
-    union http_head head = http_cache_find(is_answer, bytes, n);
-    if (!head.all)
-        return 0;
+    if (mark.at != START || mark.text || (!is_answer && mark.what != NONE) ||
+        atomic_load_explicit(&http->kinds, memory_order_relaxed))
+        return pass_other(http, is_answer, bytes, n);
     union mark other = mark_of(is_answer ? &http->requests : &http->answers);
-    uint64_t kinds = atomic_load_explicit(&http->kinds, memory_order_relaxed);
-    uint64_t kind = UINT64_C(3) << mark.count % OUTSTANDING * 2;
-    if (is_answer ? other.count == mark.count || kinds & kind
-                  : mark.what != NONE || (uint8_t)(mark.count - other.count) >= OUTSTANDING)
-        return 0;
-    if (!is_answer && kinds & kind)
-        atomic_store_explicit(&http->kinds, kinds & ~kind, memory_order_relaxed);
-
-    size_t length = head.length, rest = n - length;
-    uint64_t left = head.left;
-    bool is_chunked = head.flags & CHUNKED;
-    if (rest > left)
-        rest = (size_t)left;
-    side->left = left - rest;
-    bool is_whole = !is_chunked && left == rest;
-    set_mark(side, (union mark){.at = is_chunked ? SIZE
-                                      : is_whole ? START
-                                                 : BODY,
-                                .flags = (uint8_t)head.flags,
-                                .what = (uint16_t)head.what,
-                                .count = (uint8_t)(mark.count + (is_answer ? is_whole : 1))});
-    return length + rest;
+    uint8_t owed = is_answer ? other.count - mark.count : mark.count - other.count;
+    if (is_answer ? !owed : owed >= OUTSTANDING || other.at == NOT)
+        return pass_other(http, is_answer, bytes, n);
+    struct http_head head = http_cache_find(is_answer, bytes, n);
+    if (UNLIKELY(!head.length))
+        return pass_other(http, is_answer, bytes, n);
+    union mark after = {.all = head.mark + ((uint64_t)mark.count << 56)};
+    if (UNLIKELY(n - head.length != head.left))
+        return pass_part(http, is_answer, bytes + head.length, n - head.length, head.left, after);
+    side->left = 0;
+    set_mark(side, after);
+    if (!is_answer)
+        return HTTP_IN_USE;
+    other = mark_of(&http->requests);
+    return LIKELY(is_between(other) && other.count == after.count) ? HTTP_IDLE
+           : other.at == NOT                                       ? HTTP_NOT
+                                                                   : HTTP_IN_USE;
 }
 
-static __attribute__((noinline)) void pass_other(struct http *http, bool is_answer,
-                                                 const char *bytes, size_t n)
+/* The first n bytes of several buffers, or of none that was seen. */
+static __attribute__((noinline)) enum http_state pass_each(struct http *http, bool is_answer,
+                                                           struct bytes bytes, size_t n)
 {
-    struct scan scan;
-    http_scan(&scan, http, is_answer);
-    if (UNLIKELY(scan.mark.text && n)) {
-        scan.mark.at = NOT; /* written without a plan, in the middle of a text of ours */
-        scan.mark.text = 0;
+    enum http_state state = HTTP_NOT;
+    if (!bytes.iov)
+        return pass_other(http, is_answer, NULL, n);
+    for (const struct iovec *iov = bytes.iov, *end = iov + bytes.count; n && iov < end; iov++) {
+        size_t part = iov->iov_len < n ? iov->iov_len : n;
+        if (part)
+            state = pass(http, is_answer, iov->iov_base, part);
+        n -= part;
     }
-    if (bytes)
-        http_look(&scan, bytes, bytes + n);
-    else
-        look_away(&scan, n);
-    http_keep(http, &scan);
+    return state;
 }
 
-INLINE void pass(struct http *http, bool is_answer, const char *bytes, size_t n)
+HOT enum http_state framing_received(struct http *http, struct bytes bytes, size_t n)
 {
-    if (pass_body(is_answer ? &http->answers : &http->requests, is_answer, n))
-        return;
-    size_t known = bytes ? pass_head(http, is_answer, bytes, n) : 0;
-    if (known < n)
-        pass_other(http, is_answer, bytes ? bytes + known : NULL, n - known);
+    if (LIKELY(bytes.iov && n <= bytes.iov->iov_len))
+        return pass(http, false, bytes.iov->iov_base, n);
+    return pass_each(http, false, bytes, n);
 }
 
-static bool is_between(union mark mark)
+HOT enum http_state framing_sent(struct http *http, struct bytes bytes, size_t n)
 {
-    return mark.at == START || mark.at == START_LF;
-}
-
-INLINE enum http_state state_of(union mark request, union mark answer)
-{
-    if (answer.at == NOT || request.at == NOT)
-        return HTTP_NOT;
-    if (!is_between(request) || answer.count != request.count)
-        return HTTP_IN_USE; /* an answer that has begun is owed until it is out */
-    return request.flags & SPOKE ? HTTP_IDLE : HTTP_NONE;
-}
-
-/* Nobody but the caller changes its own side, so that one look at the other tells (see http_state).
- */
-HOT enum http_state http_received(struct http *http, const char *bytes, size_t n)
-{
-    pass(http, false, bytes, n);
-    return state_of(mark_of(&http->requests), mark_of(&http->answers));
-}
-
-HOT enum http_state http_sent(struct http *http, const char *bytes, size_t n)
-{
-    pass(http, true, bytes, n);
-    union mark answer = mark_of(&http->answers);
-    return state_of(mark_of(&http->requests), answer);
+    if (LIKELY(bytes.iov && n <= bytes.iov->iov_len))
+        return pass(http, true, bytes.iov->iov_base, n);
+    return pass_each(http, true, bytes, n);
 }
 
 void http_begin(struct http *http)
@@ -685,23 +706,34 @@ void http_begin(struct http *http)
     set_mark(&http->answers, (union mark){.all = 0});
 }
 
+struct sides {
+    union mark request, answer;
+};
+
 /*
  * Answers first. If all requests that are seen after them have been answered, none was read to the
  * end of its head in between, and no answer has begun, as none does unasked. Who is kept from the
  * second look for 256 requests would find the counts alike again: so the answers are looked at once
  * more, and have to be as they were.
  */
-enum http_state http_state(const struct http *http)
+static struct sides sides_of(const struct http *http)
 {
-    union mark request = {.all = 0}, answer = mark_of(&http->answers);
+    struct sides sides;
+    sides.answer = mark_of(&http->answers);
     for (int tries = 0; tries < 100; tries++) {
-        union mark before = answer;
-        request = mark_of(&http->requests);
-        answer = mark_of(&http->answers);
-        if (answer.all == before.all)
+        sides.request = mark_of(&http->requests);
+        union mark then = sides.answer;
+        sides.answer = mark_of(&http->answers);
+        if (sides.answer.all == then.all)
             break;
     }
-    return state_of(request, answer);
+    return sides;
+}
+
+enum http_state http_state(const struct http *http)
+{
+    struct sides now = sides_of(http);
+    return state_of(now.request, now.answer);
 }
 
 bool http_is_half_read(const struct http *http)

@@ -90,15 +90,6 @@ enum http_close {
 /* A new connection, where there was another one before. */
 void http_begin(struct http *http);
 
-/*
- * The program has read these bytes. NULL: so many that we have not seen; fine within a body, and
- * the end of HTTP elsewhere. Returns the state then.
- */
-enum http_state http_received(struct http *http, const char *bytes, size_t n);
-
-/* The kernel has taken these bytes of the program's; NULL as above. */
-enum http_state http_sent(struct http *http, const char *bytes, size_t n);
-
 enum http_state http_state(const struct http *http);
 
 /* Of what is HTTP_NOT the following say nothing. */

@@ -59,8 +59,8 @@ union mark {
         uint8_t index; /* how many these are; or digits */
         uint8_t flags;
         uint16_t what; /* a request's kind, an answer's status */
-        uint8_t count; /* of requests' heads, of final answers: those that are whole. Wraps */
         uint8_t text;  /* an answer's: what is out of a text of ours */
+        uint8_t count; /* of requests' heads, of final answers: those that are whole. Wraps */
     };
 };
 _Static_assert(sizeof(union mark) == sizeof(uint64_t), "one word");

@@ -21,9 +21,7 @@
 
 #include "http_plain.h"
 
-#include "http/http.h"
-#include "http/http_cache.h"
-#include "../unit/http_seen.h"
+#include "../unit/http_sides.h"
 
 #define INSERTED "Connection: close\r\n"
 #define REPLACED "close     "
@@ -421,14 +419,6 @@ static void end(struct talk *talk, struct speech *speech)
     speech->answers = true;
     while (talk->sent < talk->written.n)
         end_call(talk, speech);
-}
-
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-    static const unsigned char seed[16] = "no secret at all";
-    (void)argc, (void)argv;
-    http_cache_begin(seed);
-    return 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -397,16 +397,16 @@ static void broken_off(void)
     answer(&http, OK, strlen(OK));
     CHECK(put(&http, &iov, 1, 5, &wire) == 0 && http_is_in_text(&http));
     CHECK(http_said_close(&http) == HTTP_STAYS && http_state(&http) == HTTP_IN_USE);
-    struct http other = http, not_http = http;
+    struct http other = http, no_more = http;
     /* The connection is not HTTP any more, or something else has been asked. */
-    receive(&not_http, "\x01", 1);
+    receive(&no_more, "\x16", 1);
     receive(&http, GET, strlen(GET));
-    for (struct http *each = &http; each; each = each == &http ? &not_http : NULL) {
+    for (struct http *each = &http; each; each = each == &http ? &no_more : NULL) {
         wire.n = 5;
         CHECK(put(each, &iov, 1, SIZE_MAX, &wire) == 2 && !http_is_in_text(each));
         CHECK(wire.n == strlen(INSERTED) + 2 && !memcmp(wire.out, INSERTED "\r\n", wire.n));
     }
-    CHECK(http_state(&not_http) == HTTP_NOT && http_said_close(&http) == HTTP_NOTICED);
+    CHECK(http_state(&no_more) == HTTP_NOT && http_said_close(&http) == HTTP_NOTICED);
     /* Somebody writes without a plan. */
     answer(&other, "", 0);
     CHECK(http_is_in_text(&other));

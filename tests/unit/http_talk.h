@@ -22,7 +22,7 @@ static inline void drop(char *copy)
     free(copy);
 }
 
-#include "http_seen.h"
+#include "http_sides.h"
 
 static inline void receive(struct http *http, const char *bytes, size_t n)
 {

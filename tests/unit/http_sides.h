@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * http_sides.h - for the tests of http.h: bytes told as one buffer, and what only they ask of a
+ * connection. Included behind what needs malloc, which the shim poisons.
+ */
+#ifndef WEIR_HTTP_SIDES_H
+#define WEIR_HTTP_SIDES_H
+
+#include "http/framing.h"
+#include "http/http_look.h"
+
+/* NULL: so many bytes that were not seen. */
+static inline enum http_state http_received(struct http *http, const char *bytes, size_t n)
+{
+    return framing_received(http, bytes ? BYTES(bytes, n) : BYTES_UNSEEN, n);
+}
+
+static inline enum http_state http_sent(struct http *http, const char *bytes, size_t n)
+{
+    return framing_sent(http, bytes ? BYTES(bytes, n) : BYTES_UNSEEN, n);
+}
+
+/* Requests whose heads were read and whose final answers are not out. */
+static inline unsigned int http_owed(const struct http *http)
+{
+    union mark requests = {.all = http->requests.mark}, answers = {.all = http->answers.mark};
+    return (uint8_t)(requests.count - answers.count);
+}
+
+/* An answer has begun, interim or final, and is not out. */
+static inline bool http_is_half_sent(const struct http *http)
+{
+    return (union mark){.all = http->answers.mark}.at != START;
+}
+
+#endif
