@@ -411,7 +411,8 @@ static bool is_simple(const struct scan *scan)
 }
 
 /* The head of these bytes is whole, but for what comes of that. */
-static void learn(const struct scan *scan, const char *head, const char *behind, const char *end)
+static __attribute__((noinline)) void learn(const struct scan *scan, const char *head,
+                                            const char *behind, const char *end)
 {
     union mark mark = {.flags = scan->mark.flags, .what = scan->mark.what};
     mark.at = mark.flags & CHUNKED ? SIZE : START;
@@ -434,7 +435,7 @@ const char *http_look(struct scan *scan, const char *p, const char *end)
         enum place at = (enum place)mark->at, next = at;
         switch (at) {
         case START:
-            head = scan->pauses ? NULL : p;
+            head = !scan->pauses && http_cache_learns(scan->is_answer) ? p : NULL;
             if ((behind = http_pass_lines(scan, begin, p, end)) != p) {
                 p = behind;
                 continue;

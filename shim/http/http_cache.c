@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "http/http_cache.h"
 
-/* One in so many heads that are not known is learnt, so that heads which never come again cost
- * little more than a look. */
-#ifndef HTTP_CACHE_LEARNS_EACH
-#define HTTP_CACHE_LEARNS_EACH 4
-#endif
-
 LATE struct http_entry http_cache[2][1 << HTTP_CACHE_BITS];
-static __thread uint8_t turn;
+__thread uint8_t http_cache_turns[2];
 
 static void put(_Atomic uint64_t *word, uint64_t value)
 {
@@ -23,7 +17,7 @@ static void put_block(struct http_block *block, const char *p)
 
 void http_cache_learn(bool is_answer, const char *bytes, size_t n, struct http_head head)
 {
-    if (head.length < HTTP_BLOCK || head.length > HTTP_HEAD_MOST || ++turn % HTTP_CACHE_LEARNS_EACH)
+    if (head.length < HTTP_BLOCK || head.length > HTTP_HEAD_MOST)
         return;
     uint64_t sample = http_cache_sample(is_answer, bytes, n);
     struct http_entry *entry = http_cache_entry(is_answer, sample);

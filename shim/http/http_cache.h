@@ -38,6 +38,19 @@ extern HIDDEN struct http_entry {
     struct http_block block[HTTP_HEAD_MOST / HTTP_BLOCK - 1];
 } __attribute__((aligned(CACHE_LINE))) http_cache[2][1 << HTTP_CACHE_BITS];
 
+/* One in so many heads that are not known is learnt, so that heads which never come again cost
+ * little more than a look. */
+#ifndef HTTP_CACHE_LEARNS_EACH
+#define HTTP_CACHE_LEARNS_EACH 16
+#endif
+
+extern HIDDEN __thread uint8_t http_cache_turns[2];
+
+INLINE bool http_cache_learns(bool is_answer)
+{
+    return ++http_cache_turns[is_answer] % HTTP_CACHE_LEARNS_EACH == 0;
+}
+
 /* These bytes begin with this head, which a look at all of it has shown. */
 void http_cache_learn(bool is_answer, const char *bytes, size_t n, struct http_head head);
 

@@ -22,90 +22,103 @@ static bool like_eight(const char *p, const char *q)
     return ((of_p ^ of_q) & ~UINT64_C(0x2020202020202020)) == 0;
 }
 
-#ifdef __SSE2__
-typedef unsigned char step __attribute__((vector_size(STEP)));
+/* Which of the STEP bytes at p are so: a bit for each, the first one's the lowest. */
+typedef unsigned int bits_fn(const char *p);
+
+#if defined(__SSE2__) && !defined(HTTP_PLAIN)
+typedef unsigned char step __attribute__((vector_size(STEP), aligned(1), may_alias));
+typedef signed char signed_step __attribute__((vector_size(STEP)));
 typedef char step_mask __attribute__((vector_size(STEP)));
 
-static step load(const char *p)
-{
-    step bytes;
-    __builtin_memcpy(&bytes, p, sizeof bytes);
-    return bytes;
-}
-
-/* A bit for each byte of which it is so. */
-static unsigned int bits_of(step_mask mask)
+INLINE unsigned int bits_of(step_mask mask)
 {
     return (unsigned int)__builtin_ia32_pmovmskb128(mask);
 }
 
-static unsigned int controls(step bytes)
+INLINE unsigned int controls(const char *p)
 {
-    return bits_of((step_mask)(bytes < ' '));
+    return bits_of((step_mask)(*(const step *)p < ' '));
 }
 
-static unsigned int blanks(step bytes)
+INLINE unsigned int blanks(const char *p)
 {
-    return bits_of((step_mask)(bytes <= ' '));
+    return bits_of((step_mask)(*(const step *)p <= ' '));
 }
 
-static unsigned int no_name(step bytes)
+/* What is neither a letter nor '-'. (No signed byte is greater than a 'z' that is moved so far.) */
+INLINE unsigned int no_name(const char *p)
 {
-    step letters = (bytes | 0x20) - 'a', digits = bytes - '0';
-    return ~bits_of((step_mask)(letters <= 'z' - 'a') | (step_mask)(digits <= 9) |
-                    (step_mask)(bytes == '-')) &
-           0xffff;
-}
-
-/* The last few bytes are looked at with some before them. */
-static __attribute__((noinline)) const char *find_in_rest(struct text text, const char *p,
-                                                          unsigned int bits(step))
-{
-    if (p == text.end)
-        return p;
-    unsigned int hits = bits(load(text.end - STEP)) >> (STEP - (text.end - p));
-    return hits ? p + (unsigned int)__builtin_ctz(hits) : text.end;
-}
-
-/* The first byte of which it is so, or the end. */
-INLINE const char *find(struct text text, const char *p, unsigned int bits(step))
-{
-    for (; text.end - p >= STEP; p += STEP) {
-        unsigned int hits = bits(load(p));
-        if (hits)
-            return p + (unsigned int)__builtin_ctz(hits);
-    }
-    return find_in_rest(text, p, bits);
+    step bytes = *(const step *)p;
+    signed_step letters = (signed_step)((bytes | 0x20) + (INT8_MAX - 'z'));
+    return bits_of((step_mask)(letters > INT8_MAX - 26) | (step_mask)(bytes == '-')) ^ 0xffff;
 }
 #else
-static bool controls(unsigned char c)
+INLINE unsigned int bits_of(const char *p, bool is_so(unsigned char c))
+{
+    unsigned int bits = 0;
+    for (unsigned int i = 0; i < STEP; i++)
+        bits |= (unsigned int)is_so((unsigned char)p[i]) << i;
+    return bits;
+}
+
+static bool is_control(unsigned char c)
 {
     return c < ' ';
 }
 
-static bool blanks(unsigned char c)
+static bool is_blank(unsigned char c)
 {
     return c <= ' ';
 }
 
-static bool no_name(unsigned char c)
+static bool is_no_name(unsigned char c)
 {
-    unsigned char letter = (c | 0x20) - 'a', digit = c - '0';
-    return letter > 'z' - 'a' && digit > 9 && c != '-';
+    return ((c | 0x20) < 'a' || (c | 0x20) > 'z') && c != '-';
 }
 
-INLINE const char *find(struct text text, const char *p, bool is_so(unsigned char))
+static unsigned int controls(const char *p)
 {
-    while (p < text.end && !is_so((unsigned char)*p))
-        p++;
-    return p;
+    return bits_of(p, is_control);
+}
+
+static unsigned int blanks(const char *p)
+{
+    return bits_of(p, is_blank);
+}
+
+static unsigned int no_name(const char *p)
+{
+    return bits_of(p, is_no_name);
 }
 #endif
+
+/* The same where fewer bytes may be left: they are looked at with some before them. */
+INLINE unsigned int bits_at(struct text text, const char *p, bits_fn *bits)
+{
+    ptrdiff_t left = text.end - p;
+    if (LIKELY(left >= STEP))
+        return bits(p);
+    return left > 0 ? bits(text.end - STEP) >> (STEP - left) : 0;
+}
+
+/* The first byte that is so, or the end. */
+INLINE const char *find(struct text text, const char *p, bits_fn *bits)
+{
+    unsigned int hits;
+    for (; text.end - p >= STEP; p += STEP) {
+        hits = bits(p);
+        if (hits)
+            return p + (unsigned int)__builtin_ctz(hits);
+    }
+    hits = bits_at(text, p, bits);
+    return hits ? p + (unsigned int)__builtin_ctz(hits) : text.end;
+}
 
 /* What is behind the line's end, which is here; or NULL. */
 static const char *behind_end(struct text text, const char *p)
 {
-    return text.end - p >= 2 && __builtin_memcmp(p, "\r\n", 2) == 0 ? p + 2 : NULL;
+    p += 2;
+    return p <= text.end && __builtin_memcmp(p - 2, "\r\n", 2) == 0 ? p : NULL;
 }
 
 /* "GET " or "POST ", a target and HTTP/1.1: what is behind, or NULL. */
@@ -169,30 +182,35 @@ static const char *pass_length(struct scan *scan, struct text text, const char *
 /* "Connection: keep-alive", in an answer, which says nothing. */
 static const char *pass_alive(const struct scan *scan, struct text text, const char *p)
 {
-    bool is_alive = !scan->pauses && text.end - p >= 24 && p[10] == ':' && p[11] == ' ' &&
-                    like_eight(p + 12, "keep-ali") && p[16] == '-' && small(p[20]) == 'v' &&
-                    small(p[21]) == 'e';
+    bool is_alive = !scan->pauses && text.end - p >= 24 && p[11] == ' ' && p[16] == '-' &&
+                    like_eight(p + 12, "keep-ali") && like_eight(p + 14, "ep-alive");
     return is_alive ? behind_end(text, p + 22) : NULL;
+}
+
+/* A name that is longer than STEP; Transfer-Encoding is not for here. */
+static __attribute__((noinline)) const char *pass_long(struct text text, const char *p)
+{
+    const char *colon = find(text, p + STEP, no_name);
+    if (colon == text.end || *colon != ':' || colon - p == 17)
+        return NULL;
+    return behind_end(text, find(text, colon + 1, controls));
 }
 
 static const char *pass_header(struct scan *scan, struct text text, const char *p)
 {
-    if (small(*p) == 'c' || small(*p) == 't') {
-        if (text.end - p < STEP || like_eight(p, "transfer"))
-            return NULL;
-        bool is_said = scan->is_answer && !(scan->mark.flags & TRAILER);
-        if (is_said && like_eight(p, "connecti") && small(p[8]) == 'o' && small(p[9]) == 'n')
-            return pass_alive(scan, text, p);
-        if (like_eight(p, "content-") && small(p[8]) == 'l')
-            return like_eight(p + 6, "t-length") && p[7] == '-' && p[14] == ':'
-                       ? pass_length(scan, text, p + 15)
-                       : NULL;
-    }
-    const char *name = p;
-    p = find(text, name, no_name);
-    if (p == name || p == text.end || *p != ':')
+    unsigned int names = bits_at(text, p, no_name), ends = bits_at(text, p, controls);
+    if (!names)
+        return text.end - p > STEP ? pass_long(text, p) : NULL;
+    unsigned int colon = (unsigned int)__builtin_ctz(names);
+    if (!colon || p[colon] != ':')
         return NULL;
-    return behind_end(text, find(text, p + 1, controls));
+    if (colon == 14 && like_eight(p, "content-") && like_eight(p + 6, "t-length"))
+        return pass_length(scan, text, p + 15);
+    if (colon == 10 && scan->is_answer && !(scan->mark.flags & TRAILER) &&
+        like_eight(p, "connecti") && like_eight(p + 2, "nnection"))
+        return pass_alive(scan, text, p);
+    p = ends ? p + (unsigned int)__builtin_ctz(ends) : find(text, p + STEP, controls);
+    return behind_end(text, p);
 }
 
 const char *http_pass_lines(struct scan *scan, const char *begin, const char *p, const char *end)
@@ -212,5 +230,8 @@ const char *http_pass_lines(struct scan *scan, const char *begin, const char *p,
     }
     while (p < end && *p != '\r' && (behind = pass_header(scan, text, p)))
         p = behind;
-    return p;
+    if (scan->pauses || !behind_end(text, p))
+        return p;
+    scan->mark.at = HEAD_LF;
+    return p + 1;
 }

@@ -101,7 +101,7 @@ const char *http_look(struct scan *scan, const char *p, const char *end);
 
 /*
  * At START or LINE, with p in the buffer from begin to end: passes ordinary lines, as many as there
- * are, and returns what is behind them: p where there is none.
+ * are, and the CR of the empty one; returns what is behind them: p where there is none.
  */
 const char *http_pass_lines(struct scan *scan, const char *begin, const char *p, const char *end);
 

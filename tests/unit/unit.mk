@@ -24,10 +24,11 @@ UNIT_rhythm = shim/conn/rhythm.c shim/base/room.c shim/base/libc.c shim/base/lib
 UNIT_sock = shim/base/sock.c shim/base/sys.c shim/base/text.c
 UNIT_http = shim/http/http.c shim/http/http_cache.c shim/http/http_line.c shim/http/http_notice.c
 UNIT_http_notice = $(UNIT_http)
+UNIT_http_pieces = $(UNIT_http)
 FUZZ_usual = shim/base/settings.c shim/base/text.c
 FUZZ_http = $(UNIT_http) # alone
 
-UNITS = table conn crowd settings text http http_notice libc_next sock rhythm
+UNITS = table conn crowd settings text http http_notice http_pieces libc_next sock rhythm
 FUZZERS = settings mode address escaped http
 
 unit: $(UNITS:%=$(BUILD)/unit/asan/%) $(UNITS:%=$(BUILD)/unit/tsan/%)
