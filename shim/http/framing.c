@@ -14,11 +14,3 @@ void framing_forget(uint32_t number)
     if (http)
         http_begin(http);
 }
-
-bool framing_would_rest(const struct http *http, struct bytes bytes, size_t n)
-{
-    if (http_state(http) != HTTP_IN_USE)
-        return false;
-    struct http then = *http;
-    return framing_sent(&then, bytes, n) == HTTP_IDLE;
-}

@@ -4,8 +4,8 @@
  * bytes that the program reads and writes; and the notice, a "Connection: close" in the head of an
  * answer on its way out.
  *
- * Pure: memory in, memory out, no call of anybody's. Nothing is copied, held back or looked ahead
- * for: a head is looked at byte by byte, a body is counted, wherever the calls cut them.
+ * Pure: memory in, memory out, no call of anybody's. Nothing is held back or looked ahead for: a
+ * head is looked at once, a body is counted, wherever the calls cut them.
  *
  * A connection is idle when no request has begun and no answer is owed. Request and answer are
  * counted apart, as a server may answer before it has read all (413, a "100-continue" refused): the
@@ -105,7 +105,7 @@ enum http_close http_said_close(const struct http *http);
 
 /*
  * The notice. While the process drains, a write to a connection that is HTTP is planned first, the
- * plan's pieces are written instead, and http_took is told in place of http_sent what the kernel
+ * plan's pieces are written instead, and http_took is told in place of framing_sent what the kernel
  * took of them. A piece is a run of the program's bytes, or a text of ours:
  *
  *   "Connection: close\r\n", directly before the empty line that ends a head, where no `close` is

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * http_look.h - how http.c looks at bytes, for those who must know where in a message they are:
- * http.c, http_line.c and http_notice.c alone.
+ * http.c, http_line.c, http_sides.c and http_notice.c alone.
  */
 #ifndef WEIR_HTTP_LOOK_H
 #define WEIR_HTTP_LOOK_H
@@ -65,6 +65,8 @@ union mark {
 };
 _Static_assert(sizeof(union mark) == sizeof(uint64_t), "one word");
 
+#define OUTSTANDING 32 /* requests: two bits each in http.kinds */
+
 /* One side, while bytes of it are looked at. */
 struct scan {
     union mark mark;
@@ -92,12 +94,21 @@ static inline bool same_eight(const char *p, const char *q)
     return __builtin_memcmp(p, q, 8) == 0;
 }
 
+/* What is only counted. */
+static inline bool is_counted(union mark mark)
+{
+    return mark.at == BODY || mark.at == DATA;
+}
+
 /* A look at the requests, or at the answers, begins; what it has found is kept. */
 void http_scan(struct scan *scan, const struct http *http, bool is_answer);
 void http_keep(struct http *http, const struct scan *scan);
 
 /* The message goes on with these bytes. Returns where it pauses, or their end. */
 const char *http_look(struct scan *scan, const char *p, const char *end);
+
+/* It goes on with so many bytes that nobody has seen: the last of a body, or of a chunk. */
+void http_look_away(struct scan *scan, size_t n);
 
 /*
  * At START or LINE, with p in the buffer from begin to end: passes ordinary lines, as many as there
