@@ -81,7 +81,7 @@ is_of_atomics() {
 }
 
 is_of_framing() {
-    [[ $1 == http.c:* || $1 == http_look.h:* || $1 == http_line.c:* || $1 == http_sides.c:* || $1 == http_cache.[ch]:* || $1 == http_notice.c:* || $1 == framing.[ch]:* ]]
+    [[ $1 == http.[ch]:* || $1 == http_line.c:* || $1 == http_sides.c:* || $1 == http_cache.[ch]:* || $1 == http_notice.c:* || $1 == framing.[ch]:* ]]
 }
 
 # looks_at_hint FILE:LINE: a wrapper's, of a macro that begins with that look.

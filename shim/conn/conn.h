@@ -10,6 +10,7 @@
 
 #include "conn/epoch.h"
 #include "http/framing.h"
+#include "http/http_notice.h"
 #include "conn/rhythm.h"
 #include "base/settings.h"
 #include "base/sock.h"

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "http/framing.h"
 
-struct framing framing;
+struct room framing_room;
 
 bool framing_begin(uint32_t count, uint32_t most)
 {
-    return room_reach(&framing.room, sizeof(struct http), count, most);
+    return room_reach(&framing_room, sizeof(struct http), count, most);
 }
 
 void framing_forget(uint32_t number)

@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http.h - what is asked and what is owed on a connection that speaks HTTP/1.0 or 1.1, from the
- * bytes that the program reads and writes; and the notice, a "Connection: close" in the head of an
- * answer on its way out.
+ * http.h - one side of an HTTP/1.0 or 1.1 connection, followed by its bytes: where in a message
+ * each is, and what ends it.
  *
  * Pure: memory in, memory out, no call of anybody's. Nothing is held back or looked ahead for: a
- * head is looked at once, a body is counted, wherever the calls cut them.
- *
- * A connection is idle when no request has begun and no answer is owed. Request and answer are
- * counted apart, as a server may answer before it has read all (413, a "100-continue" refused): the
- * connection is idle when both are whole. Where the framing is not beyond doubt the connection is
- * no HTTP any more, for good, and is served as mode `reply` has it. Never a guess: what one server
- * reads in one way and the next in another is in doubt, and so is what this table refuses although
- * some server takes it.
+ * head is looked at once, a body is counted, wherever the calls cut them. Never a guess: what one
+ * server reads in one way and the next in another is in doubt, and so is what this table refuses
+ * although some server takes it.
  *
  *   the whole connection is no HTTP from                    because
  *   ------------------------------------------------------ ----------------------------------------
@@ -51,99 +45,117 @@
  * answer with neither length nor chunks lasts as long as the connection; leading zeros; a status
  * line that ends behind the digits; bytes from 0x7f on in targets, values and extensions; a body
  * after its refused "100-continue", by the letter.
- *
- * One thread may read, another write and a third ask, at the same time.
  */
 #ifndef WEIR_HTTP_H
 #define WEIR_HTTP_H
 
 #include "base/common.h"
 
-#include <sys/uio.h>
-
-/* Of the requests, or of the answers: how far the message is that is on its way. */
-struct http_side {
-    uint64_t left;         /* bytes of the body or the chunk to come; a number being read */
-    _Atomic uint64_t mark; /* all that others look at, in one word: http.c */
+/* clang-format off */
+/* Where in a message a side is: what the next byte belongs to. */
+enum place {
+    START,       /* between messages; zero: a new connection */
+    START_LF,    /* an empty line before a request */
+    METHOD,      /* the first place of a request's head */
+    TARGET,
+    VERSION,     /* "HTTP/1." and a digit; the first place of an answer's head */
+    REQUEST_END, /* the CR behind the version */
+    STATUS,      /* a space, three digits, and a space or the CR */
+    TEXT,        /* a value, or a reason, that says nothing to us, and its CR */
+    LINE_LF,
+    LINE,        /* the first byte of a header line, or the CR of the empty one */
+    NAME,
+    LENGTH,      /* the value of Content-Length */
+    CODING,      /* of Transfer-Encoding */
+    LIST,        /* of Connection, between its elements */
+    ELEMENT,
+    ELEMENT_END, /* behind a space in one: nothing more is to come */
+    HEAD_LF,     /* the last place of a head, and of a trailer */
+    BODY,
+    BODY_TO_END, /* of the connection */
+    SIZE,        /* of a chunk */
+    EXTENSION,
+    SIZE_LF,
+    DATA,
+    DATA_CR,
+    DATA_LF,
+    NOT,
 };
 
-/* All zero: a new connection. */
-struct http {
-    struct http_side requests, answers;
-    _Atomic uint64_t kinds; /* of the requests outstanding: two bits each, by their number */
+enum flag {
+    SPOKE = 1,   /* a message has begun on this side, once */
+    OLD = 2,     /* HTTP/1.0 */
+    SIZED = 4,   /* it has a Content-Length */
+    CHUNKED = 8,
+    TRAILER = 16,
+    CLOSES = 32, /* a `close` is out */
+    NOTICED = 64,
+};
+/* clang-format on */
+
+/* http_side.mark, unpacked. */
+union mark {
+    uint64_t all;
+    struct {
+        uint8_t at;    /* enum place */
+        uint8_t word;  /* enum word, that the bytes so far begin */
+        uint8_t index; /* how many these are; or digits */
+        uint8_t flags;
+        uint16_t what; /* a request's kind, an answer's status */
+        uint8_t text;  /* an answer's: what is out of a text of ours */
+        uint8_t count; /* of requests' heads, of final answers: those that are whole. Wraps */
+    };
+};
+_Static_assert(sizeof(union mark) == sizeof(uint64_t), "one word");
+
+#define OUTSTANDING 32 /* requests: two bits each in http.kinds */
+
+/* One side, while bytes of it are looked at. */
+struct scan {
+    union mark mark;
+    uint64_t left;
+    uint64_t kinds;
+    union mark other; /* the other side, as it was when this look began */
+    bool is_answer;
+    bool pauses;        /* before what the notice may want to change */
+    const char *paused; /* there already */
 };
 
-enum http_state {
-    HTTP_NONE,   /* nothing has been said yet */
-    HTTP_IDLE,   /* nothing has begun, nothing is owed */
-    HTTP_IN_USE, /* a request, an answer or both are not whole */
-    HTTP_NOT,    /* no HTTP/1.x, or not to be followed any more: for good */
-};
+static inline bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
 
-/* Whether the answer that is being sent, or was the last one, ends the connection. */
-enum http_close {
-    HTTP_STAYS,
-    HTTP_CLOSES,  /* the program has said "Connection: close" in it */
-    HTTP_NOTICED, /* we have */
-};
+/* The small letter of a capital; of what is no letter, no letter. */
+static inline char small(char c)
+{
+    return (char)(c | 0x20);
+}
 
-/* A new connection, where there was another one before. */
-void http_begin(struct http *http);
+static inline bool same_eight(const char *p, const char *q)
+{
+    return __builtin_memcmp(p, q, 8) == 0;
+}
 
-enum http_state http_state(const struct http *http);
+/* What is only counted. */
+static inline bool is_counted(union mark mark)
+{
+    return mark.at == BODY || mark.at == DATA;
+}
 
-/* Of what is HTTP_NOT the following say nothing. */
+/* The message goes on with these bytes. Returns where it pauses, or their end. */
+const char *http_look(struct scan *scan, const char *p, const char *end);
 
-/* A request has begun, and has not been read to its end. */
-bool http_is_half_read(const struct http *http);
-
-/* A byte of an answer was seen, once. */
-bool http_has_answered(const struct http *http);
-
-/* Of the answer that was begun last: known when its head is out. */
-enum http_close http_said_close(const struct http *http);
+/* It goes on with so many bytes that nobody has seen: the last of a body, or of a chunk. */
+void http_look_away(struct scan *scan, size_t n);
 
 /*
- * The notice. While the process drains, a write to a connection that is HTTP is planned first, the
- * plan's pieces are written instead, and http_took is told in place of framing_sent what the kernel
- * took of them. A piece is a run of the program's bytes, or a text of ours:
- *
- *   "Connection: close\r\n", directly before the empty line that ends a head, where no `close` is
- *     in a Connection field of it. Instead of none of the program's bytes.
- *   "close     ", instead of a `keep-alive` of a Connection field: as long.
- *
- * Which of them is decided as the bytes pass, so a keep-alive is replaced only where all of it, and
- * the comma or the line's end that shows it to be all, is in one buffer of the call. Otherwise it
- * goes out as it is ("keep-al" may still become "keep-alas"), and the text before the empty line
- * wins over it (RFC 9112, 9.3: first rule). A `close` of the program's is left alone.
- *
- * Only the answer to the last request known says it, since a client drops what it has asked for
- * behind an answer that does (RFC 9112, 9.6): not while the next request has begun or others are
- * owed. Interim answers and tunnels (101, 2xx to CONNECT) never do.
- *
- * A short write may end within a text. That is remembered, and the next plan begins with the rest:
- * so once a write has been planned, all that follow are, until http_is_in_text is no more.
+ * At START or LINE, with p in the buffer from begin to end: passes ordinary lines, as many as there
+ * are, and the CR of the empty one; returns what is behind them: p where there is none.
  */
-#define HTTP_PIECES 32
+const char *http_pass_lines(struct scan *scan, const char *begin, const char *p, const char *end);
 
-struct http_plan {
-    struct iovec piece[HTTP_PIECES];
-    int count;
-    bool same;  /* it is what the program wants to write, all of it: its own call does as well */
-    size_t own; /* bytes of the program's that it stands for: not all where the pieces run out */
-};
-
-/* What to write instead of these buffers. They are not changed, nor is the state. */
-void http_plan(const struct http *http, const struct iovec *iov, size_t count,
-               struct http_plan *plan);
-
-/*
- * The kernel took so many bytes of the plan. Returns how many of the program's own that are: what
- * its write returns. 0 though `taken` is not: they were all ours, and to the program it is EAGAIN.
- */
-size_t http_took(struct http *http, const struct http_plan *plan, size_t taken);
-
-/* A part of a text is out, the rest is due. */
-bool http_is_in_text(const struct http *http);
+/* Whether an answer of this status is the last thing of HTTP on the connection. */
+bool http_begins_tunnel(const struct scan *scan);
 
 #endif

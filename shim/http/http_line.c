@@ -4,7 +4,7 @@
  * spaces, and whole in the buffer. Nothing is refused here: what is out of the ordinary in any way
  * is left to http.c, which looks at every byte, so both must come to the same of an ordinary line.
  */
-#include "http/http_look.h"
+#include "http/http.h"
 
 #define STEP 16 /* bytes that are looked at together */
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "http/http_look.h"
+#include "http/http.h"
+#include "http/http_notice.h"
 
 #define ALIVE "keep-alive"
 #define LENGTH_OF(literal) (sizeof(literal) - 1)

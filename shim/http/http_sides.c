@@ -4,8 +4,8 @@
  * other an answer. Where in a message a byte is, http.c knows.
  */
 #include "http/framing.h"
+#include "http/http.h"
 #include "http/http_cache.h"
-#include "http/http_look.h"
 
 static union mark mark_of(const struct http_side *side)
 {

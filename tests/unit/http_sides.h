@@ -7,7 +7,8 @@
 #define WEIR_HTTP_SIDES_H
 
 #include "http/framing.h"
-#include "http/http_look.h"
+#include "http/http.h"
+#include "http/http_notice.h"
 
 /* NULL: so many bytes that were not seen. */
 static inline enum http_state http_received(struct http *http, const char *bytes, size_t n)
