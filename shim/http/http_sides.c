@@ -68,7 +68,7 @@ static bool pass_body(struct http_side *side, bool is_answer, size_t n)
     return true;
 }
 
-/* Nobody but the caller changes its own side, so that one look at the other tells (see sides_of).
+/* Nobody but the caller changes its own side, so that one look at the other tells (see http_state).
  */
 static __attribute__((noinline)) enum http_state pass_other(struct http *http, bool is_answer,
                                                             const char *bytes, size_t n)
@@ -174,34 +174,23 @@ void http_begin(struct http *http)
     set_mark(&http->answers, (union mark){.all = 0});
 }
 
-struct sides {
-    union mark request, answer;
-};
-
 /*
  * Answers first. If all requests that are seen after them have been answered, none was read to the
  * end of its head in between, and no answer has begun, as none does unasked. Who is kept from the
  * second look for 256 requests would find the counts alike again: so the answers are looked at once
  * more, and have to be as they were.
  */
-static struct sides sides_of(const struct http *http)
-{
-    struct sides sides;
-    sides.answer = mark_of(&http->answers);
-    for (int tries = 0; tries < 100; tries++) {
-        sides.request = mark_of(&http->requests);
-        union mark then = sides.answer;
-        sides.answer = mark_of(&http->answers);
-        if (sides.answer.all == then.all)
-            break;
-    }
-    return sides;
-}
-
 enum http_state http_state(const struct http *http)
 {
-    struct sides now = sides_of(http);
-    return state_of(now.request, now.answer);
+    union mark request = {.all = 0}, answer = mark_of(&http->answers);
+    for (int tries = 0; tries < 100; tries++) {
+        union mark before = answer;
+        request = mark_of(&http->requests);
+        answer = mark_of(&http->answers);
+        if (answer.all == before.all)
+            break;
+    }
+    return state_of(request, answer);
 }
 
 bool http_is_half_read(const struct http *http)
