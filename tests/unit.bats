@@ -57,15 +57,15 @@ passes() {
 }
 
 @test "HTTP/1.x is told as it is, or given up, wherever the bytes are cut" {
-    passes http
+    passes tracker
 }
 
 @test "HTTP/1.x looked at many bytes at once is what it is byte by byte" {
-    passes http_pieces
+    passes tracker_pieces
 }
 
 @test "a close notice gets into each head that is due one, wherever the bytes are cut" {
-    passes http_notice
+    passes close_header
 }
 
 @test "where there is no dlsym, the functions that it would find are found" {

@@ -64,7 +64,7 @@ says_atomic() {
 # is_of_atomics KIND [OBJECT FUNCTION PLACE]...: a race between two atomic accesses of the shim's, or
 # between two that serve one after the other: the framing of a connection is touched by the thread
 # that serves it, and its number changes hands by close and accept, an order that helgrind can't see
-# (tests/unit/http.c has its threads, under ThreadSanitizer).
+# (tests/unit/tracker.c has its threads, under ThreadSanitizer).
 # Inline, the function and the line are the caller's: the hint that a call looks at first is a byte
 # that is read plainly (table.h), there.
 is_of_atomics() {
@@ -81,7 +81,7 @@ is_of_atomics() {
 }
 
 is_of_framing() {
-    [[ $1 == http.[ch]:* || $1 == http_line.c:* || $1 == http_sides.c:* || $1 == http_cache.[ch]:* || $1 == http_notice.c:* || $1 == framing.[ch]:* ]]
+    [[ $1 == tracker.[ch]:* || $1 == tracker_room.c:* || $1 == parser.[ch]:* || $1 == parser_lines.c:* || $1 == head_cache.[ch]:* || $1 == close_header.c:* ]]
 }
 
 # looks_at_hint FILE:LINE: a wrapper's, of a macro that begins with that look.

@@ -9,8 +9,8 @@
 #define WEIR_CONN_H
 
 #include "conn/epoch.h"
-#include "http/framing.h"
-#include "http/http_notice.h"
+#include "http/tracker.h"
+#include "http/close_header.h"
 #include "conn/rhythm.h"
 #include "base/settings.h"
 #include "base/sock.h"
@@ -133,7 +133,7 @@ void conn_file_ended(struct conn *conn);
 
 /*
  * Mode http while a drain is on: what is written to the connection is planned, so that the last
- * answer owed says that it is the last (http.h, "The notice"). NULL: it is not.
+ * answer owed says that it is the last (close_header.h). NULL: it is not.
  */
 struct http *conn_plans(struct conn *conn);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http.h: conversations, and where their calls are cut. The input is what the two sides say; these
+ * tracker.h: conversations, and where their calls are cut. The input is what the two sides say; these
  * bytes of it are no part of that:
  *
  *   F7       a new connection
@@ -14,14 +14,14 @@
  *            what has not been taken of the last one comes again in two
  *   FF c     the byte c
  *
- * After each call what http.h tells of the connection is compared with what http_plain.h has found,
+ * After each call what tracker.h tells of the connection is compared with what http_plain.h has found,
  * and with what is told where each byte came alone; what has gone out with what should have.
  */
 #include "fuzz.h"
 
 #include "http_plain.h"
 
-#include "../unit/http_sides.h"
+#include "../unit/tracker_bytes.h"
 
 #define INSERTED "Connection: close\r\n"
 #define REPLACED "close     "
@@ -216,7 +216,7 @@ PLAIN size_t write_plain(struct talk *talk, size_t most, char *out)
     return n;
 }
 
-/* The same by http.h, and by http.h with each byte alone. */
+/* The same by tracker.h, and by tracker.h with each byte alone. */
 static struct http http, single;
 
 PLAIN enum http_state state_of(const struct talk *talk)

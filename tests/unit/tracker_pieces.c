@@ -4,9 +4,9 @@
  * ones and some with a byte or a line that does not belong there, told in pieces of any length and
  * told byte by byte. They come from a seed, and so does a failure.
  */
-#include "http_talk.h"
+#include "tracker_talk.h"
 
-#include "http/http_cache.h"
+#include "http/head_cache.h"
 
 #define ROUNDS 6000
 #define MESSAGE_MOST 1200

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http.h - one side of an HTTP/1.0 or 1.1 connection, followed by its bytes: where in a message
+ * parser.h - one side of an HTTP/1.0 or 1.1 connection, followed by its bytes: where in a message
  * each is, and what ends it.
  *
  * Pure: memory in, memory out, no call of anybody's. Nothing is held back or looked ahead for: a
@@ -46,8 +46,8 @@
  * line that ends behind the digits; bytes from 0x7f on in targets, values and extensions; a body
  * after its refused "100-continue", by the letter.
  */
-#ifndef WEIR_HTTP_H
-#define WEIR_HTTP_H
+#ifndef WEIR_PARSER_H
+#define WEIR_PARSER_H
 
 #include "base/common.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What http.c makes of conversations: ordinary, odd and hostile, cut at every byte. */
-#include "http_talk.h"
+/* What parser.c makes of conversations: ordinary, odd and hostile, cut at every byte. */
+#include "tracker_talk.h"
 
-#include "http/http_cache.h"
+#include "http/head_cache.h"
 
 /* What is read or written, and what is told of the connection then: see told(). */
 struct step {
@@ -286,7 +286,7 @@ static void conversations(void)
     }
 }
 
-/* What is still HTTP, and the byte that makes it none: everything that http.h's table refuses. */
+/* What is still HTTP, and the byte that makes it none: everything that parser.h's table refuses. */
 struct broken {
     const char *good;
     size_t good_n;
@@ -885,7 +885,7 @@ static void not_cached(void)
 static const struct unit_test tests[] = {
     {"an entry of the cache that is being written is left alone", not_known},
     {"conversations, ordinary and odd, are told as they are, however they are cut", conversations},
-    {"what http.h's table refuses is no HTTP from the first wrong byte on, for good", hostile},
+    {"what parser.h's table refuses is no HTTP from the first wrong byte on, for good", hostile},
     {"32 requests may be outstanding, each remembered, and no more", pipelines},
     {"a request half read and an answer half sent are told", halves},
     {"an answer closes by a whole `close` in a Connection field of its head", closes},
@@ -897,7 +897,7 @@ static const struct unit_test tests[] = {
     {"a head that two threads learn at once is known as a whole or not at all", learnt_at_once},
     {"heads known: conversations, ordinary and odd, are told as they are, however they are cut",
      conversations},
-    {"heads known: what http.h's table refuses is no HTTP from the first wrong byte on, for good",
+    {"heads known: what parser.h's table refuses is no HTTP from the first wrong byte on, for good",
      hostile},
     {"heads known: 32 requests may be outstanding, each remembered, and no more", pipelines},
     {"heads known: a request half read and an answer half sent are told", halves},

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http_sides.c - the two sides of a connection: what has begun on each, and whether one owes the
- * other an answer. Where in a message a byte is, http.c knows.
+ * tracker.c - the two sides of a connection: what has begun on each, and whether one owes the
+ * other an answer. Where in a message a byte is, parser.c knows.
  */
-#include "http/framing.h"
-#include "http/http.h"
-#include "http/http_cache.h"
+#include "http/tracker.h"
+#include "http/parser.h"
+#include "http/head_cache.h"
 
 static union mark mark_of(const struct http_side *side)
 {

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http_sides.h - for the tests of http.h: bytes told as one buffer, and what only they ask of a
+ * tracker_bytes.h - for the tests of tracker.h: bytes told as one buffer, and what only they ask of a
  * connection. Included behind what needs malloc, which the shim poisons.
  */
-#ifndef WEIR_HTTP_SIDES_H
-#define WEIR_HTTP_SIDES_H
+#ifndef WEIR_TRACKER_BYTES_H
+#define WEIR_TRACKER_BYTES_H
 
-#include "http/framing.h"
-#include "http/http.h"
-#include "http/http_notice.h"
+#include "http/tracker.h"
+#include "http/parser.h"
+#include "http/close_header.h"
 
 /* NULL: so many bytes that were not seen. */
 static inline enum http_state http_received(struct http *http, const char *bytes, size_t n)

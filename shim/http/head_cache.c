@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "http/http_cache.h"
+#include "http/head_cache.h"
 
 LATE struct http_entry http_cache[2][1 << HTTP_CACHE_BITS];
 __thread uint8_t http_cache_turns[2];

@@ -2,7 +2,7 @@
 /*
  * What it costs to follow a kept connection's HTTP: the shim's own objects, without a kernel.
  *
- *   http CASE...   under callgrind: a dump for each, of 1,000 requests and their answers,
+ *   tracker CASE...   under callgrind: a dump for each, of 1,000 requests and their answers,
  *                  "CASE shim"; and of the same where nobody follows them, "CASE bare"
  *
  *   same     a request of 90 bytes and an answer of 160, the same each time
@@ -12,7 +12,7 @@
  */
 #include "bench.h"
 
-#include "http/framing.h"
+#include "http/tracker.h"
 
 #include <valgrind/callgrind.h>
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "http/framing.h"
+#include "http/tracker.h"
 
 struct room framing_room;
 

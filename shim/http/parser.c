@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "http/http.h"
-#include "http/http_cache.h"
+#include "http/parser.h"
+#include "http/head_cache.h"
 
 #define SIZE_DIGITS 16
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http_cache.h - heads that were looked at before, and what a look at them came to.
+ * head_cache.h - heads that were looked at before, and what a look at them came to.
  *
  * Under a load that makes a look at each head cost something, heads come again and again: a client
  * asks for the same with the same, and all answers of a second bear the same date. Comparing such a
@@ -11,8 +11,8 @@
  * another afterwards: what is read of it counts where the turn was even before and is the same
  * then. Nobody waits: a thread that would have to does without.
  */
-#ifndef WEIR_HTTP_CACHE_H
-#define WEIR_HTTP_CACHE_H
+#ifndef WEIR_HEAD_CACHE_H
+#define WEIR_HEAD_CACHE_H
 
 #include "base/common.h"
 

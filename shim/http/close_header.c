@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "http/http.h"
-#include "http/http_notice.h"
+#include "http/parser.h"
+#include "http/close_header.h"
 
 #define ALIVE "keep-alive"
 #define LENGTH_OF(literal) (sizeof(literal) - 1)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http_notice.h - the notice, a "Connection: close" in the head of an answer on its way out.
+ * close_header.h - the notice, a "Connection: close" in the head of an answer on its way out.
  *
  * While the process drains, a write to a connection that is HTTP is planned first, the
  * plan's pieces are written instead, and http_took is told in place of framing_sent what the kernel
@@ -22,10 +22,10 @@
  * A short write may end within a text. That is remembered, and the next plan begins with the rest:
  * so once a write has been planned, all that follow are, until http_is_in_text is no more.
  */
-#ifndef WEIR_HTTP_NOTICE_H
-#define WEIR_HTTP_NOTICE_H
+#ifndef WEIR_CLOSE_HEADER_H
+#define WEIR_CLOSE_HEADER_H
 
-#include "http/framing.h"
+#include "http/tracker.h"
 
 #define HTTP_PIECES 32
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http_line.c - the ordinary lines of a head, each at once: of the usual letters, with the usual
+ * parser_lines.c - the ordinary lines of a head, each at once: of the usual letters, with the usual
  * spaces, and whole in the buffer. Nothing is refused here: what is out of the ordinary in any way
- * is left to http.c, which looks at every byte, so both must come to the same of an ordinary line.
+ * is left to parser.c, which looks at every byte, so both must come to the same of an ordinary line.
  */
-#include "http/http.h"
+#include "http/parser.h"
 
 #define STEP 16 /* bytes that are looked at together */
 

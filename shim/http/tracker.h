@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * framing.h - what is asked and what is owed on a connection that speaks HTTP/1.0 or 1.1, from the
+ * tracker.h - what is asked and what is owed on a connection that speaks HTTP/1.0 or 1.1, from the
  * bytes that the program reads and writes; and which connection is how far, by the number of its
  * record.
  *
  * A connection is idle when no request has begun and no answer is owed. Request and answer are
  * counted apart, as a server may answer before it has read all (413, a "100-continue" refused): the
- * connection is idle when both are whole. Where the framing is not beyond doubt (http.h) the
+ * connection is idle when both are whole. Where the framing is not beyond doubt (parser.h) the
  * connection is no HTTP any more, for good, and is served as mode `reply` has it.
  *
  * In mode `http` from a connection's first byte on. In mode `reply` while a drain is on: an answer
@@ -14,8 +14,8 @@
  * at once. Memory alone, reserved for the whole table and touched where connections are. One thread
  * may read, another write and a third ask, at the same time.
  */
-#ifndef WEIR_FRAMING_H
-#define WEIR_FRAMING_H
+#ifndef WEIR_TRACKER_H
+#define WEIR_TRACKER_H
 
 #include "base/common.h"
 #include "base/room.h"
@@ -25,7 +25,7 @@
 /* Of the requests, or of the answers: how far the message is that is on its way. */
 struct http_side {
     uint64_t left;         /* bytes of the body or the chunk to come; a number being read */
-    _Atomic uint64_t mark; /* all that others look at, in one word: http.c */
+    _Atomic uint64_t mark; /* all that others look at, in one word: parser.c */
 };
 
 /* All zero: a new connection. */

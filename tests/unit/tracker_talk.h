@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http_talk.h - what the tests of http.h have in common. Included first: the shim poisons malloc.
+ * tracker_talk.h - what the tests of tracker.h have in common. Included first: the shim poisons malloc.
  */
-#ifndef WEIR_HTTP_TALK_H
-#define WEIR_HTTP_TALK_H
+#ifndef WEIR_TRACKER_TALK_H
+#define WEIR_TRACKER_TALK_H
 
 #include "unit.h"
 
@@ -22,7 +22,7 @@ static inline void drop(char *copy)
     free(copy);
 }
 
-#include "http_sides.h"
+#include "tracker_bytes.h"
 
 static inline void receive(struct http *http, const char *bytes, size_t n)
 {

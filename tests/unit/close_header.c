@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* http_notice.c: what goes out instead of what the program writes, wherever its calls and the
+/* close_header.c: what goes out instead of what the program writes, wherever its calls and the
  * kernel's short writes cut it.
  */
-#include "http_talk.h"
+#include "tracker_talk.h"
 
 #define INSERTED "Connection: close\r\n"
 #define REPLACED "close     "
