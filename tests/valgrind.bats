@@ -74,13 +74,13 @@ is_of_atomics() {
         [ "$1" = libweir.so ] || return 1
         case $2 in
         table_knows | table_hint_within) ;;
-        *) says_atomic "$3" || looks_at_hint "$3" || is_of_framing "$3" || return 1 ;;
+        *) says_atomic "$3" || looks_at_hint "$3" || is_of_tracker "$3" || return 1 ;;
         esac
         shift 3
     done
 }
 
-is_of_framing() {
+is_of_tracker() {
     [[ $1 == tracker.[ch]:* || $1 == tracker_room.c:* || $1 == parser.[ch]:* || $1 == parser_lines.c:* || $1 == head_cache.[ch]:* || $1 == close_header.c:* ]]
 }
 

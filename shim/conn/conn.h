@@ -135,11 +135,11 @@ void conn_file_ended(struct conn *conn);
  * Mode http while a drain is on: what is written to the connection is planned, so that the last
  * answer owed says that it is the last (close_header.h). NULL: it is not.
  */
-struct http *conn_plans(struct conn *conn);
+struct tracker *conn_plans(struct conn *conn);
 
 /* A request has come in behind the one that is being answered, and the program has not read it: so
  * that one's answer is not the last. */
-bool conn_is_asked_more(int fd, const struct http *http);
+bool conn_is_asked_more(int fd, const struct tracker *http);
 
 /* So many bytes of the program's own went out by a plan, of `asked`; -1: would block. */
 void conn_wrote_planned(int fd, struct conn *conn, size_t asked, ssize_t done);

@@ -147,7 +147,7 @@ static bool make_table(void)
 /* Mode http, whose notes follow the table. */
 static void grown(uint32_t limit)
 {
-    framing_begin(limit, table.most);
+    tracker_begin(limit, table.most);
 }
 
 static void say_ready(void)
@@ -194,7 +194,7 @@ static bool begin_serving(void)
     }
     if (settings_have_mode(MODE_HTTP)) {
         table.on_grows = grown;
-        if (!framing_begin(table.limit, table.most))
+        if (!tracker_begin(table.limit, table.most))
             log_say(LOG_ERROR, "no room for what is known of HTTP (RLIMIT_AS?): connections are "
                                "taken as in mode reply");
     }

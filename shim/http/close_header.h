@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * close_header.h - the notice, a "Connection: close" in the head of an answer on its way out.
+ * close_header.h - puts "Connection: close" into the head of an answer on its way out.
  *
- * While the process drains, a write to a connection that is HTTP is planned first, the
- * plan's pieces are written instead, and http_took is told in place of framing_sent what the kernel
- * took of them. A piece is a run of the program's bytes, or a text of ours:
+ * While the process drains, a write to a connection that is HTTP is planned first. The rewrite's
+ * pieces are written instead, and close_header_took is told in place of tracker_sent what the
+ * kernel took of them. A piece is a run of the program's bytes, or a text of ours:
  *
  *   "Connection: close\r\n", directly before the empty line that ends a head, where no `close` is
  *     in a Connection field of it. Instead of none of the program's bytes.
@@ -19,34 +19,35 @@
  * behind an answer that does (RFC 9112, 9.6): not while the next request has begun or others are
  * owed. Interim answers and tunnels (101, 2xx to CONNECT) never do.
  *
- * A short write may end within a text. That is remembered, and the next plan begins with the rest:
- * so once a write has been planned, all that follow are, until http_is_in_text is no more.
+ * A short write may end within a text. That is remembered, and the next plan begins with the rest.
+ * So once a write has been planned, all that follow are, until close_header_is_pending is false.
  */
 #ifndef WEIR_CLOSE_HEADER_H
 #define WEIR_CLOSE_HEADER_H
 
 #include "http/tracker.h"
 
-#define HTTP_PIECES 32
+#define REWRITE_PIECES 32
 
-struct http_plan {
-    struct iovec piece[HTTP_PIECES];
+struct rewrite {
+    struct iovec piece[REWRITE_PIECES];
     int count;
     bool same;  /* it is what the program wants to write, all of it: its own call does as well */
     size_t own; /* bytes of the program's that it stands for: not all where the pieces run out */
 };
 
-/* What to write instead of these buffers. They are not changed, nor is the state. */
-void http_plan(const struct http *http, const struct iovec *iov, size_t count,
-               struct http_plan *plan);
+/* Plans what to write instead of these buffers. Changes neither them nor the state. */
+void close_header_plan(const struct tracker *http, const struct iovec *iov, size_t count,
+                       struct rewrite *plan);
 
 /*
- * The kernel took so many bytes of the plan. Returns how many of the program's own that are: what
- * its write returns. 0 though `taken` is not: they were all ours, and to the program it is EAGAIN.
+ * Follows so many bytes of the plan that the kernel took. Returns how many of them are the
+ * program's own, which is what its write returns. 0 though `taken` is not: all were ours, and to
+ * the program it is EAGAIN.
  */
-size_t http_took(struct http *http, const struct http_plan *plan, size_t taken);
+size_t close_header_took(struct tracker *http, const struct rewrite *plan, size_t taken);
 
-/* A part of a text is out, the rest is due. */
-bool http_is_in_text(const struct http *http);
+/* Tells whether a part of a text is out and the rest is due. */
+bool close_header_is_pending(const struct tracker *http);
 
 #endif

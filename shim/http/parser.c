@@ -152,7 +152,7 @@ static enum place end_request_head(struct scan *scan)
     return begin_body(scan);
 }
 
-bool http_begins_tunnel(const struct scan *scan)
+bool parser_begins_tunnel(const struct scan *scan)
 {
     uint16_t status = scan->mark.what;
     return status == 101 || (status / 100 == 2 && kind_of(scan, scan->mark.count) == CONNECT);
@@ -161,7 +161,7 @@ bool http_begins_tunnel(const struct scan *scan)
 static enum place end_answer_head(struct scan *scan)
 {
     uint16_t status = scan->mark.what;
-    if (http_begins_tunnel(scan))
+    if (parser_begins_tunnel(scan))
         return NOT;
     if (status < 200)
         return START; /* interim: the answer is still owed */
@@ -386,15 +386,15 @@ static __attribute__((noinline)) void learn(const struct scan *scan, const char 
     mark.at = mark.flags & CHUNKED ? SIZE : START;
     mark.count = !scan->is_answer || mark.at == START;
     if (is_simple(scan))
-        http_cache_learn(scan->is_answer, head, (size_t)(end - head),
-                         (struct http_head){(size_t)(behind - head), scan->left, mark.all});
+        head_cache_learn(scan->is_answer, head, (size_t)(end - head),
+                         (struct known_head){(size_t)(behind - head), scan->left, mark.all});
 }
 
 /*
  * The message goes on with these bytes. Returns where it pauses, or their end. Only here are more
  * bytes than one looked at together.
  */
-const char *http_look(struct scan *scan, const char *p, const char *end)
+const char *parser_run(struct scan *scan, const char *p, const char *end)
 {
     union mark *mark = &scan->mark;
     const char *begin = p, *behind;
@@ -403,8 +403,8 @@ const char *http_look(struct scan *scan, const char *p, const char *end)
         enum place at = (enum place)mark->at, next = at;
         switch (at) {
         case START:
-            head = !scan->pauses && http_cache_learns(scan->is_answer) ? p : NULL;
-            if ((behind = http_pass_lines(scan, begin, p, end)) != p) {
+            head = !scan->pauses && head_cache_is_turn(scan->is_answer) ? p : NULL;
+            if ((behind = parser_pass_lines(scan, begin, p, end)) != p) {
                 p = behind;
                 continue;
             }
@@ -457,7 +457,7 @@ const char *http_look(struct scan *scan, const char *p, const char *end)
         case LINE:
             if (scan->pauses && *p == '\r' && p != scan->paused)
                 return p;
-            if (*p != '\r' && (behind = http_pass_lines(scan, begin, p, end)) != p) {
+            if (*p != '\r' && (behind = parser_pass_lines(scan, begin, p, end)) != p) {
                 p = behind;
                 continue;
             }
@@ -524,7 +524,7 @@ const char *http_look(struct scan *scan, const char *p, const char *end)
     return end;
 }
 
-void http_look_away(struct scan *scan, size_t n)
+void parser_skip(struct scan *scan, size_t n)
 {
     if (is_counted(scan->mark) && n <= scan->left)
         count_off(scan, n);

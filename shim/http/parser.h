@@ -93,7 +93,7 @@ enum flag {
 };
 /* clang-format on */
 
-/* http_side.mark, unpacked. */
+/* tracker_side.mark, unpacked. */
 union mark {
     uint64_t all;
     struct {
@@ -108,7 +108,7 @@ union mark {
 };
 _Static_assert(sizeof(union mark) == sizeof(uint64_t), "one word");
 
-#define OUTSTANDING 32 /* requests: two bits each in http.kinds */
+#define OUTSTANDING 32 /* requests: two bits each in tracker.kinds */
 
 /* One side, while bytes of it are looked at. */
 struct scan {
@@ -117,7 +117,7 @@ struct scan {
     uint64_t kinds;
     union mark other; /* the other side, as it was when this look began */
     bool is_answer;
-    bool pauses;        /* before what the notice may want to change */
+    bool pauses;        /* before what the close header may change */
     const char *paused; /* there already */
 };
 
@@ -143,19 +143,20 @@ static inline bool is_counted(union mark mark)
     return mark.at == BODY || mark.at == DATA;
 }
 
-/* The message goes on with these bytes. Returns where it pauses, or their end. */
-const char *http_look(struct scan *scan, const char *p, const char *end);
+/* Follows the message through these bytes. Returns where it pauses, or their end. */
+const char *parser_run(struct scan *scan, const char *p, const char *end);
 
-/* It goes on with so many bytes that nobody has seen: the last of a body, or of a chunk. */
-void http_look_away(struct scan *scan, size_t n);
+/* Follows it through n bytes that nobody has seen: of a body or a chunk, or it is no HTTP. */
+void parser_skip(struct scan *scan, size_t n);
 
 /*
- * At START or LINE, with p in the buffer from begin to end: passes ordinary lines, as many as there
- * are, and the CR of the empty one; returns what is behind them: p where there is none.
+ * Passes ordinary lines, as many as there are, and the CR of the empty one. The place is START or
+ * LINE, and p lies in the buffer from begin to end. Returns what is behind them: p if there is
+ * none.
  */
-const char *http_pass_lines(struct scan *scan, const char *begin, const char *p, const char *end);
+const char *parser_pass_lines(struct scan *scan, const char *begin, const char *p, const char *end);
 
-/* Whether an answer of this status is the last thing of HTTP on the connection. */
-bool http_begins_tunnel(const struct scan *scan);
+/* Tells whether an answer of this status is the last thing of HTTP on the connection. */
+bool parser_begins_tunnel(const struct scan *scan);
 
 #endif

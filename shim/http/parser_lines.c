@@ -2,7 +2,8 @@
 /*
  * parser_lines.c - the ordinary lines of a head, each at once: of the usual letters, with the usual
  * spaces, and whole in the buffer. Nothing is refused here: what is out of the ordinary in any way
- * is left to parser.c, which looks at every byte, so both must come to the same of an ordinary line.
+ * is left to parser.c, which looks at every byte, so both must come to the same of an ordinary
+ * line.
  */
 #include "http/parser.h"
 
@@ -25,7 +26,7 @@ static bool like_eight(const char *p, const char *q)
 /* Which of the STEP bytes at p are so: a bit for each, the first one's the lowest. */
 typedef unsigned int bits_fn(const char *p);
 
-#if defined(__SSE2__) && !defined(HTTP_PLAIN)
+#if defined(__SSE2__) && !defined(PARSER_PLAIN)
 typedef unsigned char step __attribute__((vector_size(STEP), aligned(1), may_alias));
 typedef signed char signed_step __attribute__((vector_size(STEP)));
 typedef char step_mask __attribute__((vector_size(STEP)));
@@ -213,7 +214,7 @@ static const char *pass_header(struct scan *scan, struct text text, const char *
     return behind_end(text, p);
 }
 
-const char *http_pass_lines(struct scan *scan, const char *begin, const char *p, const char *end)
+const char *parser_pass_lines(struct scan *scan, const char *begin, const char *p, const char *end)
 {
     struct text text = {begin, end};
     const char *behind;

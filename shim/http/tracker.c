@@ -7,20 +7,20 @@
 #include "http/parser.h"
 #include "http/head_cache.h"
 
-static union mark mark_of(const struct http_side *side)
+static union mark mark_of(const struct tracker_side *side)
 {
     return (union mark){.all = atomic_load_explicit(&side->mark, memory_order_acquire)};
 }
 
-static void set_mark(struct http_side *side, union mark mark)
+static void set_mark(struct tracker_side *side, union mark mark)
 {
     atomic_store_explicit(&side->mark, mark.all, memory_order_release);
 }
 
-void http_scan(struct scan *scan, const struct http *http, bool is_answer)
+void tracker_scan(struct scan *scan, const struct tracker *http, bool is_answer)
 {
-    const struct http_side *side = is_answer ? &http->answers : &http->requests;
-    const struct http_side *other = is_answer ? &http->requests : &http->answers;
+    const struct tracker_side *side = is_answer ? &http->answers : &http->requests;
+    const struct tracker_side *other = is_answer ? &http->requests : &http->answers;
     *scan = (struct scan){.left = side->left, .is_answer = is_answer};
     scan->mark.all = atomic_load_explicit(&side->mark, memory_order_relaxed);
     scan->other = mark_of(other); /* and then what was kept before it */
@@ -28,9 +28,9 @@ void http_scan(struct scan *scan, const struct http *http, bool is_answer)
 }
 
 /* What there is to know about a message is there before the mark says that it has come so far. */
-void http_keep(struct http *http, const struct scan *scan)
+void tracker_keep(struct tracker *http, const struct scan *scan)
 {
-    struct http_side *side = scan->is_answer ? &http->answers : &http->requests;
+    struct tracker_side *side = scan->is_answer ? &http->answers : &http->requests;
     side->left = scan->left;
     if (!scan->is_answer)
         atomic_store_explicit(&http->kinds, scan->kinds, memory_order_relaxed);
@@ -42,7 +42,7 @@ static bool is_between(union mark mark)
     return mark.at == START || mark.at == START_LF;
 }
 
-static enum http_state state_of(union mark request, union mark answer)
+static enum tracker_state state_of(union mark request, union mark answer)
 {
     if (answer.at == NOT || request.at == NOT)
         return HTTP_NOT;
@@ -52,7 +52,7 @@ static enum http_state state_of(union mark request, union mark answer)
 }
 
 /* A part of a body, as most bytes are, or the rest of it: true. */
-static bool pass_body(struct http_side *side, bool is_answer, size_t n)
+static bool pass_body(struct tracker_side *side, bool is_answer, size_t n)
 {
     union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
     if (is_counted(mark) && n < side->left) {
@@ -68,23 +68,24 @@ static bool pass_body(struct http_side *side, bool is_answer, size_t n)
     return true;
 }
 
-/* Nobody but the caller changes its own side, so that one look at the other tells (see http_state).
+/* Nobody but the caller changes its own side, so that one look at the other tells (see
+ * tracker_state).
  */
-static __attribute__((noinline)) enum http_state pass_other(struct http *http, bool is_answer,
-                                                            const char *bytes, size_t n)
+static __attribute__((noinline)) enum tracker_state pass_other(struct tracker *http, bool is_answer,
+                                                               const char *bytes, size_t n)
 {
     struct scan scan;
     if (!pass_body(is_answer ? &http->answers : &http->requests, is_answer, n)) {
-        http_scan(&scan, http, is_answer);
+        tracker_scan(&scan, http, is_answer);
         if (UNLIKELY(scan.mark.text && n)) {
             scan.mark.at = NOT; /* written without a plan, in the middle of a text of ours */
             scan.mark.text = 0;
         }
         if (bytes)
-            http_look(&scan, bytes, bytes + n);
+            parser_run(&scan, bytes, bytes + n);
         else
-            http_look_away(&scan, n);
-        http_keep(http, &scan);
+            parser_skip(&scan, n);
+        tracker_keep(http, &scan);
     }
     union mark own = mark_of(is_answer ? &http->answers : &http->requests);
     union mark other = mark_of(is_answer ? &http->requests : &http->answers);
@@ -92,11 +93,11 @@ static __attribute__((noinline)) enum http_state pass_other(struct http *http, b
 }
 
 /* A head that is cached; of its message there is less than all, or more comes behind it. */
-static __attribute__((noinline)) enum http_state pass_part(struct http *http, bool is_answer,
-                                                           const char *behind, size_t n,
-                                                           uint64_t left, union mark mark)
+static __attribute__((noinline)) enum tracker_state pass_part(struct tracker *http, bool is_answer,
+                                                              const char *behind, size_t n,
+                                                              uint64_t left, union mark mark)
 {
-    struct http_side *side = is_answer ? &http->answers : &http->requests;
+    struct tracker_side *side = is_answer ? &http->answers : &http->requests;
     size_t part = n < left ? n : (size_t)left;
     if (part < left) {
         mark.at = BODY;
@@ -111,9 +112,9 @@ static __attribute__((noinline)) enum http_state pass_part(struct http *http, bo
  * Where a message may begin and its head is cached, it is known what comes of it: the same as of a
  * look. (Not if one of the last requests is answered in another way.)
  */
-INLINE enum http_state pass(struct http *http, bool is_answer, const char *bytes, size_t n)
+INLINE enum tracker_state pass(struct tracker *http, bool is_answer, const char *bytes, size_t n)
 {
-    struct http_side *side = is_answer ? &http->answers : &http->requests;
+    struct tracker_side *side = is_answer ? &http->answers : &http->requests;
     union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
     if (mark.at != START || mark.text || (!is_answer && mark.what) ||
         atomic_load_explicit(&http->kinds, memory_order_relaxed))
@@ -122,7 +123,7 @@ INLINE enum http_state pass(struct http *http, bool is_answer, const char *bytes
     uint8_t owed = is_answer ? other.count - mark.count : mark.count - other.count;
     if (is_answer ? !owed : owed >= OUTSTANDING || other.at == NOT)
         return pass_other(http, is_answer, bytes, n);
-    struct http_head head = http_cache_find(is_answer, bytes, n);
+    struct known_head head = head_cache_find(is_answer, bytes, n);
     if (UNLIKELY(!head.length))
         return pass_other(http, is_answer, bytes, n);
     union mark after = {.all = head.mark + ((uint64_t)mark.count << 56)};
@@ -139,10 +140,10 @@ INLINE enum http_state pass(struct http *http, bool is_answer, const char *bytes
 }
 
 /* The first n bytes of several buffers, or of none that was seen. */
-static __attribute__((noinline)) enum http_state pass_each(struct http *http, bool is_answer,
-                                                           struct bytes bytes, size_t n)
+static __attribute__((noinline)) enum tracker_state pass_each(struct tracker *http, bool is_answer,
+                                                              struct bytes bytes, size_t n)
 {
-    enum http_state state = HTTP_NOT;
+    enum tracker_state state = HTTP_NOT;
     if (!bytes.iov)
         return pass_other(http, is_answer, NULL, n);
     for (const struct iovec *iov = bytes.iov, *end = iov + bytes.count; n && iov < end; iov++) {
@@ -154,21 +155,21 @@ static __attribute__((noinline)) enum http_state pass_each(struct http *http, bo
     return state;
 }
 
-HOT enum http_state framing_received(struct http *http, struct bytes bytes, size_t n)
+HOT enum tracker_state tracker_received(struct tracker *http, struct bytes bytes, size_t n)
 {
     if (LIKELY(bytes.iov && n <= bytes.iov->iov_len))
         return pass(http, false, bytes.iov->iov_base, n);
     return pass_each(http, false, bytes, n);
 }
 
-HOT enum http_state framing_sent(struct http *http, struct bytes bytes, size_t n)
+HOT enum tracker_state tracker_sent(struct tracker *http, struct bytes bytes, size_t n)
 {
     if (LIKELY(bytes.iov && n <= bytes.iov->iov_len))
         return pass(http, true, bytes.iov->iov_base, n);
     return pass_each(http, true, bytes, n);
 }
 
-void http_begin(struct http *http)
+void tracker_reset(struct tracker *http)
 {
     set_mark(&http->requests, (union mark){.all = 0});
     set_mark(&http->answers, (union mark){.all = 0});
@@ -180,7 +181,7 @@ void http_begin(struct http *http)
  * second look for 256 requests would find the counts alike again: so the answers are looked at once
  * more, and have to be as they were.
  */
-enum http_state http_state(const struct http *http)
+enum tracker_state tracker_state(const struct tracker *http)
 {
     union mark request = {.all = 0}, answer = mark_of(&http->answers);
     for (int tries = 0; tries < 100; tries++) {
@@ -193,26 +194,26 @@ enum http_state http_state(const struct http *http)
     return state_of(request, answer);
 }
 
-bool http_is_half_read(const struct http *http)
+bool tracker_is_half_read(const struct tracker *http)
 {
     return !is_between(mark_of(&http->requests));
 }
 
-bool http_has_answered(const struct http *http)
+bool tracker_has_answered(const struct tracker *http)
 {
     return mark_of(&http->answers).flags & SPOKE;
 }
 
-enum http_close http_said_close(const struct http *http)
+enum tracker_close tracker_said_close(const struct tracker *http)
 {
     uint8_t flags = mark_of(&http->answers).flags;
-    return flags & NOTICED ? HTTP_NOTICED : flags & CLOSES ? HTTP_CLOSES : HTTP_STAYS;
+    return flags & NOTICED ? HTTP_CLOSE_ADDED : flags & CLOSES ? HTTP_CLOSES : HTTP_STAYS;
 }
 
-bool framing_would_rest(const struct http *http, struct bytes bytes, size_t n)
+bool tracker_would_rest(const struct tracker *http, struct bytes bytes, size_t n)
 {
-    if (http_state(http) != HTTP_IN_USE)
+    if (tracker_state(http) != HTTP_IN_USE)
         return false;
-    struct http then = *http;
-    return framing_sent(&then, bytes, n) == HTTP_IDLE;
+    struct tracker then = *http;
+    return tracker_sent(&then, bytes, n) == HTTP_IDLE;
 }

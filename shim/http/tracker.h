@@ -23,18 +23,18 @@
 #include <sys/uio.h>
 
 /* Of the requests, or of the answers: how far the message is that is on its way. */
-struct http_side {
+struct tracker_side {
     uint64_t left;         /* bytes of the body or the chunk to come; a number being read */
     _Atomic uint64_t mark; /* all that others look at, in one word: parser.c */
 };
 
 /* All zero: a new connection. */
-struct http {
-    struct http_side requests, answers;
+struct tracker {
+    struct tracker_side requests, answers;
     _Atomic uint64_t kinds; /* of the requests outstanding: two bits each, by their number */
 };
 
-enum http_state {
+enum tracker_state {
     HTTP_NONE,   /* nothing has been said yet */
     HTTP_IDLE,   /* nothing has begun, nothing is owed */
     HTTP_IN_USE, /* a request, an answer or both are not whole */
@@ -42,10 +42,10 @@ enum http_state {
 };
 
 /* Whether the answer that is being sent, or was the last one, ends the connection. */
-enum http_close {
+enum tracker_close {
     HTTP_STAYS,
-    HTTP_CLOSES,  /* the program has said "Connection: close" in it */
-    HTTP_NOTICED, /* we have */
+    HTTP_CLOSES,      /* the program has said "Connection: close" in it */
+    HTTP_CLOSE_ADDED, /* we have */
 };
 
 /* What a call has read, or is to write: of its buffers the first so many bytes. */
@@ -65,48 +65,49 @@ static inline size_t bytes_room(struct bytes bytes)
     return room;
 }
 
-/* Makes room for `count` records of `most` that there may be. False: there is none for all. */
-bool framing_begin(uint32_t count, uint32_t most);
+/* Makes room for `count` trackers of `most` that there may be. False: there is none for all. */
+bool tracker_begin(uint32_t count, uint32_t most);
 
-extern HIDDEN struct room framing_room; /* of struct http */
+extern HIDDEN struct room tracker_room; /* of struct tracker */
 
-/* NULL: there is no room, or nobody asks for it. */
-static inline struct http *framing_of(uint32_t number)
+/* Returns the tracker of this number. NULL: there is no room, or no mode needs one. */
+static inline struct tracker *tracker_of(uint32_t number)
 {
-    struct http *at = atomic_load_explicit(&framing_room.at, memory_order_acquire);
-    bool is_there = at && number < atomic_load_explicit(&framing_room.count, memory_order_relaxed);
+    struct tracker *at = atomic_load_explicit(&tracker_room.at, memory_order_acquire);
+    bool is_there = at && number < atomic_load_explicit(&tracker_room.count, memory_order_relaxed);
     return is_there ? &at[number] : NULL;
 }
 
-/* The record of this number is a new connection's. */
-void framing_forget(uint32_t number);
+/* Starts anew what is known of the connection of this number. */
+void tracker_forget(uint32_t number);
 
-/* A read has returned n bytes, a write has taken n, which is at least 1: the state then. */
-enum http_state framing_received(struct http *http, struct bytes bytes, size_t n);
-enum http_state framing_sent(struct http *http, struct bytes bytes, size_t n);
+/* Follows n bytes that a read returned, or a write took; n is at least 1. Returns the state then.
+ */
+enum tracker_state tracker_received(struct tracker *http, struct bytes bytes, size_t n);
+enum tracker_state tracker_sent(struct tracker *http, struct bytes bytes, size_t n);
 
-/* Whether nothing is owed any more once these n bytes are out. */
-bool framing_would_rest(const struct http *http, struct bytes bytes, size_t n);
+/* Tells whether nothing is owed any more once these n bytes are out. */
+bool tracker_would_rest(const struct tracker *http, struct bytes bytes, size_t n);
 
-/* A new connection, where there was another one before. */
-void http_begin(struct http *http);
+/* Starts a tracker anew: for a new connection, where there was another one before. */
+void tracker_reset(struct tracker *http);
 
-enum http_state http_state(const struct http *http);
+enum tracker_state tracker_state(const struct tracker *http);
 
-/* Of what is HTTP_NOT the following say nothing. */
+/* Where the state is HTTP_NOT, the following mean nothing. */
 
-/* A request has begun, and has not been read to its end. */
-bool http_is_half_read(const struct http *http);
+/* Tells whether a request has begun and has not been read to its end. */
+bool tracker_is_half_read(const struct tracker *http);
 
-/* A byte of an answer was seen, once. */
-bool http_has_answered(const struct http *http);
+/* Tells whether a byte of an answer was ever seen. */
+bool tracker_has_answered(const struct tracker *http);
 
-/* Of the answer that was begun last: known when its head is out. */
-enum http_close http_said_close(const struct http *http);
+/* Tells whether the answer that was begun last ends the connection: known when its head is out. */
+enum tracker_close tracker_said_close(const struct tracker *http);
 
-/* The parser's look at the requests, or at the answers, begins; what it has found is kept. */
+/* Fills in what the parser needs of one side; keeps what it has found. */
 struct scan;
-void http_scan(struct scan *scan, const struct http *http, bool is_answer);
-void http_keep(struct http *http, const struct scan *scan);
+void tracker_scan(struct scan *scan, const struct tracker *http, bool is_answer);
+void tracker_keep(struct tracker *http, const struct scan *scan);
 
 #endif

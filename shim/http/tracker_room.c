@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include "http/tracker.h"
 
-struct room framing_room;
+struct room tracker_room;
 
-bool framing_begin(uint32_t count, uint32_t most)
+bool tracker_begin(uint32_t count, uint32_t most)
 {
-    return room_reach(&framing_room, sizeof(struct http), count, most);
+    return room_reach(&tracker_room, sizeof(struct tracker), count, most);
 }
 
-void framing_forget(uint32_t number)
+void tracker_forget(uint32_t number)
 {
-    struct http *http = framing_of(number);
+    struct tracker *http = tracker_of(number);
     if (http)
-        http_begin(http);
+        tracker_reset(http);
 }

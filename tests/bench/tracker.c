@@ -45,7 +45,7 @@ struct text {
     size_t n, digits;
 };
 
-static const struct http_case {
+static const struct bench_case {
     const char *name, *request, *answer;
     bool differs;
     size_t most; /* bytes in a call */
@@ -56,11 +56,11 @@ static const struct http_case {
     {"pieces", SHORT_GET, SHORT_ANSWER, false, 40},
 };
 
-typedef enum http_state tell_fn(struct http *http, struct bytes bytes, size_t n);
+typedef enum tracker_state tell_fn(struct tracker *http, struct bytes bytes, size_t n);
 
-static enum http_state tell(struct http *http, tell_fn *fn, struct text *text, size_t most)
+static enum tracker_state tell(struct tracker *http, tell_fn *fn, struct text *text, size_t most)
 {
-    enum http_state state = HTTP_NOT;
+    enum tracker_state state = HTTP_NOT;
     for (size_t at = 0, n; at < text->n; at += n) {
         n = text->n - at < most ? text->n - at : most;
         state = fn(http, BYTES(text->bytes + at, n), n);
@@ -82,23 +82,23 @@ static struct text text_of(const char *bytes, const char *differs_at)
 }
 
 /* Whom nobody follows is as he is to be. */
-static enum http_state bare_received(struct http *http, struct bytes bytes, size_t n)
+static enum tracker_state bare_received(struct tracker *http, struct bytes bytes, size_t n)
 {
     (void)http, (void)bytes, (void)n;
     return HTTP_IN_USE;
 }
 
-static enum http_state bare_sent(struct http *http, struct bytes bytes, size_t n)
+static enum tracker_state bare_sent(struct tracker *http, struct bytes bytes, size_t n)
 {
     (void)http, (void)bytes, (void)n;
     return HTTP_IDLE;
 }
 
-static void run(const struct http_case *one, bool is_bare, long from, long to)
+static void run(const struct bench_case *one, bool is_bare, long from, long to)
 {
-    struct http *http = framing_of(7);
-    tell_fn *received = is_bare ? bare_received : framing_received;
-    tell_fn *sent = is_bare ? bare_sent : framing_sent;
+    struct tracker *http = tracker_of(7);
+    tell_fn *received = is_bare ? bare_received : tracker_received;
+    tell_fn *sent = is_bare ? bare_sent : tracker_sent;
     struct text request = text_of(one->request, "0000000");
     struct text answer = text_of(one->answer, "00:00:00 GMT");
     for (long i = from; i < to; i++) {
@@ -112,7 +112,7 @@ static void run(const struct http_case *one, bool is_bare, long from, long to)
     }
 }
 
-static void count(const struct http_case *one)
+static void count(const struct bench_case *one)
 {
     char name[64];
     for (int bare = 0; bare < 2; bare++) {
@@ -126,10 +126,10 @@ static void count(const struct http_case *one)
 
 int main(int argc, char **argv)
 {
-    if (!framing_begin(1024, 1024))
+    if (!tracker_begin(1024, 1024))
         errx(1, "no room");
     for (int i = 1; i < argc; i++) {
-        const struct http_case *one = cases, *end = cases + sizeof cases / sizeof *cases;
+        const struct bench_case *one = cases, *end = cases + sizeof cases / sizeof *cases;
         while (one < end && strcmp(one->name, argv[i]))
             one++;
         if (one == end)

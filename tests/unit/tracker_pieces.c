@@ -122,12 +122,12 @@ static size_t piece_of(size_t left)
     return n < left ? n : left;
 }
 
-static void compare(const struct http *pieces, const struct http *bytes, const char *message,
+static void compare(const struct tracker *pieces, const struct tracker *bytes, const char *message,
                     size_t n)
 {
-    enum http_state state = http_state(bytes);
-    const struct http_side *a = &pieces->requests, *b = &bytes->requests;
-    CHECK(http_state(pieces) == state, "%.*s: \"%s\" in pieces", (int)n, message, told(pieces));
+    enum tracker_state state = tracker_state(bytes);
+    const struct tracker_side *a = &pieces->requests, *b = &bytes->requests;
+    CHECK(tracker_state(pieces) == state, "%.*s: \"%s\" in pieces", (int)n, message, told(pieces));
     if (state == HTTP_NOT)
         return;
     for (int i = 0; i < 2; i++, a = &pieces->answers, b = &bytes->answers) {
@@ -139,14 +139,14 @@ static void compare(const struct http *pieces, const struct http *bytes, const c
         CHECK(a->left == b->left || one.at == START, "%.*s: %llu to come in pieces, and not %llu",
               (int)n, message, (unsigned long long)a->left, (unsigned long long)b->left);
     }
-    CHECK(http_said_close(pieces) == http_said_close(bytes), "%.*s", (int)n, message);
+    CHECK(tracker_said_close(pieces) == tracker_said_close(bytes), "%.*s", (int)n, message);
 }
 
 static size_t idle, not_http;
 
 static void converse(void)
 {
-    struct http pieces = {0}, bytes = {0};
+    struct tracker pieces = {0}, bytes = {0};
     char message[MESSAGE_MOST];
     for (size_t turn = 0, turns = 2 + roll(6); turn < turns; turn++) {
         bool is_answer = turn % 2;
@@ -159,8 +159,8 @@ static void converse(void)
             compare(&pieces, &bytes, message, end);
         }
     }
-    idle += http_state(&bytes) == HTTP_IDLE;
-    not_http += http_state(&bytes) == HTTP_NOT;
+    idle += tracker_state(&bytes) == HTTP_IDLE;
+    not_http += tracker_state(&bytes) == HTTP_NOT;
 }
 
 static void told_alike(void)
@@ -177,7 +177,7 @@ static void told_alike(void)
 static void known_alike(void)
 {
     for (uint64_t seed = 1; seed <= ROUNDS / 4; seed++) {
-        struct http pieces = {0}, bytes = {0};
+        struct tracker pieces = {0}, bytes = {0};
         char asks[MESSAGE_MOST], says[MESSAGE_MOST];
         dice = seed * UINT64_C(0x9e3779b97f4a7c15);
         size_t n = make(asks, false), m = make(says, true);
@@ -207,7 +207,7 @@ static void odd_alike(void)
     for (size_t k = 0; k < 2; k++)
         for (size_t at = 0; at < n[k]; at++)
             for (size_t i = 0; i < sizeof odd - 1; i++) {
-                struct http pieces = {0}, bytes = {0};
+                struct tracker pieces = {0}, bytes = {0};
                 char kept = message[k][at];
                 message[k][at] = odd[i];
                 receive(&pieces, message[0], n[0]);

@@ -8,10 +8,10 @@
 
 CLANG ?= clang
 UNIT_CFLAGS = -std=gnu11 -O1 -g -fno-omit-frame-pointer -Wall -Wextra -Werror -Ishim -pthread \
-	-DHTTP_CACHE_LEARNS_EACH=1
+	-DHEAD_CACHE_LEARNS_EACH=1
 UNIT_asan = $(CC) -fsanitize=address,undefined -fno-sanitize-recover=all
 # Also what stands in for SSE2 elsewhere.
-UNIT_tsan = $(CLANG) -fsanitize=thread -DHTTP_PLAIN
+UNIT_tsan = $(CLANG) -fsanitize=thread -DPARSER_PLAIN
 UNIT_fuzz = $(CLANG) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 UNIT_table = shim/conn/table.c shim/base/room.c shim/conn/gate.c shim/base/state_page.c shim/base/text.c shim/conn/epoch.c shim/base/libc.c shim/base/libc_next.c shim/base/sys.c
