@@ -5,7 +5,7 @@
 # they lose some.
 #
 # DRAINS=20 tests/run http: each server is drained so many times.
-# mutant: shim/http/http_notice.c: s/mark\.what >= 200/mark.what > 200/
+# mutant: shim/http/close_header.c: s/mark\.what >= 200/mark.what > 200/
 # seconds: 61
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # The close notice of mode http: who gets it and when, and what is left alone.
-# mutant: shim/http/http_notice.c: s/(requests.count - scan->mark.count\)) == 1/\1 >= 1/
+# mutant: shim/http/close_header.c: s/(requests.count - scan->mark.count\)) == 1/\1 >= 1/
 # seconds: 88
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 

@@ -3,7 +3,7 @@
 # Clients that other people wrote and that keep connections in a pool, while the server is replaced
 # again and again: drained, and the next one started on its port. They send POSTs, which no client
 # repeats by itself where an answer may be on its way: each is executed once, and answered.
-# mutant: shim/http/http_notice.c: s/"close     "/"keep-alive"/
+# mutant: shim/http/close_header.c: s/"close     "/"keep-alive"/
 # needs: python3-requests
 # seconds: 93
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154

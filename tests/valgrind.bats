@@ -64,7 +64,7 @@ says_atomic() {
 # is_of_atomics KIND [OBJECT FUNCTION PLACE]...: a race between two atomic accesses of the shim's, or
 # between two that serve one after the other: the framing of a connection is touched by the thread
 # that serves it, and its number changes hands by close and accept, an order that helgrind can't see
-# (tests/unit/http.c has its threads, under ThreadSanitizer).
+# (tests/unit/tracker.c has its threads, under ThreadSanitizer).
 # Inline, the function and the line are the caller's: the hint that a call looks at first is a byte
 # that is read plainly (table.h), there.
 is_of_atomics() {
@@ -74,14 +74,14 @@ is_of_atomics() {
         [ "$1" = libweir.so ] || return 1
         case $2 in
         table_knows | table_hint_within) ;;
-        *) says_atomic "$3" || looks_at_hint "$3" || is_of_framing "$3" || return 1 ;;
+        *) says_atomic "$3" || looks_at_hint "$3" || is_of_tracker "$3" || return 1 ;;
         esac
         shift 3
     done
 }
 
-is_of_framing() {
-    [[ $1 == http.c:* || $1 == http_look.h:* || $1 == http_line.c:* || $1 == http_cache.c:* || $1 == http_notice.c:* || $1 == framing.[ch]:* ]]
+is_of_tracker() {
+    [[ $1 == tracker.[ch]:* || $1 == tracker_room.c:* || $1 == parser.[ch]:* || $1 == parser_lines.c:* || $1 == head_cache.[ch]:* || $1 == close_header.c:* ]]
 }
 
 # looks_at_hint FILE:LINE: a wrapper's, of a macro that begins with that look.

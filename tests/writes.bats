@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # The close notice and writes that are cut: by the program, in odd pieces and by each call there is,
 # and by the kernel, at any byte. What arrives is what the program wrote, and the notice, whole.
-# mutant: shim/http/http_notice.c: s/own \+= inserts\(&scan\) \? 0 : n/own += n/
+# mutant: shim/http/close_header.c: s/own \+= inserts\(&scan\) \? 0 : n/own += n/
 # seconds: 43
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 

@@ -55,7 +55,7 @@ static void forget_before(int fd)
 {
     if (table_has(fd)) {
         rhythm_forget((uint32_t)fd);
-        framing_forget((uint32_t)fd);
+        tracker_forget((uint32_t)fd);
     }
 }
 
@@ -132,7 +132,8 @@ static bool alias_known(int fd, uint32_t identity)
 void conn_uses_received(int fd)
 {
     enum identity kind;
-    if (!handoff_any_sent() || sys_is_sandboxed() || epoch_is_borrowed() || !table_take_received(fd))
+    if (!handoff_any_sent() || sys_is_sandboxed() || epoch_is_borrowed() ||
+        !table_take_received(fd))
         return;
     int saved = errno;
     uint32_t identity = sock_connection(fd, &kind);
@@ -259,8 +260,8 @@ uint64_t conn_becomes_reply(struct conn *conn)
 
 static void hears_http(struct conn *conn, size_t n, struct bytes bytes)
 {
-    struct http *http = framing_of(table_number(conn));
-    enum http_state state = http ? framing_received(http, bytes, n) : HTTP_NOT;
+    struct tracker *http = tracker_of(table_number(conn));
+    enum tracker_state state = http ? tracker_received(http, bytes, n) : HTTP_NOT;
     if (state == HTTP_NOT)
         conn_becomes_reply(conn);
     if (state == HTTP_NOT || state == HTTP_IN_USE) /* else an empty line before a request */
@@ -272,8 +273,8 @@ static void ends_noticed(int fd, struct conn *conn)
 {
     uint64_t record = atomic_load(&conn->record);
     struct sock_queues queues;
-    if (is_in_use(conn) || record & (CONN_SHUT | CONN_OWED | CONN_DISOWNED) ||
-        sys_is_sandboxed() || (record & CONN_EPOCH) != epoch_now() || !conn_is_still(fd, record))
+    if (is_in_use(conn) || record & (CONN_SHUT | CONN_OWED | CONN_DISOWNED) || sys_is_sandboxed() ||
+        (record & CONN_EPOCH) != epoch_now() || !conn_is_still(fd, record))
         return;
     sock_queues(fd, &queues);
     if (!queues.unread &&
@@ -283,8 +284,8 @@ static void ends_noticed(int fd, struct conn *conn)
 
 /* What is on its way is in the framing already, which is in this state since; NULL: there is none.
  */
-static void says_http(int fd, struct conn *conn, bool cut, const struct http *http,
-                      enum http_state state)
+static void says_http(int fd, struct conn *conn, bool cut, const struct tracker *http,
+                      enum tracker_state state)
 {
     if (state == HTTP_NOT)
         conn_becomes_reply(conn);
@@ -293,49 +294,50 @@ static void says_http(int fd, struct conn *conn, bool cut, const struct http *ht
         conn_step(conn, CONN_CUT);
     else if (state != HTTP_IN_USE)
         conn_step(conn, CONN_WROTE);
-    if (state == HTTP_IDLE && gate_drains() && http_said_close(http) == HTTP_NOTICED) {
+    if (state == HTTP_IDLE && gate_drains() && tracker_said_close(http) == HTTP_CLOSE_ADDED) {
         int saved = errno;
         ends_noticed(fd, conn);
         errno = saved;
     }
 }
 
-struct http *conn_plans(struct conn *conn)
+struct tracker *conn_plans(struct conn *conn)
 {
     uint64_t record = atomic_load(&conn->record);
     if (mode_of(record) != MODE_HTTP || record & CONN_DISOWNED || epoch_is_borrowed() ||
         sys_is_sandboxed())
         return NULL;
-    struct http *http = framing_of(table_number(conn));
+    struct tracker *http = tracker_of(table_number(conn));
     if (!http)
         return NULL;
-    bool begins = http_state(http) == HTTP_IN_USE && spread_lets(identity_of(record));
-    return begins || http_is_in_text(http) ? http : NULL;
+    bool begins = tracker_state(http) == HTTP_IN_USE && spread_lets(identity_of(record));
+    return begins || close_header_is_pending(http) ? http : NULL;
 }
 
-bool conn_is_asked_more(int fd, const struct http *http)
+bool conn_is_asked_more(int fd, const struct tracker *http)
 {
     struct sock_queues queues;
     int saved = errno;
     sock_queues(fd, &queues);
     errno = saved;
-    return queues.unread && !http_is_half_read(http);
+    return queues.unread && !tracker_is_half_read(http);
 }
 
 void conn_wrote_planned(int fd, struct conn *conn, size_t asked, ssize_t done)
 {
-    const struct http *http = framing_of(table_number(conn));
-    says_http(fd, conn, done < 0 || (size_t)done < asked, http, http ? http_state(http) : HTTP_NOT);
+    const struct tracker *http = tracker_of(table_number(conn));
+    says_http(fd, conn, done < 0 || (size_t)done < asked, http,
+              http ? tracker_state(http) : HTTP_NOT);
 }
 
 /*
  * The framing of what a connection of mode reply says while the process drains; it begins with a
  * request that begins then. NULL: it is not known.
  */
-static struct http *framing_in_drain(uint32_t number, bool begins)
+static struct tracker *tracker_in_drain(uint32_t number, bool begins)
 {
-    struct http *http = framing_of(number);
-    enum http_state state = http ? http_state(http) : HTTP_NOT;
+    struct tracker *http = tracker_of(number);
+    enum tracker_state state = http ? tracker_state(http) : HTTP_NOT;
     return state == HTTP_NOT || (state == HTTP_NONE && !begins) ? NULL : http;
 }
 
@@ -348,9 +350,9 @@ static void notes_read(struct conn *conn, size_t n, struct bytes bytes)
     if (mode_now(conn) != MODE_REPLY)
         return;
     rhythm_read(number, n, bytes.iov && n == bytes_room(bytes), begins);
-    struct http *http = framing_in_drain(number, begins);
+    struct tracker *http = tracker_in_drain(number, begins);
     if (http)
-        framing_received(http, bytes, n);
+        tracker_received(http, bytes, n);
 }
 
 /* Whether the connection of a record may be closed by the write that completes an answer. */
@@ -393,9 +395,9 @@ static bool is_ended_by(enum rhythm_sign sign, uint64_t record)
 /* What a write of so many of the bytes, the whole of which is `asked`, will make of the answer. */
 static enum rhythm_sign sign_before(uint32_t number, size_t asked, struct bytes bytes)
 {
-    const struct http *http = framing_in_drain(number, false);
+    const struct tracker *http = tracker_in_drain(number, false);
     if (http)
-        return framing_would_rest(http, bytes, asked) ? RHYTHM_SURE : RHYTHM_NONE;
+        return tracker_would_rest(http, bytes, asked) ? RHYTHM_SURE : RHYTHM_NONE;
     return rhythm_is_in_step(number) ? rhythm_expects(number, asked) : RHYTHM_NONE;
 }
 
@@ -440,10 +442,10 @@ void conn_release(int fd)
 static enum rhythm_sign sign_of(uint32_t number, size_t done, struct bytes bytes)
 {
     enum rhythm_sign sign = rhythm_wrote(number, done);
-    struct http *http = framing_in_drain(number, false);
+    struct tracker *http = tracker_in_drain(number, false);
     if (!http)
         return sign;
-    enum http_state state = framing_sent(http, bytes, done);
+    enum tracker_state state = tracker_sent(http, bytes, done);
     if (state == HTTP_NOT)
         return sign;
     return state == HTTP_IDLE ? RHYTHM_SURE : RHYTHM_NONE;
@@ -466,7 +468,7 @@ static void notes_wrote(int fd, struct conn *conn, size_t done, bool whole, stru
         is_ended_by(sign, record) && conn_is_still(fd, record) &&
         atomic_compare_exchange_strong(&conn->record, &record, shut)) {
         atomic_thread_fence(memory_order_seq_cst); /* another thread may read (table.h) */
-        if (is_in_use(conn) || !waits_for_more(fd, number, framing_in_drain(number, false)))
+        if (is_in_use(conn) || !waits_for_more(fd, number, tracker_in_drain(number, false)))
             atomic_fetch_and(&conn->record, ~(shut & ~record));
         else if (sure)
             sock_shut_both(fd);
@@ -506,10 +508,10 @@ void conn_wrote(int fd, struct conn *conn, size_t asked, ssize_t done, struct by
 {
     bool cut = done < 0 || (size_t)done < asked;
     if (mode_now(conn) == MODE_HTTP) {
-        struct http *http = framing_of(table_number(conn));
-        enum http_state state = !http      ? HTTP_NOT
-                                : done > 0 ? framing_sent(http, bytes, (size_t)done)
-                                           : http_state(http);
+        struct tracker *http = tracker_of(table_number(conn));
+        enum tracker_state state = !http      ? HTTP_NOT
+                                   : done > 0 ? tracker_sent(http, bytes, (size_t)done)
+                                              : tracker_state(http);
         says_http(fd, conn, cut, http, state);
         return;
     }
@@ -553,10 +555,10 @@ void conn_wrote_part(int fd, struct conn *conn, size_t n, struct bytes bytes)
 {
     uint32_t number = table_number(conn);
     bool is_http = mode_now(conn) == MODE_HTTP;
-    struct http *http = is_http         ? framing_of(number)
-                        : gate_drains() ? framing_in_drain(number, false)
-                                        : NULL;
-    enum http_state state = http ? framing_sent(http, bytes, n) : HTTP_NOT;
+    struct tracker *http = is_http         ? tracker_of(number)
+                           : gate_drains() ? tracker_in_drain(number, false)
+                                           : NULL;
+    enum tracker_state state = http ? tracker_sent(http, bytes, n) : HTTP_NOT;
     if (is_http)
         says_http(fd, conn, false, http, state);
 }
@@ -569,8 +571,7 @@ void conn_file_ended(struct conn *conn)
 
 void conn_closes(int fd, enum kind kind)
 {
-    if (LIKELY(!gate_drains()) || sys_is_sandboxed() ||
-        (kind != KIND_CONN && kind != KIND_ALIAS))
+    if (LIKELY(!gate_drains()) || sys_is_sandboxed() || (kind != KIND_CONN && kind != KIND_ALIAS))
         return;
     uint32_t number = table_number_of(fd, kind);
     uint64_t record = atomic_load(&table_conn(number)->record);

@@ -9,7 +9,8 @@
 #define WEIR_CONN_H
 
 #include "conn/epoch.h"
-#include "http/framing.h"
+#include "http/tracker.h"
+#include "http/close_header.h"
 #include "conn/rhythm.h"
 #include "base/settings.h"
 #include "base/sock.h"
@@ -132,13 +133,13 @@ void conn_file_ended(struct conn *conn);
 
 /*
  * Mode http while a drain is on: what is written to the connection is planned, so that the last
- * answer owed says that it is the last (http.h, "The notice"). NULL: it is not.
+ * answer owed says that it is the last (close_header.h). NULL: it is not.
  */
-struct http *conn_plans(struct conn *conn);
+struct tracker *conn_plans(struct conn *conn);
 
 /* A request has come in behind the one that is being answered, and the program has not read it: so
  * that one's answer is not the last. */
-bool conn_is_asked_more(int fd, const struct http *http);
+bool conn_is_asked_more(int fd, const struct tracker *http);
 
 /* So many bytes of the program's own went out by a plan, of `asked`; -1: would block. */
 void conn_wrote_planned(int fd, struct conn *conn, size_t asked, ssize_t done);

@@ -116,12 +116,12 @@ static enum conn_look look_reply(int fd, struct conn *conn, uint8_t turn,
  * Its requests or its answers go past our wrappers. Of what has just gone by, the thread may not
  * have come to tell yet.
  */
-static bool passes_unseen(const struct http *http, uint8_t turn, const struct sock_info *info,
+static bool passes_unseen(const struct tracker *http, uint8_t turn, const struct sock_info *info,
                           const struct conn_limits *limits)
 {
     if (!http)
         return true;
-    if (http_has_answered(http))
+    if (tracker_has_answered(http))
         return false;
     if (turn & TURN_IN_USE)
         return is_answered_unseen(turn, info) && info->sent_ms >= limits->first_byte;
@@ -136,7 +136,7 @@ static enum conn_look look_http(int fd, struct conn *conn, uint8_t turn,
     struct sock_info info;
     sock_queues(fd, &queues);
     sock_info(fd, &info);
-    if (passes_unseen(framing_of(table_number(conn)), turn, &info, limits)) {
+    if (passes_unseen(tracker_of(table_number(conn)), turn, &info, limits)) {
         conn_becomes_reply(conn);
         return look_reply(fd, conn, turn, limits);
     }

@@ -167,7 +167,7 @@ static void make_room(void)
 {
     uint32_t high = atomic_load(&table.high);
     bool has = rhythm_begin(high, table.most);
-    has = framing_begin(high, table.most) && has;
+    has = tracker_begin(high, table.most) && has;
     has = room_reach(&drain.notes, sizeof(struct drain_note), high, table.most) && has;
     has = room_reach(&drain.seen, sizeof(int64_t), high, table.most) && has;
     if (!has && !drain.is_short)

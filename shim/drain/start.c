@@ -28,7 +28,6 @@
 #include "tree/sd_notify.h"
 
 #include <fcntl.h>
-#include <sys/auxv.h>
 #include <sys/resource.h>
 
 /* ---- start-up ---- */
@@ -148,7 +147,7 @@ static bool make_table(void)
 /* Mode http, whose notes follow the table. */
 static void grown(uint32_t limit)
 {
-    framing_begin(limit, table.most);
+    tracker_begin(limit, table.most);
 }
 
 static void say_ready(void)
@@ -193,10 +192,9 @@ static bool begin_serving(void)
         stand_aside("no room for the table of descriptors");
         return false;
     }
-    framing.seed = (const unsigned char *)getauxval(AT_RANDOM);
     if (settings_have_mode(MODE_HTTP)) {
         table.on_grows = grown;
-        if (!framing_begin(table.limit, table.most))
+        if (!tracker_begin(table.limit, table.most))
             log_say(LOG_ERROR, "no room for what is known of HTTP (RLIMIT_AS?): connections are "
                                "taken as in mode reply");
     }

@@ -60,10 +60,10 @@ static size_t rest_of(struct bytes bytes, size_t from, struct iovec rest[PIECES_
 }
 
 /*
- * A write of the program's, with what http_plan makes of it. Returns what the program's own call
+ * A write of the program's, with what close_header_plan makes of it. Returns what the program's own call
  * would have: a text of ours is not counted, and where it alone has gone out the rest is tried.
  */
-static __attribute__((noinline)) ssize_t send_planned(int fd, struct conn *conn, struct http *http,
+static __attribute__((noinline)) ssize_t send_planned(int fd, struct conn *conn, struct tracker *http,
                                                       struct bytes bytes, size_t asked, int flags,
                                                       const struct msghdr *from)
 {
@@ -72,8 +72,8 @@ static __attribute__((noinline)) ssize_t send_planned(int fd, struct conn *conn,
     bool all = true;
     while (own < asked && (all || !own)) {
         struct iovec rest[PIECES_MOST];
-        struct http_plan plan;
-        http_plan(http, rest, rest_of(bytes, own, rest), &plan);
+        struct rewrite plan;
+        close_header_plan(http, rest, rest_of(bytes, own, rest), &plan);
         struct msghdr msg = {.msg_iov = plan.piece, .msg_iovlen = (size_t)plan.count};
         if (from && !own) {
             msg.msg_control = from->msg_control;
@@ -83,7 +83,7 @@ static __attribute__((noinline)) ssize_t send_planned(int fd, struct conn *conn,
         if (taken < 0)
             break;
         all = (size_t)taken == length_of(plan.piece, (size_t)plan.count);
-        own += http_took(http, &plan, (size_t)taken);
+        own += close_header_took(http, &plan, (size_t)taken);
     }
     if (taken >= 0 || own || errno == EAGAIN)
         conn_wrote_planned(fd, conn, asked, own ? (ssize_t)own : taken);
@@ -91,18 +91,18 @@ static __attribute__((noinline)) ssize_t send_planned(int fd, struct conn *conn,
 }
 
 /* Whether anything is to go out but what the program says itself. */
-static __attribute__((noinline)) bool has_text(int fd, const struct http *http, struct bytes bytes)
+static __attribute__((noinline)) bool has_text(int fd, const struct tracker *http, struct bytes bytes)
 {
-    struct http_plan plan;
-    http_plan(http, bytes.iov, bytes.count, &plan);
-    return !plan.same && (http_is_in_text(http) || !conn_is_asked_more(fd, http));
+    struct rewrite plan;
+    close_header_plan(http, bytes.iov, bytes.count, &plan);
+    return !plan.same && (close_header_is_pending(http) || !conn_is_asked_more(fd, http));
 }
 
 /* Sends by a plan where there is to be one: then *done is the result. */
 static inline bool sends_planned(int fd, struct conn *conn, struct bytes bytes, size_t asked,
                                  int flags, const struct msghdr *from, ssize_t *done)
 {
-    struct http *http = bytes.iov ? conn_plans(conn) : NULL;
+    struct tracker *http = bytes.iov ? conn_plans(conn) : NULL;
     if (!http || !asked || !has_text(fd, http, bytes))
         return false;
     *done = send_planned(fd, conn, http, bytes, asked, flags, from);

@@ -5,7 +5,7 @@
 #   make bench-programs             $(BUILD)/bench/*
 
 BENCH_CFLAGS = -std=gnu11 -O2 -g -Wall -Wextra -Werror -pthread
-BENCH = $(addprefix $(BUILD)/bench/,calls many spawn ask nothing walk libstub.so libfence.so)
+BENCH = $(addprefix $(BUILD)/bench/,calls many spawn ask nothing walk tracker libstub.so libfence.so)
 
 # What walk answers instead of the kernel.
 BENCH_WRAPS = sock_is sock_queues sock_info sock_shut_read_of sock_pin_asked sock_shut_pinned
@@ -26,6 +26,10 @@ $(BUILD)/bench/nothing: tests/bench/nothing.c
 $(BUILD)/bench/walk: tests/bench/walk.c tests/bench/bench.h $(OBJECTS)
 	@mkdir -p $(@D)
 	$(CC) $(BENCH_CFLAGS) -Ishim -o $@ $< $(OBJECTS) $(BENCH_WRAPS:%=-Wl,--wrap=%) -ldl
+
+$(BUILD)/bench/tracker: tests/bench/tracker.c tests/bench/bench.h $(OBJECTS)
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_CFLAGS) -Ishim -o $@ $< $(OBJECTS) -ldl
 
 # Its functions have builtins' names.
 $(BUILD)/bench/libstub.so $(BUILD)/bench/libfence.so: tests/bench/stub.c

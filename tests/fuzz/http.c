@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http.h: conversations, and where their calls are cut. The input is what the two sides say; these
- * bytes of it are no part of that:
+ * tracker.h: conversations, and where their calls are cut. The input is what the two sides say;
+ * these bytes of it are no part of that:
  *
  *   F7       a new connection
  *   F8       the client speaks from here on; a call of the program's reads it
@@ -14,16 +14,14 @@
  *            what has not been taken of the last one comes again in two
  *   FF c     the byte c
  *
- * After each call what http.h tells of the connection is compared with what http_plain.h has found,
- * and with what is told where each byte came alone; what has gone out with what should have.
+ * After each call what tracker.h tells of the connection is compared with what http_plain.h has
+ * found, and with what is told where each byte came alone; what has gone out with what should have.
  */
 #include "fuzz.h"
 
 #include "http_plain.h"
 
-#include "http/http.h"
-#include "http/http_cache.h"
-#include "../unit/http_seen.h"
+#include "../unit/tracker_bytes.h"
 
 #define INSERTED "Connection: close\r\n"
 #define REPLACED "close     "
@@ -218,10 +216,10 @@ PLAIN size_t write_plain(struct talk *talk, size_t most, char *out)
     return n;
 }
 
-/* The same by http.h, and by http.h with each byte alone. */
-static struct http http, single;
+/* The same by tracker.h, and by tracker.h with each byte alone. */
+static struct tracker http, single;
 
-PLAIN enum http_state state_of(const struct talk *talk)
+PLAIN enum tracker_state state_of(const struct talk *talk)
 {
     if (talk->is_not)
         return HTTP_NOT;
@@ -247,19 +245,19 @@ PLAIN bool says_close(const struct talk *talk)
 
 PLAIN void compare(const struct talk *talk)
 {
-    CHECK(http_state(&http) == state_of(talk));
-    CHECK(http_state(&single) == state_of(talk));
-    CHECK(http_is_in_text(&http) == (talk->text != NULL));
+    CHECK(tracker_state(&http) == state_of(talk));
+    CHECK(tracker_state(&single) == state_of(talk));
+    CHECK(close_header_is_pending(&http) == (talk->text != NULL));
     if (talk->is_not)
         return;
-    CHECK(http_owed(&http) == talk->heads - talk->answered);
-    CHECK(http_is_half_read(&http) == talk->is_half_read);
-    CHECK(http_is_half_sent(&http) == talk->is_half_sent);
+    CHECK(tracker_owed(&http) == talk->heads - talk->answered);
+    CHECK(tracker_is_half_read(&http) == talk->is_half_read);
+    CHECK(tracker_is_half_sent(&http) == talk->is_half_sent);
     if (talk->answer.head_end) {
         bool is_noticed = talk->noticed == talk->answer.from + 1;
-        CHECK(http_said_close(&http) == (is_noticed         ? HTTP_NOTICED
-                                         : says_close(talk) ? HTTP_CLOSES
-                                                            : HTTP_STAYS));
+        CHECK(tracker_said_close(&http) == (is_noticed         ? HTTP_CLOSE_ADDED
+                                            : says_close(talk) ? HTTP_CLOSES
+                                                               : HTTP_STAYS));
     }
 }
 
@@ -272,10 +270,10 @@ static void add(struct plain_text *text, const char *bytes, size_t n)
 }
 
 /* The first time on a copy: a head that is all in here is learnt, and known when it comes again. */
-static void tell_twice(enum http_state tell(struct http *, const char *, size_t), const char *bytes,
-                       size_t n)
+static void tell_twice(enum tracker_state tell(struct tracker *, const char *, size_t),
+                       const char *bytes, size_t n)
 {
-    struct http before = http;
+    struct tracker before = http;
     tell(&before, bytes, n);
     tell(&http, bytes, n);
 }
@@ -285,9 +283,9 @@ static void read_some(struct talk *talk, const char *bytes, size_t n)
     char *copy = fuzz_copy(bytes, bytes ? n : 0);
     add(&talk->read, bytes, n);
     look_at_requests(talk);
-    tell_twice(http_received, bytes ? copy : NULL, n);
+    tell_twice(bytes_received, bytes ? copy : NULL, n);
     for (size_t i = 0; i < n; i++)
-        http_received(&single, bytes ? copy + i : NULL, 1);
+        bytes_received(&single, bytes ? copy + i : NULL, 1);
     fuzz_free(copy);
     compare(talk);
 }
@@ -297,16 +295,16 @@ static void write_once(struct talk *talk, size_t most, bool is_planned)
 {
     struct plain_text *text = &talk->written;
     struct iovec iov[BUFFERS];
-    struct http_plan plan;
+    struct rewrite plan;
     size_t from = talk->sent, all = 0, own = 0, count = 0, n = 0;
-    static char out[PLAIN_MOST + HTTP_PIECES * 20], want[sizeof out];
+    static char out[PLAIN_MOST + REWRITE_PIECES * 20], want[sizeof out];
     for (size_t at = from; at < text->n && count < BUFFERS; at += iov[count++].iov_len) {
         size_t length = talk->buffer_end[at] - at;
         iov[count] = (struct iovec){fuzz_copy(text->bytes + at, length), length};
         all += length;
     }
     if (is_planned || talk->text) {
-        http_plan(&http, iov, count, &plan);
+        close_header_plan(&http, iov, count, &plan);
         for (int i = 0; i < plan.count; i++) {
             CHECK(plan.piece[i].iov_len);
             memcpy(out + n, plan.piece[i].iov_base, plan.piece[i].iov_len);
@@ -315,21 +313,21 @@ static void write_once(struct talk *talk, size_t most, bool is_planned)
         CHECK(n || !all);
         CHECK(plan.own <= all && (!plan.same || (plan.own == all && n == all)));
         n = n < most ? n : most;
-        own = http_took(&http, &plan, n);
+        own = close_header_took(&http, &plan, n);
         CHECK(write_plain(talk, n, want) == n && !memcmp(out, want, n));
         CHECK(own == talk->sent - from && own <= plan.own);
     } else {
         most = most < all ? most : all;
         for (size_t i = 0; i < count; own += iov[i++].iov_len)
             if (own < most)
-                tell_twice(http_sent, iov[i].iov_base,
+                tell_twice(bytes_sent, iov[i].iov_base,
                            iov[i].iov_len < most - own ? iov[i].iov_len : most - own);
         talk->sent += most;
     }
     while (count)
         fuzz_free(iov[--count].iov_base);
     for (size_t i = from; i < talk->sent; i++)
-        http_sent(&single, text->bytes + i, 1);
+        bytes_sent(&single, text->bytes + i, 1);
     look_at_answers(talk);
     compare(talk);
 }
@@ -340,9 +338,9 @@ static void write_unseen(struct talk *talk, size_t n, bool is_planned)
         write_once(talk, SIZE_MAX, is_planned);
     add(&talk->written, NULL, n);
     talk->sent += n;
-    http_sent(&http, NULL, n);
+    bytes_sent(&http, NULL, n);
     for (size_t i = 0; i < n; i++)
-        http_sent(&single, NULL, 1);
+        bytes_sent(&single, NULL, 1);
     look_at_answers(talk);
     compare(talk);
 }
@@ -411,8 +409,8 @@ static void begin(struct talk *talk, struct speech *speech)
     speech->n = speech->buffer = 0;
     speech->answers = speech->drains = false;
     speech->most = SIZE_MAX;
-    http_begin(&http);
-    http_begin(&single);
+    tracker_reset(&http);
+    tracker_reset(&single);
 }
 
 static void end(struct talk *talk, struct speech *speech)
@@ -421,14 +419,6 @@ static void end(struct talk *talk, struct speech *speech)
     speech->answers = true;
     while (talk->sent < talk->written.n)
         end_call(talk, speech);
-}
-
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-    static const unsigned char seed[16] = "no secret at all";
-    (void)argc, (void)argv;
-    http_cache_begin(seed);
-    return 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

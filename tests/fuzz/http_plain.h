@@ -2,7 +2,7 @@
 /*
  * http_plain.h - HTTP/1.x once more, slow and plain: all that a side has said is in one buffer, and
  * is parsed from its beginning whenever somebody asks. The oracle of tests/fuzz/http.c, written
- * from RFC 9112 and the table in http.h, and sharing nothing with http.c.
+ * from RFC 9112 and the table in parser.h, and sharing nothing with parser.c.
  *
  * A line is looked at when it is whole. One that is not yet is still HTTP if there is an ending
  * with which it would be a line.

@@ -8,25 +8,27 @@
 
 CLANG ?= clang
 UNIT_CFLAGS = -std=gnu11 -O1 -g -fno-omit-frame-pointer -Wall -Wextra -Werror -Ishim -pthread \
-	-DHTTP_CACHE_LEARNS_EACH=1
+	-DHEAD_CACHE_LEARNS_EACH=1
 UNIT_asan = $(CC) -fsanitize=address,undefined -fno-sanitize-recover=all
-UNIT_tsan = $(CLANG) -fsanitize=thread
+# Also what stands in for SSE2 elsewhere.
+UNIT_tsan = $(CLANG) -fsanitize=thread -DPARSER_PLAIN
 UNIT_fuzz = $(CLANG) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 UNIT_table = shim/conn/table.c shim/base/room.c shim/conn/gate.c shim/base/state_page.c shim/base/text.c shim/conn/epoch.c shim/base/libc.c shim/base/libc_next.c shim/base/sys.c
-UNIT_conn = tests/unit/fake_sock.c shim/conn/conn.c shim/conn/conn_look.c shim/http/framing.c shim/http/http.c shim/http/http_cache.c shim/http/http_line.c shim/http/http_notice.c shim/conn/rhythm.c shim/conn/spread.c shim/base/settings.c $(UNIT_table)
+UNIT_conn = tests/unit/fake_sock.c shim/conn/conn.c shim/conn/conn_look.c shim/http/tracker_room.c shim/http/parser.c shim/http/head_cache.c shim/http/parser_lines.c shim/http/tracker.c shim/http/close_header.c shim/conn/rhythm.c shim/conn/spread.c shim/base/settings.c $(UNIT_table)
 UNIT_crowd = $(UNIT_conn)
 UNIT_settings = shim/base/settings.c shim/base/text.c
 UNIT_text = shim/base/text.c
 UNIT_libc_next = $(UNIT_table)
 UNIT_rhythm = shim/conn/rhythm.c shim/base/room.c shim/base/libc.c shim/base/libc_next.c shim/base/sys.c shim/base/text.c
 UNIT_sock = shim/base/sock.c shim/base/sys.c shim/base/text.c
-UNIT_http = shim/http/http.c shim/http/http_cache.c shim/http/http_line.c shim/http/http_notice.c
-UNIT_http_notice = $(UNIT_http)
+UNIT_tracker = shim/http/parser.c shim/http/head_cache.c shim/http/parser_lines.c shim/http/tracker.c shim/http/close_header.c
+UNIT_close_header = $(UNIT_tracker)
+UNIT_tracker_pieces = $(UNIT_tracker)
 FUZZ_usual = shim/base/settings.c shim/base/text.c
-FUZZ_http = $(UNIT_http) # alone
+FUZZ_http = $(UNIT_tracker) # alone
 
-UNITS = table conn crowd settings text http http_notice libc_next sock rhythm
+UNITS = table conn crowd settings text tracker close_header tracker_pieces libc_next sock rhythm
 FUZZERS = settings mode address escaped http
 
 unit: $(UNITS:%=$(BUILD)/unit/asan/%) $(UNITS:%=$(BUILD)/unit/tsan/%)

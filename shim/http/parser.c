@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "http/http_cache.h"
-#include "http/http_look.h"
+#include "http/parser.h"
+#include "http/head_cache.h"
 
-#define OUTSTANDING 32 /* requests: two bits each in http.kinds */
 #define SIZE_DIGITS 16
 
 /* The words of interest, in small letters. The first of them are also the kinds of requests. */
@@ -21,31 +20,6 @@ static const struct {
     [CODED] = {"chunked", 7},
     [CLOSE] = {"close", 5},
 };
-
-static union mark mark_of(const struct http_side *side)
-{
-    return (union mark){.all = atomic_load_explicit(&side->mark, memory_order_acquire)};
-}
-
-void http_scan(struct scan *scan, const struct http *http, bool is_answer)
-{
-    const struct http_side *side = is_answer ? &http->answers : &http->requests;
-    const struct http_side *other = is_answer ? &http->requests : &http->answers;
-    *scan = (struct scan){.left = side->left, .is_answer = is_answer};
-    scan->mark.all = atomic_load_explicit(&side->mark, memory_order_relaxed);
-    scan->other = mark_of(other); /* and then what was kept before it */
-    scan->kinds = atomic_load_explicit(&http->kinds, memory_order_relaxed);
-}
-
-/* What there is to know about a message is there before the mark says that it has come so far. */
-void http_keep(struct http *http, const struct scan *scan)
-{
-    struct http_side *side = scan->is_answer ? &http->answers : &http->requests;
-    side->left = scan->left;
-    if (!scan->is_answer)
-        atomic_store_explicit(&http->kinds, scan->kinds, memory_order_relaxed);
-    atomic_store_explicit(&side->mark, scan->mark.all, memory_order_release);
-}
 
 /* Bytes that may be in a name: TCHAR of RFC 9110, 5.6.2; and in a method: those without the small
  * letters. */
@@ -178,7 +152,7 @@ static enum place end_request_head(struct scan *scan)
     return begin_body(scan);
 }
 
-bool http_begins_tunnel(const struct scan *scan)
+bool parser_begins_tunnel(const struct scan *scan)
 {
     uint16_t status = scan->mark.what;
     return status == 101 || (status / 100 == 2 && kind_of(scan, scan->mark.count) == CONNECT);
@@ -187,7 +161,7 @@ bool http_begins_tunnel(const struct scan *scan)
 static enum place end_answer_head(struct scan *scan)
 {
     uint16_t status = scan->mark.what;
-    if (http_begins_tunnel(scan))
+    if (parser_begins_tunnel(scan))
         return NOT;
     if (status < 200)
         return START; /* interim: the answer is still owed */
@@ -376,11 +350,6 @@ static enum place on_data_lf(struct scan *scan, char c)
     return c == '\n' ? SIZE : NOT;
 }
 
-static bool is_counted(union mark mark)
-{
-    return mark.at == BODY || mark.at == DATA;
-}
-
 /* So many bytes at the most of what is only counted. Returns how many it were. */
 static size_t count_off(struct scan *scan, size_t n)
 {
@@ -410,23 +379,22 @@ static bool is_simple(const struct scan *scan)
 }
 
 /* The head of these bytes is whole, but for what comes of that. */
-static void learn(const struct scan *scan, const char *head, const char *behind, const char *end)
+static __attribute__((noinline)) void learn(const struct scan *scan, const char *head,
+                                            const char *behind, const char *end)
 {
-    union http_head known = {.length = 0};
-    if (!is_simple(scan) || scan->left >> 36 || (behind - head) >> 10)
-        return;
-    known.length = (uint64_t)(behind - head);
-    known.flags = scan->mark.flags;
-    known.what = scan->mark.what;
-    known.left = scan->left;
-    http_cache_learn(scan->is_answer, head, (size_t)(end - head), known);
+    union mark mark = {.flags = scan->mark.flags, .what = scan->mark.what};
+    mark.at = mark.flags & CHUNKED ? SIZE : START;
+    mark.count = !scan->is_answer || mark.at == START;
+    if (is_simple(scan))
+        head_cache_learn(scan->is_answer, head, (size_t)(end - head),
+                         (struct known_head){(size_t)(behind - head), scan->left, mark.all});
 }
 
 /*
  * The message goes on with these bytes. Returns where it pauses, or their end. Only here are more
  * bytes than one looked at together.
  */
-const char *http_look(struct scan *scan, const char *p, const char *end)
+const char *parser_run(struct scan *scan, const char *p, const char *end)
 {
     union mark *mark = &scan->mark;
     const char *begin = p, *behind;
@@ -435,8 +403,8 @@ const char *http_look(struct scan *scan, const char *p, const char *end)
         enum place at = (enum place)mark->at, next = at;
         switch (at) {
         case START:
-            head = scan->pauses ? NULL : p;
-            if ((behind = http_pass_lines(scan, begin, p, end)) != p) {
+            head = !scan->pauses && head_cache_is_turn(scan->is_answer) ? p : NULL;
+            if ((behind = parser_pass_lines(scan, begin, p, end)) != p) {
                 p = behind;
                 continue;
             }
@@ -489,7 +457,7 @@ const char *http_look(struct scan *scan, const char *p, const char *end)
         case LINE:
             if (scan->pauses && *p == '\r' && p != scan->paused)
                 return p;
-            if (*p != '\r' && (behind = http_pass_lines(scan, begin, p, end)) != p) {
+            if (*p != '\r' && (behind = parser_pass_lines(scan, begin, p, end)) != p) {
                 p = behind;
                 continue;
             }
@@ -556,166 +524,10 @@ const char *http_look(struct scan *scan, const char *p, const char *end)
     return end;
 }
 
-/* Bytes that nobody has seen: the last of a body, or of a chunk. */
-static void look_away(struct scan *scan, size_t n)
+void parser_skip(struct scan *scan, size_t n)
 {
     if (is_counted(scan->mark) && n <= scan->left)
         count_off(scan, n);
     else if (n)
         scan->mark.at = NOT;
-}
-
-static void set_mark(struct http_side *side, union mark mark)
-{
-    atomic_store_explicit(&side->mark, mark.all, memory_order_release);
-}
-
-/* A part of a body, as most bytes are, or the rest of it: true. */
-INLINE bool pass_body(struct http_side *side, bool is_answer, size_t n)
-{
-    union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
-    if (is_counted(mark) && n < side->left) {
-        side->left -= n;
-    } else if (mark.at == BODY && n == side->left) {
-        side->left = 0;
-        mark.at = START;
-        mark.count += is_answer;
-        set_mark(side, mark);
-    } else if (mark.at != BODY_TO_END) {
-        return false;
-    }
-    return true;
-}
-
-/*
- * A head that is cached, and what of its body comes with it. Returns how many bytes that is; 0: it
- * is not cached. Comes to what http_look would.
- */
-INLINE size_t pass_head(struct http *http, bool is_answer, const char *bytes, size_t n)
-{
-    struct http_side *side = is_answer ? &http->answers : &http->requests;
-    union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
-    if (mark.at != START || mark.text)
-        return 0;
-    union http_head head = http_cache_find(is_answer, bytes, n);
-    if (!head.all)
-        return 0;
-    union mark other = mark_of(is_answer ? &http->requests : &http->answers);
-    uint64_t kinds = atomic_load_explicit(&http->kinds, memory_order_relaxed);
-    uint64_t kind = UINT64_C(3) << mark.count % OUTSTANDING * 2;
-    if (is_answer ? other.count == mark.count || kinds & kind
-                  : mark.what != NONE || (uint8_t)(mark.count - other.count) >= OUTSTANDING)
-        return 0;
-    if (!is_answer && kinds & kind)
-        atomic_store_explicit(&http->kinds, kinds & ~kind, memory_order_relaxed);
-
-    size_t length = head.length, rest = n - length;
-    uint64_t left = head.left;
-    bool is_chunked = head.flags & CHUNKED;
-    if (rest > left)
-        rest = (size_t)left;
-    side->left = left - rest;
-    bool is_whole = !is_chunked && left == rest;
-    set_mark(side, (union mark){.at = is_chunked ? SIZE
-                                      : is_whole ? START
-                                                 : BODY,
-                                .flags = (uint8_t)head.flags,
-                                .what = (uint16_t)head.what,
-                                .count = (uint8_t)(mark.count + (is_answer ? is_whole : 1))});
-    return length + rest;
-}
-
-static __attribute__((noinline)) void pass_other(struct http *http, bool is_answer,
-                                                 const char *bytes, size_t n)
-{
-    struct scan scan;
-    http_scan(&scan, http, is_answer);
-    if (UNLIKELY(scan.mark.text && n)) {
-        scan.mark.at = NOT; /* written without a plan, in the middle of a text of ours */
-        scan.mark.text = 0;
-    }
-    if (bytes)
-        http_look(&scan, bytes, bytes + n);
-    else
-        look_away(&scan, n);
-    http_keep(http, &scan);
-}
-
-INLINE void pass(struct http *http, bool is_answer, const char *bytes, size_t n)
-{
-    if (pass_body(is_answer ? &http->answers : &http->requests, is_answer, n))
-        return;
-    size_t known = bytes ? pass_head(http, is_answer, bytes, n) : 0;
-    if (known < n)
-        pass_other(http, is_answer, bytes ? bytes + known : NULL, n - known);
-}
-
-static bool is_between(union mark mark)
-{
-    return mark.at == START || mark.at == START_LF;
-}
-
-INLINE enum http_state state_of(union mark request, union mark answer)
-{
-    if (answer.at == NOT || request.at == NOT)
-        return HTTP_NOT;
-    if (!is_between(request) || answer.count != request.count)
-        return HTTP_IN_USE; /* an answer that has begun is owed until it is out */
-    return request.flags & SPOKE ? HTTP_IDLE : HTTP_NONE;
-}
-
-/* Nobody but the caller changes its own side, so that one look at the other tells (see http_state).
- */
-HOT enum http_state http_received(struct http *http, const char *bytes, size_t n)
-{
-    pass(http, false, bytes, n);
-    return state_of(mark_of(&http->requests), mark_of(&http->answers));
-}
-
-HOT enum http_state http_sent(struct http *http, const char *bytes, size_t n)
-{
-    pass(http, true, bytes, n);
-    union mark answer = mark_of(&http->answers);
-    return state_of(mark_of(&http->requests), answer);
-}
-
-void http_begin(struct http *http)
-{
-    set_mark(&http->requests, (union mark){.all = 0});
-    set_mark(&http->answers, (union mark){.all = 0});
-}
-
-/*
- * Answers first. If all requests that are seen after them have been answered, none was read to the
- * end of its head in between, and no answer has begun, as none does unasked. Who is kept from the
- * second look for 256 requests would find the counts alike again: so the answers are looked at once
- * more, and have to be as they were.
- */
-enum http_state http_state(const struct http *http)
-{
-    union mark request = {.all = 0}, answer = mark_of(&http->answers);
-    for (int tries = 0; tries < 100; tries++) {
-        union mark before = answer;
-        request = mark_of(&http->requests);
-        answer = mark_of(&http->answers);
-        if (answer.all == before.all)
-            break;
-    }
-    return state_of(request, answer);
-}
-
-bool http_is_half_read(const struct http *http)
-{
-    return !is_between(mark_of(&http->requests));
-}
-
-bool http_has_answered(const struct http *http)
-{
-    return mark_of(&http->answers).flags & SPOKE;
-}
-
-enum http_close http_said_close(const struct http *http)
-{
-    uint8_t flags = mark_of(&http->answers).flags;
-    return flags & NOTICED ? HTTP_NOTICED : flags & CLOSES ? HTTP_CLOSES : HTTP_STAYS;
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http_talk.h - what the tests of http.h have in common. Included first: the shim poisons malloc.
+ * tracker_talk.h - what the tests of tracker.h have in common. Included first: the shim poisons
+ * malloc.
  */
-#ifndef WEIR_HTTP_TALK_H
-#define WEIR_HTTP_TALK_H
+#ifndef WEIR_TRACKER_TALK_H
+#define WEIR_TRACKER_TALK_H
 
 #include "unit.h"
 
@@ -22,28 +23,28 @@ static inline void drop(char *copy)
     free(copy);
 }
 
-#include "http_seen.h"
+#include "tracker_bytes.h"
 
-static inline void receive(struct http *http, const char *bytes, size_t n)
+static inline void receive(struct tracker *http, const char *bytes, size_t n)
 {
     char *copy = copy_of(bytes, n);
-    http_received(http, copy, n);
+    bytes_received(http, copy, n);
     drop(copy);
 }
 
-static inline void answer(struct http *http, const char *bytes, size_t n)
+static inline void answer(struct tracker *http, const char *bytes, size_t n)
 {
     char *copy = copy_of(bytes, n);
-    http_sent(http, copy, n);
+    bytes_sent(http, copy, n);
     drop(copy);
 }
 
 /* "." nothing yet, "-" idle, "+2" in use with two answers owed, "!" no HTTP. */
-static inline const char *told(const struct http *http)
+static inline const char *told(const struct tracker *http)
 {
     static char text[4];
-    enum http_state state = http_state(http);
-    unsigned int owed = http_owed(http), at = 0;
+    enum tracker_state state = tracker_state(http);
+    unsigned int owed = tracker_owed(http), at = 0;
     text[at++] = ".-+!"[state];
     if (state == HTTP_IN_USE && owed > 9)
         text[at++] = (char)('0' + owed / 10);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* http_notice.c: what goes out instead of what the program writes, wherever its calls and the
+/* close_header.c: what goes out instead of what the program writes, wherever its calls and the
  * kernel's short writes cut it.
  */
-#include "http_talk.h"
+#include "tracker_talk.h"
 
 #define INSERTED "Connection: close\r\n"
 #define REPLACED "close     "
@@ -118,8 +118,8 @@ static struct text read_sample(const struct sample *sample)
 }
 
 /*
- * What goes out; says: HTTP_NOTICED is due. Of each byte there is the end of the buffer with which
- * it went out.
+ * What goes out; says: HTTP_CLOSE_ADDED is due. Of each byte there is the end of the buffer with
+ * which it went out.
  */
 static size_t edit(const struct text *text, const size_t *ends, char *out, bool *says)
 {
@@ -152,12 +152,12 @@ struct wire {
 };
 
 /* One write of these buffers. Returns what the program is told. */
-static size_t put(struct http *http, const struct iovec *iov, size_t count, size_t most,
+static size_t put(struct tracker *http, const struct iovec *iov, size_t count, size_t most,
                   struct wire *wire)
 {
-    struct http before = *http;
-    struct http_plan plan;
-    http_plan(http, iov, count, &plan);
+    struct tracker before = *http;
+    struct rewrite plan;
+    close_header_plan(http, iov, count, &plan);
     CHECK(!memcmp(&before, http, sizeof before), "planning changes the state");
     size_t asked = 0, taken = 0, all = 0;
     for (size_t i = 0; i < count; i++)
@@ -173,7 +173,7 @@ static size_t put(struct http *http, const struct iovec *iov, size_t count, size
     }
     CHECK(plan.own <= all && (!plan.same || (plan.own == all && asked == all)), "%zu of %zu",
           plan.own, all);
-    size_t own = http_took(http, &plan, taken);
+    size_t own = close_header_took(http, &plan, taken);
     CHECK(own <= plan.own && (taken < asked || own == plan.own), "%zu", own);
     return own;
 }
@@ -195,7 +195,7 @@ static size_t least(size_t a, size_t b)
 
 static void check_way(const struct sample *sample, const struct text *text, struct way way)
 {
-    struct http http = {0}, bare = {0};
+    struct tracker http = {0}, bare = {0};
     struct wire wire = {.n = 0};
     size_t ends[MOST], at = 0, again = way.again ? way.again : text->n;
     char *part[2] = {copy_of(text->own, way.cut), copy_of(text->own + way.cut, text->n - way.cut)};
@@ -217,8 +217,9 @@ static void check_way(const struct sample *sample, const struct text *text, stru
         answer(&bare, text->own + at, own);
         for (at += own; before < at; before++)
             ends[before] = before < way.cut ? head_end : end;
-        if (!http_is_in_text(&http))
-            CHECK(http_state(&http) == http_state(&bare) && http_owed(&http) == http_owed(&bare),
+        if (!close_header_is_pending(&http))
+            CHECK(tracker_state(&http) == tracker_state(&bare) &&
+                      tracker_owed(&http) == tracker_owed(&bare),
                   "\"%s\" is told otherwise after %zu", sample->answers, at);
     }
     char want[2 * MOST];
@@ -227,9 +228,9 @@ static void check_way(const struct sample *sample, const struct text *text, stru
     CHECK(wire.n == n && !memcmp(wire.out, want, n),
           "\"%s\" cut at %zu, %zu taken, then %zu of %zu: \"%.*s\"", sample->answers, way.cut,
           way.first, way.most, way.again, (int)wire.n, wire.out);
-    CHECK(!http_is_in_text(&http));
-    CHECK(http_said_close(&http) == (says ? HTTP_NOTICED : http_said_close(&bare)), "\"%s\"",
-          sample->answers);
+    CHECK(!close_header_is_pending(&http));
+    CHECK(tracker_said_close(&http) == (says ? HTTP_CLOSE_ADDED : tracker_said_close(&bare)),
+          "\"%s\"", sample->answers);
     drop(part[0]);
     drop(part[1]);
 }
@@ -276,24 +277,25 @@ static void next_request(void)
     static const char head[] = OK "Connection: keep-alive\r\nContent-Length: 0\r\n\r\n";
     struct iovec iov = {(char *)head, strlen(head)};
     for (size_t n = 0; n <= strlen(next); n++) {
-        struct http http = {0};
-        struct http_plan plan;
+        struct tracker http = {0};
+        struct rewrite plan;
         receive(&http, GET, strlen(GET));
         receive(&http, next, n);
-        http_plan(&http, &iov, 1, &plan);
+        close_header_plan(&http, &iov, 1, &plan);
         CHECK(plan.same == (n > 0), "after %zu bytes of the next", n);
-        http_took(&http, &plan, strlen(head));
-        http_plan(&http, &iov, 1, &plan);
+        close_header_took(&http, &plan, strlen(head));
+        close_header_plan(&http, &iov, 1, &plan);
         CHECK(plan.same == (n < strlen(next) - 1), "after %zu bytes of this", n);
     }
     /* The last request owed is the last one, however many there have been. */
-    struct http http = {0};
+    struct tracker http = {0};
     for (int i = 0; i < 600; i++) {
-        struct http_plan plan;
+        struct rewrite plan;
         receive(&http, GET, strlen(GET));
-        http_plan(&http, &iov, 1, &plan);
+        close_header_plan(&http, &iov, 1, &plan);
         CHECK(!plan.same, "number %d", i);
-        CHECK(http_took(&http, &plan, strlen(head)) == strlen(head) && http_owed(&http) == 0);
+        CHECK(close_header_took(&http, &plan, strlen(head)) == strlen(head) &&
+              tracker_owed(&http) == 0);
     }
 }
 
@@ -302,7 +304,7 @@ static void many_buffers(void)
 {
     static const char answer_[] = OK "Content-Length: 2\r\n\r\nok";
     enum { ANSWERS = 30, COUNT = 3 * ANSWERS };
-    struct http http = {0};
+    struct tracker http = {0};
     struct wire wire = {.n = 0};
     struct iovec iov[COUNT];
     for (int i = 0; i < ANSWERS; i++) {
@@ -314,7 +316,7 @@ static void many_buffers(void)
     CHECK(put(&http, iov, COUNT, SIZE_MAX, &wire) == ANSWERS * strlen(answer_));
     CHECK(wire.n == ANSWERS * strlen(answer_) + strlen(INSERTED), "only the last one says it");
     CHECK(!memcmp(wire.out + wire.n - 4 - strlen(INSERTED), INSERTED "\r\nok", 23));
-    CHECK(http_state(&http) == HTTP_IDLE && http_said_close(&http) == HTTP_NOTICED);
+    CHECK(tracker_state(&http) == HTTP_IDLE && tracker_said_close(&http) == HTTP_CLOSE_ADDED);
 
     /* More than there are pieces for: an answer byte by byte. */
     struct iovec bytes[sizeof answer_ - 1];
@@ -323,10 +325,10 @@ static void many_buffers(void)
     receive(&http, GET, strlen(GET));
     wire.n = 0;
     size_t at = put(&http, bytes, COUNT_OF(bytes), SIZE_MAX, &wire);
-    CHECK(at == HTTP_PIECES && at < COUNT_OF(bytes), "%zu", at);
+    CHECK(at == REWRITE_PIECES && at < COUNT_OF(bytes), "%zu", at);
     at += put(&http, bytes + at, COUNT_OF(bytes) - at, SIZE_MAX, &wire);
     CHECK(at == COUNT_OF(bytes) && wire.n == at + strlen(INSERTED) &&
-          http_said_close(&http) == HTTP_NOTICED);
+          tracker_said_close(&http) == HTTP_CLOSE_ADDED);
 }
 
 /* What another thread reads between the plan and its end does not change what was planned. */
@@ -334,19 +336,19 @@ static void read_between(void)
 {
     static const char head[] = OK "Content-Length: 0\r\n\r\n";
     struct iovec iov = {(char *)head, strlen(head)};
-    struct http_plan plan;
+    struct rewrite plan;
     for (int first = 0; first < 2; first++) {
-        struct http http = {0};
+        struct tracker http = {0};
         receive(&http, GET, strlen(GET));
         if (first)
             receive(&http, GET, strlen(GET));
-        http_plan(&http, &iov, 1, &plan);
+        close_header_plan(&http, &iov, 1, &plan);
         CHECK(plan.same == first);
         receive(&http, GET, strlen(GET));
         size_t all = strlen(head) + (first ? 0 : strlen(INSERTED));
-        CHECK(http_took(&http, &plan, all) == strlen(head));
-        CHECK(http_owed(&http) == 1 + (unsigned int)first);
-        CHECK(http_said_close(&http) == (first ? HTTP_STAYS : HTTP_NOTICED));
+        CHECK(close_header_took(&http, &plan, all) == strlen(head));
+        CHECK(tracker_owed(&http) == 1 + (unsigned int)first);
+        CHECK(tracker_said_close(&http) == (first ? HTTP_STAYS : HTTP_CLOSE_ADDED));
     }
 }
 
@@ -374,7 +376,7 @@ static void begun_before(void)
         {OK "Transfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\n", "\r\n", "\r\n"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct http http = {0};
+        struct tracker http = {0};
         struct wire wire = {.n = 0};
         struct iovec iov = {(char *)cases[i].after, strlen(cases[i].after)};
         receive(&http, GET, strlen(GET));
@@ -390,28 +392,28 @@ static void begun_before(void)
 static void broken_off(void)
 {
     static const char rest[] = "\r\n";
-    struct http http = {0};
+    struct tracker http = {0};
     struct wire wire = {.n = 0};
     struct iovec iov = {(char *)rest, strlen(rest)};
     receive(&http, GET, strlen(GET));
     answer(&http, OK, strlen(OK));
-    CHECK(put(&http, &iov, 1, 5, &wire) == 0 && http_is_in_text(&http));
-    CHECK(http_said_close(&http) == HTTP_STAYS && http_state(&http) == HTTP_IN_USE);
-    struct http other = http, not_http = http;
+    CHECK(put(&http, &iov, 1, 5, &wire) == 0 && close_header_is_pending(&http));
+    CHECK(tracker_said_close(&http) == HTTP_STAYS && tracker_state(&http) == HTTP_IN_USE);
+    struct tracker other = http, no_more = http;
     /* The connection is not HTTP any more, or something else has been asked. */
-    receive(&not_http, "\x01", 1);
+    receive(&no_more, "\x16", 1);
     receive(&http, GET, strlen(GET));
-    for (struct http *each = &http; each; each = each == &http ? &not_http : NULL) {
+    for (struct tracker *each = &http; each; each = each == &http ? &no_more : NULL) {
         wire.n = 5;
-        CHECK(put(each, &iov, 1, SIZE_MAX, &wire) == 2 && !http_is_in_text(each));
+        CHECK(put(each, &iov, 1, SIZE_MAX, &wire) == 2 && !close_header_is_pending(each));
         CHECK(wire.n == strlen(INSERTED) + 2 && !memcmp(wire.out, INSERTED "\r\n", wire.n));
     }
-    CHECK(http_state(&not_http) == HTTP_NOT && http_said_close(&http) == HTTP_NOTICED);
+    CHECK(tracker_state(&no_more) == HTTP_NOT && tracker_said_close(&http) == HTTP_CLOSE_ADDED);
     /* Somebody writes without a plan. */
     answer(&other, "", 0);
-    CHECK(http_is_in_text(&other));
+    CHECK(close_header_is_pending(&other));
     answer(&other, rest, strlen(rest));
-    CHECK(http_state(&other) == HTTP_NOT && !http_is_in_text(&other));
+    CHECK(tracker_state(&other) == HTTP_NOT && !close_header_is_pending(&other));
 }
 
 static const struct unit_test tests[] = {

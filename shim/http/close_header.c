@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "http/http_look.h"
+#include "http/parser.h"
+#include "http/close_header.h"
 
 #define ALIVE "keep-alive"
 #define LENGTH_OF(literal) (sizeof(literal) - 1)
@@ -44,7 +45,7 @@ static bool tells(const struct scan *scan)
 {
     union mark requests = scan->other;
     bool is_reading_head = requests.at >= METHOD && requests.at <= HEAD_LF;
-    return scan->mark.what >= 200 && !http_begins_tunnel(scan) && requests.at != NOT &&
+    return scan->mark.what >= 200 && !parser_begins_tunnel(scan) && requests.at != NOT &&
            (uint8_t)(requests.count - scan->mark.count) == 1 &&
            (!is_reading_head || requests.flags & TRAILER);
 }
@@ -73,11 +74,11 @@ static uint8_t text_at(const struct scan *scan, const char *p, const char *end)
 }
 
 /* False: there is no room. */
-static bool add(struct http_plan *plan, const void *bytes, size_t n, bool is_own)
+static bool add(struct rewrite *plan, const void *bytes, size_t n, bool is_own)
 {
     if (n == 0)
         return true;
-    if (plan->count == HTTP_PIECES)
+    if (plan->count == REWRITE_PIECES)
         return false;
     plan->piece[plan->count++] = (struct iovec){(void *)bytes, n};
     plan->own += is_own ? n : 0;
@@ -85,7 +86,7 @@ static bool add(struct http_plan *plan, const void *bytes, size_t n, bool is_own
 }
 
 /* What goes out instead of these bytes. False: the pieces have run out. */
-static bool plan_buffer(struct scan *scan, const char *p, const char *end, struct http_plan *plan)
+static bool plan_buffer(struct scan *scan, const char *p, const char *end, struct rewrite *plan)
 {
     const char *from = p;
     while (p < end) {
@@ -103,7 +104,7 @@ static bool plan_buffer(struct scan *scan, const char *p, const char *end, struc
             say(scan, n);
             continue;
         }
-        p = http_look(scan, p, end);
+        p = parser_run(scan, p, end);
         if (p < end)
             scan->mark.text = text_at(scan, p, end);
         scan->paused = p;
@@ -111,11 +112,11 @@ static bool plan_buffer(struct scan *scan, const char *p, const char *end, struc
     return add(plan, from, (size_t)(p - from), true);
 }
 
-void http_plan(const struct http *http, const struct iovec *iov, size_t count,
-               struct http_plan *plan)
+void close_header_plan(const struct tracker *http, const struct iovec *iov, size_t count,
+                       struct rewrite *plan)
 {
     struct scan scan;
-    http_scan(&scan, http, true);
+    tracker_scan(&scan, http, true);
     scan.pauses = true;
     plan->count = 0;
     plan->own = 0;
@@ -141,10 +142,10 @@ static uint8_t text_of(const char *piece)
     return 0;
 }
 
-size_t http_took(struct http *http, const struct http_plan *plan, size_t taken)
+size_t close_header_took(struct tracker *http, const struct rewrite *plan, size_t taken)
 {
     struct scan scan;
-    http_scan(&scan, http, true);
+    tracker_scan(&scan, http, true);
     size_t own = 0;
     for (int i = 0; i < plan->count && taken; i++) {
         const char *bytes = plan->piece[i].iov_base;
@@ -155,18 +156,18 @@ size_t http_took(struct http *http, const struct http_plan *plan, size_t taken)
             own += inserts(&scan) ? 0 : n;
             say(&scan, n);
         } else {
-            http_look(&scan, bytes, bytes + n);
+            parser_run(&scan, bytes, bytes + n);
             own += n;
         }
         taken -= n;
     }
-    http_keep(http, &scan);
+    tracker_keep(http, &scan);
     return own;
 }
 
-bool http_is_in_text(const struct http *http)
+bool close_header_is_pending(const struct tracker *http)
 {
     struct scan scan;
-    http_scan(&scan, http, true);
+    tracker_scan(&scan, http, true);
     return scan.mark.text;
 }

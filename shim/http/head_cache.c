@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+#include "http/head_cache.h"
+
+LATE struct head_entry head_cache[2][1 << HEAD_CACHE_BITS];
+__thread uint8_t head_cache_turns[2];
+
+static void put(_Atomic uint64_t *word, uint64_t value)
+{
+    atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+static void put_block(struct head_block *block, const char *p)
+{
+    for (size_t i = 0; i < COUNT_OF(block->word); i++)
+        put(&block->word[i], head_cache_word(p + i * sizeof(uint64_t)));
+}
+
+void head_cache_learn(bool is_answer, const char *bytes, size_t n, struct known_head head)
+{
+    if (head.length < HEAD_BLOCK || head.length > HEAD_MOST)
+        return;
+    uint64_t sample = head_cache_sample(is_answer, bytes, n);
+    struct head_entry *entry = head_cache_entry(is_answer, sample);
+    uint32_t before = atomic_load_explicit(&entry->turn, memory_order_relaxed);
+    if (before % 2 || !atomic_compare_exchange_strong(&entry->turn, &before, before + 1))
+        return; /* another writes it, or did so when a signal or a fork came between */
+    atomic_thread_fence(memory_order_release);
+    put(&entry->sample, sample);
+    put(&entry->length, head.length);
+    put(&entry->left, head.left);
+    put(&entry->mark, head.mark);
+    const char *last = bytes + head.length - HEAD_BLOCK;
+    put_block(&entry->last, last);
+    for (struct head_block *block = entry->block; bytes < last; bytes += HEAD_BLOCK, block++)
+        put_block(block, bytes);
+    atomic_store_explicit(&entry->turn, before + 2, memory_order_release);
+}

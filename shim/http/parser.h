@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * parser.h - one side of an HTTP/1.0 or 1.1 connection, followed by its bytes: where in a message
+ * each is, and what ends it.
+ *
+ * Pure: memory in, memory out, no call of anybody's. Nothing is held back or looked ahead for: a
+ * head is looked at once, a body is counted, wherever the calls cut them. Never a guess: what one
+ * server reads in one way and the next in another is in doubt, and so is what this table refuses
+ * although some server takes it.
+ *
+ *   the whole connection is no HTTP from                    because
+ *   ------------------------------------------------------ ----------------------------------------
+ *   a first byte that begins no method; a method with       TLS, HTTP/2, other protocols; who reads
+ *     small letters or more than tchar                        "head" as HEAD?
+ *   a request line without version, with one that is not    HTTP/0.9, HTTP/2's preface, PROXY v1;
+ *     HTTP/1.0 or HTTP/1.1, with other than single spaces     some servers split at other spaces
+ *   a line end that is not CR LF, a CR within a line        servers differ in what ends a line
+ *   a control character but HTAB in a head, a chunk's       NUL ends lines, VT and FF are space to
+ *     extension or a trailer (any in a request's target)      some
+ *   a header line that begins with a space (obs-fold), has  some skip it, some join it, some cut it
+ *     no colon, an empty name, a space or more than tchar
+ *     before its colon
+ *   a second Content-Length, also the same again; one that  RFC 9112, 6.3: rejected or made one, as
+ *     is a list, empty, signed, no number, >= 2^63            the recipient likes
+ *   Transfer-Encoding: all but one that is "chunked" alone  what does "gzip, chunked, identity" end
+ *   Content-Length and Transfer-Encoding together           the classic of smuggling
+ *   Transfer-Encoding in HTTP/1.0                           RFC 9112, 6.1: faulty
+ *   either of them in a trailer                             must not be merged, and sometimes is
+ *   a chunk's size that is empty, no hex number, longer     overflow; "5 ;a" and "5 " are cut in
+ *     than 16 digits, >= 2^63, followed by a space            different places
+ *   a chunk's data that is not followed by CR LF            the size was another one to the sender
+ *   an answer that begins before the head of its request    unsolicited: an answer to what?
+ *     has been read to the end
+ *   a status line that is not HTTP/1.0 or 1.1, three        ICY, and what came before HTTP/1.0
+ *     digits from 100 on, a space or the line's end
+ *   101, and 2xx to CONNECT                                 a tunnel from here on
+ *   CONNECT with a body; a byte behind a CONNECT that has   the tunnel's, or the next request's?
+ *     not been answered
+ *   more than 32 requests outstanding                       that many are remembered
+ *   bytes that were not seen (sendfile, splice) other than  they hold a head or a chunk's size
+ *     in a body whose length is known or which the end ends
+ *
+ * And what is allowed: empty lines (CR LF) before a request, which begin none; any number of 1xx
+ * before an answer; 204, 304 and the answer to HEAD end with their heads, whatever these say; an
+ * answer with neither length nor chunks lasts as long as the connection; leading zeros; a status
+ * line that ends behind the digits; bytes from 0x7f on in targets, values and extensions; a body
+ * after its refused "100-continue", by the letter.
+ */
+#ifndef WEIR_PARSER_H
+#define WEIR_PARSER_H
+
+#include "base/common.h"
+
+/* clang-format off */
+/* Where in a message a side is: what the next byte belongs to. */
+enum place {
+    START,       /* between messages; zero: a new connection */
+    START_LF,    /* an empty line before a request */
+    METHOD,      /* the first place of a request's head */
+    TARGET,
+    VERSION,     /* "HTTP/1." and a digit; the first place of an answer's head */
+    REQUEST_END, /* the CR behind the version */
+    STATUS,      /* a space, three digits, and a space or the CR */
+    TEXT,        /* a value, or a reason, that says nothing to us, and its CR */
+    LINE_LF,
+    LINE,        /* the first byte of a header line, or the CR of the empty one */
+    NAME,
+    LENGTH,      /* the value of Content-Length */
+    CODING,      /* of Transfer-Encoding */
+    LIST,        /* of Connection, between its elements */
+    ELEMENT,
+    ELEMENT_END, /* behind a space in one: nothing more is to come */
+    HEAD_LF,     /* the last place of a head, and of a trailer */
+    BODY,
+    BODY_TO_END, /* of the connection */
+    SIZE,        /* of a chunk */
+    EXTENSION,
+    SIZE_LF,
+    DATA,
+    DATA_CR,
+    DATA_LF,
+    NOT,
+};
+
+enum flag {
+    SPOKE = 1,   /* a message has begun on this side, once */
+    OLD = 2,     /* HTTP/1.0 */
+    SIZED = 4,   /* it has a Content-Length */
+    CHUNKED = 8,
+    TRAILER = 16,
+    CLOSES = 32, /* a `close` is out */
+    NOTICED = 64,
+};
+/* clang-format on */
+
+/* tracker_side.mark, unpacked. */
+union mark {
+    uint64_t all;
+    struct {
+        uint8_t at;    /* enum place */
+        uint8_t word;  /* enum word, that the bytes so far begin */
+        uint8_t index; /* how many these are; or digits */
+        uint8_t flags;
+        uint16_t what; /* a request's kind, an answer's status */
+        uint8_t text;  /* an answer's: what is out of a text of ours */
+        uint8_t count; /* of requests' heads, of final answers: those that are whole. Wraps */
+    };
+};
+_Static_assert(sizeof(union mark) == sizeof(uint64_t), "one word");
+
+#define OUTSTANDING 32 /* requests: two bits each in tracker.kinds */
+
+/* One side, while bytes of it are looked at. */
+struct scan {
+    union mark mark;
+    uint64_t left;
+    uint64_t kinds;
+    union mark other; /* the other side, as it was when this look began */
+    bool is_answer;
+    bool pauses;        /* before what the close header may change */
+    const char *paused; /* there already */
+};
+
+static inline bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* The small letter of a capital; of what is no letter, no letter. */
+static inline char small(char c)
+{
+    return (char)(c | 0x20);
+}
+
+static inline bool same_eight(const char *p, const char *q)
+{
+    return __builtin_memcmp(p, q, 8) == 0;
+}
+
+/* What is only counted. */
+static inline bool is_counted(union mark mark)
+{
+    return mark.at == BODY || mark.at == DATA;
+}
+
+/* Follows the message through these bytes. Returns where it pauses, or their end. */
+const char *parser_run(struct scan *scan, const char *p, const char *end);
+
+/* Follows it through n bytes that nobody has seen: of a body or a chunk, or it is no HTTP. */
+void parser_skip(struct scan *scan, size_t n);
+
+/*
+ * Passes ordinary lines, as many as there are, and the CR of the empty one. The place is START or
+ * LINE, and p lies in the buffer from begin to end. Returns what is behind them: p if there is
+ * none.
+ */
+const char *parser_pass_lines(struct scan *scan, const char *begin, const char *p, const char *end);
+
+/* Tells whether an answer of this status is the last thing of HTTP on the connection. */
+bool parser_begins_tunnel(const struct scan *scan);
+
+#endif

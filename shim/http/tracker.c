@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tracker.c - the two sides of a connection: what has begun on each, and whether one owes the
+ * other an answer. Where in a message a byte is, parser.c knows.
+ */
+#include "http/tracker.h"
+#include "http/parser.h"
+#include "http/head_cache.h"
+
+static union mark mark_of(const struct tracker_side *side)
+{
+    return (union mark){.all = atomic_load_explicit(&side->mark, memory_order_acquire)};
+}
+
+static void set_mark(struct tracker_side *side, union mark mark)
+{
+    atomic_store_explicit(&side->mark, mark.all, memory_order_release);
+}
+
+void tracker_scan(struct scan *scan, const struct tracker *http, bool is_answer)
+{
+    const struct tracker_side *side = is_answer ? &http->answers : &http->requests;
+    const struct tracker_side *other = is_answer ? &http->requests : &http->answers;
+    *scan = (struct scan){.left = side->left, .is_answer = is_answer};
+    scan->mark.all = atomic_load_explicit(&side->mark, memory_order_relaxed);
+    scan->other = mark_of(other); /* and then what was kept before it */
+    scan->kinds = atomic_load_explicit(&http->kinds, memory_order_relaxed);
+}
+
+/* What there is to know about a message is there before the mark says that it has come so far. */
+void tracker_keep(struct tracker *http, const struct scan *scan)
+{
+    struct tracker_side *side = scan->is_answer ? &http->answers : &http->requests;
+    side->left = scan->left;
+    if (!scan->is_answer)
+        atomic_store_explicit(&http->kinds, scan->kinds, memory_order_relaxed);
+    atomic_store_explicit(&side->mark, scan->mark.all, memory_order_release);
+}
+
+static bool is_between(union mark mark)
+{
+    return mark.at == START || mark.at == START_LF;
+}
+
+static enum tracker_state state_of(union mark request, union mark answer)
+{
+    if (answer.at == NOT || request.at == NOT)
+        return HTTP_NOT;
+    if (!is_between(request) || answer.count != request.count)
+        return HTTP_IN_USE; /* an answer that has begun is owed until it is out */
+    return request.flags & SPOKE ? HTTP_IDLE : HTTP_NONE;
+}
+
+/* A part of a body, as most bytes are, or the rest of it: true. */
+static bool pass_body(struct tracker_side *side, bool is_answer, size_t n)
+{
+    union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
+    if (is_counted(mark) && n < side->left) {
+        side->left -= n;
+    } else if (mark.at == BODY && n == side->left) {
+        side->left = 0;
+        mark.at = START;
+        mark.count += is_answer;
+        set_mark(side, mark);
+    } else if (mark.at != BODY_TO_END) {
+        return false;
+    }
+    return true;
+}
+
+/* Nobody but the caller changes its own side, so that one look at the other tells (see
+ * tracker_state).
+ */
+static __attribute__((noinline)) enum tracker_state pass_other(struct tracker *http, bool is_answer,
+                                                               const char *bytes, size_t n)
+{
+    struct scan scan;
+    if (!pass_body(is_answer ? &http->answers : &http->requests, is_answer, n)) {
+        tracker_scan(&scan, http, is_answer);
+        if (UNLIKELY(scan.mark.text && n)) {
+            scan.mark.at = NOT; /* written without a plan, in the middle of a text of ours */
+            scan.mark.text = 0;
+        }
+        if (bytes)
+            parser_run(&scan, bytes, bytes + n);
+        else
+            parser_skip(&scan, n);
+        tracker_keep(http, &scan);
+    }
+    union mark own = mark_of(is_answer ? &http->answers : &http->requests);
+    union mark other = mark_of(is_answer ? &http->requests : &http->answers);
+    return is_answer ? state_of(other, own) : state_of(own, other);
+}
+
+/* A head that is cached; of its message there is less than all, or more comes behind it. */
+static __attribute__((noinline)) enum tracker_state pass_part(struct tracker *http, bool is_answer,
+                                                              const char *behind, size_t n,
+                                                              uint64_t left, union mark mark)
+{
+    struct tracker_side *side = is_answer ? &http->answers : &http->requests;
+    size_t part = n < left ? n : (size_t)left;
+    if (part < left) {
+        mark.at = BODY;
+        mark.count -= is_answer;
+    }
+    side->left = left - part;
+    set_mark(side, mark);
+    return pass_other(http, is_answer, behind + part, n - part);
+}
+
+/*
+ * Where a message may begin and its head is cached, it is known what comes of it: the same as of a
+ * look. (Not if one of the last requests is answered in another way.)
+ */
+INLINE enum tracker_state pass(struct tracker *http, bool is_answer, const char *bytes, size_t n)
+{
+    struct tracker_side *side = is_answer ? &http->answers : &http->requests;
+    union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
+    if (mark.at != START || mark.text || (!is_answer && mark.what) ||
+        atomic_load_explicit(&http->kinds, memory_order_relaxed))
+        return pass_other(http, is_answer, bytes, n);
+    union mark other = mark_of(is_answer ? &http->requests : &http->answers);
+    uint8_t owed = is_answer ? other.count - mark.count : mark.count - other.count;
+    if (is_answer ? !owed : owed >= OUTSTANDING || other.at == NOT)
+        return pass_other(http, is_answer, bytes, n);
+    struct known_head head = head_cache_find(is_answer, bytes, n);
+    if (UNLIKELY(!head.length))
+        return pass_other(http, is_answer, bytes, n);
+    union mark after = {.all = head.mark + ((uint64_t)mark.count << 56)};
+    if (UNLIKELY(n - head.length != head.left))
+        return pass_part(http, is_answer, bytes + head.length, n - head.length, head.left, after);
+    side->left = 0;
+    set_mark(side, after);
+    if (!is_answer)
+        return HTTP_IN_USE;
+    other = mark_of(&http->requests);
+    return LIKELY(is_between(other) && other.count == after.count) ? HTTP_IDLE
+           : other.at == NOT                                       ? HTTP_NOT
+                                                                   : HTTP_IN_USE;
+}
+
+/* The first n bytes of several buffers, or of none that was seen. */
+static __attribute__((noinline)) enum tracker_state pass_each(struct tracker *http, bool is_answer,
+                                                              struct bytes bytes, size_t n)
+{
+    enum tracker_state state = HTTP_NOT;
+    if (!bytes.iov)
+        return pass_other(http, is_answer, NULL, n);
+    for (const struct iovec *iov = bytes.iov, *end = iov + bytes.count; n && iov < end; iov++) {
+        size_t part = iov->iov_len < n ? iov->iov_len : n;
+        if (part)
+            state = pass(http, is_answer, iov->iov_base, part);
+        n -= part;
+    }
+    return state;
+}
+
+HOT enum tracker_state tracker_received(struct tracker *http, struct bytes bytes, size_t n)
+{
+    if (LIKELY(bytes.iov && n <= bytes.iov->iov_len))
+        return pass(http, false, bytes.iov->iov_base, n);
+    return pass_each(http, false, bytes, n);
+}
+
+HOT enum tracker_state tracker_sent(struct tracker *http, struct bytes bytes, size_t n)
+{
+    if (LIKELY(bytes.iov && n <= bytes.iov->iov_len))
+        return pass(http, true, bytes.iov->iov_base, n);
+    return pass_each(http, true, bytes, n);
+}
+
+void tracker_reset(struct tracker *http)
+{
+    set_mark(&http->requests, (union mark){.all = 0});
+    set_mark(&http->answers, (union mark){.all = 0});
+}
+
+/*
+ * Answers first. If all requests that are seen after them have been answered, none was read to the
+ * end of its head in between, and no answer has begun, as none does unasked. Who is kept from the
+ * second look for 256 requests would find the counts alike again: so the answers are looked at once
+ * more, and have to be as they were.
+ */
+enum tracker_state tracker_state(const struct tracker *http)
+{
+    union mark request = {.all = 0}, answer = mark_of(&http->answers);
+    for (int tries = 0; tries < 100; tries++) {
+        union mark before = answer;
+        request = mark_of(&http->requests);
+        answer = mark_of(&http->answers);
+        if (answer.all == before.all)
+            break;
+    }
+    return state_of(request, answer);
+}
+
+bool tracker_is_half_read(const struct tracker *http)
+{
+    return !is_between(mark_of(&http->requests));
+}
+
+bool tracker_has_answered(const struct tracker *http)
+{
+    return mark_of(&http->answers).flags & SPOKE;
+}
+
+enum tracker_close tracker_said_close(const struct tracker *http)
+{
+    uint8_t flags = mark_of(&http->answers).flags;
+    return flags & NOTICED ? HTTP_CLOSE_ADDED : flags & CLOSES ? HTTP_CLOSES : HTTP_STAYS;
+}
+
+bool tracker_would_rest(const struct tracker *http, struct bytes bytes, size_t n)
+{
+    if (tracker_state(http) != HTTP_IN_USE)
+        return false;
+    struct tracker then = *http;
+    return tracker_sent(&then, bytes, n) == HTTP_IDLE;
+}

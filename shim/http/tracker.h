@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tracker.h - what is asked and what is owed on a connection that speaks HTTP/1.0 or 1.1, from the
+ * bytes that the program reads and writes; and which connection is how far, by the number of its
+ * record.
+ *
+ * A connection is idle when no request has begun and no answer is owed. Request and answer are
+ * counted apart, as a server may answer before it has read all (413, a "100-continue" refused): the
+ * connection is idle when both are whole. Where the framing is not beyond doubt (parser.h) the
+ * connection is no HTTP any more, for good, and is served as mode `reply` has it.
+ *
+ * In mode `http` from a connection's first byte on. In mode `reply` while a drain is on: an answer
+ * that is whole by HTTP's own word is the surest sign that there is, and what is no HTTP shows it
+ * at once. Memory alone, reserved for the whole table and touched where connections are. One thread
+ * may read, another write and a third ask, at the same time.
+ */
+#ifndef WEIR_TRACKER_H
+#define WEIR_TRACKER_H
+
+#include "base/common.h"
+#include "base/room.h"
+
+#include <sys/uio.h>
+
+/* Of the requests, or of the answers: how far the message is that is on its way. */
+struct tracker_side {
+    uint64_t left;         /* bytes of the body or the chunk to come; a number being read */
+    _Atomic uint64_t mark; /* all that others look at, in one word: parser.c */
+};
+
+/* All zero: a new connection. */
+struct tracker {
+    struct tracker_side requests, answers;
+    _Atomic uint64_t kinds; /* of the requests outstanding: two bits each, by their number */
+};
+
+enum tracker_state {
+    HTTP_NONE,   /* nothing has been said yet */
+    HTTP_IDLE,   /* nothing has begun, nothing is owed */
+    HTTP_IN_USE, /* a request, an answer or both are not whole */
+    HTTP_NOT,    /* no HTTP/1.x, or not to be followed any more: for good */
+};
+
+/* Whether the answer that is being sent, or was the last one, ends the connection. */
+enum tracker_close {
+    HTTP_STAYS,
+    HTTP_CLOSES,      /* the program has said "Connection: close" in it */
+    HTTP_CLOSE_ADDED, /* we have */
+};
+
+/* What a call has read, or is to write: of its buffers the first so many bytes. */
+struct bytes {
+    const struct iovec *iov; /* NULL: not seen (sendfile, splice) */
+    size_t count;
+};
+
+#define BYTES(buf, n) ((struct bytes){&(struct iovec){(void *)(buf), n}, 1})
+#define BYTES_UNSEEN ((struct bytes){NULL, 0})
+
+static inline size_t bytes_room(struct bytes bytes)
+{
+    size_t room = 0;
+    for (size_t i = 0; i < bytes.count; i++)
+        room += bytes.iov[i].iov_len;
+    return room;
+}
+
+/* Makes room for `count` trackers of `most` that there may be. False: there is none for all. */
+bool tracker_begin(uint32_t count, uint32_t most);
+
+extern HIDDEN struct room tracker_room; /* of struct tracker */
+
+/* Returns the tracker of this number. NULL: there is no room, or no mode needs one. */
+static inline struct tracker *tracker_of(uint32_t number)
+{
+    struct tracker *at = atomic_load_explicit(&tracker_room.at, memory_order_acquire);
+    bool is_there = at && number < atomic_load_explicit(&tracker_room.count, memory_order_relaxed);
+    return is_there ? &at[number] : NULL;
+}
+
+/* Starts anew what is known of the connection of this number. */
+void tracker_forget(uint32_t number);
+
+/* Follows n bytes that a read returned, or a write took; n is at least 1. Returns the state then.
+ */
+enum tracker_state tracker_received(struct tracker *http, struct bytes bytes, size_t n);
+enum tracker_state tracker_sent(struct tracker *http, struct bytes bytes, size_t n);
+
+/* Tells whether nothing is owed any more once these n bytes are out. */
+bool tracker_would_rest(const struct tracker *http, struct bytes bytes, size_t n);
+
+/* Starts a tracker anew: for a new connection, where there was another one before. */
+void tracker_reset(struct tracker *http);
+
+enum tracker_state tracker_state(const struct tracker *http);
+
+/* Where the state is HTTP_NOT, the following mean nothing. */
+
+/* Tells whether a request has begun and has not been read to its end. */
+bool tracker_is_half_read(const struct tracker *http);
+
+/* Tells whether a byte of an answer was ever seen. */
+bool tracker_has_answered(const struct tracker *http);
+
+/* Tells whether the answer that was begun last ends the connection: known when its head is out. */
+enum tracker_close tracker_said_close(const struct tracker *http);
+
+/* Fills in what the parser needs of one side; keeps what it has found. */
+struct scan;
+void tracker_scan(struct scan *scan, const struct tracker *http, bool is_answer);
+void tracker_keep(struct tracker *http, const struct scan *scan);
+
+#endif
