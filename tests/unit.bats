@@ -40,9 +40,6 @@ passes() {
     passes crowd 20240229 15000 3
 }
 
-@test "one thread alone locks nothing, and whoever comes next finds what it has left" {
-    passes solo
-}
 
 @test "each setting's good values are read, and its bad ones are refused" {
     passes settings

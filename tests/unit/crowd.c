@@ -135,8 +135,9 @@ static void agree(struct owner *owner, int i)
     CHECK_OWN((record & CONN_MODE) >> CONN_MODE_SHIFT == model->mode);
     CHECK_OWN((record & CONN_REFS) / CONN_REF == (unsigned int)model->descriptors);
     CHECK_OWN(model->disowned || !!(record & CONN_IN_USE) == model->in_use);
-    if (model->owed && !model->was_shut && !(record & CONN_SHUT))
-        model->owed = false; /* the drainer has taken it back, for it came too late */
+    /* The drainer has taken SHUT back, for it came too late; but not behind the half-close itself. */
+    if (!(record & (CONN_SHUT | CONN_FIN | CONN_FORCED)))
+        model->owed = model->was_shut = false;
     CHECK_OWN(!!(record & CONN_OWED) == model->owed);
     CHECK_OWN(!!(record & CONN_DISOWNED) == model->disowned);
     CHECK_OWN(!model->was_shut || record & CONN_SHUT);
@@ -168,7 +169,7 @@ static void event(struct owner *owner, int i)
         model->in_use = step == '+';
     if (event == CONN_READ && record & CONN_OWED)
         model->owed = true;
-    if (event == CONN_READ && was_shut)
+    if (event == CONN_READ && was_shut && record & CONN_SHUT)
         CHECK_OWN(record & CONN_OWED);
     if (event == CONN_WROTE)
         model->owed = false;
