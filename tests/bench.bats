@@ -3,7 +3,7 @@
 # The benchmarks' programs work, and their figures respond to what they measure. No time is asserted
 # (`make bench` measures those), but what is counted is: it repeats exactly.
 # mutant: shim/conn/table.h: s/\(number \* 9 & /(number \& /
-# seconds: 15
+# seconds: 20
 
 load helpers
 
@@ -75,6 +75,24 @@ walk() {
     [ "$(more "$WEIR_LIB" tracked_read)" -gt "$(more "$WEIR_LIB" read)" ]
     [ "$(more "$WEIR_LIB" accept)" -gt 0 ]
     [ "$(more "" accept)" = 0 ]
+}
+
+# followed CASE: the instructions that 1,000 requests and their answers cost the HTTP tracker.
+followed() {
+    local out
+    out=$(mktemp -d -p "$BATS_TEST_TMPDIR")
+    timeout "$(patient 20)" valgrind -q --tool=callgrind --callgrind-out-file="$out/dump" "$BENCH/tracker" "$1"
+    echo $(($(counted "$out" "$1 shim") - $(counted "$out" "$1 bare")))
+}
+
+@test "to follow a request of 90 bytes and its answer of 160 costs at most 220 instructions if they came before" {
+    local same new
+    same=$(followed same)
+    new=$(followed new)
+    echo "1,000 of them: $same; where each is new: $new"
+    [ "$same" -gt 100000 ]
+    [ "$same" -le 220000 ]
+    [ "$new" -le 1450000 ]
 }
 
 @test "the walk without a kernel closes each connection, in both modes" {
