@@ -14,7 +14,7 @@ setup() {
     port=$((31000 + 100 * BATS_TEST_NUMBER))
     temporary=$BATS_TEST_TMPDIR
     # One request after the other: the last one is to be told as well, however long that takes.
-    mode=(WEIR_MODE=http WEIR_NOTICE=30s WEIR_TIMEOUT=60s WEIR_LINGER=20s)
+    mode=(WEIR_MODE=protocol WEIR_NOTICE=30s WEIR_TIMEOUT=60s WEIR_LINGER=20s)
 }
 
 # same_bytes [NAME=VALUE...] START...: of what `requests` has, a line each:
@@ -81,7 +81,7 @@ for number, (connection, request) in enumerate(zip(some, requests)):
     if drains:
         open(name + ".ended", "w")
 END
-    [ "$how" = serve_bare ] || [ "${at##*/}" = drained ] || log_has server 'ready: mode http'
+    [ "$how" = serve_bare ] || [ "${at##*/}" = drained ] || log_has server 'ready: mode protocol'
     stops
 }
 

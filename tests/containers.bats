@@ -8,6 +8,7 @@
 # shellcheck shell=bash disable=SC2013,SC2030,SC2031,SC2153,SC2154
 
 load helpers
+unset WEIR_MODE # the default, protocol
 
 WEIR=$ROOT/build/weir
 containerfile=$ROOT/scripts/container/Containerfile
@@ -168,7 +169,7 @@ container() {
     wait_port "$port"
     wait_until 10 first_of "$SERVER_PID"
     also_end "$first"
-    wait_until 10 log_has server '^weir.1. nginx: ready: mode http, drain on USR2,TERM'
+    wait_until 10 log_has server '^weir.1. nginx: ready: mode protocol, drain on USR2,TERM'
 }
 
 # half_a_request: on $half, after a whole one on $idle.

@@ -9,6 +9,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+unset WEIR_MODE # the default, protocol
 load configs
 
 setup() {

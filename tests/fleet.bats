@@ -7,6 +7,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 
 load helpers
+unset WEIR_MODE # the default, protocol
 
 # Twenty rolling restarts take a minute, and on a busy machine several.
 [ "${BATS_TEST_TIMEOUT:-300}" -ge 300 ] || BATS_TEST_TIMEOUT=300

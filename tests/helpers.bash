@@ -15,6 +15,8 @@ WEIR_LIB=$ROOT/build/libweir.so
 PROGRAMS=$ROOT/build/tests
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 PROCESSORS=$(nproc)
+# What most tests are of. Those of protocol, the default, say so (servers, http, notice, bytes ...).
+export WEIR_MODE=reply
 
 STARTED=() # pids that teardown ends
 LOGGED=()  # names whose log teardown prints when the test failed

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# Clients with keep-alive that do not look for a close before they send, in mode http: the answer to
+# Clients with keep-alive that do not look for a close before they send, in mode protocol: the answer to
 # the last request says that it is the last, and no request is lost. At any close without a notice
 # they lose some.
 #

@@ -7,6 +7,7 @@
 # shellcheck disable=SC2030,SC2031,SC2153,SC2154
 
 load helpers
+unset WEIR_MODE # the default, protocol
 
 # make_at DIRECTORY ARGUMENT...: silent where it works.
 make_at() {
@@ -306,7 +307,7 @@ completes() {
     done
     same "$(options status)" "$(completes weir list --)"
     [ "$(completes weir run --list)" = --listeners ]
-    [ "$(completes weir run --mode http --lis)" = --listeners ]
+    [ "$(completes weir run --mode protocol --lis)" = --listeners ]
     [ "$(completes weir run --mode = http --lis)" = --listeners ]
 }
 
@@ -336,13 +337,13 @@ completes() {
     for command in drain status; do
         completes weir "$command" '' | grep -qx "$SERVER_PID"
     done
-    completes weir run --mode http memcach | grep -qx memcached
+    completes weir run --mode protocol memcach | grep -qx memcached
     completes weir run -- memcach | grep -qx memcached
     # Its own completion, from there on.
     mkdir -p "$BATS_TEST_TMPDIR/.local/share/bash-completion/completions"
     echo '_its_own() { COMPREPLY=(its-own); }; complete -F _its_own memcached' \
         >"$BATS_TEST_TMPDIR/.local/share/bash-completion/completions/memcached"
-    [ "$(completes weir run --mode http memcached --)" = its-own ]
+    [ "$(completes weir run --mode protocol memcached --)" = its-own ]
 }
 
 @test "at a prompt, a tab completes an option" {

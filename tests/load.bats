@@ -6,6 +6,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031
 
 load helpers
+unset WEIR_MODE # the default, protocol
 
 setup() {
     port=$((5600 + BATS_TEST_NUMBER))

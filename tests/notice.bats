@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# The close notice of mode http: who gets it and when, and what is left alone.
+# The close notice of mode protocol: who gets it and when, and what is left alone.
 # mutant: shim/http/close_header.c: s/(requests.count - scan->mark.count\)) == 1/\1 >= 1/
 # seconds: 88
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
@@ -376,7 +376,7 @@ END
     has_drained 5000
 }
 
-@test "redis under mode http: clients that look lose nothing, the quiet are closed" {
+@test "redis under mode protocol: clients that look lose nothing, the quiet are closed" {
     trigger=RTMIN+3
     begin server WEIR_SIGNAL=$trigger WEIR_NOTICE=10s -- redis-server --bind 127.0.0.1 --port "$port" --save '' \
         --dir "$temporary"

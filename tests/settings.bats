@@ -235,10 +235,11 @@ marked_pid() {
 
 # ---- what is accepted ----
 
-@test "without any variable: mode reply, drain on USR2, 25 seconds" {
+@test "without any variable: mode protocol, drain on USR2, 25 seconds" {
+    unset WEIR_MODE
     start_marked
     wait_until 3 log_has marked \
-        "^weir\[$SERVER_PID\] marked: ready: mode reply, drain on USR2, timeout 25s"
+        "^weir\[$SERVER_PID\] marked: ready: mode protocol, drain on USR2, timeout 25s"
     [ "$(log marked | wc -l)" = 1 ]
     kill -USR2 "$SERVER_PID"
     wait_drained marked 3
@@ -246,10 +247,16 @@ marked_pid() {
 }
 
 @test "WEIR_MODE accepts the modes and lists of them" {
-    accepts WEIR_MODE manual automatic deadline reply off reply,:9090=off :9090=off \
+    accepts WEIR_MODE manual automatic deadline reply protocol http off reply,:9090=off :9090=off \
         manual,127.0.0.1:8080=deadline,:9090=off 'reply,[::1]:80=automatic' 'off,[::]:80=reply' \
         reply,unix:/run/x.sock=manual \
-        'reply,:9090=off,127.0.0.1:8080=deadline,[::1]:80=reply,unix:/run/x.sock=manual'
+        'reply,:9090=off,127.0.0.1:8080=deadline,[::1]:80=reply,unix:/run/x.sock=manual' \
+        'protocol,:9090=http,[::1]:80=protocol'
+}
+
+@test "http is the older name of mode protocol" {
+    start_marked WEIR_MODE=http
+    wait_until 3 log_has marked "ready: mode protocol,"
 }
 
 @test "durations are accepted in every form" {

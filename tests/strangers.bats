@@ -8,6 +8,7 @@
 # shellcheck disable=SC2016,SC2030,SC2031,SC2153,SC2154
 
 load helpers
+unset WEIR_MODE # the default, protocol
 
 setup_file() {
     built sanitized

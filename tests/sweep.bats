@@ -10,6 +10,7 @@
 # shellcheck disable=SC2154
 
 load helpers
+unset WEIR_MODE # the default, protocol
 
 setup() {
     [ "$(id -u)" = 0 ] || skip "it needs namespaces: run as root"

@@ -8,6 +8,7 @@
 # shellcheck shell=bash disable=SC2013,SC2030,SC2031,SC2153,SC2154
 
 load helpers
+unset WEIR_MODE # the default, protocol
 
 setup() {
     port=$((13000 + 10 * BATS_TEST_NUMBER))

@@ -6,6 +6,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2154
 
 load helpers
+unset WEIR_MODE # the default, protocol
 
 # compare SUITE...: with BUILD, the library that is built there.
 compare() {

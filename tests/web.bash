@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Web servers that we did not write, for the tests of mode http: load it after helpers.
+# Web servers that we did not write, for the tests of mode protocol: load it after helpers.
 # start_X [VAR=value...] serves on $port, under the shim unless `how` is serve_bare. SERVER_PID,
 # and in `trigger` the signal that drains it.
 # shellcheck shell=bash disable=SC2034,SC2154
@@ -7,7 +7,7 @@
 load configs
 
 how=serve
-mode=(WEIR_MODE=http)
+mode=(WEIR_MODE=protocol)
 modules=/usr/lib/apache2/modules
 
 # begin NAME VAR=value... -- COMMAND...: and waits until it listens.

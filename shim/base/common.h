@@ -78,7 +78,7 @@
 /*
  * Big variables lie behind all others (the Makefile has the linker sort them by these names), so
  * that what each process writes to lies on few pages. LATE: nothing of it is used before a drain,
- * but in mode http. BIG: a part of it; an odd one is used from its end on, the next from its
+ * but in mode protocol. BIG: a part of it; an odd one is used from its end on, the next from its
  * beginning, so that the two share a page.
  */
 #define BIG(order) __attribute__((section(".bss.big" #order)))

@@ -232,7 +232,7 @@ static bool parse_run_dir(const char *value, void *into)
 
 static const char *const mode_names[MODES] = {
     [MODE_OFF] = "off",           [MODE_MANUAL] = "manual", [MODE_AUTOMATIC] = "automatic",
-    [MODE_DEADLINE] = "deadline", [MODE_REPLY] = "reply",   [MODE_HTTP] = "http",
+    [MODE_DEADLINE] = "deadline", [MODE_REPLY] = "reply",   [MODE_PROTOCOL] = "protocol",
 };
 
 const char *settings_mode_name(enum mode mode)
@@ -248,7 +248,8 @@ static bool parse_mode_name(const char *value, enum mode *mode)
             return true;
         }
     }
-    return false;
+    *mode = MODE_PROTOCOL;
+    return text_equal(value, "http"); /* its older name */
 }
 
 /* "unix:/path", ":80", "1.2.3.4:80" or "[::1]:80". */
@@ -289,7 +290,7 @@ static bool parse_address(char *address, struct mode_item *item)
 static bool parse_modes(const char *value, void *into)
 {
     struct mode_list *list = into;
-    list->rest = MODE_REPLY;
+    list->rest = MODE_PROTOCOL;
     list->count = 0;
     bool has_rest = false;
     for (;;) {
@@ -382,10 +383,10 @@ struct setting {
 #define IN(field) offsetof(struct settings, field)
 
 static const struct setting table[] = {
-    {"WEIR_MODE", "reply", parse_modes, IN(mode),
-     "a mode (manual, automatic, deadline, reply, http, off), or a list of them "
-     "(reply,:9090=off,127.0.0.1:80=deadline,[::1]:80=http,unix:/run/x.sock=manual)",
-     "how a connection becomes idle: manual, automatic, deadline, reply, http or off; per "
+    {"WEIR_MODE", "protocol", parse_modes, IN(mode),
+     "a mode (manual, automatic, deadline, reply, protocol, off), or a list of them "
+     "(reply,:9090=off,127.0.0.1:80=deadline,[::1]:80=protocol,unix:/run/x.sock=manual)",
+     "how a connection becomes idle: manual, automatic, deadline, reply, protocol or off; per "
      "listener: "
      "reply,:9090=off,unix:/run/x.sock=manual"},
     {"WEIR_SIGNAL", "USR2", parse_signal, IN(signal), SIGNAL " that can be caught",
@@ -405,13 +406,13 @@ static const struct setting table[] = {
     {"WEIR_SETTLE", "100ms", parse_duration, IN(settle), DURATION,
      "reply: how long an answered connection must be quiet before it is idle"},
     {"WEIR_FIRST_BYTE", "1s", parse_duration, IN(first_byte), DURATION,
-     "reply, http: how long a drain leaves a connection alone that has not sent its first byte"},
+     "reply, protocol: how long a drain leaves a connection alone that has not sent its first byte"},
     {"WEIR_SPREAD", "0", parse_duration, IN(spread), DURATION,
      "close idle connections evenly over this time instead of at once"},
     {"WEIR_LINGER", "2s", parse_duration, IN(linger), DURATION,
      "how long a closed connection is kept until the peer has taken the last byte; 0: none"},
     {"WEIR_NOTICE", NULL, parse_duration, IN(notice), DURATION,
-     "http: how long a drain leaves an idle connection open, to answer its next request with a "
+     "protocol: how long a drain leaves an idle connection open, to answer its next request with a "
      "close notice; 0: closed at once. By default 5s, or half of WEIR_TIMEOUT where that is less"},
     {"WEIR_LISTENERS", "auto", parse_listeners, IN(listeners), "one of auto, close, keep",
      "at a drain: close them, keep them open and unaccepted, or auto: keep those inherited across "

@@ -30,7 +30,7 @@ static const struct step steps[MODES][CONN_EVENTS] = {
     [MODE_AUTOMATIC] = {READ,  KEEP,   KEEP, KEEP,    IDLE,      USE},
     [MODE_DEADLINE]  = {READ,  KEEP,   KEEP, IDLE,    IDLE,      USE},
     [MODE_REPLY]     = {READ,  ANSWER, CUT,  KEEP,    IDLE,      USE},
-    [MODE_HTTP]      = {READ,  ANSWER, CUT,  KEEP,    IDLE,      USE}, /* but see hears_http */
+    [MODE_PROTOCOL]      = {READ,  ANSWER, CUT,  KEEP,    IDLE,      USE}, /* but see hears_http */
 };
 /* clang-format on */
 void (*conn_on_first)(void);
@@ -68,14 +68,14 @@ static __attribute__((noinline)) void accepted_oddly(int fd, enum mode mode, uin
     }
     tell_first();
     table_add(fd, fresh, false);
-    if (mode == MODE_HTTP || gate_drains())
+    if (mode == MODE_PROTOCOL || gate_drains())
         forget_before(fd);
 }
 
 void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind)
 {
     uint64_t fresh = fresh_record(mode, identity, kind);
-    if (UNLIKELY(mode == MODE_OFF) || UNLIKELY(mode == MODE_HTTP) || UNLIKELY(conn_on_first) ||
+    if (UNLIKELY(mode == MODE_OFF) || UNLIKELY(mode == MODE_PROTOCOL) || UNLIKELY(conn_on_first) ||
         gate_drains())
         accepted_oddly(fd, mode, fresh);
     else
@@ -244,13 +244,13 @@ bool conn_is_still(int fd, uint64_t record)
     return sock_is(fd, identity_of(record), identity_kind_of(record));
 }
 
-/* ---- mode http: what has begun and what is owed, by its framing ---- */
+/* ---- mode protocol: what has begun and what is owed, by its framing ---- */
 
 uint64_t conn_becomes_reply(struct conn *conn)
 {
     uint64_t record = atomic_load(&conn->record), next;
     do {
-        if (!record || mode_of(record) != MODE_HTTP)
+        if (!record || mode_of(record) != MODE_PROTOCOL)
             return record;
         next = (record & ~CONN_MODE) | (uint64_t)MODE_REPLY << CONN_MODE_SHIFT;
     } while (!atomic_compare_exchange_strong(&conn->record, &record, next));
@@ -304,7 +304,7 @@ static void says_http(int fd, struct conn *conn, bool cut, const struct tracker 
 struct tracker *conn_plans(struct conn *conn)
 {
     uint64_t record = atomic_load(&conn->record);
-    if (mode_of(record) != MODE_HTTP || record & CONN_DISOWNED || epoch_is_borrowed() ||
+    if (mode_of(record) != MODE_PROTOCOL || record & CONN_DISOWNED || epoch_is_borrowed() ||
         sys_is_sandboxed())
         return NULL;
     struct tracker *http = tracker_of(table_number(conn));
@@ -483,7 +483,7 @@ static void notes_wrote(int fd, struct conn *conn, size_t done, bool whole, stru
 void conn_peeked(int fd)
 {
     struct conn *conn = conn_enters(fd);
-    if (conn && mode_now(conn) != MODE_HTTP) /* there the bytes count, when they are read */
+    if (conn && mode_now(conn) != MODE_PROTOCOL) /* there the bytes count, when they are read */
         conn_step(conn, CONN_READ);
 }
 
@@ -494,7 +494,7 @@ bool conn_read(int fd, ssize_t got, bool has_room, struct bytes bytes)
         return false;
     if (got <= 0)
         return got == 0 && has_room && conn_read_end(fd);
-    if (mode_now(conn) == MODE_HTTP) {
+    if (mode_now(conn) == MODE_PROTOCOL) {
         hears_http(conn, (size_t)got, bytes);
         return false;
     }
@@ -507,7 +507,7 @@ bool conn_read(int fd, ssize_t got, bool has_room, struct bytes bytes)
 void conn_wrote(int fd, struct conn *conn, size_t asked, ssize_t done, struct bytes bytes)
 {
     bool cut = done < 0 || (size_t)done < asked;
-    if (mode_now(conn) == MODE_HTTP) {
+    if (mode_now(conn) == MODE_PROTOCOL) {
         struct tracker *http = tracker_of(table_number(conn));
         enum tracker_state state = !http      ? HTTP_NOT
                                    : done > 0 ? tracker_sent(http, bytes, (size_t)done)
@@ -554,7 +554,7 @@ void conn_watched(int epoll, int fd, uint32_t events)
 void conn_wrote_part(int fd, struct conn *conn, size_t n, struct bytes bytes)
 {
     uint32_t number = table_number(conn);
-    bool is_http = mode_now(conn) == MODE_HTTP;
+    bool is_http = mode_now(conn) == MODE_PROTOCOL;
     struct tracker *http = is_http         ? tracker_of(number)
                            : gate_drains() ? tracker_in_drain(number, false)
                                            : NULL;
@@ -565,7 +565,7 @@ void conn_wrote_part(int fd, struct conn *conn, size_t n, struct bytes bytes)
 
 void conn_file_ended(struct conn *conn)
 {
-    if (mode_now(conn) != MODE_HTTP) /* there its length is known */
+    if (mode_now(conn) != MODE_PROTOCOL) /* there its length is known */
         conn_step(conn, CONN_WROTE);
 }
 

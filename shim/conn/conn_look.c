@@ -169,7 +169,7 @@ enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify)
     /* In reply mode one that never had an answer that we saw is in use only if the kernel agrees.
      */
     enum mode mode = mode_of(record);
-    if (in_use && ((mode != MODE_REPLY && mode != MODE_HTTP) || record & CONN_SHUT ||
+    if (in_use && ((mode != MODE_REPLY && mode != MODE_PROTOCOL) || record & CONN_SHUT ||
                    turn & (TURN_ANSWERED | TURN_CUT_SHORT))) {
         lasts_ms = CONN_LASTS;
         return LOOK_IN_USE;
@@ -180,7 +180,7 @@ enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify)
     }
     if (mode == MODE_REPLY)
         return look_reply(fd, conn, turn, limits);
-    if (mode == MODE_HTTP)
+    if (mode == MODE_PROTOCOL)
         return look_http(fd, conn, turn, limits);
     if (mode != MODE_MANUAL) {
         /* A request that has arrived is about to be read, and is in use from then on. */
@@ -230,7 +230,7 @@ void conn_finish(int fd, bool late)
 {
     struct conn *conn = table_find(fd);
     uint64_t record = conn ? atomic_load(&conn->record) : 0;
-    bool may_answer = mode_of(record) == MODE_REPLY || mode_of(record) == MODE_HTTP;
+    bool may_answer = mode_of(record) == MODE_REPLY || mode_of(record) == MODE_PROTOCOL;
     if (!(record & CONN_SHUT) || (may_answer && !late) || record & (CONN_OWED | CONN_FIN) ||
         is_in_use(conn))
         return;

@@ -13,7 +13,7 @@
 
 /*
  * Over `length` ms; 0: all at once. now: the drain begins; since: idle connections are closed from
- * then on (later in mode http, whose clients are told first).
+ * then on (later in mode protocol, whose clients are told first).
  */
 void spread_begin(int64_t now, int64_t since, int64_t length);
 

@@ -320,12 +320,12 @@ static inline void note_generation(uint32_t number)
     atomic_store_explicit(&table_conn(number)->shared, generation, memory_order_relaxed);
 }
 
-/* Of mode http the bytes are looked at; in mode manual a read means nothing. Nor is the fast path for
+/* Of mode protocol the bytes are looked at; in mode manual a read means nothing. Nor is the fast path for
  * a connection whose number is none of its descriptors'. */
 static uint8_t first_turn(uint64_t record, enum kind kind)
 {
     enum mode mode = (enum mode)((record & CONN_MODE) >> CONN_MODE_SHIFT);
-    return mode != MODE_HTTP && mode != MODE_MANUAL && kind == KIND_CONN ? 0 : TURN_SLOW;
+    return mode != MODE_PROTOCOL && mode != MODE_MANUAL && kind == KIND_CONN ? 0 : TURN_SLOW;
 }
 
 /* Gives a new connection a record and counts it. Returns fd's kind from now on; NONE: no room. */

@@ -156,9 +156,9 @@ static int64_t within_timeout(int64_t length, int64_t now)
 
 static bool has_http(const struct settings *settings)
 {
-    bool has = settings->mode.rest == MODE_HTTP;
+    bool has = settings->mode.rest == MODE_PROTOCOL;
     for (int i = 0; i < settings->mode.count; i++)
-        has = has || settings->mode.item[i].mode == MODE_HTTP;
+        has = has || settings->mode.item[i].mode == MODE_PROTOCOL;
     return has;
 }
 

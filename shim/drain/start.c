@@ -192,7 +192,7 @@ static bool begin_serving(void)
         stand_aside("no room for the table of descriptors");
         return false;
     }
-    if (settings_have_mode(MODE_HTTP)) {
+    if (settings_have_mode(MODE_PROTOCOL)) {
         table.on_grows = grown;
         if (!tracker_begin(table.limit, table.most))
             log_say(LOG_ERROR, "no room for what is known of HTTP (RLIMIT_AS?): connections are "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A client that looks at each byte of its answers, for the tests of mode http: imported by what
+"""A client that looks at each byte of its answers, for the tests of mode protocol: imported by what
 they give to python. PORT, SERVER_PID and TRIGGER come from the test."""
 import os
 import re

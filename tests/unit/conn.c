@@ -490,7 +490,7 @@ static void what_reply_makes_of_unix_connections(void)
 
 static void an_idle_one_is_half_closed(void)
 {
-    for (enum mode mode = MODE_MANUAL; mode < MODE_HTTP; mode++) {
+    for (enum mode mode = MODE_MANUAL; mode < MODE_PROTOCOL; mode++) {
         begin(mode);
         limits.seen_at = NULL;
         CHECK(conn_look(FD, &limits, false) == LOOK_IDLE && conn_shut(FD));

@@ -230,7 +230,7 @@ static void failed_dup2(struct owner *owner, int i)
 
 static void accept_it(struct owner *owner, int i)
 {
-    enum mode mode = (enum mode)(MODE_MANUAL + unit_random(&dice) % (MODE_HTTP - MODE_MANUAL));
+    enum mode mode = (enum mode)(MODE_MANUAL + unit_random(&dice) % (MODE_PROTOCOL - MODE_MANUAL));
     model_less(owner, i); /* where it was closed unseen */
     conn_accepted(owner->fd[i], mode, IDENTITY, false);
     new_model(owner, i, mode);

@@ -15,7 +15,7 @@ static const char *const promised[MODES] = {
     [MODE_AUTOMATIC] = "+===-+",
     [MODE_DEADLINE] = "+==--+",
     [MODE_REPLY] = "+-+=-+",
-    [MODE_HTTP] = "+-+=-+", /* where its framing has it so */
+    [MODE_PROTOCOL] = "+-+=-+", /* where its framing has it so */
 };
 
 #endif
