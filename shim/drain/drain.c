@@ -37,9 +37,9 @@ enum phase drain_phase(void)
     return (enum phase)atomic_load(&drain.phase);
 }
 
-_Atomic uint32_t *drain_passes(void)
+_Atomic uint32_t *drain_sweeps(void)
 {
-    return &drain.passes;
+    return &drain.sweeps;
 }
 
 static bool shut_one(int fd, void *context)
@@ -128,13 +128,13 @@ static void begin_close_idle(int64_t now, const struct origin *origin, bool whol
     struct drain_count count = {.limits = drain_limits()};
     struct totals totals = drain_totals_to_say(whole_tree);
     walk(shut_one, &count);
-    /* Afterwards: whoever takes the lines may take his time. */
+    /* Afterwards: the log may be slow. */
     drain_say_begin("closing idle connections: ", origin, whole_tree, &totals);
-    drain.passing = true;
+    drain.sweeping = true;
     drain.finish_at = now + FINISH_AFTER_MS;
-    drain.pass_until = now + CLOSE_IDLE_MOST_MS;
-    atomic_fetch_add(&drain.passes, 1);
-    sys_futex_wake(&drain.passes);
+    drain.sweep_until = now + CLOSE_IDLE_MOST_MS;
+    atomic_fetch_add(&drain.sweeps, 1);
+    sys_futex_wake(&drain.sweeps);
 }
 
 /* Returns whether the program may still accept somebody. */
@@ -180,7 +180,7 @@ static void make_room(void)
 static void stop_serving(int64_t now)
 {
     drain.finish_at = now + FINISH_AFTER_MS;
-    drain.passing = false;
+    drain.sweeping = false;
     if (drain.whole_tree)
         membership_delayed();
     gate_shut(GATE_DRAINS, settings_now()->settle);
@@ -285,15 +285,15 @@ static void finish_when_due(int64_t now)
 
 static bool step_close_idle(int64_t now)
 {
-    if (!drain.passing)
+    if (!drain.sweeping)
         return false;
     finish_when_due(now);
     struct drain_count count = {.limits = drain_limits(), .verify = true};
     walk(drain_count_one, &count);
-    drain.passing = count.shut && now < drain.pass_until;
+    drain.sweeping = count.shut && now < drain.sweep_until;
     if (!count.shut) /* what we have shut needs the slow path: a write behind our FIN */
         gate_open();
-    return drain.passing;
+    return drain.sweeping;
 }
 
 static bool step_drain(int64_t now)
@@ -338,7 +338,7 @@ int64_t drain_step(void)
     if (drain_phase() == PHASE_DELAYING) {
         step_close_idle(now);
         if (now < drain.begins_at)
-            return drain.passing ? STEP_MS : drain.begins_at - now;
+            return drain.sweeping ? STEP_MS : drain.begins_at - now;
         stop_serving(now);
     }
     bool more;
@@ -390,7 +390,7 @@ bool drain_forked(void)
     atomic_store(&drain.timed_out, false);
     drain.forcing = false;
     drain.by_timeout = false;
-    drain.passing = false;
+    drain.sweeping = false;
     atomic_store(&drain.is_partial, false);
     drain.is_short = false;
     return draining;

@@ -21,7 +21,7 @@ void drain_begin(enum action action, const struct origin *origin, const struct d
 int64_t drain_step(void);
 
 /* How often close-idle has been done. For who waits for the next one: a futex word. */
-_Atomic uint32_t *drain_passes(void);
+_Atomic uint32_t *drain_sweeps(void);
 
 /*
  * Waits until the process is drained. Returns 0; ETIMEDOUT: a connection was forced; ENOBUFS: one,

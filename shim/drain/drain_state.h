@@ -9,15 +9,15 @@
 
 extern HIDDEN struct drain {
     _Atomic uint32_t phase; /* a futex word */
-    _Atomic uint32_t passes;
+    _Atomic uint32_t sweeps;
     _Atomic bool timed_out; /* the timeout forced some */
 
     bool inherited;  /* begun by the process that this one was forked from */
     bool whole_tree; /* asked of the tree, not of this process */
     bool forcing;    /* drain-all, or the timeout has passed */
     bool by_timeout;
-    bool passing; /* a close-idle that has still to see to what it has shut */
-    int64_t since, begins_at, until, pass_until; /* sys_now_ms; until 0: for ever */
+    bool sweeping; /* a close-idle that has still to see to what it has shut */
+    int64_t since, begins_at, until, sweep_until; /* sys_now_ms; until 0: for ever */
     int64_t finish_at, report_at, name_at, notice_until;
     struct room seen;  /* conn_limits, seen_at */
     struct room notes; /* struct drain_note */

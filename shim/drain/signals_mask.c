@@ -18,7 +18,7 @@ void signals_mask(int how, const sigset_t *set, sigset_t *kernel, struct signals
         uint64_t blocked = signals_hidden() & signals_own.blocked;
         if (set && blocked)
             sys4(SYS_rt_sigprocmask, SIG_BLOCK, &blocked, NULL, sizeof blocked);
-        signals_own.borrowed = signals_own.borrowed || set;
+        signals_own.in_vfork_child = signals_own.in_vfork_child || set;
         mine = 0;
     } else {
         signals_settle();
@@ -162,7 +162,7 @@ void signals_forked(void)
 
 void signals_vfork_over(void)
 {
-    signals_own.borrowed = false;
+    signals_own.in_vfork_child = false;
 }
 
 /*

@@ -25,7 +25,7 @@ void signals_set_view(uint64_t set)
 
 uint64_t signals_hidden(void)
 {
-    return signals_own.borrowed ? 0 : atomic_load(&signals_ours) & ~signals_own.settled;
+    return signals_own.in_vfork_child ? 0 : atomic_load(&signals_ours) & ~signals_own.settled;
 }
 
 /* What has been handed over since this thread came by last is blocked where it is to be. */

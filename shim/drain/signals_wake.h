@@ -14,14 +14,15 @@
  * again, so that one that waits in accept finds what its listener has become.
  */
 void signals_wake_threads(void);
-/* Whether it is that, or signals_yield, which a handler of ours was called for: then, there. */
+
+/* Tells whether our handler was called for that, or for signals_yield; does it there. */
 bool signals_is_wake(const siginfo_t *info);
 void signals_woken(const siginfo_t *info, void *context);
 
 /*
- * The program has a use of its own for these. They are handed over, and given back as soon as the
- * kernel's masks are what the threads believe: every other thread is called for that, where any has
- * ever blocked one of them.
+ * Leaves these to the program, which has a use of its own for them. They are handed over, and given
+ * back as soon as the kernel's masks are what the threads believe. Every other thread is
+ * interrupted for that, if any has ever blocked one of them.
  */
 void signals_yield(uint64_t set);
 
