@@ -344,7 +344,8 @@ void sock_admit_syns(int fd)
     set_hops(fd, 0);
 }
 
-/* Keeps out no packet, for one that arrives has a hop left, and tells what was deaf apart. */
+/* Drops no packet, for one that arrives has a hop left; marks a connection that had inherited
+ * MINTTL. */
 #define WAS_DEAF 1
 
 static bool has_hops(int fd, int least)

@@ -5,12 +5,12 @@
  * One page is one file in the run directory (WEIR_RUN_DIR), named by the tree's first process, its
  * start time and its pid namespace. Each process of the tree has a line in it, and counters of its
  * own: it writes no other's, so that the counts need no lock, and those of a process that died are
- * told by its absence. The command leaves its wish here (page_ask) and wakes the processes by a
+ * told by its absence. The command leaves its order here (page_ask) and wakes the processes by a
  * signal.
  *
- * Whoever reads it trusts nothing in it: a worker that was broken into can write what root will
- * read. Take a copy, check every number and escape every text; and before a pid of it is signalled
- * make sure that it is that process still, and has this page among its maps (proc.h).
+ * A reader trusts nothing in it: a worker that was broken into can write what root will read. Take
+ * a copy, check every number and escape every text. Before a pid of it is signalled, make sure that
+ * it is still that process, and has this page among its maps (proc.h).
  *
  * The layout is the same for every program that is built from this header; a change of it is a
  * change of PAGE_LAYOUT, and so is one of struct table (table.h), whose address a line has.

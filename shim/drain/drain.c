@@ -19,11 +19,11 @@
 
 #include <errno.h>
 
-#define STEP_MS 5               /* between two walks over the table of a drain */
+#define STEP_MS 5 /* between two walks over the table of a drain */
 #define STEP_MOST_MS 100
-#define FINISH_AFTER_MS 250     /* half-closed, and the program has not looked: the peer is told */
+#define FINISH_AFTER_MS 250     /* half-closed, and the program has not read the end: FIN */
 #define CLOSE_IDLE_MOST_MS 1000 /* how long the thread stays for that after a close-idle */
-#define CLOSE_MS 1000           /* after a drain-all: for the program to close what was shut */
+#define CLOSE_MS 1000           /* after a drain-all: for the program to close */
 #define REPORT_MS 5000 /* between two lines of progress */
 
 static void set_phase(enum phase phase)
@@ -162,7 +162,7 @@ static bool has_http(const struct settings *settings)
     return has;
 }
 
-/* For what a drain notes of connections, as far as there are any. */
+/* Makes room for what a drain notes of connections, as far as there are any. */
 static void make_room(void)
 {
     uint32_t high = atomic_load(&table.high);
@@ -176,7 +176,7 @@ static void make_room(void)
     drain.is_short = !has;
 }
 
-/* The delay is over: from now on nobody new is accepted. */
+/* Ends the delay: from now on no new client is accepted. */
 static void stop_serving(int64_t now)
 {
     drain.finish_at = now + FINISH_AFTER_MS;
@@ -201,7 +201,7 @@ static void begin_drain(int64_t now, const struct drain_terms *terms)
     drain.forced = 0;
     drain.until = terms->timeout ? terms->since + terms->timeout : 0;
     drain.report_at =
-        now + REPORT_MS; /* a process that has just been started has nothing to tell */
+        now + REPORT_MS; /* a process that has just been started has nothing to report */
     drain.name_at = terms->timeout ? terms->since + terms->timeout / 2 : INT64_MAX;
     if (drain.whole_tree)
         drain.at_begin = tree_page->asked;
@@ -241,7 +241,7 @@ void drain_begin(enum action action, const struct origin *origin, const struct d
     force_all(now, false);
 }
 
-/* What there was no room to know, and is still there. */
+/* Looks for what had no room in the table, and is still there. */
 static void look_for_missed(void)
 {
     uint32_t connections = 0, listeners = 0, to = atomic_load(&table.missed_to);
@@ -273,7 +273,8 @@ static void end(void)
     sys_futex_wake(&drain.phase);
 }
 
-/* Every so often, the peers of connections to which the program does not attend are told. */
+/* Every so often, half-closes for writing what the program does not attend to, for the peer to see.
+ */
 static void finish_when_due(int64_t now)
 {
     if (now < drain.finish_at)

@@ -94,7 +94,8 @@ static void say_origin(struct text *text, const struct origin *origin)
     text_add(text, " from pid %lu uid %lu", (uint64_t)origin->pid, (uint64_t)origin->uid);
 }
 
-/* What is asked of the whole tree is one event, which its head tells; who is dormant tells nothing.
+/* An order to the whole tree is one event, which its coordinator logs. A dormant process logs
+ * nothing.
  */
 static bool speaks(bool whole_tree)
 {

@@ -16,7 +16,7 @@ extern HIDDEN struct drain {
     bool whole_tree; /* asked of the tree, not of this process */
     bool forcing;    /* drain-all, or the timeout has passed */
     bool by_timeout;
-    bool sweeping; /* a close-idle that has still to see to what it has shut */
+    bool sweeping; /* a close-idle sweep has still to finish what it has half-closed */
     int64_t since, begins_at, until, sweep_until; /* sys_now_ms; until 0: for ever */
     int64_t finish_at, report_at, name_at, notice_until;
     struct room seen;  /* conn_limits, seen_at */
@@ -24,7 +24,7 @@ extern HIDDEN struct drain {
     uint64_t tracked;  /* what the last walk has found */
     bool is_short;    /* of memory: has been told */
     uint64_t forced;
-    _Atomic bool is_partial; /* something that there was no room to know goes on */
+    _Atomic bool is_partial; /* something goes on for which there was no room in the table */
     struct totals at_begin;
 } drain;
 

@@ -16,15 +16,16 @@
 static uint64_t orders_done; /* what of tree_page->order has been begun here */
 
 /*
- * What this process knows by itself. Any process of the tree can write the page, one that was
- * broken into as well: so once a drain is on, the head goes by this and not by what the page says.
+ * What this process knows by itself. Any process of the tree can write the page, also one that was
+ * broken into. So once a drain is on, the coordinator goes by this and not by what the page says.
  */
 static struct {
-    _Atomic bool is_head; /* for good: nobody can make another one the head instead */
+    _Atomic bool is_head; /* for good: nobody can put another one in its place */
     _Atomic bool has_terms, drains, has_ended;
-    _Atomic uint32_t asked, begun;  /* drains, as bits 1 << enum action: of the head itself; here */
+    _Atomic uint32_t asked,
+        begun; /* drains, as bits 1 << enum action: ordered of the coordinator itself; begun here */
     _Atomic int64_t since, timeout; /* of the drain, as in struct drain_terms */
-    _Atomic int64_t until;          /* at which the head waits no longer; 0: it does for ever */
+    _Atomic int64_t until; /* at which the coordinator waits no longer; 0: it waits for ever */
 } own;
 
 static bool ended_here; /* this process has seen the tree's drain to its end */
@@ -72,7 +73,7 @@ bool coordinator_is_here(void)
     if (membership_descends_from_the_living(0) ||
         !atomic_compare_exchange_strong(&tree_page->head, &head, me))
         return false;
-    /* Another head may have seen the end of the drain, of which there is one only. */
+    /* An earlier coordinator may have ended the drain, of which there is one only. */
     atomic_store(&own.has_ended, atomic_load(&tree_page->phase) == PHASE_DRAINED);
     atomic_store(&own.is_head, true);
     return true;
@@ -82,7 +83,7 @@ bool coordinator_is_here(void)
 
 #define SINCE_MOST 2000 /* ms: so much earlier than it is seen may an order have been given */
 
-/* The terms of the drain as they are here and now, and from now on. */
+/* Fixes the terms of the drain for this process. */
 static void take_terms(int64_t since, int64_t timeout)
 {
     if (atomic_load(&own.has_terms))
@@ -112,7 +113,8 @@ void coordinator_ask(enum action action, const struct origin *origin)
     int64_t now = sys_now_ms(), timeout = settings_now()->timeout;
     if (action != ACTION_CLOSE_IDLE) {
         take_terms(now, timeout);
-        /* What is asked of the head itself is done in time, whatever else was asked for before. */
+        /* What is ordered of the coordinator itself is done in time, whatever was ordered before.
+         */
         int64_t until = atomic_load(&own.until);
         if (timeout && (!until || until > now + timeout))
             atomic_store(&own.until, now + timeout);
@@ -185,7 +187,8 @@ bool coordinator_tree_is_drained(void)
 #define WAKE_AGAIN_MS 500
 #define THREADLESS_MS 50
 
-/* Whether it is this process that sees whether all are done: the head, or else the first line. */
+/* Tells whether this process looks whether all are done: the coordinator does, or else the first
+ * slot's. */
 static bool is_watcher(void)
 {
     if (process_slot_is_foreign())
@@ -223,7 +226,7 @@ static bool is_done(uint32_t index)
     return !can_drain && !tracked_by(index);
 }
 
-/* Whether another process with this line is still to be waited for. */
+/* Tells whether another process with this slot is still to be waited for. */
 static bool is_undone(uint32_t index)
 {
     int32_t pid = atomic_load(&tree_page->line[index].pid);
@@ -232,8 +235,8 @@ static bool is_undone(uint32_t index)
 
 #define GAP_LOOK_MS 50
 
-/* Whether a connection is between two processes. How long a look takes depends on how many sockets
- * there are: the looks take at the most a tenth of the time. */
+/* Tells whether a connection is on its way between two processes. A look takes the longer the more
+ * sockets there are: the looks take at the most a tenth of the time. */
 static bool has_gap(int64_t now)
 {
     static int64_t look_at;
@@ -257,7 +260,7 @@ static bool has_gap(int64_t now)
 
 #define UNDONE_NAMED_MOST 10
 
-/* Names a process without which the tree's drain ends. */
+/* Logs a process that has not ended its drain when the tree's ends. */
 static void name_undone(uint32_t index)
 {
     struct page_line *line = &tree_page->line[index];
@@ -271,8 +274,8 @@ static void name_undone(uint32_t index)
         tracked_by(index));
 }
 
-/* Ends the tree's drain without those who have not ended theirs. Their connections are lost as far
- * as anybody knows. */
+/* Ends the tree's drain without the processes that have not ended theirs. Their connections count
+ * as lost. */
 static void give_up(void)
 {
     struct totals totals;
@@ -300,10 +303,6 @@ bool coordinator_gave_up(void)
     return gave_up;
 }
 
-/*
- * Who has not begun yet, or can make no thread and goes on only when it is woken: while others see
- * to themselves.
- */
 void coordinator_keep_awake(int64_t now)
 {
     if (!coordinator_tree_drains() || coordinator_tree_is_drained() || !is_watcher())

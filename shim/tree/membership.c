@@ -21,8 +21,8 @@ static char path[PAGEFILE_PATH]; /* "": the page has no file */
 static char name[PAGEFILE_PATH];
 static bool was_first; /* this process, or the one that it was forked from, began the tree */
 
-/* Those of the tree that this process descends from, with a time at which they lived: the parent is
- * the last. One that is left out lived too long ago. */
+/* The processes of the tree that this one descends from, with a time at which they lived. The
+ * parent is the last; the oldest are left out. */
 static struct process_slot_origin ancestors[ANCESTORS_MOST];
 static int generations;
 
@@ -163,7 +163,7 @@ bool membership_begin(const char *value, bool first)
 static _Atomic bool spawned;
 static bool inherits_sockets; /* the child that is made next, or this one */
 
-/* What is written between two forks is copied page by page: so only what changes is written. */
+/* A page that is written between two forks is copied: so only what changes is written. */
 static void spawns(void)
 {
     if (!atomic_load(&spawned))
@@ -230,8 +230,8 @@ void membership_execs(void)
         membership_spawns();
     if (!line)
         return;
-    table_each_untouched(
-        handoff_release); /* the next program may have them, or who was forked with them */
+    table_each_untouched(handoff_release); /* the next program may have them, or a process that was
+                                              forked with them */
     if (atomic_load(&line->pid) == epoch_pid())
         atomic_fetch_or(&line->flags, LINE_EXECS);
 }

@@ -12,14 +12,14 @@
 #define NO_LINE (-1)
 static _Atomic int my_line = NO_LINE; /* PAGE_LINES: there was none left */
 
-/* In whose name, and since when: not the page's word for it. Known to its children as well. */
+/* Under which pid, and since when: not as the page has it. Known to its children as well. */
 static int32_t line_pid;
 static uint64_t line_since;
 
 static bool foreign;       /* process_slot_is_foreign */
 static uint32_t own_flags; /* of this process's slot, which its children take along */
 
-/* For times in the page, of a program's own thread: without a system call (vdso(7)). */
+/* For times in the page, on a program's own thread: without a system call (vdso(7)). */
 static uint64_t boot_ms(void)
 {
     struct timespec now = {0, 0};
@@ -61,7 +61,7 @@ bool process_slot_is_alone(void)
     return true;
 }
 
-/* Adds what a process has left to the page's sums. The line is held (pid -1). */
+/* Adds what a process has left to the page's sums. The slot is held (pid -1). */
 static void fold(uint32_t index)
 {
     static const struct shard nothing;
@@ -88,8 +88,8 @@ static bool take(uint32_t index, int32_t from)
     return atomic_compare_exchange_strong(&tree_page->line[index].pid, &from, -1);
 }
 
-/* A line of a process that has died, or has become another program. System calls: only where no
- * line is free. */
+/* Takes the slot of a process that has died, or has become another program. It makes system calls:
+ * only where no slot is free. */
 static int reap_line(void)
 {
     for (uint32_t i = 0; i < process_slots_used(); i++) {

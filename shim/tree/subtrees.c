@@ -35,7 +35,7 @@ static void add_to_family(int32_t pid)
         family.pid[family.count++] = pid;
 }
 
-/* Other processes of the tree may have been left by a first one that has ended. */
+/* Adds the other processes of the tree: a first one that has ended may have left them. */
 static void add_tree(void)
 {
     struct proc_file file;
@@ -67,7 +67,7 @@ static void gather_family(void)
 
 #define PARTS_MOST 256
 
-/* By which a page is found again when the process that made it has ended, and others of it live. */
+/* What a page is found by when the process that made it has ended, and others of it live. */
 static LATE struct part {
     int32_t pid;
     uint32_t uid, dir;

@@ -39,7 +39,7 @@ static bool is_to_wake(const struct page_line *line, enum wake which)
     return false;
 }
 
-/* By which its processes map it. "": there is no file. */
+/* Writes the name of the page's file. "": there is none. */
 static void name_of(const struct page *page, char name[48])
 {
     struct text text = {name, 0, 48};
