@@ -11,7 +11,7 @@
 #include "drain/drain_say.h"
 #include "drain/drain_state.h"
 #include "drain/listener_stop.h"
-#include "drain/signals_wake.h"
+#include "drain/signals.h"
 #include "drain/walk.h"
 #include "tree/coordinator.h"
 #include "tree/membership.h"

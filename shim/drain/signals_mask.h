@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * signals_mask.h - what the program blocks: by sigprocmask, in a wait, in a new thread, across
- * exec.
+ * exec, in a sigjmp_buf.
  */
 #ifndef WEIR_SIGNALS_MASK_H
 #define WEIR_SIGNALS_MASK_H
@@ -58,5 +58,11 @@ struct signals_exec {
 };
 void signals_exec_begins(struct signals_exec *exec);
 void signals_exec_ends(const struct signals_exec *exec);
+
+/* sigsetjmp has saved, or is about to save, the mask there; siglongjmp is about to restore it: what
+ * the kernel does not know of it is restored here. */
+struct __jmp_buf_tag;
+void signals_jump_marked(struct __jmp_buf_tag *place);
+void signals_jumps(struct __jmp_buf_tag *place);
 
 #endif

@@ -7,7 +7,6 @@
 #include "drain/signals.h"
 #include "drain/signals_eintr.h"
 #include "drain/signals_mask.h"
-#include "drain/signals_wake.h"
 #include "drain/stage.h"
 #include "drain/stop_signals.h"
 #include "drain/worker.h"

@@ -116,7 +116,6 @@ static int free_line(void)
     return sys_is_sandboxed() ? PAGE_LINES : reap_line();
 }
 
-/* An earlier program of this process may have left one. */
 void process_slot_fold_own(int32_t pid)
 {
     for (uint32_t i = 0; i < process_slots_used(); i++) {
