@@ -24,7 +24,7 @@
 #define FINISH_AFTER_MS 250     /* half-closed, and the program has not read the end: FIN */
 #define CLOSE_IDLE_MOST_MS 1000 /* how long the thread stays for that after a close-idle */
 #define CLOSE_MS 1000           /* after a drain-all: for the program to close */
-#define REPORT_MS 5000 /* between two lines of progress */
+#define REPORT_MS 5000          /* between two lines of progress */
 
 static void set_phase(enum phase phase)
 {
@@ -101,7 +101,7 @@ static bool force_one(int fd, void *context)
         struct sock_queues queues;
         sock_queues(fd, &queues);
         drain.forced++;
-        process_slot_count_cut();
+        process_slot_count_force_closed();
         process_slot_count_loss(look == LOOK_IN_USE, queues.unread, queues.unsent);
         drain_say_connection("forced ", fd, look, *now);
     }
@@ -258,7 +258,7 @@ static void look_for_missed(void)
     atomic_store(&drain.is_partial, is_partial);
     if (!is_partial)
         return;
-    process_slot_set_flag(LINE_UNCOVERED, true);
+    process_slot_set_flag(SLOT_UNCOVERED, true);
     log_say(LOG_ERROR,
             "not drained: %u connections and %u listeners for which there was no room (descriptors "
             "above %u, or too many listeners): they are still served",

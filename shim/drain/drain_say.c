@@ -188,10 +188,10 @@ void drain_say_end(const char *afterwards)
         return;
     if (drain.whole_tree)
         log_take(); /* what others have to say comes first */
-    uint64_t all = met(), forced = drain.whole_tree ? membership_cut() : drain.forced;
+    uint64_t all = met(), forced = drain.whole_tree ? membership_force_closed() : drain.forced;
     log_begin(&line, LOG_INFO);
     const char *what = line.buffer + line.text.used;
-    bool partial = drain.whole_tree ? process_slot_any_has(LINE_UNCOVERED) || coordinator_gave_up()
+    bool partial = drain.whole_tree ? process_slot_any_has(SLOT_UNCOVERED) || coordinator_gave_up()
                                     : atomic_load(&drain.is_partial);
     text_string(&line.text, partial ? "not wholly drained in " : "drained in ");
     text_tenths(&line.text, sys_now_ms() - drain.since);

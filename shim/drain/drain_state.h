@@ -22,7 +22,7 @@ extern HIDDEN struct drain {
     struct room seen;  /* conn_limits, seen_at */
     struct room notes; /* struct drain_note */
     uint64_t tracked;  /* what the last walk has found */
-    bool is_short;    /* of memory: has been told */
+    bool is_short;     /* of memory: has been told */
     uint64_t forced;
     _Atomic bool is_partial; /* something goes on for which there was no room in the table */
     struct totals at_begin;

@@ -98,7 +98,7 @@ static void give_up_control(int sig)
     char name[16];
     struct text text = TEXT_ON(name);
     atomic_store(&control_yielded, true);
-    process_slot_set_flag(LINE_DEAF, true);
+    process_slot_set_flag(SLOT_NOT_WOKEN, true);
     if (atomic_exchange(&said, true))
         return;
     settings_say_signal(&text, sig);
@@ -287,7 +287,7 @@ bool trigger_enters_sandbox(void)
     signals_settle();
     signals_give_back(~signals_held());
     stop_signals_release(); /* nobody else will */
-    process_slot_set_flag(LINE_SANDBOXED, true);
+    process_slot_set_flag(SLOT_SANDBOXED, true);
     atomic_store(&sys_sandboxed, true);
     return false;
 }
@@ -296,7 +296,7 @@ void trigger_entered_sandbox(bool was_in, bool failed)
 {
     if (failed) {
         atomic_store(&sys_sandboxed, was_in);
-        process_slot_set_flag(LINE_SANDBOXED, was_in);
+        process_slot_set_flag(SLOT_SANDBOXED, was_in);
     }
     if (failed && !was_in)
         stop_signals_take(stop_signals_all(), on_signal);

@@ -244,7 +244,7 @@ static void work(void)
 /* Does a step. The tree's coordinator drains, and wakes this process for each. */
 static void step_without_thread(void)
 {
-    process_slot_set_flag(LINE_THREADLESS, true);
+    process_slot_set_flag(SLOT_THREADLESS, true);
     coordinator_count_asked();
     begin_trees();
     drain_step();

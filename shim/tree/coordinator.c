@@ -198,11 +198,11 @@ static bool is_watcher(void)
         return true;
     if (head == me || process_slot_lives(head))
         return head == me;
-    for (uint32_t i = 0; i < PAGE_LINES; i++) {
-        int32_t pid = atomic_load(&tree_page->line[i].pid);
+    for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
+        int32_t pid = atomic_load(&tree_page->slot[i].pid);
         if (pid == me)
             return true;
-        if (pid > 0 && proc_line_lives(&tree_page->line[i]))
+        if (pid > 0 && proc_slot_lives(&tree_page->slot[i]))
             return false;
     }
     return true;
@@ -219,42 +219,42 @@ static uint64_t tracked_by(uint32_t index)
 /* A process that can't drain is done when it has no connection left. */
 static bool is_done(uint32_t index)
 {
-    struct page_line *line = &tree_page->line[index];
-    if (atomic_load(&line->phase) == PHASE_DRAINED || !proc_line_lives(line))
+    struct page_slot *slot = &tree_page->slot[index];
+    if (atomic_load(&slot->phase) == PHASE_DRAINED || !proc_slot_lives(slot))
         return true;
-    bool can_drain = !(atomic_load(&line->flags) & (LINE_SANDBOXED | LINE_DEAF));
+    bool can_drain = !(atomic_load(&slot->flags) & (SLOT_SANDBOXED | SLOT_NOT_WOKEN));
     return !can_drain && !tracked_by(index);
 }
 
 /* Tells whether another process with this slot is still to be waited for. */
 static bool is_undone(uint32_t index)
 {
-    int32_t pid = atomic_load(&tree_page->line[index].pid);
+    int32_t pid = atomic_load(&tree_page->slot[index].pid);
     return pid && pid != epoch_pid() && !is_done(index);
 }
 
-#define GAP_LOOK_MS 50
+#define HANDOFF_LOOK_MS 50
 
 /* Tells whether a connection is on its way between two processes. A look takes the longer the more
  * sockets there are: the looks take at the most a tenth of the time. */
-static bool has_gap(int64_t now)
+static bool has_handoff(int64_t now)
 {
     static int64_t look_at;
     static uint32_t found;
-    bool open[PAGE_GAPS];
-    if (!atomic_load(&tree_page->gap_used))
+    bool open[PAGE_HANDOFFS];
+    if (!atomic_load(&tree_page->handoffs_used))
         return false;
     if (now < look_at)
         return found;
-    uint64_t entries[PAGE_GAPS];
-    for (uint32_t i = 0; i < PAGE_GAPS; i++)
-        entries[i] = atomic_load(&tree_page->gap[i]);
-    found = proc_open_gaps(tree_page->gap, PAGE_GAPS, 0, now, open);
-    for (uint32_t i = 0; i < PAGE_GAPS; i++)
-        if (entries[i] && !(entries[i] & GAP_ADOPTED) && !open[i])
-            atomic_compare_exchange_strong(&tree_page->gap[i], &entries[i], 0);
+    uint64_t entries[PAGE_HANDOFFS];
+    for (uint32_t i = 0; i < PAGE_HANDOFFS; i++)
+        entries[i] = atomic_load(&tree_page->handoff[i]);
+    found = proc_open_handoffs(tree_page->handoff, PAGE_HANDOFFS, 0, now, open);
+    for (uint32_t i = 0; i < PAGE_HANDOFFS; i++)
+        if (entries[i] && !(entries[i] & HANDOFF_ADOPTED) && !open[i])
+            atomic_compare_exchange_strong(&tree_page->handoff[i], &entries[i], 0);
     int64_t took = sys_now_ms() - now;
-    look_at = now + took + (took * 9 > GAP_LOOK_MS ? took * 9 : GAP_LOOK_MS);
+    look_at = now + took + (took * 9 > HANDOFF_LOOK_MS ? took * 9 : HANDOFF_LOOK_MS);
     return found;
 }
 
@@ -263,13 +263,13 @@ static bool has_gap(int64_t now)
 /* Logs a process that has not ended its drain when the tree's ends. */
 static void name_undone(uint32_t index)
 {
-    struct page_line *line = &tree_page->line[index];
-    bool has_begun = atomic_load(&line->phase) != PHASE_SERVING;
+    struct page_slot *slot = &tree_page->slot[index];
+    bool has_begun = atomic_load(&slot->phase) != PHASE_SERVING;
     log_say(
         LOG_ERROR,
         "not drained: pid %d has not %s: its %lu connections count as forced, and its listeners "
         "may still accept",
-        atomic_load(&line->pid),
+        atomic_load(&slot->pid),
         has_begun ? "ended its drain" : "begun its drain (is it stopped, or traced?)",
         tracked_by(index));
 }
@@ -283,10 +283,10 @@ static void give_up(void)
     membership_totals(&totals);
     uint64_t left = totals.tracked;
     atomic_fetch_add(&tree_page->gone.forced_in_use, left);
-    atomic_fetch_add(&tree_page->gone.cut, left);
+    atomic_fetch_add(&tree_page->gone.force_closed, left);
     atomic_store(&tree_page->timed_out, 1);
     gave_up = true;
-    for (uint32_t i = 0; i < PAGE_LINES && named < UNDONE_NAMED_MOST; i++)
+    for (uint32_t i = 0; i < PAGE_SLOTS && named < UNDONE_NAMED_MOST; i++)
         if (is_undone(i)) {
             name_undone(i);
             named++;
@@ -325,8 +325,8 @@ bool coordinator_check(int64_t now)
         return false;
     int64_t until = atomic_load(&own.until);
     bool late = until && now > until + GRACE_MS;
-    bool done = !has_gap(now) && !wake_unlisted_serve(now) && subtrees_are_done(now);
-    for (uint32_t i = 0; i < PAGE_LINES && done; i++)
+    bool done = !has_handoff(now) && !wake_unlisted_serve(now) && subtrees_are_done(now);
+    for (uint32_t i = 0; i < PAGE_SLOTS && done; i++)
         done = !is_undone(i);
     if (!done && !late)
         return false;

@@ -75,7 +75,7 @@ void membership_delayed(void);
 
 /* Counts the connections of the tree; those that were force-closed. */
 void membership_totals(struct totals *totals);
-uint64_t membership_cut(void);
+uint64_t membership_force_closed(void);
 
 /* Tells whether a process of the tree (or of the one that it succeeds) has made a listener of this
  * address itself. */

@@ -15,10 +15,10 @@ void process_slot_take(void);
 bool process_slot_is_taken(void);
 
 /* Returns this process's slot; NULL: it has none. */
-struct page_line *process_slot_now(void);
+struct page_slot *process_slot_now(void);
 
 /* Returns the slot with this pid; NULL: there is none. */
-struct page_line *process_slot_of(int32_t pid);
+struct page_slot *process_slot_of(int32_t pid);
 
 /* Tells whether there is one, and that process lives. */
 bool process_slot_lives(int32_t pid);
@@ -29,7 +29,7 @@ bool process_slot_is_alone(void);
 /* Returns how many slots have been used. */
 static inline uint32_t process_slots_used(void)
 {
-    return page_used(&tree_page->lines_used, PAGE_LINES);
+    return page_used(&tree_page->slots_used, PAGE_SLOTS);
 }
 
 /* Adds what an earlier program of this process has left to the page's sums, and frees its slot. */
@@ -58,7 +58,7 @@ bool process_slots_have_counted(void);
 void process_slot_set_phase(enum phase phase);
 void process_slot_set_flag(uint32_t flag, bool on);
 void process_slot_count_loss(bool in_use, bool unread, bool unsent);
-void process_slot_count_cut(void);
+void process_slot_count_force_closed(void);
 
 /* Tells whether any process of the tree has this flag in its slot. */
 bool process_slot_any_has(uint32_t flag);
