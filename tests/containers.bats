@@ -250,7 +250,7 @@ in_phase() {
     wait_until 10 in_phase draining
     conn_send "$half" '\r\n'
     answered "$half"
-    # The doors are closed in a moment, while the idle one can still be told.
+    # New clients are held off in a moment, while the idle one can still be told.
     sleep 0.5
     not_served "$port" 'GET / HTTP/1.0\r\n\r\n'
     at_eof "$idle" 10

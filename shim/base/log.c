@@ -97,7 +97,7 @@ static uint32_t kept_count;
 /* ---- writing ---- */
 
 /*
- * No line waits for whoever reads it, and none raises a signal. The open file is not ours alone, so
+ * No line waits for its reader, and none raises a signal. The open file is not ours alone, so
  * O_NONBLOCK is never set on it: each kind of file has a call that does not block by itself.
  */
 
@@ -139,8 +139,8 @@ static bool has_room(int fd)
 
 /*
  * A terminal, which may be stopped (^S) or have nobody who reads it: an open file of our own does
- * not block. Whoever may not open it (privileges have been dropped) writes as long as there is
- * room.
+ * not block. A process that may not open it (privileges have been dropped) writes as long as
+ * there is room.
  */
 static long write_terminal(int fd, const char *at, size_t n)
 {

@@ -160,10 +160,10 @@ int proc_is_alive(int32_t pid, uint64_t since)
     return -1;
 }
 
-bool proc_line_lives(const struct page_line *line)
+bool proc_slot_lives(const struct page_slot *line)
 {
     int32_t pid = atomic_load(&line->pid);
-    return pid > 0 && !(atomic_load(&line->flags) & LINE_EXECS) &&
+    return pid > 0 && !(atomic_load(&line->flags) & SLOT_EXECS) &&
            proc_is_alive(pid, atomic_load(&line->since)) != 0;
 }
 
@@ -503,16 +503,16 @@ static int mark_open(int32_t pid, const char *name, const uint64_t *gaps, uint32
     return left;
 }
 
-uint32_t proc_open_gaps(const _Atomic uint64_t *gaps, uint32_t count, int32_t pid, int64_t now,
+uint32_t proc_open_handoffs(const _Atomic uint64_t *gaps, uint32_t count, int32_t pid, int64_t now,
                         bool *open)
 {
-    uint64_t wanted[PAGE_GAPS];
+    uint64_t wanted[PAGE_HANDOFFS];
     uint32_t sockets = 0, all = 0;
-    count = count < PAGE_GAPS ? count : PAGE_GAPS;
+    count = count < PAGE_HANDOFFS ? count : PAGE_HANDOFFS;
     for (uint32_t i = 0; i < count; i++) {
         uint64_t entry = atomic_load(&gaps[i]);
-        bool counts = entry && !(entry & GAP_ADOPTED), is_unix = counts && entry & GAP_UNIX;
-        open[i] = is_unix && (((uint64_t)now - entry) & GAP_TIME) < GAP_UNIX_MS;
+        bool counts = entry && !(entry & HANDOFF_ADOPTED), is_unix = counts && entry & HANDOFF_UNIX;
+        open[i] = is_unix && (((uint64_t)now - entry) & HANDOFF_TIME) < HANDOFF_UNIX_MS;
         wanted[i] = counts && !is_unix ? entry : 0;
         sockets += wanted[i] != 0;
     }
@@ -532,23 +532,23 @@ void proc_totals(const struct page *tree, int32_t me, struct totals *totals)
 {
     *totals = (struct totals){0};
     uint64_t ended = 0;
-    for (uint32_t i = 0; i <= PAGE_LINES; i++) {
+    for (uint32_t i = 0; i <= PAGE_SLOTS; i++) {
         struct totals one = {0};
         uint32_t count, first = page_shards(i, &count);
-        if (i < PAGE_LINES && !atomic_load(&tree->line[i].pid))
+        if (i < PAGE_SLOTS && !atomic_load(&tree->slot[i].pid))
             continue;
         page_add(&one, &tree->shard[first], count);
-        if (i < PAGE_LINES && atomic_load(&tree->line[i].pid) != me &&
-            !proc_line_lives(&tree->line[i])) {
+        if (i < PAGE_SLOTS && atomic_load(&tree->slot[i].pid) != me &&
+            !proc_slot_lives(&tree->slot[i])) {
             ended += one.tracked;
             one.tracked = one.in_use = 0;
         }
         page_add_totals(totals, &one);
     }
-    if (atomic_load(&tree->gap_used)) {
+    if (atomic_load(&tree->handoffs_used)) {
         /* Handed from one process to another: the first has counted a close, which was none. */
-        bool open[PAGE_GAPS];
-        uint32_t waiting = proc_open_gaps(tree->gap, PAGE_GAPS, 0, sys_now_ms(), open);
+        bool open[PAGE_HANDOFFS];
+        uint32_t waiting = proc_open_handoffs(tree->handoff, PAGE_HANDOFFS, 0, sys_now_ms(), open);
         totals->tracked += waiting;
         totals->in_use += waiting;
         totals->closed_by_program -= waiting;

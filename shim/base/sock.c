@@ -330,7 +330,7 @@ static bool set_hops(int fd, int least)
     return v4 >= 0 || v6 >= 0;
 }
 
-bool sock_close_door(int fd)
+bool sock_drop_syns(int fd)
 {
     int family = sock_family(fd);
     if (set_hops(fd, 255))
@@ -339,12 +339,13 @@ bool sock_close_door(int fd)
     return (family == AF_INET || family == AF_INET6) && sys2(SYS_listen, fd, 0) >= 0;
 }
 
-void sock_open_door(int fd)
+void sock_admit_syns(int fd)
 {
     set_hops(fd, 0);
 }
 
-/* Keeps out no packet, for one that arrives has a hop left, and tells what was deaf apart. */
+/* Drops no packet, for one that arrives has a hop left; marks a connection that had inherited
+ * MINTTL. */
 #define WAS_DEAF 1
 
 static bool has_hops(int fd, int least)
@@ -355,13 +356,13 @@ static bool has_hops(int fd, int least)
     return v4 == least || v6 == least;
 }
 
-void sock_open_ears(int fd)
+void sock_clear_minttl(int fd)
 {
     if (has_hops(fd, 255))
         set_hops(fd, WAS_DEAF);
 }
 
-bool sock_was_deaf(int fd)
+bool sock_had_minttl(int fd)
 {
     return has_hops(fd, WAS_DEAF);
 }

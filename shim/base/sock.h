@@ -128,22 +128,23 @@ long sock_throw_away(int fd);
 int sock_is_listener(int fd);
 
 /*
- * Keeps new clients away from a listener, while those whose handshake is done stay in its queue:
- * a SYN with fewer hops than 255 left is dropped (IP_MINTTL, ip(7); IPV6_MINHOPCOUNT), and whoever
- * sent it tries again after a second. False: not TCP. What is accepted afterwards has inherited
- * it, and is deaf until sock_open_ears.
+ * Has a listener drop SYNs, while the clients whose handshake is done stay in its queue. A packet
+ * with fewer hops than 255 left is dropped (IP_MINTTL, ip(7); IPV6_MINHOPCOUNT), and the client
+ * tries again after a second. Returns false if it is not TCP. A connection that is accepted
+ * afterwards has inherited MINTTL, and receives nothing until sock_clear_minttl.
  */
-bool sock_close_door(int fd);
+bool sock_drop_syns(int fd);
 
-/* Lets new clients in again. */
-void sock_open_door(int fd);
+/* Admits SYNs again. */
+void sock_admit_syns(int fd);
 
 /*
- * Opens the ears of a connection if it is deaf; what its peer has sent was dropped, and comes
- * again. The mark that sock_was_deaf finds lies in the socket, where no process can miss it.
+ * Clears the MINTTL that a connection has inherited, if it has. What its peer has sent was dropped,
+ * and is sent again. The mark that sock_had_minttl finds lies in the socket, where each process
+ * sees it.
  */
-void sock_open_ears(int fd);
-bool sock_was_deaf(int fd);
+void sock_clear_minttl(int fd);
+bool sock_had_minttl(int fd);
 
 /* Is there somebody in the accept queue? */
 bool sock_has_waiting(int fd);

@@ -3,17 +3,17 @@
  * state_page.h - the state page: what a tree of processes shares with each other and with weir(1).
  *
  * One page is one file in the run directory (WEIR_RUN_DIR), named by the tree's first process, its
- * start time and its pid namespace. Each process of the tree has a line in it, and counters of its
+ * start time and its pid namespace. Each process of the tree has a slot in it, and counters of its
  * own: it writes no other's, so that the counts need no lock, and those of a process that died are
- * told by its absence. The command leaves its wish here (page_ask) and wakes the processes by a
+ * told by its absence. The command leaves its order here (page_ask) and wakes the processes by a
  * signal.
  *
- * Whoever reads it trusts nothing in it: a worker that was broken into can write what root will
- * read. Take a copy, check every number and escape every text; and before a pid of it is signalled
- * make sure that it is that process still, and has this page among its maps (proc.h).
+ * A reader trusts nothing in it: a worker that was broken into can write what root will read. Take
+ * a copy, check every number and escape every text. Before a pid of it is signalled, make sure that
+ * it is still that process, and has this page among its maps (proc.h).
  *
  * The layout is the same for every program that is built from this header; a change of it is a
- * change of PAGE_LAYOUT, and so is one of struct table (table.h), whose address a line has.
+ * change of PAGE_LAYOUT, and so is one of struct table (table.h), whose address a slot has.
  */
 #ifndef WEIR_STATE_PAGE_H
 #define WEIR_STATE_PAGE_H
@@ -24,10 +24,10 @@
 #define PAGE_MAGIC "weirpage"
 #define PAGE_LAYOUT 6
 
-#define PAGE_LINES 512    /* processes that are listed */
-#define PAGE_WIDE 16      /* lines whose processes have SHARDS shards, the others one */
+#define PAGE_SLOTS 512    /* processes that are listed */
+#define PAGE_WIDE 16      /* slots whose processes have SHARDS shards, the others one */
 #define PAGE_LISTENERS 64 /* listeners that are listed */
-#define PAGE_GAPS 256
+#define PAGE_HANDOFFS 256
 #define SHARDS 8
 
 enum phase { PHASE_SERVING, PHASE_DELAYING, PHASE_DRAINING, PHASE_DRAINED, PHASES };
@@ -51,7 +51,7 @@ struct shard {
 };
 
 /* A process. Written by it alone, but for pid when it is dead. */
-struct page_line {
+struct page_slot {
     _Atomic int32_t pid; /* 0: free; -1: being taken or freed */
     _Atomic uint32_t phase;
     _Atomic uint64_t since; /* CLOCK_BOOTTIME, ms: a process that started later is another one */
@@ -60,16 +60,16 @@ struct page_line {
     _Atomic uint32_t epoch; /* of its records, in the place that it has there */
     _Atomic uint32_t flags;
     _Atomic uint32_t forced_in_use, unread, unsent; /* losses, in connections */
-    _Atomic uint32_t cut;                           /* those that the log names as forced */
+    _Atomic uint32_t force_closed;                           /* those that the log names as forced */
     _Atomic uint32_t counted; /* of which order it has told what was in use (page_order_number) */
     uint32_t unused;
 };
 
-#define LINE_SANDBOXED 1u  /* in a seccomp sandbox: it is waited for, and does not drain */
-#define LINE_DEAF 2u       /* the program uses the control signal itself: it is not to be sent */
-#define LINE_THREADLESS 8u /* can make no thread: each control signal is a step of its drain */
-#define LINE_UNCOVERED 16u /* was drained, but for what it had no room to know */
-#define LINE_EXECS 4u      /* is about to be another program: what it counts is void */
+#define SLOT_SANDBOXED 1u  /* in a seccomp sandbox: it is waited for, and does not drain */
+#define SLOT_NOT_WOKEN 2u       /* the program uses the control signal itself: it is not to be sent */
+#define SLOT_THREADLESS 8u /* can make no thread: each control signal is a step of its drain */
+#define SLOT_UNCOVERED 16u /* was drained, but for what it had no room to know */
+#define SLOT_EXECS 4u      /* is about to be another program: what it counts is void */
 
 /* Sums, and how they are added up. */
 #define PAGE_NOT_COUNTED UINT64_MAX /* in struct page's asked.tracked */
@@ -80,7 +80,7 @@ struct totals {
 /* What the processes that are gone have left. */
 struct page_sums {
     _Atomic uint64_t accepted, closed_by_program, closed_idle, forced, disowned;
-    _Atomic uint64_t forced_in_use, unread, unsent, cut;
+    _Atomic uint64_t forced_in_use, unread, unsent, force_closed;
 };
 
 struct page_listener {
@@ -153,29 +153,29 @@ struct page {
     _Atomic int64_t since, ended; /* of the drain: CLOCK_MONOTONIC, ms */
     _Atomic uint32_t timed_out;   /* it ended because its time was over */
     _Atomic uint32_t unlisted;    /* processes have found no free line since the start */
-    _Atomic uint32_t gap_used;    /* a connection has been handed on, ever: look at gap */
+    _Atomic uint32_t handoffs_used;    /* a connection has been handed on, ever: look at handoff */
     _Atomic uint32_t sends;       /* and sent over a socket (SCM_RIGHTS) */
-    _Atomic uint32_t lines_used, listeners_used; /* list_grows */
+    _Atomic uint32_t slots_used, listeners_used; /* list_grows */
 
     struct page_sums gone;
     struct page_log log;
 
     /*
      * Connections that one process has closed and another, which shares them, has not read from
-     * or written to yet: identity << 32 | GAP_ADOPTED | GAP_UNIX | time (CLOCK_MONOTONIC, ms).
+     * or written to yet: identity << 32 | HANDOFF_ADOPTED | HANDOFF_UNIX | time (CLOCK_MONOTONIC, ms).
      * Where the other one comes first it leaves its mark, which the close takes away.
      */
-    _Atomic uint64_t gap[PAGE_GAPS];
+    _Atomic uint64_t handoff[PAGE_HANDOFFS];
     struct page_listener listener[PAGE_LISTENERS];
-    struct page_line line[PAGE_LINES];
-    /* Of line i: from page_shards(i) on. The last one: of all that have no line. */
-    struct shard shard[PAGE_WIDE * SHARDS + (PAGE_LINES - PAGE_WIDE) + 1];
+    struct page_slot slot[PAGE_SLOTS];
+    /* Of slot i: from page_shards(i) on. The last one: of all that have no slot. */
+    struct shard shard[PAGE_WIDE * SHARDS + (PAGE_SLOTS - PAGE_WIDE) + 1];
 };
 
-#define GAP_ADOPTED (UINT64_C(1) << 31)
-#define GAP_UNIX (UINT64_C(1) << 30) /* nothing tells whether it is open: it is, for a while */
-#define GAP_TIME (GAP_UNIX - 1)
-#define GAP_UNIX_MS 2000
+#define HANDOFF_ADOPTED (UINT64_C(1) << 31)
+#define HANDOFF_UNIX (UINT64_C(1) << 30) /* nothing tells whether it is open: it is, for a while */
+#define HANDOFF_TIME (HANDOFF_UNIX - 1)
+#define HANDOFF_UNIX_MS 2000
 
 /* The page of this process's tree; NULL before membership_begin, and in weir(1). */
 extern HIDDEN struct page *tree_page;
@@ -187,7 +187,7 @@ static inline uint32_t page_used(const _Atomic uint32_t *used, uint32_t most)
     return n < most ? n : most;
 }
 
-/* The shards of a line: the first's index; how many. Line PAGE_LINES: of those without one. */
+/* The shards of a slot: the first's index; how many. PAGE_SLOTS: of those without one. */
 static inline uint32_t page_shards(uint32_t line, uint32_t *count)
 {
     *count = line < PAGE_WIDE ? SHARDS : 1;
@@ -202,7 +202,7 @@ static inline uint32_t page_shards(uint32_t line, uint32_t *count)
 void page_add(struct totals *totals, const struct shard *shards, uint32_t count);
 void page_settle(struct totals *totals);
 
-/* Both, of one line alone: *totals is zero before. PAGE_LINES: of all that have none. */
+/* Both, of one slot alone: *totals is zero before. PAGE_SLOTS: of all that have none. */
 void page_add_slot(struct totals *totals, const struct page *page, uint32_t line);
 void page_add_totals(struct totals *to, const struct totals *from);
 void page_add_gone(struct totals *totals, const struct page_sums *gone);

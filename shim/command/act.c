@@ -109,13 +109,13 @@ struct woken {
 static void wake_line(struct tree *tree, uint32_t index, int sig, struct woken *woken)
 {
     int32_t pid = tree_process(tree, index);
-    if (!pid || tree->page.line[index].flags & LINE_DEAF)
+    if (!pid || tree->page.slot[index].flags & SLOT_NOT_WOKEN)
         return;
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0)
         return;
     /* The signal would end a process that has no handler for it. */
-    if (proc_is_alive(pid, tree->page.line[index].since) == 1 && tree_is_mapped(tree, pid) == 1 &&
+    if (proc_is_alive(pid, tree->page.slot[index].since) == 1 && tree_is_mapped(tree, pid) == 1 &&
         proc_catches(pid, sig) == 1) {
         if (syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) == 0)
             woken->processes++;
@@ -134,7 +134,7 @@ static int ask_page(struct tree *tree, const struct request *request, struct wok
         return error;
     int sig = tree->page.settings.control_signal;
     tree_copy(tree);
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
+    for (uint32_t i = 0; i < PAGE_SLOTS; i++)
         wake_line(tree, i, sig, woken);
     return 0;
 }

@@ -157,8 +157,8 @@ static void say_other(int32_t pid, const struct look *look)
 static bool is_member(int32_t pid, const struct tree *tree)
 {
     bool named = pid == tree->page.pid;
-    for (uint32_t i = 0; i < PAGE_LINES && !named; i++)
-        named = tree->page.line[i].pid == pid;
+    for (uint32_t i = 0; i < PAGE_SLOTS && !named; i++)
+        named = tree->page.slot[i].pid == pid;
     return named && tree_is_mapped(tree, pid) == 1;
 }
 

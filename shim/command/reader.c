@@ -162,8 +162,8 @@ void tree_free(struct tree *list)
 
 static bool is_changing(const struct page *page)
 {
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
-        if (page->line[i].pid == -1)
+    for (uint32_t i = 0; i < PAGE_SLOTS; i++)
+        if (page->slot[i].pid == -1)
             return true;
     return false;
 }
@@ -206,7 +206,7 @@ int tree_ask(struct tree *tree, enum action action, const struct origin *origin,
         return errno;
     bool sound = pagefile_copy(fd, &copy);
     if (tree->uid != geteuid())
-        copy.gap_used = 0; /* each entry is a look at all connections (proc_totals) */
+        copy.handoffs_used = 0; /* each entry is a look at all connections (proc_totals) */
     proc_totals(&copy, 0, &totals);
     *news = sound && pagefile_ask(fd, &copy, action, origin, timeout, sys_now_ms(), &totals);
     close(fd);
@@ -249,15 +249,15 @@ static int32_t process_of(struct tree *tree, struct known *known, int32_t pid, u
 static bool is_repeated(const struct page *page, uint32_t index)
 {
     for (uint32_t i = 0; i < index; i++)
-        if (page->line[i].pid == page->line[index].pid && !(page->line[i].flags & LINE_EXECS))
+        if (page->slot[i].pid == page->slot[index].pid && !(page->slot[i].flags & SLOT_EXECS))
             return true;
     return false;
 }
 
 int32_t tree_process(struct tree *tree, uint32_t index)
 {
-    const struct page_line *line = &tree->page.line[index];
-    if (line->pid <= 0 || line->flags & LINE_EXECS || is_repeated(&tree->page, index))
+    const struct page_slot *line = &tree->page.slot[index];
+    if (line->pid <= 0 || line->flags & SLOT_EXECS || is_repeated(&tree->page, index))
         return 0;
     return process_of(tree, &tree->known[index], line->pid, line->since);
 }
@@ -266,13 +266,13 @@ int32_t tree_process(struct tree *tree, uint32_t index)
 
 int32_t tree_first(struct tree *tree)
 {
-    return process_of(tree, &tree->known[PAGE_LINES], tree->page.pid, tree->page.start * TICK_MS);
+    return process_of(tree, &tree->known[PAGE_SLOTS], tree->page.pid, tree->page.start * TICK_MS);
 }
 
 int32_t tree_any(struct tree *tree)
 {
     int32_t pid = tree_first(tree);
-    for (uint32_t i = 0; !pid && i < PAGE_LINES; i++)
+    for (uint32_t i = 0; !pid && i < PAGE_SLOTS; i++)
         pid = tree_process(tree, i);
     return pid;
 }

@@ -34,7 +34,7 @@ struct tree {
     bool is_foreign;    /* that is not ours */
     bool is_part;       /* of a tree whose page this user may not open */
     struct page page;   /* the copy */
-    struct known known[PAGE_LINES + 1];
+    struct known known[PAGE_SLOTS + 1];
 };
 
 /* Results of opening a page, besides an errno: no page; another layout; it makes no sense. */

@@ -109,9 +109,9 @@ static void take_drain(struct view *view, const struct page *page)
 /* ---- figures ---- */
 
 static void add_process(struct view *view, int32_t pid, const struct totals *counts,
-                        const struct page_line *line)
+                        const struct page_slot *line)
 {
-    bool can_drain = !(line->flags & (LINE_SANDBOXED | LINE_DEAF));
+    bool can_drain = !(line->flags & (SLOT_SANDBOXED | SLOT_NOT_WOKEN));
     void *room = realloc(view->process, (view->processes + 1) * sizeof *view->process);
     if (!room)
         return;
@@ -121,20 +121,20 @@ static void add_process(struct view *view, int32_t pid, const struct totals *cou
         .tracked = counts->tracked,
         .idle = counts->tracked - counts->in_use,
         .in_use = counts->in_use,
-        .is_sandboxed = line->flags & LINE_SANDBOXED,
-        .is_deaf = line->flags & LINE_DEAF,
+        .is_sandboxed = line->flags & SLOT_SANDBOXED,
+        .is_deaf = line->flags & SLOT_NOT_WOKEN,
         .is_drained = line->phase == PHASE_DRAINED || (!can_drain && !counts->tracked),
     };
 }
 
 /* Where its memory may not be read, that is what the process has told last. */
-static void count_in_use(struct tree *tree, int32_t pid, const struct page_line *line,
+static void count_in_use(struct tree *tree, int32_t pid, const struct page_slot *slot,
                          struct totals *counts)
 {
     struct budget *budget = budget_of(tree->uid);
     int64_t began = sys_now_ms();
     if (budget->time_ms > 0)
-        memory_count_in_use(pid, line->table, line->epoch, &counts->in_use);
+        memory_count_in_use(pid, slot->table, slot->epoch, &counts->in_use);
     budget->time_ms -= sys_now_ms() - began;
     page_settle(counts);
 }
@@ -146,8 +146,8 @@ static void add_line(struct view *view, struct tree *tree, uint32_t index)
     uint32_t count, first = page_shards(index, &count);
     page_add(&counts, &page->shard[first], count);
     page_settle(&counts);
-    if (index < PAGE_LINES) {
-        const struct page_line *line = &page->line[index];
+    if (index < PAGE_SLOTS) {
+        const struct page_slot *line = &page->slot[index];
         int32_t pid = tree_process(tree, index);
         view->forced_in_use += line->forced_in_use;
         view->unread += line->unread;
@@ -193,10 +193,10 @@ static void add_listener(struct view *view, const struct page_listener *listener
 static void add_page(struct view *view, struct tree *tree)
 {
     const struct page_sums *gone = &tree->page.gone;
-    for (uint32_t i = 0; i < PAGE_LINES; i++)
-        if (tree->page.line[i].pid > 0)
+    for (uint32_t i = 0; i < PAGE_SLOTS; i++)
+        if (tree->page.slot[i].pid > 0)
             add_line(view, tree, i);
-    add_line(view, tree, PAGE_LINES);
+    add_line(view, tree, PAGE_SLOTS);
     page_add_gone(&view->totals, gone);
     view->forced_in_use += gone->forced_in_use;
     view->unread += gone->unread;
@@ -211,13 +211,13 @@ static void add_page(struct view *view, struct tree *tree)
  */
 static void add_handed_on(struct view *view, struct tree *tree)
 {
-    bool open[PAGE_GAPS];
+    bool open[PAGE_HANDOFFS];
     struct budget *budget = budget_of(tree->uid);
     int64_t began = sys_now_ms();
-    int32_t pid = tree->page.gap_used && budget->time_ms > 0 ? tree_any(tree) : 0;
+    int32_t pid = tree->page.handoffs_used && budget->time_ms > 0 ? tree_any(tree) : 0;
     if (!pid)
         return;
-    uint32_t count = proc_open_gaps(tree->page.gap, PAGE_GAPS, pid, began, open);
+    uint32_t count = proc_open_handoffs(tree->page.handoff, PAGE_HANDOFFS, pid, began, open);
     budget->time_ms -= sys_now_ms() - began;
     view->totals.tracked += count;
     view->totals.in_use += count;
@@ -275,8 +275,8 @@ static void add_in_use(struct view *view, int32_t pid, const struct in_use *in_u
 static void take_oldest(struct view *view, struct tree *tree)
 {
     for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next) {
-        for (uint32_t i = 0; i < PAGE_LINES; i++) {
-            const struct page_line *line = &part->page.line[i];
+        for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
+            const struct page_slot *line = &part->page.slot[i];
             struct in_use in_use = {0};
             int32_t pid = line->pid > 0 ? tree_process(part, i) : 0;
             if (!pid)

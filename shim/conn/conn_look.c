@@ -70,7 +70,7 @@ static __attribute__((noinline)) enum conn_look judge_silent(int fd, struct conn
     int64_t silent = info->received_ms, seen = seen_ms(conn, turn, limits);
     if (silent < limits->first_byte)
         return idle_after(limits->first_byte, silent);
-    if (!sock_was_deaf(fd))
+    if (!sock_had_minttl(fd))
         return LOOK_IDLE;
     if (seen == INT64_MAX) /* no room for notes: the timeout is its limit */
         return LOOK_WAITING;

@@ -18,12 +18,12 @@ static uint64_t coarse_ms(void)
 
 static _Atomic uint64_t *gap_slot(uint32_t identity, int probe)
 {
-    return &tree_page->gap[((identity * 2654435761u >> 16) + (uint32_t)probe) % PAGE_GAPS];
+    return &tree_page->handoff[((identity * 2654435761u >> 16) + (uint32_t)probe) % PAGE_HANDOFFS];
 }
 
 static uint64_t gap_entry(uint32_t identity, uint64_t flags)
 {
-    return (uint64_t)identity << 32 | flags | (coarse_ms() & GAP_TIME);
+    return (uint64_t)identity << 32 | flags | (coarse_ms() & HANDOFF_TIME);
 }
 
 /* Takes away an entry of this identity and kind. */
@@ -32,7 +32,7 @@ static bool take_gap(uint32_t identity, uint64_t adopted)
     for (int i = 0; i < GAP_PROBES; i++) {
         _Atomic uint64_t *slot = gap_slot(identity, i);
         uint64_t seen = atomic_load(slot);
-        if (seen && seen >> 32 == identity && (seen & GAP_ADOPTED) == adopted &&
+        if (seen && seen >> 32 == identity && (seen & HANDOFF_ADOPTED) == adopted &&
             atomic_compare_exchange_strong(slot, &seen, 0))
             return true;
     }
@@ -45,7 +45,7 @@ static void put_gap(uint32_t identity, uint64_t flags)
     for (int i = 0; i < GAP_PROBES; i++) {
         _Atomic uint64_t *slot = gap_slot(identity, i);
         uint64_t seen = atomic_load(slot);
-        if ((!seen || seen & GAP_ADOPTED) &&
+        if ((!seen || seen & HANDOFF_ADOPTED) &&
             atomic_compare_exchange_strong(slot, &seen, gap_entry(identity, flags)))
             return;
     }
@@ -54,10 +54,10 @@ static void put_gap(uint32_t identity, uint64_t flags)
 void handoff_release(uint64_t record)
 {
     uint32_t identity = (uint32_t)(record >> CONN_IDENTITY_SHIFT);
-    if (!tree_page || !identity || take_gap(identity, GAP_ADOPTED))
+    if (!tree_page || !identity || take_gap(identity, HANDOFF_ADOPTED))
         return;
-    put_gap(identity, record & CONN_UNIX ? GAP_UNIX : 0);
-    atomic_store(&tree_page->gap_used, 1);
+    put_gap(identity, record & CONN_UNIX ? HANDOFF_UNIX : 0);
+    atomic_store(&tree_page->handoffs_used, 1);
 }
 
 void handoff_note_sent(void)
@@ -78,11 +78,11 @@ bool handoff_is_apart(void)
 
 bool handoff_take(uint32_t identity)
 {
-    return tree_page && atomic_load(&tree_page->gap_used) && take_gap(identity, 0);
+    return tree_page && atomic_load(&tree_page->handoffs_used) && take_gap(identity, 0);
 }
 
 void handoff_adopt(uint32_t identity)
 {
     if (tree_page && identity && !take_gap(identity, 0))
-        put_gap(identity, GAP_ADOPTED);
+        put_gap(identity, HANDOFF_ADOPTED);
 }

@@ -40,14 +40,14 @@ static const struct origin itself = {0, 0, 0};
 
 int weir_close_idle(void)
 {
-    const _Atomic uint32_t *passes = drain_passes();
-    uint32_t before = atomic_load(passes);
+    const _Atomic uint32_t *sweeps = drain_sweeps();
+    uint32_t before = atomic_load(sweeps);
     if (!start_serving())
         return 0;
     worker_order(ACTION_CLOSE_IDLE, &itself);
-    /* A drain that began meanwhile closes what is idle as well, and counts no passes. */
-    while (atomic_load(passes) == before && drain_phase() == PHASE_SERVING)
-        sys_futex_wait(passes, before, 10);
+    /* A drain that began meanwhile closes what is idle as well, and counts no sweeps. */
+    while (atomic_load(sweeps) == before && drain_phase() == PHASE_SERVING)
+        sys_futex_wait(sweeps, before, 10);
     return 0;
 }
 

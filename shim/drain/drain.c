@@ -11,7 +11,7 @@
 #include "drain/drain_say.h"
 #include "drain/drain_state.h"
 #include "drain/listener_stop.h"
-#include "drain/signals_wake.h"
+#include "drain/signals.h"
 #include "drain/walk.h"
 #include "tree/coordinator.h"
 #include "tree/membership.h"
@@ -19,12 +19,12 @@
 
 #include <errno.h>
 
-#define STEP_MS 5               /* between two walks over the table of a drain */
+#define STEP_MS 5 /* between two walks over the table of a drain */
 #define STEP_MOST_MS 100
-#define FINISH_AFTER_MS 250     /* half-closed, and the program has not looked: the peer is told */
+#define FINISH_AFTER_MS 250     /* half-closed, and the program has not read the end: FIN */
 #define CLOSE_IDLE_MOST_MS 1000 /* how long the thread stays for that after a close-idle */
-#define CLOSE_MS 1000           /* after a drain-all: for the program to close what was shut */
-#define REPORT_MS 5000 /* between two lines of progress */
+#define CLOSE_MS 1000           /* after a drain-all: for the program to close */
+#define REPORT_MS 5000          /* between two lines of progress */
 
 static void set_phase(enum phase phase)
 {
@@ -37,9 +37,9 @@ enum phase drain_phase(void)
     return (enum phase)atomic_load(&drain.phase);
 }
 
-_Atomic uint32_t *drain_passes(void)
+_Atomic uint32_t *drain_sweeps(void)
 {
-    return &drain.passes;
+    return &drain.sweeps;
 }
 
 static bool shut_one(int fd, void *context)
@@ -101,7 +101,7 @@ static bool force_one(int fd, void *context)
         struct sock_queues queues;
         sock_queues(fd, &queues);
         drain.forced++;
-        process_slot_count_cut();
+        process_slot_count_force_closed();
         process_slot_count_loss(look == LOOK_IN_USE, queues.unread, queues.unsent);
         drain_say_connection("forced ", fd, look, *now);
     }
@@ -128,13 +128,13 @@ static void begin_close_idle(int64_t now, const struct origin *origin, bool whol
     struct drain_count count = {.limits = drain_limits()};
     struct totals totals = drain_totals_to_say(whole_tree);
     walk(shut_one, &count);
-    /* Afterwards: whoever takes the lines may take his time. */
+    /* Afterwards: the log may be slow. */
     drain_say_begin("closing idle connections: ", origin, whole_tree, &totals);
-    drain.passing = true;
+    drain.sweeping = true;
     drain.finish_at = now + FINISH_AFTER_MS;
-    drain.pass_until = now + CLOSE_IDLE_MOST_MS;
-    atomic_fetch_add(&drain.passes, 1);
-    sys_futex_wake(&drain.passes);
+    drain.sweep_until = now + CLOSE_IDLE_MOST_MS;
+    atomic_fetch_add(&drain.sweeps, 1);
+    sys_futex_wake(&drain.sweeps);
 }
 
 /* Returns whether the program may still accept somebody. */
@@ -162,7 +162,7 @@ static bool has_http(const struct settings *settings)
     return has;
 }
 
-/* For what a drain notes of connections, as far as there are any. */
+/* Makes room for what a drain notes of connections, as far as there are any. */
 static void make_room(void)
 {
     uint32_t high = atomic_load(&table.high);
@@ -176,11 +176,11 @@ static void make_room(void)
     drain.is_short = !has;
 }
 
-/* The delay is over: from now on nobody new is accepted. */
+/* Ends the delay: from now on no new client is accepted. */
 static void stop_serving(int64_t now)
 {
     drain.finish_at = now + FINISH_AFTER_MS;
-    drain.passing = false;
+    drain.sweeping = false;
     if (drain.whole_tree)
         membership_delayed();
     gate_shut(GATE_DRAINS, settings_now()->settle);
@@ -201,7 +201,7 @@ static void begin_drain(int64_t now, const struct drain_terms *terms)
     drain.forced = 0;
     drain.until = terms->timeout ? terms->since + terms->timeout : 0;
     drain.report_at =
-        now + REPORT_MS; /* a process that has just been started has nothing to tell */
+        now + REPORT_MS; /* a process that has just been started has nothing to report */
     drain.name_at = terms->timeout ? terms->since + terms->timeout / 2 : INT64_MAX;
     if (drain.whole_tree)
         drain.at_begin = tree_page->asked;
@@ -241,7 +241,7 @@ void drain_begin(enum action action, const struct origin *origin, const struct d
     force_all(now, false);
 }
 
-/* What there was no room to know, and is still there. */
+/* Looks for what had no room in the table, and is still there. */
 static void look_for_missed(void)
 {
     uint32_t connections = 0, listeners = 0, to = atomic_load(&table.missed_to);
@@ -258,7 +258,7 @@ static void look_for_missed(void)
     atomic_store(&drain.is_partial, is_partial);
     if (!is_partial)
         return;
-    process_slot_set_flag(LINE_UNCOVERED, true);
+    process_slot_set_flag(SLOT_UNCOVERED, true);
     log_say(LOG_ERROR,
             "not drained: %u connections and %u listeners for which there was no room (descriptors "
             "above %u, or too many listeners): they are still served",
@@ -273,7 +273,8 @@ static void end(void)
     sys_futex_wake(&drain.phase);
 }
 
-/* Every so often, the peers of connections to which the program does not attend are told. */
+/* Every so often, half-closes for writing what the program does not attend to, for the peer to see.
+ */
 static void finish_when_due(int64_t now)
 {
     if (now < drain.finish_at)
@@ -285,15 +286,15 @@ static void finish_when_due(int64_t now)
 
 static bool step_close_idle(int64_t now)
 {
-    if (!drain.passing)
+    if (!drain.sweeping)
         return false;
     finish_when_due(now);
     struct drain_count count = {.limits = drain_limits(), .verify = true};
     walk(drain_count_one, &count);
-    drain.passing = count.shut && now < drain.pass_until;
+    drain.sweeping = count.shut && now < drain.sweep_until;
     if (!count.shut) /* what we have shut needs the slow path: a write behind our FIN */
         gate_open();
-    return drain.passing;
+    return drain.sweeping;
 }
 
 static bool step_drain(int64_t now)
@@ -338,7 +339,7 @@ int64_t drain_step(void)
     if (drain_phase() == PHASE_DELAYING) {
         step_close_idle(now);
         if (now < drain.begins_at)
-            return drain.passing ? STEP_MS : drain.begins_at - now;
+            return drain.sweeping ? STEP_MS : drain.begins_at - now;
         stop_serving(now);
     }
     bool more;
@@ -390,7 +391,7 @@ bool drain_forked(void)
     atomic_store(&drain.timed_out, false);
     drain.forcing = false;
     drain.by_timeout = false;
-    drain.passing = false;
+    drain.sweeping = false;
     atomic_store(&drain.is_partial, false);
     drain.is_short = false;
     return draining;

@@ -94,7 +94,8 @@ static void say_origin(struct text *text, const struct origin *origin)
     text_add(text, " from pid %lu uid %lu", (uint64_t)origin->pid, (uint64_t)origin->uid);
 }
 
-/* What is asked of the whole tree is one event, which its head tells; who is dormant tells nothing.
+/* An order to the whole tree is one event, which its coordinator logs. A dormant process logs
+ * nothing.
  */
 static bool speaks(bool whole_tree)
 {
@@ -187,10 +188,10 @@ void drain_say_end(const char *afterwards)
         return;
     if (drain.whole_tree)
         log_take(); /* what others have to say comes first */
-    uint64_t all = met(), forced = drain.whole_tree ? membership_cut() : drain.forced;
+    uint64_t all = met(), forced = drain.whole_tree ? membership_force_closed() : drain.forced;
     log_begin(&line, LOG_INFO);
     const char *what = line.buffer + line.text.used;
-    bool partial = drain.whole_tree ? process_slot_any_has(LINE_UNCOVERED) || coordinator_gave_up()
+    bool partial = drain.whole_tree ? process_slot_any_has(SLOT_UNCOVERED) || coordinator_gave_up()
                                     : atomic_load(&drain.is_partial);
     text_string(&line.text, partial ? "not wholly drained in " : "drained in ");
     text_tenths(&line.text, sys_now_ms() - drain.since);

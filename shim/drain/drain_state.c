@@ -6,7 +6,7 @@
 
 struct drain drain;
 
-/* What the kernel calls as long may be a tick shorter. */
+/* A time that the kernel tells may be a tick too long. */
 static int64_t at_least(int64_t ms)
 {
     static int64_t tick;

@@ -9,22 +9,22 @@
 
 extern HIDDEN struct drain {
     _Atomic uint32_t phase; /* a futex word */
-    _Atomic uint32_t passes;
+    _Atomic uint32_t sweeps;
     _Atomic bool timed_out; /* the timeout forced some */
 
     bool inherited;  /* begun by the process that this one was forked from */
     bool whole_tree; /* asked of the tree, not of this process */
     bool forcing;    /* drain-all, or the timeout has passed */
     bool by_timeout;
-    bool passing; /* a close-idle that has still to see to what it has shut */
-    int64_t since, begins_at, until, pass_until; /* sys_now_ms; until 0: for ever */
+    bool sweeping; /* a close-idle sweep has still to finish what it has half-closed */
+    int64_t since, begins_at, until, sweep_until; /* sys_now_ms; until 0: for ever */
     int64_t finish_at, report_at, name_at, notice_until;
     struct room seen;  /* conn_limits, seen_at */
     struct room notes; /* struct drain_note */
     uint64_t tracked;  /* what the last walk has found */
-    bool is_short;    /* of memory: has been told */
+    bool is_short;     /* of memory: has been told */
     uint64_t forced;
-    _Atomic bool is_partial; /* something that there was no room to know goes on */
+    _Atomic bool is_partial; /* something goes on for which there was no room in the table */
     struct totals at_begin;
 } drain;
 

@@ -45,10 +45,7 @@ static bool leave_preload(char *value)
     return to != value;
 }
 
-/*
- * Programs that this one starts are to run without us: the environment is put right in place, so
- * that main's third argument says the same.
- */
+/* In place, so that main's third argument says the same. */
 void environment_leave_children(char **envp)
 {
     char **to = envp;
@@ -60,7 +57,7 @@ void environment_leave_children(char **envp)
     *to = NULL;
 }
 
-/* Writes it over an entry that is there, where it fits. */
+/* Writes over an entry that is there, where the new one fits. */
 static bool overwrite(char *entry, const struct text *with)
 {
     if (with->used > text_length(entry))
@@ -71,16 +68,17 @@ static bool overwrite(char *entry, const struct text *with)
 }
 
 /*
- * Names the tree in the environment, for the programs that this one starts: those that find it
- * there are not the first of theirs. The entry must bear whatever a program does with its own:
+ * A program that finds the entry there is not the first of a tree. The entry must bear what
+ * programs do with their environment:
  *
- * - who writes a title over argv and environ takes the block of strings to end where the last of
- *   environ does (libmaa), or those of argv to end where the first of environ begins: so it is
- *   neither the first nor the last, for which the program's only one stands twice;
- * - who copies the block frees what it has not copied as well (zabbix): free takes it;
- * - where there is no environment nothing is added.
+ * - One that writes a title over argv and environ takes the block of strings to end where the last
+ *   of environ does (libmaa), or those of argv to end where the first of environ begins. So the
+ * entry is neither the first nor the last; where there is only one other, that stands twice.
+ * - One that copies the block also frees what it has not copied (zabbix): free can take the entry.
+ * - Where there is no environment nothing is added.
  *
- * An earlier program of this process may have been given one: it is in the block, and stays there.
+ * An earlier program of this process may have been given an entry: it is in the block, and stays
+ * there.
  */
 void environment_name_tree(char **envp)
 {
@@ -113,7 +111,6 @@ void environment_name_tree(char **envp)
     environ = with_name;
 }
 
-/* WEIR_TREE's value, or NULL. */
 char *environment_tree(char *const *envp)
 {
     for (; *envp; envp++)
@@ -181,7 +178,6 @@ char *environment_mark_tree(const char *entry, char *room)
     return room;
 }
 
-/* Takes the mark off. Returns whether there was one. */
 bool environment_was_marked(char *value)
 {
     size_t length = value ? text_length(value) : 0;

@@ -31,8 +31,8 @@ static bool has_listen_fds(char *const *envp)
 
 /*
  * The connections that were handed over across exec: inetd's on descriptor 0 (and on 1 and 2, the
- * same), systemd's (Accept=yes) as the first of LISTEN_FDS. Any other that is open is a leak of
- * whoever started us, and his.
+ * same), systemd's (Accept=yes) as the first of LISTEN_FDS. Any other that is open has leaked from
+ * the process that started us, and is its own.
  */
 static void take_connection(int fd, bool (*serve)(void))
 {
@@ -81,7 +81,6 @@ bool inherited_has_listener(void)
     return false;
 }
 
-/* The listeners that were: whatever their number. */
 void inherited_take(bool (*serve)(void))
 {
     struct pollfd polled[INHERITED_MOST];

@@ -10,7 +10,7 @@
 #include "tree/listener_list.h"
 #include "tree/membership.h"
 
-_Atomic bool listener_doors;
+_Atomic bool listener_dropped_syns;
 static __thread uint32_t swaps_seen; /* listener_swaps */
 
 static void describe(struct listener *listener, const struct sockaddr *addr, socklen_t len)
@@ -149,7 +149,7 @@ bool listener_ran_dry(int fd)
         return false;
     int state = atomic_load(&listener->view.state);
     if (state == LISTENING ? !coordinator_tree_drains() : state != CLOSING)
-        return false; /* LISTENING: who shares it has closed the door */
+        return false; /* LISTENING: a process that shares it has stopped it */
     atomic_store(&listener->is_dry, true);
     return true;
 }

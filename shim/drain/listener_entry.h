@@ -10,18 +10,18 @@
 
 #include <sys/socket.h>
 
-/* An entry is free where number is 0; it is taken by a compare-and-swap of number, filled in, and
+/* An entry is free where number is 0. It is taken by a compare-and-swap of number, filled in, and
  * read by others once state says so. */
 struct listener {
     _Atomic int number; /* descriptor + 1 */
     struct listener_view view;
-    bool inherited;      /* across exec: whoever started the tree shares it with others */
+    bool inherited;      /* across exec: the process that started the tree shares it */
     bool is_own;         /* the process `creator` has called listen itself */
     int creator;         /* the pid that listened; 0: not known */
     uint64_t epoch;      /* of the process that listened */
     _Atomic bool is_dry; /* AF_UNIX, CLOSING: accept has said that the queue is empty */
-    int64_t closed_at;   /* CLOSING: the door has been closed since */
-    int64_t empty_since; /* and nobody has been seen in the queue since */
+    int64_t closed_at;   /* CLOSING: SYNs have been dropped since */
+    int64_t empty_since; /* and the queue has been empty since */
     uint64_t inode;      /* of its socket, as /proc tells it; 0: not asked yet */
     enum held { HELD_BY_NOBODY, HELD_UNKNOWN, HELD } held; /* by who goes on when this one drains */
     int64_t unknown_since;                                 /* 0: it is known */
@@ -35,20 +35,22 @@ struct listener {
     socklen_t addr_len; /* 0: not known, for the program let the kernel choose */
 };
 
-/* How many entries have been used, and the i-th of them. */
+/* How many entries have been used; the i-th of them. */
 extern HIDDEN _Atomic uint32_t listener_entries;
 struct listener *listener_entry(uint32_t i);
 
-/* The entry of a descriptor that the table knows as a listener or as bound; NULL: there is none. */
+/* Returns the entry of a descriptor that the table knows as a listener or as bound; NULL: there is
+ * none. */
 struct listener *listener_find(int fd);
 
 /*
- * The entry of a socket that is bound, which may have been before there was a table: a process
- * that never listens is left alone (INTERFACE.md, "dormant").
+ * The same for a socket that may have been bound before there was a table: a process that never
+ * listens is left alone (INTERFACE.md, "dormant").
  */
 struct listener *listener_find_bound(int fd);
 
-/* An entry for fd. A socket that is bound and does not listen gives way where there is no room. */
+/* Returns an entry for fd. A socket that is bound and does not listen gives way where there is no
+ * room. */
 struct listener *listener_take(int fd);
 
 /* Says so in the table. */

@@ -14,22 +14,22 @@
 
 #include <fcntl.h>
 
-/* How long the queue of a closed door must have been empty, and where nothing tells of handshakes
- * that are half done; and how long those are waited for: past the first try again, after 1 s, of a
- * SYN-ACK whose answer was lost (or deferred). */
+/* How long the queue must have been empty once SYNs are dropped; the same where nothing tells of
+ * handshakes that are half done; and how long those are waited for. A SYN-ACK whose answer was lost
+ * (or deferred) is sent again after 1 s. */
 #define QUEUE_EMPTY_MS 50
 #define QUEUE_EMPTY_BLIND_MS 200
 #define HALF_OPEN_MS 2500
 
-/* How long an AF_UNIX listener is left open for its queue to become empty, so that its end is not
- * seen by who polls it: its door can't be closed without. */
+/* How long an AF_UNIX listener is left open for its queue to become empty. It can only be stopped
+ * by a shutdown, which a poll would tell of. */
 #define UNIX_QUIET_MS 250
 
 /* How often it is looked up who else holds a listener while new clients are kept away from it. */
 #define LOOK_AGAIN_MS 500
 
-/* More than so many clients have left a queue without coming to this process: its threads may have
- * as many in their hands that are not counted yet. */
+/* So many clients may have left a queue without being counted here: threads of this process have
+ * accepted them just now. More have been accepted by other processes. */
 #define TAKEN_BY_OTHERS 64
 
 static void log_no_substitute(int fd, int error)
@@ -48,21 +48,21 @@ static void log_no_substitute(int fd, int error)
 
 /* ---- swapped ---- */
 
-/* What is kept is held by a copy, for a successor that shares it: the one descriptor of ours. */
+/* What is kept is held by a duplicate, for a successor that shares it: our only descriptor. */
 #define KEPT_LEAST 100
 
 enum then {
-    THEN_KEEP,          /* the old one is held, for whoever shares it */
+    THEN_KEEP,          /* the old one stays open, for a successor */
     THEN_LEAVE,         /* it is closed here, and others go on with it */
-    THEN_CLOSE,         /* and others of the tree may do the same */
-    THEN_SHUT,          /* nobody else has it */
-    THEN_SHUT_IF_EMPTY, /* the same, where nobody is in its queue then */
+    THEN_CLOSE,         /* the same, and others of the tree may close it as well */
+    THEN_SHUT,          /* it is shut down: no other process has it */
+    THEN_SHUT_IF_EMPTY, /* the same, if its queue is empty then */
 };
 
 /*
- * Puts a socket in the listener's place to which nobody comes. Returns false where somebody has
- * come into the queue that was to be empty: the listener is back in its place, and a thread that
- * has begun to wait on the other one meanwhile is to be woken.
+ * Puts a socket that nobody can reach in the listener's place. Returns false if a client has come
+ * into the queue that was to be empty: the listener is back in its place, and a thread that has
+ * begun to wait on the other one meanwhile is to be woken.
  */
 static bool swap(struct listener *listener, int fd, enum then then)
 {
@@ -112,16 +112,17 @@ static bool is_kept(const struct listener *listener, enum listeners what)
     return what == LISTENERS_KEEP || (what == LISTENERS_AUTO && listener->inherited);
 }
 
-/* Nobody new: those who are in the queue are still accepted. */
-static void close_door(struct listener *listener, int fd)
+/* Keeps new clients out. Those who are in the queue are still accepted. */
+static void drop_syns(struct listener *listener, int fd)
 {
     listener->empty_since = 0;
     listener->closed_at = sys_now_ms();
     sock_stop_deferring(fd);
-    atomic_store(&listener_doors, true); /* before: an accept may return a deaf one at once */
+    atomic_store(&listener_dropped_syns,
+                 true); /* before: an accept may return one with MINTTL at once */
     /* AF_UNIX: a connect is refused from now on, accept hands out the queue and then fails with
      * EINVAL (net/unix/af_unix.c, unix_stream_connect and unix_accept). */
-    if (!sock_close_door(fd))
+    if (!sock_drop_syns(fd))
         sock_shut_read(fd);
     atomic_store(&listener->view.state, CLOSING);
     listener_list_set(listener->in_page, PAGE_CLOSING);
@@ -148,8 +149,9 @@ static bool queue_is_served(struct listener *listener, int fd)
 }
 
 /*
- * Whether those who were in the queue when the drain began have been accepted, in which new ones
- * may follow: it is first in, first out. Or somebody else accepts, and goes on with the rest.
+ * Tells whether the clients who were in the queue when the drain began have been accepted. New ones
+ * may follow them: a queue is first in, first out. Or another process accepts, and goes on with the
+ * rest.
  */
 static bool has_been_served(struct listener *listener, int fd)
 {
@@ -174,7 +176,7 @@ static bool has_been_served(struct listener *listener, int fd)
     return here >= listener->queued || listener->queued - queued - here > TAKEN_BY_OTHERS;
 }
 
-/* AF_UNIX: whether its queue is empty, soon enough for an end that is not seen by who polls it. */
+/* AF_UNIX: tells whether its queue is empty within UNIX_QUIET_MS. */
 static bool is_quiet(struct listener *listener, int fd)
 {
     int64_t now = sys_now_ms();
@@ -184,9 +186,9 @@ static bool is_quiet(struct listener *listener, int fd)
 }
 
 /*
- * Whether the others of the tree may still need it to answer what they have received: a helper that
- * has made an AF_UNIX listener of its own is asked by them (Apache's mod_cgid for each CGI request,
- * an application behind an nginx of the same tree), as long as one has a connection.
+ * Tells whether other processes of the tree may still need it to answer what they have received.
+ * They ask a helper that has made an AF_UNIX listener of its own (Apache's mod_cgid for each CGI
+ * request, an application behind an nginx of the same tree) as long as one has a connection.
  */
 static bool is_needed(const struct listener *listener)
 {
@@ -195,8 +197,8 @@ static bool is_needed(const struct listener *listener)
 }
 
 /*
- * Does what can be done now for the queue of a listener that nobody goes on with. Returns whether
- * it is to be swapped, and how.
+ * Serves the queue of a listener that no other process goes on with, as far as it can now. Returns
+ * whether it is to be swapped, and how.
  */
 static bool sees_to_queue(struct listener *listener, int fd, enum then *then)
 {
@@ -209,11 +211,11 @@ static bool sees_to_queue(struct listener *listener, int fd, enum then *then)
             return false;
     }
     if (atomic_load(&listener->view.state) == LISTENING)
-        close_door(listener, fd);
+        drop_syns(listener, fd);
     return queue_is_served(listener, fd);
 }
 
-/* Whether the queue may be found to be over in the next step, or a successor is kept waiting. */
+/* Tells whether the queue may end in the next step, or a successor is kept waiting. */
 static bool may_end(const struct listener *listener)
 {
     bool is_closing = atomic_load(&listener->view.state) == CLOSING;
@@ -224,12 +226,12 @@ static bool may_end(const struct listener *listener)
                           (listener->empty_since && now - listener->empty_since >= QUEUE_EMPTY_MS));
 }
 
-/* fd turns out to be somebody's who goes on, after its door was closed. */
-static void open_door(struct listener *listener, int fd)
+/* Admits new clients again: fd is also held by a process that goes on. */
+static void admit_syns(struct listener *listener, int fd)
 {
     if (listener->view.is_unix)
         return; /* a shutdown can't be taken back */
-    sock_open_door(fd);
+    sock_admit_syns(fd);
     atomic_store(&listener->view.state, LISTENING);
     listener_list_set(listener->in_page, PAGE_ACCEPTING);
 }
@@ -241,7 +243,7 @@ static bool stop(struct listener *listener, int fd, enum then then, bool now, bo
         return false;
     if (!now && then >= THEN_CLOSE && !sees_to_queue(listener, fd, &then))
         return false;
-    /* Under a claim: the number is not to be another's when the substitute comes to it. */
+    /* Under a claim: the number must not be another socket's when the substitute takes it. */
     if (!table_claim(fd))
         return true;
     bool is_stopped = true, stays = then < THEN_CLOSE;
@@ -280,7 +282,7 @@ bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wak
             continue;
         }
         if (held && atomic_load(&listener->view.state) == CLOSING)
-            open_door(listener, fd);
+            admit_syns(listener, fd);
         bool alone = listener_is_alone();
         enum then then = keep ? THEN_KEEP : held ? THEN_LEAVE : alone ? THEN_SHUT : THEN_CLOSE;
         all = stop(listener, fd, then, now, wake) && all;

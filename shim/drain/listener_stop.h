@@ -6,13 +6,13 @@
 #include "base/settings.h"
 
 /*
- * Goes on with stopping every listener that takes part in a drain: closes its door to new clients,
- * and once those in its queue have been accepted (or at once: `now`) swaps it. `listeners` says
- * what becomes of the old sockets. One that is held by somebody who goes on (whole_tree: who is not
- * of the tree, either) is left as it is: this process serves those who are in its queue, then no
- * longer accepts from it. Returns whether all are stopped; called until they are. Sets *wake where
- * a thread may wait in accept on another socket than the one that fd is: it is to be interrupted,
- * and then waits on that one.
+ * Goes on with stopping every listener that takes part in a drain. New SYNs are dropped; once the
+ * clients in its queue have been accepted (or at once: `now`) the listener is swapped. `listeners`
+ * says what becomes of the old sockets. A listener that is also held by a process that goes on
+ * (whole_tree: one that is not of the tree) is left as it is: this process serves those who are in
+ * its queue, then no longer accepts from it. Returns whether all are stopped; called until they
+ * are. Sets *wake if a thread may wait in accept on another socket than fd is now: it is to be
+ * interrupted, and then waits on that one.
  */
 bool listener_stop_all(enum listeners listeners, bool now, bool whole_tree, bool *wake);
 

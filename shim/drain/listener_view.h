@@ -7,7 +7,7 @@
 
 enum listener_state {
     LISTENING = 1,
-    CLOSING, /* its door is closed, and its queue is accepted from */
+    CLOSING, /* new SYNs are dropped, and its queue is accepted from */
     STOPPED, /* swapped */
 };
 

@@ -18,41 +18,62 @@
 /* Our handler, for all of them. */
 extern HIDDEN signals_fn *signals_our_handler;
 
-/* Takes sig, keeping the program's action aside. False: refused by the kernel. */
+/* Takes sig, and keeps the program's action. Returns false if the kernel refuses. */
 bool signals_take(int sig, signals_fn *handler);
 
-/* Has the program a handler of its own for it? */
+/* Tell whether the program has a handler of its own for sig; whether it ignores it. */
 bool signals_has_handler(int sig);
 bool signals_is_ignored(int sig);
-/* Would its default action be the program's answer: no handler, and no thread that waits for it? */
+/* Tells whether sig would do its default action: no handler, and no thread that waits for it. */
 bool signals_is_default(int sig);
-/* The same of one that this thread has got: it has no handler, and is not blocked here. */
+/* The same for a signal that has come to this thread: no handler, and not blocked here. */
 bool signals_is_default_here(int sig);
 
-/* From now on these are the program's: signals_deliver gives them to it. */
+/* Hands these over to the program: from now on signals_deliver gives them to it. */
 void signals_hand_over(uint64_t set);
 
 /* Makes the program's actions the kernel's at once: it makes no secret of what it wants. The
  * calling thread has settled (signals_settle). */
 void signals_give_back(uint64_t set);
 
-/* In our handler, for a signal that has been handed over: the program gets it. False: it ignores
- * it, or its thread blocks it and another one will get it; is_directed: this one, in the end. */
+/*
+ * Gives the program a signal that has been handed over, in our handler. Returns false if it ignores
+ * it, or if its thread blocks it: then another one will get it (is_directed: this one, in the end).
+ */
 bool signals_deliver(int sig, siginfo_t *info, void *context, bool is_directed);
 
-/* The same in a vfork child, to which it came: it does to that child what it would without us. */
+/* The same in a vfork child, to which the signal came. */
 void signals_deliver_in_vfork_child(int sig, siginfo_t *info, void *context);
 
 /*
- * Sends the process (tid 0) or a thread of it a signal with all that it came with; but its si_code
- * becomes SI_QUEUE where the kernel lets nobody but the first thread claim to be somebody else
+ * Sends a signal to the process (tid 0) or to a thread of it, with all that it came with. Its
+ * si_code becomes SI_QUEUE where the kernel lets only the first thread name another sender
  * (kernel/signal.c, do_rt_sigqueueinfo), and this process has not sent it itself.
  */
 void signals_send(int tid, const siginfo_t *info);
 
+/* ---- interrupting the program's threads ---- */
+
+/*
+ * Makes every other thread of the process leave the system call that it waits in and begin it
+ * again, so that one that waits in accept finds what its listener has become.
+ */
+void signals_wake_threads(void);
+
+/* Tells whether our handler was called for that, or for signals_yield; does it there. */
+bool signals_is_wake(const siginfo_t *info);
+void signals_woken(const siginfo_t *info, void *context);
+
+/*
+ * Leaves these to the program, which has a use of its own for them. They are handed over, and given
+ * back as soon as the kernel's masks are what the threads believe. Every other thread is
+ * interrupted for that, if any has ever blocked one of them.
+ */
+void signals_yield(uint64_t set);
+
 /* ---- what the program does ---- */
 
-/* sigaction(sig, action, old). False: not one of ours, to be made by signals_install. */
+/* Does sigaction(2). Returns false if sig is not ours: then signals_install does it. */
 bool signals_action(int sig, const struct sigaction *action, struct sigaction *old);
 
 #endif

@@ -10,37 +10,37 @@
 #include <errno.h>
 #include <ucontext.h>
 
-/*
- * Whether the EINTR with which a call has just failed was the doing of our handler alone, so that
- * the call is to be made again.
- */
+/* Tells whether our handler alone has ended the call that has just failed with EINTR, so that it is
+ * to be made again. */
 bool signals_must_restart(void);
 
-/* Whether our handler may have ended one; and the same, errno being asked (libc) only then. */
+/* The same, but errno (libc) is asked only where our handler may have ended a call. */
 static inline bool signals_must_call_again(void)
 {
     return UNLIKELY(EPOCH_THREAD.interrupted) && errno == EINTR && signals_must_restart();
 }
 
-/* Has a call failed, and not by our doing? (Most that fail have nothing to read: EAGAIN.) */
+/* Tells whether a call has failed without our doing. (Most that fail have nothing to read: EAGAIN.)
+ */
 static inline bool signals_left_alone(ssize_t result)
 {
     return result < 0 && LIKELY(!EPOCH_THREAD.interrupted);
 }
 
-/* To be called by our handler, first: tells the above. */
+/* Notes which call our handler has interrupted. Called by our handler, first. */
 void signals_interrupted(const void *context);
-/* The same, last: a wait that is made again there already (signals_waits_on) needs no telling. */
+/* The same, last: a wait that is begun again already (signals_waits_on) needs no note. */
 void signals_goes_on(void *context);
 
 /*
- * Whether an epoll_wait without a limit waits on by itself where our handler ended it: our handler
- * puts the thread back to before the system call, as the kernel does under SA_RESTART for others.
- * For that it has to know the call by its code, which is looked at here, after epoch_make.
+ * Whether an epoll_wait without a limit is begun again by our handler, which puts the thread back
+ * to before the system call, as the kernel does under SA_RESTART for others. For that it has to
+ * know the call by its code, which signals_know_wait looks at, after epoch_make.
  */
 extern HIDDEN bool signals_waits_on;
 void signals_know_wait(const void *epoll_wait);
-/* Before a call that waits: an earlier interruption was another call's. */
+
+/* Begins a call that waits: an earlier interruption was another call's. */
 static inline void signals_about_to_wait(void)
 {
     epoch_lives_on();

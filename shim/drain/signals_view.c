@@ -25,10 +25,9 @@ void signals_set_view(uint64_t set)
 
 uint64_t signals_hidden(void)
 {
-    return signals_own.borrowed ? 0 : atomic_load(&signals_ours) & ~signals_own.settled;
+    return signals_own.in_vfork_child ? 0 : atomic_load(&signals_ours) & ~signals_own.settled;
 }
 
-/* What has been handed over since this thread came by last is blocked where it is to be. */
 void signals_settle(void)
 {
     uint64_t theirs = atomic_load(&signals_handed_over) & signals_hidden(),
@@ -41,7 +40,6 @@ void signals_settle(void)
         signals_own.settled |= theirs;
 }
 
-/* The call that they were held back for is over. */
 void signals_let_through(void)
 {
     uint64_t open = signals_own.held_back & ~signals_own.blocked;
@@ -68,7 +66,6 @@ void signals_add_to_mask(void *context, uint64_t set)
     signals_set_word(&at->uc_sigmask, signals_word(&at->uc_sigmask) | set);
 }
 
-/* Brings the kernel's mask to what the thread believes, when our handler returns. */
 void signals_settle_after(uint64_t set, void *context)
 {
     uint64_t base = signals_wait_is_interrupted(context) ? signals_own.base : signals_own.blocked;

@@ -41,10 +41,10 @@ struct signals_thread {
     uint64_t
         held_back; /* our handler has blocked these until the call that the thread is in ends */
     uint64_t base, wait_set; /* of a wait under a mask: the view behind it, and the mask */
-    uintptr_t frame; /* the innermost handler of the program's, as signals_is_inside has it */
-    bool waits;      /* in such a wait, or jumped out of it */
-    bool changes;    /* between signals_mask and signals_masked */
-    bool borrowed;   /* a vfork child has set its own mask: its kernel's is the truth */
+    uintptr_t frame;     /* the innermost handler of the program's, as signals_is_inside has it */
+    bool waits;          /* in such a wait, or jumped out of it */
+    bool changes;        /* between signals_mask and signals_masked */
+    bool in_vfork_child; /* a vfork child has set its own mask: its kernel's is the truth */
 };
 
 extern HIDDEN __thread struct signals_thread signals_own;
@@ -73,13 +73,13 @@ static inline bool signals_is_ours(int sig)
 struct sigaction *signals_program(int sig);
 void signals_keep_action(int sig);
 
-/* Those that are ours and have not been handed over. */
+/* Returns those that are ours and have not been handed over. */
 uint64_t signals_held(void);
 
-/* From now on the thread believes that it blocks these of ours. */
+/* Notes that the thread believes from now on that it blocks these of ours. */
 void signals_set_view(uint64_t set);
 
-/* Those of which the kernel's mask does not tell whether this thread blocks them. */
+/* Returns those of which the kernel's mask does not tell whether this thread blocks them. */
 uint64_t signals_hidden(void);
 
 static inline long signals_result_of(const ucontext_t *at)
@@ -108,9 +108,10 @@ static inline bool signals_wait_is_interrupted(const ucontext_t *at)
 }
 
 /*
- * Whether whoever has its stack there may be in a handler of the program's that we have called:
- * what it blocks by the kernel's mask ends with that handler. (After a handler that ran on a stack
- * of its own the answer may be yes for longer: then signals are settled later than they could be.)
+ * Tells whether a thread with its stack there may be in a handler of the program's that we have
+ * called: what it blocks by the kernel's mask ends with that handler. (After a handler that ran on
+ * a stack of its own the answer may be yes for longer: then signals are settled later than they
+ * could be.)
  */
 static inline bool signals_is_inside(uintptr_t stack)
 {

@@ -44,7 +44,7 @@ static void first_connection(void)
         worker_look();
 }
 
-/* A connection that another process has handed on, while the tree drains. */
+/* Takes a connection that another process has handed over, while the tree drains. */
 static void adopts(void)
 {
     if (LIKELY(!coordinator_tree_drains()) || coordinator_tree_is_drained())
@@ -53,10 +53,10 @@ static void adopts(void)
     worker_look();
 }
 
-/* It must not take a system call (DESIGN.md, invariant 1). */
+/* Begins anew in a child. It must not make a system call (DESIGN.md, invariant 1). */
 static void forked(void)
 {
-    /* First what a signal that comes in the middle of this would leave an order in. */
+    /* First where a signal that comes in the middle of this would leave an order. */
     worker_forked();
     stop_signals_forked();
     trigger_forked();
@@ -104,7 +104,7 @@ static struct rlimit limit_on(int what)
     return limit;
 }
 
-/* Whether what a process asks for is counted though it is not used (proc(5), overcommit_memory). */
+/* Tells whether memory counts that is asked for and not used (proc(5), overcommit_memory). */
 static bool memory_is_counted(void)
 {
     char mode = '0';
@@ -117,8 +117,8 @@ static bool memory_is_counted(void)
 }
 
 /*
- * The table: for what the program may come to use, and more than its limit says now, which it may
- * raise (as much as fs.nr_open allows as a rule). A service manager's "infinity" is 2^30: more than
+ * The table has room for what the program may use later: more than its limit says now, which it may
+ * raise (as a rule to what fs.nr_open allows). A service manager's "infinity" is 2^30: more than
  * any program opens.
  */
 #define DESCRIPTORS_USUAL (UINT32_C(1) << 20)

@@ -16,13 +16,13 @@
 
 #include "base/common.h"
 
-/* Makes sure that the settings are read: in another library's constructor they may not be. */
+/* Makes sure that the settings are read: another library's constructor may come before ours. */
 void start_settled(void);
 
-/* Makes sure that the process is serving. False: the shim stands aside. */
+/* Makes sure that the process is serving. Returns false if the shim stands aside. */
 bool start_serving(void);
 
-/* Before a fork that shares descriptors. Makes no system call. */
+/* Prepares for a fork that shares descriptors. Makes no system call. */
 void start_forks(void);
 
 #endif

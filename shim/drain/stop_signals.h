@@ -15,7 +15,7 @@ void stop_signals_take(uint64_t set, signals_fn *handler);
 /* Those that have been taken, as bits; 0 before. */
 uint64_t stop_signals_all(void);
 
-/* Keeps a signal until stop_signals_release. Returns false if one like it waits already. */
+/* Holds a signal until stop_signals_release. Returns false if one like it waits already. */
 bool stop_signals_hold(int sig, const siginfo_t *info, int64_t now);
 
 /* Those that wait, and since when the first does (sys_now_ms). */

@@ -7,7 +7,6 @@
 #include "drain/signals.h"
 #include "drain/signals_eintr.h"
 #include "drain/signals_mask.h"
-#include "drain/signals_wake.h"
 #include "drain/stage.h"
 #include "drain/stop_signals.h"
 #include "drain/worker.h"
@@ -66,8 +65,8 @@ static void on_stop_signal(int sig, const siginfo_t *info, const struct origin *
 }
 
 /*
- * Whether the program has it at once, before its own kill(2) or raise(3) returns: where there is
- * nothing to wait for, and where it sends it to itself without being the coordinator.
+ * Tells whether the program gets a stop signal at once, before its own kill(2) or raise(3) returns:
+ * there is nothing to wait for, or it has sent it to itself and is not the coordinator.
  */
 static bool passes_straight(const siginfo_t *info, bool leads)
 {
@@ -79,27 +78,27 @@ static bool passes_straight(const siginfo_t *info, bool leads)
 }
 
 /*
- * The program gets it. A stop signal that was not held ends pid 1 as one that was; so does one of
- * which only this thread can tell that it isn't blocked.
+ * Gives a signal to the program. A stop signal that was not held ends pid 1 as one that was held;
+ * so does one of which only this thread can tell that it isn't blocked.
  */
 static bool deliver(int sig, siginfo_t *info, void *context)
 {
     if (stop_signals_all() & SIGNAL_BIT(sig) && signals_is_default_here(sig))
         stop_signals_end_init(sig);
-    /* One for this thread alone (tgkill(2)) is for no other that lets it in. (A stop signal may
-     * have come to another one first, which has sent it on.) */
+    /* A signal for this thread alone (tgkill(2)) is for no other. (A stop signal may have come to
+     * another one first, which has sent it on.) */
     bool is_directed = info->si_code == SI_TKILL && !(stop_signals_all() & SIGNAL_BIT(sig));
     return signals_deliver(sig, info, context, is_directed);
 }
 
-/* Without it, this process can't be told what is asked of its tree. */
+/* Does without the control signal: this process can't be told what is ordered of its tree. */
 static void give_up_control(int sig)
 {
     static _Atomic bool said;
     char name[16];
     struct text text = TEXT_ON(name);
     atomic_store(&control_yielded, true);
-    process_slot_set_flag(LINE_DEAF, true);
+    process_slot_set_flag(SLOT_NOT_WOKEN, true);
     if (atomic_exchange(&said, true))
         return;
     settings_say_signal(&text, sig);
@@ -109,13 +108,13 @@ static void give_up_control(int sig)
             name);
 }
 
-/* Others wake us, by kill(2): whatever else comes is the program's own affair. */
+/* Other processes wake us, by kill(2): anything else is the program's own affair. */
 static bool wakes_us(const siginfo_t *info)
 {
     return info->si_code == SI_USER && info->si_pid != epoch_ask_pid();
 }
 
-/* Returns whether the program gets it. */
+/* Acts on a signal. Returns whether the program gets it. */
 static bool take_signal(int sig, siginfo_t *info, void *context)
 {
     if (signals_is_wake(info)) {
@@ -170,9 +169,9 @@ void trigger_noticed(void)
 }
 
 /*
- * Whether a thread in vfork is the parent: its child has exec'd or ended, and the kernel has let it
- * go on (it takes no signal before), but vfork has not returned yet. Where our own pid is not known
- * (epoch.h) nothing tells, and no signal of the parent's may be lost.
+ * Tells whether a thread in vfork is the parent. Its child has exec'd or ended, and the kernel has
+ * let it go on (it takes no signal before), but vfork has not returned yet. Where our own pid is
+ * not known (epoch.h) nothing tells, and no signal of the parent's may be lost.
  */
 static bool vfork_is_over(void)
 {
@@ -180,7 +179,7 @@ static bool vfork_is_over(void)
     return !pid || pid == (int)sys0(SYS_getpid);
 }
 
-/* In a vfork child, until it execs: the memory is its parent's. Orders are not for it. */
+/* Acts in a vfork child, until it execs: the memory is its parent's, and no order is for it. */
 static void in_vfork_child(int sig, siginfo_t *info, void *context)
 {
     if (!(signals_held() & ~stop_signals_all() & SIGNAL_BIT(sig)))
@@ -258,7 +257,7 @@ void trigger_resumes(void)
 {
     if (!coordinator_tree_drains() || coordinator_tree_is_drained())
         return;
-    /* That one has taken its memory along: who asked is in the page. */
+    /* The earlier program has taken its memory along: who gave the order is in the page. */
     struct origin by = tree_page->by;
     if (by.signal > 0 && by.signal < 65 && stop_signals_all() & SIGNAL_BIT(by.signal) &&
         !signals_is_ignored(by.signal)) {
@@ -288,7 +287,7 @@ bool trigger_enters_sandbox(void)
     signals_settle();
     signals_give_back(~signals_held());
     stop_signals_release(); /* nobody else will */
-    process_slot_set_flag(LINE_SANDBOXED, true);
+    process_slot_set_flag(SLOT_SANDBOXED, true);
     atomic_store(&sys_sandboxed, true);
     return false;
 }
@@ -297,14 +296,14 @@ void trigger_entered_sandbox(bool was_in, bool failed)
 {
     if (failed) {
         atomic_store(&sys_sandboxed, was_in);
-        process_slot_set_flag(LINE_SANDBOXED, was_in);
+        process_slot_set_flag(SLOT_SANDBOXED, was_in);
     }
     if (failed && !was_in)
         stop_signals_take(stop_signals_all(), on_signal);
     worker_comes_back();
 }
 
-/* signal(7): all of them. Who waits for every signal names none. */
+/* signal(7): all of them. A wait for every signal names none. */
 #define REAL_TIME (UINT64_MAX << (34 - 1))
 
 static void yield_control(uint64_t wanted, bool waits)

@@ -22,21 +22,21 @@ void trigger_resumes(void);
 bool trigger_is(int sig);
 
 /*
- * Leaves these signals to the program, which has a use of its own for them.
- * waits: it awaits or reads them, which nothing but this call tells; an action can be looked up.
+ * Leaves these signals to the program, which has a use of its own for them. waits: it waits for
+ * them or reads them, which nothing but this call tells; an action can be looked up.
  */
 void trigger_yield(uint64_t wanted, bool waits);
 
 /*
- * Around a call by which the program enters a seccomp sandbox, in which no thread can be made: its
- * stop signals are its own from now on, and the trigger does nothing. Returns whether it was in one
- * before.
+ * Stand around a call by which the program enters a seccomp sandbox, in which no thread can be
+ * made. Its stop signals are its own from then on, and the trigger does nothing. The first returns
+ * whether it was in one before.
  */
 bool trigger_enters_sandbox(void);
 void trigger_entered_sandbox(bool was_in, bool failed);
 
-/* In a child: two triggers are counted anew. Then, when all the rest has been put right: sends a
- * signal again that has come meanwhile. */
+/* Begins anew in a child. trigger_noticed, when all the rest has: sends signals again that have
+ * come meanwhile. */
 void trigger_forked(void);
 void trigger_noticed(void);
 

@@ -153,8 +153,8 @@ static LATE _Alignas(64) struct {
 #define TLS_OURS 1024
 
 /*
- * Where the thread's pointer is to point: with as much room around it as the program's own
- * thread-locals take, for they lie between it and ours. NULL: there is none.
+ * Returns what the thread's pointer is to point to, with as much room around it as the program's
+ * own thread-locals take: they lie between it and ours. NULL: there is no memory.
  */
 static void *thread_pointer(void)
 {
@@ -185,11 +185,11 @@ static int64_t sooner(int64_t a, int64_t b)
 }
 
 /*
- * Who is in the middle of a step: the worker thread, or a signal's handler where none can be made.
- * There is one at a time, for what they do is done in memory that nobody locks: another handler
- * leaves it to that one and to the next wake; the thread waits.
+ * Whether the thread is in the middle of a step, or a signal's handler where no thread can be made.
+ * There is one step at a time, for it changes memory that nothing locks. Another handler leaves it
+ * to that step and to the next wake; the thread waits.
  */
-static _Atomic uint32_t steps; /* 1: somebody is */
+static _Atomic uint32_t steps; /* 1: it is */
 
 static bool begin_step(void)
 {
@@ -241,10 +241,10 @@ static void work(void)
     }
 }
 
-/* The tree's coordinator drains, and wakes this process again and again: a step each time. */
+/* Does a step. The tree's coordinator drains, and wakes this process for each. */
 static void step_without_thread(void)
 {
-    process_slot_set_flag(LINE_THREADLESS, true);
+    process_slot_set_flag(SLOT_THREADLESS, true);
     coordinator_count_asked();
     begin_trees();
     drain_step();
@@ -254,7 +254,7 @@ static void step_without_thread(void)
     stop_signals_step(now);
 }
 
-/* What can be done without waiting is done here and now. */
+/* Does what can be done without waiting. */
 static void do_without_thread(const struct origin *origin)
 {
     if (coordinator_tree_drains() && !coordinator_is_here()) {
@@ -305,7 +305,8 @@ static bool leave(uint32_t orders, const struct origin *origin)
     return !running || make_thread(origin);
 }
 
-/* For how long the program's call waits for it: it ends all the same as soon as it can. */
+/* For how long the program's call waits for the thread, which ends all the same as soon as it can.
+ */
 #define ENDS_MOST_MS 3000
 
 /* Waits until no thread of this process has that id any more, or ms have passed. */

@@ -27,19 +27,20 @@ void worker_order_tree(enum action action, const struct origin *origin);
 /* Has the thread look at what is ordered of the tree, and at the stop signals that wait. */
 void worker_look(void);
 
-/* The program listens: where a drain is over, nobody is to be accepted from that one either. */
+/* Has a new listener stopped where a drain is on, or over. */
 void worker_sees_listener(void);
 
 /*
- * Around a call that changes what a thread may do or sees: credentials, capabilities, namespaces
- * (credentials(7), nptl(7)). Libc makes it on all of its threads, or it is the caller's own; ours
- * is known to nobody, and would keep what the program has given up. It ends before, and where it
- * had still to do the caller makes another afterwards, which has what that one has.
+ * Stand around a call that changes what a thread may do or sees: credentials, capabilities,
+ * namespaces (credentials(7), nptl(7)). Libc makes it on all of its threads, or it is the caller's
+ * own. Our thread is known to nobody, and would keep what the program has given up. So it ends
+ * before. If it had still something to do, the caller makes another one afterwards, which has what
+ * the caller has.
  */
 void worker_steps_aside(void);
 void worker_comes_back(void);
 
-/* In a child: the thread did not come along. */
+/* Begins anew in a child, which has no worker. */
 void worker_forked(void);
 
 #endif

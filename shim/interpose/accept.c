@@ -85,7 +85,7 @@ static bool must_go_on(int fd)
         wait_for_swap(fd);
         if (!epoch_thread.was_told)
             return true;
-        /* Its poll has told it of the closed door, and nobody comes to the new one. */
+        /* Its poll has told it of the shutdown, and nobody connects to the new one. */
         errno = EAGAIN;
         return false;
     }
@@ -123,11 +123,11 @@ static void accepted(int fd, int got, const struct sockaddr *from, socklen_t len
         identity = sock_hash_port(identity, view->port);
         kind = IDENTITY_PEER_AND_PORT;
     }
-    /* Another process of the tree may have closed the listener's door. This comes before the
-     * drainer can see the connection: sock_was_deaf tells it that the peer needs time. */
-    bool may_be_deaf = listener_has_closed() || coordinator_tree_drains();
-    if (UNLIKELY(may_be_deaf) && !sys_is_sandboxed())
-        sock_open_ears(got);
+    /* Another process of the tree may have had the listener drop SYNs. This comes before the
+     * drainer can see the connection: sock_had_minttl tells it that the peer needs time. */
+    bool may_have_minttl = listener_has_dropped_syns() || coordinator_tree_drains();
+    if (UNLIKELY(may_have_minttl) && !sys_is_sandboxed())
+        sock_clear_minttl(got);
     conn_accepted(got, view->mode, identity, kind);
 }
 

@@ -5,7 +5,7 @@
  * restore the mask where they come back, and are left alone.
  */
 #include "base/libc.h"
-#include "drain/signals_jumps.h"
+#include "drain/signals_mask.h"
 
 #ifdef __GLIBC__
 #include <setjmp.h>

@@ -16,15 +16,16 @@
 static uint64_t orders_done; /* what of tree_page->order has been begun here */
 
 /*
- * What this process knows by itself. Any process of the tree can write the page, one that was
- * broken into as well: so once a drain is on, the head goes by this and not by what the page says.
+ * What this process knows by itself. Any process of the tree can write the page, also one that was
+ * broken into. So once a drain is on, the coordinator goes by this and not by what the page says.
  */
 static struct {
-    _Atomic bool is_head; /* for good: nobody can make another one the head instead */
+    _Atomic bool is_head; /* for good: nobody can put another one in its place */
     _Atomic bool has_terms, drains, has_ended;
-    _Atomic uint32_t asked, begun;  /* drains, as bits 1 << enum action: of the head itself; here */
+    _Atomic uint32_t asked,
+        begun; /* drains, as bits 1 << enum action: ordered of the coordinator itself; begun here */
     _Atomic int64_t since, timeout; /* of the drain, as in struct drain_terms */
-    _Atomic int64_t until;          /* at which the head waits no longer; 0: it does for ever */
+    _Atomic int64_t until; /* at which the coordinator waits no longer; 0: it waits for ever */
 } own;
 
 static bool ended_here; /* this process has seen the tree's drain to its end */
@@ -72,7 +73,7 @@ bool coordinator_is_here(void)
     if (membership_descends_from_the_living(0) ||
         !atomic_compare_exchange_strong(&tree_page->head, &head, me))
         return false;
-    /* Another head may have seen the end of the drain, of which there is one only. */
+    /* An earlier coordinator may have ended the drain, of which there is one only. */
     atomic_store(&own.has_ended, atomic_load(&tree_page->phase) == PHASE_DRAINED);
     atomic_store(&own.is_head, true);
     return true;
@@ -82,7 +83,7 @@ bool coordinator_is_here(void)
 
 #define SINCE_MOST 2000 /* ms: so much earlier than it is seen may an order have been given */
 
-/* The terms of the drain as they are here and now, and from now on. */
+/* Fixes the terms of the drain for this process. */
 static void take_terms(int64_t since, int64_t timeout)
 {
     if (atomic_load(&own.has_terms))
@@ -112,7 +113,8 @@ void coordinator_ask(enum action action, const struct origin *origin)
     int64_t now = sys_now_ms(), timeout = settings_now()->timeout;
     if (action != ACTION_CLOSE_IDLE) {
         take_terms(now, timeout);
-        /* What is asked of the head itself is done in time, whatever else was asked for before. */
+        /* What is ordered of the coordinator itself is done in time, whatever was ordered before.
+         */
         int64_t until = atomic_load(&own.until);
         if (timeout && (!until || until > now + timeout))
             atomic_store(&own.until, now + timeout);
@@ -185,7 +187,8 @@ bool coordinator_tree_is_drained(void)
 #define WAKE_AGAIN_MS 500
 #define THREADLESS_MS 50
 
-/* Whether it is this process that sees whether all are done: the head, or else the first line. */
+/* Tells whether this process looks whether all are done: the coordinator does, or else the first
+ * slot's. */
 static bool is_watcher(void)
 {
     if (process_slot_is_foreign())
@@ -195,11 +198,11 @@ static bool is_watcher(void)
         return true;
     if (head == me || process_slot_lives(head))
         return head == me;
-    for (uint32_t i = 0; i < PAGE_LINES; i++) {
-        int32_t pid = atomic_load(&tree_page->line[i].pid);
+    for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
+        int32_t pid = atomic_load(&tree_page->slot[i].pid);
         if (pid == me)
             return true;
-        if (pid > 0 && proc_line_lives(&tree_page->line[i]))
+        if (pid > 0 && proc_slot_lives(&tree_page->slot[i]))
             return false;
     }
     return true;
@@ -216,63 +219,63 @@ static uint64_t tracked_by(uint32_t index)
 /* A process that can't drain is done when it has no connection left. */
 static bool is_done(uint32_t index)
 {
-    struct page_line *line = &tree_page->line[index];
-    if (atomic_load(&line->phase) == PHASE_DRAINED || !proc_line_lives(line))
+    struct page_slot *slot = &tree_page->slot[index];
+    if (atomic_load(&slot->phase) == PHASE_DRAINED || !proc_slot_lives(slot))
         return true;
-    bool can_drain = !(atomic_load(&line->flags) & (LINE_SANDBOXED | LINE_DEAF));
+    bool can_drain = !(atomic_load(&slot->flags) & (SLOT_SANDBOXED | SLOT_NOT_WOKEN));
     return !can_drain && !tracked_by(index);
 }
 
-/* Whether another process with this line is still to be waited for. */
+/* Tells whether another process with this slot is still to be waited for. */
 static bool is_undone(uint32_t index)
 {
-    int32_t pid = atomic_load(&tree_page->line[index].pid);
+    int32_t pid = atomic_load(&tree_page->slot[index].pid);
     return pid && pid != epoch_pid() && !is_done(index);
 }
 
-#define GAP_LOOK_MS 50
+#define HANDOFF_LOOK_MS 50
 
-/* Whether a connection is between two processes. How long a look takes depends on how many sockets
- * there are: the looks take at the most a tenth of the time. */
-static bool has_gap(int64_t now)
+/* Tells whether a connection is on its way between two processes. A look takes the longer the more
+ * sockets there are: the looks take at the most a tenth of the time. */
+static bool has_handoff(int64_t now)
 {
     static int64_t look_at;
     static uint32_t found;
-    bool open[PAGE_GAPS];
-    if (!atomic_load(&tree_page->gap_used))
+    bool open[PAGE_HANDOFFS];
+    if (!atomic_load(&tree_page->handoffs_used))
         return false;
     if (now < look_at)
         return found;
-    uint64_t entries[PAGE_GAPS];
-    for (uint32_t i = 0; i < PAGE_GAPS; i++)
-        entries[i] = atomic_load(&tree_page->gap[i]);
-    found = proc_open_gaps(tree_page->gap, PAGE_GAPS, 0, now, open);
-    for (uint32_t i = 0; i < PAGE_GAPS; i++)
-        if (entries[i] && !(entries[i] & GAP_ADOPTED) && !open[i])
-            atomic_compare_exchange_strong(&tree_page->gap[i], &entries[i], 0);
+    uint64_t entries[PAGE_HANDOFFS];
+    for (uint32_t i = 0; i < PAGE_HANDOFFS; i++)
+        entries[i] = atomic_load(&tree_page->handoff[i]);
+    found = proc_open_handoffs(tree_page->handoff, PAGE_HANDOFFS, 0, now, open);
+    for (uint32_t i = 0; i < PAGE_HANDOFFS; i++)
+        if (entries[i] && !(entries[i] & HANDOFF_ADOPTED) && !open[i])
+            atomic_compare_exchange_strong(&tree_page->handoff[i], &entries[i], 0);
     int64_t took = sys_now_ms() - now;
-    look_at = now + took + (took * 9 > GAP_LOOK_MS ? took * 9 : GAP_LOOK_MS);
+    look_at = now + took + (took * 9 > HANDOFF_LOOK_MS ? took * 9 : HANDOFF_LOOK_MS);
     return found;
 }
 
 #define UNDONE_NAMED_MOST 10
 
-/* Names a process without which the tree's drain ends. */
+/* Logs a process that has not ended its drain when the tree's ends. */
 static void name_undone(uint32_t index)
 {
-    struct page_line *line = &tree_page->line[index];
-    bool has_begun = atomic_load(&line->phase) != PHASE_SERVING;
+    struct page_slot *slot = &tree_page->slot[index];
+    bool has_begun = atomic_load(&slot->phase) != PHASE_SERVING;
     log_say(
         LOG_ERROR,
         "not drained: pid %d has not %s: its %lu connections count as forced, and its listeners "
         "may still accept",
-        atomic_load(&line->pid),
+        atomic_load(&slot->pid),
         has_begun ? "ended its drain" : "begun its drain (is it stopped, or traced?)",
         tracked_by(index));
 }
 
-/* Ends the tree's drain without those who have not ended theirs. Their connections are lost as far
- * as anybody knows. */
+/* Ends the tree's drain without the processes that have not ended theirs. Their connections count
+ * as lost. */
 static void give_up(void)
 {
     struct totals totals;
@@ -280,10 +283,10 @@ static void give_up(void)
     membership_totals(&totals);
     uint64_t left = totals.tracked;
     atomic_fetch_add(&tree_page->gone.forced_in_use, left);
-    atomic_fetch_add(&tree_page->gone.cut, left);
+    atomic_fetch_add(&tree_page->gone.force_closed, left);
     atomic_store(&tree_page->timed_out, 1);
     gave_up = true;
-    for (uint32_t i = 0; i < PAGE_LINES && named < UNDONE_NAMED_MOST; i++)
+    for (uint32_t i = 0; i < PAGE_SLOTS && named < UNDONE_NAMED_MOST; i++)
         if (is_undone(i)) {
             name_undone(i);
             named++;
@@ -300,10 +303,6 @@ bool coordinator_gave_up(void)
     return gave_up;
 }
 
-/*
- * Who has not begun yet, or can make no thread and goes on only when it is woken: while others see
- * to themselves.
- */
 void coordinator_keep_awake(int64_t now)
 {
     if (!coordinator_tree_drains() || coordinator_tree_is_drained() || !is_watcher())
@@ -326,8 +325,8 @@ bool coordinator_check(int64_t now)
         return false;
     int64_t until = atomic_load(&own.until);
     bool late = until && now > until + GRACE_MS;
-    bool done = !has_gap(now) && !wake_unlisted_serve(now) && subtrees_are_done(now);
-    for (uint32_t i = 0; i < PAGE_LINES && done; i++)
+    bool done = !has_handoff(now) && !wake_unlisted_serve(now) && subtrees_are_done(now);
+    for (uint32_t i = 0; i < PAGE_SLOTS && done; i++)
         done = !is_undone(i);
     if (!done && !late)
         return false;

@@ -2,9 +2,8 @@
 /*
  * holders.h - which processes hold a socket, beside those that drain together with this one.
  *
- * A listener that somebody else holds is his as well: it was inherited by a successor or a child,
- * or was sent over a socket. /proc/PID/fd tells, whichever way it came to him. In the handler
- * thread alone.
+ * Another process may have inherited a listener across fork or exec, or received it over a socket.
+ * /proc/PID/fd tells, in each case. For the worker alone.
  */
 #ifndef WEIR_HOLDERS_H
 #define WEIR_HOLDERS_H
@@ -21,14 +20,14 @@ struct holders_visitor {
 };
 
 /*
- * Calls the visitor for each process that does not drain: whole_tree: those of this process's tree
- * do. sent: such a socket was sent to somebody, who may be anybody. Returns false where that is not
- * the whole truth: there is no /proc, it hides processes, one that may hold such a socket can't be
- * looked into, or there are more descriptors than a drain has time for.
+ * Calls the visitor for each process that does not drain. whole_tree: those of this process's tree
+ * do. sent: such a socket was sent to another process, which may be any. Returns false if some may
+ * have been missed: there is no /proc, it hides processes, one that may hold such a socket can't be
+ * read, or there are more descriptors than a drain has time for.
  */
 bool holders_look(const struct holders_visitor *visitor, bool whole_tree, bool sent);
 
-/* Whether fd is the same epoll as number `other` of that process (kcmp(2)). */
+/* Tells whether fd is the same epoll as number `other` of that process (kcmp(2)). */
 bool holders_share(int fd, int32_t pid, int other);
 
 #endif

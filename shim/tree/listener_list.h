@@ -14,18 +14,19 @@
 int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode,
                       bool from_outside);
 
-/* Says what became of it; tells what it became last, in any process. */
+/* Sets the state of a listener; returns the last one that any process has set. */
 void listener_list_set(int index, enum page_listener_state state);
 enum page_listener_state listener_list_state(int index);
 
 void listener_list_remove(int index);
 
-/* Whether a process of that page's tree has made a listener of this address itself. */
+/* Tells whether a process of that page's tree has made a listener of this address itself. */
 bool listener_list_made(const struct page *page, const struct sockaddr *addr, socklen_t len);
 
 /*
- * Whether another process of the tree has connections: one that may ask this one for what it needs
- * to answer. Not one that itself serves others by AF_UNIX: two would wait for each other.
+ * Tells whether another process of the tree has connections, and may ask this one for what it needs
+ * to answer. A process that itself serves others by AF_UNIX does not count: two would wait for each
+ * other.
  */
 bool listener_list_others_serve(void);
 

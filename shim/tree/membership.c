@@ -21,8 +21,8 @@ static char path[PAGEFILE_PATH]; /* "": the page has no file */
 static char name[PAGEFILE_PATH];
 static bool was_first; /* this process, or the one that it was forked from, began the tree */
 
-/* Those of the tree that this process descends from, with a time at which they lived: the parent is
- * the last. One that is left out lived too long ago. */
+/* The processes of the tree that this one descends from, with a time at which they lived. The
+ * parent is the last; the oldest are left out. */
 static struct process_slot_origin ancestors[ANCESTORS_MOST];
 static int generations;
 
@@ -42,7 +42,8 @@ bool membership_is_named_after_us(const char *value)
 {
     int32_t pid;
     uint64_t start;
-    return pagefile_parse_name(value, &pid, &start) && pid == epoch_pid() && start == proc_start_time(pid);
+    return pagefile_parse_name(value, &pid, &start) && pid == epoch_pid() &&
+           start == proc_start_time(pid);
 }
 
 static void copy(char *to, size_t room, const char *from)
@@ -121,9 +122,9 @@ bool membership_succeeds(const char *value)
     predecessor = *value == '/' ? pagefile_open(value) : NULL;
     if (!predecessor)
         return true; /* its tree has no page that could be joined */
-    for (uint32_t i = 0; i < PAGE_LINES; i++) {
-        const struct page_line *line = &predecessor->line[i];
-        if (proc_line_lives(line) && !proc_descends(atomic_load(&line->pid)))
+    for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
+        const struct page_slot *slot = &predecessor->slot[i];
+        if (proc_slot_lives(slot) && !proc_descends(atomic_load(&slot->pid)))
             return true;
     }
     membership_has_succeeded();
@@ -163,7 +164,7 @@ bool membership_begin(const char *value, bool first)
 static _Atomic bool spawned;
 static bool inherits_sockets; /* the child that is made next, or this one */
 
-/* What is written between two forks is copied page by page: so only what changes is written. */
+/* A page that is written between two forks is copied: so only what changes is written. */
 static void spawns(void)
 {
     if (!atomic_load(&spawned))
@@ -224,25 +225,25 @@ static void take_back(uint64_t record)
 
 void membership_execs(void)
 {
-    struct page_line *line = epoch_is_borrowed() ? NULL : process_slot_now();
-    if (line ||
+    struct page_slot *slot = epoch_is_borrowed() ? NULL : process_slot_now();
+    if (slot ||
         epoch_thread.child == CHILD_NONE) /* a child that only closes a few does not live on */
         membership_spawns();
-    if (!line)
+    if (!slot)
         return;
-    table_each_untouched(
-        handoff_release); /* the next program may have them, or who was forked with them */
-    if (atomic_load(&line->pid) == epoch_pid())
-        atomic_fetch_or(&line->flags, LINE_EXECS);
+    table_each_untouched(handoff_release); /* the next program may have them, or a process that was
+                                              forked with them */
+    if (atomic_load(&slot->pid) == epoch_pid())
+        atomic_fetch_or(&slot->flags, SLOT_EXECS);
 }
 
 void membership_exec_failed(void)
 {
-    struct page_line *line = epoch_is_borrowed() ? NULL : process_slot_now();
-    if (!line)
+    struct page_slot *slot = epoch_is_borrowed() ? NULL : process_slot_now();
+    if (!slot)
         return;
-    if (atomic_load(&line->pid) == epoch_pid())
-        atomic_fetch_and(&line->flags, ~LINE_EXECS);
+    if (atomic_load(&slot->pid) == epoch_pid())
+        atomic_fetch_and(&slot->flags, ~SLOT_EXECS);
     table_each_untouched(take_back);
 }
 
@@ -269,12 +270,12 @@ void membership_totals(struct totals *totals)
     proc_totals(tree_page, epoch_pid(), totals);
 }
 
-uint64_t membership_cut(void)
+uint64_t membership_force_closed(void)
 {
-    uint64_t cut = atomic_load(&tree_page->gone.cut);
+    uint64_t cut = atomic_load(&tree_page->gone.force_closed);
     for (uint32_t i = 0; i < process_slots_used(); i++)
-        if (atomic_load(&tree_page->line[i].pid))
-            cut += atomic_load(&tree_page->line[i].cut);
+        if (atomic_load(&tree_page->slot[i].pid))
+            cut += atomic_load(&tree_page->slot[i].force_closed);
     return cut;
 }
 

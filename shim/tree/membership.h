@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * membership.h - this process's part in its tree: the state page, its line there, and who acts for
- * all.
+ * membership.h - this process as a member of its tree, from its start over fork and exec to its
+ * end.
  *
- * The first process of a tree makes the page, its descendants inherit the mapping or open the file
- * that WEIR_TREE names. What lies on the program's own way (a fork, an accept, an exec, an exit)
- * only reads and writes memory: a child's pid is libc's, its time the vdso's.
+ * The first process of a tree makes the state page. Its descendants inherit the mapping, or open
+ * the file that WEIR_TREE names. On a fork, an accept, an exec or an exit of the program only
+ * memory is read and written: a child's pid is libc's, its time the vdso's.
  */
 #ifndef WEIR_MEMBERSHIP_H
 #define WEIR_MEMBERSHIP_H
@@ -15,64 +15,69 @@
 /* ---- start-up ---- */
 
 /*
- * The first process of a tree: makes its page, or takes up the one that it made before it exec'd
- * (name: WEIR_TREE's value, NULL where there is none). Any other: opens the page that name tells,
- * or makes one of its own. Takes a line. Without a file the page is memory that the tree shares all
- * the same, and a line in the log says what can't be seen. False: not even for that there is room.
+ * Makes the tree's page, or opens it, and takes a slot in it. The first process of a tree makes it,
+ * or goes on with the one that it made before it exec'd (name: WEIR_TREE's value, NULL where there
+ * is none). Any other opens the page that name tells, or makes one of its own. Without a file the
+ * page is memory that the tree shares all the same, and a line in the log says what can't be seen.
+ * Returns false if there is no memory either.
  */
 bool membership_begin(const char *name, bool first);
 
 /*
- * Whether this process, which inherits listeners of that tree's across exec, succeeds it: others of
- * the tree go on, that are not its children (it has not become another program itself, as HAProxy's
- * master does). Until membership_has_succeeded the listeners that the tree had made count as its
- * own.
+ * Tells whether this process, which has inherited listeners of that tree across exec, is its
+ * successor: other processes of the tree go on, and are not its children (HAProxy's master becomes
+ * another program itself, and is none). Until membership_has_succeeded the listeners that the tree
+ * had made count as its own.
  */
 bool membership_succeeds(const char *name);
 void membership_has_succeeded(void);
 
-/* What programs that this one starts are to find in WEIR_TREE: the page's path, or its name. */
+/* Returns what programs that this one starts are to find in WEIR_TREE: the page's path, or its
+ * name. */
 const char *membership_name(void);
 
-/* Whether name (WEIR_TREE's value) says that it was this process that began the tree. */
+/* Tells whether name (WEIR_TREE's value) is of the tree that this process began. */
 bool membership_is_named_after_us(const char *name);
 
 /* ---- fork, exec, exit ---- */
 
-/* Before a fork that shares descriptors; inherits: sockets that matter are among them. */
+/* Prepares for a fork that shares descriptors. inherits: sockets that matter are among them. */
 void membership_forks(bool inherits);
 
-/* A child finds that it is one (epoch.h): it has no line yet. It lives on: it has, if it inherits.
- */
+/* Begins anew in a child, which has no slot yet (epoch.h). */
 void membership_forked(void);
+
+/* Takes a slot for a child that lives on, if it has inherited sockets. */
 void membership_lives_on(void);
 
-/* Whether it was this process that began the tree: known without the page. */
+/* Tells whether this process began the tree, without the page. */
 bool membership_is_first(void);
 
-/* About to exec; it failed, the program goes on. About to end. */
+/* Prepares for an exec; undoes that where it failed. */
 void membership_execs(void);
 void membership_exec_failed(void);
+
+/* Gives the slot back: the process is about to end. */
 void membership_ends(void);
 
-/* Whether one of those that it was forked from, as far as they are known (up to oldest; 0: all of
- * them), is there still. */
+/* Tells whether a process that this one was forked from still lives, as far as they are known (up
+ * to oldest; 0: all of them). */
 bool membership_descends_from_the_living(int32_t oldest);
 
-/* Whether this process has ever started another. */
+/* Tells whether this process has ever started another; notes that it does. */
 bool membership_has_forked(void);
 void membership_spawns(void);
 
 /* ---- the tree as a whole ---- */
 
-/* The delay of the tree's drain is over. */
+/* Ends the delay of the tree's drain. */
 void membership_delayed(void);
 
-/* All counts of the tree; its force-closed connections. */
+/* Counts the connections of the tree; those that were force-closed. */
 void membership_totals(struct totals *totals);
-uint64_t membership_cut(void);
+uint64_t membership_force_closed(void);
 
-/* Whether a process of the tree (or of the one that it succeeds) has made a listener of this
+/* Tells whether a process of the tree (or of the one that it succeeds) has made a listener of this
  * address itself. */
 bool membership_listens_at(const struct sockaddr *addr, socklen_t len);
 

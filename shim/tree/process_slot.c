@@ -9,17 +9,17 @@
 
 #include <time.h>
 
-#define NO_LINE (-1)
-static _Atomic int my_line = NO_LINE; /* PAGE_LINES: there was none left */
+#define NO_SLOT (-1)
+static _Atomic int my_slot = NO_SLOT; /* PAGE_SLOTS: there was none left */
 
-/* In whose name, and since when: not the page's word for it. Known to its children as well. */
-static int32_t line_pid;
-static uint64_t line_since;
+/* Under which pid, and since when: not as the page has it. Known to its children as well. */
+static int32_t slot_pid;
+static uint64_t slot_since;
 
 static bool foreign;       /* process_slot_is_foreign */
 static uint32_t own_flags; /* of this process's slot, which its children take along */
 
-/* For times in the page, of a program's own thread: without a system call (vdso(7)). */
+/* For times in the page, on a program's own thread: without a system call (vdso(7)). */
 static uint64_t boot_ms(void)
 {
     struct timespec now = {0, 0};
@@ -27,45 +27,45 @@ static uint64_t boot_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-struct page_line *process_slot_now(void)
+struct page_slot *process_slot_now(void)
 {
     if (!tree_page)
         return NULL;
     epoch_now(); /* in a child that has not noticed it would be its parent's */
-    int line = atomic_load_explicit(&my_line, memory_order_relaxed);
-    return line >= 0 && line < PAGE_LINES ? &tree_page->line[line] : NULL;
+    int slot = atomic_load_explicit(&my_slot, memory_order_relaxed);
+    return slot >= 0 && slot < PAGE_SLOTS ? &tree_page->slot[slot] : NULL;
 }
 
-struct page_line *process_slot_of(int32_t pid)
+struct page_slot *process_slot_of(int32_t pid)
 {
     for (uint32_t i = 0; i < process_slots_used(); i++)
-        if (atomic_load(&tree_page->line[i].pid) == pid)
-            return &tree_page->line[i];
+        if (atomic_load(&tree_page->slot[i].pid) == pid)
+            return &tree_page->slot[i];
     return NULL;
 }
 
 bool process_slot_lives(int32_t pid)
 {
-    const struct page_line *slot = tree_page ? process_slot_of(pid) : NULL;
-    return slot && proc_line_lives(slot);
+    const struct page_slot *slot = tree_page ? process_slot_of(pid) : NULL;
+    return slot && proc_slot_lives(slot);
 }
 
 bool process_slot_is_alone(void)
 {
     int32_t me = epoch_ask_pid();
-    for (uint32_t i = 0; tree_page && i < PAGE_LINES; i++) {
-        int32_t pid = atomic_load(&tree_page->line[i].pid);
-        if (pid && pid != me && proc_line_lives(&tree_page->line[i]))
+    for (uint32_t i = 0; tree_page && i < PAGE_SLOTS; i++) {
+        int32_t pid = atomic_load(&tree_page->slot[i].pid);
+        if (pid && pid != me && proc_slot_lives(&tree_page->slot[i]))
             return false;
     }
     return true;
 }
 
-/* Adds what a process has left to the page's sums. The line is held (pid -1). */
+/* Adds what a process has left to the page's sums. The slot is held (pid -1). */
 static void fold(uint32_t index)
 {
     static const struct shard nothing;
-    struct page_line *line = &tree_page->line[index];
+    struct page_slot *slot = &tree_page->slot[index];
     struct totals totals = {0};
     uint32_t count, first = page_shards(index, &count);
     page_add_slot(&totals, tree_page, index);
@@ -77,87 +77,86 @@ static void fold(uint32_t index)
     atomic_fetch_add(&gone->closed_idle, totals.closed_idle);
     atomic_fetch_add(&gone->forced, totals.forced);
     atomic_fetch_add(&gone->disowned, totals.disowned);
-    atomic_fetch_add(&gone->forced_in_use, atomic_exchange(&line->forced_in_use, 0));
-    atomic_fetch_add(&gone->unread, atomic_exchange(&line->unread, 0));
-    atomic_fetch_add(&gone->unsent, atomic_exchange(&line->unsent, 0));
-    atomic_fetch_add(&gone->cut, atomic_exchange(&line->cut, 0));
+    atomic_fetch_add(&gone->forced_in_use, atomic_exchange(&slot->forced_in_use, 0));
+    atomic_fetch_add(&gone->unread, atomic_exchange(&slot->unread, 0));
+    atomic_fetch_add(&gone->unsent, atomic_exchange(&slot->unsent, 0));
+    atomic_fetch_add(&gone->force_closed, atomic_exchange(&slot->force_closed, 0));
 }
 
 static bool take(uint32_t index, int32_t from)
 {
-    return atomic_compare_exchange_strong(&tree_page->line[index].pid, &from, -1);
+    return atomic_compare_exchange_strong(&tree_page->slot[index].pid, &from, -1);
 }
 
-/* A line of a process that has died, or has become another program. System calls: only where no
- * line is free. */
-static int reap_line(void)
+/* Takes the slot of a process that has died, or has become another program. It makes system calls:
+ * only where no slot is free. */
+static int reap_slot(void)
 {
     for (uint32_t i = 0; i < process_slots_used(); i++) {
-        int32_t pid = atomic_load(&tree_page->line[i].pid);
-        if (pid > 0 && !proc_line_lives(&tree_page->line[i]) && take(i, pid)) {
+        int32_t pid = atomic_load(&tree_page->slot[i].pid);
+        if (pid > 0 && !proc_slot_lives(&tree_page->slot[i]) && take(i, pid)) {
             fold(i);
             return (int)i;
         }
     }
-    return PAGE_LINES;
+    return PAGE_SLOTS;
 }
 
-static int free_line(void)
+static int free_slot(void)
 {
     uint32_t fresh = 0;
-    while (fresh < PAGE_LINES) {
+    while (fresh < PAGE_SLOTS) {
         for (uint32_t i = 0; i < process_slots_used(); i++)
-            if (!atomic_load_explicit(&tree_page->line[i].pid, memory_order_relaxed) && take(i, 0))
+            if (!atomic_load_explicit(&tree_page->slot[i].pid, memory_order_relaxed) && take(i, 0))
                 return (int)i;
-        fresh = list_grows(&tree_page->lines_used, PAGE_LINES);
-        if (fresh < PAGE_LINES && take(fresh, 0))
+        fresh = list_grows(&tree_page->slots_used, PAGE_SLOTS);
+        if (fresh < PAGE_SLOTS && take(fresh, 0))
             return (int)fresh; /* else another process has found it by then */
     }
-    return sys_is_sandboxed() ? PAGE_LINES : reap_line();
+    return sys_is_sandboxed() ? PAGE_SLOTS : reap_slot();
 }
 
-/* An earlier program of this process may have left one. */
 void process_slot_fold_own(int32_t pid)
 {
     for (uint32_t i = 0; i < process_slots_used(); i++) {
-        if (atomic_load(&tree_page->line[i].pid) == pid && take(i, pid)) {
+        if (atomic_load(&tree_page->slot[i].pid) == pid && take(i, pid)) {
             fold(i);
-            atomic_store(&tree_page->line[i].pid, 0);
+            atomic_store(&tree_page->slot[i].pid, 0);
         }
     }
 }
 
 void process_slot_take(void)
 {
-    if (LIKELY(atomic_load_explicit(&my_line, memory_order_relaxed) != NO_LINE) || !tree_page)
+    if (LIKELY(atomic_load_explicit(&my_slot, memory_order_relaxed) != NO_SLOT) || !tree_page)
         return;
     int32_t pid = epoch_pid();
     if (!pid && !sys_is_sandboxed())
         pid = epoch_ask_pid(); /* a raw clone's child: its first connection is its start */
-    int found = pid && !foreign ? free_line() : PAGE_LINES, none = NO_LINE;
+    int found = pid && !foreign ? free_slot() : PAGE_SLOTS, none = NO_SLOT;
     uint64_t since = boot_ms();
     uint32_t count = 1, shards = COUNT_OF(tree_page->shard) - 1;
-    if (found < PAGE_LINES) {
-        struct page_line *line = &tree_page->line[found];
-        atomic_store(&line->phase, PHASE_SERVING);
-        atomic_store(&line->since, since);
-        atomic_store(&line->table, (uint64_t)(uintptr_t)&table);
-        atomic_store(&line->epoch, (uint32_t)epoch_now());
-        atomic_store(&line->flags, own_flags);
+    if (found < PAGE_SLOTS) {
+        struct page_slot *slot = &tree_page->slot[found];
+        atomic_store(&slot->phase, PHASE_SERVING);
+        atomic_store(&slot->since, since);
+        atomic_store(&slot->table, (uint64_t)(uintptr_t)&table);
+        atomic_store(&slot->epoch, (uint32_t)epoch_now());
+        atomic_store(&slot->flags, own_flags);
         shards = page_shards((uint32_t)found, &count);
     } else {
         atomic_fetch_add(&tree_page->unlisted, 1);
     }
-    if (!atomic_compare_exchange_strong(&my_line, &none, found)) {
-        if (found < PAGE_LINES) /* a signal's handler, or another thread, was quicker */
-            atomic_store(&tree_page->line[found].pid, 0);
+    if (!atomic_compare_exchange_strong(&my_slot, &none, found)) {
+        if (found < PAGE_SLOTS) /* a signal's handler, or another thread, was quicker */
+            atomic_store(&tree_page->slot[found].pid, 0);
         return;
     }
     table_count_in(&tree_page->shard[shards], count);
-    line_pid = found < PAGE_LINES ? pid : 0;
-    line_since = since;
-    if (found < PAGE_LINES)
-        atomic_store(&tree_page->line[found].pid, pid);
+    slot_pid = found < PAGE_SLOTS ? pid : 0;
+    slot_since = since;
+    if (found < PAGE_SLOTS)
+        atomic_store(&tree_page->slot[found].pid, pid);
 }
 
 bool process_slot_is_foreign(void)
@@ -167,28 +166,28 @@ bool process_slot_is_foreign(void)
 
 bool process_slot_is_taken(void)
 {
-    return atomic_load(&my_line) != NO_LINE;
+    return atomic_load(&my_slot) != NO_SLOT;
 }
 
 void process_slot_give_back(void)
 {
-    struct page_line *line = process_slot_now();
+    struct page_slot *slot = process_slot_now();
     int32_t pid = epoch_pid();
-    if (!line || !pid || !take((uint32_t)(line - tree_page->line), pid))
+    if (!slot || !pid || !take((uint32_t)(slot - tree_page->slot), pid))
         return;
-    fold((uint32_t)(line - tree_page->line));
+    fold((uint32_t)(slot - tree_page->slot));
     table_count_in(NULL, 0);
-    atomic_store(&my_line, NO_LINE);
-    line_pid = 0;
-    atomic_store(&line->pid, 0);
+    atomic_store(&my_slot, NO_SLOT);
+    slot_pid = 0;
+    atomic_store(&slot->pid, 0);
 }
 
 bool process_slot_forked(struct process_slot_origin *parent)
 {
-    *parent = (struct process_slot_origin){line_pid, line_since};
+    *parent = (struct process_slot_origin){slot_pid, slot_since};
     foreign = atomic_load(&epoch_clones_foreigners);
-    line_pid = 0;
-    atomic_store(&my_line, NO_LINE);
+    slot_pid = 0;
+    atomic_store(&my_slot, NO_SLOT);
     table_count_in(NULL, 0);
     return parent->pid > 0;
 }
@@ -197,19 +196,19 @@ bool process_slot_forked(struct process_slot_origin *parent)
 
 void process_slot_count(void)
 {
-    struct page_line *line = tree_page ? process_slot_now() : NULL;
+    struct page_slot *slot = tree_page ? process_slot_now() : NULL;
     table_publish_in_use();
-    if (line)
-        atomic_store(&line->counted, page_order_number(tree_page));
+    if (slot)
+        atomic_store(&slot->counted, page_order_number(tree_page));
 }
 
 bool process_slots_have_counted(void)
 {
-    const uint32_t silent = LINE_SANDBOXED | LINE_DEAF | LINE_THREADLESS | LINE_EXECS;
+    const uint32_t silent = SLOT_SANDBOXED | SLOT_NOT_WOKEN | SLOT_THREADLESS | SLOT_EXECS;
     for (uint32_t i = 0; i < process_slots_used(); i++) {
-        const struct page_line *line = &tree_page->line[i];
-        if (atomic_load(&line->pid) > 0 && !(atomic_load(&line->flags) & silent) &&
-            atomic_load(&line->counted) < page_order_number(tree_page) && proc_line_lives(line))
+        const struct page_slot *slot = &tree_page->slot[i];
+        if (atomic_load(&slot->pid) > 0 && !(atomic_load(&slot->flags) & silent) &&
+            atomic_load(&slot->counted) < page_order_number(tree_page) && proc_slot_lives(slot))
             return false;
     }
     return true;
@@ -217,41 +216,41 @@ bool process_slots_have_counted(void)
 
 void process_slot_set_phase(enum phase phase)
 {
-    struct page_line *line = process_slot_now();
-    if (line)
-        atomic_store(&line->phase, phase);
+    struct page_slot *slot = process_slot_now();
+    if (slot)
+        atomic_store(&slot->phase, phase);
 }
 
 void process_slot_set_flag(uint32_t flag, bool on)
 {
-    struct page_line *line = process_slot_now();
+    struct page_slot *slot = process_slot_now();
     own_flags = on ? own_flags | flag : own_flags & ~flag;
-    if (line)
-        atomic_store(&line->flags, own_flags);
+    if (slot)
+        atomic_store(&slot->flags, own_flags);
 }
 
 bool process_slot_any_has(uint32_t flag)
 {
     for (uint32_t i = 0; i < process_slots_used(); i++)
-        if (atomic_load(&tree_page->line[i].pid) > 0 &&
-            atomic_load(&tree_page->line[i].flags) & flag)
+        if (atomic_load(&tree_page->slot[i].pid) > 0 &&
+            atomic_load(&tree_page->slot[i].flags) & flag)
             return true;
     return own_flags & flag;
 }
 
 void process_slot_count_loss(bool in_use, bool unread, bool unsent)
 {
-    struct page_line *line = process_slot_now();
-    if (!line)
+    struct page_slot *slot = process_slot_now();
+    if (!slot)
         return;
-    atomic_fetch_add(&line->forced_in_use, in_use);
-    atomic_fetch_add(&line->unread, unread);
-    atomic_fetch_add(&line->unsent, unsent);
+    atomic_fetch_add(&slot->forced_in_use, in_use);
+    atomic_fetch_add(&slot->unread, unread);
+    atomic_fetch_add(&slot->unsent, unsent);
 }
 
-void process_slot_count_cut(void)
+void process_slot_count_force_closed(void)
 {
-    struct page_line *line = process_slot_now();
-    if (line)
-        atomic_fetch_add(&line->cut, 1);
+    struct page_slot *slot = process_slot_now();
+    if (slot)
+        atomic_fetch_add(&slot->force_closed, 1);
 }

@@ -14,35 +14,36 @@
 void process_slot_take(void);
 bool process_slot_is_taken(void);
 
-/* This process's slot; NULL: it has none. */
-struct page_line *process_slot_now(void);
+/* Returns this process's slot; NULL: it has none. */
+struct page_slot *process_slot_now(void);
 
-/* The slot with this pid; NULL: there is none. */
-struct page_line *process_slot_of(int32_t pid);
+/* Returns the slot with this pid; NULL: there is none. */
+struct page_slot *process_slot_of(int32_t pid);
 
-/* Whether there is one, and that process lives. */
+/* Tells whether there is one, and that process lives. */
 bool process_slot_lives(int32_t pid);
 
-/* Whether no other process of the tree serves. */
+/* Tells whether no other process of the tree serves. */
 bool process_slot_is_alone(void);
 
-/* How many slots have been used. */
+/* Returns how many slots have been used. */
 static inline uint32_t process_slots_used(void)
 {
-    return page_used(&tree_page->lines_used, PAGE_LINES);
+    return page_used(&tree_page->slots_used, PAGE_SLOTS);
 }
 
 /* Adds what an earlier program of this process has left to the page's sums, and frees its slot. */
 void process_slot_fold_own(int32_t pid);
 
-/* The same of this process's own. */
+/* Does the same with this process's own slot. */
 void process_slot_give_back(void);
 
-/* Whether this process is in a pid namespace of its own: it can't tell who lives, nor be told of by
- * its pid, and has no slot. */
+/* Tells whether this process is in a pid namespace of its own. Then no pid of the page means
+ * anything to it, nor its own to others, and it has no slot. */
 bool process_slot_is_foreign(void);
 
-/* In a child: it has no slot yet. Returns whether its parent had one, in whose name, since when. */
+/* Begins anew in a child, which has no slot yet. Returns whether its parent had one: under which
+ * pid, since when. */
 struct process_slot_origin {
     int32_t pid;
     uint64_t since;
@@ -57,9 +58,9 @@ bool process_slots_have_counted(void);
 void process_slot_set_phase(enum phase phase);
 void process_slot_set_flag(uint32_t flag, bool on);
 void process_slot_count_loss(bool in_use, bool unread, bool unsent);
-void process_slot_count_cut(void);
+void process_slot_count_force_closed(void);
 
-/* Whether any process of the tree has this flag in its slot. */
+/* Tells whether any process of the tree has this flag in its slot. */
 bool process_slot_any_has(uint32_t flag);
 
 #endif

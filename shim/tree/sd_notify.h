@@ -3,7 +3,7 @@
  * sd_notify.h - what `systemctl status` says while a tree drains: sd_notify(3), without the
  * library.
  *
- * The head of the tree tells it, for a service manager listens to the service's main process alone
+ * The coordinator tells it, for a service manager listens to the service's main process alone
  * (NotifyAccess=main). Only STATUS= and EXTEND_TIMEOUT_USEC= are ever sent: after a STOPPING=1 a
  * program that runs on would be killed, and READY=1 is the program's own to say.
  *
@@ -27,16 +27,16 @@
 void sd_notify_remember(const char *value);
 
 /*
- * In the worker thread: tells how far the tree's drain is, when that is due. stopping: a stop
+ * Tells how far the tree's drain is, when that is due. stopping: a stop
  * signal waits for its end; when one comes it is due at once, for TimeoutStopSec= counts from then
  * on. Returns the ms until it is due again; -1: there is nothing to tell.
  */
 int64_t sd_notify_step(int64_t now, bool stopping);
 
-/* The tree's drain is over: what became of it. */
+/* Tells what became of the tree's drain. */
 void sd_notify_end(const char *what);
 
-/* In a child: it has told nothing yet. */
+/* Begins anew in a child, which has told nothing yet. */
 void sd_notify_forked(void);
 
 #endif

@@ -35,7 +35,7 @@ static void add_to_family(int32_t pid)
         family.pid[family.count++] = pid;
 }
 
-/* Other processes of the tree may have been left by a first one that has ended. */
+/* Adds the other processes of the tree: a first one that has ended may have left them. */
 static void add_tree(void)
 {
     struct proc_file file;
@@ -45,9 +45,9 @@ static void add_tree(void)
     if (!proc_mapped_file(tree_page, &file))
         return;
     page_name(&text, tree_page->pid, tree_page->start, tree_page->pid_namespace);
-    for (uint32_t i = 0; i < PAGE_LINES; i++) {
-        int32_t pid = atomic_load(&tree_page->line[i].pid);
-        if (pid > 0 && proc_line_lives(&tree_page->line[i]) &&
+    for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
+        int32_t pid = atomic_load(&tree_page->slot[i].pid);
+        if (pid > 0 && proc_slot_lives(&tree_page->slot[i]) &&
             proc_maps(pid, &file, name, &budget) == 1)
             add_to_family(pid);
     }
@@ -67,7 +67,7 @@ static void gather_family(void)
 
 #define PARTS_MOST 256
 
-/* By which a page is found again when the process that made it has ended, and others of it live. */
+/* What a page is found by when the process that made it has ended, and others of it live. */
 static LATE struct part {
     int32_t pid;
     uint32_t uid, dir;
@@ -139,7 +139,7 @@ static void ask_part(int fd, int64_t since, int64_t timeout)
     const struct origin *by = action == ACTION_CLOSE_IDLE ? &tree_page->idle_by : &tree_page->by;
     struct proc_file file;
     struct totals totals;
-    atomic_store(&copy.gap_used, 0); /* each entry would cost a look at /proc/net/tcp */
+    atomic_store(&copy.handoffs_used, 0); /* each entry would cost a look at /proc/net/tcp */
     proc_totals(&copy, 0, &totals);
     pagefile_ask(fd, &copy, action, by, timeout, since, &totals);
     if (proc_opened_file(fd, &file))
@@ -177,8 +177,8 @@ static bool is_undone(const struct part *part)
         return false;
     sys1(SYS_close, fd);
     bool lives = false;
-    for (uint32_t i = 0; i < PAGE_LINES && !lives; i++)
-        lives = proc_line_lives(&copy.line[i]);
+    for (uint32_t i = 0; i < PAGE_SLOTS && !lives; i++)
+        lives = proc_slot_lives(&copy.slot[i]);
     return lives && atomic_load(&copy.phase) != PHASE_DRAINED;
 }
 
@@ -190,8 +190,8 @@ bool subtrees_has(int32_t pid)
         if (fd < 0)
             continue;
         sys1(SYS_close, fd);
-        for (uint32_t k = 0; k < PAGE_LINES && !found; k++)
-            found = atomic_load(&copy.line[k].pid) == pid && proc_line_lives(&copy.line[k]);
+        for (uint32_t k = 0; k < PAGE_SLOTS && !found; k++)
+            found = atomic_load(&copy.slot[k].pid) == pid && proc_slot_lives(&copy.slot[k]);
     }
     return found;
 }

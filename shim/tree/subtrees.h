@@ -1,30 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * subtrees.h - pages of this tree's processes that could not open its own.
+ * subtrees.h - attached subtrees: processes of this tree that could not open its page.
  *
  * A process that execs after it gave up the right to open the page makes one, which names the tree.
- * The head passes on what is asked, and waits for it. Such a process is known by its descent, as
- * the kernel has it (/proc/PID/task/TID/children), never by what a file claims: other users' files
- * are not even opened. What is in such a page is untrusted (state_page.h): it is copied, not
- * mapped, for who owns the file may cut it off at any time, which is SIGBUS for who looks at a
- * mapping.
+ * The coordinator passes orders on to it, and waits for it. A subtree is known by its descent, as
+ * the kernel has it (/proc/PID/task/TID/children), never by what a file claims: files of other
+ * users are not even opened. Such a page is untrusted (state_page.h). It is copied, not mapped: its
+ * owner may truncate the file at any time, and a read of the mapping would raise SIGBUS.
  */
 #ifndef WEIR_SUBTREES_H
 #define WEIR_SUBTREES_H
 
 #include "base/state_page.h"
 
-/* Finds them, and passes on what has been asked of this tree (struct drain_terms has since and
- * timeout). In the worker thread. */
+/* Finds the subtrees, and passes on what has been ordered of this tree (since and timeout: struct
+ * drain_terms). For the worker. */
 void subtrees_ask(int64_t since, int64_t timeout);
 
-/* Whether those that were found are all drained. Looks a few times a second at the most. */
+/* Tells whether all that were found are drained. Looks a few times a second at the most. */
 bool subtrees_are_done(int64_t now);
 
-/* Whether that process is a line of one of them. In the worker thread. */
+/* Tells whether that process has a slot in one of them. For the worker. */
 bool subtrees_has(int32_t pid);
 
-/* In a child: it has asked nobody. */
+/* Forgets them, in a child: it has ordered nothing. */
 void subtrees_forget(void);
 
 #endif

@@ -26,20 +26,20 @@ static void wake_one(int32_t pid, const struct proc_file *file, const char *name
         sys2(SYS_kill, pid, sig);
 }
 
-static bool is_to_wake(const struct page_line *line, enum wake which)
+static bool is_to_wake(const struct page_slot *slot, enum wake which)
 {
     switch (which) {
     case WAKE_ALL:
         return true;
     case WAKE_NOT_BEGUN:
-        return atomic_load(&line->phase) == PHASE_SERVING;
+        return atomic_load(&slot->phase) == PHASE_SERVING;
     case WAKE_THREADLESS:
-        return atomic_load(&line->flags) & LINE_THREADLESS;
+        return atomic_load(&slot->flags) & SLOT_THREADLESS;
     }
     return false;
 }
 
-/* By which its processes map it. "": there is no file. */
+/* Writes the name of the page's file. "": there is none. */
 static void name_of(const struct page *page, char name[48])
 {
     struct text text = {name, 0, 48};
@@ -54,11 +54,11 @@ void wake_page(struct page *page, const struct proc_file *file, enum wake which)
     uint32_t budget = PROC_MAPS_BUDGET;
     char name[48];
     name_of(page, name);
-    for (uint32_t i = 0; i < PAGE_LINES && budget; i++) {
-        struct page_line *line = &page->line[first++ % PAGE_LINES];
-        int32_t pid = atomic_load(&line->pid);
-        if (pid > 0 && pid != epoch_pid() && !(atomic_load(&line->flags) & LINE_DEAF) &&
-            is_to_wake(line, which) && proc_line_lives(line))
+    for (uint32_t i = 0; i < PAGE_SLOTS && budget; i++) {
+        struct page_slot *slot = &page->slot[first++ % PAGE_SLOTS];
+        int32_t pid = atomic_load(&slot->pid);
+        if (pid > 0 && pid != epoch_pid() && !(atomic_load(&slot->flags) & SLOT_NOT_WOKEN) &&
+            is_to_wake(slot, which) && proc_slot_lives(slot))
             wake_one(pid, file, name, &budget);
     }
 }
@@ -121,7 +121,7 @@ bool wake_unlisted_serve(int64_t now)
     struct totals totals = {0}; /* of one that was killed the count stays */
     if (!atomic_load(&tree_page->unlisted))
         return false;
-    page_add_slot(&totals, tree_page, PAGE_LINES);
+    page_add_slot(&totals, tree_page, PAGE_SLOTS);
     if (now >= look_at) { /* all of /proc */
         look_at = now + UNLISTED_MS;
         any = see_to_unlisted(false);

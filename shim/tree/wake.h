@@ -16,15 +16,15 @@ enum wake { WAKE_ALL, WAKE_NOT_BEGUN, WAKE_THREADLESS };
 /* Wakes those processes of a page that map this file. */
 void wake_page(struct page *page, const struct proc_file *file, enum wake which);
 
-/* Wakes those of this process's tree; also, but for WAKE_THREADLESS, those that found no free slot.
+/* Wakes those of this process's tree; also those that found no free slot, but for WAKE_THREADLESS.
  */
 void wake_tree(enum wake which);
 
-/* Whether that process has the tree's page among its maps and can be woken. (weir(1) maps it as
- * well, and catches nothing.) */
+/* Tells whether that process has the tree's page among its maps and can be woken. (weir(1) maps it
+ * as well, and catches nothing.) */
 bool wake_reaches(int32_t pid);
 
-/* Whether connections are left of processes that found no free slot. Looks now and then. */
+/* Tells whether connections are left of processes that found no free slot. Looks now and then. */
 bool wake_unlisted_serve(int64_t now);
 
 #endif

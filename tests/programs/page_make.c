@@ -83,8 +83,8 @@ static void fill_in(void)
     page->listener[0].mode = MODE_REPLY;
     strcpy(page->listener[0].address, "127.0.0.1:80");
     page->listener[0].pid = page->pid;
-    page->line[0].since = (uint64_t)clock_ms(CLOCK_BOOTTIME);
-    page->line[0].pid = page->pid;
+    page->slot[0].since = (uint64_t)clock_ms(CLOCK_BOOTTIME);
+    page->slot[0].pid = page->pid;
     page->shard[0].in_use = 2;
     page->shard[1].accepted = 7;
     page->shard[1].closed_by_program = 2;
@@ -107,7 +107,7 @@ static void make(const char *dir)
 static void drained(int ms, uint32_t forced)
 {
     usleep((unsigned int)ms * 1000);
-    page->line[0].forced_in_use = forced;
+    page->slot[0].forced_in_use = forced;
     page->shard[0].in_use = 0;
     page->shard[0].forced = forced;
     page->shard[0].closed_idle = 5 - forced;
@@ -128,8 +128,8 @@ static void texts(void)
 static void lists(char **pids)
 {
     for (int i = 1; *pids; i++, pids++) {
-        page->line[i].since = (uint64_t)clock_ms(CLOCK_BOOTTIME);
-        page->line[i].pid = atoi(*pids);
+        page->slot[i].since = (uint64_t)clock_ms(CLOCK_BOOTTIME);
+        page->slot[i].pid = atoi(*pids);
         page->head = atoi(*pids);
     }
 }
@@ -186,8 +186,8 @@ static void make_table(void)
     mine.kind = (void *)(random() % 8 ? room : NULL);
     mine.conn = (void *)(random() % 8 ? (uintptr_t)(room + random() % 1000) : any_word());
     mine.alias = (void *)(random() % 8 ? (uintptr_t)(room + random() % 1000) : any_word());
-    page->line[0].table = (uint64_t)(uintptr_t)&mine + (random() % 8 ? 0 : 4);
-    page->line[0].epoch = random() % 8 ? (uint32_t)random() % 4 << 24 : (uint32_t)random();
+    page->slot[0].table = (uint64_t)(uintptr_t)&mine + (random() % 8 ? 0 : 4);
+    page->slot[0].epoch = random() % 8 ? (uint32_t)random() % 4 << 24 : (uint32_t)random();
 }
 
 /* What weir is called with: "PID" is our own. One that waits may do so for ever: it is interrupted.
@@ -319,11 +319,11 @@ int main(int argc, char **argv)
     if (!strcmp(kind, "leaves")) {
         if (fork())
             _exit(0);
-        page->line[0].pid = getpid();
+        page->slot[0].pid = getpid();
         printf("child %d\n", getpid());
     }
     if (!strcmp(kind, "deaf"))
-        page->line[0].flags = LINE_DEAF;
+        page->slot[0].flags = SLOT_NOT_WOKEN;
     if (!strcmp(kind, "other"))
         memset(page, 'x', sizeof *page);
     if (!strcmp(kind, "layout"))

@@ -64,13 +64,13 @@ static struct page *map_page(const char *path)
 
 static void print_line(const struct page *page, uint32_t index, struct totals *sum)
 {
-    const struct page_line *line = &page->line[index];
+    const struct page_slot *line = &page->slot[index];
     struct totals one = {0};
     uint32_t count, first = page_shards(index, &count);
     page_add(&one, &page->shard[first], count);
     page_settle(&one);
-    int32_t pid = index < PAGE_LINES ? line->pid : 0;
-    bool is_lost = index < PAGE_LINES && !proc_line_lives(line);
+    int32_t pid = index < PAGE_SLOTS ? line->pid : 0;
+    bool is_lost = index < PAGE_SLOTS && !proc_slot_lives(line);
     if (pid && !is_lost)
         memory_count_in_use(pid, line->table, line->epoch, &one.in_use);
     if (pid)
@@ -105,12 +105,12 @@ static void print_page(const struct page *page)
            page->pid, page->start, page->program, page->head,
            page->phase < PHASES ? phases[page->phase] : "?");
     printf("tree %" PRId32 " %" PRIu64 "\n", page->tree_pid, page->tree_start);
-    for (uint32_t i = 0; i <= PAGE_LINES; i++) {
-        lines += i < PAGE_LINES && page->line[i].pid;
+    for (uint32_t i = 0; i <= PAGE_SLOTS; i++) {
+        lines += i < PAGE_SLOTS && page->slot[i].pid;
         print_line(page, i, &sum);
     }
-    bool open[PAGE_GAPS];
-    gaps = proc_open_gaps(page->gap, PAGE_GAPS, 0, sys_now_ms(), open);
+    bool open[PAGE_HANDOFFS];
+    gaps = proc_open_handoffs(page->handoff, PAGE_HANDOFFS, 0, sys_now_ms(), open);
     for (int i = 0; i < PAGE_LISTENERS; i++)
         if (page->listener[i].pid)
             printf("listener %.116s pid %" PRId32 " state %u\n", page->listener[i].address,

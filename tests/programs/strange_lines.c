@@ -61,10 +61,10 @@ int main(int argc, char **argv)
                           .tree_pid = me,
                           .tree_start = start_time()};
     page->settings.control_signal = SIGRTMAX - 3;
-    page->lines_used = PAGE_LINES;
-    for (int i = 0; i < PAGE_LINES; i++) {
-        page->line[i].pid = me;
-        page->line[i].since = UINT64_MAX / 2 + (uint64_t)i;
+    page->slots_used = PAGE_SLOTS;
+    for (int i = 0; i < PAGE_SLOTS; i++) {
+        page->slot[i].pid = me;
+        page->slot[i].since = UINT64_MAX / 2 + (uint64_t)i;
     }
     memcpy(page->magic, PAGE_MAGIC, sizeof page->magic);
     signal(SIGRTMAX - 3, ignore);

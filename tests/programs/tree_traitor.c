@@ -55,9 +55,9 @@ static void write_once(struct page *page, const char *what)
         }
     } else if (!strcmp(what, "tables")) {
         page->unlisted = 1;
-        page->lines_used = UINT32_MAX;
+        page->slots_used = UINT32_MAX;
         for (int i = 300; i < 400; i++)
-            page->line[i].pid = getppid();
+            page->slot[i].pid = getppid();
     }
 }
 

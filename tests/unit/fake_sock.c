@@ -53,7 +53,7 @@ void sock_unpin(int fd, int pin)
     (void)fd, (void)pin;
 }
 
-bool sock_was_deaf(int fd)
+bool sock_had_minttl(int fd)
 {
     return fake(fd, false)->was_deaf;
 }
