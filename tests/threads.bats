@@ -4,7 +4,7 @@
 # what the program's threads have.
 # mutant: shim/drain/trigger.c: s/return !pid \|\| pid ==/return pid !=/
 # needs: sbcl
-# seconds: 60
+# seconds: 90
 # shellcheck disable=SC2030,SC2031,SC2154
 
 load helpers
@@ -417,4 +417,24 @@ answers_one() {
               (mapc #'sb-thread:join-thread threads)
               (format t \"collected~%\"))"
     log_has collects '^collected$'
+}
+
+# held FIRST EACH [VAR=value...]: a thread is held at every EACHth instruction of the shim's between
+# two answers while a close-idle goes by; before a read, in it, behind it, and the same of a write.
+held() {
+    local first=$1 each=$2
+    shift 2
+    env "$@" WEIR_SETTLE=10ms WEIR_FIRST_BYTE=20ms HELD_PRELOAD="$WEIR_LIB" \
+        HELD_LOG="$BATS_TEST_TMPDIR/weir.log" "$PROGRAMS/held_step" "$first" "$each" \
+        </dev/null >"$BATS_TEST_TMPDIR/held" 2>&1 3>&- || true
+    cat "$BATS_TEST_TMPDIR/held"
+    grep -Eq '^held [0-9]{2,} times, [0-9]+ closed when idle, 0 wrong$' "$BATS_TEST_TMPDIR/held"
+}
+
+@test "a thread is held at each instruction of the fast path: no request in progress is told as idle" {
+    held 1 1 WEIR_MODE=reply
+}
+
+@test "a thread is held in the middle of the slow path: no request in progress is told as idle" {
+    held 1 11 WEIR_MODE=automatic
 }

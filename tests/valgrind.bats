@@ -7,9 +7,8 @@
 # helgrind knows no C11 atomics (valgrind's manual, 7.5: "Helgrind only partially correctly handles
 # them"): on x86-64 an atomic load or store is a plain move, and each that another thread can see is
 # a "possible data race" to it. What the shim shares between threads is all atomics; so a race is
-# left out where both accesses are at lines of the source that say so (or are the single instructions
-# of solo.h, which are there instead while one thread is alone). All others count: two threads
-# at a plain variable of the shim's, or the shim's thread in the program's memory. (ThreadSanitizer,
+# left out where both accesses are at lines of the source that say so (or a GLANCE, common.h). All
+# others count: two threads at a plain variable of the shim's, or the shim's thread in the program's memory. (ThreadSanitizer,
 # which does know atomics, has the tables: tests/unit.bats.)
 # mutant: shim/conn/spread.c: s/__atomic_store_n\(&(spread.length), (length), \w+\)/\1 = \2/
 # seconds: 10
@@ -58,15 +57,13 @@ says_atomic() {
     [ -e "$file" ] && awk -v line="$line" '
         { statement = statement $0 }
         /[;{}]$|\*\/$/ { if (NR >= line) exit; statement = "" }
-        END { exit !(statement ~ /atomic_|__asm__/) }' "$file"
+        END { exit !(statement ~ /atomic_|GLANCE|__asm__/) }' "$file"
 }
 
 # is_of_atomics KIND [OBJECT FUNCTION PLACE]...: a race between two atomic accesses of the shim's, or
 # between two that serve one after the other: the framing of a connection is touched by the thread
 # that serves it, and its number changes hands by close and accept, an order that helgrind can't see
 # (tests/unit/tracker.c has its threads, under ThreadSanitizer).
-# Inline, the function and the line are the caller's: the hint that a call looks at first is a byte
-# that is read plainly (table.h), there.
 is_of_atomics() {
     [ "$1" = Race ] && [ $# -ge 4 ] || return 1
     shift
@@ -74,7 +71,7 @@ is_of_atomics() {
         [ "$1" = libweir.so ] || return 1
         case $2 in
         table_knows | table_hint_within) ;;
-        *) says_atomic "$3" || looks_at_hint "$3" || is_of_tracker "$3" || return 1 ;;
+        *) says_atomic "$3" || is_of_tracker "$3" || return 1 ;;
         esac
         shift 3
     done
@@ -82,12 +79,6 @@ is_of_atomics() {
 
 is_of_tracker() {
     [[ $1 == tracker.[ch]:* || $1 == tracker_room.c:* || $1 == parser.[ch]:* || $1 == parser_lines.c:* || $1 == head_cache.[ch]:* || $1 == close_header.c:* ]]
-}
-
-# looks_at_hint FILE:LINE: a wrapper's, of a macro that begins with that look.
-looks_at_hint() {
-    local file=$ROOT/shim/interpose/${1%:*}
-    [ -e "$file" ] && sed -n "${1##*:}p" "$file" | grep -Eq '^(READ_BY_HINT|READER|WRITER)\('
 }
 
 # is_of_program KIND [OBJECT FUNCTION PLACE]...: what the program alone has part in, so that it is

@@ -36,24 +36,9 @@
 /* For variables: also a declaration must say so, or they are reached through the GOT. */
 #define HIDDEN __attribute__((visibility("hidden")))
 #define INLINE static inline __attribute__((always_inline))
-/*
- * What a server calls all the time, side by side: each page of code that a call comes to costs a
- * miss of the TLB after each switch of processes. HOTTEST: what most servers call, all on one page,
- * at whose beginning HOTTEST_BEGINS stands; HOTTER: what comes to that where many threads serve.
- * (The linker sorts them by these names.) Each begins on a cache line: after a system call none of
- * them is at hand any more.
- */
-#define HOT __attribute__((section(".text.hot.c"), aligned(64)))
-#define HOTTER __attribute__((section(".text.hot.b"), aligned(64)))
-#define HOTTEST __attribute__((section(".text.hot.a"), aligned(64)))
-#define HOTTEST_BEGINS __asm__(".pushsection .text.hot.a, \"ax\"\n\t.balign 4096\n\t.popsection")
-
-/*
- * And what these look at each time, in this order: 1 to 4 on two cache lines that the processor
- * fetches together, for a process that has just been switched to finds neither at hand. The first
- * three fill one (tests/exports.bats); 5 is what not everybody needs.
- */
-#define HOT_DATA(order) __attribute__((section(".data.hot" #order)))
+/* What a server calls all the time, side by side (the linker sorts by these names): each page of code
+ * costs a miss of the TLB after each switch of processes. */
+#define HOT __attribute__((section(".text.hot"), aligned(64)))
 
 /*
  * A relaxed load that stands inside of a comparison. (Compilers compare an atomic one in a register

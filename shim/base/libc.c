@@ -19,20 +19,14 @@ static const bool has_dlsym = false;
 #define has_dlsym (&dlsym != NULL && &dlerror != NULL)
 #endif
 
-#define LIBC_FIRST(where, type, name, params, args) \
-    static type first_##name params                 \
-    {                                               \
-        libc_find();                                \
-        return libc_##name args;                    \
-    }                                               \
-    where type(*libc_##name) params = first_##name;
-#define LIBC_FIRST_HOTTEST(type, name, params, args) \
-    LIBC_FIRST(HOT_DATA(3), type, name, params, args)
-#define LIBC_FIRST_HOT(type, name, params, args) LIBC_FIRST(HOT_DATA(5), type, name, params, args)
-#define LIBC_FIRST_OTHER(type, name, params, args) LIBC_FIRST(, type, name, params, args)
-LIBC_HOTTEST(LIBC_FIRST_HOTTEST)
-LIBC_HOT(LIBC_FIRST_HOT)
-LIBC_OTHERS(LIBC_FIRST_OTHER)
+#define LIBC_FIRST(type, name, params, args) \
+    static type first_##name params          \
+    {                                        \
+        libc_find();                         \
+        return libc_##name args;             \
+    }                                        \
+    type(*libc_##name) params = first_##name;
+LIBC_FUNCTIONS(LIBC_FIRST)
 
 __thread uintptr_t libc_behind;
 void *libc_sigsetjmp_at;

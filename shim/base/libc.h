@@ -48,19 +48,14 @@ int close_range(unsigned int first, unsigned int last, int flags);
 #endif
 
 /* clang-format off */
-/* What servers call most, and what comes to that. */
-#define LIBC_HOTTEST(F) \
+#define LIBC_FUNCTIONS(F) \
     F(ssize_t, read, (int fd, void *buf, size_t n), (fd, buf, n)) \
     F(ssize_t, recv, (int fd, void *buf, size_t n, int flags), (fd, buf, n, flags)) \
     F(ssize_t, write, (int fd, const void *buf, size_t n), (fd, buf, n)) \
-    F(ssize_t, send, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags))
-
-#define LIBC_HOT(F) \
+    F(ssize_t, send, (int fd, const void *buf, size_t n, int flags), (fd, buf, n, flags)) \
     F(ssize_t, writev, (int fd, const struct iovec *iov, int count), (fd, iov, count)) \
     F(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags)) \
-    F(int, epoll_wait, (int epoll, struct epoll_event *events, int most, int ms), (epoll, events, most, ms))
-
-#define LIBC_OTHERS(F) \
+    F(int, epoll_wait, (int epoll, struct epoll_event *events, int most, int ms), (epoll, events, most, ms)) \
     F(int, accept, (int fd, struct sockaddr *addr, socklen_t *len), (fd, addr, len)) \
     F(int, accept4, (int fd, struct sockaddr *addr, socklen_t *len, int flags), (fd, addr, len, flags)) \
     F(int, bind, (int fd, const struct sockaddr *addr, socklen_t len), (fd, addr, len)) \
@@ -186,8 +181,6 @@ int close_range(unsigned int first, unsigned int last, int flags);
     F(int, pause, (void), ()) \
     F(int, clock_gettime, (clockid_t clock, struct timespec *now), (clock, now)) \
     F(long, syscall, (long n, long a, long b, long c, long d, long e, long f), (n, a, b, c, d, e, f))
-
-#define LIBC_FUNCTIONS(F) LIBC_HOTTEST(F) LIBC_HOT(F) LIBC_OTHERS(F)
 /* clang-format on */
 
 #define LIBC_DECLARE(type, name, params, args) extern HIDDEN type(*libc_##name) params;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "conn/conn_own.h"
+#include "conn/conn.h"
 
+#include "conn/conn_own.h"
 #include "conn/linger.h"
 #include "conn/spread.h"
 #include "base/sys.h"

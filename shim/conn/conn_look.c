@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The drainer's side of conn.h: is a connection idle, and what is done to one that is. */
+#include "conn/conn.h"
 #include "conn/conn_own.h"
 
 /*

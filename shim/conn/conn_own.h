@@ -3,7 +3,9 @@
 #ifndef WEIR_CONN_OWN_H
 #define WEIR_CONN_OWN_H
 
-#include "conn/conn.h"
+#include "base/settings.h"
+#include "base/sock.h"
+#include "conn/table.h"
 
 static inline enum mode mode_of(uint64_t record)
 {

@@ -3,7 +3,6 @@
 
 #include "base/libc.h"
 #include "base/sys.h"
-#include "conn/table.h"
 
 #include <sys/mman.h>
 #include <time.h>
@@ -22,7 +21,6 @@ __asm__(".pushsection .wiped, \"aw\", %nobits\n\t"
 /* clang-format on */
 
 __thread struct epoch_thread epoch_thread;
-HOT_DATA(2) intptr_t epoch_thread_at;
 
 _Atomic uint64_t epoch_last;
 static void (*forked)(void);
@@ -86,14 +84,13 @@ void epoch_compare_pids(void)
 
 void epoch_make(void (*on_fork)(void), void (*afterwards)(void))
 {
-    epoch_thread_at = (char *)&epoch_thread - sys_thread_pointer();
     forked = on_fork;
     noticed = afterwards;
     /* Linux before 4.14 refuses it; who agrees to advice that there is none of (qemu-user) does
      * nothing on any. */
     epoch_wipes_by_hand = !epoch_wipe_on_fork(&epoch_page, sizeof epoch_page) ||
                           sys3(SYS_madvise, &epoch_page, sizeof epoch_page, -1) >= 0;
-    set(UINT64_C(1) << CONN_EPOCH_SHIFT);
+    set(UINT64_C(1) << EPOCH_SHIFT);
 }
 
 void (*epoch_on_life)(void);
@@ -116,8 +113,8 @@ uint64_t epoch_notices(void)
 
     /* 8 bits: 0 is kept for "not yet". A child begins with one thread: the race is with its own
      * signal handlers only, and whoever comes first does the work. */
-    uint64_t parent = atomic_load(&epoch_last) >> CONN_EPOCH_SHIFT;
-    uint64_t mine = (parent % 255 + 1) << CONN_EPOCH_SHIFT;
+    uint64_t parent = atomic_load(&epoch_last) >> EPOCH_SHIFT;
+    uint64_t mine = (parent % 255 + 1) << EPOCH_SHIFT;
     atomic_store(&is_new, true);
     if (atomic_compare_exchange_strong(&epoch_page.mine, &wiped, mine)) {
         atomic_store(&epoch_last, mine);

@@ -79,18 +79,6 @@ struct epoch_thread {
 
 extern HIDDEN __thread struct epoch_thread epoch_thread;
 
-/*
- * The calling thread's, as who is called all the time finds it: where it lies from the thread
- * pointer on stands beside what else they look at, and not on a page of its own (.got). 0 until
- * epoch_make: what lies there is no thread's word, and is not to be written to.
- */
-extern HIDDEN intptr_t epoch_thread_at;
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) /* which takes it for an address */
-#define EPOCH_THREAD (*(struct epoch_thread __seg_fs *)epoch_thread_at)
-#else
-#define EPOCH_THREAD epoch_thread
-#endif
-
 static inline bool epoch_is_borrowed(void)
 {
     return UNLIKELY(epoch_thread.borrowed);

@@ -6,7 +6,7 @@
 #include <linux/membarrier.h>
 #include <time.h>
 
-HOT_DATA(2) _Atomic uint32_t gate;
+_Atomic uint32_t gate;
 
 static _Atomic uint32_t limit_when_open;
 

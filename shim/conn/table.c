@@ -10,7 +10,6 @@
 
 static struct shard own[SHARDS]; /* where there is no page */
 
-HOT_DATA(4)
 _Alignas(CACHE_LINE) struct table table = {.shards = own, .shard_mask = SHARDS - 1};
 
 static _Atomic uint64_t published; /* table_publish_in_use, last */

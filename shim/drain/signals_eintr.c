@@ -16,69 +16,6 @@ void signals_interrupted(const void *context)
     epoch_thread.interrupted = signals_result_of(context) == -EINTR && !theirs;
 }
 
-#define EPOLL_WAIT_CODE "\xb8\xe8\x00\x00\x00\x0f\x05" /* mov $SYS_epoll_wait, %eax; syscall */
-#define EPOLL_WAIT_CODE_LENGTH 7
-#define EPOLL_WAIT_LENGTH 192 /* of glibc's, and a little more */
-#define PAGE_LEAST 4096
-
-HOT_DATA(5) bool signals_waits_on;
-
-#ifdef __x86_64__
-static bool is_epoll_wait(const uint8_t *end)
-{
-    for (int i = 0; i < EPOLL_WAIT_CODE_LENGTH; i++)
-        if (end[i - EPOLL_WAIT_CODE_LENGTH] != (uint8_t)EPOLL_WAIT_CODE[i])
-            return false;
-    return true;
-}
-
-void signals_know_wait(const void *epoll_wait)
-{
-    const uint8_t *code = epoll_wait;
-    signals_waits_on = false;
-    if ((uintptr_t)code % PAGE_LEAST > PAGE_LEAST - EPOLL_WAIT_LENGTH)
-        return; /* what lies on the next page, if there is one, may not be code */
-    for (int i = EPOLL_WAIT_CODE_LENGTH; i < EPOLL_WAIT_LENGTH; i++) {
-        if (code[i - 2] != 0x0f || code[i - 1] != 0x05)
-            continue;
-        signals_waits_on = is_epoll_wait(&code[i]);
-        if (!signals_waits_on)
-            return;
-    }
-}
-
-/* Whether it has put the thread back to before an epoll_wait without a limit. */
-static bool waits_on(ucontext_t *at)
-{
-    greg_t *regs = at->uc_mcontext.gregs;
-    /* syscall leaves the address after it in rcx. */
-    if (regs[REG_RCX] != regs[REG_RIP] || (int)regs[REG_R10] >= 0 ||
-        !is_epoll_wait((const uint8_t *)regs[REG_RIP]))
-        return false;
-    regs[REG_RIP] -= 2;
-    regs[REG_RAX] = SYS_epoll_wait;
-    return true;
-}
-#else
-void signals_know_wait(const void *epoll_wait)
-{
-    (void)epoll_wait;
-}
-
-static bool waits_on(ucontext_t *at)
-{
-    (void)at;
-    return false;
-}
-#endif
-
-void signals_goes_on(void *context)
-{
-    signals_interrupted(context);
-    if (epoch_thread.interrupted && waits_on(context))
-        epoch_thread.interrupted = false;
-}
-
 bool signals_must_restart(void)
 {
     bool was = epoch_thread.interrupted;

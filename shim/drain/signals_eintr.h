@@ -17,28 +17,18 @@ bool signals_must_restart(void);
 /* The same, but errno (libc) is asked only where our handler may have ended a call. */
 static inline bool signals_must_call_again(void)
 {
-    return UNLIKELY(EPOCH_THREAD.interrupted) && errno == EINTR && signals_must_restart();
+    return UNLIKELY(epoch_thread.interrupted) && errno == EINTR && signals_must_restart();
 }
 
 /* Tells whether a call has failed without our doing. (Most that fail have nothing to read: EAGAIN.)
  */
 static inline bool signals_left_alone(ssize_t result)
 {
-    return result < 0 && LIKELY(!EPOCH_THREAD.interrupted);
+    return result < 0 && LIKELY(!epoch_thread.interrupted);
 }
 
-/* Notes which call our handler has interrupted. Called by our handler, first. */
+/* Notes which call our handler has interrupted. Called by our handler, first, and again last. */
 void signals_interrupted(const void *context);
-/* The same, last: a wait that is begun again already (signals_waits_on) needs no note. */
-void signals_goes_on(void *context);
-
-/*
- * Whether an epoll_wait without a limit is begun again by our handler, which puts the thread back
- * to before the system call, as the kernel does under SA_RESTART for others. For that it has to
- * know the call by its code, which signals_know_wait looks at, after epoch_make.
- */
-extern HIDDEN bool signals_waits_on;
-void signals_know_wait(const void *epoll_wait);
 
 /* Begins a call that waits: an earlier interruption was another call's. */
 static inline void signals_about_to_wait(void)

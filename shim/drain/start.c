@@ -277,7 +277,6 @@ static void load(void)
     log_remember();
     epoch_ask_pid();
     epoch_make(forked, trigger_noticed);
-    signals_know_wait((const void *)libc_epoll_wait);
     epoch_on_life = lives_on;
     if (!envp)
         return;

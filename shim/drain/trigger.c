@@ -197,7 +197,7 @@ static void on_own_signal(int sig, siginfo_t *info, void *context)
         return; /* nothing that could be done here is sure to be allowed */
     signals_interrupted(context);
     if (!take_signal(sig, info, context))
-        signals_goes_on(context); /* but another of the program's may have come meanwhile */
+        signals_interrupted(context); /* but another of the program's may have come meanwhile */
 }
 
 static void on_signal(int sig, siginfo_t *info, void *context)

@@ -78,28 +78,13 @@ const struct timespec *wait_left(const struct timespec *limit, int64_t began, st
     return left;
 }
 
-HOTTEST static __attribute__((noinline)) int
-framed_epoll_wait(int epoll, struct epoll_event *events, int most, int ms)
+EXPORT HOT int epoll_wait(int epoll, struct epoll_event *events, int most, int ms)
 {
     int64_t began = begin_ms(ms);
     int result = libc_epoll_wait(epoll, events, most, ms);
     while (again(result))
         result = libc_epoll_wait(epoll, events, most, left_ms(ms, began));
     return result;
-}
-
-/*
- * A frame of ours that a wait returns through costs as much as the rest: after a switch of
- * processes the processor expects no return there, nor has it our code.
- */
-EXPORT HOTTEST int epoll_wait(int epoll, struct epoll_event *events, int most, int ms)
-{
-    if (UNLIKELY(ms > 0) || UNLIKELY(!signals_waits_on) ||
-        UNLIKELY(EPOCH_THREAD.child != CHILD_NONE))
-        return framed_epoll_wait(epoll, events, most, ms);
-    EPOCH_THREAD.interrupted = false; /* signals_waits_on: it may be written to */
-    EPOCH_THREAD.was_told = true;
-    return libc_epoll_wait(epoll, events, most, ms);
 }
 
 EXPORT HOT int poll(struct pollfd *fds, nfds_t count, int ms)

@@ -28,7 +28,7 @@ static void standards(void)
 {
     char *const nothing[] = {NULL};
     CHECK(settings_read(&settings, nothing, &complaint));
-    CHECK(settings.mode.rest == MODE_REPLY && settings.mode.count == 0);
+    CHECK(settings.mode.rest == MODE_PROTOCOL && settings.mode.count == 0);
     CHECK(settings.signal == SIGUSR2 && settings.action == ACTION_DRAIN);
     CHECK(settings.timeout == 25000 && settings.settle == 100 && settings.first_byte == 1000);
     CHECK(settings.double_signal == 0 && settings.stop_signals == 0 && settings.on_drained == 0);
@@ -370,7 +370,7 @@ static void listeners_by_path(void)
     text_string(&text, "=off");
     CHECK(reads("WEIR_MODE", list));
     CHECK(mode_of_path(path, 108) == MODE_OFF && mode_of_path(path, 109) == MODE_OFF);
-    CHECK(mode_of_path(path, 107) == MODE_REPLY);
+    CHECK(mode_of_path(path, 107) == MODE_PROTOCOL);
 }
 
 static void complaints(void)
