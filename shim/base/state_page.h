@@ -62,7 +62,7 @@ struct page_slot {
     _Atomic uint32_t forced_in_use, unread, unsent; /* losses, in connections */
     _Atomic uint32_t force_closed;                           /* those that the log names as forced */
     _Atomic uint32_t counted; /* of which order it has told what was in use (page_order_number) */
-    uint32_t unused;
+    _Atomic uint32_t counts;  /* how often it has told */
 };
 
 #define SLOT_SANDBOXED 1u  /* in a seccomp sandbox: it is waited for, and does not drain */

@@ -102,29 +102,6 @@ struct woken {
     bool had_news; /* the last page had not had the order yet */
 };
 
-/*
- * By a pidfd (pidfd_open(2)), so that it is this process that gets the signal, whatever becomes of
- * its number: it is looked at once more after that.
- */
-static void wake_line(struct tree *tree, uint32_t index, int sig, struct woken *woken)
-{
-    int32_t pid = tree_process(tree, index);
-    if (!pid || tree->page.slot[index].flags & SLOT_NOT_WOKEN)
-        return;
-    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (fd < 0)
-        return;
-    /* The signal would end a process that has no handler for it. */
-    if (proc_is_alive(pid, tree->page.slot[index].since) == 1 && tree_is_mapped(tree, pid) == 1 &&
-        proc_catches(pid, sig) == 1) {
-        if (syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) == 0)
-            woken->processes++;
-        else if (errno == EPERM)
-            woken->refused++;
-    }
-    close(fd);
-}
-
 /* Leaves the order in one page and wakes its processes. */
 static int ask_page(struct tree *tree, const struct request *request, struct woken *woken)
 {
@@ -132,21 +109,16 @@ static int ask_page(struct tree *tree, const struct request *request, struct wok
     int error = tree_ask(tree, request->action, &origin, request->timeout, &woken->had_news);
     if (error)
         return error;
-    int sig = tree->page.settings.control_signal;
     tree_copy(tree);
-    for (uint32_t i = 0; i < PAGE_SLOTS; i++)
-        wake_line(tree, i, sig, woken);
+    for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
+        error = tree_wake(tree, i);
+        woken->processes += error == 0;
+        woken->refused += error == EPERM;
+    }
     return 0;
 }
 
 /* ---- what stands in the way ---- */
-
-/* A page is not to be believed: by it a worker that was broken into could make root send the master
- * a signal that the master takes for an order. */
-static bool is_harmless(int32_t sig)
-{
-    return sig >= SIGRTMIN || sig == SIGUSR1 || sig == SIGUSR2 || sig == SIGURG || sig == SIGWINCH;
-}
 
 static int check(struct tree *tree, const struct request *request)
 {
@@ -167,7 +139,7 @@ static int check(struct tree *tree, const struct request *request)
                     "pid %d: it was started with WEIR_CONTROL_SIGNAL=none, so that nothing can "
                     "wake it: send it WEIR_SIGNAL, or start it with a control signal",
                     pid);
-    if (!is_harmless(tree->page.settings.control_signal))
+    if (!tree_signal_is_harmless(tree))
         return fail(EXIT_FAILED,
                     "pid %d: its state page says that signal %d wakes it, which could do "
                     "harm, and is not sent: send it WEIR_SIGNAL",

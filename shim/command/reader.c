@@ -10,7 +10,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 /* ---- opening ---- */
 
@@ -281,4 +283,34 @@ int32_t tree_pid(struct tree *tree)
 {
     int32_t first = tree_first(tree);
     return first ? first : tree->page.pid;
+}
+
+/* A page is not to be believed: by it a worker that was broken into could make root send the master
+ * a signal that the master takes for an order. */
+bool tree_signal_is_harmless(const struct tree *tree)
+{
+    int32_t sig = tree->page.settings.control_signal;
+    return sig >= SIGRTMIN || sig == SIGUSR1 || sig == SIGUSR2 || sig == SIGURG || sig == SIGWINCH;
+}
+
+/*
+ * By a pidfd (pidfd_open(2)), so that it is this process that gets the signal, whatever becomes of
+ * its number: it is looked at once more after that.
+ */
+int tree_wake(struct tree *tree, uint32_t index)
+{
+    const struct page_slot *slot = &tree->page.slot[index];
+    int32_t pid = tree_process(tree, index), sig = tree->page.settings.control_signal;
+    int error = ESRCH;
+    if (!pid || slot->flags & SLOT_NOT_WOKEN || !tree_signal_is_harmless(tree))
+        return ESRCH;
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0)
+        return errno;
+    /* The signal would end a process that has no handler for it. */
+    if (proc_is_alive(pid, slot->since) == 1 && tree_is_mapped(tree, pid) == 1 &&
+        proc_catches(pid, sig) == 1)
+        error = syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) == 0 ? 0 : errno;
+    close(fd);
+    return error;
 }

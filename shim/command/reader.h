@@ -83,4 +83,11 @@ int32_t tree_any(struct tree *tree);
 /* The pid that users know the tree by: its first process's, in our namespace if that lives. */
 int32_t tree_pid(struct tree *tree);
 
+/* Whether the control signal that the page names is none that a program takes for an order. */
+bool tree_signal_is_harmless(const struct tree *tree);
+
+/* Sends it to the process of a slot. Returns 0, or an errno: ESRCH where there is nobody to whom it
+ * is to be sent. */
+int tree_wake(struct tree *tree, uint32_t index);
+
 #endif

@@ -127,14 +127,33 @@ static void add_process(struct view *view, int32_t pid, const struct totals *cou
     };
 }
 
-/* Where its memory may not be read, that is what the process has told last. */
-static void count_in_use(struct tree *tree, int32_t pid, const struct page_slot *slot,
-                         struct totals *counts)
+#define TELLS_MS 100
+
+/* Has the process tell the page what is in use there, if that is not so each moment (in a drain). */
+static void have_it_told(struct tree *tree, uint32_t index)
 {
+    uint32_t before = tree->page.slot[index].counts;
+    if (tree->page.phase != PHASE_SERVING || tree_wake(tree, index) != 0)
+        return;
+    for (int ms = 0; ms < TELLS_MS && tree->page.slot[index].counts == before; ms++) {
+        usleep(1000);
+        if (!tree_copy(tree))
+            return;
+    }
+}
+
+/* By the process's memory; where that may not be read, by what the process tells. */
+static void count_in_use(struct tree *tree, uint32_t index, int32_t pid, struct totals *counts)
+{
+    const struct page_slot *slot = &tree->page.slot[index];
     struct budget *budget = budget_of(tree->uid);
     int64_t began = sys_now_ms();
-    if (budget->time_ms > 0)
-        memory_count_in_use(pid, slot->table, slot->epoch, &counts->in_use);
+    if (budget->time_ms > 0 &&
+        !memory_count_in_use(pid, slot->table, slot->epoch, &counts->in_use)) {
+        have_it_told(tree, index);
+        *counts = (struct totals){0};
+        page_add_slot(counts, &tree->page, index);
+    }
     budget->time_ms -= sys_now_ms() - began;
     page_settle(counts);
 }
@@ -153,7 +172,7 @@ static void add_line(struct view *view, struct tree *tree, uint32_t index)
         view->unread += line->unread;
         view->unsent += line->unsent;
         if (pid) {
-            count_in_use(tree, pid, line, &counts);
+            count_in_use(tree, index, pid, &counts);
             add_process(view, pid, &counts, line);
         } else {
             /* It was killed: the kernel has closed what it had. */

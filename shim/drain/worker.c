@@ -215,6 +215,8 @@ static void work(void)
         while (!begin_step())
             sys_futex_wait(&steps, 1, 1);
         uint32_t orders = atomic_fetch_and(&pending, ~(uint32_t)ORDERS) & ORDERS;
+        if (drain_phase() == PHASE_SERVING)
+            process_slot_count(); /* that alone may be what weir(1) has woken us for */
         coordinator_count_asked();
         if (orders & ORDERED_WAKE)
             coordinator_wake();

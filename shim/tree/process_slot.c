@@ -198,8 +198,10 @@ void process_slot_count(void)
 {
     struct page_slot *slot = tree_page ? process_slot_now() : NULL;
     table_publish_in_use();
-    if (slot)
-        atomic_store(&slot->counted, page_order_number(tree_page));
+    if (!slot)
+        return;
+    atomic_store(&slot->counted, page_order_number(tree_page));
+    atomic_fetch_add(&slot->counts, 1);
 }
 
 bool process_slots_have_counted(void)
