@@ -221,8 +221,8 @@ spread() {
     echo "$SPREAD"
 }
 
-# spread_figure NAME
-spread_figure() {
+# pacing_figure NAME
+pacing_figure() {
     grep -oE "$1=[0-9,]+" <<<"$SPREAD" | cut -d = -f 2
 }
 
@@ -230,8 +230,8 @@ spread_figure() {
     local quarter quarters beside PATIENCE
     start_redis WEIR_SPREAD=2s
     spread 2 100
-    [ "$(spread_figure closed)" = 100 ]
-    IFS=, read -ra quarters <<<"$(spread_figure quarters)"
+    [ "$(pacing_figure closed)" = 100 ]
+    IFS=, read -ra quarters <<<"$(pacing_figure quarters)"
     [ ${#quarters[@]} = 4 ]
     take_patience # whose turn it is on a busy machine is not for Weir to say
     beside=$((6 * PATIENCE))
@@ -239,8 +239,8 @@ spread_figure() {
         [ "$quarter" -ge $((25 - beside)) ]
         [ "$quarter" -le $((25 + beside)) ]
     done
-    [ "$(spread_figure order)" -ge 90 ]
-    [ "$(spread_figure last_ms)" -ge 1700 ]
+    [ "$(pacing_figure order)" -ge 90 ]
+    [ "$(pacing_figure last_ms)" -ge 1700 ]
     wait_drained server 1
     log_has server 'drained in [12]\.[0-9]s: 100 closed clean, 0 forced'
 }
@@ -248,16 +248,16 @@ spread_figure() {
 @test "without WEIR_SPREAD they are closed at once" {
     start_redis
     spread 2 100
-    [ "$(spread_figure closed)" = 100 ]
-    within "$(spread_figure last_ms)" 400
+    [ "$(pacing_figure closed)" = 100 ]
+    within "$(pacing_figure last_ms)" 400
 }
 
 @test "WEIR_SPREAD longer than the timeout is over well before it" {
     start_redis WEIR_SPREAD=20s WEIR_TIMEOUT=3s
     spread 3 60
-    [ "$(spread_figure closed)" = 60 ]
-    [ "$(spread_figure last_ms)" -ge 1700 ]
-    [ "$(spread_figure last_ms)" -le 2900 ]
+    [ "$(pacing_figure closed)" = 60 ]
+    [ "$(pacing_figure last_ms)" -ge 1700 ]
+    [ "$(pacing_figure last_ms)" -le 2900 ]
     wait_drained server 1
     log_has server ' 60 closed clean, 0 forced'
 }

@@ -405,8 +405,8 @@ mutant() {
     mutant=$dir/build/libweir.so
 }
 
-@test "without the identity the same test hits innocents: it can see them" {
-    mutant identity shim/base/sock.c '/^bool sock_is(/,/^}/ s/^    return \(.*\);/    return (\1) || fd >= 0;/'
+@test "without the fingerprint the same test hits innocents: it can see them" {
+    mutant fingerprint shim/base/sock.c '/^bool sock_is(/,/^}/ s/^    return \(.*\);/    return (\1) || fd >= 0;/'
     reuse "$mutant" unseen 20000
     [[ $result =~ hit\ ([0-9]+) ]]
     [ "${BASH_REMATCH[1]}" -gt 0 ]

@@ -49,7 +49,7 @@ address() {
 
 @test "what each call looks at first lies on one cache line, and the fork's page has one of its own" {
     local table page
-    table=$(address table) page=$(address epoch_page)
+    table=$(address table) page=$(address fork_page)
     echo "table $table, page $page"
     [ $((table % 64)) -eq 0 ]
     [ $((page % 4096)) -eq 0 ]
@@ -86,7 +86,7 @@ builds_with() {
         built all tests
         build=$ROOT/build
         make -C "$ROOT" --no-print-directory --dry-run --always-make all tests >"$BATS_TEST_TMPDIR/commands"
-        grep -q -- ' -c .* shim/conn/table.c$' "$BATS_TEST_TMPDIR/commands"
+        grep -q -- ' -c .* shim/conn/fdtable.c$' "$BATS_TEST_TMPDIR/commands"
         not grep -v -- ' -Wall -Wextra -Werror ' < <(grep '^cc .*\.c$' "$BATS_TEST_TMPDIR/commands")
         return
     fi

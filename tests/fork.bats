@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Processes that come of others: fork and all its relations. A child is a process of its own, which
 # drains what is its own, and nothing that it does to a descriptor shows in its parent.
-# mutant: shim/conn/conn.c: s/(!record \|\| \(record & CONN_EPOCH\)) == mine/\1 != mine/
+# mutant: shim/conn/conn.c: s/(!record \|\| \(record & CONN_GENERATION\)) == mine/\1 != mine/
 # seconds: 28
 # shellcheck disable=SC2030,SC2031,SC2154
 

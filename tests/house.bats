@@ -68,7 +68,7 @@ steps() {
 @test "weir(1) shares the lowest floor with the library, the page's files and the table's layout" {
     cd "$ROOT/shim"
     [ "$(grep -rh --include='*.[ch]' '^#include "' command | grep -v '"\(base\|command\)/' | sort -u)" = \
-        '#include "conn/table.h"
+        '#include "conn/fdtable.h"
 #include "tree/pagefile.h"' ]
 }
 

@@ -644,7 +644,7 @@ END
     alive "$SERVER_PID"
 }
 
-# In reply mode the numbers are those of an idle connection: only its identity tells.
+# In reply mode the numbers are those of an idle connection: only its fingerprint tells.
 @test "a number that was closed past us and is a file's now is nobody's in a drain" {
     plugin
     serve server -- "$PROGRAMS/quiet_dlsym" "$BATS_TEST_TMPDIR/plugin.so" "$port"

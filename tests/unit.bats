@@ -25,7 +25,7 @@ passes() {
 }
 
 @test "the table makes each step of the descriptor's diagram, and no other" {
-    passes table
+    passes fdtable
 }
 
 @test "a connection makes each step of its diagram, mode by mode, and the drainer decides by it" {
@@ -50,7 +50,7 @@ passes() {
 }
 
 @test "an answer is taken for whole by the answers before it, a client to wait by what it has waited for" {
-    passes rhythm
+    passes reply_model
 }
 
 @test "HTTP/1.x is told as it is, or given up, wherever the bytes are cut" {

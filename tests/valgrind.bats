@@ -10,7 +10,7 @@
 # left out where both accesses are at lines of the source that say so (or a GLANCE, common.h). All
 # others count: two threads at a plain variable of the shim's, or the shim's thread in the program's memory. (ThreadSanitizer,
 # which does know atomics, has the tables: tests/unit.bats.)
-# mutant: shim/conn/spread.c: s/__atomic_store_n\(&(spread.length), (length), \w+\)/\1 = \2/
+# mutant: shim/conn/pacing.c: s/__atomic_store_n\(&(spread.length), (length), \w+\)/\1 = \2/
 # seconds: 10
 
 load helpers

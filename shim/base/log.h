@@ -35,7 +35,7 @@ void log_begin(struct log_line *line, enum log_level level);
 void log_send(struct log_line *line);
 
 /*
- * The same for the drain's own thread while it holds a claim (table.h), under which nothing is
+ * The same for the drain's own thread while it holds a claim (fdtable.h), under which nothing is
  * written: log_send_kept sends the lines after the release. More than LOG_KEPT_MOST are lost, and
  * counted.
  */

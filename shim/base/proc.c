@@ -461,8 +461,8 @@ static bool can_send(const char *at)
 }
 
 /* A line "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...": the
- * identity of a socket that some process holds (one that none does has no inode), or 0. */
-static uint32_t identity_at(const char *line)
+ * fingerprint of a socket that some process holds (one that none does has no inode), or 0. */
+static uint32_t fingerprint_at(const char *line)
 {
     struct sockaddr_storage own, peer;
     uint16_t port, peers_port;
@@ -491,9 +491,9 @@ static int mark_open(int32_t pid, const char *name, const uint64_t *gaps, uint32
     for (uint32_t i = 0; i < count; i++)
         left += gaps[i] && !open[i];
     while (left && (line = proc_next_line(&lines))) {
-        uint32_t identity = identity_at(line);
-        for (uint32_t i = 0; identity && i < count; i++) {
-            if ((uint32_t)(gaps[i] >> 32) == identity && !open[i]) {
+        uint32_t fingerprint = fingerprint_at(line);
+        for (uint32_t i = 0; fingerprint && i < count; i++) {
+            if ((uint32_t)(gaps[i] >> 32) == fingerprint && !open[i]) {
                 open[i] = true;
                 left--;
             }

@@ -84,22 +84,22 @@ uint16_t sock_port(const struct sockaddr *addr, socklen_t len)
     return 0;
 }
 
-uint32_t sock_identity(int fd, enum identity kind)
+uint32_t sock_identity(int fd, enum fingerprint kind)
 {
     struct sockaddr_storage addr, own;
     socklen_t len = sizeof addr;
-    if (sys3(kind == IDENTITY_OWN ? SYS_getsockname : SYS_getpeername, fd, &addr, &len) < 0)
+    if (sys3(kind == FINGERPRINT_OWN ? SYS_getsockname : SYS_getpeername, fd, &addr, &len) < 0)
         return 0;
     uint32_t hash = sock_hash((struct sockaddr *)&addr, len);
-    if (kind != IDENTITY_PEER_AND_PORT)
+    if (kind != FINGERPRINT_PEER_AND_PORT)
         return hash;
     len = sock_own_address(fd, &own);
     return sock_hash_port(hash, sock_port((struct sockaddr *)&own, len));
 }
 
-bool sock_is(int fd, uint32_t identity, enum identity kind)
+bool sock_is(int fd, uint32_t fingerprint, enum fingerprint kind)
 {
-    return !identity || sock_identity(fd, kind) == identity;
+    return !fingerprint || sock_identity(fd, kind) == fingerprint;
 }
 
 static uint32_t queue_of(int fd, int which)
@@ -166,14 +166,14 @@ void sock_peer(int fd, struct text *text)
     text_address(text, (struct sockaddr *)&addr, result < 0 ? 0 : len);
 }
 
-int sock_pin(int fd)
+int sock_guard(int fd)
 {
     long pin = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, PINNED_LEAST);
     /* EINVAL: RLIMIT_NOFILE is below that. None left: the number itself has to do. */
     return pin == -EMFILE || pin == -ENFILE || pin == -EINVAL ? fd : (int)pin;
 }
 
-void sock_unpin(int fd, int pin)
+void sock_unguard(int fd, int pin)
 {
     if (pin != fd)
         sys1(SYS_close, pin);
@@ -191,34 +191,34 @@ void sock_shut_read(int fd)
     sys2(SYS_shutdown, fd, SHUT_RD);
 }
 
-/* The pin of fd, which is the connection of this identity, or -1. */
-static int pin_of(int fd, uint32_t identity, enum identity kind)
+/* The pin of fd, which is the connection of this fingerprint, or -1. */
+static int pin_of(int fd, uint32_t fingerprint, enum fingerprint kind)
 {
-    int pin = sock_pin(fd);
-    if (pin < 0 || sock_is(pin, identity, kind))
+    int pin = sock_guard(fd);
+    if (pin < 0 || sock_is(pin, fingerprint, kind))
         return pin;
-    sock_unpin(fd, pin);
+    sock_unguard(fd, pin);
     return -1;
 }
 
 void sock_shut_pinned(int fd, int pin)
 {
     sock_shut_read(pin);
-    sock_unpin(fd, pin);
+    sock_unguard(fd, pin);
 }
 
-bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind)
+bool sock_shut_read_of(int fd, uint32_t fingerprint, enum fingerprint kind)
 {
-    int pin = pin_of(fd, identity, kind);
+    int pin = pin_of(fd, fingerprint, kind);
     if (pin >= 0)
         sock_shut_pinned(fd, pin);
     return pin >= 0;
 }
 
-int sock_pin_asked(int fd, uint32_t identity, enum identity kind, enum sock_asked asked,
+int sock_guard_asked(int fd, uint32_t fingerprint, enum fingerprint kind, enum sock_asked asked,
                    struct sock_figures *figures)
 {
-    int pin = pin_of(fd, identity, kind);
+    int pin = pin_of(fd, fingerprint, kind);
     if (pin < 0)
         return -1;
     figures->queues.unread = sock_unread(pin);
@@ -280,12 +280,12 @@ static bool is_unnamed(int fd)
     return sock_own_address(fd, &addr) <= sizeof addr.ss_family;
 }
 
-uint32_t sock_connection(int fd, enum identity *kind)
+uint32_t sock_connection(int fd, enum fingerprint *kind)
 {
-    if (sock_is_listener(fd) != 0 || !sock_identity(fd, IDENTITY_PEER) || has_connected(fd) ||
+    if (sock_is_listener(fd) != 0 || !sock_identity(fd, FINGERPRINT_PEER) || has_connected(fd) ||
         (sock_family(fd) == AF_UNIX && is_unnamed(fd)))
         return 0;
-    *kind = sock_family(fd) == AF_UNIX ? IDENTITY_OWN : IDENTITY_PEER_AND_PORT;
+    *kind = sock_family(fd) == AF_UNIX ? FINGERPRINT_OWN : FINGERPRINT_PEER_AND_PORT;
     return sock_identity(fd, *kind);
 }
 

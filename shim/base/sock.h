@@ -9,7 +9,7 @@
 
 #include "base/text.h"
 
-/* A 32-bit hash of an address, never 0: an identity that accept has for nothing. */
+/* A 32-bit hash of an address, never 0: an fingerprint that accept has for nothing. */
 uint32_t sock_hash(const struct sockaddr *addr, socklen_t len);
 
 /*
@@ -17,7 +17,7 @@ uint32_t sock_hash(const struct sockaddr *addr, socklen_t len);
  * is known (a client may use one port of its own towards two of ours); on AF_UNIX, whose clients
  * seldom have an address, its own.
  */
-enum identity { IDENTITY_PEER, IDENTITY_OWN, IDENTITY_PEER_AND_PORT };
+enum fingerprint { FINGERPRINT_PEER, FINGERPRINT_OWN, FINGERPRINT_PEER_AND_PORT };
 
 /* A peer's sock_hash with the port mixed in, which is in network order. */
 uint32_t sock_hash_port(uint32_t hash, uint16_t port);
@@ -25,17 +25,17 @@ uint32_t sock_hash_port(uint32_t hash, uint16_t port);
 /* An address's port in network order; 0: it has none. */
 uint16_t sock_port(const struct sockaddr *addr, socklen_t len);
 
-/* The identity of the connection on fd as it is now. 0: no connection. */
-uint32_t sock_identity(int fd, enum identity kind);
+/* The fingerprint of the connection on fd as it is now. 0: no connection. */
+uint32_t sock_identity(int fd, enum fingerprint kind);
 
-/* Whether fd is the connection of this identity; 0: it is not known, and nobody else's either. */
-bool sock_is(int fd, uint32_t identity, enum identity kind);
+/* Whether fd is the connection of this fingerprint; 0: it is not known, and nobody else's either. */
+bool sock_is(int fd, uint32_t fingerprint, enum fingerprint kind);
 
 /*
- * The identity of the connection on fd, whatever fd may be; 0: it is no stream socket with a peer.
- * *kind tells which identity.
+ * The fingerprint of the connection on fd, whatever fd may be; 0: it is no stream socket with a peer.
+ * *kind tells which fingerprint.
  */
-uint32_t sock_connection(int fd, enum identity *kind);
+uint32_t sock_connection(int fd, enum fingerprint *kind);
 
 /* The family of the socket on fd; -1: it is none. */
 int sock_family(int fd);
@@ -74,8 +74,8 @@ void sock_peer(int fd, struct text *text);
  * stays true when the program closes fd where no claim holds it back. Where no number is left it is
  * fd itself. -errno: fd is not open.
  */
-int sock_pin(int fd);
-void sock_unpin(int fd, int pin);
+int sock_guard(int fd);
+void sock_unguard(int fd, int pin);
 
 /* A socket that is no longer connected (or not yet): its peer can't be asked for. */
 bool sock_is_unconnected(int fd);
@@ -87,14 +87,14 @@ bool sock_is_unconnected(int fd);
 void sock_shut_read(int fd);
 
 /*
- * The same where fd is the connection of this identity (sock_is), under a pin.
+ * The same where fd is the connection of this fingerprint (sock_is), under a pin.
  * False: it is not.
  */
-bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind);
+bool sock_shut_read_of(int fd, uint32_t fingerprint, enum fingerprint kind);
 
 /*
  * The same in two steps: pins fd where it is that connection, and asks the kernel how it is (-1: it
- * is not); then sock_shut_pinned, or sock_unpin.
+ * is not); then sock_shut_pinned, or sock_unguard.
  */
 enum sock_asked { SOCK_UNREAD /* queues.unread alone */, SOCK_ALL };
 
@@ -103,7 +103,7 @@ struct sock_figures {
     struct sock_info info;
 };
 
-int sock_pin_asked(int fd, uint32_t identity, enum identity kind, enum sock_asked asked,
+int sock_guard_asked(int fd, uint32_t fingerprint, enum fingerprint kind, enum sock_asked asked,
                    struct sock_figures *figures);
 void sock_shut_pinned(int fd, int pin);
 

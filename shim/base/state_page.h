@@ -13,7 +13,7 @@
  * it is still that process, and has this page among its maps (proc.h).
  *
  * The layout is the same for every program that is built from this header; a change of it is a
- * change of PAGE_LAYOUT, and so is one of struct table (table.h), whose address a slot has.
+ * change of PAGE_LAYOUT, and so is one of struct table (fdtable.h), whose address a slot has.
  */
 #ifndef WEIR_STATE_PAGE_H
 #define WEIR_STATE_PAGE_H
@@ -46,7 +46,7 @@ struct shard {
     _Atomic uint64_t forced;      /* shut both ways by us */
     _Atomic uint64_t disowned;
     /* As its process has told last, which it does in a drain; at other times its turns tell
-     * (table.h). */
+     * (fdtable.h). */
     _Atomic uint64_t in_use;
 };
 
@@ -55,9 +55,9 @@ struct page_slot {
     _Atomic int32_t pid; /* 0: free; -1: being taken or freed */
     _Atomic uint32_t phase;
     _Atomic uint64_t since; /* CLOCK_BOOTTIME, ms: a process that started later is another one */
-    /* For status, which reads the process's memory (process_vm_readv): struct table, and epoch. */
+    /* For status, which reads the process's memory (process_vm_readv): struct table, and generation. */
     _Atomic uint64_t table;
-    _Atomic uint32_t epoch; /* of its records, in the place that it has there */
+    _Atomic uint32_t generation; /* of its records, in the place that it has there */
     _Atomic uint32_t flags;
     _Atomic uint32_t forced_in_use, unread, unsent; /* losses, in connections */
     _Atomic uint32_t force_closed;                           /* those that the log names as forced */
@@ -162,7 +162,7 @@ struct page {
 
     /*
      * Connections that one process has closed and another, which shares them, has not read from
-     * or written to yet: identity << 32 | HANDOFF_ADOPTED | HANDOFF_UNIX | time (CLOCK_MONOTONIC, ms).
+     * or written to yet: fingerprint << 32 | HANDOFF_ADOPTED | HANDOFF_UNIX | time (CLOCK_MONOTONIC, ms).
      * Where the other one comes first it leaves its mark, which the close takes away.
      */
     _Atomic uint64_t handoff[PAGE_HANDOFFS];

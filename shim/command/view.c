@@ -149,7 +149,7 @@ static void count_in_use(struct tree *tree, uint32_t index, int32_t pid, struct 
     struct budget *budget = budget_of(tree->uid);
     int64_t began = sys_now_ms();
     if (budget->time_ms > 0 &&
-        !memory_count_in_use(pid, slot->table, slot->epoch, &counts->in_use)) {
+        !memory_count_in_use(pid, slot->table, slot->generation, &counts->in_use)) {
         have_it_told(tree, index);
         *counts = (struct totals){0};
         page_add_slot(counts, &tree->page, index);
@@ -302,7 +302,7 @@ static void take_oldest(struct view *view, struct tree *tree)
                 continue;
             struct budget *budget = budget_of(part->uid);
             int64_t began = sys_now_ms();
-            if (budget->time_ms <= 0 || !memory_in_use(pid, line->table, line->epoch, &in_use))
+            if (budget->time_ms <= 0 || !memory_in_use(pid, line->table, line->generation, &in_use))
                 view->is_hidden = true;
             add_in_use(view, pid, &in_use);
             free(in_use.fd);

@@ -2,26 +2,26 @@
 #include "conn/conn.h"
 
 #include "conn/conn_own.h"
-#include "conn/linger.h"
-#include "conn/spread.h"
+#include "conn/lingering_close.h"
+#include "conn/pacing.h"
 #include "base/sys.h"
 #include "conn/handoff.h"
 
 #include <errno.h>
 #include <sys/epoll.h>
 
-/* What an event makes of a turn. An answer that is not the first makes it TURN_SEASONED. */
+/* What an event makes of a state. An answer that is not the first makes it STATE_ANSWERED_BEFORE. */
 struct step {
     uint8_t clear, set;
     bool seasons;
 };
 
 /* clang-format off */
-#define READ   {0, TURN_IN_USE, false}
-#define ANSWER {TURN_CUT_SHORT | TURN_IN_USE, TURN_ANSWERED, true}
-#define CUT    {0, TURN_IN_USE | TURN_CUT_SHORT, false}
-#define IDLE   {TURN_IN_USE, 0, false}
-#define USE    {0, TURN_IN_USE, false}
+#define READ   {0, STATE_IN_USE, false}
+#define ANSWER {STATE_CUT_SHORT | STATE_IN_USE, STATE_ANSWERED, true}
+#define CUT    {0, STATE_IN_USE | STATE_CUT_SHORT, false}
+#define IDLE   {STATE_IN_USE, 0, false}
+#define USE    {0, STATE_IN_USE, false}
 #define KEEP   {0, 0, false}
 
 /* INTERFACE.md section 2, mode by mode. */
@@ -45,9 +45,9 @@ static void tell_first(void)
     }
 }
 
-static inline uint64_t fresh_record(enum mode mode, uint32_t identity, enum identity kind)
+static inline uint64_t fresh_record(enum mode mode, uint32_t fingerprint, enum fingerprint kind)
 {
-    return (uint64_t)identity << CONN_IDENTITY_SHIFT | epoch_now() | CONN_REF |
+    return (uint64_t)fingerprint << CONN_FINGERPRINT_SHIFT | generation_now() | CONN_REF |
            (uint64_t)mode << CONN_MODE_SHIFT | (uint64_t)kind << CONN_KIND_SHIFT;
 }
 
@@ -55,7 +55,7 @@ static inline uint64_t fresh_record(enum mode mode, uint32_t identity, enum iden
 static void forget_before(int fd)
 {
     if (table_has(fd)) {
-        rhythm_forget((uint32_t)fd);
+        reply_model_forget((uint32_t)fd);
         tracker_forget((uint32_t)fd);
     }
 }
@@ -73,9 +73,9 @@ static __attribute__((noinline)) void accepted_oddly(int fd, enum mode mode, uin
         forget_before(fd);
 }
 
-void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind)
+void conn_accepted(int fd, enum mode mode, uint32_t fingerprint, enum fingerprint kind)
 {
-    uint64_t fresh = fresh_record(mode, identity, kind);
+    uint64_t fresh = fresh_record(mode, fingerprint, kind);
     if (UNLIKELY(mode == MODE_OFF) || UNLIKELY(mode == MODE_PROTOCOL) || UNLIKELY(conn_on_first) ||
         gate_drains())
         accepted_oddly(fd, mode, fresh);
@@ -94,35 +94,35 @@ static void tell_adopts(void)
 
 void conn_inherited(int fd, enum mode mode)
 {
-    enum identity kind;
-    uint32_t identity = sock_connection(fd, &kind);
-    if (!identity)
+    enum fingerprint kind;
+    uint32_t fingerprint = sock_connection(fd, &kind);
+    if (!fingerprint)
         return;
-    conn_accepted(fd, mode, identity, kind);
+    conn_accepted(fd, mode, fingerprint, kind);
 }
 
 void conn_received(int fd, enum mode mode)
 {
-    enum identity kind;
-    uint32_t identity = sock_connection(fd, &kind);
+    enum fingerprint kind;
+    uint32_t fingerprint = sock_connection(fd, &kind);
     forget_before(fd);
-    if (!identity || mode == MODE_OFF)
+    if (!fingerprint || mode == MODE_OFF)
         table_forget(fd);
     else if (!handoff_any_sent() || handoff_is_apart())
-        table_promote(fd, fresh_record(mode, identity, kind), false); /* from outside of the page */
-    else if (handoff_take(identity))
-        table_promote(fd, fresh_record(mode, identity, kind), true);
+        table_promote(fd, fresh_record(mode, fingerprint, kind), false); /* from outside of the page */
+    else if (handoff_take(fingerprint))
+        table_promote(fd, fresh_record(mode, fingerprint, kind), true);
 }
 
 /* Whether the connection is known by another descriptor: inetd gives it to a service three times.
  * Then fd is one of its descriptors. */
-static bool alias_known(int fd, uint32_t identity)
+static bool alias_known(int fd, uint32_t fingerprint)
 {
     int high = (int)atomic_load(&table.high);
     for (int known = 0; known < high; known++) {
         struct conn *conn = known == fd ? NULL : table_find(known);
         uint64_t record = conn ? atomic_load(&conn->record) : 0;
-        if (record && identity_of(record) == identity && (record & CONN_EPOCH) == epoch_now()) {
+        if (record && fingerprint_of(record) == fingerprint && (record & CONN_GENERATION) == generation_now()) {
             table_alias(known, fd);
             return true;
         }
@@ -132,60 +132,60 @@ static bool alias_known(int fd, uint32_t identity)
 
 void conn_uses_received(int fd)
 {
-    enum identity kind;
-    if (!handoff_any_sent() || sys_is_sandboxed() || epoch_is_borrowed() ||
+    enum fingerprint kind;
+    if (!handoff_any_sent() || sys_is_sandboxed() || in_vfork_child() ||
         !table_take_received(fd))
         return;
     int saved = errno;
-    uint32_t identity = sock_connection(fd, &kind);
-    if (identity && settings_now()->mode.rest != MODE_OFF && !alias_known(fd, identity)) {
+    uint32_t fingerprint = sock_connection(fd, &kind);
+    if (fingerprint && settings_now()->mode.rest != MODE_OFF && !alias_known(fd, fingerprint)) {
         tell_adopts();
         forget_before(fd);
-        table_add(fd, fresh_record(settings_now()->mode.rest, identity, kind), true);
-        handoff_adopt(identity);
+        table_add(fd, fresh_record(settings_now()->mode.rest, fingerprint, kind), true);
+        handoff_adopt(fingerprint);
     }
     errno = saved;
 }
 
 void conn_adopt(struct conn *conn)
 {
-    if (epoch_is_borrowed())
+    if (in_vfork_child())
         return;
-    uint64_t record = atomic_load(&conn->record), mine = epoch_now();
+    uint64_t record = atomic_load(&conn->record), mine = generation_now();
     do {
-        if (!record || (record & CONN_EPOCH) == mine || record & CONN_DISOWNED)
+        if (!record || (record & CONN_GENERATION) == mine || record & CONN_DISOWNED)
             return;
-    } while (!atomic_compare_exchange_weak(&conn->record, &record, (record & ~CONN_EPOCH) | mine));
+    } while (!atomic_compare_exchange_weak(&conn->record, &record, (record & ~CONN_GENERATION) | mine));
     table_quicken(conn);
     tell_adopts();
     /* Who accepted it has counted it, and has closed it or will: that close was none. */
     atomic_fetch_sub_explicit(&table_shard()->closed_by_program, 1, memory_order_relaxed);
-    handoff_adopt(identity_of(record));
+    handoff_adopt(fingerprint_of(record));
 }
 
 void conn_left(int fd)
 {
     struct conn *conn = table_find(fd);
     uint64_t record = conn ? atomic_load(&conn->record) : 0;
-    if (record && (record & CONN_EPOCH) != epoch_now() && !(record & CONN_DISOWNED) &&
-        handoff_take(identity_of(record)))
+    if (record && (record & CONN_GENERATION) != generation_now() && !(record & CONN_DISOWNED) &&
+        handoff_take(fingerprint_of(record)))
         conn_adopt(conn);
 }
 
 /* The step itself. In a drain what is half-closed is owed an answer from its next read on. */
-static void change_turn(struct conn *conn, const struct step *step)
+static void change_state(struct conn *conn, const struct step *step)
 {
-    uint8_t turn = atomic_load_explicit(&conn->turn, memory_order_relaxed), next;
+    uint8_t state = atomic_load_explicit(&conn->state, memory_order_relaxed), next;
     do {
-        bool again = step->seasons && turn & TURN_IN_USE && turn & TURN_ANSWERED;
-        next = (turn & ~(step->clear | TURN_SEEN | TURN_LOOKED)) | step->set |
-               (again ? TURN_SEASONED : 0);
+        bool again = step->seasons && state & STATE_IN_USE && state & STATE_ANSWERED;
+        next = (state & ~(step->clear | STATE_SEEN | STATE_LOOKED)) | step->set |
+               (again ? STATE_ANSWERED_BEFORE : 0);
         if (gate_is_open()) {
-            if (next != turn)
-                atomic_store_explicit(&conn->turn, next, memory_order_relaxed);
+            if (next != state)
+                atomic_store_explicit(&conn->state, next, memory_order_relaxed);
             return;
         }
-    } while (!atomic_compare_exchange_weak(&conn->turn, &turn, next));
+    } while (!atomic_compare_exchange_weak(&conn->state, &state, next));
 }
 
 static void change_owed(struct conn *conn, enum conn_event event)
@@ -195,23 +195,23 @@ static void change_owed(struct conn *conn, enum conn_event event)
     record = atomic_load(&conn->record);
     do {
         bool reads = event == CONN_READ && record & CONN_SHUT;
-        next = event == CONN_WROTE ? record & ~CONN_OWED : reads ? record | CONN_OWED : record;
+        next = event == CONN_WROTE ? record & ~CONN_READ_SINCE_SHUT : reads ? record | CONN_READ_SINCE_SHUT : record;
     } while (next != record && !atomic_compare_exchange_weak(&conn->record, &record, next));
 }
 
 bool conn_step(struct conn *conn, enum conn_event event)
 {
     uint64_t record = atomic_load_explicit(&conn->record, memory_order_relaxed);
-    if (epoch_is_borrowed())
+    if (in_vfork_child())
         return false;
-    if (UNLIKELY((record & CONN_EPOCH) != epoch_now())) {
+    if (UNLIKELY((record & CONN_GENERATION) != generation_now())) {
         conn_adopt(conn);
         record = atomic_load_explicit(&conn->record, memory_order_relaxed);
     }
     /* Another thread may have closed or disowned it since it was looked at. */
     if (UNLIKELY(!record || record & CONN_DISOWNED))
         return false;
-    change_turn(conn, &steps[mode_of(record)][event]);
+    change_state(conn, &steps[mode_of(record)][event]);
     if (!gate_is_open())
         change_owed(conn, event);
     return true;
@@ -230,19 +230,19 @@ int conn_mark(int fd, bool in_use)
 
 struct conn *conn_enters(int fd)
 {
-    epoch_lives_on();
+    fork_lives_on();
     if (UNLIKELY(table_kind(fd) == KIND_RECEIVED))
         conn_uses_received(fd);
     struct conn *conn = table_find(fd);
     if (conn &&
-        (atomic_load_explicit(&conn->record, memory_order_relaxed) & CONN_EPOCH) != epoch_now())
+        (atomic_load_explicit(&conn->record, memory_order_relaxed) & CONN_GENERATION) != generation_now())
         conn_adopt(conn);
     return conn;
 }
 
 bool conn_is_still(int fd, uint64_t record)
 {
-    return sock_is(fd, identity_of(record), identity_kind_of(record));
+    return sock_is(fd, fingerprint_of(record), fingerprint_kind_of(record));
 }
 
 /* ---- mode protocol: what has begun and what is owed, by its framing ---- */
@@ -274,8 +274,8 @@ static void ends_noticed(int fd, struct conn *conn)
 {
     uint64_t record = atomic_load(&conn->record);
     struct sock_queues queues;
-    if (is_in_use(conn) || record & (CONN_SHUT | CONN_OWED | CONN_DISOWNED) || sys_is_sandboxed() ||
-        (record & CONN_EPOCH) != epoch_now() || !conn_is_still(fd, record))
+    if (is_in_use(conn) || record & (CONN_SHUT | CONN_READ_SINCE_SHUT | CONN_DISOWNED) || sys_is_sandboxed() ||
+        (record & CONN_GENERATION) != generation_now() || !conn_is_still(fd, record))
         return;
     sock_queues(fd, &queues);
     if (!queues.unread &&
@@ -305,13 +305,13 @@ static void says_http(int fd, struct conn *conn, bool cut, const struct tracker 
 struct tracker *conn_plans(struct conn *conn)
 {
     uint64_t record = atomic_load(&conn->record);
-    if (mode_of(record) != MODE_PROTOCOL || record & CONN_DISOWNED || epoch_is_borrowed() ||
+    if (mode_of(record) != MODE_PROTOCOL || record & CONN_DISOWNED || in_vfork_child() ||
         sys_is_sandboxed())
         return NULL;
     struct tracker *http = tracker_of(table_number(conn));
     if (!http)
         return NULL;
-    bool begins = tracker_state(http) == HTTP_IN_USE && spread_lets(identity_of(record));
+    bool begins = tracker_state(http) == HTTP_IN_USE && pacing_lets(fingerprint_of(record));
     return begins || close_header_is_pending(http) ? http : NULL;
 }
 
@@ -350,7 +350,7 @@ static void notes_read(struct conn *conn, size_t n, struct bytes bytes)
     bool begins = !is_in_use(conn);
     if (mode_now(conn) != MODE_REPLY)
         return;
-    rhythm_read(number, n, bytes.iov && n == bytes_room(bytes), begins);
+    reply_model_read(number, n, bytes.iov && n == bytes_room(bytes), begins);
     struct tracker *http = tracker_in_drain(number, begins);
     if (http)
         tracker_received(http, bytes, n);
@@ -360,8 +360,8 @@ static void notes_read(struct conn *conn, size_t n, struct bytes bytes)
 static bool may_end(uint64_t record)
 {
     return !(record & (CONN_FIN | CONN_DISOWNED)) && mode_of(record) == MODE_REPLY &&
-           (record & CONN_EPOCH) == epoch_now() && !sys_is_sandboxed() &&
-           spread_lets(identity_of(record));
+           (record & CONN_GENERATION) == generation_now() && !sys_is_sandboxed() &&
+           pacing_lets(fingerprint_of(record));
 }
 
 /*
@@ -370,16 +370,16 @@ static bool may_end(uint64_t record)
  */
 static bool waits_for_more(int fd, uint32_t number, bool framed)
 {
-    bool waits = framed || rhythm_is_in_step(number);
+    bool waits = framed || reply_model_is_in_step(number);
     return waits && !sock_unread(fd);
 }
 
 /* A client whose next request is there before the answer is written can't have waited for it. */
 static void look_ahead(int fd, const struct conn *conn, uint64_t record)
 {
-    if ((is_in_use(conn) || record & CONN_OWED) && mode_of(record) == MODE_REPLY &&
-        (record & CONN_EPOCH) == epoch_now() && !sys_is_sandboxed())
-        rhythm_looked_ahead(table_number(conn), sock_unread(fd));
+    if ((is_in_use(conn) || record & CONN_READ_SINCE_SHUT) && mode_of(record) == MODE_REPLY &&
+        (record & CONN_GENERATION) == generation_now() && !sys_is_sandboxed())
+        reply_model_looked_ahead(table_number(conn), sock_unread(fd));
 }
 
 /*
@@ -388,18 +388,18 @@ static void look_ahead(int fd, const struct conn *conn, uint64_t record)
  * not whole: the program writes on. It is enough where there is doubt, but not for a program that
  * watches for the end (nginx as a proxy): to that it says that the client has left.
  */
-static bool is_ended_by(enum rhythm_sign sign, uint64_t record)
+static bool is_ended_by(enum reply_model_sign sign, uint64_t record)
 {
-    return sign == RHYTHM_SURE || (sign == RHYTHM_LIKELY && !(record & (CONN_WATCHED | CONN_SHUT)));
+    return sign == REPLY_SURE || (sign == REPLY_LIKELY && !(record & (CONN_WATCHED | CONN_SHUT)));
 }
 
 /* What a write of so many of the bytes, the whole of which is `asked`, will make of the answer. */
-static enum rhythm_sign sign_before(uint32_t number, size_t asked, struct bytes bytes)
+static enum reply_model_sign sign_before(uint32_t number, size_t asked, struct bytes bytes)
 {
     const struct tracker *http = tracker_in_drain(number, false);
     if (http)
-        return tracker_would_rest(http, bytes, asked) ? RHYTHM_SURE : RHYTHM_NONE;
-    return rhythm_is_in_step(number) ? rhythm_expects(number, asked) : RHYTHM_NONE;
+        return tracker_would_rest(http, bytes, asked) ? REPLY_SURE : REPLY_NONE;
+    return reply_model_is_in_step(number) ? reply_model_expects(number, asked) : REPLY_NONE;
 }
 
 bool conn_holds_back(int fd, struct conn *conn, size_t asked, struct bytes bytes)
@@ -412,7 +412,7 @@ bool conn_holds_back(int fd, struct conn *conn, size_t asked, struct bytes bytes
                 is_ended_by(sign_before(number, asked, bytes), record) &&
                 conn_is_still(fd, record) && sock_cork(fd);
     if (held)
-        rhythm_holds(number, HOLD_WRITE);
+        reply_model_holds(number, HOLD_WRITE);
     errno = saved;
     return held;
 }
@@ -420,9 +420,9 @@ bool conn_holds_back(int fd, struct conn *conn, size_t asked, struct bytes bytes
 /* What was held back until the end goes out: the program has gone on, or the client has. */
 static void release_end(int fd, uint32_t number)
 {
-    if (rhythm_held(number) != HOLD_END)
+    if (reply_model_held(number) != HOLD_END)
         return;
-    rhythm_holds(number, HOLD_NONE);
+    reply_model_holds(number, HOLD_NONE);
     sock_uncork(fd);
 }
 
@@ -431,25 +431,25 @@ void conn_release(int fd)
     struct conn *conn = table_find(fd);
     uint32_t number = conn ? table_number(conn) : UINT32_MAX;
     int saved = errno;
-    if (rhythm_held(number) == HOLD_END)
+    if (reply_model_held(number) == HOLD_END)
         return;
-    rhythm_holds(number, HOLD_NONE);
+    reply_model_holds(number, HOLD_NONE);
     if (!conn || !(atomic_load(&conn->record) & CONN_FIN))
         sock_uncork(fd);
     errno = saved;
 }
 
-/* What says of an answer that has come so far whether it is whole: its framing, or its rhythm. */
-static enum rhythm_sign sign_of(uint32_t number, size_t done, struct bytes bytes)
+/* What says of an answer that has come so far whether it is whole: its framing, or its model. */
+static enum reply_model_sign sign_of(uint32_t number, size_t done, struct bytes bytes)
 {
-    enum rhythm_sign sign = rhythm_wrote(number, done);
+    enum reply_model_sign sign = reply_model_wrote(number, done);
     struct tracker *http = tracker_in_drain(number, false);
     if (!http)
         return sign;
     enum tracker_state state = tracker_sent(http, bytes, done);
     if (state == HTTP_NOT)
         return sign;
-    return state == HTTP_IDLE ? RHYTHM_SURE : RHYTHM_NONE;
+    return state == HTTP_IDLE ? REPLY_SURE : REPLY_NONE;
 }
 
 static void notes_wrote(int fd, struct conn *conn, size_t done, bool whole, struct bytes bytes)
@@ -460,21 +460,21 @@ static void notes_wrote(int fd, struct conn *conn, size_t done, bool whole, stru
         return;
     int saved = errno;
     release_end(fd, number);
-    enum rhythm_sign sign = sign_of(number, done, bytes);
+    enum reply_model_sign sign = sign_of(number, done, bytes);
     if (record & CONN_SHUT)
-        rhythm_wrote_on(number);
-    bool sure = sign == RHYTHM_SURE;
+        reply_model_wrote_on(number);
+    bool sure = sign == REPLY_SURE;
     uint64_t shut = record | CONN_SHUT | (sure ? CONN_FIN : 0);
-    if (whole && !is_in_use(conn) && !(record & CONN_OWED) && may_end(record) &&
+    if (whole && !is_in_use(conn) && !(record & CONN_READ_SINCE_SHUT) && may_end(record) &&
         is_ended_by(sign, record) && conn_is_still(fd, record) &&
         atomic_compare_exchange_strong(&conn->record, &record, shut)) {
-        atomic_thread_fence(memory_order_seq_cst); /* another thread may read (table.h) */
+        atomic_thread_fence(memory_order_seq_cst); /* another thread may read (fdtable.h) */
         if (is_in_use(conn) || !waits_for_more(fd, number, tracker_in_drain(number, false)))
             atomic_fetch_and(&conn->record, ~(shut & ~record));
         else if (sure)
             sock_shut_both(fd);
-        else if (sock_shut_read(fd), rhythm_held(number) == HOLD_WRITE)
-            rhythm_holds(number, HOLD_END);
+        else if (sock_shut_read(fd), reply_model_held(number) == HOLD_WRITE)
+            reply_model_holds(number, HOLD_END);
     }
     errno = saved;
 }
@@ -516,7 +516,7 @@ void conn_wrote(int fd, struct conn *conn, size_t asked, ssize_t done, struct by
         says_http(fd, conn, cut, http, state);
         return;
     }
-    if (cut || is_in_use(conn) || atomic_load(&conn->record) & CONN_OWED)
+    if (cut || is_in_use(conn) || atomic_load(&conn->record) & CONN_READ_SINCE_SHUT)
         conn_step(conn, cut ? CONN_CUT : CONN_WROTE);
     if (gate_drains())
         notes_wrote(fd, conn, done < 0 ? 0 : (size_t)done, !cut, bytes);
@@ -533,7 +533,7 @@ int conn_disown(int fd)
         if (!record || record & CONN_DISOWNED)
             return record ? EALREADY : ENOENT;
     } while (!atomic_compare_exchange_strong(&conn->record, &record, record | CONN_DISOWNED));
-    atomic_fetch_or(&conn->turn, TURN_SLOW); /* a mark is to fail */
+    atomic_fetch_or(&conn->state, STATE_SLOW); /* a mark is to fail */
     atomic_fetch_add_explicit(&table_shard()->disowned, 1, memory_order_relaxed);
     return 0;
 }
@@ -546,9 +546,9 @@ bool conn_is_over(int fd, struct conn *conn)
 
 void conn_watched(int epoll, int fd, uint32_t events)
 {
-    linger_remember_epoll(epoll);
+    lingering_remember_epoll(epoll);
     struct conn *conn = events & EPOLLRDHUP ? table_find(fd) : NULL;
-    if (conn && atomic_load(&conn->record) && !epoch_is_borrowed())
+    if (conn && atomic_load(&conn->record) && !in_vfork_child())
         atomic_fetch_or(&conn->record, CONN_WATCHED);
 }
 
@@ -576,19 +576,19 @@ void conn_closes(int fd, enum kind kind)
         return;
     uint32_t number = table_number_of(fd, kind);
     uint64_t record = atomic_load(&table_conn(number)->record);
-    if (!record || (record & CONN_REFS) != CONN_REF || (record & CONN_EPOCH) != epoch_now() ||
+    if (!record || (record & CONN_REFS) != CONN_REF || (record & CONN_GENERATION) != generation_now() ||
         record & (CONN_DISOWNED | CONN_FORCED) || !conn_is_still(fd, record))
         return;
     int saved = errno;
-    linger_before_close(fd, record & CONN_FIN);
+    lingering_before_close(fd, record & CONN_FIN);
     errno = saved;
 }
 
 /* Whether the end that a read has met is one after which the program has nothing left to say. */
 static bool is_last_end(const struct conn *conn, uint64_t record)
 {
-    return record & CONN_SHUT && !(record & (CONN_OWED | CONN_FIN | CONN_DISOWNED)) &&
-           !is_in_use(conn) && (record & CONN_EPOCH) == epoch_now();
+    return record & CONN_SHUT && !(record & (CONN_READ_SINCE_SHUT | CONN_FIN | CONN_DISOWNED)) &&
+           !is_in_use(conn) && (record & CONN_GENERATION) == generation_now();
 }
 
 /*
@@ -605,7 +605,7 @@ static void await_follower(int fd, uint32_t number)
 {
     static const struct timespec step = {0, LOOK_EACH_NS};
     uint32_t unread = 0;
-    while (!unread && rhythm_wrote_on_within(number, FOLLOWS_MS)) {
+    while (!unread && reply_model_wrote_on_within(number, FOLLOWS_MS)) {
         sys2(SYS_nanosleep, &step, NULL);
         unread = sock_unread(fd);
     }
@@ -626,11 +626,11 @@ bool conn_read_end(int fd)
 
     struct sock_queues queues;
     sock_queues(fd, &queues);
-    atomic_thread_fence(memory_order_seq_cst); /* another thread may read (table.h) */
+    atomic_thread_fence(memory_order_seq_cst); /* another thread may read (fdtable.h) */
     /* Both ways shut, anything more from the peer is answered with RST, which would take what it
      * has not read yet along (DESIGN.md, "A half-close is forgotten by nobody"). */
     bool ends = !queues.unread && !is_in_use(conn) &&
-                (!queues.unsent || rhythm_waits_for_answers(table_number(conn)));
+                (!queues.unsent || reply_model_waits_for_answers(table_number(conn)));
     if (ends && !(queues.unread = sock_unread_now(fd))) {
         sock_shut_write(fd);
         return false;

@@ -3,18 +3,18 @@
  * conn.h - what accept, a read, a write, an option, a mark and a close do to a connection.
  *
  * The wrappers in interpose/ tell what has happened; the drainer asks and acts. What most
- * requests need is table.h's fast path.
+ * requests need is fdtable.h's fast path.
  */
 #ifndef WEIR_CONN_H
 #define WEIR_CONN_H
 
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "http/tracker.h"
 #include "http/close_header.h"
-#include "conn/rhythm.h"
+#include "conn/reply_model.h"
 #include "base/settings.h"
 #include "base/sock.h"
-#include "conn/table.h"
+#include "conn/fdtable.h"
 
 enum conn_event {
     CONN_READ,    /* a read returned data */
@@ -27,7 +27,7 @@ enum conn_event {
 };
 
 /* An accept returned fd. */
-void conn_accepted(int fd, enum mode mode, uint32_t identity, enum identity kind);
+void conn_accepted(int fd, enum mode mode, uint32_t fingerprint, enum fingerprint kind);
 
 /* Called once, when the process next has a connection that it had not before; NULL: nobody waits.
  */
@@ -50,8 +50,8 @@ void conn_left(int fd);
 static inline bool conn_is_ours(int fd)
 {
     const struct conn *conn = table_find(fd);
-    return conn && (atomic_load_explicit(&conn->record, memory_order_relaxed) & CONN_EPOCH) ==
-                       epoch_now();
+    return conn && (atomic_load_explicit(&conn->record, memory_order_relaxed) & CONN_GENERATION) ==
+                       generation_now();
 }
 
 /*
@@ -149,13 +149,13 @@ void conn_watched(int epoll, int fd, uint32_t events);
 
 /* ---- for the drainer: fd is claimed ---- */
 
-enum conn_look {
-    LOOK_GONE, /* not a connection that is to be drained here (any more) */
-    LOOK_IN_USE,
-    LOOK_WAITING, /* idle, but it has to stay so for a while yet */
-    LOOK_IDLE,
-    LOOK_SHUT,   /* half-closed: the program has to close it */
-    LOOK_FORCED, /* shut both ways: likewise */
+enum conn_class {
+    CONN_IS_GONE, /* not a connection that is to be drained here (any more) */
+    CONN_IS_IN_USE,
+    CONN_IS_WAITING, /* idle, but it has to stay so for a while yet */
+    CONN_IS_IDLE,
+    CONN_IS_SHUT,   /* half-closed: the program has to close it */
+    CONN_IS_FORCED, /* shut both ways: likewise */
 };
 
 /* What the limits of `reply` and `http` are, in ms. */
@@ -171,21 +171,21 @@ struct conn_limits {
 /*
  * verify: ask the kernel whether fd still is this connection also where nothing will be done to it.
  */
-enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify);
+enum conn_class conn_classify(int fd, const struct conn_limits *limits, bool verify);
 
-/* For how many ms at the least what conn_look has just returned is so, if nothing happens on the
+/* For how many ms at the least what conn_classify has just returned is so, if nothing happens on the
  * connection; 0: that is not known. */
 #define CONN_LASTS INT64_MAX
 int64_t conn_lasts_ms(void);
 
-/* Whether nothing has happened on it that we would see since conn_look: what that has found by the
+/* Whether nothing has happened on it that we would see since conn_classify: what that has found by the
  * connection's turn is so still. */
-bool conn_is_as_looked_at(int fd);
+bool conn_is_unchanged(int fd);
 
 /* How long it has been quiet, as far as the kernel knows. */
 int64_t conn_quiet_ms(int fd);
 
-/* Half-closes a connection that conn_look has just found idle. False: it has changed since. */
+/* Half-closes a connection that conn_classify has just found idle. False: it has changed since. */
 bool conn_shut(int fd);
 
 /*

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* conn_own.h - what conn.c and conn_look.c have in common: the steps of a record. */
+/* conn_own.h - what conn.c and idle.c have in common: the steps of a record. */
 #ifndef WEIR_CONN_OWN_H
 #define WEIR_CONN_OWN_H
 
 #include "base/settings.h"
 #include "base/sock.h"
-#include "conn/table.h"
+#include "conn/fdtable.h"
 
 static inline enum mode mode_of(uint64_t record)
 {
@@ -19,22 +19,22 @@ static inline enum mode mode_now(const struct conn *conn)
 
 static inline bool is_in_use(const struct conn *conn)
 {
-    return atomic_load_explicit(&conn->turn, memory_order_relaxed) & TURN_IN_USE;
+    return atomic_load_explicit(&conn->state, memory_order_relaxed) & STATE_IN_USE;
 }
 
-static inline uint32_t identity_of(uint64_t record)
+static inline uint32_t fingerprint_of(uint64_t record)
 {
-    return (uint32_t)(record >> CONN_IDENTITY_SHIFT);
+    return (uint32_t)(record >> CONN_FINGERPRINT_SHIFT);
 }
 
 #define CONN_KIND_SHIFT 8
-_Static_assert(CONN_UNIX == (uint64_t)IDENTITY_OWN << CONN_KIND_SHIFT &&
-                   CONN_PORT == (uint64_t)IDENTITY_PEER_AND_PORT << CONN_KIND_SHIFT,
-               "a record says the kind of its identity");
+_Static_assert(CONN_UNIX == (uint64_t)FINGERPRINT_OWN << CONN_KIND_SHIFT &&
+                   CONN_PORT == (uint64_t)FINGERPRINT_PEER_AND_PORT << CONN_KIND_SHIFT,
+               "a record says the kind of its fingerprint");
 
-static inline enum identity identity_kind_of(uint64_t record)
+static inline enum fingerprint fingerprint_kind_of(uint64_t record)
 {
-    return (enum identity)((record & (CONN_UNIX | CONN_PORT)) >> CONN_KIND_SHIFT);
+    return (enum fingerprint)((record & (CONN_UNIX | CONN_PORT)) >> CONN_KIND_SHIFT);
 }
 
 /* Whether fd still is the connection of this record, although the number may have changed hands. */

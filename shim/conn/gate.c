@@ -13,9 +13,9 @@ static _Atomic uint32_t limit_when_open;
 /* The gate is looked at again behind the store: it may be shut meanwhile. */
 static void set(void)
 {
-    atomic_store(&epoch_page.fast_limit, atomic_load(&limit_when_open));
+    atomic_store(&fork_page.fast_limit, atomic_load(&limit_when_open));
     if (atomic_load(&gate) != GATE_OPEN)
-        atomic_store(&epoch_page.fast_limit, 0);
+        atomic_store(&fork_page.fast_limit, 0);
 }
 
 void gate_set_limit(uint32_t limit)
@@ -40,7 +40,7 @@ void gate_forked(void)
 void gate_shut(enum gate why, int64_t wait_ms)
 {
     bool was_open = atomic_exchange(&gate, why) == GATE_OPEN;
-    atomic_store(&epoch_page.fast_limit, 0);
+    atomic_store(&fork_page.fast_limit, 0);
     if (!was_open)
         return;
     struct timespec wait = {wait_ms / 1000, wait_ms % 1000 * 1000000};

@@ -3,19 +3,19 @@
  * gate.h - whether a call on a connection may take the fast path.
  *
  * Outside of a drain nobody acts on a connection but the program's own threads, and what a read or
- * a write changes is one byte (table.h), by a plain store. The drainer shuts the gate before it
+ * a write changes is one byte (fdtable.h), by a plain store. The drainer shuts the gate before it
  * acts: from then on every call takes the slow path, whose steps are compare-and-swaps.
  *
  * A thread can be held between its look at the gate and its store, for as long as a debugger likes.
  * What it stores late is true all the same: its read has returned a request, or its write has taken
  * an answer. A late "in use" keeps the drainer from sending our FIN (that needs an idle
  * connection); a half-close before it takes nothing from the program that it has not read already.
- * A late "idle" is believed only with the kernel's queues and times (conn_look.c).
+ * A late "idle" is believed only with the kernel's queues and times (idle.c).
  */
 #ifndef WEIR_GATE_H
 #define WEIR_GATE_H
 
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 
 enum gate { GATE_OPEN, GATE_CLOSES_IDLE, GATE_DRAINS };
 

@@ -2,7 +2,7 @@
 #include "conn/handoff.h"
 
 #include "base/libc.h"
-#include "conn/table.h"
+#include "conn/fdtable.h"
 
 #include <time.h>
 
@@ -13,26 +13,26 @@ static uint64_t coarse_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* Where an identity may lie: a few slots in a row. */
+/* Where an fingerprint may lie: a few slots in a row. */
 #define GAP_PROBES 8
 
-static _Atomic uint64_t *gap_slot(uint32_t identity, int probe)
+static _Atomic uint64_t *gap_slot(uint32_t fingerprint, int probe)
 {
-    return &tree_page->handoff[((identity * 2654435761u >> 16) + (uint32_t)probe) % PAGE_HANDOFFS];
+    return &tree_page->handoff[((fingerprint * 2654435761u >> 16) + (uint32_t)probe) % PAGE_HANDOFFS];
 }
 
-static uint64_t gap_entry(uint32_t identity, uint64_t flags)
+static uint64_t gap_entry(uint32_t fingerprint, uint64_t flags)
 {
-    return (uint64_t)identity << 32 | flags | (coarse_ms() & HANDOFF_TIME);
+    return (uint64_t)fingerprint << 32 | flags | (coarse_ms() & HANDOFF_TIME);
 }
 
-/* Takes away an entry of this identity and kind. */
-static bool take_gap(uint32_t identity, uint64_t adopted)
+/* Takes away an entry of this fingerprint and kind. */
+static bool take_gap(uint32_t fingerprint, uint64_t adopted)
 {
     for (int i = 0; i < GAP_PROBES; i++) {
-        _Atomic uint64_t *slot = gap_slot(identity, i);
+        _Atomic uint64_t *slot = gap_slot(fingerprint, i);
         uint64_t seen = atomic_load(slot);
-        if (seen && seen >> 32 == identity && (seen & HANDOFF_ADOPTED) == adopted &&
+        if (seen && seen >> 32 == fingerprint && (seen & HANDOFF_ADOPTED) == adopted &&
             atomic_compare_exchange_strong(slot, &seen, 0))
             return true;
     }
@@ -40,23 +40,23 @@ static bool take_gap(uint32_t identity, uint64_t adopted)
 }
 
 /* Puts one where there is room; a mark makes room for one that waits. */
-static void put_gap(uint32_t identity, uint64_t flags)
+static void put_gap(uint32_t fingerprint, uint64_t flags)
 {
     for (int i = 0; i < GAP_PROBES; i++) {
-        _Atomic uint64_t *slot = gap_slot(identity, i);
+        _Atomic uint64_t *slot = gap_slot(fingerprint, i);
         uint64_t seen = atomic_load(slot);
         if ((!seen || seen & HANDOFF_ADOPTED) &&
-            atomic_compare_exchange_strong(slot, &seen, gap_entry(identity, flags)))
+            atomic_compare_exchange_strong(slot, &seen, gap_entry(fingerprint, flags)))
             return;
     }
 }
 
 void handoff_release(uint64_t record)
 {
-    uint32_t identity = (uint32_t)(record >> CONN_IDENTITY_SHIFT);
-    if (!tree_page || !identity || take_gap(identity, HANDOFF_ADOPTED))
+    uint32_t fingerprint = (uint32_t)(record >> CONN_FINGERPRINT_SHIFT);
+    if (!tree_page || !fingerprint || take_gap(fingerprint, HANDOFF_ADOPTED))
         return;
-    put_gap(identity, record & CONN_UNIX ? HANDOFF_UNIX : 0);
+    put_gap(fingerprint, record & CONN_UNIX ? HANDOFF_UNIX : 0);
     atomic_store(&tree_page->handoffs_used, 1);
 }
 
@@ -76,13 +76,13 @@ bool handoff_is_apart(void)
     return tree_page && tree_page->tree_pid != tree_page->pid;
 }
 
-bool handoff_take(uint32_t identity)
+bool handoff_take(uint32_t fingerprint)
 {
-    return tree_page && atomic_load(&tree_page->handoffs_used) && take_gap(identity, 0);
+    return tree_page && atomic_load(&tree_page->handoffs_used) && take_gap(fingerprint, 0);
 }
 
-void handoff_adopt(uint32_t identity)
+void handoff_adopt(uint32_t fingerprint)
 {
-    if (tree_page && identity && !take_gap(identity, 0))
-        put_gap(identity, HANDOFF_ADOPTED);
+    if (tree_page && fingerprint && !take_gap(fingerprint, 0))
+        put_gap(fingerprint, HANDOFF_ADOPTED);
 }

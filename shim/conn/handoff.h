@@ -25,9 +25,9 @@ bool handoff_any_sent(void);
 bool handoff_is_apart(void);
 
 /* Takes over a connection that somebody has released. Returns false where there is no such. */
-bool handoff_take(uint32_t identity);
+bool handoff_take(uint32_t fingerprint);
 
 /* Takes over a connection of another process's, whether that has released it yet or not. */
-void handoff_adopt(uint32_t identity);
+void handoff_adopt(uint32_t fingerprint);
 
 #endif

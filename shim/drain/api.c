@@ -9,7 +9,7 @@
 #include "drain/worker.h"
 #include "drain/start.h"
 #include "base/sys.h"
-#include "conn/table.h"
+#include "conn/fdtable.h"
 
 #include <errno.h>
 
@@ -73,7 +73,7 @@ int weir_drain_all(void)
 int weir_counts(struct weir_counts *counts)
 {
     struct totals totals;
-    epoch_now();
+    generation_now();
     table_totals(&totals);
     counts->tracked = totals.tracked;
     counts->idle = totals.tracked - totals.in_use;

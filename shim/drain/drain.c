@@ -5,9 +5,9 @@
 #include "base/sock.h"
 #include "base/sys.h"
 #include "conn/conn.h"
-#include "conn/linger.h"
-#include "conn/spread.h"
-#include "conn/table.h"
+#include "conn/lingering_close.h"
+#include "conn/pacing.h"
+#include "conn/fdtable.h"
 #include "drain/drain_say.h"
 #include "drain/drain_state.h"
 #include "drain/listener_stop.h"
@@ -45,24 +45,24 @@ _Atomic uint32_t *drain_sweeps(void)
 static bool shut_one(int fd, void *context)
 {
     struct drain_count *count = context;
-    if (drain_count(fd, count) == LOOK_IDLE && conn_shut(fd)) {
+    if (drain_count(fd, count) == CONN_IS_IDLE && conn_shut(fd)) {
         count->idle--;
         count->shut++;
     }
     return true;
 }
 
-static bool spread_one(int fd, void *context)
+static bool pacing_one(int fd, void *context)
 {
-    if (drain_count(fd, context) == LOOK_IDLE)
-        spread_count(conn_quiet_ms(fd));
+    if (drain_count(fd, context) == CONN_IS_IDLE)
+        pacing_count(conn_quiet_ms(fd));
     return true;
 }
 
 static bool shut_due_one(int fd, void *context)
 {
     struct drain_count *count = context;
-    if (conn_look(fd, &count->limits, false) == LOOK_IDLE && spread_may_close(conn_quiet_ms(fd)) &&
+    if (conn_classify(fd, &count->limits, false) == CONN_IS_IDLE && pacing_may_close(conn_quiet_ms(fd)) &&
         conn_shut(fd)) {
         count->idle--;
         count->shut++;
@@ -73,13 +73,13 @@ static bool shut_due_one(int fd, void *context)
 /* Closes what is idle: at once, or what is due of it. */
 static void shut_idle(struct drain_count *count, int64_t now)
 {
-    if (!spread_is_on(now)) {
+    if (!pacing_is_on(now)) {
         walk(shut_one, count);
         return;
     }
-    spread_round_begins();
-    walk(spread_one, count);
-    spread_round_decides(now);
+    pacing_round_begins();
+    walk(pacing_one, count);
+    pacing_round_decides(now);
     walk(shut_due_one, count);
 }
 
@@ -94,15 +94,15 @@ static bool force_one(int fd, void *context)
 {
     const int64_t *now = context;
     struct conn_limits none = {.now = *now};
-    enum conn_look look = conn_look(fd, &none, true);
-    if (look == LOOK_GONE || look == LOOK_FORCED)
+    enum conn_class look = conn_classify(fd, &none, true);
+    if (look == CONN_IS_GONE || look == CONN_IS_FORCED)
         return true;
-    if (look == LOOK_IN_USE || (look == LOOK_SHUT && drain.by_timeout)) {
+    if (look == CONN_IS_IN_USE || (look == CONN_IS_SHUT && drain.by_timeout)) {
         struct sock_queues queues;
         sock_queues(fd, &queues);
         drain.forced++;
         process_slot_count_force_closed();
-        process_slot_count_loss(look == LOOK_IN_USE, queues.unread, queues.unsent);
+        process_slot_count_loss(look == CONN_IS_IN_USE, queues.unread, queues.unsent);
         drain_say_connection("forced ", fd, look, *now);
     }
     conn_force(fd);
@@ -166,7 +166,7 @@ static bool has_http(const struct settings *settings)
 static void make_room(void)
 {
     uint32_t high = atomic_load(&table.high);
-    bool has = rhythm_begin(high, table.most);
+    bool has = reply_model_begin(high, table.most);
     has = tracker_begin(high, table.most) && has;
     has = room_reach(&drain.notes, sizeof(struct drain_note), high, table.most) && has;
     has = room_reach(&drain.seen, sizeof(int64_t), high, table.most) && has;
@@ -187,10 +187,10 @@ static void stop_serving(int64_t now)
     set_phase(PHASE_DRAINING);
     const struct settings *settings = settings_now();
     int64_t notice = within_timeout(settings->notice, now), first = has_http(settings) ? notice : 0;
-    spread_begin(now, now + first, within_timeout(first + settings->spread, now) - first);
+    pacing_begin(now, now + first, within_timeout(first + settings->spread, now) - first);
     make_room();
     drain.notice_until = now + notice;
-    linger_switch(true);
+    lingering_switch(true);
     stop_accepting();
 }
 
@@ -246,7 +246,7 @@ static void look_for_missed(void)
 {
     uint32_t connections = 0, listeners = 0, to = atomic_load(&table.missed_to);
     for (uint32_t fd = ~atomic_load(&table.missed_before); fd < to; fd++) {
-        enum identity kind;
+        enum fingerprint kind;
         if (table_knows((int)fd))
             continue;
         if (sock_is_listener((int)fd) == 1)
@@ -267,7 +267,7 @@ static void look_for_missed(void)
 
 static void end(void)
 {
-    linger_switch(false);
+    lingering_switch(false);
     look_for_missed();
     set_phase(PHASE_DRAINED);
     sys_futex_wake(&drain.phase);
@@ -310,7 +310,7 @@ static bool step_drain(int64_t now)
         finish_when_due(now);
     }
     drain.tracked = count.idle + count.in_use + count.shut;
-    bool lingers = linger_step(now); /* after the table, out of which it may have come */
+    bool lingers = lingering_step(now); /* after the table, out of which it may have come */
     bool timed_out = drain.until && now >= drain.until;
     if (timed_out && !drain.forcing) {
         force_all(now, true);
@@ -349,7 +349,7 @@ int64_t drain_step(void)
         more = step_drain(now);
     } else {
         more = stop_accepting();
-        more = linger_step(now) || more;
+        more = lingering_step(now) || more;
     }
     if (!more)
         return -1;
@@ -374,7 +374,7 @@ void drain_resumes(void)
     if (!atomic_compare_exchange_strong(&drain.phase, &drained, PHASE_DRAINING))
         return;
     process_slot_set_phase(PHASE_DRAINING);
-    linger_switch(true);
+    lingering_switch(true);
 }
 
 bool drain_is_inherited(void)

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "base/sock.h"
 #include "base/sys.h"
-#include "conn/table.h"
+#include "conn/fdtable.h"
 #include "drain/drain_state.h"
 #include "drain/stage.h"
 #include "drain/walk.h"
@@ -28,7 +28,7 @@ static int64_t in_use_ms(int fd, int64_t now)
     return info.has && info.received_ms > draining ? info.received_ms : draining;
 }
 
-void drain_say_connection(const char *what, int fd, enum conn_look look, int64_t now)
+void drain_say_connection(const char *what, int fd, enum conn_class look, int64_t now)
 {
     struct log_line line;
     struct sock_queues queues;
@@ -36,7 +36,7 @@ void drain_say_connection(const char *what, int fd, enum conn_look look, int64_t
     log_begin(&line, LOG_INFO);
     text_string(&line.text, what);
     sock_peer(fd, &line.text);
-    if (look == LOOK_SHUT) {
+    if (look == CONN_IS_SHUT) {
         text_string(&line.text, ": idle, but the program does not close it, ");
     } else {
         text_add(&line.text, ": in use %lus, ", (uint64_t)in_use_ms(fd, now) / 1000);
@@ -58,7 +58,7 @@ static bool find_oldest(int fd, void *context)
 {
     struct oldest *oldest = context;
     struct conn_limits now = drain_limits();
-    if (conn_look(fd, &now, true) != LOOK_IN_USE)
+    if (conn_classify(fd, &now, true) != CONN_IS_IN_USE)
         return true;
     int64_t age = in_use_ms(fd, oldest->now);
     if (age > oldest->age) {
@@ -73,9 +73,9 @@ static bool name_one(int fd, void *context)
 {
     struct oldest *oldest = context;
     struct conn_limits now = drain_limits();
-    if (conn_look(fd, &now, true) != LOOK_IN_USE)
+    if (conn_classify(fd, &now, true) != CONN_IS_IN_USE)
         return true;
-    drain_say_connection("still waits for ", fd, LOOK_IN_USE, oldest->now);
+    drain_say_connection("still waits for ", fd, CONN_IS_IN_USE, oldest->now);
     return ++oldest->named < NAMED_MOST;
 }
 

@@ -17,7 +17,7 @@ void drain_say_progress(int64_t now);
 void drain_say_waited_for(int64_t now);
 
 /* "forced 203.0.113.7:5123: in use 81s, ...": `what`, and fd, which is claimed. */
-void drain_say_connection(const char *what, int fd, enum conn_look look, int64_t now);
+void drain_say_connection(const char *what, int fd, enum conn_class look, int64_t now);
 
 /* "drained in ...", once the phase is PHASE_DRAINED; afterwards: what the program does then. */
 void drain_say_end(const char *afterwards);

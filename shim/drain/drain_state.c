@@ -41,29 +41,29 @@ static struct drain_note *note_of(int fd)
 }
 
 /* How long what was found holds, if nothing happens on the connection. */
-static int64_t holds_ms(enum conn_look look)
+static int64_t holds_ms(enum conn_class look)
 {
     int64_t all = (int64_t)drain.tracked / LOOKS_PER_MS, lasts = conn_lasts_ms();
-    int64_t least = lasts == CONN_LASTS || look == LOOK_FORCED ? VERIFY_MS : AGAIN_MS;
-    if (look == LOOK_IDLE || look == LOOK_GONE)
+    int64_t least = lasts == CONN_LASTS || look == CONN_IS_FORCED ? VERIFY_MS : AGAIN_MS;
+    if (look == CONN_IS_IDLE || look == CONN_IS_GONE)
         return 0;
     return lasts && lasts != CONN_LASTS ? lasts : all > least ? all : least;
 }
 
-enum conn_look drain_count(int fd, struct drain_count *count)
+enum conn_class drain_count(int fd, struct drain_count *count)
 {
     struct drain_note *note = count->verify ? NULL : note_of(fd);
-    enum conn_look look;
-    if (note && count->limits.now < note->due && conn_is_as_looked_at(fd)) {
+    enum conn_class look;
+    if (note && count->limits.now < note->due && conn_is_unchanged(fd)) {
         look = note->look;
     } else {
-        look = conn_look(fd, &count->limits, true);
+        look = conn_classify(fd, &count->limits, true);
         if (note)
             *note = (struct drain_note){count->limits.now + holds_ms(look), look};
     }
-    count->idle += look == LOOK_IDLE || look == LOOK_WAITING;
-    count->in_use += look == LOOK_IN_USE;
-    count->shut += look == LOOK_SHUT || look == LOOK_FORCED;
+    count->idle += look == CONN_IS_IDLE || look == CONN_IS_WAITING;
+    count->in_use += look == CONN_IS_IN_USE;
+    count->shut += look == CONN_IS_SHUT || look == CONN_IS_FORCED;
     return look;
 }
 

@@ -31,10 +31,10 @@ extern HIDDEN struct drain {
 /* What the last look at a connection has found, by its number, and when to look again. */
 struct drain_note {
     int64_t due; /* sys_now_ms */
-    enum conn_look look;
+    enum conn_class look;
 };
 
-/* The limits by which connections are looked at now (conn_look). */
+/* The limits by which connections are looked at now (conn_classify). */
 struct conn_limits drain_limits(void);
 
 /* What a walk finds. */
@@ -45,7 +45,7 @@ struct drain_count {
 };
 
 /* Looks at fd, which is claimed, and counts it. */
-enum conn_look drain_count(int fd, struct drain_count *count);
+enum conn_class drain_count(int fd, struct drain_count *count);
 
 /* The same, as a walk visits each. */
 bool drain_count_one(int fd, void *count);

@@ -3,7 +3,7 @@
 
 #include "base/libc.h"
 #include "base/text.h"
-#include "conn/table.h"
+#include "conn/fdtable.h"
 #include "drain/listener.h"
 #include "tree/membership.h"
 #include "tree/pagefile.h"

@@ -6,9 +6,9 @@
 #include "base/sys.h"
 #include "base/text.h"
 #include "conn/conn.h"
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "conn/handoff.h"
-#include "conn/table.h"
+#include "conn/fdtable.h"
 #include "drain/listener.h"
 #include "drain/stage.h"
 
@@ -20,7 +20,7 @@ static bool has_listen_fds(char *const *envp)
 {
     char mine[24];
     struct text text = TEXT_ON(mine);
-    text_number(&text, (uint64_t)epoch_pid());
+    text_number(&text, (uint64_t)fork_pid());
     for (; *envp; envp++) {
         const char *pid = text_after(*envp, "LISTEN_PID=");
         if (pid)
@@ -37,9 +37,9 @@ static bool has_listen_fds(char *const *envp)
 static void take_connection(int fd, bool (*serve)(void))
 {
     int family = sock_family(fd), last = fd == 0 ? 2 : fd;
-    enum identity kind;
-    uint32_t identity;
-    if ((family != AF_INET && family != AF_INET6) || !(identity = sock_connection(fd, &kind)) ||
+    enum fingerprint kind;
+    uint32_t fingerprint;
+    if ((family != AF_INET && family != AF_INET6) || !(fingerprint = sock_connection(fd, &kind)) ||
         !serve())
         return;
     if (stage_began_tree)
@@ -47,7 +47,7 @@ static void take_connection(int fd, bool (*serve)(void))
     else
         handoff_note_sent();
     for (int copy = fd; copy <= last; copy++) {
-        if (sock_connection(copy, &kind) != identity)
+        if (sock_connection(copy, &kind) != fingerprint)
             continue;
         if (!stage_began_tree)
             table_set(copy, KIND_RECEIVED); /* another's, until it is read from or written to */

@@ -2,8 +2,8 @@
 #include "drain/listener.h"
 
 #include "base/sock.h"
-#include "conn/epoch.h"
-#include "conn/table.h"
+#include "conn/fork_detect.h"
+#include "conn/fdtable.h"
 #include "drain/listener_entry.h"
 #include "drain/listener_epolls.h"
 #include "tree/coordinator.h"
@@ -58,8 +58,8 @@ static void tell_tree(int fd, struct listener *listener)
 
 static void listens(int fd, struct listener *listener)
 {
-    listener->creator = epoch_pid();
-    listener->epoch = epoch_now();
+    listener->creator = fork_pid();
+    listener->generation = generation_now();
     listener_set_kind(fd, listener, KIND_LISTENER);
     int state = atomic_load(&listener->view.state);
     if (!state && listener->view.mode != MODE_OFF)
@@ -110,7 +110,7 @@ void listener_duplicated(int fd, int to)
     copy->view.address = from->view.address;
     copy->view.port = from->view.port;
     copy->creator = from->creator;
-    copy->epoch = from->epoch;
+    copy->generation = from->generation;
     if (atomic_load(&from->view.state) && !atomic_load(&copy->view.state) &&
         from->view.mode != MODE_OFF)
         atomic_fetch_add(&listener_count, 1);
@@ -166,7 +166,7 @@ bool listener_would_wait(int fd)
     if (LIKELY(now == swaps_seen) || !listener_is_stopped(fd))
         return false;
     swaps_seen = now;
-    return epoch_thread.was_told;
+    return fork_thread.was_told;
 }
 
 bool listener_is_in(const fd_set *set, int count)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "drain/listener_entry.h"
 
-#include "conn/table.h"
+#include "conn/fdtable.h"
 #include "tree/listener_list.h"
 
 /* More than any program is known to have; the drain of one that has more is not complete. Of what

@@ -3,7 +3,7 @@
 
 #include "base/sock.h"
 #include "base/sys.h"
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "drain/listener_epolls.h"
 #include "tree/coordinator.h"
 #include "tree/holders.h"
@@ -70,7 +70,7 @@ static void look_for_holders(bool whole_tree)
         if (!listener_is_to_stop(listener))
             continue;
         listener->inode = sock_inode(atomic_load(&listener->number) - 1);
-        is_alone = is_alone && listener->is_own && listener->epoch == epoch_now();
+        is_alone = is_alone && listener->is_own && listener->generation == generation_now();
     }
     listener_epolls_shared_by_nobody();
     bool complete = is_alone || holders_look(&visitor, whole_tree, atomic_load(&listener_was_sent));

@@ -4,8 +4,8 @@
 #include "base/log.h"
 #include "base/sock.h"
 #include "base/sys.h"
-#include "conn/epoch.h"
-#include "conn/table.h"
+#include "conn/fork_detect.h"
+#include "conn/fdtable.h"
 #include "drain/listener.h"
 #include "drain/listener_epolls.h"
 #include "drain/listener_holders.h"
@@ -192,7 +192,7 @@ static bool is_quiet(struct listener *listener, int fd)
  */
 static bool is_needed(const struct listener *listener)
 {
-    return listener->view.is_unix && listener->is_own && listener->epoch == epoch_now() &&
+    return listener->view.is_unix && listener->is_own && listener->generation == generation_now() &&
            !coordinator_is_here() && listener_list_others_serve();
 }
 

@@ -3,7 +3,7 @@
 
 #include "base/libc.h"
 #include "base/sys.h"
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "drain/signals_eintr.h"
 #include "drain/signals_handlers.h"
 #include "drain/signals_view.h"
@@ -165,7 +165,7 @@ bool signals_deliver(int sig, siginfo_t *info, void *context, bool is_directed)
     struct sigaction action = *signals_program(sig);
     if (action.sa_handler == SIG_IGN)
         return false;
-    epoch_thread.interrupted = false; /* the EINTR is the program's, as it would be without us */
+    fork_thread.interrupted = false; /* the EINTR is the program's, as it would be without us */
     if (!signals_handles(&action)) {
         give_back(sig);
         signals_send((int)sys0(SYS_gettid), info);
@@ -201,7 +201,7 @@ bool signals_action(int sig, const struct sigaction *action, struct sigaction *o
 {
     if (!signals_is_ours(sig))
         return false;
-    if (epoch_is_borrowed()) {
+    if (in_vfork_child()) {
         /* A vfork child's actions are its own, our memory is its parent's: it sees what the program
          * has where the kernel has our handler, and sets the kernel's. */
         struct sigaction kernel;

@@ -13,13 +13,13 @@ void signals_interrupted(const void *context)
     uint64_t pending = 0;
     sys2(SYS_rt_sigpending, &pending, sizeof pending);
     uint64_t theirs = pending & ~signals_word(&at->uc_sigmask) & ~signals_held();
-    epoch_thread.interrupted = signals_result_of(context) == -EINTR && !theirs;
+    fork_thread.interrupted = signals_result_of(context) == -EINTR && !theirs;
 }
 
 bool signals_must_restart(void)
 {
-    bool was = epoch_thread.interrupted;
-    epoch_thread.interrupted = false;
+    bool was = fork_thread.interrupted;
+    fork_thread.interrupted = false;
     return was;
 }
 

@@ -5,7 +5,7 @@
 #ifndef WEIR_SIGNALS_EINTR_H
 #define WEIR_SIGNALS_EINTR_H
 
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 
 #include <errno.h>
 #include <ucontext.h>
@@ -17,14 +17,14 @@ bool signals_must_restart(void);
 /* The same, but errno (libc) is asked only where our handler may have ended a call. */
 static inline bool signals_must_call_again(void)
 {
-    return UNLIKELY(epoch_thread.interrupted) && errno == EINTR && signals_must_restart();
+    return UNLIKELY(fork_thread.interrupted) && errno == EINTR && signals_must_restart();
 }
 
 /* Tells whether a call has failed without our doing. (Most that fail have nothing to read: EAGAIN.)
  */
 static inline bool signals_left_alone(ssize_t result)
 {
-    return result < 0 && LIKELY(!epoch_thread.interrupted);
+    return result < 0 && LIKELY(!fork_thread.interrupted);
 }
 
 /* Notes which call our handler has interrupted. Called by our handler, first, and again last. */
@@ -33,8 +33,8 @@ void signals_interrupted(const void *context);
 /* Begins a call that waits: an earlier interruption was another call's. */
 static inline void signals_about_to_wait(void)
 {
-    epoch_lives_on();
-    epoch_thread.interrupted = false;
+    fork_lives_on();
+    fork_thread.interrupted = false;
 }
 
 /* Ends a call that our handler interrupted and that the kernel would begin again: the program's own

@@ -20,7 +20,7 @@
 
 #include "base/libc.h"
 #include "base/sys.h"
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "drain/signals_view.h"
 
 /* ---- around a handler ---- */
@@ -57,7 +57,7 @@ static void frame_ends(const struct frame *frame)
     /* Blocked by the kernel itself: by the action of a handler that this one has interrupted. */
     uint64_t blocked = frame->kernel & ~thread->held_back;
     uint64_t view = (frame->view & ~hidden) | (shown & hidden & (frame->view | ~blocked));
-    if (epoch_is_borrowed()) /* a vfork child's mask is its own, the view its parent's */
+    if (in_vfork_child()) /* a vfork child's mask is its own, the view its parent's */
         view = frame->view;
     uint64_t kernel = shown & ~(hidden & signals_held() & ~blocked);
     signals_set_word(&frame->at->uc_sigmask, kernel | (frame->kernel & thread->held_back));
@@ -155,13 +155,13 @@ int signals_install(int sig, const struct sigaction *action, struct sigaction *o
     bool is_signal = sig > 0 && sig < SIGNALS;
     bool handles = is_signal && action && signals_handles(action) && !is_wrapped(action);
     if (LIKELY(!atomic_load(&wraps)) || !is_signal) {
-        if (handles && !epoch_is_borrowed())
+        if (handles && !in_vfork_child())
             signals_will_wrap(sig);
         return libc_sigaction(sig, action, old);
     }
     struct handler before = handler_of(sig);
     struct sigaction wrapping;
-    bool wrap = handles && !epoch_is_borrowed(); /* a vfork child's actions are its own */
+    bool wrap = handles && !in_vfork_child(); /* a vfork child's actions are its own */
     if (wrap) {
         wrapping = *action;
         wrapping.sa_sigaction = wrapper;

@@ -3,7 +3,7 @@
 
 #include "base/libc.h"
 #include "base/sys.h"
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "drain/signals.h"
 #include "drain/signals_view.h"
 
@@ -13,7 +13,7 @@
 void signals_mask(int how, const sigset_t *set, sigset_t *kernel, struct signals_mask *mask)
 {
     uint64_t mine = atomic_load(&signals_ours);
-    if (UNLIKELY(epoch_is_borrowed())) {
+    if (UNLIKELY(in_vfork_child())) {
         /* A vfork child: its own mask, our parent's memory. Only the kernel is told, and hands it
          * on across exec. */
         uint64_t blocked = signals_hidden() & signals_own.blocked;
@@ -115,7 +115,7 @@ static bool take_start(struct signals_start *at)
 
 struct signals_start *signals_before_thread(void *(*run)(void *), void *arg)
 {
-    epoch_lives_on();
+    fork_lives_on();
     signals_settle();
     struct signals_start *found = NULL;
     if (LIKELY(!signals_own.blocked && !signals_own.settled))

@@ -3,7 +3,7 @@
 
 #include "base/state_page.h"
 #include "base/sys.h"
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "tree/coordinator.h"
 #include "tree/membership.h"
 #include "tree/process_slot.h"
@@ -15,7 +15,7 @@ bool stage_began_tree;
 
 bool stage_is_first(void)
 {
-    return stage_began_tree && tree_page && epoch_pid() == tree_page->pid;
+    return stage_began_tree && tree_page && fork_pid() == tree_page->pid;
 }
 
 /*
@@ -24,7 +24,7 @@ bool stage_is_first(void)
  */
 void stage_ends(void)
 {
-    if (epoch_is_borrowed() || !epoch_now())
+    if (in_vfork_child() || !generation_now())
         return;
     bool came_and_went = stage_is_first() && stage_is_dormant() && !membership_has_forked();
     membership_ends();

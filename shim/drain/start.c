@@ -6,10 +6,10 @@
 #include "base/settings.h"
 #include "base/sys.h"
 #include "conn/conn.h"
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "conn/handoff.h"
-#include "conn/linger.h"
-#include "conn/table.h"
+#include "conn/lingering_close.h"
+#include "conn/fdtable.h"
 #include "drain/drain.h"
 #include "drain/drain_say.h"
 #include "drain/environment.h"
@@ -68,7 +68,7 @@ static void forked(void)
     bool drained = drain_forked();
     membership_forked();
     coordinator_forget();
-    linger_forked();
+    lingering_forked();
     sd_notify_forked();
     log_forked();
     goes_on_draining = drained && !coordinator_tree_drains();
@@ -78,8 +78,8 @@ static void forked(void)
 void start_forks(void)
 {
     struct totals totals;
-    epoch_lives_on();
-    epoch_now();
+    fork_lives_on();
+    generation_now();
     bool inherits = listener_any();
     if (!inherits && atomic_load(&table.high)) { /* before that its counts are untouched memory */
         table_totals(&totals);
@@ -187,7 +187,7 @@ static void count_loss(bool unread, bool unsent)
 
 static bool begin_serving(void)
 {
-    epoch_ask_pid();
+    fork_ask_pid();
     if (!table.limit && !make_table()) {
         stand_aside("no room for the table of descriptors");
         return false;
@@ -199,7 +199,7 @@ static bool begin_serving(void)
                                "taken as in mode reply");
     }
     table.on_shared = handoff_release;
-    linger_on_loss = count_loss;
+    lingering_on_loss = count_loss;
     conn_on_adopt = adopts;
     if (!coordinator_joins(environment_tree_value, stage_began_tree)) {
         stand_aside(no_room_for_page);
@@ -220,15 +220,15 @@ void start_settled(void)
 
 bool start_serving(void)
 {
-    epoch_lives_on();
+    fork_lives_on();
     if (LIKELY(atomic_load_explicit(&stage, memory_order_acquire) == STAGE_SERVING))
-        return !epoch_is_borrowed();
+        return !in_vfork_child();
     start_settled();
-    epoch_now(); /* in a child of a fork that no wrapper saw: STAGE_STARTING is its parent's */
+    generation_now(); /* in a child of a fork that no wrapper saw: STAGE_STARTING is its parent's */
     uint32_t seen = atomic_load_explicit(&stage, memory_order_acquire);
     if (LIKELY(seen == STAGE_SERVING))
-        return !epoch_is_borrowed();
-    if ((seen != STAGE_DORMANT && seen != STAGE_STARTING) || epoch_is_borrowed())
+        return !in_vfork_child();
+    if ((seen != STAGE_DORMANT && seen != STAGE_STARTING) || in_vfork_child())
         return false;
 
     /* A signal handler of the program's that accepts must not meet its own thread's start-up. */
@@ -275,9 +275,9 @@ static void load(void)
         return;
     libc_find();
     log_remember();
-    epoch_ask_pid();
-    epoch_make(forked, trigger_noticed);
-    epoch_on_life = lives_on;
+    fork_ask_pid();
+    fork_make(forked, trigger_noticed);
+    fork_on_life = lives_on;
     if (!envp)
         return;
 
@@ -337,6 +337,6 @@ __attribute__((constructor)) static void loaded(void)
 
 __attribute__((destructor)) static void unload(void)
 {
-    if (!epoch_is_new_child())
+    if (!fork_is_new_child())
         stage_ends();
 }

@@ -6,7 +6,7 @@
  *              process of a tree the signals are taken. Any other process is dormant from here on.
  *   serving    the first bind, listen, accept or inherited socket: the table is made, the signals
  *              are taken, the log says "ready".
- *   forked     a child finds out that it is one (epoch.h).
+ *   forked     a child finds out that it is one (fork_detect.h).
  *
  * Where anything fails the shim stands aside: one line in the log, and the program runs as if it
  * weren't there.

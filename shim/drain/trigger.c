@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "drain/signals.h"
 #include "drain/signals_eintr.h"
 #include "drain/signals_mask.h"
@@ -74,7 +74,7 @@ static bool passes_straight(const siginfo_t *info, bool leads)
         return false;
     if (leads)
         return stage_is_dormant() && process_slot_is_alone();
-    return stage_is_dormant() || (info->si_code <= 0 && info->si_pid == epoch_ask_pid());
+    return stage_is_dormant() || (info->si_code <= 0 && info->si_pid == fork_ask_pid());
 }
 
 /*
@@ -111,7 +111,7 @@ static void give_up_control(int sig)
 /* Other processes wake us, by kill(2): anything else is the program's own affair. */
 static bool wakes_us(const siginfo_t *info)
 {
-    return info->si_code == SI_USER && info->si_pid != epoch_ask_pid();
+    return info->si_code == SI_USER && info->si_pid != fork_ask_pid();
 }
 
 /* Acts on a signal. Returns whether the program gets it. */
@@ -121,9 +121,9 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
         signals_woken(info, context);
         return false;
     }
-    epoch_compare_pids();
-    epoch_now(); /* in a child of a fork: what it inherited is its parent's */
-    epoch_lives_on();
+    fork_compare_pids();
+    generation_now(); /* in a child of a fork: what it inherited is its parent's */
+    fork_lives_on();
     if (!(signals_held() & SIGNAL_BIT(sig))) {
         stop_signals_restore_code(info);
         return deliver(sig, info, context);
@@ -155,7 +155,7 @@ static bool take_signal(int sig, siginfo_t *info, void *context)
     return false;
 }
 
-/* Signals that came while this process was finding out that it is a child (epoch.h). */
+/* Signals that came while this process was finding out that it is a child (fork_detect.h). */
 static LATE siginfo_t put_off[65];
 static _Atomic uint64_t is_put_off;
 
@@ -171,16 +171,16 @@ void trigger_noticed(void)
 /*
  * Tells whether a thread in vfork is the parent. Its child has exec'd or ended, and the kernel has
  * let it go on (it takes no signal before), but vfork has not returned yet. Where our own pid is
- * not known (epoch.h) nothing tells, and no signal of the parent's may be lost.
+ * not known (fork_detect.h) nothing tells, and no signal of the parent's may be lost.
  */
 static bool vfork_is_over(void)
 {
-    int pid = epoch_pid();
+    int pid = fork_pid();
     return !pid || pid == (int)sys0(SYS_getpid);
 }
 
 /* Acts in a vfork child, until it execs: the memory is its parent's, and no order is for it. */
-static void in_vfork_child(int sig, siginfo_t *info, void *context)
+static void on_signal_in_vfork_child(int sig, siginfo_t *info, void *context)
 {
     if (!(signals_held() & ~stop_signals_all() & SIGNAL_BIT(sig)))
         signals_deliver_in_vfork_child(sig, info, context);
@@ -188,7 +188,7 @@ static void in_vfork_child(int sig, siginfo_t *info, void *context)
 
 static void on_own_signal(int sig, siginfo_t *info, void *context)
 {
-    if (UNLIKELY(epoch_is_new())) {
+    if (UNLIKELY(generation_is_new())) {
         put_off[sig] = *info;
         atomic_fetch_or(&is_put_off, SIGNAL_BIT(sig));
         return;
@@ -202,16 +202,16 @@ static void on_own_signal(int sig, siginfo_t *info, void *context)
 
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
-    int saved = errno, borrowed = epoch_thread.borrowed;
-    if (LIKELY(!borrowed)) {
+    int saved = errno, in_vfork_child = fork_thread.in_vfork_child;
+    if (LIKELY(!in_vfork_child)) {
         on_own_signal(sig, info, context);
     } else if (vfork_is_over()) {
-        epoch_thread.borrowed = 0;
+        fork_thread.in_vfork_child = 0;
         signals_vfork_over();
         on_own_signal(sig, info, context);
-        epoch_thread.borrowed = borrowed;
+        fork_thread.in_vfork_child = in_vfork_child;
     } else {
-        in_vfork_child(sig, info, context);
+        on_signal_in_vfork_child(sig, info, context);
     }
     errno = saved;
 }
@@ -276,7 +276,7 @@ bool trigger_is(int sig)
 
 bool trigger_enters_sandbox(void)
 {
-    epoch_lives_on(); /* while it may do what that takes */
+    fork_lives_on(); /* while it may do what that takes */
     bool was_in = atomic_load(&sys_sandboxed);
     worker_steps_aside();
     if (was_in)
@@ -322,7 +322,7 @@ static void yield_control(uint64_t wanted, bool waits)
 void trigger_yield(uint64_t wanted, bool waits)
 {
     int sig = settings_now()->signal, ours = sig;
-    if (epoch_is_borrowed())
+    if (in_vfork_child())
         return;
     yield_control(wanted, waits);
     if (!sig || !(wanted & SIGNAL_BIT(sig)))

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "base/settings.h"
 #include "conn/conn.h"
-#include "conn/table.h"
+#include "conn/fdtable.h"
 
 /* How many numbers are claimed at a time. */
 #define STRIDE 32

@@ -4,8 +4,8 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "base/thread.h"
-#include "conn/epoch.h"
-#include "conn/table.h"
+#include "conn/fork_detect.h"
+#include "conn/fdtable.h"
 #include "drain/drain.h"
 #include "drain/drain_say.h"
 #include "drain/stop_signals.h"
@@ -159,7 +159,7 @@ static LATE _Alignas(64) struct {
 static void *thread_pointer(void)
 {
     static char *larger;
-    ptrdiff_t to_ours = (char *)&epoch_thread - sys_thread_pointer();
+    ptrdiff_t to_ours = (char *)&fork_thread - sys_thread_pointer();
     size_t reach = (size_t)(to_ours < 0 ? -to_ours : to_ours) + TLS_OURS;
     if (LIKELY(reach <= TLS_REACH))
         return tls.self;
@@ -323,9 +323,9 @@ static void await_end(int32_t tid, int64_t ms)
 
 void worker_steps_aside(void)
 {
-    if (epoch_is_borrowed())
+    if (in_vfork_child())
         return;
-    epoch_now(); /* what a child has inherited tells of its parent's */
+    generation_now(); /* what a child has inherited tells of its parent's */
     uint32_t before = atomic_load(&pending);
     while (!atomic_compare_exchange_weak(&pending, &before,
                                          (before + BARRED) | (before & RUNNING ? ENDS : 0)))
@@ -343,7 +343,7 @@ void worker_steps_aside(void)
 void worker_comes_back(void)
 {
     static const struct origin nobody = {0, 0, 0};
-    if (epoch_is_borrowed())
+    if (in_vfork_child())
         return;
     uint32_t before = atomic_load(&pending);
     while (before >= BARRED && !atomic_compare_exchange_weak(&pending, &before, before - BARRED))

@@ -21,8 +21,8 @@ void head_cache_learn(bool is_answer, const char *bytes, size_t n, struct known_
         return;
     uint64_t sample = head_cache_sample(is_answer, bytes, n);
     struct head_entry *entry = head_cache_entry(is_answer, sample);
-    uint32_t before = atomic_load_explicit(&entry->turn, memory_order_relaxed);
-    if (before % 2 || !atomic_compare_exchange_strong(&entry->turn, &before, before + 1))
+    uint32_t before = atomic_load_explicit(&entry->version, memory_order_relaxed);
+    if (before % 2 || !atomic_compare_exchange_strong(&entry->version, &before, before + 1))
         return; /* another writes it, or did so when a signal or a fork came between */
     atomic_thread_fence(memory_order_release);
     put(&entry->sample, sample);
@@ -33,5 +33,5 @@ void head_cache_learn(bool is_answer, const char *bytes, size_t n, struct known_
     put_block(&entry->last, last);
     for (struct head_block *block = entry->block; bytes < last; bytes += HEAD_BLOCK, block++)
         put_block(block, bytes);
-    atomic_store_explicit(&entry->turn, before + 2, memory_order_release);
+    atomic_store_explicit(&entry->version, before + 2, memory_order_release);
 }

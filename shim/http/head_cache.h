@@ -7,8 +7,8 @@
  * head, byte for byte, costs a tenth of a look. A head is kept until another takes its place, in
  * memory that is no less the program's own than its buffers are.
  *
- * Any thread may look and learn at any time. An entry's turn is odd while one writes it, and
- * another afterwards: what is read of it counts where the turn was even before and is the same
+ * Any thread may look and learn at any time. An entry's version is odd while one writes it, and
+ * another afterwards: what is read of it counts where the version was even before and is the same
  * then. Nobody waits: a thread that would have to does without.
  */
 #ifndef WEIR_HEAD_CACHE_H
@@ -33,7 +33,7 @@ struct head_block {
 
 extern HIDDEN struct head_entry {
     _Atomic uint64_t sample, length, left, mark;
-    _Atomic uint32_t turn;
+    _Atomic uint32_t version;
     struct head_block last; /* the head's last bytes; some of them may be in the others, too */
     struct head_block block[HEAD_MOST / HEAD_BLOCK - 1];
 } __attribute__((aligned(CACHE_LINE))) head_cache[2][1 << HEAD_CACHE_BITS];
@@ -125,7 +125,7 @@ INLINE struct known_head head_cache_find(bool is_answer, const char *bytes, size
     uint64_t sample = head_cache_sample(is_answer, bytes, n);
     const struct head_entry *entry = head_cache_entry(is_answer, sample);
     __asm__("" : "+r"(entry)); /* one register */
-    uint32_t turn = atomic_load_explicit(&entry->turn, memory_order_acquire);
+    uint32_t version = atomic_load_explicit(&entry->version, memory_order_acquire);
     if (atomic_load_explicit(&entry->sample, memory_order_relaxed) != sample)
         return none;
     struct known_head head = {.length = atomic_load_explicit(&entry->length, memory_order_relaxed)};
@@ -135,7 +135,7 @@ INLINE struct known_head head_cache_find(bool is_answer, const char *bytes, size
     head.left = atomic_load_explicit(&entry->left, memory_order_relaxed);
     head.mark = atomic_load_explicit(&entry->mark, memory_order_relaxed);
     atomic_thread_fence(memory_order_acquire);
-    return atomic_load_explicit(&entry->turn, memory_order_relaxed) == (turn & ~1u) ? head : none;
+    return atomic_load_explicit(&entry->version, memory_order_relaxed) == (version & ~1u) ? head : none;
 }
 
 #endif

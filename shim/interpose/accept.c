@@ -18,7 +18,7 @@ EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
     int result = libc_bind(fd, addr, len);
     start_settled();
-    if (result == 0 && addr && !epoch_is_borrowed())
+    if (result == 0 && addr && !in_vfork_child())
         listener_bound(fd, addr, len);
     return result;
 }
@@ -35,7 +35,7 @@ EXPORT int listen(int fd, int backlog)
 }
 
 /*
- * The peer's address is the connection's identity. Where the program does not ask for it (or not
+ * The peer's address is the connection's fingerprint. Where the program does not ask for it (or not
  * for all of it) the kernel writes it to room of ours: a substituted argument, not a call more.
  */
 struct peer {
@@ -83,7 +83,7 @@ static bool must_go_on(int fd)
             return false;
         }
         wait_for_swap(fd);
-        if (!epoch_thread.was_told)
+        if (!fork_thread.was_told)
             return true;
         /* Its poll has told it of the shutdown, and nobody connects to the new one. */
         errno = EAGAIN;
@@ -114,21 +114,21 @@ static int call_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 static void accepted(int fd, int got, const struct sockaddr *from, socklen_t len)
 {
     const struct listener_view *view = listener_view(fd);
-    uint32_t identity = sock_hash(from, len);
-    enum identity kind = IDENTITY_PEER;
+    uint32_t fingerprint = sock_hash(from, len);
+    enum fingerprint kind = FINGERPRINT_PEER;
     if (UNLIKELY(view->is_unix) || UNLIKELY(from->sa_family == AF_UNIX)) {
-        identity = view->address;
-        kind = IDENTITY_OWN;
+        fingerprint = view->address;
+        kind = FINGERPRINT_OWN;
     } else if (LIKELY(view->port)) {
-        identity = sock_hash_port(identity, view->port);
-        kind = IDENTITY_PEER_AND_PORT;
+        fingerprint = sock_hash_port(fingerprint, view->port);
+        kind = FINGERPRINT_PEER_AND_PORT;
     }
     /* Another process of the tree may have had the listener drop SYNs. This comes before the
      * drainer can see the connection: sock_had_minttl tells it that the peer needs time. */
     bool may_have_minttl = listener_has_dropped_syns() || coordinator_tree_drains();
     if (UNLIKELY(may_have_minttl) && !sys_is_sandboxed())
         sock_clear_minttl(got);
-    conn_accepted(got, view->mode, identity, kind);
+    conn_accepted(got, view->mode, fingerprint, kind);
 }
 
 static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
@@ -171,7 +171,7 @@ EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 EXPORT int epoll_ctl(int epoll, int op, int fd, struct epoll_event *event)
 {
     int result = libc_epoll_ctl(epoll, op, fd, event);
-    if (UNLIKELY(table_knows(fd)) && result == 0 && !epoch_is_borrowed()) {
+    if (UNLIKELY(table_knows(fd)) && result == 0 && !in_vfork_child()) {
         enum kind kind = table_kind(fd);
         if (kind == KIND_LISTENER || kind == KIND_BOUND)
             listener_registered(epoll, op, fd, event);

@@ -7,7 +7,7 @@
  */
 #include "conn/conn.h"
 #include "base/libc.h"
-#include "conn/linger.h"
+#include "conn/lingering_close.h"
 #include "drain/listener.h"
 #include "base/sys.h"
 
@@ -27,7 +27,7 @@ static void freed(int fd, enum kind kind)
 
 static void free_now(int fd)
 {
-    if (epoch_is_borrowed())
+    if (in_vfork_child())
         return;
     bool handed_on = UNLIKELY(table.shares) && table_hand_on(fd);
     if (LIKELY(!handed_on)) /* else its end is another's affair */
@@ -37,7 +37,7 @@ static void free_now(int fd)
 
 static void free_range(unsigned int first, unsigned int last)
 {
-    uint32_t high = epoch_is_borrowed() ? 0 : atomic_load(&table.high);
+    uint32_t high = in_vfork_child() ? 0 : atomic_load(&table.high);
     for (unsigned int fd = first; fd <= last && fd < high; fd++)
         free_now((int)fd);
 }
@@ -85,7 +85,7 @@ EXPORT FILE *freopen64(const char *path, const char *mode, FILE *file)
 static int close_around(unsigned int first, unsigned int last)
 {
     int result = 0;
-    for (int kept; (kept = linger_next(first)) >= 0 && (unsigned int)kept <= last;) {
+    for (int kept; (kept = lingering_next(first)) >= 0 && (unsigned int)kept <= last;) {
         if ((unsigned int)kept > first)
             result = libc_close_range(first, (unsigned int)kept - 1, 0);
         first = (unsigned int)kept + 1;
@@ -99,7 +99,7 @@ EXPORT int close_range(unsigned int first, unsigned int last, int flags)
     if (flags != 0 || first > last)
         return libc_close_range(first, last, flags);
     free_range(first, last);
-    return UNLIKELY(linger_next(0) >= 0) && !epoch_is_borrowed() ? close_around(first, last)
+    return UNLIKELY(lingering_next(0) >= 0) && !in_vfork_child() ? close_around(first, last)
                                                                  : libc_close_range(first, last, 0);
 }
 
@@ -107,7 +107,7 @@ EXPORT void closefrom(int first)
 {
     unsigned int from = first < 0 ? 0 : (unsigned int)first;
     free_range(from, UINT32_MAX);
-    if (UNLIKELY(linger_next(0) >= 0) && !epoch_is_borrowed())
+    if (UNLIKELY(lingering_next(0) >= 0) && !in_vfork_child())
         close_around(from, UINT32_MAX);
     else
         libc_closefrom(first);
@@ -117,7 +117,7 @@ EXPORT void closefrom(int first)
 
 static int duplicated(int fd, int to)
 {
-    if (to < 0 || !table_knows(fd) || epoch_is_borrowed())
+    if (to < 0 || !table_knows(fd) || in_vfork_child())
         return to;
     enum kind kind = table_kind(fd);
     if (kind == KIND_LISTENER || kind == KIND_BOUND)
@@ -146,7 +146,7 @@ static enum kind replaces(int fd, int to)
 #define DUP_OVER(name, params, args)         \
     EXPORT int name params                   \
     {                                        \
-        if (fd == to || epoch_is_borrowed()) \
+        if (fd == to || in_vfork_child()) \
             return libc_##name args;         \
         enum kind was = replaces(fd, to);    \
         int result = libc_##name args;       \
@@ -170,7 +170,7 @@ DUP_OVER(dup3, (int fd, int to, int flags), (fd, to, flags))
         long arg = va_arg(args, long);                                \
         va_end(args);                                                 \
         if (UNLIKELY(command == F_SETLKW || command == F_OFD_SETLKW)) \
-            epoch_lives_on(); /* whose turn it is to accept */        \
+            fork_lives_on(); /* whose turn it is to accept */        \
         int result = libc_##name(fd, command, arg);                   \
         if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)         \
             duplicated(fd, result);                                   \
@@ -191,7 +191,7 @@ EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t 
     int result = libc_setsockopt(fd, level, name, value, len);
     bool receives = name == RCVTIMEO_OLD || name == RCVTIMEO_NEW;
     bool sends = name == SNDTIMEO_OLD || name == SNDTIMEO_NEW;
-    if (level != SOL_SOCKET || result < 0 || !(receives || sends) || epoch_is_borrowed())
+    if (level != SOL_SOCKET || result < 0 || !(receives || sends) || in_vfork_child())
         return result;
     if (!table_knows(fd))
         table_set(fd, KIND_TIMED);

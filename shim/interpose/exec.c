@@ -4,7 +4,7 @@
 #include "base/libc.h"
 #include "drain/signals_mask.h"
 #include "drain/environment.h"
-#include "conn/table.h"
+#include "conn/fdtable.h"
 #include "tree/membership.h"
 
 #include <stdarg.h>
@@ -27,10 +27,10 @@
 /* A process that becomes another program. */
 #define BECOMES(call)                                              \
     ({                                                             \
-        if (!epoch_is_new_child()) /* it has nothing of its own */ \
+        if (!fork_is_new_child()) /* it has nothing of its own */ \
             membership_execs();                                    \
         int failed = AROUND(call);                                 \
-        if (!epoch_is_new_child())                                 \
+        if (!fork_is_new_child())                                 \
             membership_exec_failed();                              \
         failed;                                                    \
     })

@@ -2,12 +2,12 @@
 /*
  * setuid and its relations, prctl: our thread has what the program's threads have. prctl is also
  * the way into a seccomp sandbox. fork and its relations: a child that inherits sockets has
- * its line in the tree's page as soon as it does more than to end or to exec (epoch.h). _exit: it
+ * its line in the tree's page as soon as it does more than to end or to exec (fork_detect.h). _exit: it
  * gives its line back. vfork: the child works on its parent's memory until it execs, so that its
  * close and dup2 would wipe its parent's table (CPython's subprocess is such a program). A
  * thread-local, which the two share, says that the child is running (vfork.S).
  */
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "drain/stage.h"
 #include "drain/trigger.h"
 #include "drain/worker.h"
@@ -95,10 +95,10 @@ EXPORT int prctl(int option, ...)
     EXPORT pid_t name(void)                         \
     {                                               \
         start_forks();                              \
-        uint64_t before = atomic_load(&epoch_last); \
+        uint64_t before = atomic_load(&generation_last); \
         pid_t pid = libc_##name();                  \
         if (pid == 0)                               \
-            epoch_begins_child(before);             \
+            fork_begins_child(before);             \
         return pid;                                 \
     }
 
@@ -109,11 +109,11 @@ FORKS(__fork)
 EXPORT int daemon(int nochdir, int noclose)
 {
     start_forks();
-    uint64_t before = atomic_load(&epoch_last);
+    uint64_t before = atomic_load(&generation_last);
     int result = libc_daemon(nochdir, noclose);
     if (result == 0) {
-        epoch_begins_child(before);
-        epoch_lives_on();
+        fork_begins_child(before);
+        fork_lives_on();
     }
     return result;
 }
@@ -121,7 +121,7 @@ EXPORT int daemon(int nochdir, int noclose)
 #define ENDS(name)                 \
     EXPORT void name(int status)   \
     {                              \
-        if (!epoch_is_new_child()) \
+        if (!fork_is_new_child()) \
             stage_ends();          \
         libc_##name(status);       \
         __builtin_unreachable();   \
@@ -134,7 +134,7 @@ ENDS(_Exit)
 HIDDEN long vfork_returns(long result);
 long vfork_returns(long result)
 {
-    epoch_thread.borrowed--;
+    fork_thread.in_vfork_child--;
     libc_behind = 0; /* the child's exec has not returned */
     membership_spawns();
     signals_vfork_over();
@@ -154,12 +154,12 @@ EXPORT int clone(int (*run)(void *), void *stack, int flags, void *arg, ...)
     bool borrows = (flags & CLONE_VM) && (flags & CLONE_VFORK) && !(flags & CLONE_THREAD);
     if (!(flags & CLONE_VM)) {
         start_forks();
-        atomic_store(&epoch_cloned, true);
+        atomic_store(&fork_cloned, true);
         if (flags & CLONE_NEWPID)
-            atomic_store(&epoch_clones_foreigners, true);
+            atomic_store(&fork_clones_foreigners, true);
     }
-    epoch_thread.borrowed += borrows;
+    fork_thread.in_vfork_child += borrows;
     int result = libc_clone(run, stack, flags, arg, ptid, tls, ctid);
-    epoch_thread.borrowed -= borrows;
+    fork_thread.in_vfork_child -= borrows;
     return result;
 }

@@ -3,7 +3,7 @@
  * Everything that reads from a connection.
  *
  * A call on a descriptor that is of no interest is one jump. Of a connection the fast path makes
- * one that is in use (table.h); everything else is reads(), behind the call.
+ * one that is in use (fdtable.h); everything else is reads(), behind the call.
  */
 #include "conn/conn.h"
 #include "drain/stop_signals.h"
@@ -63,7 +63,7 @@ static __attribute__((noinline)) ssize_t read_slowly(int fd, void *buf, size_t n
 static __attribute__((noinline)) ssize_t read_tracked(int fd, void *buf, size_t n)
 {
     struct conn *conn = table_conn((uint32_t)fd);
-    if (UNLIKELY(GLANCE(&conn->turn) & TURN_SLOW)) /* it may have to be adopted before it waits */
+    if (UNLIKELY(GLANCE(&conn->state) & STATE_SLOW)) /* it may have to be adopted before it waits */
         return read_slowly(fd, buf, n);
     ssize_t got = libc_read(fd, buf, n);
     if (LIKELY(table_reads_fast(conn, got)))
@@ -97,7 +97,7 @@ static __attribute__((noinline)) ssize_t recv_slowly(int fd, void *buf, size_t n
 static __attribute__((noinline)) ssize_t recv_tracked(int fd, void *buf, size_t n, int flags)
 {
     struct conn *conn = table_conn((uint32_t)fd);
-    if (UNLIKELY(GLANCE(&conn->turn) & TURN_SLOW))
+    if (UNLIKELY(GLANCE(&conn->state) & STATE_SLOW))
         return recv_slowly(fd, buf, n, flags);
     ssize_t got = libc_recv(fd, buf, n, flags);
     if (LIKELY(table_reads_fast(conn, got)))

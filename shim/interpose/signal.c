@@ -3,7 +3,7 @@
  * sigaction, the masks, sigwait and their relations: the program's view of the signals that are
  * ours. pthread_create, because a thread inherits its maker's mask.
  */
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "drain/stop_signals.h"
 #include "drain/trigger.h"
 #include "base/libc.h"
@@ -12,7 +12,7 @@
 #include "drain/signals_handlers.h"
 #include "drain/signals_mask.h"
 #include "base/sys.h"
-#include "conn/table.h"
+#include "conn/fdtable.h"
 #include "wait.h"
 
 #include <errno.h>
@@ -177,7 +177,7 @@ EXPORT int signalfd(int fd, const sigset_t *set, int flags)
 {
     trigger_yield(signals_word(set), true);
     int result = libc_signalfd(fd, set, flags);
-    if (result >= 0 && !epoch_is_borrowed())
+    if (result >= 0 && !in_vfork_child())
         table_set(result, KIND_SIGNALFD);
     return result;
 }

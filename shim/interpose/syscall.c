@@ -6,7 +6,7 @@
  * returns twice (clone, vfork): the call is a jump, made by the compiler because all arguments are
  * passed on unchanged.
  */
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "drain/stage.h"
 #include "drain/trigger.h"
 #include "drain/worker.h"
@@ -29,9 +29,9 @@ static void clones(long n, long a)
     if (flags & CLONE_VM)
         return;
     start_forks();
-    atomic_store(&epoch_cloned, true);
+    atomic_store(&fork_cloned, true);
     if (flags & CLONE_NEWPID)
-        atomic_store(&epoch_clones_foreigners, true);
+        atomic_store(&fork_clones_foreigners, true);
 }
 
 /* Declared without the "..." of unistd.h: the arguments must be named to be passed on. */
@@ -146,7 +146,7 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
     case SYS_execve:
         return execve(P(a), P(b), P(c));
     case SYS_exit_group:
-        if (!epoch_is_new_child())
+        if (!fork_is_new_child())
             stage_ends();
         break;
     case SYS_nanosleep:

@@ -2,11 +2,11 @@
 /*
  * vfork returns twice on one stack, so no C function can be around it: the return address is kept in
  * a register that the system call leaves alone, as every libc's own vfork does. A thread-local that
- * child and parent share, epoch_thread.borrowed, says that the child is running (process.c).
+ * child and parent share, fork_thread.in_vfork_child, says that the child is running (process.c).
  */
 #include <sys/syscall.h>
 
-        .hidden epoch_thread
+        .hidden fork_thread
         .hidden vfork_returns
         .text
         .globl  vfork
@@ -15,7 +15,7 @@
         .set    __vfork, vfork
 #ifdef __x86_64__
 vfork:
-        movq    epoch_thread@gottpoff(%rip), %rax
+        movq    fork_thread@gottpoff(%rip), %rax
         addl    $1, %fs:(%rax)
         popq    %rdi
         movl    $SYS_vfork, %eax
@@ -30,8 +30,8 @@ vfork:
 #else
 #define VFORK_FLAGS 0x4111 /* CLONE_VM | CLONE_VFORK | SIGCHLD */
 vfork:
-        adrp    x1, :gottprel:epoch_thread
-        ldr     x1, [x1, :gottprel_lo12:epoch_thread]
+        adrp    x1, :gottprel:fork_thread
+        ldr     x1, [x1, :gottprel_lo12:fork_thread]
         mrs     x2, tpidr_el0
         ldr     w3, [x2, x1]
         add     w3, w3, 1

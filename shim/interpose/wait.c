@@ -10,7 +10,7 @@
 #include "drain/listener.h"
 #include "drain/signals_eintr.h"
 #include "drain/signals_mask.h"
-#include "conn/table.h"
+#include "conn/fdtable.h"
 #include "wait.h"
 
 #include <errno.h>
@@ -32,7 +32,7 @@ static bool again(int result)
 static int64_t begin_ms(int ms)
 {
     signals_about_to_wait();
-    epoch_thread.was_told = true;
+    fork_thread.was_told = true;
     return ms > 0 ? coarse_ns() : 0;
 }
 
@@ -42,14 +42,14 @@ static int polled(const struct pollfd *fds, nfds_t count, int result)
     bool told = false;
     for (nfds_t i = 0; result > 0 && i < count && !told; i++)
         told = UNLIKELY(fds[i].revents) && table_kind(fds[i].fd) == KIND_LISTENER;
-    epoch_thread.was_told = told;
+    fork_thread.was_told = told;
     return result;
 }
 
 /* The same of select's. */
 static int selected(const fd_set *in, int count, int result)
 {
-    epoch_thread.was_told = result > 0 && listener_is_in(in, count);
+    fork_thread.was_told = result > 0 && listener_is_in(in, count);
     return result;
 }
 
@@ -145,7 +145,7 @@ EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct tim
         struct signals_mask view;                      \
         const sigset_t *masked = set ? &kernel : NULL; \
         int result;                                    \
-        epoch_thread.was_told = true;                     \
+        fork_thread.was_told = true;                     \
         if (set)                                       \
             signals_wait_begins(set, &view);           \
         do {                                           \

@@ -296,7 +296,7 @@ static __attribute__((noinline)) void sends(const struct msghdr *msg)
             listener_sent(*fd);
         fd = (const void *)CMSG_DATA(at);
         for (size_t n = (at->cmsg_len - CMSG_LEN(0)) / sizeof *fd; n; n--, fd++)
-            if (table_find(*fd) && !epoch_is_borrowed()) {
+            if (table_find(*fd) && !in_vfork_child()) {
                 table_sends(*fd);
                 handoff_note_sent();
             }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tree/coordinator.h"
 
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/settings.h"
@@ -60,7 +60,7 @@ void coordinator_forget(void)
 
 bool coordinator_is_here(void)
 {
-    int32_t me = epoch_ask_pid(), head;
+    int32_t me = fork_ask_pid(), head;
     if (!tree_page || process_slot_is_foreign())
         return false;
     if (atomic_load(&own.is_head) || membership_is_first()) {
@@ -193,7 +193,7 @@ static bool is_watcher(void)
 {
     if (process_slot_is_foreign())
         return false;
-    int32_t me = epoch_ask_pid(), head = atomic_load(&tree_page->head);
+    int32_t me = fork_ask_pid(), head = atomic_load(&tree_page->head);
     if (atomic_load(&own.is_head))
         return true;
     if (head == me || process_slot_lives(head))
@@ -230,7 +230,7 @@ static bool is_done(uint32_t index)
 static bool is_undone(uint32_t index)
 {
     int32_t pid = atomic_load(&tree_page->slot[index].pid);
-    return pid && pid != epoch_pid() && !is_done(index);
+    return pid && pid != fork_pid() && !is_done(index);
 }
 
 #define HANDOFF_LOOK_MS 50

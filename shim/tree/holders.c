@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tree/holders.h"
 
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "tree/coordinator.h"
 #include "tree/pagefile.h"
 #include "base/proc.h"
@@ -75,7 +75,7 @@ static void visit_descriptor(int dir, const char *name, void *context)
 static bool is_related(int32_t pid)
 {
     for (int i = 0; i < PROC_GENERATIONS_MOST && pid; i++, pid = proc_parent(pid))
-        if (pid == epoch_pid() || process_slot_lives(pid))
+        if (pid == fork_pid() || process_slot_lives(pid))
             return true;
     return false;
 }
@@ -97,7 +97,7 @@ static void visit_process(int32_t pid, void *context)
     struct look *look = context;
     char path[48];
     struct text text = TEXT_ON(path);
-    if (pid == epoch_pid())
+    if (pid == fork_pid())
         return;
     look->complete = look->complete && sys_now_ms() < look->until;
     if (!look->complete)
@@ -119,7 +119,7 @@ static void visit_process(int32_t pid, void *context)
 static bool hides_processes(void)
 {
     int32_t head = tree_page ? atomic_load(&tree_page->head) : 0;
-    return process_slot_is_foreign() || !proc_is_shown(epoch_pid()) ||
+    return process_slot_is_foreign() || !proc_is_shown(fork_pid()) ||
            (head > 0 && sys2(SYS_kill, head, 0) != -ESRCH && !proc_is_shown(head));
 }
 
@@ -137,7 +137,7 @@ bool holders_share(int fd, int32_t pid, int other)
 {
     long order = -1;
     if (!proc_is_filtered()) /* few filters know this call */
-        order = sys5(SYS_kcmp, epoch_pid(), pid, KCMP_FILE, fd, other);
+        order = sys5(SYS_kcmp, fork_pid(), pid, KCMP_FILE, fd, other);
     /* Where it can't be told, fork and exec keep numbers. */
     return order < 0 ? fd == other : order == 0;
 }

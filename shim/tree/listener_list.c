@@ -3,7 +3,7 @@
 
 #include "base/proc.h"
 #include "base/text.h"
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "tree/process_slot.h"
 
 static uint32_t listeners_used(void)
@@ -17,9 +17,9 @@ static int take_listener_over(const char *address, enum mode mode, bool from_out
     for (uint32_t i = 0; i < listeners_used(); i++) {
         struct page_listener *at = &tree_page->listener[i];
         int32_t pid = atomic_load(&at->pid);
-        if (pid > 0 && (pid == epoch_pid() || !process_slot_of(pid)) &&
+        if (pid > 0 && (pid == fork_pid() || !process_slot_of(pid)) &&
             text_equal(at->address, address) &&
-            atomic_compare_exchange_strong(&at->pid, &pid, epoch_pid())) {
+            atomic_compare_exchange_strong(&at->pid, &pid, fork_pid())) {
             at->mode = (uint16_t)mode;
             at->from_outside = from_outside;
             atomic_store(&at->state, PAGE_ACCEPTING);
@@ -68,7 +68,7 @@ int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode
     at->mode = (uint16_t)mode;
     at->from_outside = from_outside;
     atomic_store(&at->state, PAGE_ACCEPTING);
-    atomic_store(&at->pid, epoch_pid());
+    atomic_store(&at->pid, fork_pid());
     return (int)(at - tree_page->listener) + 1;
 }
 
@@ -103,7 +103,7 @@ bool listener_list_others_serve(void)
         struct page_slot *slot = &tree_page->slot[i];
         int32_t pid = atomic_load(&slot->pid);
         struct totals totals = {0};
-        if (pid <= 0 || pid == epoch_pid())
+        if (pid <= 0 || pid == fork_pid())
             continue;
         page_add_slot(&totals, tree_page, i);
         if (totals.tracked && proc_slot_lives(slot) &&
@@ -127,8 +127,8 @@ enum page_listener_state listener_list_state(int index)
 
 void listener_list_remove(int index)
 {
-    epoch_now(); /* a child closes its copies first of all */
-    int32_t me = epoch_pid();
+    generation_now(); /* a child closes its copies first of all */
+    int32_t me = fork_pid();
     if (index && me)
         atomic_compare_exchange_strong(&tree_page->listener[index - 1].pid, &me, 0);
 }

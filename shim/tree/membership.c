@@ -5,9 +5,9 @@
 #include "base/proc.h"
 #include "base/settings.h"
 #include "base/sys.h"
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "conn/handoff.h"
-#include "conn/table.h"
+#include "conn/fdtable.h"
 #include "tree/listener_list.h"
 #include "tree/pagefile.h"
 #include "tree/process_slot.h"
@@ -42,7 +42,7 @@ bool membership_is_named_after_us(const char *value)
 {
     int32_t pid;
     uint64_t start;
-    return pagefile_parse_name(value, &pid, &start) && pid == epoch_pid() &&
+    return pagefile_parse_name(value, &pid, &start) && pid == fork_pid() &&
            start == proc_start_time(pid);
 }
 
@@ -98,7 +98,7 @@ static void log_no_file(int error)
 
 static bool make(const char *tree)
 {
-    int32_t pid = epoch_ask_pid();
+    int32_t pid = fork_ask_pid();
     uint64_t start = proc_start_time(pid);
     int error = 0;
     tree_page = pagefile_make(settings_now(), environ, pid, start, path, &error);
@@ -153,7 +153,7 @@ bool membership_begin(const char *value, bool first)
             return false;
         }
         log_share(&tree_page->log);
-        process_slot_fold_own(epoch_ask_pid());
+        process_slot_fold_own(fork_ask_pid());
     }
     process_slot_take();
     return true;
@@ -173,7 +173,7 @@ static void spawns(void)
 
 void membership_forks(bool inherits)
 {
-    if (epoch_is_borrowed())
+    if (in_vfork_child())
         return;
     spawns();
     if (inherits_sockets != inherits)
@@ -183,9 +183,9 @@ void membership_forks(bool inherits)
 
 void membership_spawns(void)
 {
-    epoch_lives_on();
+    fork_lives_on();
     spawns();
-    if (!epoch_is_borrowed())
+    if (!in_vfork_child())
         table_forks(); /* what is open may be the other's as well */
 }
 
@@ -220,29 +220,29 @@ void membership_lives_on(void)
 
 static void take_back(uint64_t record)
 {
-    handoff_take((uint32_t)(record >> CONN_IDENTITY_SHIFT));
+    handoff_take((uint32_t)(record >> CONN_FINGERPRINT_SHIFT));
 }
 
 void membership_execs(void)
 {
-    struct page_slot *slot = epoch_is_borrowed() ? NULL : process_slot_now();
+    struct page_slot *slot = in_vfork_child() ? NULL : process_slot_now();
     if (slot ||
-        epoch_thread.child == CHILD_NONE) /* a child that only closes a few does not live on */
+        fork_thread.child == CHILD_NONE) /* a child that only closes a few does not live on */
         membership_spawns();
     if (!slot)
         return;
     table_each_untouched(handoff_release); /* the next program may have them, or a process that was
                                               forked with them */
-    if (atomic_load(&slot->pid) == epoch_pid())
+    if (atomic_load(&slot->pid) == fork_pid())
         atomic_fetch_or(&slot->flags, SLOT_EXECS);
 }
 
 void membership_exec_failed(void)
 {
-    struct page_slot *slot = epoch_is_borrowed() ? NULL : process_slot_now();
+    struct page_slot *slot = in_vfork_child() ? NULL : process_slot_now();
     if (!slot)
         return;
-    if (atomic_load(&slot->pid) == epoch_pid())
+    if (atomic_load(&slot->pid) == fork_pid())
         atomic_fetch_and(&slot->flags, ~SLOT_EXECS);
     table_each_untouched(take_back);
 }
@@ -250,7 +250,7 @@ void membership_exec_failed(void)
 void membership_ends(void)
 {
     /* In a child that has not noticed yet that it is one, the line is its parent's. */
-    if (tree_page && !epoch_is_borrowed() && epoch_now())
+    if (tree_page && !in_vfork_child() && generation_now())
         process_slot_give_back();
 }
 
@@ -267,7 +267,7 @@ bool membership_descends_from_the_living(int32_t oldest)
 
 void membership_totals(struct totals *totals)
 {
-    proc_totals(tree_page, epoch_pid(), totals);
+    proc_totals(tree_page, fork_pid(), totals);
 }
 
 uint64_t membership_force_closed(void)

@@ -44,7 +44,7 @@ bool membership_is_named_after_us(const char *name);
 /* Prepares for a fork that shares descriptors. inherits: sockets that matter are among them. */
 void membership_forks(bool inherits);
 
-/* Begins anew in a child, which has no slot yet (epoch.h). */
+/* Begins anew in a child, which has no slot yet (fork_detect.h). */
 void membership_forked(void);
 
 /* Takes a slot for a child that lives on, if it has inherited sockets. */

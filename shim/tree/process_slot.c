@@ -4,8 +4,8 @@
 #include "base/libc.h"
 #include "base/proc.h"
 #include "base/sys.h"
-#include "conn/epoch.h"
-#include "conn/table.h"
+#include "conn/fork_detect.h"
+#include "conn/fdtable.h"
 
 #include <time.h>
 
@@ -31,7 +31,7 @@ struct page_slot *process_slot_now(void)
 {
     if (!tree_page)
         return NULL;
-    epoch_now(); /* in a child that has not noticed it would be its parent's */
+    generation_now(); /* in a child that has not noticed it would be its parent's */
     int slot = atomic_load_explicit(&my_slot, memory_order_relaxed);
     return slot >= 0 && slot < PAGE_SLOTS ? &tree_page->slot[slot] : NULL;
 }
@@ -52,7 +52,7 @@ bool process_slot_lives(int32_t pid)
 
 bool process_slot_is_alone(void)
 {
-    int32_t me = epoch_ask_pid();
+    int32_t me = fork_ask_pid();
     for (uint32_t i = 0; tree_page && i < PAGE_SLOTS; i++) {
         int32_t pid = atomic_load(&tree_page->slot[i].pid);
         if (pid && pid != me && proc_slot_lives(&tree_page->slot[i]))
@@ -130,9 +130,9 @@ void process_slot_take(void)
 {
     if (LIKELY(atomic_load_explicit(&my_slot, memory_order_relaxed) != NO_SLOT) || !tree_page)
         return;
-    int32_t pid = epoch_pid();
+    int32_t pid = fork_pid();
     if (!pid && !sys_is_sandboxed())
-        pid = epoch_ask_pid(); /* a raw clone's child: its first connection is its start */
+        pid = fork_ask_pid(); /* a raw clone's child: its first connection is its start */
     int found = pid && !foreign ? free_slot() : PAGE_SLOTS, none = NO_SLOT;
     uint64_t since = boot_ms();
     uint32_t count = 1, shards = COUNT_OF(tree_page->shard) - 1;
@@ -141,7 +141,7 @@ void process_slot_take(void)
         atomic_store(&slot->phase, PHASE_SERVING);
         atomic_store(&slot->since, since);
         atomic_store(&slot->table, (uint64_t)(uintptr_t)&table);
-        atomic_store(&slot->epoch, (uint32_t)epoch_now());
+        atomic_store(&slot->generation, (uint32_t)generation_now());
         atomic_store(&slot->flags, own_flags);
         shards = page_shards((uint32_t)found, &count);
     } else {
@@ -172,7 +172,7 @@ bool process_slot_is_taken(void)
 void process_slot_give_back(void)
 {
     struct page_slot *slot = process_slot_now();
-    int32_t pid = epoch_pid();
+    int32_t pid = fork_pid();
     if (!slot || !pid || !take((uint32_t)(slot - tree_page->slot), pid))
         return;
     fold((uint32_t)(slot - tree_page->slot));
@@ -185,7 +185,7 @@ void process_slot_give_back(void)
 bool process_slot_forked(struct process_slot_origin *parent)
 {
     *parent = (struct process_slot_origin){slot_pid, slot_since};
-    foreign = atomic_load(&epoch_clones_foreigners);
+    foreign = atomic_load(&fork_clones_foreigners);
     slot_pid = 0;
     atomic_store(&my_slot, NO_SLOT);
     table_count_in(NULL, 0);

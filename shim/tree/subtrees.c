@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tree/subtrees.h"
 
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "base/log.h"
 #include "tree/pagefile.h"
 #include "base/proc.h"
@@ -57,7 +57,7 @@ static void gather_family(void)
 {
     family.count = 0;
     family.overflows = false;
-    add_to_family(epoch_ask_pid());
+    add_to_family(fork_ask_pid());
     add_tree();
     for (uint32_t i = 0; i < family.count; i++)
         proc_each_child(family.pid[i], add_to_family);

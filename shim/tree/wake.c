@@ -3,7 +3,7 @@
 
 #include "base/settings.h"
 #include "base/sys.h"
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "tree/membership.h"
 #include "tree/process_slot.h"
 
@@ -57,7 +57,7 @@ void wake_page(struct page *page, const struct proc_file *file, enum wake which)
     for (uint32_t i = 0; i < PAGE_SLOTS && budget; i++) {
         struct page_slot *slot = &page->slot[first++ % PAGE_SLOTS];
         int32_t pid = atomic_load(&slot->pid);
-        if (pid > 0 && pid != epoch_pid() && !(atomic_load(&slot->flags) & SLOT_NOT_WOKEN) &&
+        if (pid > 0 && pid != fork_pid() && !(atomic_load(&slot->flags) & SLOT_NOT_WOKEN) &&
             is_to_wake(slot, which) && proc_slot_lives(slot))
             wake_one(pid, file, name, &budget);
     }
@@ -96,7 +96,7 @@ bool wake_reaches(int32_t pid)
 static void visit_unlisted(int32_t pid, void *context)
 {
     struct unlisted *unlisted = context;
-    if (pid == epoch_pid() || process_slot_of(pid) || !reaches(pid, unlisted))
+    if (pid == fork_pid() || process_slot_of(pid) || !reaches(pid, unlisted))
         return;
     unlisted->found = true;
     if (unlisted->wakes)
@@ -133,7 +133,7 @@ void wake_tree(enum wake which)
 {
     if (!settings_now()->control_signal)
         return;
-    epoch_ask_pid();
+    fork_ask_pid();
     if (!page_file.inode)
         proc_mapped_file(tree_page, &page_file);
     wake_page(tree_page, &page_file, which);

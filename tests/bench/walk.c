@@ -26,21 +26,21 @@
 
 /* ---- no kernel ---- */
 
-bool __wrap_sock_is(int fd, uint32_t whose, enum identity kind);
+bool __wrap_sock_is(int fd, uint32_t whose, enum fingerprint kind);
 void __wrap_sock_queues(int fd, struct sock_queues *queues);
 void __wrap_sock_info(int fd, struct sock_info *info);
-bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum identity kind);
-int __wrap_sock_pin_asked(int fd, uint32_t whose, enum identity kind, enum sock_asked asked,
+bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum fingerprint kind);
+int __wrap_sock_guard_asked(int fd, uint32_t whose, enum fingerprint kind, enum sock_asked asked,
                           struct sock_figures *told);
 void __wrap_sock_shut_pinned(int fd, int pin);
 
-static uint32_t identity; /* of every connection: they come from the same address */
+static uint32_t fingerprint; /* of every connection: they come from the same address */
 static uint64_t shut;
 
-bool __wrap_sock_is(int fd, uint32_t whose, enum identity kind)
+bool __wrap_sock_is(int fd, uint32_t whose, enum fingerprint kind)
 {
     (void)fd, (void)kind;
-    return whose == identity;
+    return whose == fingerprint;
 }
 
 void __wrap_sock_queues(int fd, struct sock_queues *queues)
@@ -63,19 +63,19 @@ void __wrap_sock_info(int fd, struct sock_info *info)
     *info = figures.info;
 }
 
-bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum identity kind)
+bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum fingerprint kind)
 {
     (void)fd, (void)kind;
-    shut += whose == identity;
-    return whose == identity;
+    shut += whose == fingerprint;
+    return whose == fingerprint;
 }
 
-int __wrap_sock_pin_asked(int fd, uint32_t whose, enum identity kind, enum sock_asked asked,
+int __wrap_sock_guard_asked(int fd, uint32_t whose, enum fingerprint kind, enum sock_asked asked,
                           struct sock_figures *told)
 {
     (void)kind, (void)asked;
     *told = figures;
-    return whose == identity ? fd : -1;
+    return whose == fingerprint ? fd : -1;
 }
 
 void __wrap_sock_shut_pinned(int fd, int pin)
@@ -149,7 +149,7 @@ static void accept_all(int count)
         accept_as(FIRST + i);
     if (!table_find(FIRST))
         errx(1, "nothing is tracked");
-    identity = (uint32_t)(atomic_load(&table_find(FIRST)->record) >> CONN_IDENTITY_SHIFT);
+    fingerprint = (uint32_t)(atomic_load(&table_find(FIRST)->record) >> CONN_FINGERPRINT_SHIFT);
 }
 
 static void close_all(int count)

@@ -19,7 +19,7 @@
  *   fuzz SECONDS OUT WEIR...  runs each WEIR on itself, while a thread writes anything to the page
  */
 #define WEIR_COMMAND
-#include "conn/table.h"
+#include "conn/fdtable.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -187,7 +187,7 @@ static void make_table(void)
     mine.conn = (void *)(random() % 8 ? (uintptr_t)(room + random() % 1000) : any_word());
     mine.alias = (void *)(random() % 8 ? (uintptr_t)(room + random() % 1000) : any_word());
     page->slot[0].table = (uint64_t)(uintptr_t)&mine + (random() % 8 ? 0 : 4);
-    page->slot[0].epoch = random() % 8 ? (uint32_t)random() % 4 << 24 : (uint32_t)random();
+    page->slot[0].generation = random() % 8 ? (uint32_t)random() % 4 << 24 : (uint32_t)random();
 }
 
 /* What weir is called with: "PID" is our own. One that waits may do so for ever: it is interrupted.

@@ -72,7 +72,7 @@ static void print_line(const struct page *page, uint32_t index, struct totals *s
     int32_t pid = index < PAGE_SLOTS ? line->pid : 0;
     bool is_lost = index < PAGE_SLOTS && !proc_slot_lives(line);
     if (pid && !is_lost)
-        memory_count_in_use(pid, line->table, line->epoch, &one.in_use);
+        memory_count_in_use(pid, line->table, line->generation, &one.in_use);
     if (pid)
         printf("process %" PRId32 " lives %d tracked %" PRIu64 " in_use %" PRIu64
                " accepted %" PRIu64 " closed %" PRId64 " phase %u flags %u\n",

@@ -31,7 +31,7 @@ static inline bool call_is_over(int fd)
     return conn && conn_is_over(fd, conn);
 }
 
-/* A connection's turn and record in one word. */
+/* A connection's state and record in one word. */
 #define CONN_IN_USE UINT64_C(0x01)
 #define CONN_ANSWERED UINT64_C(0x02)
 #define CONN_SEASONED UINT64_C(0x04)
@@ -40,18 +40,18 @@ static inline bool call_is_over(int fd)
 
 static inline uint64_t both_of(const struct conn *conn)
 {
-    uint8_t turn = atomic_load(&conn->turn);
+    uint8_t state = atomic_load(&conn->state);
     return atomic_load(&conn->record) |
-           (turn & (TURN_IN_USE | TURN_ANSWERED | TURN_SEASONED)) |
-           (turn & TURN_CUT_SHORT ? CONN_CUT_SHORT : 0) | (turn & TURN_SEEN ? CONN_SEEN : 0);
+           (state & (STATE_IN_USE | STATE_ANSWERED | STATE_ANSWERED_BEFORE)) |
+           (state & STATE_CUT_SHORT ? CONN_CUT_SHORT : 0) | (state & STATE_SEEN ? CONN_SEEN : 0);
 }
 
 static inline void set_both(struct conn *conn, uint64_t both)
 {
     const uint64_t low = CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED;
-    uint8_t turn = atomic_load(&conn->turn) & TURN_SLOW;
-    atomic_store(&conn->turn, (uint8_t)(turn | (both & low) | (both & CONN_CUT_SHORT ? TURN_CUT_SHORT : 0) |
-                                        (both & CONN_SEEN ? TURN_SEEN : 0)));
+    uint8_t state = atomic_load(&conn->state) & STATE_SLOW;
+    atomic_store(&conn->state, (uint8_t)(state | (both & low) | (both & CONN_CUT_SHORT ? STATE_CUT_SHORT : 0) |
+                                        (both & CONN_SEEN ? STATE_SEEN : 0)));
     atomic_store(&conn->record, both & ~(low | CONN_CUT_SHORT | CONN_SEEN));
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Each step of the connection's diagram in table.h, mode by mode, and what the drainer decides. */
+/* Each step of the connection's diagram in fdtable.h, mode by mode, and what the drainer decides. */
 #include "unit.h"
 
 #include <sys/epoll.h>
@@ -12,7 +12,7 @@
 
 #define FLAGS                                                                                  \
     (CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED | CONN_FIN | CONN_DISOWNED | CONN_CUT_SHORT | \
-     CONN_SEEN | CONN_UNIX | CONN_PORT | CONN_FORCED | CONN_SHUT | CONN_OWED)
+     CONN_SEEN | CONN_UNIX | CONN_PORT | CONN_FORCED | CONN_SHUT | CONN_READ_SINCE_SHUT)
 
 /* The next of all sets of these bits; 0 after the last. */
 static uint64_t next_set(uint64_t bits, uint64_t all)
@@ -29,7 +29,7 @@ static void begin(enum mode mode)
 {
     enum kind was = table_take(FD);
     table_drop(FD, was);
-    fakes[FD] = (struct fake){.identity = 77};
+    fakes[FD] = (struct fake){.fingerprint = 77};
     conn_accepted(FD, mode, 77, false);
     limits.now = 1000000;
     limits.seen_at = seen_at;
@@ -84,7 +84,7 @@ static void each_mode_makes_its_steps(void)
  */
 static void each_event_leaves_the_other_flags_alone(void)
 {
-    const uint64_t all = CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED | CONN_SHUT | CONN_OWED |
+    const uint64_t all = CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED | CONN_SHUT | CONN_READ_SINCE_SHUT |
                          CONN_FIN | CONN_FORCED | CONN_UNIX | CONN_CUT_SHORT |
                          CONN_SEEN;
     for (enum mode mode = MODE_MANUAL; mode < MODES; mode++) {
@@ -105,9 +105,9 @@ static void each_event_leaves_the_other_flags_alone(void)
                     bits & CONN_ANSWERED)
                     want |= CONN_SEASONED;
                 if (event == CONN_READ && bits & CONN_SHUT)
-                    want |= CONN_OWED;
+                    want |= CONN_READ_SINCE_SHUT;
                 if (event == CONN_WROTE)
-                    want &= ~(CONN_OWED | CONN_CUT_SHORT);
+                    want &= ~(CONN_READ_SINCE_SHUT | CONN_CUT_SHORT);
                 if (mode >= MODE_REPLY && event == CONN_CUT)
                     want |= CONN_CUT_SHORT;
                 set(bits);
@@ -119,7 +119,7 @@ static void each_event_leaves_the_other_flags_alone(void)
                       settings_mode_name(mode), event, (unsigned long long)bits,
                       (unsigned long long)flags(), (unsigned long long)want);
                 CHECK((now() & ~FLAGS) == rest);
-                CHECK(in_use_counted() == (flags() & (CONN_IN_USE | CONN_OWED) ? 1 : 0));
+                CHECK(in_use_counted() == (flags() & (CONN_IN_USE | CONN_READ_SINCE_SHUT) ? 1 : 0));
             } while ((bits = next_set(bits, all)));
         }
     }
@@ -128,7 +128,7 @@ static void each_event_leaves_the_other_flags_alone(void)
 /* What a wrapper leaves out on its short way would have changed nothing that counts. */
 static void the_short_way_ends_where_the_long_one_does(void)
 {
-    const uint64_t counts = CONN_IN_USE | CONN_OWED | CONN_SHUT | CONN_FIN | CONN_FORCED;
+    const uint64_t counts = CONN_IN_USE | CONN_READ_SINCE_SHUT | CONN_SHUT | CONN_FIN | CONN_FORCED;
     const uint64_t all = FLAGS & ~(CONN_DISOWNED | CONN_PORT);
     for (enum mode mode = MODE_MANUAL; mode < MODES; mode++) {
         uint64_t bits = 0;
@@ -147,7 +147,7 @@ static void the_short_way_ends_where_the_long_one_does(void)
                 CHECK((flags() & counts) == want, "%s, call %d on 0x%llx: 0x%llx",
                       settings_mode_name(mode), call, (unsigned long long)bits,
                       (unsigned long long)flags());
-                CHECK(in_use_counted() == (flags() & (CONN_IN_USE | CONN_OWED) ? 1 : 0));
+                CHECK(in_use_counted() == (flags() & (CONN_IN_USE | CONN_READ_SINCE_SHUT) ? 1 : 0));
             }
         } while ((bits = next_set(bits, all)));
     }
@@ -177,7 +177,7 @@ static void one_that_was_disowned_is_nobody_s(void)
     conn_event(FD, CONN_MARK_IDLE);
     conn_event(FD, CONN_READ);
     conn_force(FD);
-    CHECK(conn_look(FD, &limits, true) == LOOK_GONE && !conn_shut(FD));
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_GONE && !conn_shut(FD));
     CHECK(!fakes[FD].shut_read && !fakes[FD].shut_both);
     table_drop(FD, table_take(FD));
     table_totals(&after);
@@ -197,16 +197,16 @@ static void a_duplicate_is_the_same_connection(void)
 {
     begin(MODE_AUTOMATIC);
     table_alias(FD, COPY);
-    fakes[COPY] = (struct fake){.identity = 77};
+    fakes[COPY] = (struct fake){.fingerprint = 77};
     conn_event(COPY, CONN_READ);
     CHECK(flags() == CONN_IN_USE && in_use_counted() == 1);
-    CHECK(conn_look(COPY, &limits, true) == LOOK_IN_USE);
+    CHECK(conn_classify(COPY, &limits, true) == CONN_IS_IN_USE);
     conn_mark(COPY, false);
-    CHECK(conn_look(COPY, &limits, true) == LOOK_IDLE && conn_shut(COPY));
+    CHECK(conn_classify(COPY, &limits, true) == CONN_IS_IDLE && conn_shut(COPY));
     CHECK(fakes[COPY].shut_read == 1 && flags() == CONN_SHUT);
-    CHECK(conn_look(FD, &limits, true) == LOOK_SHUT && in_use_counted() == 0);
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_SHUT && in_use_counted() == 0);
     table_drop(FD, table_take(FD));
-    CHECK(conn_look(COPY, &limits, true) == LOOK_SHUT && in_use_counted() == 0);
+    CHECK(conn_classify(COPY, &limits, true) == CONN_IS_SHUT && in_use_counted() == 0);
     table_drop(COPY, table_take(COPY));
 }
 
@@ -221,7 +221,7 @@ static void the_end_of_file_sends_our_fin_where_nothing_is_owed(void)
         {0, false}, /* the client left by himself */
         {CONN_SHUT, true},
         {CONN_SHUT | CONN_ANSWERED | CONN_SEASONED, true},
-        {CONN_SHUT | CONN_OWED, false},
+        {CONN_SHUT | CONN_READ_SINCE_SHUT, false},
         {CONN_SHUT | CONN_IN_USE, false},
         {CONN_SHUT | CONN_FIN, false},
     };
@@ -242,7 +242,7 @@ static void the_end_of_file_sends_our_fin_where_nothing_is_owed(void)
     CHECK(!fakes[FD].shut_write && flags() == CONN_SHUT);
     begin(MODE_REPLY); /* the number is somebody else's */
     set(CONN_SHUT);
-    fakes[FD].identity = 78;
+    fakes[FD].fingerprint = 78;
     CHECK(!conn_read_end(FD) && !fakes[FD].shut_write && flags() == CONN_SHUT);
     begin(MODE_REPLY); /* a request came in behind the end */
     set(CONN_SHUT);
@@ -252,7 +252,7 @@ static void the_end_of_file_sends_our_fin_where_nothing_is_owed(void)
 
 static void the_drainer_sends_the_fin_of_one_that_is_left_lying(void)
 {
-    static const uint64_t not_then[] = {0, CONN_SHUT | CONN_OWED, CONN_SHUT | CONN_IN_USE,
+    static const uint64_t not_then[] = {0, CONN_SHUT | CONN_READ_SINCE_SHUT, CONN_SHUT | CONN_IN_USE,
                                         CONN_SHUT | CONN_FIN};
     begin(MODE_REPLY);
     set(CONN_SHUT);
@@ -270,7 +270,7 @@ static void the_drainer_sends_the_fin_of_one_that_is_left_lying(void)
         set(CONN_SHUT);
         fakes[FD].queues.unread = i == 0;
         fakes[FD].queues.unsent = i == 1;
-        fakes[FD].identity = i == 2 ? 78 : 77;
+        fakes[FD].fingerprint = i == 2 ? 78 : 77;
         conn_finish(FD, true);
         CHECK(!fakes[FD].shut_write && flags() == CONN_SHUT, "case %d", i);
     }
@@ -284,7 +284,7 @@ static void a_forced_one_is_shut_both_ways_once(void)
     conn_force(FD);
     CHECK(fakes[FD].shut_both == 1);
     CHECK(flags() == (CONN_IN_USE | CONN_SHUT | CONN_FORCED) && in_use_counted() == 1);
-    CHECK(conn_look(FD, &limits, true) == LOOK_FORCED);
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_FORCED);
 }
 
 /* ---- the drainer's look ---- */
@@ -293,32 +293,32 @@ static void what_is_idle_in_the_first_three_modes(void)
 {
     for (enum mode mode = MODE_MANUAL; mode < MODE_REPLY; mode++) {
         begin(mode);
-        CHECK(conn_look(FD, &limits, false) == LOOK_IDLE);
+        CHECK(conn_classify(FD, &limits, false) == CONN_IS_IDLE);
         fakes[FD].queues.unread = 5; /* a request that is about to be read */
-        CHECK(conn_look(FD, &limits, false) == (mode == MODE_MANUAL ? LOOK_IDLE : LOOK_WAITING));
+        CHECK(conn_classify(FD, &limits, false) == (mode == MODE_MANUAL ? CONN_IS_IDLE : CONN_IS_WAITING));
         conn_event(FD, CONN_MARK_IN_USE);
-        CHECK(conn_look(FD, &limits, false) == LOOK_IN_USE);
+        CHECK(conn_classify(FD, &limits, false) == CONN_IS_IN_USE);
         set(CONN_SHUT);
-        CHECK(conn_look(FD, &limits, false) == LOOK_SHUT);
-        set(CONN_SHUT | CONN_OWED);
-        CHECK(conn_look(FD, &limits, false) == LOOK_IN_USE);
+        CHECK(conn_classify(FD, &limits, false) == CONN_IS_SHUT);
+        set(CONN_SHUT | CONN_READ_SINCE_SHUT);
+        CHECK(conn_classify(FD, &limits, false) == CONN_IS_IN_USE);
     }
 }
 
 static void what_is_not_the_connection_is_gone(void)
 {
     begin(MODE_AUTOMATIC);
-    fakes[FD].identity = 78;
-    CHECK(conn_look(FD, &limits, false) == LOOK_GONE);
+    fakes[FD].fingerprint = 78;
+    CHECK(conn_classify(FD, &limits, false) == CONN_IS_GONE);
     conn_event(FD, CONN_READ);
-    CHECK(conn_look(FD, &limits, true) == LOOK_GONE, "in use, and the number is somebody else's");
-    fakes[FD].identity = 0; /* no socket */
-    CHECK(conn_look(FD, &limits, true) == LOOK_GONE);
-    CHECK(conn_look(FD + 1, &limits, true) == LOOK_GONE);
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_GONE, "in use, and the number is somebody else's");
+    fakes[FD].fingerprint = 0; /* no socket */
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_GONE);
+    CHECK(conn_classify(FD + 1, &limits, true) == CONN_IS_GONE);
     begin(MODE_AUTOMATIC);
-    atomic_fetch_xor(&table_find(FD)->record, CONN_EPOCH); /* a parent's */
-    CHECK(conn_look(FD, &limits, true) == LOOK_GONE);
-    atomic_fetch_xor(&table_find(FD)->record, CONN_EPOCH);
+    atomic_fetch_xor(&table_find(FD)->record, CONN_GENERATION); /* a parent's */
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_GONE);
+    atomic_fetch_xor(&table_find(FD)->record, CONN_GENERATION);
 }
 
 static void what_reply_makes_of_the_kernel_s_figures(void)
@@ -328,103 +328,103 @@ static void what_reply_makes_of_the_kernel_s_figures(void)
         uint64_t flags;
         struct sock_queues queues;
         struct sock_info info;
-        enum conn_look look;
+        enum conn_class look;
     } cases[] = {
-        {"silent and new", 0, {0}, {.has = true, .received_ms = 999}, LOOK_WAITING},
+        {"silent and new", 0, {0}, {.has = true, .received_ms = 999}, CONN_IS_WAITING},
         {"silent past its first byte's time",
          0,
          {0},
          {.has = true, .received_ms = 1000, .sent_ms = 1000},
-         LOOK_IDLE},
+         CONN_IS_IDLE},
         {"silent for long, but greeted just now",
          CONN_ANSWERED,
          {0},
          {true, true, false, 5000, 999, 0},
-         LOOK_WAITING},
+         CONN_IS_WAITING},
         {"unread",
          CONN_ANSWERED | CONN_SEASONED,
          {1, 0},
          {true, true, true, 5000, 5000, 0},
-         LOOK_IN_USE},
+         CONN_IS_IN_USE},
         {"unsent",
          CONN_ANSWERED | CONN_SEASONED,
          {0, 1},
          {true, true, true, 5000, 5000, 0},
-         LOOK_IN_USE},
-        {"asked, not answered", CONN_IN_USE, {0}, {true, false, true, 5000, 5000, 0}, LOOK_IN_USE},
+         CONN_IS_IN_USE},
+        {"asked, not answered", CONN_IN_USE, {0}, {true, false, true, 5000, 5000, 0}, CONN_IS_IN_USE},
         {"asked, answered by stdio",
          CONN_IN_USE,
          {0},
          {true, true, true, 5000, 5000, 0},
-         LOOK_IDLE},
+         CONN_IS_IDLE},
         {"asked, answered by stdio just now",
          CONN_IN_USE,
          {0},
          {true, true, true, 5000, 10, 0},
-         LOOK_WAITING},
+         CONN_IS_WAITING},
         {"asked again after an answer",
          CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED,
          {0},
          {true, true, true, 5000, 5000, 0},
-         LOOK_IN_USE},
+         CONN_IS_IN_USE},
         {"its write was cut short",
          CONN_IN_USE | CONN_CUT_SHORT,
          {0},
          {true, true, true, 5000, 5000, 0},
-         LOOK_IN_USE},
+         CONN_IS_IN_USE},
         {"first answer, not long ago",
          CONN_ANSWERED,
          {0},
          {true, true, true, 999, 999, 0},
-         LOOK_WAITING},
+         CONN_IS_WAITING},
         {"first answer, long ago",
          CONN_ANSWERED,
          {0},
          {true, true, true, 1000, 1000, 0},
-         LOOK_IDLE},
+         CONN_IS_IDLE},
         {"seasoned, settling",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
          {true, true, true, 99, 99, 0},
-         LOOK_WAITING},
+         CONN_IS_WAITING},
         {"seasoned, settled",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
          {true, true, true, 100, 100, 0},
-         LOOK_IDLE},
+         CONN_IS_IDLE},
         {"seasoned, far away",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
          {true, true, true, 399, 399, 100000},
-         LOOK_WAITING},
+         CONN_IS_WAITING},
         {"seasoned, four round trips",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
          {true, true, true, 400, 400, 100000},
-         LOOK_IDLE},
+         CONN_IS_IDLE},
         {"the peer spoke last",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
          {true, true, true, 200, 5000, 0},
-         LOOK_IN_USE},
-        {"half-closed", CONN_SHUT | CONN_ANSWERED, {0}, {true, true, true, 1, 1, 0}, LOOK_SHUT},
+         CONN_IS_IN_USE},
+        {"half-closed", CONN_SHUT | CONN_ANSWERED, {0}, {true, true, true, 1, 1, 0}, CONN_IS_SHUT},
         {"half-closed, answer owed",
-         CONN_SHUT | CONN_OWED,
+         CONN_SHUT | CONN_READ_SINCE_SHUT,
          {0},
          {true, true, true, 1, 1, 0},
-         LOOK_IN_USE},
+         CONN_IS_IN_USE},
         {"forced",
          CONN_SHUT | CONN_FORCED | CONN_IN_USE,
          {0},
          {true, true, true, 1, 1, 0},
-         LOOK_FORCED},
+         CONN_IS_FORCED},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         begin(MODE_REPLY);
         set(cases[i].flags);
         fakes[FD].queues = cases[i].queues;
         fakes[FD].info = cases[i].info;
-        enum conn_look look = conn_look(FD, &limits, true);
+        enum conn_class look = conn_classify(FD, &limits, true);
         CHECK(look == cases[i].look, "%s: %d", cases[i].what, (int)look);
         CHECK((flags() & ~CONN_SEEN) == cases[i].flags);
     }
@@ -438,29 +438,29 @@ static void what_reply_makes_of_one_that_was_deaf(void)
     begin(MODE_REPLY);
     fakes[FD].was_deaf = true;
     fakes[FD].info = (struct sock_info){.has = true, .received_ms = 5000};
-    CHECK(conn_look(FD, &once, true) == LOOK_WAITING && !flags(), "a look that can't wait");
+    CHECK(conn_classify(FD, &once, true) == CONN_IS_WAITING && !flags(), "a look that can't wait");
     for (uint32_t ms = 5000; ms < 14500; ms += 500, limits.now += 500) {
         fakes[FD].info.received_ms = ms;
-        CHECK(conn_look(FD, &limits, true) == LOOK_WAITING, "after %u ms", ms);
+        CHECK(conn_classify(FD, &limits, true) == CONN_IS_WAITING, "after %u ms", ms);
     }
     fakes[FD].info.received_ms = 14500;
-    CHECK(conn_look(FD, &limits, true) == LOOK_IDLE);
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE);
     fakes[FD].info = (struct sock_info){true, true, true, 1000, 1000, 0};
     set(CONN_ANSWERED);
-    CHECK(conn_look(FD, &limits, true) == LOOK_IDLE, "it has been heard since");
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE, "it has been heard since");
 }
 
 static void a_duplicate_has_been_quiet_for_as_long(void)
 {
     begin(MODE_REPLY);
     table_alias(FD, COPY);
-    fakes[COPY] = (struct fake){.identity = 77};
+    fakes[COPY] = (struct fake){.fingerprint = 77};
     seen_at[COPY] = 0;
-    CHECK(conn_look(FD, &limits, true) == LOOK_WAITING);
-    CHECK(conn_look(COPY, &limits, true) == LOOK_WAITING);
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_WAITING);
+    CHECK(conn_classify(COPY, &limits, true) == CONN_IS_WAITING);
     limits.now += 1000;
-    CHECK(conn_look(COPY, &limits, true) == LOOK_IDLE);
-    CHECK(conn_look(FD, &limits, true) == LOOK_IDLE);
+    CHECK(conn_classify(COPY, &limits, true) == CONN_IS_IDLE);
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE);
     table_drop(COPY, table_take(COPY));
 }
 
@@ -470,20 +470,20 @@ static void what_reply_makes_of_unix_connections(void)
     struct conn_limits once = limits;
     once.seen_at = NULL;
     begin(MODE_REPLY);
-    CHECK(conn_look(FD, &once, true) == LOOK_IDLE && !flags(), "a look that can't wait");
-    CHECK(conn_look(FD, &limits, true) == LOOK_WAITING && flags() == CONN_SEEN);
+    CHECK(conn_classify(FD, &once, true) == CONN_IS_IDLE && !flags(), "a look that can't wait");
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_WAITING && flags() == CONN_SEEN);
     limits.now += 999;
-    CHECK(conn_look(FD, &limits, true) == LOOK_WAITING);
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_WAITING);
     limits.now += 1;
-    CHECK(conn_look(FD, &limits, true) == LOOK_IDLE);
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE);
     conn_event(FD, CONN_READ);
-    CHECK(conn_look(FD, &limits, true) == LOOK_IN_USE);
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_IN_USE);
     conn_event(FD, CONN_WROTE);
     conn_event(FD, CONN_READ);
     conn_event(FD, CONN_WROTE);
-    CHECK(conn_look(FD, &limits, true) == LOOK_WAITING, "it had just been busy");
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_WAITING, "it had just been busy");
     limits.now += 100;
-    CHECK(conn_look(FD, &limits, true) == LOOK_IDLE);
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE);
 }
 
 /* ---- the half-close ---- */
@@ -493,15 +493,15 @@ static void an_idle_one_is_half_closed(void)
     for (enum mode mode = MODE_MANUAL; mode < MODE_PROTOCOL; mode++) {
         begin(mode);
         limits.seen_at = NULL;
-        CHECK(conn_look(FD, &limits, false) == LOOK_IDLE && conn_shut(FD));
+        CHECK(conn_classify(FD, &limits, false) == CONN_IS_IDLE && conn_shut(FD));
         CHECK(fakes[FD].shut_read == 1 && flags() == CONN_SHUT && in_use_counted() == 0);
-        CHECK(conn_look(FD, &limits, false) == LOOK_SHUT);
+        CHECK(conn_classify(FD, &limits, false) == CONN_IS_SHUT);
         call_read(FD, 1); /* a request that had come before */
-        CHECK(flags() & CONN_OWED && conn_look(FD, &limits, false) == LOOK_IN_USE);
+        CHECK(flags() & CONN_READ_SINCE_SHUT && conn_classify(FD, &limits, false) == CONN_IS_IN_USE);
         conn_read_end(FD);
         CHECK(!fakes[FD].shut_write, "the end of file while an answer is owed");
         call_write(FD, 5, 5);
-        CHECK(!(flags() & CONN_OWED));
+        CHECK(!(flags() & CONN_READ_SINCE_SHUT));
     }
     limits.seen_at = seen_at;
     limits.seen_count = FAKES;
@@ -512,7 +512,7 @@ static void one_answered_by_stdio_is_half_closed(void)
     begin(MODE_REPLY);
     conn_event(FD, CONN_READ);
     fakes[FD].info = (struct sock_info){true, true, true, 5000, 5000, 0};
-    CHECK(conn_look(FD, &limits, false) == LOOK_IDLE && conn_shut(FD));
+    CHECK(conn_classify(FD, &limits, false) == CONN_IS_IDLE && conn_shut(FD));
     CHECK(flags() == CONN_SHUT && in_use_counted() == 0);
 }
 
@@ -522,7 +522,7 @@ static void one_that_has_come_into_use_since_the_look_is_not(void)
     for (enum mode mode = MODE_MANUAL; mode < MODES; mode++) {
         begin(mode);
         limits.seen_at = NULL;
-        CHECK(conn_look(FD, &limits, false) == LOOK_IDLE);
+        CHECK(conn_classify(FD, &limits, false) == CONN_IS_IDLE);
         conn_event(FD, mode == MODE_MANUAL ? CONN_MARK_IN_USE : CONN_READ);
         CHECK(!conn_shut(FD), "%s: in use, and half-closed all the same", settings_mode_name(mode));
         CHECK(!fakes[FD].shut_read && flags() == CONN_IN_USE && in_use_counted() == 1);
@@ -602,7 +602,7 @@ static void what_happens_during_the_look_is_heeded(void)
         begin_answered(cases[i].mode);
         meanwhile = cases[i].step;
         fake_hook = look_hook;
-        CHECK(conn_look(FD, &limits, true) != LOOK_IDLE || !conn_shut(FD));
+        CHECK(conn_classify(FD, &limits, true) != CONN_IS_IDLE || !conn_shut(FD));
         fake_hook = NULL;
         CHECK(!meanwhile, "case %zu: nobody looked", i);
         CHECK(flags() == cases[i].flags, "case %zu: 0x%llx", i, (unsigned long long)flags());
@@ -621,8 +621,8 @@ static void what_came_over_a_socket_is_looked_up_when_it_matters(void)
         table_drop(FD, table_take(FD));
         table_set(FD, KIND_RECEIVED);
         CHECK(!table_find(FD) && conn_mark(FD, true) == ENOENT);
-        CHECK(conn_look(FD, &limits, true) == LOOK_GONE);
-        fakes[FD].identity = i == 0 ? 77 : 0; /* else no connection */
+        CHECK(conn_classify(FD, &limits, true) == CONN_IS_GONE);
+        fakes[FD].fingerprint = i == 0 ? 77 : 0; /* else no connection */
         CHECK(table_claim(FD));
         conn_received(FD, i < 2 ? MODE_REPLY : MODE_OFF);
         CHECK(table_is_claimed(FD), "the claim went with it");
@@ -630,11 +630,11 @@ static void what_came_over_a_socket_is_looked_up_when_it_matters(void)
         table_totals(&totals);
         CHECK(table_kind(FD) == (i ? KIND_NONE : KIND_CONN) && totals.tracked == (i ? 0 : 1));
         if (i == 0)
-            CHECK(now() >> CONN_IDENTITY_SHIFT == 77 && conn_mark(FD, true) == 0);
+            CHECK(now() >> CONN_FINGERPRINT_SHIFT == 77 && conn_mark(FD, true) == 0);
     }
-    fakes[FD].identity = 77;
+    fakes[FD].fingerprint = 77;
     conn_inherited(FD, MODE_REPLY);
-    CHECK(table_kind(FD) == KIND_CONN && now() >> CONN_IDENTITY_SHIFT == 77);
+    CHECK(table_kind(FD) == KIND_CONN && now() >> CONN_FINGERPRINT_SHIFT == 77);
 }
 
 /* ---- fork ---- */
@@ -643,14 +643,14 @@ static void use_the_inherited(void)
 {
     struct totals totals;
     uint64_t in_use = flags() & CONN_IN_USE;
-    CHECK(conn_look(FD, &limits, true) == LOOK_GONE, "a parent's, and not ours yet");
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_GONE, "a parent's, and not ours yet");
     CHECK(!call_is_over(FD), "a read begins");
     table_totals(&totals);
     CHECK(totals.tracked == 1 && totals.in_use == in_use && !totals.accepted, "its parent's");
     call_read(FD, 1);
     table_totals(&totals);
     CHECK(totals.tracked == 1 && totals.in_use == 1);
-    CHECK(conn_look(FD, &limits, true) == LOOK_IN_USE);
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_IN_USE);
     call_write(FD, 1, 1);
     table_totals(&totals);
     CHECK(totals.tracked == 1 && totals.in_use == 0);
@@ -672,21 +672,21 @@ static void a_child_that_reads_an_inherited_connection_makes_it_its_own(void)
 static void a_vfork_child_leaves_it_alone(void)
 {
     begin(MODE_AUTOMATIC);
-    epoch_thread.borrowed = 1;
+    fork_thread.in_vfork_child = 1;
     conn_event(FD, CONN_READ);
     CHECK(conn_mark(FD, true) == ENOENT);
-    epoch_thread.borrowed = 0;
+    fork_thread.in_vfork_child = 0;
     CHECK(!flags());
     for (int in_use = 0; in_use < 2; in_use++) {
         uint64_t before = CONN_ANSWERED | CONN_SEASONED | (in_use ? CONN_IN_USE : 0);
         begin(MODE_REPLY);
         set(before);
-        epoch_thread.borrowed = 1;
+        fork_thread.in_vfork_child = 1;
         if (in_use)
             conn_wrote(FD, table_find(FD), 1, 1, BYTES("x", 1));
         else
             conn_read(FD, 1, true, BYTES("x", 1));
-        epoch_thread.borrowed = 0;
+        fork_thread.in_vfork_child = 0;
         CHECK(flags() == before, "in use: %d", in_use);
     }
 }
@@ -706,9 +706,9 @@ static void begin_draining(void)
 {
     libc_clock_gettime = clock_of_ours;
     begin(MODE_REPLY);
-    rhythm_begin(table.limit, table.limit);
+    reply_model_begin(table.limit, table.limit);
     gate_shut(GATE_DRAINS, 0);
-    rhythm_forget(FD);
+    reply_model_forget(FD);
 }
 
 /* A request and its answer. */
@@ -827,7 +827,7 @@ static void nothing(void)
 int main(void)
 {
     CHECK(!table_make(FAKES, FAKES));
-    epoch_make(forget_counts, nothing);
+    fork_make(forget_counts, nothing);
     gate_shut(GATE_CLOSES_IDLE, 0); /* most of it is of a drain */
     return unit_main(tests, COUNT_OF(tests));
 }

@@ -11,7 +11,7 @@
  * be exact; and at all times:
  *
  *   - what the drainer has claimed is not closed until it has released it, and the other way round:
- *     guard[] is a plain variable that each writes in its turn, which is what ThreadSanitizer sees
+ *     guard[] is a plain variable that each writes in its state, which is what ThreadSanitizer sees
  *   - nobody but its owner takes a connection out of use, and one in use is not half-closed
  *   - no figure is below zero
  *
@@ -25,7 +25,7 @@
 
 #include <time.h>
 
-enum { OWNERS = 3, EACH = 60, SHARERS = 2, SHARED = 2, IDENTITY = 5, OPEN_ROUNDS = 2 };
+enum { OWNERS = 3, EACH = 60, SHARERS = 2, SHARED = 2, FINGERPRINT = 5, OPEN_ROUNDS = 2 };
 enum { NOTHING = -1, BOUND = -2, LISTENER = -3, RECEIVED = -4 }; /* or which connection */
 
 struct model {
@@ -131,14 +131,14 @@ static void agree(struct owner *owner, int i)
     struct model *model = &owner->conns[owner->holds[i]];
     CHECK_OWN(kind == KIND_CONN || kind == KIND_ALIAS);
     uint64_t record = both_of(table_find(fd));
-    CHECK_OWN(record >> CONN_IDENTITY_SHIFT == IDENTITY);
+    CHECK_OWN(record >> CONN_FINGERPRINT_SHIFT == FINGERPRINT);
     CHECK_OWN((record & CONN_MODE) >> CONN_MODE_SHIFT == model->mode);
     CHECK_OWN((record & CONN_REFS) / CONN_REF == (unsigned int)model->descriptors);
     CHECK_OWN(model->disowned || !!(record & CONN_IN_USE) == model->in_use);
     /* The drainer has taken SHUT back, for it came too late; but not behind the half-close itself. */
     if (!(record & (CONN_SHUT | CONN_FIN | CONN_FORCED)))
         model->owed = model->was_shut = false;
-    CHECK_OWN(!!(record & CONN_OWED) == model->owed);
+    CHECK_OWN(!!(record & CONN_READ_SINCE_SHUT) == model->owed);
     CHECK_OWN(!!(record & CONN_DISOWNED) == model->disowned);
     CHECK_OWN(!model->was_shut || record & CONN_SHUT);
     /* Nobody half-closes what is in use; by force it may be, or because that came too late. */
@@ -167,10 +167,10 @@ static void event(struct owner *owner, int i)
     char step = promised[model->mode][event];
     if (step != '=')
         model->in_use = step == '+';
-    if (event == CONN_READ && record & CONN_OWED)
+    if (event == CONN_READ && record & CONN_READ_SINCE_SHUT)
         model->owed = true;
     if (event == CONN_READ && was_shut && record & CONN_SHUT)
-        CHECK_OWN(record & CONN_OWED);
+        CHECK_OWN(record & CONN_READ_SINCE_SHUT);
     if (event == CONN_WROTE)
         model->owed = false;
     /* Half-closed between the two looks: before it came into use, or it was not taken into use. */
@@ -184,7 +184,7 @@ static void end_of_file(struct owner *owner, int i)
     CHECK_OWN(!conn_read_end(fd));
     uint64_t after = both_of(table_find(fd));
     bool owes =
-        before & (CONN_IN_USE | CONN_DISOWNED) || (before & CONN_OWED && before & CONN_SHUT);
+        before & (CONN_IN_USE | CONN_DISOWNED) || (before & CONN_READ_SINCE_SHUT && before & CONN_SHUT);
     CHECK_OWN(!(before & CONN_SHUT) || owes || after & CONN_FIN);
     CHECK_OWN(!owes || (before & CONN_FIN) == (after & CONN_FIN));
 }
@@ -232,7 +232,7 @@ static void accept_it(struct owner *owner, int i)
 {
     enum mode mode = (enum mode)(MODE_MANUAL + unit_random(&dice) % (MODE_PROTOCOL - MODE_MANUAL));
     model_less(owner, i); /* where it was closed unseen */
-    conn_accepted(owner->fd[i], mode, IDENTITY, false);
+    conn_accepted(owner->fd[i], mode, FINGERPRINT, false);
     new_model(owner, i, mode);
 }
 
@@ -331,7 +331,7 @@ static void end_shared(void)
     }
     table_drop(shared[n].fd, table_take(shared[n].fd));
     shared[n].closed += !shared[n].disowned;
-    conn_accepted(shared[n].fd, MODE_REPLY, IDENTITY, false);
+    conn_accepted(shared[n].fd, MODE_REPLY, FINGERPRINT, false);
     shared[n].disowned = false;
     shared[n].accepted++;
 }
@@ -386,13 +386,13 @@ static void visit(int fd)
         .now = 1, .seen_at = one_in(2) ? seen_at : NULL, .seen_count = FAKES};
     if (table_kind(fd) == KIND_RECEIVED)
         conn_received(fd, MODE_REPLY);
-    enum conn_look look = conn_look(fd, &limits, one_in(2));
+    enum conn_class look = conn_classify(fd, &limits, one_in(2));
     struct conn *conn = table_find(fd); /* NULL: its end waits for us */
-    CHECK(look != LOOK_GONE || !conn || atomic_load(&conn->record) & CONN_DISOWNED,
+    CHECK(look != CONN_IS_GONE || !conn || atomic_load(&conn->record) & CONN_DISOWNED,
           "fd %d is gone", fd);
-    if (look == LOOK_IDLE && one_in(8))
+    if (look == CONN_IS_IDLE && one_in(8))
         shuts += conn_shut(fd);
-    else if (look == LOOK_SHUT)
+    else if (look == CONN_IS_SHUT)
         conn_finish(fd, true);
     if (one_in(200)) {
         conn_force(fd);
@@ -450,7 +450,7 @@ static void check_figures(void)
         uint64_t record = both_of(table_find(shared[i].fd));
         CHECK(!!(record & CONN_DISOWNED) == shared[i].disowned);
         want.tracked += !shared[i].disowned;
-        want.in_use += !shared[i].disowned && record & (CONN_IN_USE | CONN_OWED);
+        want.in_use += !shared[i].disowned && record & (CONN_IN_USE | CONN_READ_SINCE_SHUT);
         want.accepted += shared[i].accepted;
         want.closed_by_program += shared[i].closed;
         want.disowned += shared[i].was_disowned;
@@ -471,7 +471,7 @@ static void check_figures(void)
     for (uint32_t number = 0; number < table.limit; number++) {
         uint64_t record = atomic_load(&table_conn(number)->record);
         records += record && !(record & CONN_DISOWNED);
-        CHECK(record & CONN_SHUT || !(record & CONN_OWED));
+        CHECK(record & CONN_SHUT || !(record & CONN_READ_SINCE_SHUT));
         CHECK(!table_is_claimed((int)number), "fd %u stayed claimed", number);
     }
     CHECK(records == want.tracked, "%llu records", (unsigned long long)records);
@@ -514,16 +514,16 @@ int main(int argc, char **argv)
         (unsigned long long)steps, (unsigned long long)rounds);
 
     CHECK(!table_make(FAKES, FAKES));
-    epoch_make(forget_counts, forget_counts);
+    fork_make(forget_counts, forget_counts);
     fake_hook = hook;
     for (int fd = 0; fd < FAKES; fd++)
-        fakes[fd].identity = IDENTITY;
+        fakes[fd].fingerprint = FINGERPRINT;
 
     int fd = 20;
     for (int n = 0; n < SHARED; n++) {
         shared[n].fd = fd++;
         shared[n].accepted = 1;
-        conn_accepted(shared[n].fd, MODE_REPLY, IDENTITY, false);
+        conn_accepted(shared[n].fd, MODE_REPLY, FINGERPRINT, false);
     }
     for (int n = 0; n < OWNERS * EACH; n++) {
         owners[n % OWNERS].fd[n / OWNERS] = fd++;

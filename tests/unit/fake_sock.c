@@ -11,16 +11,16 @@ static struct fake *fake(int fd, bool acts)
     return &fakes[fd];
 }
 
-uint32_t sock_identity(int fd, enum identity kind)
+uint32_t sock_identity(int fd, enum fingerprint kind)
 {
     (void)kind;
-    return fake(fd, false)->identity;
+    return fake(fd, false)->fingerprint;
 }
 
-uint32_t sock_connection(int fd, enum identity *kind)
+uint32_t sock_connection(int fd, enum fingerprint *kind)
 {
-    *kind = IDENTITY_PEER;
-    return fake(fd, false)->identity;
+    *kind = FINGERPRINT_PEER;
+    return fake(fd, false)->fingerprint;
 }
 
 void sock_queues(int fd, struct sock_queues *queues)
@@ -43,12 +43,12 @@ void sock_info(int fd, struct sock_info *info)
     *info = fake(fd, false)->info;
 }
 
-int sock_pin(int fd)
+int sock_guard(int fd)
 {
     return fd;
 }
 
-void sock_unpin(int fd, int pin)
+void sock_unguard(int fd, int pin)
 {
     (void)fd, (void)pin;
 }
@@ -60,7 +60,7 @@ bool sock_had_minttl(int fd)
 
 bool sock_is_unconnected(int fd)
 {
-    return !fake(fd, false)->identity;
+    return !fake(fd, false)->fingerprint;
 }
 
 void sock_shut_read(int fd)
@@ -68,24 +68,24 @@ void sock_shut_read(int fd)
     fake(fd, true)->shut_read++;
 }
 
-bool sock_is(int fd, uint32_t identity, enum identity kind)
+bool sock_is(int fd, uint32_t fingerprint, enum fingerprint kind)
 {
-    return !identity || sock_identity(fd, kind) == identity;
+    return !fingerprint || sock_identity(fd, kind) == fingerprint;
 }
 
-bool sock_shut_read_of(int fd, uint32_t identity, enum identity kind)
+bool sock_shut_read_of(int fd, uint32_t fingerprint, enum fingerprint kind)
 {
-    if (!sock_is(fd, identity, kind))
+    if (!sock_is(fd, fingerprint, kind))
         return false;
     sock_shut_read(fd);
     return true;
 }
 
-int sock_pin_asked(int fd, uint32_t identity, enum identity kind, enum sock_asked asked,
+int sock_guard_asked(int fd, uint32_t fingerprint, enum fingerprint kind, enum sock_asked asked,
                    struct sock_figures *figures)
 {
     *figures = (struct sock_figures){0};
-    if (!sock_is(fd, identity, kind))
+    if (!sock_is(fd, fingerprint, kind))
         return -1;
     sock_queues(fd, &figures->queues);
     if (asked == SOCK_ALL)
@@ -119,25 +119,25 @@ void sock_uncork(int fd)
     atomic_store(&fake(fd, true)->corked, false);
 }
 
-/* Of linger.h: nothing is kept. */
-void linger_before_close(int fd, bool fin_sent);
-void linger_before_close(int fd, bool fin_sent)
+/* Of lingering_close.h: nothing is kept. */
+void lingering_before_close(int fd, bool fin_sent);
+void lingering_before_close(int fd, bool fin_sent)
 {
     (void)fd, (void)fin_sent;
 }
 
-void linger_remember_epoll(int epoll);
-void linger_remember_epoll(int epoll)
+void lingering_remember_epoll(int epoll);
+void lingering_remember_epoll(int epoll)
 {
     (void)epoll;
 }
 
 /* Of handoff.h: nobody else is there to hand a connection on. */
-void handoff_adopt(uint32_t identity);
-bool handoff_take(uint32_t identity);
-bool handoff_take(uint32_t identity)
+void handoff_adopt(uint32_t fingerprint);
+bool handoff_take(uint32_t fingerprint);
+bool handoff_take(uint32_t fingerprint)
 {
-    return !identity;
+    return !fingerprint;
 }
 
 bool handoff_is_apart(void);
@@ -152,7 +152,7 @@ bool handoff_any_sent(void)
     return false;
 }
 
-void handoff_adopt(uint32_t identity)
+void handoff_adopt(uint32_t fingerprint)
 {
-    (void)identity;
+    (void)fingerprint;
 }

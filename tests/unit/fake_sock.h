@@ -13,7 +13,7 @@
 struct fake {
     struct sock_queues queues;
     struct sock_info info;
-    uint32_t identity;
+    uint32_t fingerprint;
     _Atomic unsigned int shut_read, shut_write, shut_both;
     _Atomic bool corked;
     bool was_deaf;

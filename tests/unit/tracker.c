@@ -745,7 +745,7 @@ static void lock_cache(uint32_t turn)
 {
     for (size_t i = 0; i < 2; i++)
         for (size_t k = 0; k < COUNT_OF(head_cache[0]); k++)
-            head_cache[i][k].turn = turn;
+            head_cache[i][k].version = turn;
 }
 
 static void not_known(void)

@@ -148,8 +148,8 @@ static void converse(void)
 {
     struct tracker pieces = {0}, bytes = {0};
     char message[MESSAGE_MOST];
-    for (size_t turn = 0, turns = 2 + roll(6); turn < turns; turn++) {
-        bool is_answer = turn % 2;
+    for (size_t state = 0, states = 2 + roll(6); state < states; state++) {
+        bool is_answer = state % 2;
         size_t n = make(message, is_answer);
         for (size_t at = 0, end; at < n; at = end) {
             end = at + piece_of(n - at);

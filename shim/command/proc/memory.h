@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * memory.h - the connections in use of a process, read out of its memory (table.h).
+ * memory.h - the connections in use of a process, read out of its memory (fdtable.h).
  */
 #ifndef WEIR_COMMAND_MEMORY_H
 #define WEIR_COMMAND_MEMORY_H
@@ -17,12 +17,12 @@ struct in_use {
 
 /*
  * Adds the connections in use of a process, whose `struct table` lies at this address and whose
- * records are of this epoch. Trusts nothing that it reads there. False: the memory may not be read,
+ * records are of this generation. Trusts nothing that it reads there. False: the memory may not be read,
  * or makes no sense.
  */
-bool memory_in_use(int32_t pid, uint64_t table, uint32_t epoch, struct in_use *in_use);
+bool memory_in_use(int32_t pid, uint64_t table, uint32_t generation, struct in_use *in_use);
 
 /* How many there are, without a limit. */
-bool memory_count_in_use(int32_t pid, uint64_t table, uint32_t epoch, uint64_t *count);
+bool memory_count_in_use(int32_t pid, uint64_t table, uint32_t generation, uint64_t *count);
 
 #endif

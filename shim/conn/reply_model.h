@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rhythm.h - what a connection that never rests teaches about its answers.
+ * reply_model.h - what a connection that never rests teaches about its answers.
  *
  * A client whose next request follows each answer at once leaves no quiet moment in which the
  * answer could be seen to be whole. But each request of its proves that the answer before it was:
@@ -15,8 +15,8 @@
  * Read and written by the program's own threads, a connection by one at a time as a rule: two at
  * once can only make it learn more slowly. Memory alone; there is none before a drain.
  */
-#ifndef WEIR_RHYTHM_H
-#define WEIR_RHYTHM_H
+#ifndef WEIR_REPLY_MODEL_H
+#define WEIR_REPLY_MODEL_H
 
 #include "base/common.h"
 
@@ -24,56 +24,56 @@
  * Notes from now on, of `count` records of `most` that there may be. In the handler thread. False:
  * there is no room for all: of the others nothing is learned.
  */
-bool rhythm_begin(uint32_t count, uint32_t most);
+bool reply_model_begin(uint32_t count, uint32_t most);
 
 /* The record of this number is a new connection's. */
-void rhythm_forget(uint32_t number);
+void reply_model_forget(uint32_t number);
 
 /*
  * A read has returned so many bytes; full: as many as it could. after_answer: nothing was owed any
  * more.
  */
-void rhythm_read(uint32_t number, size_t bytes, bool full, bool after_answer);
+void reply_model_read(uint32_t number, size_t bytes, bool full, bool after_answer);
 
 /* What the answers before say of one that has come so far. */
-enum rhythm_sign {
-    RHYTHM_NONE,
-    RHYTHM_LIKELY, /* whole: it has had as many writes as any before it */
-    RHYTHM_SURE,   /* whole: it is as long as all of the last ones were, to requests as long */
+enum reply_model_sign {
+    REPLY_NONE,
+    REPLY_LIKELY, /* whole: it has had as many writes as any before it */
+    REPLY_SURE,   /* whole: it is as long as all of the last ones were, to requests as long */
 };
 
 /*
  * A look before a write of an answer has told whether the client has sent more already. One that
  * has does not wait for its answers.
  */
-void rhythm_looked_ahead(uint32_t number, bool has_sent);
+void reply_model_looked_ahead(uint32_t number, bool has_sent);
 
 /* What the answer will be taken for when a write of `bytes` has been added to it. */
-enum rhythm_sign rhythm_expects(uint32_t number, size_t bytes);
+enum reply_model_sign reply_model_expects(uint32_t number, size_t bytes);
 
 /* A write took `bytes`. */
-enum rhythm_sign rhythm_wrote(uint32_t number, size_t bytes);
+enum reply_model_sign reply_model_wrote(uint32_t number, size_t bytes);
 
 /* Whether the client has waited for its answers for so long that it can be taken to do so always.
  */
-bool rhythm_is_in_step(uint32_t number);
+bool reply_model_is_in_step(uint32_t number);
 
 /*
  * A write went out on a connection that was half-closed by then; whether one did so within the last
  * ms, of an answer that was on its way when the drain began.
  */
-void rhythm_wrote_on(uint32_t number);
-bool rhythm_wrote_on_within(uint32_t number, uint32_t ms);
+void reply_model_wrote_on(uint32_t number);
+bool reply_model_wrote_on_within(uint32_t number, uint32_t ms);
 
 /*
  * An answer that we keep the kernel from sending: for as long as the write of it lasts, or until
  * the program meets the end behind it, so that our FIN goes out with it.
  */
-enum rhythm_hold { HOLD_NONE, HOLD_WRITE, HOLD_END };
-void rhythm_holds(uint32_t number, enum rhythm_hold hold);
-enum rhythm_hold rhythm_held(uint32_t number);
+enum reply_model_hold { HOLD_NONE, HOLD_WRITE, HOLD_END };
+void reply_model_holds(uint32_t number, enum reply_model_hold hold);
+enum reply_model_hold reply_model_held(uint32_t number);
 
 /* Whether the client has waited for the last answers, as far as is known. */
-bool rhythm_waits_for_answers(uint32_t number);
+bool reply_model_waits_for_answers(uint32_t number);
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* rhythm.c: which answers are taken for whole, and which clients are said to wait for theirs. */
+/* reply_model.c: which answers are taken for whole, and which clients are said to wait for theirs. */
 #include "unit.h"
 
 #include <time.h>
 
 #include "base/libc.h"
-#include "conn/rhythm.h"
+#include "conn/reply_model.h"
 
 #define NUMBER 7
 #define LIMIT 16
@@ -22,21 +22,21 @@ static int clock_of_ours(clockid_t clock, struct timespec *now)
 static void begin(void)
 {
     libc_clock_gettime = clock_of_ours;
-    rhythm_begin(LIMIT, LIMIT);
-    rhythm_forget(NUMBER);
+    reply_model_begin(LIMIT, LIMIT);
+    reply_model_forget(NUMBER);
 }
 
-static enum rhythm_sign writes(size_t bytes)
+static enum reply_model_sign writes(size_t bytes)
 {
-    rhythm_looked_ahead(NUMBER, false);
-    return rhythm_wrote(NUMBER, bytes);
+    reply_model_looked_ahead(NUMBER, false);
+    return reply_model_wrote(NUMBER, bytes);
 }
 
 /* A request and its answer, which take so long. */
-static enum rhythm_sign round_of(size_t asks, size_t bytes, int64_t ms)
+static enum reply_model_sign round_of(size_t asks, size_t bytes, int64_t ms)
 {
     clock_ms += ms;
-    rhythm_read(NUMBER, asks, false, true);
+    reply_model_read(NUMBER, asks, false, true);
     return writes(bytes);
 }
 
@@ -44,7 +44,7 @@ static enum rhythm_sign round_of(size_t asks, size_t bytes, int64_t ms)
 static int rounds_until_in_step(int64_t ms)
 {
     int rounds = 0;
-    while (!rhythm_is_in_step(NUMBER) && rounds < 10000) {
+    while (!reply_model_is_in_step(NUMBER) && rounds < 10000) {
         round_of(100, 500, ms);
         rounds++;
     }
@@ -55,13 +55,13 @@ static void equal_answers_are_whole(void)
 {
     begin();
     int rounds = 1;
-    while (round_of(100, 500, 1) != RHYTHM_SURE)
+    while (round_of(100, 500, 1) != REPLY_SURE)
         CHECK(rounds++ < 20);
     CHECK(rounds >= 8);
-    CHECK(round_of(100, 499, 1) != RHYTHM_SURE);
-    CHECK(writes(1) == RHYTHM_SURE);
-    rhythm_read(NUMBER, 100, false, true);
-    CHECK(rhythm_expects(NUMBER, 500) == RHYTHM_SURE && rhythm_expects(NUMBER, 499) == RHYTHM_NONE);
+    CHECK(round_of(100, 499, 1) != REPLY_SURE);
+    CHECK(writes(1) == REPLY_SURE);
+    reply_model_read(NUMBER, 100, false, true);
+    CHECK(reply_model_expects(NUMBER, 500) == REPLY_SURE && reply_model_expects(NUMBER, 499) == REPLY_NONE);
 }
 
 static void an_answer_to_another_request_is_not(void)
@@ -69,9 +69,9 @@ static void an_answer_to_another_request_is_not(void)
     begin();
     for (int i = 0; i < 20; i++)
         round_of(100, 500, 1);
-    rhythm_read(NUMBER, 100, true, true); /* there may be more of it */
-    CHECK(writes(500) == RHYTHM_NONE);
-    CHECK(round_of(300, 500, 1) != RHYTHM_SURE);
+    reply_model_read(NUMBER, 100, true, true); /* there may be more of it */
+    CHECK(writes(500) == REPLY_NONE);
+    CHECK(round_of(300, 500, 1) != REPLY_SURE);
 }
 
 static void a_client_waits_after_many_answers_and_a_while(void)
@@ -83,13 +83,13 @@ static void a_client_waits_after_many_answers_and_a_while(void)
     begin();
     int rounds = rounds_until_in_step(1);
     CHECK(rounds >= 200 && rounds < 210, "%d", rounds);
-    CHECK(!rhythm_is_in_step(NUMBER + 1));
+    CHECK(!reply_model_is_in_step(NUMBER + 1));
 }
 
 /* For many more answers, and for a while. */
 static void is_out_of_step(void)
 {
-    CHECK(!rhythm_is_in_step(NUMBER));
+    CHECK(!reply_model_is_in_step(NUMBER));
     int rounds = rounds_until_in_step(10);
     CHECK(rounds == 63 || rounds == 64, "%d", rounds);
 }
@@ -98,11 +98,11 @@ static void who_has_sent_before_the_answer_does_not_wait(void)
 {
     begin();
     rounds_until_in_step(10);
-    rhythm_read(NUMBER, 100, false, true);
-    rhythm_looked_ahead(NUMBER, true);
-    rhythm_wrote(NUMBER, 500);
+    reply_model_read(NUMBER, 100, false, true);
+    reply_model_looked_ahead(NUMBER, true);
+    reply_model_wrote(NUMBER, 500);
     is_out_of_step();
-    rhythm_looked_ahead(NUMBER, true);
+    reply_model_looked_ahead(NUMBER, true);
     int rounds = rounds_until_in_step(1);
     CHECK(rounds >= 200 && rounds < 210, "%d", rounds);
 }
@@ -111,22 +111,22 @@ static void more_of_a_request_that_did_not_fit_is_not_ahead(void)
 {
     begin();
     for (int i = 0; i < 100; i++) {
-        rhythm_read(NUMBER, 100, true, true);
-        rhythm_looked_ahead(NUMBER, true);
-        rhythm_read(NUMBER, 100, true, false);
+        reply_model_read(NUMBER, 100, true, true);
+        reply_model_looked_ahead(NUMBER, true);
+        reply_model_read(NUMBER, 100, true, false);
         round_of(50, 500, 10);
     }
-    CHECK(rhythm_is_in_step(NUMBER));
+    CHECK(reply_model_is_in_step(NUMBER));
 }
 
 static void nor_who_has_sent_between_two_writes_of_it(void)
 {
     begin();
     rounds_until_in_step(10);
-    rhythm_read(NUMBER, 100, false, true);
+    reply_model_read(NUMBER, 100, false, true);
     writes(250);
-    rhythm_looked_ahead(NUMBER, true);
-    rhythm_wrote(NUMBER, 250);
+    reply_model_looked_ahead(NUMBER, true);
+    reply_model_wrote(NUMBER, 250);
     is_out_of_step();
 }
 
@@ -134,8 +134,8 @@ static void nor_whose_second_request_was_read_before_it(void)
 {
     begin();
     rounds_until_in_step(10);
-    rhythm_read(NUMBER, 100, false, true);
-    rhythm_read(NUMBER, 100, false, false);
+    reply_model_read(NUMBER, 100, false, true);
+    reply_model_read(NUMBER, 100, false, false);
     writes(500);
     is_out_of_step();
 }
@@ -146,18 +146,18 @@ static void nor_whose_two_requests_were_read_at_once(void)
     for (int i = 0; i < 60; i++) {
         for (int k = 0; k < 19; k++) {
             round_of(100, 500, 10);
-            CHECK(!rhythm_is_in_step(NUMBER), "round %d of %d", k, i);
+            CHECK(!reply_model_is_in_step(NUMBER), "round %d of %d", k, i);
         }
         round_of(200, 1000, 10);
     }
     begin(); /* one of twice the length, with an answer of its own, is one */
     for (int i = 0; i < 40; i++)
         i % 10 ? round_of(100, 500, 10) : round_of(200, 900, 10);
-    CHECK(rhythm_is_in_step(NUMBER));
+    CHECK(reply_model_is_in_step(NUMBER));
     begin(); /* and nothing tells where requests are not alike */
     for (int i = 0; i < 40; i++)
         i % 3 ? round_of(100, 500, 10) : round_of(200, 1000, 10);
-    CHECK(rhythm_is_in_step(NUMBER));
+    CHECK(reply_model_is_in_step(NUMBER));
 }
 
 static void a_request_in_two_pieces_is_no_second_one(void)
@@ -165,13 +165,13 @@ static void a_request_in_two_pieces_is_no_second_one(void)
     begin();
     for (int i = 0; i < 100; i++) {
         clock_ms += 10;
-        rhythm_read(NUMBER, 60, false, true);
-        rhythm_read(NUMBER, 40, false, false);
+        reply_model_read(NUMBER, 60, false, true);
+        reply_model_read(NUMBER, 40, false, false);
         writes(500);
     }
-    CHECK(rhythm_is_in_step(NUMBER));
+    CHECK(reply_model_is_in_step(NUMBER));
     begin();
-    rhythm_read(NUMBER, 40, false, false); /* of the first the drain has met the end */
+    reply_model_read(NUMBER, 40, false, false); /* of the first the drain has met the end */
     CHECK(rounds_until_in_step(20) == 24);
 }
 
@@ -179,17 +179,17 @@ static void an_answer_in_many_writes_is_one(void)
 {
     begin();
     clock_ms += 10;
-    rhythm_read(NUMBER, 100, false, true);
+    reply_model_read(NUMBER, 100, false, true);
     for (int i = 0; i < 100; i++, clock_ms += 10)
         writes(10);
-    CHECK(!rhythm_is_in_step(NUMBER));
+    CHECK(!reply_model_is_in_step(NUMBER));
 }
 
 /* So many rounds of a request that is kept and one that is answered, each with answers as long as
  * the last of its kind; says what the last was taken for. */
-static enum rhythm_sign rounds_in_turn(int rounds, int64_t ms)
+static enum reply_model_sign rounds_in_turn(int rounds, int64_t ms)
 {
-    enum rhythm_sign sign = RHYTHM_NONE;
+    enum reply_model_sign sign = REPLY_NONE;
     for (int i = 0; i < rounds; i++) {
         round_of(1000, 8, ms);
         sign = round_of(12, 1030, ms);
@@ -200,15 +200,15 @@ static enum rhythm_sign rounds_in_turn(int rounds, int64_t ms)
 static void answers_of_two_kinds_in_turn_are_whole_after_a_second(void)
 {
     begin();
-    CHECK(rounds_in_turn(49, 10) == RHYTHM_NONE); /* of 980 ms */
-    CHECK(rounds_in_turn(2, 10) == RHYTHM_SURE);
-    rhythm_read(NUMBER, 12, false, true);
-    CHECK(rhythm_expects(NUMBER, 1030) == RHYTHM_SURE);
-    CHECK(rhythm_expects(NUMBER, 8) == RHYTHM_LIKELY); /* in as many writes as ever */
+    CHECK(rounds_in_turn(49, 10) == REPLY_NONE); /* of 980 ms */
+    CHECK(rounds_in_turn(2, 10) == REPLY_SURE);
+    reply_model_read(NUMBER, 12, false, true);
+    CHECK(reply_model_expects(NUMBER, 1030) == REPLY_SURE);
+    CHECK(reply_model_expects(NUMBER, 8) == REPLY_LIKELY); /* in as many writes as ever */
     writes(1000);
-    CHECK(rhythm_expects(NUMBER, 30) == RHYTHM_SURE && rhythm_expects(NUMBER, 1) == RHYTHM_NONE);
-    rhythm_looked_ahead(NUMBER, true);
-    CHECK(rhythm_expects(NUMBER, 30) == RHYTHM_NONE);
+    CHECK(reply_model_expects(NUMBER, 30) == REPLY_SURE && reply_model_expects(NUMBER, 1) == REPLY_NONE);
+    reply_model_looked_ahead(NUMBER, true);
+    CHECK(reply_model_expects(NUMBER, 30) == REPLY_NONE);
 }
 
 /* Of which the first answer is the same each time. */
@@ -216,8 +216,8 @@ static void uploads_are_no_kinds(void)
 {
     begin();
     for (int i = 0; i < 100; i++) {
-        CHECK(round_of(150, 25, 10) == RHYTHM_NONE, "round %d", i);
-        CHECK(round_of(200000, 40, 10) == RHYTHM_NONE, "round %d", i);
+        CHECK(round_of(150, 25, 10) == REPLY_NONE, "round %d", i);
+        CHECK(round_of(200000, 40, 10) == REPLY_NONE, "round %d", i);
     }
 }
 
@@ -225,12 +225,12 @@ static void where_pieces_are_far_apart_nothing_is_likely(void)
 {
     begin();
     rounds_in_turn(51, 10);
-    rhythm_read(NUMBER, 12, false, true);
+    reply_model_read(NUMBER, 12, false, true);
     writes(500);
     clock_ms += 30;
     writes(530);
     round_of(50, 350, 10);
-    CHECK(writes(350) == RHYTHM_NONE); /* in as many writes as ever */
+    CHECK(writes(350) == REPLY_NONE); /* in as many writes as ever */
 }
 
 /* Many others come between two of it. */
@@ -244,15 +244,15 @@ static void a_kind_that_is_usual_is_not_forgotten(void)
             round_of(1000 + other + 5 * (size_t)i, 8 + other, 10);
         round_of(12, 1030, 10);
     }
-    rhythm_read(NUMBER, 12, false, true);
-    CHECK(rhythm_expects(NUMBER, 1030) == RHYTHM_SURE);
-    rhythm_read(NUMBER, 12, false, false);
+    reply_model_read(NUMBER, 12, false, true);
+    CHECK(reply_model_expects(NUMBER, 1030) == REPLY_SURE);
+    reply_model_read(NUMBER, 12, false, false);
     begin();
     for (int i = 0; i < 600; i++)
         round_of(12, i % 5 ? 1030 : 1031, 2); /* of two kinds by its answers */
-    rhythm_read(NUMBER, 12, false, true);
-    CHECK(rhythm_expects(NUMBER, 1030) == RHYTHM_SURE);
-    CHECK(rhythm_expects(NUMBER, 1031) == RHYTHM_SURE);
+    reply_model_read(NUMBER, 12, false, true);
+    CHECK(reply_model_expects(NUMBER, 1030) == REPLY_SURE);
+    CHECK(reply_model_expects(NUMBER, 1031) == REPLY_SURE);
 }
 
 /* An answer goes on where others have ended. */
@@ -266,22 +266,22 @@ static void where_an_answer_has_gone_on_none_ends(void)
         round_of(12, 1030, 10);
         writes(500);
     }
-    CHECK(round_of(12, 1030, 10) != RHYTHM_SURE);
+    CHECK(round_of(12, 1030, 10) != REPLY_SURE);
     for (int i = 0; i < 8; i++)
         round_of(i % 2 ? 12 : 13, 1030, 10);
-    CHECK(round_of(12, 1030, 10) != RHYTHM_SURE);
+    CHECK(round_of(12, 1030, 10) != REPLY_SURE);
     for (int i = 0; i < 8; i++)
         round_of(i % 2 ? 12 : 13, 1030, 10);
-    CHECK(round_of(12, 1030, 10) == RHYTHM_SURE);
+    CHECK(round_of(12, 1030, 10) == REPLY_SURE);
 }
 
 static void a_new_connection_has_waited_for_nothing(void)
 {
     begin();
     rounds_until_in_step(10);
-    CHECK(rhythm_is_in_step(NUMBER) && rhythm_waits_for_answers(NUMBER));
-    rhythm_forget(NUMBER);
-    CHECK(!rhythm_is_in_step(NUMBER) && !rhythm_waits_for_answers(NUMBER));
+    CHECK(reply_model_is_in_step(NUMBER) && reply_model_waits_for_answers(NUMBER));
+    reply_model_forget(NUMBER);
+    CHECK(!reply_model_is_in_step(NUMBER) && !reply_model_waits_for_answers(NUMBER));
 }
 
 /* Some milliseconds before the clock's 32 bits are over. */
@@ -293,9 +293,9 @@ static void the_clock_may_turn_over(void)
     CHECK(rounds >= 200 && rounds < 210, "%d", rounds);
     clock_ms = (INT64_C(1) << 32) - 100;
     begin();
-    rhythm_read(NUMBER, 100, false, true);
-    rhythm_looked_ahead(NUMBER, true);
-    rhythm_wrote(NUMBER, 500);
+    reply_model_read(NUMBER, 100, false, true);
+    reply_model_looked_ahead(NUMBER, true);
+    reply_model_wrote(NUMBER, 500);
     is_out_of_step();
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * linger.h - connections that the program has closed and the peer has not finished with.
+ * lingering_close.h - connections that the program has closed and the peer has not finished with.
  *
  * A close with input unread answers the peer with RST, and that destroys what of the answer it has
  * not read yet (DESIGN.md, "Closing with unread input"). While the process drains such a connection
@@ -8,36 +8,36 @@
  * thrown away, until the peer has taken everything or WEIR_LINGER is over. The drain, and so a stop
  * signal, waits for it: the end of the process would do what the close did not.
  */
-#ifndef WEIR_LINGER_H
-#define WEIR_LINGER_H
+#ifndef WEIR_LINGERING_CLOSE_H
+#define WEIR_LINGERING_CLOSE_H
 
 #include "base/common.h"
 
 /* Whether any are to be kept from now on: a drain is on, and its thread there. */
-void linger_switch(bool on);
+void lingering_switch(bool on);
 
 /*
  * The program is about to free fd, the last descriptor of a connection, on its own thread: keeps it
  * where there is need. Before the table forgets fd: so a drain never finds it in neither. fin_sent:
  * our FIN is out, and counts as a byte until it is acknowledged.
  */
-void linger_before_close(int fd, bool fin_sent);
+void lingering_before_close(int fd, bool fin_sent);
 
 /* An epoll in which connections are registered: a copy must be in none, or its loop gets events of
  * a connection that it has freed. */
-void linger_remember_epoll(int epoll);
+void lingering_remember_epoll(int epoll);
 
 /* The least descriptor of a copy from this number on; -1: there is none. */
-int linger_next(unsigned int from);
+int lingering_next(unsigned int from);
 
 /* In the handler thread: goes on with all of them. Returns whether any is left: who asks whether a
  * drain is over has looked into the table first. */
-bool linger_step(int64_t now);
+bool lingering_step(int64_t now);
 
 /* Called for each that is given up while bytes are left: NULL: nobody counts them. */
-extern HIDDEN void (*linger_on_loss)(bool unread, bool unsent);
+extern HIDDEN void (*lingering_on_loss)(bool unread, bool unsent);
 
 /* A child's copies are its parent's affair. */
-void linger_forked(void);
+void lingering_forked(void);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "conn/table.h"
+#include "conn/fdtable.h"
 
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "base/room.h"
 #include "base/sys.h"
 
@@ -141,7 +141,7 @@ uint32_t table_take_thread(void)
 /* Whether a record counts in this process's figures. */
 static bool counts_here(uint64_t record)
 {
-    return (record & CONN_EPOCH) == epoch_now() && !(record & CONN_DISOWNED);
+    return (record & CONN_GENERATION) == generation_now() && !(record & CONN_DISOWNED);
 }
 
 uint64_t table_in_use(void)
@@ -151,8 +151,8 @@ uint64_t table_in_use(void)
     for (uint32_t number = 0; number < high; number++) {
         const struct conn *conn = table_conn(number);
         uint64_t record = atomic_load_explicit(&conn->record, memory_order_relaxed);
-        bool works = atomic_load_explicit(&conn->turn, memory_order_relaxed) & TURN_IN_USE;
-        in_use += (works || record & CONN_OWED) && record && counts_here(record);
+        bool works = atomic_load_explicit(&conn->state, memory_order_relaxed) & STATE_IN_USE;
+        in_use += (works || record & CONN_READ_SINCE_SHUT) && record && counts_here(record);
     }
     return in_use;
 }
@@ -180,7 +180,7 @@ static inline void raise_high(int fd)
 }
 
 /*
- * What the handler thread has claimed: its process's epoch, how many numbers, and from which on.
+ * What the handler thread has claimed: its process's generation, how many numbers, and from which on.
  * One that a child finds was its parent's and is void. A number's end takes it out of the table
  * first and looks here then, as a claim stands here before the table is looked at: one of the two
  * sees the other.
@@ -192,8 +192,8 @@ static _Atomic uint64_t claim;
 bool table_is_claimed(int fd)
 {
     uint64_t seen = atomic_load(&claim);
-    return (seen & CONN_EPOCH) == epoch_now() &&
-           (uint32_t)fd - (uint32_t)(seen >> CONN_IDENTITY_SHIFT) < (seen & CLAIM_MOST);
+    return (seen & CONN_GENERATION) == generation_now() &&
+           (uint32_t)fd - (uint32_t)(seen >> CONN_FINGERPRINT_SHIFT) < (seen & CLAIM_MOST);
 }
 
 /* Waits until the handler thread is done with fd, which is in the table no more. */
@@ -214,7 +214,7 @@ static void wait_for_claim(int fd)
 static void set_kind(int fd, enum kind kind)
 {
     if (UNLIKELY(kind > KIND_CONN))
-        atomic_fetch_or(&table_conn((uint32_t)fd)->turn, TURN_SLOW);
+        atomic_fetch_or(&table_conn((uint32_t)fd)->state, STATE_SLOW);
     atomic_store_explicit(&table.kind[fd], (uint8_t)kind, memory_order_release);
 }
 
@@ -250,9 +250,9 @@ static bool has_descriptor(uint32_t number)
 static bool is_handed_on(const struct conn *conn, uint64_t record)
 {
     uint32_t since = atomic_load_explicit(&conn->shared, memory_order_relaxed);
-    uint8_t turn = atomic_load_explicit(&conn->turn, memory_order_relaxed);
-    bool served = record & CONN_SHUT || (turn & (TURN_ANSWERED | TURN_IN_USE)) == TURN_ANSWERED;
-    return since == SHARED_SENT || (since != atomic_load(&table.generation) && !served);
+    uint8_t state = atomic_load_explicit(&conn->state, memory_order_relaxed);
+    bool served = record & CONN_SHUT || (state & (STATE_ANSWERED | STATE_IN_USE)) == STATE_ANSWERED;
+    return since == SHARED_SENT || (since != atomic_load(&table.fork_counter) && !served);
 }
 
 static void count(_Atomic uint64_t *at, uint64_t n)
@@ -272,9 +272,9 @@ static void unref(int fd, uint32_t number)
         else
             left = (record & CONN_REFS) > CONN_REF ? record - CONN_REF : 0;
         if (!left) /* before the number can be another connection's */
-            atomic_store_explicit(&conn->turn, TURN_SLOW, memory_order_relaxed);
+            atomic_store_explicit(&conn->state, STATE_SLOW, memory_order_relaxed);
         else if ((uint32_t)fd == number) /* which may be something else from now on */
-            atomic_fetch_or(&conn->turn, TURN_SLOW);
+            atomic_fetch_or(&conn->state, STATE_SLOW);
     } while (record && !atomic_compare_exchange_strong(&conn->record, &record, left));
     if (record && !left && counts_here(record)) {
         struct shard *shard = table_shard();
@@ -309,22 +309,22 @@ static bool find_record(uint64_t fresh, uint32_t *number)
 }
 
 /* A connection that is accepted now is not shared with a child that was made before. */
-static inline void note_generation(uint32_t number)
+static inline void note_fork_counter(uint32_t number)
 {
-    uint32_t generation = atomic_load_explicit(&table.generation, memory_order_relaxed);
-    if (LIKELY(!generation) && !atomic_load_explicit(&table.shares, memory_order_relaxed))
+    uint32_t counter = atomic_load_explicit(&table.fork_counter, memory_order_relaxed);
+    if (LIKELY(!counter) && !atomic_load_explicit(&table.shares, memory_order_relaxed))
         return; /* neither forked nor sent: nothing is marked yet */
     if (!atomic_load_explicit(&table.has_this_one, memory_order_relaxed))
         atomic_store(&table.has_this_one, true);
-    atomic_store_explicit(&table_conn(number)->shared, generation, memory_order_relaxed);
+    atomic_store_explicit(&table_conn(number)->shared, counter, memory_order_relaxed);
 }
 
 /* Of mode protocol the bytes are looked at; in mode manual a read means nothing. Nor is the fast path for
  * a connection whose number is none of its descriptors'. */
-static uint8_t first_turn(uint64_t record, enum kind kind)
+static uint8_t first_state(uint64_t record, enum kind kind)
 {
     enum mode mode = (enum mode)((record & CONN_MODE) >> CONN_MODE_SHIFT);
-    return mode != MODE_PROTOCOL && mode != MODE_MANUAL && kind == KIND_CONN ? 0 : TURN_SLOW;
+    return mode != MODE_PROTOCOL && mode != MODE_MANUAL && kind == KIND_CONN ? 0 : STATE_SLOW;
 }
 
 /* Gives a new connection a record and counts it. Returns fd's kind from now on; NONE: no room. */
@@ -340,8 +340,8 @@ static inline enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
         raise_high((int)number);
         atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
-    atomic_store_explicit(&table_conn(number)->turn, first_turn(fresh, kind), memory_order_relaxed);
-    note_generation(number);
+    atomic_store_explicit(&table_conn(number)->state, first_state(fresh, kind), memory_order_relaxed);
+    note_fork_counter(number);
     struct shard *shard = table_shard();
     if (UNLIKELY(elsewhere))
         count(&shard->closed_by_program, (uint64_t)-1);
@@ -447,22 +447,22 @@ void table_each_untouched(void (*visit)(uint64_t record))
         struct conn *conn = table_conn(fd);
         uint64_t record = table_kind((int)fd) == KIND_CONN ? atomic_load(&conn->record) : 0;
         if (record && counts_here(record) && !(record & CONN_SHUT) &&
-            !(atomic_load(&conn->turn) & (TURN_IN_USE | TURN_ANSWERED)))
+            !(atomic_load(&conn->state) & (STATE_IN_USE | STATE_ANSWERED)))
             visit(record);
     }
 }
 
 bool table_close_simply(int fd)
 {
-    const uint64_t odd = CONN_REFS | CONN_EPOCH | CONN_SHUT | CONN_FORCED | CONN_DISOWNED;
-    if (UNLIKELY(!gate_is_open()) || UNLIKELY(table.shares) || epoch_is_borrowed() ||
+    const uint64_t odd = CONN_REFS | CONN_GENERATION | CONN_SHUT | CONN_FORCED | CONN_DISOWNED;
+    if (UNLIKELY(!gate_is_open()) || UNLIKELY(table.shares) || in_vfork_child() ||
         table_kind(fd) != KIND_CONN)
         return false;
     struct conn *conn = table_conn((uint32_t)fd);
     uint64_t record = atomic_load_explicit(&conn->record, memory_order_relaxed);
-    if (UNLIKELY((record & odd) != (CONN_REF | epoch_now())))
+    if (UNLIKELY((record & odd) != (CONN_REF | generation_now())))
         return false;
-    atomic_store_explicit(&conn->turn, TURN_SLOW, memory_order_relaxed);
+    atomic_store_explicit(&conn->state, STATE_SLOW, memory_order_relaxed);
     if (UNLIKELY(!atomic_compare_exchange_strong(&conn->record, &record, 0)))
         return false; /* another thread has duplicated it, and it stays slow */
     set_kind(fd, KIND_NONE);
@@ -489,8 +489,8 @@ void table_drop(int fd, enum kind kind)
 void table_quicken(struct conn *conn)
 {
     enum kind kind = table_kind((int)table_number(conn));
-    if (!first_turn(atomic_load(&conn->record), kind))
-        atomic_fetch_and(&conn->turn, (uint8_t)~TURN_SLOW);
+    if (!first_state(atomic_load(&conn->record), kind))
+        atomic_fetch_and(&conn->state, (uint8_t)~STATE_SLOW);
 }
 
 void table_forks(void)
@@ -498,9 +498,9 @@ void table_forks(void)
     if (!table.limit)
         return;
     /* Written to only where it has to be: after a fork each write costs a page. */
-    if (!atomic_load(&table.generation) || atomic_load(&table.has_this_one)) {
+    if (!atomic_load(&table.fork_counter) || atomic_load(&table.has_this_one)) {
         atomic_store(&table.has_this_one, false);
-        atomic_fetch_add(&table.generation, 1);
+        atomic_fetch_add(&table.fork_counter, 1);
     }
     if (!atomic_load(&table.shares))
         atomic_store(&table.shares, true);
@@ -520,17 +520,17 @@ void table_forked(void)
     uint32_t high = atomic_load(&table.high);
     for (uint32_t number = 0; number < high; number++) {
         struct conn *conn = table_conn(number);
-        uint8_t turn = atomic_load_explicit(&conn->turn, memory_order_relaxed);
+        uint8_t state = atomic_load_explicit(&conn->state, memory_order_relaxed);
         bool is_one = atomic_load_explicit(&conn->record, memory_order_relaxed);
-        if (is_one && !(turn & TURN_SLOW)) /* written to only where it must be: it costs a page */
-            atomic_store_explicit(&conn->turn, turn | TURN_SLOW, memory_order_relaxed);
+        if (is_one && !(state & STATE_SLOW)) /* written to only where it must be: it costs a page */
+            atomic_store_explicit(&conn->state, state | STATE_SLOW, memory_order_relaxed);
     }
     gate_forked();
 }
 
 void table_claim_all(uint32_t first, uint32_t count)
 {
-    atomic_store(&claim, epoch_now() | (uint64_t)first << CONN_IDENTITY_SHIFT | count);
+    atomic_store(&claim, generation_now() | (uint64_t)first << CONN_FINGERPRINT_SHIFT | count);
 }
 
 bool table_claim(int fd)

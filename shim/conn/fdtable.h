@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * table.h - what is known of each descriptor, and of each connection.
+ * fdtable.h - what is known of each descriptor, and of each connection.
  *
  * Arrays, reserved for the hard limit on descriptors or more, and touched only where used:
  *
@@ -21,7 +21,7 @@
  * A connection:
  *
  *                     read                          Outside of a drain a step is a plain store of
- *              .------------------.                 the turn (gate.h). In a drain each is a
+ *              .------------------.                 the state (gate.h). In a drain each is a
  *    idle      |                  v                 compare-and-swap, and half-closes are made:
  *   (accept) --'    .-------- in use                SHUT, in the record. Then a read that returns
  *      ^            |             ^                 data sets OWED, a write takes it away, and a
@@ -30,14 +30,14 @@
  *                                                   close frees the record.
  *
  * Turn and record are two words, and a half-close is for idle connections alone: so the drainer
- * sets SHUT, fences, and looks at the turn again; a read in a drain changes the turn, fences, and
+ * sets SHUT, fences, and looks at the state again; a read in a drain changes the state, fences, and
  * looks for SHUT. One of the two sees the other.
  *
- * Between a process and its child all that is copied: a record whose epoch is not the current one
+ * Between a process and its child all that is copied: a record whose generation is not the current one
  * was another process's, until a read or a write here takes it over.
  */
-#ifndef WEIR_TABLE_H
-#define WEIR_TABLE_H
+#ifndef WEIR_FDTABLE_H
+#define WEIR_FDTABLE_H
 
 #include "base/common.h"
 #include "base/state_page.h"
@@ -54,43 +54,43 @@ enum kind {
     KIND_LISTENER, /* (listener.c) */
 };
 
-/* A connection's turn. */
-#define TURN_IN_USE 0x01
-#define TURN_ANSWERED 0x02  /* reply: has had an answer */
-#define TURN_SEASONED 0x04  /* reply: has had another: the first was whole */
-#define TURN_CUT_SHORT 0x08 /* in use because a write was cut short */
-#define TURN_SEEN 0x10      /* the drainer has seen it since it last changed */
-#define TURN_LOOKED 0x20    /* nothing has happened on it since the drainer's last look */
-#define TURN_SLOW 0x80      /* no fast path (first_turn, table_forked) */
+/* A connection's state. */
+#define STATE_IN_USE 0x01
+#define STATE_ANSWERED 0x02  /* reply: has had an answer */
+#define STATE_ANSWERED_BEFORE 0x04  /* reply: has had another: the first was whole */
+#define STATE_CUT_SHORT 0x08 /* in use because a write was cut short */
+#define STATE_SEEN 0x10      /* the drainer has seen it since it last changed */
+#define STATE_LOOKED 0x20    /* nothing has happened on it since the drainer's last look */
+#define STATE_SLOW 0x80      /* no fast path (first_state, table_forked) */
 
 /* What the fast path leaves to the slow one; and the two between which most requests make it go. */
-#define TURN_ODD (TURN_SLOW | TURN_SEEN | TURN_LOOKED)
-#define TURN_RESTS (TURN_ANSWERED | TURN_SEASONED)
-#define TURN_WORKS (TURN_RESTS | TURN_IN_USE)
+#define STATE_NOT_FAST (STATE_SLOW | STATE_SEEN | STATE_LOOKED)
+#define STATE_REPLY_IDLE (STATE_ANSWERED | STATE_ANSWERED_BEFORE)
+#define STATE_REPLY_IN_USE (STATE_REPLY_IDLE | STATE_IN_USE)
 
 /*
- * A connection's record: flags 0-16, descriptors 17-23, epoch 24-31, identity 32-63.
+ * A connection's record: flags 0-16, descriptors 17-23, generation 24-31, fingerprint 32-63.
  */
 #define CONN_FIN UINT64_C(0x08)       /* we have sent our FIN: what is written goes nowhere */
 #define CONN_DISOWNED UINT64_C(0x10)  /* the program's alone */
 #define CONN_WATCHED UINT64_C(0x80)   /* the program asks epoll for EPOLLRDHUP on it */
-#define CONN_UNIX UINT64_C(0x100)     /* identity is of the listener's address, not of the peer's */
-#define CONN_PORT UINT64_C(0x200)     /* identity is of the peer's address and of our port */
+#define CONN_UNIX UINT64_C(0x100)     /* fingerprint is of the listener's address, not of the peer's */
+#define CONN_PORT UINT64_C(0x200)     /* fingerprint is of the peer's address and of our port */
 #define CONN_MODE_SHIFT 10
 #define CONN_MODE (UINT64_C(0x7) << CONN_MODE_SHIFT)
 #define CONN_FORCED UINT64_C(0x2000) /* we have shut it both ways while it may have been in use */
 #define CONN_SHUT UINT64_C(0x8000)   /* we have shut its reading side */
-#define CONN_OWED UINT64_C(0x10000)  /* has been read from since then, and not written to */
+#define CONN_READ_SINCE_SHUT UINT64_C(0x10000)  /* has been read from since then, and not written to */
 #define CONN_REF (UINT64_C(1) << 17)
 #define CONN_REFS (UINT64_C(0x7f) << 17)
-#define CONN_EPOCH_SHIFT EPOCH_SHIFT
-#define CONN_EPOCH EPOCH_MASK
-#define CONN_IDENTITY_SHIFT 32
+#define CONN_GENERATION_SHIFT GENERATION_SHIFT
+#define CONN_GENERATION GENERATION_MASK
+#define CONN_FINGERPRINT_SHIFT 32
 
 struct conn {
     _Alignas(CACHE_LINE) _Atomic uint64_t record; /* 0: free */
-    _Atomic uint32_t shared; /* table.generation when it was accepted, or that it was sent (table.c) */
-    _Atomic uint8_t turn;
+    _Atomic uint32_t shared; /* table.fork_counter when it was accepted, or that it was sent (table.c) */
+    _Atomic uint8_t state;
 };
 
 /* Its layout counts as the state page's: weir(1) reads it (state_page.h, PAGE_LAYOUT). */
@@ -107,11 +107,11 @@ struct table {
     void (*on_shared)(uint64_t record); /* such a one is about to be closed here */
 
     /*
-     * generation counts the forks: a connection that was accepted in another one (shared) may
+     * fork_counter counts the forks: a connection that was accepted in another one (shared) may
      * be shared with a child. shares: whether this process has forked, or sent a connection to
      * another.
      */
-    _Atomic uint32_t generation;
+    _Atomic uint32_t fork_counter;
     _Atomic bool has_this_one; /* a connection's: it is to be counted up at the next fork */
     _Atomic bool shares;
 
@@ -148,7 +148,7 @@ void table_forked(void);
  */
 void table_count_in(struct shard *shards, uint32_t count);
 
-/* This process's figures. in_use is counted by a walk over the turns. */
+/* This process's figures. in_use is counted by a walk over the states. */
 void table_totals(struct totals *totals);
 
 /* The walk alone; and tells the page how many there are, for those who can't walk here. */
@@ -197,7 +197,7 @@ void table_drop(int fd, enum kind kind);
  */
 bool table_take_received(int fd);
 
-/* fd, which was RECEIVED and is claimed, turns out to be a connection, or something else. */
+/* fd, which was RECEIVED and is claimed, states out to be a connection, or something else. */
 void table_promote(int fd, uint64_t fresh, bool elsewhere);
 void table_forget(int fd);
 
@@ -260,7 +260,7 @@ static inline bool table_has(int fd)
  */
 static inline bool table_is_fast(int fd)
 {
-    return (uint32_t)fd < GLANCE(&epoch_page.fast_limit);
+    return (uint32_t)fd < GLANCE(&fork_page.fast_limit);
 }
 
 /* Whether calls on fd, which is fast, are of no interest: all that most of them cost. */
@@ -278,15 +278,15 @@ static inline bool table_ignores(int fd)
  * The fast path of a read that has returned `got`: an idle connection is in use from now on. The
  * gate is looked at again: a signal's handler may have forked meanwhile, and the child return from
  * the read as well; or a drain has begun while it waited. False:
- * there is more to it. (What lies under a number that is no connection's is TURN_SLOW.)
+ * there is more to it. (What lies under a number that is no connection's is STATE_SLOW.)
  */
 INLINE bool table_reads_fast(struct conn *conn, ssize_t got)
 {
-    uint8_t turn = GLANCE(&conn->turn);
-    if (UNLIKELY(got <= 0) || UNLIKELY(turn & TURN_ODD) ||
-        UNLIKELY(!GLANCE(&epoch_page.fast_limit)))
+    uint8_t state = GLANCE(&conn->state);
+    if (UNLIKELY(got <= 0) || UNLIKELY(state & STATE_NOT_FAST) ||
+        UNLIKELY(!GLANCE(&fork_page.fast_limit)))
         return false;
-    atomic_store_explicit(&conn->turn, turn | TURN_IN_USE, memory_order_relaxed);
+    atomic_store_explicit(&conn->state, state | STATE_IN_USE, memory_order_relaxed);
     return true;
 }
 
@@ -294,9 +294,9 @@ INLINE bool table_reads_fast(struct conn *conn, ssize_t got)
 INLINE bool table_writes_fast(struct conn *conn, size_t asked, ssize_t done)
 {
     if (UNLIKELY((size_t)done != asked) || UNLIKELY(done <= 0) ||
-        UNLIKELY(GLANCE(&conn->turn) != TURN_WORKS))
+        UNLIKELY(GLANCE(&conn->state) != STATE_REPLY_IN_USE))
         return false;
-    atomic_store_explicit(&conn->turn, TURN_RESTS, memory_order_relaxed);
+    atomic_store_explicit(&conn->state, STATE_REPLY_IDLE, memory_order_relaxed);
     return true;
 }
 
@@ -306,11 +306,11 @@ INLINE bool table_marks_fast(int fd, bool in_use)
     if (!table_is_fast(fd) || GLANCE(&table.kind[(uint32_t)fd]) != KIND_CONN)
         return false;
     struct conn *conn = table_conn((uint32_t)fd);
-    uint8_t turn = GLANCE(&conn->turn);
-    if (UNLIKELY(turn & TURN_ODD))
+    uint8_t state = GLANCE(&conn->state);
+    if (UNLIKELY(state & STATE_NOT_FAST))
         return false;
-    turn = in_use ? turn | TURN_IN_USE : turn & ~TURN_IN_USE;
-    atomic_store_explicit(&conn->turn, turn, memory_order_relaxed);
+    state = in_use ? state | STATE_IN_USE : state & ~STATE_IN_USE;
+    atomic_store_explicit(&conn->state, state, memory_order_relaxed);
     return true;
 }
 

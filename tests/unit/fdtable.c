@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Each step of the descriptor's diagram in table.h, made by hand and in one thread, or in two. */
+/* Each step of the descriptor's diagram in fdtable.h, made by hand and in one thread, or in two. */
 #define _GNU_SOURCE
 #include "unit.h"
 
-#include "conn/epoch.h"
+#include "conn/fork_detect.h"
 #include "base/sys.h"
-#include "conn/table.h"
+#include "conn/fdtable.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -13,7 +13,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#define FRESH (epoch_now() | CONN_REF | UINT64_C(0x1234abcd) << CONN_IDENTITY_SHIFT)
+#define FRESH (generation_now() | CONN_REF | UINT64_C(0x1234abcd) << CONN_FINGERPRINT_SHIFT)
 #define LIMIT 2048
 
 static void forked(void)
@@ -103,7 +103,7 @@ static void a_failed_dup2_restores_it(void)
 static void one_in_use_is_uncounted_as_such(void)
 {
     table_add(7, FRESH, false);
-    atomic_fetch_or(&table_find(7)->turn, TURN_IN_USE); /* conn.c's step */
+    atomic_fetch_or(&table_find(7)->state, STATE_IN_USE); /* conn.c's step */
     CHECK_NEWS(.tracked = 1, .in_use = 1, .accepted = 1);
     close_it(7);
     CHECK_NEWS(.tracked = -1, .in_use = -1, .closed_by_program = 1);
@@ -119,7 +119,7 @@ static void no_figure_is_below_zero(void)
           (unsigned long long)totals.in_use, (unsigned long long)totals.tracked);
     atomic_fetch_sub(&table_shard()->closed_by_program, 1);
     table_add(7, FRESH, false);
-    atomic_fetch_or(&table_find(7)->turn, TURN_IN_USE);
+    atomic_fetch_or(&table_find(7)->state, STATE_IN_USE);
     atomic_fetch_add(&table_shard()->closed_by_program, 1);
     table_totals(&totals);
     CHECK(totals.in_use == 0 && totals.tracked == 0);
@@ -152,7 +152,7 @@ static void a_number_that_a_duplicate_still_needs_gets_another_record(void)
     table_add(7, FRESH, false);
     table_alias(7, 20);
     close_it(7);
-    uint64_t other = FRESH ^ UINT64_C(1) << CONN_IDENTITY_SHIFT;
+    uint64_t other = FRESH ^ UINT64_C(1) << CONN_FINGERPRINT_SHIFT;
     table_add(7, other, false);
     CHECK(table_knows(7) && record(7) == other && record(20) == FRESH);
     CHECK_NEWS(.tracked = 2, .accepted = 2);
@@ -338,7 +338,7 @@ static void the_end_waits_for_the_claim(void)
         end = ends[i];
         atomic_store(&closed, 0);
         CHECK(!pthread_create(&thread, NULL, end_it, NULL));
-        for (int turn = 0; turn < 20; turn++) {
+        for (int state = 0; state < 20; state++) {
             usleep(1000);
             CHECK(!atomic_load(&closed), "end %zu went ahead of the claim", i);
         }
@@ -394,7 +394,7 @@ static void a_forked_claim_is_void(void)
 static void inherit(void)
 {
     uint64_t inherited = record(7);
-    CHECK((inherited & CONN_EPOCH) != epoch_now(), "the child has its parent's epoch");
+    CHECK((inherited & CONN_GENERATION) != generation_now(), "the child has its parent's generation");
     news();
     close_it(7);
     CHECK(!table_knows(7));
@@ -416,21 +416,21 @@ static void a_child_counts_its_own_alone(void)
     news();
 }
 
-/* 255 epochs, then they begin anew, and 0 is never one. (What fork does to the page, by hand.) */
+/* 255 generations, then they begin anew, and 0 is never one. (What fork does to the page, by hand.) */
 static void forks_of_forks(void)
 {
-    uint64_t epoch = 0;
+    uint64_t generation = 0;
     for (int i = 0; i < 600; i++) {
-        atomic_store(&epoch_page.mine, 0);
-        CHECK(!(atomic_load(&epoch_page.mine) != 0));
-        CHECK(epoch_now() && epoch_now() != epoch && (atomic_load(&epoch_page.mine) != 0),
+        atomic_store(&fork_page.mine, 0);
+        CHECK(!(atomic_load(&fork_page.mine) != 0));
+        CHECK(generation_now() && generation_now() != generation && (atomic_load(&fork_page.mine) != 0),
               "fork %d", i);
-        CHECK(!(epoch_now() & ~CONN_EPOCH));
-        epoch = epoch_now();
+        CHECK(!(generation_now() & ~CONN_GENERATION));
+        generation = generation_now();
     }
 }
 
-static void every_fork_is_another_epoch(void)
+static void every_fork_is_another_generation(void)
 {
     unit_in_child(forks_of_forks, 5);
 }
@@ -520,7 +520,7 @@ static const struct unit_test tests[] = {
     {"close, listen, accept and dup wait for a claim", the_end_waits_for_the_claim},
     {"a claim that was inherited through fork is void", a_forked_claim_is_void},
     {"a child counts its own connections alone", a_child_counts_its_own_alone},
-    {"every fork is another epoch", every_fork_is_another_epoch},
+    {"every fork is another generation", every_fork_is_another_generation},
     {"who waits for a claim lets those of a lower priority run", a_claim_is_waited_for_asleep},
     {"where there is little room the table is smaller", where_there_is_little_room_it_is_smaller},
 };
@@ -534,7 +534,7 @@ int main(void)
     CHECK(!table.limit && !table_knows(0));
     CHECK(!table_make(LIMIT - 100, LIMIT - 100));
     CHECK(table.limit == LIMIT, "%u", table.limit);
-    epoch_make(forked, nothing);
+    fork_make(forked, nothing);
     gate_shut(GATE_CLOSES_IDLE, 0); /* there are claims in a drain alone */
     return unit_main(tests, COUNT_OF(tests));
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "conn/linger.h"
+#include "conn/lingering_close.h"
 
 #include "base/log.h"
 #include "base/settings.h"
@@ -21,7 +21,7 @@ static LATE struct kept {
 static _Atomic uint32_t kept_count;
 static _Atomic bool is_on;
 
-void linger_switch(bool on)
+void lingering_switch(bool on)
 {
     atomic_store(&is_on, on);
 }
@@ -32,7 +32,7 @@ static BIG(0) _Atomic int epolls[EPOLLS_MOST];
 static _Atomic uint32_t epolls_used;
 static _Atomic bool is_on_many; /* there are more: a copy can't be taken out of all of them */
 
-void linger_remember_epoll(int epoll)
+void lingering_remember_epoll(int epoll)
 {
     uint32_t used = atomic_load_explicit(&epolls_used, memory_order_acquire);
     for (uint32_t i = 0; i < used && i < EPOLLS_MOST; i++)
@@ -63,14 +63,14 @@ static struct kept *free_place(void)
     return NULL;
 }
 
-void (*linger_on_loss)(bool unread, bool unsent);
+void (*lingering_on_loss)(bool unread, bool unsent);
 
 /* A loss is counted, and named in the log. */
 static void say_lost(const char *what, int fd, const struct sock_queues *queues, const char *why)
 {
     struct log_line line;
-    if (linger_on_loss)
-        linger_on_loss(queues->unread, queues->unsent);
+    if (lingering_on_loss)
+        lingering_on_loss(queues->unread, queues->unsent);
     log_begin(&line, LOG_INFO);
     text_string(&line.text, what);
     sock_peer(fd, &line.text);
@@ -79,7 +79,7 @@ static void say_lost(const char *what, int fd, const struct sock_queues *queues,
     log_send(&line);
 }
 
-void linger_before_close(int fd, bool fin_sent)
+void lingering_before_close(int fd, bool fin_sent)
 {
     struct sock_queues queues;
     int64_t linger = settings_now()->linger;
@@ -89,7 +89,7 @@ void linger_before_close(int fd, bool fin_sent)
     if (!queues.unread && queues.unsent <= fin_sent)
         return;
     struct kept *place = linger && !atomic_load(&is_on_many) ? free_place() : NULL;
-    int copy = place ? sock_pin(fd) : -1;
+    int copy = place ? sock_guard(fd) : -1;
     if (copy < 0 || copy == fd) { /* WEIR_LINGER=0, or no number is left, or too many epolls */
         if (place)
             atomic_store(&place->number, 0);
@@ -104,7 +104,7 @@ void linger_before_close(int fd, bool fin_sent)
     atomic_store(&place->number, copy + 1);
 }
 
-int linger_next(unsigned int from)
+int lingering_next(unsigned int from)
 {
     int least = -1;
     for (uint32_t i = 0; atomic_load(&kept_count) && i < KEPT_MOST; i++) {
@@ -138,7 +138,7 @@ static bool attend(struct kept *at, int fd, int64_t now)
     return false;
 }
 
-bool linger_step(int64_t now)
+bool lingering_step(int64_t now)
 {
     if (!atomic_load(&kept_count))
         return false;
@@ -153,9 +153,9 @@ bool linger_step(int64_t now)
     return atomic_load(&kept_count);
 }
 
-void linger_forked(void)
+void lingering_forked(void)
 {
-    linger_switch(false);
+    lingering_switch(false);
     if (!atomic_load(&kept_count))
         return;
     for (uint32_t i = 0; i < KEPT_MOST; i++)

@@ -7,13 +7,13 @@
  * How long ago the drainer first saw the connection since it last changed: it has been quiet for as
  * long at the least. The kernel has no times of AF_UNIX, and none of an accept.
  */
-static int64_t seen_ms(struct conn *conn, uint8_t turn, const struct conn_limits *limits)
+static int64_t seen_ms(struct conn *conn, uint8_t state, const struct conn_limits *limits)
 {
-    uint32_t number = table_number(conn); /* the same for all its descriptors, as TURN_SEEN is */
+    uint32_t number = table_number(conn); /* the same for all its descriptors, as STATE_SEEN is */
     if (!limits->seen_at || number >= limits->seen_count)
         return INT64_MAX; /* who does not wait can't tell */
-    if (!(turn & TURN_SEEN)) {
-        atomic_compare_exchange_strong(&conn->turn, &turn, turn | TURN_SEEN);
+    if (!(state & STATE_SEEN)) {
+        atomic_compare_exchange_strong(&conn->state, &state, state | STATE_SEEN);
         limits->seen_at[number] = limits->now;
     }
     return limits->now - limits->seen_at[number];
@@ -23,9 +23,9 @@ static int64_t seen_ms(struct conn *conn, uint8_t turn, const struct conn_limits
  * An answer that was written past our wrappers (by stdio, by a system call made inline): the peer's
  * last byte is older than our last, on a connection that we have never seen answered.
  */
-static bool is_answered_unseen(uint8_t turn, const struct sock_info *info)
+static bool is_answered_unseen(uint8_t state, const struct sock_info *info)
 {
-    return !(turn & (TURN_ANSWERED | TURN_CUT_SHORT)) && info->has && info->has_sent &&
+    return !(state & (STATE_ANSWERED | STATE_CUT_SHORT)) && info->has && info->has_sent &&
            info->sent_ms <= info->received_ms;
 }
 
@@ -37,18 +37,18 @@ int64_t conn_lasts_ms(void)
 }
 
 /* Idle after `needs` ms, of which `has` are over. */
-static enum conn_look idle_after(int64_t needs, int64_t has)
+static enum conn_class idle_after(int64_t needs, int64_t has)
 {
     lasts_ms = needs > has ? needs - has : 0;
-    return has >= needs ? LOOK_IDLE : LOOK_WAITING;
+    return has >= needs ? CONN_IS_IDLE : CONN_IS_WAITING;
 }
 
 /* Reply, AF_UNIX: no figures but the queues. */
-static __attribute__((noinline)) enum conn_look judge_unix(struct conn *conn, uint8_t turn,
+static __attribute__((noinline)) enum conn_class classify_unix(struct conn *conn, uint8_t state,
                                                            const struct conn_limits *limits)
 {
-    int64_t quiet = turn & TURN_SEASONED ? limits->settle : limits->first_byte;
-    return idle_after(quiet, seen_ms(conn, turn, limits));
+    int64_t quiet = state & STATE_ANSWERED_BEFORE ? limits->settle : limits->first_byte;
+    return idle_after(quiet, seen_ms(conn, state, limits));
 }
 
 /*
@@ -63,140 +63,140 @@ static __attribute__((noinline)) enum conn_look judge_unix(struct conn *conn, ui
  * dropped. The peer had tried it for `tried` ms when the drainer first saw the connection, which is
  * right after its accept.
  */
-static __attribute__((noinline)) enum conn_look judge_silent(int fd, struct conn *conn,
-                                                             uint8_t turn,
+static __attribute__((noinline)) enum conn_class classify_silent(int fd, struct conn *conn,
+                                                             uint8_t state,
                                                              const struct conn_limits *limits,
                                                              const struct sock_info *info)
 {
-    int64_t silent = info->received_ms, seen = seen_ms(conn, turn, limits);
+    int64_t silent = info->received_ms, seen = seen_ms(conn, state, limits);
     if (silent < limits->first_byte)
         return idle_after(limits->first_byte, silent);
     if (!sock_had_minttl(fd))
-        return LOOK_IDLE;
+        return CONN_IS_IDLE;
     if (seen == INT64_MAX) /* no room for notes: the timeout is its limit */
-        return LOOK_WAITING;
+        return CONN_IS_WAITING;
     int64_t tried = silent > seen ? silent - seen : 0;
     return idle_after(limits->first_byte + SENT_AGAIN_MS + 2 * tried, silent);
 }
 
-static inline enum conn_look judge_reply(int fd, struct conn *conn, uint8_t turn,
+static inline enum conn_class classify_reply(int fd, struct conn *conn, uint8_t state,
                                          const struct conn_limits *limits,
                                          const struct sock_figures *figures)
 {
     const struct sock_info *info = &figures->info;
     if (figures->queues.unread || figures->queues.unsent)
-        return LOOK_IN_USE;
-    if (turn & TURN_IN_USE && !is_answered_unseen(turn, info))
-        return LOOK_IN_USE;
+        return CONN_IS_IN_USE;
+    if (state & STATE_IN_USE && !is_answered_unseen(state, info))
+        return CONN_IS_IN_USE;
     if (UNLIKELY(!info->has_received)) {
         if (!info->has)
-            return judge_unix(conn, turn, limits);
-        if (!(turn & TURN_ANSWERED))
-            return judge_silent(fd, conn, turn, limits, info);
+            return classify_unix(conn, state, limits);
+        if (!(state & STATE_ANSWERED))
+            return classify_silent(fd, conn, state, limits, info);
     }
     /* The peer spoke last, past our wrappers or theirs. (tcp_info's last_data_sent of who never has
      * counts from the handshake, so that who speaks at once seems to have been answered.) */
     if (info->received_ms < info->sent_ms || (info->has && !info->has_sent))
-        return LOOK_IN_USE;
+        return CONN_IS_IN_USE;
 
-    int64_t quiet = turn & TURN_SEASONED ? limits->settle : limits->first_byte;
+    int64_t quiet = state & STATE_ANSWERED_BEFORE ? limits->settle : limits->first_byte;
     int64_t four_rounds = info->rtt_us / (1000 / 4);
     return idle_after(quiet > four_rounds ? quiet : four_rounds, info->sent_ms);
 }
 
-static enum conn_look look_reply(int fd, struct conn *conn, uint8_t turn,
+static enum conn_class classify_reply_by_kernel(int fd, struct conn *conn, uint8_t state,
                                  const struct conn_limits *limits)
 {
     struct sock_figures figures;
     sock_queues(fd, &figures.queues);
     sock_info(fd, &figures.info);
-    return judge_reply(fd, conn, turn, limits, &figures);
+    return classify_reply(fd, conn, state, limits, &figures);
 }
 
 /*
  * Its requests or its answers go past our wrappers. Of what has just gone by, the thread may not
  * have come to tell yet.
  */
-static bool passes_unseen(const struct tracker *http, uint8_t turn, const struct sock_info *info,
+static bool passes_unseen(const struct tracker *http, uint8_t state, const struct sock_info *info,
                           const struct conn_limits *limits)
 {
     if (!http)
         return true;
     if (tracker_has_answered(http))
         return false;
-    if (turn & TURN_IN_USE)
-        return is_answered_unseen(turn, info) && info->sent_ms >= limits->first_byte;
+    if (state & STATE_IN_USE)
+        return is_answered_unseen(state, info) && info->sent_ms >= limits->first_byte;
     return info->has && info->has_received && info->received_ms >= limits->first_byte;
 }
 
 /* Idle is what owes nothing and has begun nothing; it is left open while it can still be told. */
-static enum conn_look look_http(int fd, struct conn *conn, uint8_t turn,
+static enum conn_class classify_http(int fd, struct conn *conn, uint8_t state,
                                 const struct conn_limits *limits)
 {
     struct sock_queues queues;
     struct sock_info info;
     sock_queues(fd, &queues);
     sock_info(fd, &info);
-    if (passes_unseen(tracker_of(table_number(conn)), turn, &info, limits)) {
+    if (passes_unseen(tracker_of(table_number(conn)), state, &info, limits)) {
         conn_becomes_reply(conn);
-        return look_reply(fd, conn, turn, limits);
+        return classify_reply_by_kernel(fd, conn, state, limits);
     }
-    if (turn & TURN_IN_USE || queues.unread || queues.unsent)
-        return LOOK_IN_USE;
+    if (state & STATE_IN_USE || queues.unread || queues.unsent)
+        return CONN_IS_IN_USE;
     if (info.has && !info.has_received)
-        return judge_silent(fd, conn, turn, limits, &info);
+        return classify_silent(fd, conn, state, limits, &info);
     return idle_after(limits->notice_until, limits->now);
 }
 
-/* What conn_look has decided on last: conn_shut acts on nothing else. There is one drainer. */
+/* What conn_classify has decided on last: conn_shut acts on nothing else. There is one drainer. */
 static struct {
     uint64_t record;
-    uint8_t turn;
+    uint8_t state;
 } looked;
 
-enum conn_look conn_look(int fd, const struct conn_limits *limits, bool verify)
+enum conn_class conn_classify(int fd, const struct conn_limits *limits, bool verify)
 {
     struct conn *conn = table_find(fd);
     lasts_ms = 0;
     uint64_t record = looked.record = conn ? atomic_load(&conn->record) : 0;
-    if (!record || record & CONN_DISOWNED || (record & CONN_EPOCH) != epoch_now())
-        return LOOK_GONE;
-    uint8_t turn = looked.turn = atomic_fetch_or(&conn->turn, TURN_LOOKED) | TURN_LOOKED;
-    bool in_use = turn & TURN_IN_USE || record & CONN_OWED;
+    if (!record || record & CONN_DISOWNED || (record & CONN_GENERATION) != generation_now())
+        return CONN_IS_GONE;
+    uint8_t state = looked.state = atomic_fetch_or(&conn->state, STATE_LOOKED) | STATE_LOOKED;
+    bool in_use = state & STATE_IN_USE || record & CONN_READ_SINCE_SHUT;
     if ((verify || !(in_use || record & CONN_SHUT)) && !conn_is_still(fd, record))
-        return LOOK_GONE;
+        return CONN_IS_GONE;
     if (record & CONN_FORCED)
-        return LOOK_FORCED;
+        return CONN_IS_FORCED;
     /* In reply mode one that never had an answer that we saw is in use only if the kernel agrees.
      */
     enum mode mode = mode_of(record);
     if (in_use && ((mode != MODE_REPLY && mode != MODE_PROTOCOL) || record & CONN_SHUT ||
-                   turn & (TURN_ANSWERED | TURN_CUT_SHORT))) {
+                   state & (STATE_ANSWERED | STATE_CUT_SHORT))) {
         lasts_ms = CONN_LASTS;
-        return LOOK_IN_USE;
+        return CONN_IS_IN_USE;
     }
     if (record & CONN_SHUT) {
         lasts_ms = CONN_LASTS;
-        return LOOK_SHUT;
+        return CONN_IS_SHUT;
     }
     if (mode == MODE_REPLY)
-        return look_reply(fd, conn, turn, limits);
+        return classify_reply_by_kernel(fd, conn, state, limits);
     if (mode == MODE_PROTOCOL)
-        return look_http(fd, conn, turn, limits);
+        return classify_http(fd, conn, state, limits);
     if (mode != MODE_MANUAL) {
         /* A request that has arrived is about to be read, and is in use from then on. */
         struct sock_queues queues;
         sock_queues(fd, &queues);
         if (queues.unread)
-            return LOOK_WAITING;
+            return CONN_IS_WAITING;
     }
-    return LOOK_IDLE;
+    return CONN_IS_IDLE;
 }
 
-bool conn_is_as_looked_at(int fd)
+bool conn_is_unchanged(int fd)
 {
     const struct conn *conn = table_find(fd);
-    return conn && atomic_load_explicit(&conn->turn, memory_order_relaxed) & TURN_LOOKED;
+    return conn && atomic_load_explicit(&conn->state, memory_order_relaxed) & STATE_LOOKED;
 }
 
 int64_t conn_quiet_ms(int fd)
@@ -212,18 +212,18 @@ bool conn_shut(int fd)
     uint64_t record = looked.record;
     if (!conn || !record || atomic_load(&conn->record) != record)
         return false;
-    /* One that is in use here was answered unseen (look_reply). */
-    uint8_t turn = atomic_load(&conn->turn), idle = turn & (uint8_t)~TURN_IN_USE;
-    if ((turn ^ looked.turn) & ~TURN_SEEN ||
-        (idle != turn && !atomic_compare_exchange_strong(&conn->turn, &turn, idle)) ||
+    /* One that is in use here was answered unseen (classify_reply_by_kernel). */
+    uint8_t state = atomic_load(&conn->state), idle = state & (uint8_t)~STATE_IN_USE;
+    if ((state ^ looked.state) & ~STATE_SEEN ||
+        (idle != state && !atomic_compare_exchange_strong(&conn->state, &state, idle)) ||
         !atomic_compare_exchange_strong(&conn->record, &record, record | CONN_SHUT))
         return false;
-    atomic_thread_fence(memory_order_seq_cst); /* table.h: a read's is in conn_step */
-    if (!((atomic_load(&conn->turn) ^ idle) & ~TURN_SEEN) &&
-        sock_shut_read_of(fd, identity_of(record), identity_kind_of(record)))
+    atomic_thread_fence(memory_order_seq_cst); /* fdtable.h: a read's is in conn_step */
+    if (!((atomic_load(&conn->state) ^ idle) & ~STATE_SEEN) &&
+        sock_shut_read_of(fd, fingerprint_of(record), fingerprint_kind_of(record)))
         return true;
     /* It is in use since then; or the number is somebody else's by now. */
-    atomic_fetch_and(&conn->record, ~(CONN_SHUT | CONN_OWED));
+    atomic_fetch_and(&conn->record, ~(CONN_SHUT | CONN_READ_SINCE_SHUT));
     return false;
 }
 
@@ -232,10 +232,10 @@ void conn_finish(int fd, bool late)
     struct conn *conn = table_find(fd);
     uint64_t record = conn ? atomic_load(&conn->record) : 0;
     bool may_answer = mode_of(record) == MODE_REPLY || mode_of(record) == MODE_PROTOCOL;
-    if (!(record & CONN_SHUT) || (may_answer && !late) || record & (CONN_OWED | CONN_FIN) ||
+    if (!(record & CONN_SHUT) || (may_answer && !late) || record & (CONN_READ_SINCE_SHUT | CONN_FIN) ||
         is_in_use(conn))
         return;
-    int pin = sock_pin(fd);
+    int pin = sock_guard(fd);
     if (pin < 0)
         return;
     struct sock_queues queues = {1, 0};
@@ -243,20 +243,20 @@ void conn_finish(int fd, bool late)
         sock_queues(pin, &queues);
     if (!queues.unread && !queues.unsent &&
         atomic_compare_exchange_strong(&conn->record, &record, record | CONN_FIN)) {
-        atomic_thread_fence(memory_order_seq_cst); /* table.h */
+        atomic_thread_fence(memory_order_seq_cst); /* fdtable.h */
         if (!is_in_use(conn) && !sock_unread_now(pin))
             sock_shut_write(pin);
         else
             atomic_fetch_and(&conn->record, ~CONN_FIN);
     }
-    sock_unpin(fd, pin);
+    sock_unguard(fd, pin);
 }
 
 void conn_force(int fd)
 {
     struct conn *conn = table_find(fd);
     uint64_t record = conn ? atomic_load(&conn->record) : 0;
-    int pin = record ? sock_pin(fd) : -1;
+    int pin = record ? sock_guard(fd) : -1;
     if (pin < 0)
         return;
     bool still = conn_is_still(pin, record);
@@ -267,5 +267,5 @@ void conn_force(int fd)
              !atomic_compare_exchange_weak(&conn->record, &record, record | CONN_SHUT | CONN_FORCED));
     if (still)
         sock_shut_both(pin);
-    sock_unpin(fd, pin);
+    sock_unguard(fd, pin);
 }

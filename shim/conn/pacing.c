@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "conn/spread.h"
+#include "conn/pacing.h"
 
 #include "base/sys.h"
 
@@ -14,7 +14,7 @@ static LATE struct {
     uint64_t idle[BUCKETS];
 } spread;
 
-void spread_begin(int64_t now, int64_t since, int64_t length)
+void pacing_begin(int64_t now, int64_t since, int64_t length)
 {
     spread.begun = now;
     spread.since = since;
@@ -22,7 +22,7 @@ void spread_begin(int64_t now, int64_t since, int64_t length)
     __atomic_store_n(&spread.length, length, __ATOMIC_RELEASE);
 }
 
-bool spread_is_on(int64_t now)
+bool pacing_is_on(int64_t now)
 {
     return spread.length && now - spread.since < spread.length;
 }
@@ -34,18 +34,18 @@ static uint32_t bucket(int64_t quiet_ms)
     return bits * 8 + (uint32_t)(quiet >> (bits - 3) & 7);
 }
 
-void spread_round_begins(void)
+void pacing_round_begins(void)
 {
     for (uint32_t i = 0; i < BUCKETS; i++)
         spread.idle[i] = 0;
 }
 
-void spread_count(int64_t quiet_ms)
+void pacing_count(int64_t quiet_ms)
 {
     spread.idle[bucket(quiet_ms)]++;
 }
 
-void spread_round_decides(int64_t now)
+void pacing_round_decides(int64_t now)
 {
     uint64_t idle = 0, passed = 0;
     for (uint32_t i = 0; i < BUCKETS; i++)
@@ -60,7 +60,7 @@ void spread_round_decides(int64_t now)
     spread.within = (uint32_t)(spread.due - passed);
 }
 
-bool spread_may_close(int64_t quiet_ms)
+bool pacing_may_close(int64_t quiet_ms)
 {
     uint32_t at = bucket(quiet_ms);
     if (at < spread.least || (at == spread.least && !spread.within) || !spread.due)
@@ -71,8 +71,8 @@ bool spread_may_close(int64_t quiet_ms)
     return true;
 }
 
-bool spread_lets(uint32_t identity)
+bool pacing_lets(uint32_t fingerprint)
 {
     int64_t length = __atomic_load_n(&spread.length, __ATOMIC_ACQUIRE);
-    return !length || sys_now_ms() - spread.begun >= length * (identity % 1024) / 1024;
+    return !length || sys_now_ms() - spread.begun >= length * (fingerprint % 1024) / 1024;
 }
