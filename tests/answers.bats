@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Long exchanges, in mode reply: when a drain comes in the middle not a byte is lost, and the drain
 # ends when they end.
-# mutant: shim/conn/conn.c: s/return waits && !sock_unread\(fd\)/return waits || !sock_unread(fd)/
+# mutant: shim/conn/last_answer.c: s/return waits && !sock_unread\(fd\)/return waits || !sock_unread(fd)/
 # seconds: 61
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 

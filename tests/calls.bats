@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # Each call that reads or writes, by itself: what it makes of its connection is counted, whether the
-# connection's thread is alone (then it is hinted at) or one of many.
-# mutant: shim/interpose/write.c: s/!\(flags & MSG_MORE\),/true,/
+# connection's thread is alone or one of many.
+# mutant: shim/interpose/write.c: s/UNLIKELY\(flags & MSG_MORE\) \?/false ?/
 # seconds: 6
 
 load helpers

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # weir(1): drain, close-idle, drain-all, status and list, on trees of real servers, and on state
 # pages that somebody has tampered with. INTERFACE.md, section 4.
-# mutant: shim/command/act.c: s/return sig >= SIGRTMIN \|\|/return sig > 0 ||/
+# mutant: shim/command/reader.c: s/return sig >= SIGRTMIN \|\|/return sig > 0 ||/
 # seconds: 45
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # The unit tests of the shim's modules (tests/unit), under AddressSanitizer with UBSan and under
 # ThreadSanitizer. A failing one says which of its sentences is not true.
-# mutant: shim/conn/conn.c: /MODE_MANUAL\]/s/READ,/READ_U,/
+# mutant: shim/conn/conn.c: /MODE_MANUAL\]/s/\{KEEP,/{READ,/
 # needs: clang libclang-rt-dev
 # seconds: 75
 

@@ -70,7 +70,7 @@ is_of_atomics() {
     while [ $# -gt 0 ]; do
         [ "$1" = libweir.so ] || return 1
         case $2 in
-        table_knows | table_hint_within) ;;
+        table_knows | table_is_fast | table_is_of_no_interest) ;;
         *) says_atomic "$3" || is_of_tracker "$3" || return 1 ;;
         esac
         shift 3

@@ -36,8 +36,8 @@
 /* For variables: also a declaration must say so, or they are reached through the GOT. */
 #define HIDDEN __attribute__((visibility("hidden")))
 #define INLINE static inline __attribute__((always_inline))
-/* What a server calls all the time, side by side (the linker sorts by these names): each page of code
- * costs a miss of the TLB after each switch of processes. */
+/* What a server calls all the time, side by side (the linker sorts by these names): each page of
+ * code costs a miss of the TLB after each switch of processes. */
 #define HOT __attribute__((section(".text.hot"), aligned(64)))
 
 /*

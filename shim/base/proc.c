@@ -504,7 +504,7 @@ static int mark_open(int32_t pid, const char *name, const uint64_t *gaps, uint32
 }
 
 uint32_t proc_open_handoffs(const _Atomic uint64_t *gaps, uint32_t count, int32_t pid, int64_t now,
-                        bool *open)
+                            bool *open)
 {
     uint64_t wanted[PAGE_HANDOFFS];
     uint32_t sockets = 0, all = 0;

@@ -130,13 +130,13 @@ bool proc_descends(int32_t pid);
 bool proc_is_child(int32_t pid);
 
 /*
- * Marks the entries of gap (at most PAGE_HANDOFFS) whose connection still counts: no process has taken
- * ownership of it, and some process holds a socket of its fingerprint, by one pass over
+ * Marks the entries of gap (at most PAGE_HANDOFFS) whose connection still counts: no process has
+ * taken ownership of it, and some process holds a socket of its fingerprint, by one pass over
  * /proc/PID/net/tcp and tcp6 (pid 0: our own network's). Without /proc all count. now:
  * CLOCK_MONOTONIC, ms. Returns how many. As costly as proc_totals.
  */
 uint32_t proc_open_handoffs(const _Atomic uint64_t *gaps, uint32_t count, int32_t pid, int64_t now,
-                        bool *open);
+                            bool *open);
 
 /* Whether the process of a line lives, and is this program still. */
 bool proc_slot_lives(const struct page_slot *line);

@@ -406,7 +406,8 @@ static const struct setting table[] = {
     {"WEIR_SETTLE", "100ms", parse_duration, IN(settle), DURATION,
      "reply: how long an answered connection must be quiet before it is idle"},
     {"WEIR_FIRST_BYTE", "1s", parse_duration, IN(first_byte), DURATION,
-     "reply, protocol: how long a drain leaves a connection alone that has not sent its first byte"},
+     "reply, protocol: how long a drain leaves a connection alone that has not sent its first "
+     "byte"},
     {"WEIR_SPREAD", "0", parse_duration, IN(spread), DURATION,
      "close idle connections evenly over this time instead of at once"},
     {"WEIR_LINGER", "2s", parse_duration, IN(linger), DURATION,

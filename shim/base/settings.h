@@ -14,7 +14,15 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-enum mode { MODE_OFF, MODE_MANUAL, MODE_AUTOMATIC, MODE_DEADLINE, MODE_REPLY, MODE_PROTOCOL, MODES };
+enum mode {
+    MODE_OFF,
+    MODE_MANUAL,
+    MODE_AUTOMATIC,
+    MODE_DEADLINE,
+    MODE_REPLY,
+    MODE_PROTOCOL,
+    MODES
+};
 
 enum action { ACTION_NONE, ACTION_CLOSE_IDLE, ACTION_DRAIN, ACTION_DRAIN_ALL };
 

@@ -216,7 +216,7 @@ bool sock_shut_read_of(int fd, uint32_t fingerprint, enum fingerprint kind)
 }
 
 int sock_guard_asked(int fd, uint32_t fingerprint, enum fingerprint kind, enum sock_asked asked,
-                   struct sock_figures *figures)
+                     struct sock_figures *figures)
 {
     int pin = pin_of(fd, fingerprint, kind);
     if (pin < 0)

@@ -28,12 +28,13 @@ uint16_t sock_port(const struct sockaddr *addr, socklen_t len);
 /* The fingerprint of the connection on fd as it is now. 0: no connection. */
 uint32_t sock_identity(int fd, enum fingerprint kind);
 
-/* Whether fd is the connection of this fingerprint; 0: it is not known, and nobody else's either. */
+/* Whether fd is the connection of this fingerprint; 0: it is not known, and nobody else's either.
+ */
 bool sock_is(int fd, uint32_t fingerprint, enum fingerprint kind);
 
 /*
- * The fingerprint of the connection on fd, whatever fd may be; 0: it is no stream socket with a peer.
- * *kind tells which fingerprint.
+ * The fingerprint of the connection on fd, whatever fd may be; 0: it is no stream socket with a
+ * peer. *kind tells which fingerprint.
  */
 uint32_t sock_connection(int fd, enum fingerprint *kind);
 
@@ -104,7 +105,7 @@ struct sock_figures {
 };
 
 int sock_guard_asked(int fd, uint32_t fingerprint, enum fingerprint kind, enum sock_asked asked,
-                   struct sock_figures *figures);
+                     struct sock_figures *figures);
 void sock_shut_pinned(int fd, int pin);
 
 void sock_shut_write(int fd);

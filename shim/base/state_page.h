@@ -55,18 +55,19 @@ struct page_slot {
     _Atomic int32_t pid; /* 0: free; -1: being taken or freed */
     _Atomic uint32_t phase;
     _Atomic uint64_t since; /* CLOCK_BOOTTIME, ms: a process that started later is another one */
-    /* For status, which reads the process's memory (process_vm_readv): struct table, and generation. */
+    /* For status, which reads the process's memory (process_vm_readv): struct table, and
+     * generation. */
     _Atomic uint64_t table;
     _Atomic uint32_t generation; /* of its records, in the place that it has there */
     _Atomic uint32_t flags;
     _Atomic uint32_t forced_in_use, unread, unsent; /* losses, in connections */
-    _Atomic uint32_t force_closed;                           /* those that the log names as forced */
+    _Atomic uint32_t force_closed;                  /* those that the log names as forced */
     _Atomic uint32_t counted; /* of which order it has told what was in use (page_order_number) */
     _Atomic uint32_t counts;  /* how often it has told */
 };
 
 #define SLOT_SANDBOXED 1u  /* in a seccomp sandbox: it is waited for, and does not drain */
-#define SLOT_NOT_WOKEN 2u       /* the program uses the control signal itself: it is not to be sent */
+#define SLOT_NOT_WOKEN 2u  /* the program uses the control signal itself: it is not to be sent */
 #define SLOT_THREADLESS 8u /* can make no thread: each control signal is a step of its drain */
 #define SLOT_UNCOVERED 16u /* was drained, but for what it had no room to know */
 #define SLOT_EXECS 4u      /* is about to be another program: what it counts is void */
@@ -145,16 +146,16 @@ struct page {
     _Atomic int32_t head; /* the pid of the process that acts for the tree */
     _Atomic uint32_t phase;
     _Atomic uint64_t order;
-    _Atomic int64_t timeout;      /* of the drain, ms; 0: for ever; -1: as in the settings */
-    _Atomic uint32_t by_taken;    /* 0: free, 1: being written, 2: there */
-    struct origin by;             /* who asked for the drain */
-    struct origin idle_by;        /* who asked last to close what is idle */
-    struct totals asked;          /* of the tree, when it was asked for */
-    _Atomic int64_t since, ended; /* of the drain: CLOCK_MONOTONIC, ms */
-    _Atomic uint32_t timed_out;   /* it ended because its time was over */
-    _Atomic uint32_t unlisted;    /* processes have found no free line since the start */
-    _Atomic uint32_t handoffs_used;    /* a connection has been handed on, ever: look at handoff */
-    _Atomic uint32_t sends;       /* and sent over a socket (SCM_RIGHTS) */
+    _Atomic int64_t timeout;        /* of the drain, ms; 0: for ever; -1: as in the settings */
+    _Atomic uint32_t by_taken;      /* 0: free, 1: being written, 2: there */
+    struct origin by;               /* who asked for the drain */
+    struct origin idle_by;          /* who asked last to close what is idle */
+    struct totals asked;            /* of the tree, when it was asked for */
+    _Atomic int64_t since, ended;   /* of the drain: CLOCK_MONOTONIC, ms */
+    _Atomic uint32_t timed_out;     /* it ended because its time was over */
+    _Atomic uint32_t unlisted;      /* processes have found no free line since the start */
+    _Atomic uint32_t handoffs_used; /* a connection has been handed on, ever: look at handoff */
+    _Atomic uint32_t sends;         /* and sent over a socket (SCM_RIGHTS) */
     _Atomic uint32_t slots_used, listeners_used; /* list_grows */
 
     struct page_sums gone;
@@ -162,8 +163,9 @@ struct page {
 
     /*
      * Connections that one process has closed and another, which shares them, has not read from
-     * or written to yet: fingerprint << 32 | HANDOFF_ADOPTED | HANDOFF_UNIX | time (CLOCK_MONOTONIC, ms).
-     * Where the other one comes first it leaves its mark, which the close takes away.
+     * or written to yet: fingerprint << 32 | HANDOFF_ADOPTED | HANDOFF_UNIX | time
+     * (CLOCK_MONOTONIC, ms). Where the other one comes first it leaves its mark, which the close
+     * takes away.
      */
     _Atomic uint64_t handoff[PAGE_HANDOFFS];
     struct page_listener listener[PAGE_LISTENERS];
@@ -173,7 +175,8 @@ struct page {
 };
 
 #define HANDOFF_ADOPTED (UINT64_C(1) << 31)
-#define HANDOFF_UNIX (UINT64_C(1) << 30) /* nothing tells whether it is open: it is, for a while */
+#define HANDOFF_UNIX (UINT64_C(1) << 30) /* nothing tells whether it is open: it is, for a while \
+                                          */
 #define HANDOFF_TIME (HANDOFF_UNIX - 1)
 #define HANDOFF_UNIX_MS 2000
 

@@ -129,7 +129,8 @@ static void add_process(struct view *view, int32_t pid, const struct totals *cou
 
 #define TELLS_MS 100
 
-/* Has the process tell the page what is in use there, if that is not so each moment (in a drain). */
+/* Has the process tell the page what is in use there, if that is not so each moment (in a drain).
+ */
 static void have_it_told(struct tree *tree, uint32_t index)
 {
     uint32_t before = tree->page.slot[index].counts;

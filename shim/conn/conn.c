@@ -10,7 +10,8 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
-/* What an event makes of a state. An answer that is not the first makes it STATE_ANSWERED_BEFORE. */
+/* What an event makes of a state. An answer that is not the first makes it STATE_ANSWERED_BEFORE.
+ */
 struct step {
     uint8_t clear, set;
     bool seasons;
@@ -31,7 +32,7 @@ static const struct step steps[MODES][CONN_EVENTS] = {
     [MODE_AUTOMATIC] = {READ,  KEEP,   KEEP, KEEP,    IDLE,      USE},
     [MODE_DEADLINE]  = {READ,  KEEP,   KEEP, IDLE,    IDLE,      USE},
     [MODE_REPLY]     = {READ,  ANSWER, CUT,  KEEP,    IDLE,      USE},
-    [MODE_PROTOCOL]      = {READ,  ANSWER, CUT,  KEEP,    IDLE,      USE}, /* but see hears_http */
+    [MODE_PROTOCOL]  = {READ,  ANSWER, CUT,  KEEP,    IDLE,      USE}, /* but see hears_http */
 };
 /* clang-format on */
 void (*conn_on_first)(void);
@@ -109,7 +110,8 @@ void conn_received(int fd, enum mode mode)
     if (!fingerprint || mode == MODE_OFF)
         table_forget(fd);
     else if (!handoff_any_sent() || handoff_is_apart())
-        table_promote(fd, fresh_record(mode, fingerprint, kind), false); /* from outside of the page */
+        table_promote(fd, fresh_record(mode, fingerprint, kind),
+                      false); /* from outside of the page */
     else if (handoff_take(fingerprint))
         table_promote(fd, fresh_record(mode, fingerprint, kind), true);
 }
@@ -122,7 +124,8 @@ static bool alias_known(int fd, uint32_t fingerprint)
     for (int known = 0; known < high; known++) {
         struct conn *conn = known == fd ? NULL : table_find(known);
         uint64_t record = conn ? atomic_load(&conn->record) : 0;
-        if (record && fingerprint_of(record) == fingerprint && (record & CONN_GENERATION) == generation_now()) {
+        if (record && fingerprint_of(record) == fingerprint &&
+            (record & CONN_GENERATION) == generation_now()) {
             table_alias(known, fd);
             return true;
         }
@@ -133,8 +136,7 @@ static bool alias_known(int fd, uint32_t fingerprint)
 void conn_uses_received(int fd)
 {
     enum fingerprint kind;
-    if (!handoff_any_sent() || sys_is_sandboxed() || in_vfork_child() ||
-        !table_take_received(fd))
+    if (!handoff_any_sent() || sys_is_sandboxed() || in_vfork_child() || !table_take_received(fd))
         return;
     int saved = errno;
     uint32_t fingerprint = sock_connection(fd, &kind);
@@ -155,7 +157,8 @@ void conn_adopt(struct conn *conn)
     do {
         if (!record || (record & CONN_GENERATION) == mine || record & CONN_DISOWNED)
             return;
-    } while (!atomic_compare_exchange_weak(&conn->record, &record, (record & ~CONN_GENERATION) | mine));
+    } while (
+        !atomic_compare_exchange_weak(&conn->record, &record, (record & ~CONN_GENERATION) | mine));
     table_quicken(conn);
     tell_adopts();
     /* Who accepted it has counted it, and has closed it or will: that close was none. */
@@ -195,7 +198,9 @@ static void change_owed(struct conn *conn, enum conn_event event)
     record = atomic_load(&conn->record);
     do {
         bool reads = event == CONN_READ && record & CONN_SHUT;
-        next = event == CONN_WROTE ? record & ~CONN_READ_SINCE_SHUT : reads ? record | CONN_READ_SINCE_SHUT : record;
+        next = event == CONN_WROTE ? record & ~CONN_READ_SINCE_SHUT
+               : reads             ? record | CONN_READ_SINCE_SHUT
+                                   : record;
     } while (next != record && !atomic_compare_exchange_weak(&conn->record, &record, next));
 }
 
@@ -234,8 +239,8 @@ struct conn *conn_enters(int fd)
     if (UNLIKELY(table_kind(fd) == KIND_RECEIVED))
         conn_uses_received(fd);
     struct conn *conn = table_find(fd);
-    if (conn &&
-        (atomic_load_explicit(&conn->record, memory_order_relaxed) & CONN_GENERATION) != generation_now())
+    if (conn && (atomic_load_explicit(&conn->record, memory_order_relaxed) & CONN_GENERATION) !=
+                    generation_now())
         conn_adopt(conn);
     return conn;
 }
@@ -274,8 +279,9 @@ static void ends_noticed(int fd, struct conn *conn)
 {
     uint64_t record = atomic_load(&conn->record);
     struct sock_queues queues;
-    if (is_in_use(conn) || record & (CONN_SHUT | CONN_READ_SINCE_SHUT | CONN_DISOWNED) || sys_is_sandboxed() ||
-        (record & CONN_GENERATION) != generation_now() || !conn_is_still(fd, record))
+    if (is_in_use(conn) || record & (CONN_SHUT | CONN_READ_SINCE_SHUT | CONN_DISOWNED) ||
+        sys_is_sandboxed() || (record & CONN_GENERATION) != generation_now() ||
+        !conn_is_still(fd, record))
         return;
     sock_queues(fd, &queues);
     if (!queues.unread &&
@@ -329,154 +335,6 @@ void conn_wrote_planned(int fd, struct conn *conn, size_t asked, ssize_t done)
     const struct tracker *http = tracker_of(table_number(conn));
     says_http(fd, conn, done < 0 || (size_t)done < asked, http,
               http ? tracker_state(http) : HTTP_NOT);
-}
-
-/*
- * The framing of what a connection of mode reply says while the process drains; it begins with a
- * request that begins then. NULL: it is not known.
- */
-static struct tracker *tracker_in_drain(uint32_t number, bool begins)
-{
-    struct tracker *http = tracker_of(number);
-    enum tracker_state state = http ? tracker_state(http) : HTTP_NOT;
-    return state == HTTP_NOT || (state == HTTP_NONE && !begins) ? NULL : http;
-}
-
-/* ---- what is noted in a drain ---- */
-
-static void notes_read(struct conn *conn, size_t n, struct bytes bytes)
-{
-    uint32_t number = table_number(conn);
-    bool begins = !is_in_use(conn);
-    if (mode_now(conn) != MODE_REPLY)
-        return;
-    reply_model_read(number, n, bytes.iov && n == bytes_room(bytes), begins);
-    struct tracker *http = tracker_in_drain(number, begins);
-    if (http)
-        tracker_received(http, bytes, n);
-}
-
-/* Whether the connection of a record may be closed by the write that completes an answer. */
-static bool may_end(uint64_t record)
-{
-    return !(record & (CONN_FIN | CONN_DISOWNED)) && mode_of(record) == MODE_REPLY &&
-           (record & CONN_GENERATION) == generation_now() && !sys_is_sandboxed() &&
-           pacing_lets(fingerprint_of(record));
-}
-
-/*
- * Whether the client has sent nothing more, and waits for its answers (framed: as its framing has
- * it). The look comes last: what comes in after it meets our FIN.
- */
-static bool waits_for_more(int fd, uint32_t number, bool framed)
-{
-    bool waits = framed || reply_model_is_in_step(number);
-    return waits && !sock_unread(fd);
-}
-
-/* A client whose next request is there before the answer is written can't have waited for it. */
-static void look_ahead(int fd, const struct conn *conn, uint64_t record)
-{
-    if ((is_in_use(conn) || record & CONN_READ_SINCE_SHUT) && mode_of(record) == MODE_REPLY &&
-        (record & CONN_GENERATION) == generation_now() && !sys_is_sandboxed())
-        reply_model_looked_ahead(table_number(conn), sock_unread(fd));
-}
-
-/*
- * Whether an answer of such a sign is ended. One that is likely to be whole has the connection
- * half-closed, and that alone is undone by nothing, but loses nothing either where the answer was
- * not whole: the program writes on. It is enough where there is doubt, but not for a program that
- * watches for the end (nginx as a proxy): to that it says that the client has left.
- */
-static bool is_ended_by(enum reply_model_sign sign, uint64_t record)
-{
-    return sign == REPLY_SURE || (sign == REPLY_LIKELY && !(record & (CONN_WATCHED | CONN_SHUT)));
-}
-
-/* What a write of so many of the bytes, the whole of which is `asked`, will make of the answer. */
-static enum reply_model_sign sign_before(uint32_t number, size_t asked, struct bytes bytes)
-{
-    const struct tracker *http = tracker_in_drain(number, false);
-    if (http)
-        return tracker_would_rest(http, bytes, asked) ? REPLY_SURE : REPLY_NONE;
-    return reply_model_is_in_step(number) ? reply_model_expects(number, asked) : REPLY_NONE;
-}
-
-bool conn_holds_back(int fd, struct conn *conn, size_t asked, struct bytes bytes)
-{
-    uint64_t record = atomic_load(&conn->record);
-    uint32_t number = table_number(conn);
-    int saved = errno;
-    look_ahead(fd, conn, record);
-    bool held = record && may_end(record) &&
-                is_ended_by(sign_before(number, asked, bytes), record) &&
-                conn_is_still(fd, record) && sock_cork(fd);
-    if (held)
-        reply_model_holds(number, HOLD_WRITE);
-    errno = saved;
-    return held;
-}
-
-/* What was held back until the end goes out: the program has gone on, or the client has. */
-static void release_end(int fd, uint32_t number)
-{
-    if (reply_model_held(number) != HOLD_END)
-        return;
-    reply_model_holds(number, HOLD_NONE);
-    sock_uncork(fd);
-}
-
-void conn_release(int fd)
-{
-    struct conn *conn = table_find(fd);
-    uint32_t number = conn ? table_number(conn) : UINT32_MAX;
-    int saved = errno;
-    if (reply_model_held(number) == HOLD_END)
-        return;
-    reply_model_holds(number, HOLD_NONE);
-    if (!conn || !(atomic_load(&conn->record) & CONN_FIN))
-        sock_uncork(fd);
-    errno = saved;
-}
-
-/* What says of an answer that has come so far whether it is whole: its framing, or its model. */
-static enum reply_model_sign sign_of(uint32_t number, size_t done, struct bytes bytes)
-{
-    enum reply_model_sign sign = reply_model_wrote(number, done);
-    struct tracker *http = tracker_in_drain(number, false);
-    if (!http)
-        return sign;
-    enum tracker_state state = tracker_sent(http, bytes, done);
-    if (state == HTTP_NOT)
-        return sign;
-    return state == HTTP_IDLE ? REPLY_SURE : REPLY_NONE;
-}
-
-static void notes_wrote(int fd, struct conn *conn, size_t done, bool whole, struct bytes bytes)
-{
-    uint64_t record = atomic_load(&conn->record);
-    uint32_t number = table_number(conn);
-    if (mode_of(record) != MODE_REPLY || !done)
-        return;
-    int saved = errno;
-    release_end(fd, number);
-    enum reply_model_sign sign = sign_of(number, done, bytes);
-    if (record & CONN_SHUT)
-        reply_model_wrote_on(number);
-    bool sure = sign == REPLY_SURE;
-    uint64_t shut = record | CONN_SHUT | (sure ? CONN_FIN : 0);
-    if (whole && !is_in_use(conn) && !(record & CONN_READ_SINCE_SHUT) && may_end(record) &&
-        is_ended_by(sign, record) && conn_is_still(fd, record) &&
-        atomic_compare_exchange_strong(&conn->record, &record, shut)) {
-        atomic_thread_fence(memory_order_seq_cst); /* another thread may read (fdtable.h) */
-        if (is_in_use(conn) || !waits_for_more(fd, number, tracker_in_drain(number, false)))
-            atomic_fetch_and(&conn->record, ~(shut & ~record));
-        else if (sure)
-            sock_shut_both(fd);
-        else if (sock_shut_read(fd), reply_model_held(number) == HOLD_WRITE)
-            reply_model_holds(number, HOLD_END);
-    }
-    errno = saved;
 }
 
 /* ---- what the wrappers tell ---- */
@@ -576,66 +434,11 @@ void conn_closes(int fd, enum kind kind)
         return;
     uint32_t number = table_number_of(fd, kind);
     uint64_t record = atomic_load(&table_conn(number)->record);
-    if (!record || (record & CONN_REFS) != CONN_REF || (record & CONN_GENERATION) != generation_now() ||
-        record & (CONN_DISOWNED | CONN_FORCED) || !conn_is_still(fd, record))
+    if (!record || (record & CONN_REFS) != CONN_REF ||
+        (record & CONN_GENERATION) != generation_now() || record & (CONN_DISOWNED | CONN_FORCED) ||
+        !conn_is_still(fd, record))
         return;
     int saved = errno;
     lingering_before_close(fd, record & CONN_FIN);
     errno = saved;
-}
-
-/* Whether the end that a read has met is one after which the program has nothing left to say. */
-static bool is_last_end(const struct conn *conn, uint64_t record)
-{
-    return record & CONN_SHUT && !(record & (CONN_READ_SINCE_SHUT | CONN_FIN | CONN_DISOWNED)) &&
-           !is_in_use(conn) && (record & CONN_GENERATION) == generation_now();
-}
-
-/*
- * An answer that was taken for whole has gone on behind our half-close (the program was kept from
- * it for longer than WEIR_SETTLE), and a client that never rests follows it with its next request
- * at once: right when the program, which had the end waiting, would have our FIN sent. Such a
- * client is given a moment from the last write on, so that one moment is all that many connections
- * of one thread take.
- */
-#define FOLLOWS_MS 12
-#define LOOK_EACH_NS 500000
-
-static void await_follower(int fd, uint32_t number)
-{
-    static const struct timespec step = {0, LOOK_EACH_NS};
-    uint32_t unread = 0;
-    while (!unread && reply_model_wrote_on_within(number, FOLLOWS_MS)) {
-        sys2(SYS_nanosleep, &step, NULL);
-        unread = sock_unread(fd);
-    }
-}
-
-bool conn_read_end(int fd)
-{
-    struct conn *conn = sys_is_sandboxed() ? NULL : table_find(fd);
-    uint64_t record = conn ? atomic_load(&conn->record) : 0;
-    if (!conn || !is_last_end(conn, record) || !conn_is_still(fd, record))
-        return false;
-    await_follower(fd, table_number(conn));
-    record = atomic_load(&conn->record);
-    do {
-        if (!is_last_end(conn, record))
-            return false;
-    } while (!atomic_compare_exchange_strong(&conn->record, &record, record | CONN_FIN));
-
-    struct sock_queues queues;
-    sock_queues(fd, &queues);
-    atomic_thread_fence(memory_order_seq_cst); /* another thread may read (fdtable.h) */
-    /* Both ways shut, anything more from the peer is answered with RST, which would take what it
-     * has not read yet along (DESIGN.md, "A half-close is forgotten by nobody"). */
-    bool ends = !queues.unread && !is_in_use(conn) &&
-                (!queues.unsent || reply_model_waits_for_answers(table_number(conn)));
-    if (ends && !(queues.unread = sock_unread_now(fd))) {
-        sock_shut_write(fd);
-        return false;
-    }
-    atomic_fetch_and(&conn->record, ~CONN_FIN);
-    release_end(fd, table_number(conn));
-    return queues.unread;
 }

@@ -101,8 +101,8 @@ struct conn *conn_enters(int fd);
 /*
  * A read on fd has returned `got`, and the fast path does not know what that means. bytes: where
  * they are; peeks: they stay where they were (MSG_PEEK). Returns whether the call has to be made
- * again: where a request has come in behind the end that our half-close had made. has_room: 0 is the
- * end of file.
+ * again: where a request has come in behind the end that our half-close had made. has_room: 0 is
+ * the end of file.
  */
 bool conn_read(int fd, ssize_t got, bool has_room, struct bytes bytes);
 void conn_peeked(int fd);
@@ -173,13 +173,13 @@ struct conn_limits {
  */
 enum conn_class conn_classify(int fd, const struct conn_limits *limits, bool verify);
 
-/* For how many ms at the least what conn_classify has just returned is so, if nothing happens on the
- * connection; 0: that is not known. */
+/* For how many ms at the least what conn_classify has just returned is so, if nothing happens on
+ * the connection; 0: that is not known. */
 #define CONN_LASTS INT64_MAX
 int64_t conn_lasts_ms(void);
 
-/* Whether nothing has happened on it that we would see since conn_classify: what that has found by the
- * connection's turn is so still. */
+/* Whether nothing has happened on it that we would see since conn_classify: what that has found by
+ * the connection's turn is so still. */
 bool conn_is_unchanged(int fd);
 
 /* How long it has been quiet, as far as the kernel knows. */

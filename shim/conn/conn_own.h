@@ -6,6 +6,7 @@
 #include "base/settings.h"
 #include "base/sock.h"
 #include "conn/fdtable.h"
+#include "http/tracker.h"
 
 static inline enum mode mode_of(uint64_t record)
 {
@@ -42,5 +43,14 @@ bool conn_is_still(int fd, uint64_t record);
 
 /* It is no HTTP: mode reply serves it from now on. Returns its record. */
 uint64_t conn_becomes_reply(struct conn *conn);
+
+/* In a drain: the tracker of what a connection of mode reply says, where it began with a request
+ * that began then. NULL: it is not known. */
+struct tracker *tracker_in_drain(uint32_t number, bool begins);
+
+/* Note in a drain what a read or a write has brought. A write that completes the last answer closes
+ * the connection behind it. */
+void notes_read(struct conn *conn, size_t n, struct bytes bytes);
+void notes_wrote(int fd, struct conn *conn, size_t done, bool whole, struct bytes bytes);
 
 #endif

@@ -180,8 +180,8 @@ static inline void raise_high(int fd)
 }
 
 /*
- * What the handler thread has claimed: its process's generation, how many numbers, and from which on.
- * One that a child finds was its parent's and is void. A number's end takes it out of the table
+ * What the handler thread has claimed: its process's generation, how many numbers, and from which
+ * on. One that a child finds was its parent's and is void. A number's end takes it out of the table
  * first and looks here then, as a claim stands here before the table is looked at: one of the two
  * sees the other.
  */
@@ -319,8 +319,8 @@ static inline void note_fork_counter(uint32_t number)
     atomic_store_explicit(&table_conn(number)->shared, counter, memory_order_relaxed);
 }
 
-/* Of mode protocol the bytes are looked at; in mode manual a read means nothing. Nor is the fast path for
- * a connection whose number is none of its descriptors'. */
+/* Of mode protocol the bytes are looked at; in mode manual a read means nothing. Nor is the fast
+ * path for a connection whose number is none of its descriptors'. */
 static uint8_t first_state(uint64_t record, enum kind kind)
 {
     enum mode mode = (enum mode)((record & CONN_MODE) >> CONN_MODE_SHIFT);
@@ -340,7 +340,8 @@ static inline enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
         raise_high((int)number);
         atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
-    atomic_store_explicit(&table_conn(number)->state, first_state(fresh, kind), memory_order_relaxed);
+    atomic_store_explicit(&table_conn(number)->state, first_state(fresh, kind),
+                          memory_order_relaxed);
     note_fork_counter(number);
     struct shard *shard = table_shard();
     if (UNLIKELY(elsewhere))

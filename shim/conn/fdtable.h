@@ -4,11 +4,10 @@
  *
  * Arrays, reserved for the hard limit on descriptors or more, and touched only where used:
  *
- *   kind[fd]   what the descriptor is. Most are KIND_NONE, and that is all that a wrapper has to see
- *              of them.
- *   alias[fd]  of a duplicate (KIND_ALIAS) the number of its connection; of a listener its entry.
- *   conn[n]    a connection, by its number: the descriptor that accept gave it. Each has a cache
- *              line of its own, for the threads of a server work on neighbours at the same time.
+ *   kind[fd]   what the descriptor is. Most are KIND_NONE, and that is all that a wrapper has to
+ * see of them. alias[fd]  of a duplicate (KIND_ALIAS) the number of its connection; of a listener
+ * its entry. conn[n]    a connection, by its number: the descriptor that accept gave it. Each has a
+ * cache line of its own, for the threads of a server work on neighbours at the same time.
  *
  * A descriptor, and who makes which step:
  *
@@ -33,8 +32,8 @@
  * sets SHUT, fences, and looks at the state again; a read in a drain changes the state, fences, and
  * looks for SHUT. One of the two sees the other.
  *
- * Between a process and its child all that is copied: a record whose generation is not the current one
- * was another process's, until a read or a write here takes it over.
+ * Between a process and its child all that is copied: a record whose generation is not the current
+ * one was another process's, until a read or a write here takes it over.
  */
 #ifndef WEIR_FDTABLE_H
 #define WEIR_FDTABLE_H
@@ -56,12 +55,12 @@ enum kind {
 
 /* A connection's state. */
 #define STATE_IN_USE 0x01
-#define STATE_ANSWERED 0x02  /* reply: has had an answer */
-#define STATE_ANSWERED_BEFORE 0x04  /* reply: has had another: the first was whole */
-#define STATE_CUT_SHORT 0x08 /* in use because a write was cut short */
-#define STATE_SEEN 0x10      /* the drainer has seen it since it last changed */
-#define STATE_LOOKED 0x20    /* nothing has happened on it since the drainer's last look */
-#define STATE_SLOW 0x80      /* no fast path (first_state, table_forked) */
+#define STATE_ANSWERED 0x02        /* reply: has had an answer */
+#define STATE_ANSWERED_BEFORE 0x04 /* reply: has had another: the first was whole */
+#define STATE_CUT_SHORT 0x08       /* in use because a write was cut short */
+#define STATE_SEEN 0x10            /* the drainer has seen it since it last changed */
+#define STATE_LOOKED 0x20          /* nothing has happened on it since the drainer's last look */
+#define STATE_SLOW 0x80            /* no fast path (first_state, table_forked) */
 
 /* What the fast path leaves to the slow one; and the two between which most requests make it go. */
 #define STATE_NOT_FAST (STATE_SLOW | STATE_SEEN | STATE_LOOKED)
@@ -71,16 +70,19 @@ enum kind {
 /*
  * A connection's record: flags 0-16, descriptors 17-23, generation 24-31, fingerprint 32-63.
  */
-#define CONN_FIN UINT64_C(0x08)       /* we have sent our FIN: what is written goes nowhere */
-#define CONN_DISOWNED UINT64_C(0x10)  /* the program's alone */
-#define CONN_WATCHED UINT64_C(0x80)   /* the program asks epoll for EPOLLRDHUP on it */
-#define CONN_UNIX UINT64_C(0x100)     /* fingerprint is of the listener's address, not of the peer's */
-#define CONN_PORT UINT64_C(0x200)     /* fingerprint is of the peer's address and of our port */
+#define CONN_FIN UINT64_C(0x08)      /* we have sent our FIN: what is written goes nowhere */
+#define CONN_DISOWNED UINT64_C(0x10) /* the program's alone */
+#define CONN_WATCHED UINT64_C(0x80)  /* the program asks epoll for EPOLLRDHUP on it */
+#define CONN_UNIX                                                                                \
+    UINT64_C(0x100)               /* fingerprint is of the listener's address, not of the peer's \
+                                   */
+#define CONN_PORT UINT64_C(0x200) /* fingerprint is of the peer's address and of our port */
 #define CONN_MODE_SHIFT 10
 #define CONN_MODE (UINT64_C(0x7) << CONN_MODE_SHIFT)
 #define CONN_FORCED UINT64_C(0x2000) /* we have shut it both ways while it may have been in use */
 #define CONN_SHUT UINT64_C(0x8000)   /* we have shut its reading side */
-#define CONN_READ_SINCE_SHUT UINT64_C(0x10000)  /* has been read from since then, and not written to */
+#define CONN_READ_SINCE_SHUT \
+    UINT64_C(0x10000) /* has been read from since then, and not written to */
 #define CONN_REF (UINT64_C(1) << 17)
 #define CONN_REFS (UINT64_C(0x7f) << 17)
 #define CONN_GENERATION_SHIFT GENERATION_SHIFT
@@ -89,7 +91,8 @@ enum kind {
 
 struct conn {
     _Alignas(CACHE_LINE) _Atomic uint64_t record; /* 0: free */
-    _Atomic uint32_t shared; /* table.fork_counter when it was accepted, or that it was sent (table.c) */
+    _Atomic uint32_t
+        shared; /* table.fork_counter when it was accepted, or that it was sent (table.c) */
     _Atomic uint8_t state;
 };
 
@@ -98,9 +101,9 @@ struct table {
     /* What each call looks at comes first. */
     _Atomic uint8_t *kind;
     struct conn *conn;
-    uint32_t limit;        /* descriptors below it can be known; 0 until there is a table */
-    uint32_t shard_mask;   /* of the shards' number, less one: a power of two */
-    struct shard *shards;  /* this process's: in the state page, where it has a line there */
+    uint32_t limit;       /* descriptors below it can be known; 0 until there is a table */
+    uint32_t shard_mask;  /* of the shards' number, less one: a power of two */
+    struct shard *shards; /* this process's: in the state page, where it has a line there */
     _Atomic uint32_t *alias;
     _Atomic uint32_t high; /* no descriptor at or above it was ever of a kind */
 

@@ -89,7 +89,7 @@ void fork_make(void (*on_fork)(void), void (*afterwards)(void))
     /* Linux before 4.14 refuses it; who agrees to advice that there is none of (qemu-user) does
      * nothing on any. */
     fork_wipes_by_hand = !fork_wipe_on_fork(&fork_page, sizeof fork_page) ||
-                          sys3(SYS_madvise, &fork_page, sizeof fork_page, -1) >= 0;
+                         sys3(SYS_madvise, &fork_page, sizeof fork_page, -1) >= 0;
     set(UINT64_C(1) << GENERATION_SHIFT);
 }
 

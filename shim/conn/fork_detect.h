@@ -16,7 +16,7 @@
 #define GENERATION_MASK (UINT64_C(0xff) << GENERATION_SHIFT)
 
 struct fork_page {
-    _Atomic uint64_t mine;       /* this process's generation, at its place in a record; 0: forked */
+    _Atomic uint64_t mine; /* this process's generation, at its place in a record; 0: forked */
     _Atomic uint32_t fast_limit; /* gate.h */
     char rest[PAGE_MAX - sizeof(uint64_t) - sizeof(uint32_t)];
 };
@@ -71,9 +71,9 @@ static inline uint64_t generation_now(void)
  * table.
  */
 struct fork_thread {
-    int in_vfork_child;     /* first: vfork.S */
-    bool interrupted; /* signals_must_call_again */
-    uint8_t child;    /* enum fork_child */
+    int in_vfork_child; /* first: vfork.S */
+    bool interrupted;   /* signals_must_call_again */
+    uint8_t child;      /* enum fork_child */
     bool was_told; /* of a listener that is ready, by its last poll or select; perhaps, by epoll */
 };
 
@@ -87,13 +87,14 @@ static inline bool in_vfork_child(void)
 /*
  * A child of a fork that we have seen. Most children end or exec at once, and what a page costs
  * that is written to in the child is half a per cent of all: so while it is NEW nothing is done at
- * all. It is NOTICED when it looks at its generation; and it lives on when it does what may take long
- * (it waits, reads, accepts, makes a thread or a child). The word lies where libc's fork writes to
- * as well.
+ * all. It is NOTICED when it looks at its generation; and it lives on when it does what may take
+ * long (it waits, reads, accepts, makes a thread or a child). The word lies where libc's fork
+ * writes to as well.
  */
 enum fork_child { CHILD_NONE, CHILD_NEW, CHILD_NOTICED };
 
-/* The last generation that was given. Copied to a child like any other variable: tells it its parent's.
+/* The last generation that was given. Copied to a child like any other variable: tells it its
+ * parent's.
  */
 extern HIDDEN _Atomic uint64_t generation_last;
 

@@ -18,7 +18,8 @@ static uint64_t coarse_ms(void)
 
 static _Atomic uint64_t *gap_slot(uint32_t fingerprint, int probe)
 {
-    return &tree_page->handoff[((fingerprint * 2654435761u >> 16) + (uint32_t)probe) % PAGE_HANDOFFS];
+    return &tree_page
+                ->handoff[((fingerprint * 2654435761u >> 16) + (uint32_t)probe) % PAGE_HANDOFFS];
 }
 
 static uint64_t gap_entry(uint32_t fingerprint, uint64_t flags)

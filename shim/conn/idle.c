@@ -45,7 +45,7 @@ static enum conn_class idle_after(int64_t needs, int64_t has)
 
 /* Reply, AF_UNIX: no figures but the queues. */
 static __attribute__((noinline)) enum conn_class classify_unix(struct conn *conn, uint8_t state,
-                                                           const struct conn_limits *limits)
+                                                               const struct conn_limits *limits)
 {
     int64_t quiet = state & STATE_ANSWERED_BEFORE ? limits->settle : limits->first_byte;
     return idle_after(quiet, seen_ms(conn, state, limits));
@@ -64,9 +64,9 @@ static __attribute__((noinline)) enum conn_class classify_unix(struct conn *conn
  * right after its accept.
  */
 static __attribute__((noinline)) enum conn_class classify_silent(int fd, struct conn *conn,
-                                                             uint8_t state,
-                                                             const struct conn_limits *limits,
-                                                             const struct sock_info *info)
+                                                                 uint8_t state,
+                                                                 const struct conn_limits *limits,
+                                                                 const struct sock_info *info)
 {
     int64_t silent = info->received_ms, seen = seen_ms(conn, state, limits);
     if (silent < limits->first_byte)
@@ -80,8 +80,8 @@ static __attribute__((noinline)) enum conn_class classify_silent(int fd, struct 
 }
 
 static inline enum conn_class classify_reply(int fd, struct conn *conn, uint8_t state,
-                                         const struct conn_limits *limits,
-                                         const struct sock_figures *figures)
+                                             const struct conn_limits *limits,
+                                             const struct sock_figures *figures)
 {
     const struct sock_info *info = &figures->info;
     if (figures->queues.unread || figures->queues.unsent)
@@ -105,7 +105,7 @@ static inline enum conn_class classify_reply(int fd, struct conn *conn, uint8_t 
 }
 
 static enum conn_class classify_reply_by_kernel(int fd, struct conn *conn, uint8_t state,
-                                 const struct conn_limits *limits)
+                                                const struct conn_limits *limits)
 {
     struct sock_figures figures;
     sock_queues(fd, &figures.queues);
@@ -131,7 +131,7 @@ static bool passes_unseen(const struct tracker *http, uint8_t state, const struc
 
 /* Idle is what owes nothing and has begun nothing; it is left open while it can still be told. */
 static enum conn_class classify_http(int fd, struct conn *conn, uint8_t state,
-                                const struct conn_limits *limits)
+                                     const struct conn_limits *limits)
 {
     struct sock_queues queues;
     struct sock_info info;
@@ -232,8 +232,8 @@ void conn_finish(int fd, bool late)
     struct conn *conn = table_find(fd);
     uint64_t record = conn ? atomic_load(&conn->record) : 0;
     bool may_answer = mode_of(record) == MODE_REPLY || mode_of(record) == MODE_PROTOCOL;
-    if (!(record & CONN_SHUT) || (may_answer && !late) || record & (CONN_READ_SINCE_SHUT | CONN_FIN) ||
-        is_in_use(conn))
+    if (!(record & CONN_SHUT) || (may_answer && !late) ||
+        record & (CONN_READ_SINCE_SHUT | CONN_FIN) || is_in_use(conn))
         return;
     int pin = sock_guard(fd);
     if (pin < 0)
@@ -263,8 +263,8 @@ void conn_force(int fd)
     do {
         if (!record || record & (CONN_FORCED | CONN_DISOWNED))
             still = false;
-    } while (still &&
-             !atomic_compare_exchange_weak(&conn->record, &record, record | CONN_SHUT | CONN_FORCED));
+    } while (still && !atomic_compare_exchange_weak(&conn->record, &record,
+                                                    record | CONN_SHUT | CONN_FORCED));
     if (still)
         sock_shut_both(pin);
     sock_unguard(fd, pin);

@@ -341,7 +341,7 @@ enum reply_model_sign reply_model_expects(uint32_t number, size_t bytes)
 {
     struct reply_model *model = find(number);
     return model ? sign_of(model, get(&model->bytes) + (uint32_t)bytes, get(&model->writes) + 1)
-                  : REPLY_NONE;
+                 : REPLY_NONE;
 }
 
 enum reply_model_sign reply_model_wrote(uint32_t number, size_t bytes)

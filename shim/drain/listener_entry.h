@@ -18,7 +18,7 @@ struct listener {
     bool inherited;      /* across exec: the process that started the tree shares it */
     bool is_own;         /* the process `creator` has called listen itself */
     int creator;         /* the pid that listened; 0: not known */
-    uint64_t generation;      /* of the process that listened */
+    uint64_t generation; /* of the process that listened */
     _Atomic bool is_dry; /* AF_UNIX, CLOSING: accept has said that the queue is empty */
     int64_t closed_at;   /* CLOSING: SYNs have been dropped since */
     int64_t empty_since; /* and the queue has been empty since */

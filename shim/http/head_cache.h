@@ -135,7 +135,8 @@ INLINE struct known_head head_cache_find(bool is_answer, const char *bytes, size
     head.left = atomic_load_explicit(&entry->left, memory_order_relaxed);
     head.mark = atomic_load_explicit(&entry->mark, memory_order_relaxed);
     atomic_thread_fence(memory_order_acquire);
-    return atomic_load_explicit(&entry->version, memory_order_relaxed) == (version & ~1u) ? head : none;
+    return atomic_load_explicit(&entry->version, memory_order_relaxed) == (version & ~1u) ? head
+                                                                                          : none;
 }
 
 #endif

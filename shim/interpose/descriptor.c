@@ -42,12 +42,12 @@ static void free_range(unsigned int first, unsigned int last)
         free_now((int)fd);
 }
 
-#define CLOSE(name)                     \
-    EXPORT int name(int fd)             \
-    {                                   \
+#define CLOSE(name)                                               \
+    EXPORT int name(int fd)                                       \
+    {                                                             \
         if (UNLIKELY(table_knows(fd)) && !table_close_simply(fd)) \
-            free_now(fd);               \
-        return libc_##name(fd);         \
+            free_now(fd);                                         \
+        return libc_##name(fd);                                   \
     }
 
 CLOSE(close)
@@ -143,18 +143,18 @@ static enum kind replaces(int fd, int to)
     return table_take(to);
 }
 
-#define DUP_OVER(name, params, args)         \
-    EXPORT int name params                   \
-    {                                        \
+#define DUP_OVER(name, params, args)      \
+    EXPORT int name params                \
+    {                                     \
         if (fd == to || in_vfork_child()) \
-            return libc_##name args;         \
-        enum kind was = replaces(fd, to);    \
-        int result = libc_##name args;       \
-        if (result < 0)                      \
-            table_restore(to, was);          \
-        else                                 \
-            freed(to, was);                  \
-        return duplicated(fd, result);       \
+            return libc_##name args;      \
+        enum kind was = replaces(fd, to); \
+        int result = libc_##name args;    \
+        if (result < 0)                   \
+            table_restore(to, was);       \
+        else                              \
+            freed(to, was);               \
+        return duplicated(fd, result);    \
     }
 
 DUP_OVER(dup2, (int fd, int to), (fd, to))
@@ -170,7 +170,7 @@ DUP_OVER(dup3, (int fd, int to, int flags), (fd, to, flags))
         long arg = va_arg(args, long);                                \
         va_end(args);                                                 \
         if (UNLIKELY(command == F_SETLKW || command == F_OFD_SETLKW)) \
-            fork_lives_on(); /* whose turn it is to accept */        \
+            fork_lives_on(); /* whose turn it is to accept */         \
         int result = libc_##name(fd, command, arg);                   \
         if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)         \
             duplicated(fd, result);                                   \

@@ -25,14 +25,14 @@
     })
 
 /* A process that becomes another program. */
-#define BECOMES(call)                                              \
-    ({                                                             \
+#define BECOMES(call)                                             \
+    ({                                                            \
         if (!fork_is_new_child()) /* it has nothing of its own */ \
-            membership_execs();                                    \
-        int failed = AROUND(call);                                 \
+            membership_execs();                                   \
+        int failed = AROUND(call);                                \
         if (!fork_is_new_child())                                 \
-            membership_exec_failed();                              \
-        failed;                                                    \
+            membership_exec_failed();                             \
+        failed;                                                   \
     })
 
 /*

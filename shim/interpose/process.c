@@ -2,9 +2,9 @@
 /*
  * setuid and its relations, prctl: our thread has what the program's threads have. prctl is also
  * the way into a seccomp sandbox. fork and its relations: a child that inherits sockets has
- * its line in the tree's page as soon as it does more than to end or to exec (fork_detect.h). _exit: it
- * gives its line back. vfork: the child works on its parent's memory until it execs, so that its
- * close and dup2 would wipe its parent's table (CPython's subprocess is such a program). A
+ * its line in the tree's page as soon as it does more than to end or to exec (fork_detect.h).
+ * _exit: it gives its line back. vfork: the child works on its parent's memory until it execs, so
+ * that its close and dup2 would wipe its parent's table (CPython's subprocess is such a program). A
  * thread-local, which the two share, says that the child is running (vfork.S).
  */
 #include "conn/fork_detect.h"
@@ -91,15 +91,15 @@ EXPORT int prctl(int option, ...)
     }
 }
 
-#define FORKS(name)                                 \
-    EXPORT pid_t name(void)                         \
-    {                                               \
-        start_forks();                              \
+#define FORKS(name)                                      \
+    EXPORT pid_t name(void)                              \
+    {                                                    \
+        start_forks();                                   \
         uint64_t before = atomic_load(&generation_last); \
-        pid_t pid = libc_##name();                  \
-        if (pid == 0)                               \
-            fork_begins_child(before);             \
-        return pid;                                 \
+        pid_t pid = libc_##name();                       \
+        if (pid == 0)                                    \
+            fork_begins_child(before);                   \
+        return pid;                                      \
     }
 
 FORKS(fork)
@@ -118,13 +118,13 @@ EXPORT int daemon(int nochdir, int noclose)
     return result;
 }
 
-#define ENDS(name)                 \
-    EXPORT void name(int status)   \
-    {                              \
+#define ENDS(name)                \
+    EXPORT void name(int status)  \
+    {                             \
         if (!fork_is_new_child()) \
-            stage_ends();          \
-        libc_##name(status);       \
-        __builtin_unreachable();   \
+            stage_ends();         \
+        libc_##name(status);      \
+        __builtin_unreachable();  \
     }
 
 ENDS(_exit)

@@ -21,8 +21,8 @@
  * A call on fd that reads to these bytes has returned `got`. Returns whether it has to be made
  * again: where our handler has ended it with EINTR (signal(7): one with SO_RCVTIMEO fails so also
  * under SA_RESTART), or where a request has come in behind the end that our half-close had made.
- * has_room: 0 is the end of file. (Its bytes are looked at only where there are any: a call may fail
- * with EFAULT.)
+ * has_room: 0 is the end of file. (Its bytes are looked at only where there are any: a call may
+ * fail with EFAULT.)
  */
 static __attribute__((noinline)) bool reads(int fd, ssize_t got, bool has_room, struct bytes bytes)
 {
@@ -166,7 +166,8 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
         conn_enters(fd);
     do
         got = libc_recvmsg(fd, msg, flags);
-    while (UNLIKELY(!table_ignores(fd)) && receives(fd, got, flags, got < 0 ? BYTES_UNSEEN : MESSAGE(msg)));
+    while (UNLIKELY(!table_ignores(fd)) &&
+           receives(fd, got, flags, got < 0 ? BYTES_UNSEEN : MESSAGE(msg)));
     if (got >= 0)
         receive(msg);
     return got;

@@ -145,7 +145,7 @@ EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct tim
         struct signals_mask view;                      \
         const sigset_t *masked = set ? &kernel : NULL; \
         int result;                                    \
-        fork_thread.was_told = true;                     \
+        fork_thread.was_told = true;                   \
         if (set)                                       \
             signals_wait_begins(set, &view);           \
         do {                                           \

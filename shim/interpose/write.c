@@ -60,11 +60,13 @@ static size_t rest_of(struct bytes bytes, size_t from, struct iovec rest[PIECES_
 }
 
 /*
- * A write of the program's, with what close_header_plan makes of it. Returns what the program's own call
- * would have: a text of ours is not counted, and where it alone has gone out the rest is tried.
+ * A write of the program's, with what close_header_plan makes of it. Returns what the program's own
+ * call would have: a text of ours is not counted, and where it alone has gone out the rest is
+ * tried.
  */
-static __attribute__((noinline)) ssize_t send_planned(int fd, struct conn *conn, struct tracker *http,
-                                                      struct bytes bytes, size_t asked, int flags,
+static __attribute__((noinline)) ssize_t send_planned(int fd, struct conn *conn,
+                                                      struct tracker *http, struct bytes bytes,
+                                                      size_t asked, int flags,
                                                       const struct msghdr *from)
 {
     size_t own = 0;
@@ -91,7 +93,8 @@ static __attribute__((noinline)) ssize_t send_planned(int fd, struct conn *conn,
 }
 
 /* Whether anything is to go out but what the program says itself. */
-static __attribute__((noinline)) bool has_text(int fd, const struct tracker *http, struct bytes bytes)
+static __attribute__((noinline)) bool has_text(int fd, const struct tracker *http,
+                                               struct bytes bytes)
 {
     struct rewrite plan;
     close_header_plan(http, bytes.iov, bytes.count, &plan);
@@ -109,8 +112,8 @@ static inline bool sends_planned(int fd, struct conn *conn, struct bytes bytes, 
     return true;
 }
 
-/* What is to be written to a connection, and how: with sendmsg's flags, and its message where it has
- * one. */
+/* What is to be written to a connection, and how: with sendmsg's flags, and its message where it
+ * has one. */
 struct writing {
     int fd;
     struct conn *conn; /* NULL: none, and nothing has to be done around the call */
@@ -153,8 +156,9 @@ static bool begins(struct writing *writing)
 }
 
 /*
- * Behind it. (Where it has failed its buffers are not looked at: that may be why, EFAULT. In a drain
- * they are looked at before the call: who passes what is not there, for the error, ends then.)
+ * Behind it. (Where it has failed its buffers are not looked at: that may be why, EFAULT. In a
+ * drain they are looked at before the call: who passes what is not there, for the error, ends
+ * then.)
  */
 static ssize_t ends(struct writing *writing, ssize_t done)
 {
@@ -167,8 +171,11 @@ static ssize_t ends(struct writing *writing, ssize_t done)
     return done;
 }
 
-#define WRITING(fd, bytes, asked, flags, from) \
-    (struct writing) { fd, NULL, bytes, asked, flags, from, false, 0 }
+#define WRITING(fd, bytes, asked, flags, from)        \
+    (struct writing)                                  \
+    {                                                 \
+        fd, NULL, bytes, asked, flags, from, false, 0 \
+    }
 
 /* A call on the slow path. */
 #define WRITE_SLOWLY(writing, call) \

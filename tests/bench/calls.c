@@ -115,6 +115,38 @@ STEP step_request(const struct face *face, long n)
     }
 }
 
+/* Of 90 bytes, and its answer of 160: by read and write, whose stub leaves the buffers as they are. */
+STEP step_get(const struct face *face, long n)
+{
+    static char get[] =
+        "GET /0000000 HTTP/1.1\r\nHost: www.example.org\r\nUser-Agent: benchmark/1.234\r\n"
+        "Accept: */*\r\n\r\n";
+    static const char answer[] =
+        "HTTP/1.1 200 OK\r\nServer: example/1.22.1\r\nContent-Type: text/plain\r\n"
+        "Content-Length: 28\r\nConnection: keep-alive\r\nETag: \"0123456789-ab\"\r\n\r\n"
+        "twenty-eight bytes of answer";
+    while (n--) {
+        face->read(TRACKED, get, sizeof get - 1);
+        face->write(TRACKED, answer, sizeof answer - 1);
+    }
+}
+
+/* A request after another thread has had one on a connection. */
+static void *ask_once(void *face)
+{
+    step_request(face, 1);
+    return NULL;
+}
+
+STEP step_among(const struct face *face, long n)
+{
+    static bool has_asked;
+    pthread_t thread;
+    if (!has_asked && !pthread_create(&thread, NULL, ask_once, &shim))
+        has_asked = !pthread_join(thread, NULL);
+    step_request(face, n);
+}
+
 /* weir_mark_idle has no counterpart: bare, it is the read alone. */
 STEP step_marked(const struct face *face, long n)
 {
@@ -151,6 +183,8 @@ static const struct step {
     {"tracked_read", step_tracked_read, 0},
     {"tracked_recv", step_tracked_recv, 0},
     {"request", step_request, 0},
+    {"get", step_get, 0},
+    {"among", step_among, 0},
     {"marked", step_marked, 0},
     {"accept_asks", step_accept_asks, PASSING},
     {"accept", step_accept, PASSING},

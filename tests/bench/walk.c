@@ -31,7 +31,7 @@ void __wrap_sock_queues(int fd, struct sock_queues *queues);
 void __wrap_sock_info(int fd, struct sock_info *info);
 bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum fingerprint kind);
 int __wrap_sock_guard_asked(int fd, uint32_t whose, enum fingerprint kind, enum sock_asked asked,
-                          struct sock_figures *told);
+                            struct sock_figures *told);
 void __wrap_sock_shut_pinned(int fd, int pin);
 
 static uint32_t fingerprint; /* of every connection: they come from the same address */
@@ -71,7 +71,7 @@ bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum fingerprint kind)
 }
 
 int __wrap_sock_guard_asked(int fd, uint32_t whose, enum fingerprint kind, enum sock_asked asked,
-                          struct sock_figures *told)
+                            struct sock_figures *told)
 {
     (void)kind, (void)asked;
     *told = figures;

@@ -72,8 +72,8 @@ int main(int argc, char **argv)
     for (int i = 3; i < argc; i++) {
         struct elf_part file;
         struct elf elf;
-        if (elf_map(argv[i], &file) ||
-            elf_read(&elf, file.at, file.size) != ELF_NATIVE || !read_all(file.at, file.size)) {
+        if (elf_map(argv[i], &file) || elf_read(&elf, file.at, file.size) != ELF_NATIVE ||
+            !read_all(file.at, file.size)) {
             fprintf(stderr, "%s: is no good to begin with\n", argv[i]);
             return 1;
         }

@@ -1,5 +1,5 @@
-/* held_step: a thread that is held by ptrace at each instruction of ours while a close-idle goes by.
- * SPDX-License-Identifier: MIT
+/* held_step: a thread that is held by ptrace at each instruction of ours while a close-idle goes
+ * by. SPDX-License-Identifier: MIT
  *
  *   held_step FIRST EACH    holds it at the FIRST, FIRST+EACH ... instruction of the shim's
  *   held_step serve         the server that is held; for held_step itself
@@ -99,7 +99,8 @@ static bool start(const char *self)
     }
     close(out[1]);
     FILE *from_server = fdopen(out[0], "r");
-    bool said = fgets(line, sizeof line, from_server) && sscanf(line, "%d %lx", &port, &marker) == 2;
+    bool said =
+        fgets(line, sizeof line, from_server) && sscanf(line, "%d %lx", &port, &marker) == 2;
     fclose(from_server);
     return said;
 }

@@ -15,7 +15,8 @@
 
 static const char page[] = "<html><body><h1>It works!</h1></body></html>\n";
 
-static bool send_all(int fd, const char *bytes, size_t length, int flags) {
+static bool send_all(int fd, const char *bytes, size_t length, int flags)
+{
     while (length > 0) {
         ssize_t sent = send(fd, bytes, length, flags | MSG_NOSIGNAL);
         if (sent <= 0)
@@ -26,7 +27,8 @@ static bool send_all(int fd, const char *bytes, size_t length, int flags) {
     return true;
 }
 
-static bool send_head(int fd, const char *status, size_t length) {
+static bool send_head(int fd, const char *status, size_t length)
+{
     char head[160];
     int size = snprintf(head, sizeof head,
                         "HTTP/1.1 %s\r\nContent-Type: text/html\r\nContent-Length: %zu\r\n\r\n",
@@ -34,11 +36,13 @@ static bool send_head(int fd, const char *status, size_t length) {
     return send_all(fd, head, (size_t)size, MSG_MORE);
 }
 
-static bool answer_page(int fd, const char *status, const char *body) {
+static bool answer_page(int fd, const char *status, const char *body)
+{
     return send_head(fd, status, strlen(body)) && send_all(fd, body, strlen(body), 0);
 }
 
-static bool answer_slowly(int fd, unsigned ms) {
+static bool answer_slowly(int fd, unsigned ms)
+{
     size_t length = strlen(page), half = length / 2;
     usleep(ms * 1000);
     if (!send_head(fd, "200 OK", length) || !send_all(fd, page, half, 0))
@@ -47,7 +51,8 @@ static bool answer_slowly(int fd, unsigned ms) {
     return send_all(fd, page + half, length - half, 0);
 }
 
-static bool answer_bytes(int fd, size_t length) {
+static bool answer_bytes(int fd, size_t length)
+{
     char block[4096];
     memset(block, 'x', sizeof block);
     bool good = send_head(fd, "200 OK", length);
@@ -59,7 +64,8 @@ static bool answer_bytes(int fd, size_t length) {
     return good;
 }
 
-static bool answer(int fd, const char *request) {
+static bool answer(int fd, const char *request)
+{
     unsigned long number;
     if (sscanf(request, "GET /slow?ms=%lu ", &number) == 1)
         return answer_slowly(fd, (unsigned)number);
@@ -70,7 +76,8 @@ static bool answer(int fd, const char *request) {
     return answer_page(fd, "404 Not Found", "not here\n");
 }
 
-static void *serve(void *argument) {
+static void *serve(void *argument)
+{
     int fd = (int)(intptr_t)argument;
     char request[8192];
     size_t have = 0;
@@ -95,7 +102,8 @@ static void *serve(void *argument) {
     return NULL;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc != 2)
         errx(2, "usage: oldhttpd PORT");
     struct sockaddr_in address = {.sin_family = AF_INET,

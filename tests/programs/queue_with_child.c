@@ -55,7 +55,8 @@ int main(int argc, char **argv)
     if (argc != 3)
         return 2;
     int hold = !strcmp(argv[2], "hold");
-    int listener = listen_on(argv[1], SOCK_STREAM | SOCK_NONBLOCK | (hold ? 0 : SOCK_CLOEXEC), MOST);
+    int listener =
+        listen_on(argv[1], SOCK_STREAM | SOCK_NONBLOCK | (hold ? 0 : SOCK_CLOEXEC), MOST);
     if (fork() == 0) {
         execlp("sleep", "sleep", "30", (char *)NULL);
         _exit(1);

@@ -21,7 +21,8 @@ static ssize_t (*do_read)(int, void *, size_t);
 static ssize_t (*do_write)(int, const void *, size_t);
 static int (*do_close)(int);
 
-static void look_up(const char *where) {
+static void look_up(const char *where)
+{
     const char *prefix = "";
     void *handle = strcmp(where, "next") == 0 ? RTLD_NEXT : RTLD_DEFAULT;
     if (where[0] == '/') {
@@ -41,7 +42,8 @@ static void look_up(const char *where) {
         errx(1, "%s", dlerror());
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc != 3)
         errx(2, "usage: quiet_dlsym next|default|LIBRARY PORT");
     look_up(argv[1]);

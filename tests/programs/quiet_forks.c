@@ -14,7 +14,8 @@
 
 static volatile sig_atomic_t good, forked, wanted;
 
-static void on_alarm(int signal) {
+static void on_alarm(int signal)
+{
     int status;
     (void)signal;
     if (forked >= wanted)
@@ -29,7 +30,8 @@ static void on_alarm(int signal) {
         good++;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc != 2)
         errx(2, "usage: quiet_forks COUNT");
     wanted = atoi(argv[1]);

@@ -13,7 +13,8 @@
 
 #include "listen.h"
 
-static void close_everything(const char *how, int from) {
+static void close_everything(const char *how, int from)
+{
     if (strcmp(how, "close_range") == 0)
         close_range((unsigned)from, ~0U, 0);
     else if (strcmp(how, "closefrom") == 0)
@@ -23,7 +24,8 @@ static void close_everything(const char *how, int from) {
             close(fd);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc != 4)
         return 2;
     int from = atoi(argv[2]), listener = -1;

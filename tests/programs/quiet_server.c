@@ -26,65 +26,93 @@
 
 static int epoll, scratch; // scratch: an unlinked file, for sendfile
 
-static int accept_by(unsigned turn, int listener) {
+static int accept_by(unsigned turn, int listener)
+{
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer, little = 4;
     switch (turn % 6) {
-    case 0: return accept(listener, NULL, NULL);
-    case 1: return accept(listener, (struct sockaddr *)&peer, &length);
-    case 2: return accept(listener, (struct sockaddr *)&peer, &little);
-    case 3: return accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    case 4: return accept4(listener, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK);
-    default: return (int)syscall(SYS_accept4, listener, NULL, NULL, SOCK_CLOEXEC);
+    case 0:
+        return accept(listener, NULL, NULL);
+    case 1:
+        return accept(listener, (struct sockaddr *)&peer, &length);
+    case 2:
+        return accept(listener, (struct sockaddr *)&peer, &little);
+    case 3:
+        return accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    case 4:
+        return accept4(listener, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK);
+    default:
+        return (int)syscall(SYS_accept4, listener, NULL, NULL, SOCK_CLOEXEC);
     }
 }
 
-static ssize_t read_by(unsigned turn, int fd, char *line, size_t room) {
+static ssize_t read_by(unsigned turn, int fd, char *line, size_t room)
+{
     struct iovec part = {line, room};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
     struct mmsghdr messages = {.msg_hdr = message};
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
     switch (turn % 8) {
-    case 0: return read(fd, line, room);
-    case 1: return readv(fd, &part, 1);
-    case 2: return recv(fd, line, room, 0);
-    case 3: return recvfrom(fd, line, room, 0, (struct sockaddr *)&peer, &length);
-    case 4: return recvmsg(fd, &message, 0);
-    case 5: return recvmmsg(fd, &messages, 1, 0, NULL) < 1 ? -1 : (ssize_t)messages.msg_len;
-    case 6: return syscall(SYS_read, fd, line, room);
-    default: return recv(fd, line, room, MSG_PEEK) > 0 ? read(fd, line, room) : 0;
+    case 0:
+        return read(fd, line, room);
+    case 1:
+        return readv(fd, &part, 1);
+    case 2:
+        return recv(fd, line, room, 0);
+    case 3:
+        return recvfrom(fd, line, room, 0, (struct sockaddr *)&peer, &length);
+    case 4:
+        return recvmsg(fd, &message, 0);
+    case 5:
+        return recvmmsg(fd, &messages, 1, 0, NULL) < 1 ? -1 : (ssize_t)messages.msg_len;
+    case 6:
+        return syscall(SYS_read, fd, line, room);
+    default:
+        return recv(fd, line, room, MSG_PEEK) > 0 ? read(fd, line, room) : 0;
     }
 }
 
-static ssize_t write_by(unsigned turn, int fd, char *line, size_t size) {
+static ssize_t write_by(unsigned turn, int fd, char *line, size_t size)
+{
     struct iovec part = {line, size};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
     struct mmsghdr messages = {.msg_hdr = message};
     off_t zero = 0;
     switch (turn % 9) {
-    case 0: return write(fd, line, size);
-    case 1: return writev(fd, &part, 1);
-    case 2: return send(fd, line, size, MSG_NOSIGNAL);
-    case 3: return sendto(fd, line, size, 0, NULL, 0);
-    case 4: return sendmsg(fd, &message, 0);
-    case 5: return sendmmsg(fd, &messages, 1, 0);
-    case 6: return syscall(SYS_write, fd, line, size);
-    case 7: return pwrite(scratch, line, size, 0) + sendfile(fd, scratch, &zero, size);
-    default: return dprintf(fd, "%s", line);
+    case 0:
+        return write(fd, line, size);
+    case 1:
+        return writev(fd, &part, 1);
+    case 2:
+        return send(fd, line, size, MSG_NOSIGNAL);
+    case 3:
+        return sendto(fd, line, size, 0, NULL, 0);
+    case 4:
+        return sendmsg(fd, &message, 0);
+    case 5:
+        return sendmmsg(fd, &messages, 1, 0);
+    case 6:
+        return syscall(SYS_write, fd, line, size);
+    case 7:
+        return pwrite(scratch, line, size, 0) + sendfile(fd, scratch, &zero, size);
+    default:
+        return dprintf(fd, "%s", line);
     }
 }
 
 static int ready[2]; // a pipe
 
 // Tells its maker without a futex, whose calls would depend on who is faster.
-static void *thread(void *argument) {
+static void *thread(void *argument)
+{
     write(ready[1], "", 1);
     return argument;
 }
 
 // What a program may do beside its reads and writes; fd is the connection.
-static void chore(unsigned turn, int fd) {
+static void chore(unsigned turn, int fd)
+{
     struct pollfd polled = {.fd = fd, .events = POLLOUT};
     struct epoll_event event = {.events = EPOLLIN, .data.fd = fd}, got;
     struct timespec now = {0, 1000}, left;
@@ -100,27 +128,63 @@ static void chore(unsigned turn, int fd) {
     sigaddset(&set, SIGUSR1);
     sigaddset(&set, SIGUSR2);
     switch (turn % 22) {
-    case 0: close(dup(fd)); break;
-    case 1: dup2(fd, 50), close(dup2(fd, 50)); break; // first on a free number, then over a copy
-    case 2: close(dup3(fd, 51, O_CLOEXEC)); break;
-    case 3: close(fcntl(fd, F_DUPFD, 60)); break;
-    case 4: syscall(SYS_close, fcntl(fd, F_DUPFD_CLOEXEC, 61)); break;
-    case 5: dup2(fd, 70), close_range(70, 80, 0); break;
-    case 6: dup2(fd, 90), closefrom(90); break;
-    case 7: fclose(fdopen(dup(fd), "r")); break;
-    case 8: setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){1, 0}, sizeof at_once); break;
-    case 9: epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event); break;
-    case 10: poll(&polled, 1, 1000); break;
-    case 11: ppoll(&polled, 1, &now, &set); break;
-    case 12: select(fd + 1, NULL, &fds, NULL, &at_once); break;
-    case 13: pselect(fd + 1, NULL, &fds, NULL, &now, &set); break;
-    case 14: epoll_pwait(epoll, &got, 1, 0, &set); break;
-    case 15: nanosleep(&now, &left), usleep(1), clock_nanosleep(CLOCK_MONOTONIC, 0, &now, NULL);
-             break;
-    case 16: sigaction(SIGUSR1, &action, NULL), signal(SIGUSR1, SIG_DFL); break;
-    case 17: sigprocmask(SIG_BLOCK, &set, &before), sigprocmask(SIG_SETMASK, &before, NULL); break;
-    case 18: pthread_sigmask(SIG_BLOCK, &set, &before), pthread_sigmask(SIG_SETMASK, &before, NULL);
-             break;
+    case 0:
+        close(dup(fd));
+        break;
+    case 1:
+        dup2(fd, 50), close(dup2(fd, 50));
+        break; // first on a free number, then over a copy
+    case 2:
+        close(dup3(fd, 51, O_CLOEXEC));
+        break;
+    case 3:
+        close(fcntl(fd, F_DUPFD, 60));
+        break;
+    case 4:
+        syscall(SYS_close, fcntl(fd, F_DUPFD_CLOEXEC, 61));
+        break;
+    case 5:
+        dup2(fd, 70), close_range(70, 80, 0);
+        break;
+    case 6:
+        dup2(fd, 90), closefrom(90);
+        break;
+    case 7:
+        fclose(fdopen(dup(fd), "r"));
+        break;
+    case 8:
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){1, 0}, sizeof at_once);
+        break;
+    case 9:
+        epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event);
+        break;
+    case 10:
+        poll(&polled, 1, 1000);
+        break;
+    case 11:
+        ppoll(&polled, 1, &now, &set);
+        break;
+    case 12:
+        select(fd + 1, NULL, &fds, NULL, &at_once);
+        break;
+    case 13:
+        pselect(fd + 1, NULL, &fds, NULL, &now, &set);
+        break;
+    case 14:
+        epoll_pwait(epoll, &got, 1, 0, &set);
+        break;
+    case 15:
+        nanosleep(&now, &left), usleep(1), clock_nanosleep(CLOCK_MONOTONIC, 0, &now, NULL);
+        break;
+    case 16:
+        sigaction(SIGUSR1, &action, NULL), signal(SIGUSR1, SIG_DFL);
+        break;
+    case 17:
+        sigprocmask(SIG_BLOCK, &set, &before), sigprocmask(SIG_SETMASK, &before, NULL);
+        break;
+    case 18:
+        pthread_sigmask(SIG_BLOCK, &set, &before), pthread_sigmask(SIG_SETMASK, &before, NULL);
+        break;
     case 19:
         pthread_attr_init(&detached);
         pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
@@ -147,7 +211,8 @@ static void chore(unsigned turn, int fd) {
     }
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc != 2)
         errx(2, "usage: quiet_server PORT");
     char name[] = "/tmp/quiet_server.XXXXXX";

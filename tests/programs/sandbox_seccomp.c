@@ -19,11 +19,12 @@
 
 #include "listen.h"
 
-#define ALLOW(call)                                      \
+#define ALLOW(call)                                        \
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), \
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
-static void enter(const char *how) {
+static void enter(const char *how)
+{
     struct sock_filter allowed[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         ALLOW(read),
@@ -51,7 +52,8 @@ static void enter(const char *how) {
         errx(1, "a filter at NULL");
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc != 3)
         errx(2, "usage: sandbox_seccomp strict|filter|syscall|again PORT");
     bool strict = strcmp(argv[1], "strict") == 0, inside = false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * strange_lines DIR: a process that has as many mappings as it may, and a state page (state_page.h) each
- * of whose lines names it, so that whoever believes them looks at it again and again.
+ * strange_lines DIR: a process that has as many mappings as it may, and a state page (state_page.h)
+ * each of whose lines names it, so that whoever believes them looks at it again and again.
  */
 #define WEIR_COMMAND /* no rules of the shim (common.h) */
 #include "base/state_page.h"

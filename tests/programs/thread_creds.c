@@ -25,7 +25,8 @@
 int capset(void *header, const void *data);
 
 // In it a thread may do no more than this program does afterwards.
-static long enter_filter(void) {
+static long enter_filter(void)
+{
     struct sock_filter rules[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 4, 0),
@@ -41,7 +42,8 @@ static long enter_filter(void) {
                : syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
 }
 
-static long gives_up(const char *how) {
+static long gives_up(const char *how)
+{
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct none[2] = {{0, 0, 0}};
     gid_t group = NOBODY;
@@ -68,7 +70,8 @@ static long gives_up(const char *how) {
 }
 
 // What a thread has, or "" where it has ended meanwhile.
-static void has(const char *task, char *text, size_t room) {
+static void has(const char *task, char *text, size_t room)
+{
     char path[300], line[200];
     snprintf(path, sizeof path, "/proc/self/task/%s/status", task);
     FILE *file = fopen(path, "r");
@@ -82,7 +85,8 @@ static void has(const char *task, char *text, size_t room) {
 }
 
 // How many threads there are; and how many have something else than the first.
-static int threads(int *others) {
+static int threads(int *others)
+{
     char own[2000], that[2000], first[20];
     int count = 0;
     DIR *tasks = opendir("/proc/self/task");
@@ -101,7 +105,8 @@ static int threads(int *others) {
     return count;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc != 3)
         errx(2, "usage: thread_creds HOW PORT");
     struct sockaddr_in address = {.sin_family = AF_INET,

@@ -18,16 +18,19 @@
 
 static volatile sig_atomic_t stops;
 
-static void on_term(int sig) {
+static void on_term(int sig)
+{
     (void)sig;
     stops++;
 }
 
-static void on_alarm(int sig) {
+static void on_alarm(int sig)
+{
     (void)sig;
 }
 
-static void wait_once(const char *how, int listener, int epoll, const sigset_t *term) {
+static void wait_once(const char *how, int listener, int epoll, const sigset_t *term)
+{
     struct timespec limit = {0, 50000000};
     struct pollfd polled = {listener, POLLIN, 0};
     struct epoll_event event;
@@ -57,7 +60,8 @@ static void wait_once(const char *how, int listener, int epoll, const sigset_t *
     }
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc != 3)
         errx(2, "usage: thread_masks setmask|unblock|ppoll|pselect|epoll_pwait|sigsuspend PORT");
     struct sockaddr_in address = {.sin_family = AF_INET,
@@ -76,6 +80,7 @@ int main(int argc, char **argv) {
     while (!stops)
         wait_once(argv[1], listener, epoll, &term);
     sigprocmask(SIG_BLOCK, NULL, &after);
-    printf("ended by %d; SIGTERM is %s\n", stops, sigismember(&after, SIGTERM) ? "blocked" : "open");
+    printf("ended by %d; SIGTERM is %s\n", stops,
+           sigismember(&after, SIGTERM) ? "blocked" : "open");
     return 0;
 }

@@ -1,7 +1,7 @@
-// Who gets a signal that the program has a use for: "thread_signals SIGNAL before|after". Its handler
-// blocks it and returns (signal(7): the mask is restored), as a collector's does that stops the
-// world. The handler is installed before its threads are made, or after: then one of them blocks it.
-// SPDX-License-Identifier: MIT
+// Who gets a signal that the program has a use for: "thread_signals SIGNAL before|after". Its
+// handler blocks it and returns (signal(7): the mask is restored), as a collector's does that stops
+// the world. The handler is installed before its threads are made, or after: then one of them
+// blocks it. SPDX-License-Identifier: MIT
 #define _GNU_SOURCE
 #include <err.h>
 #include <poll.h>
@@ -19,7 +19,8 @@ static pthread_t threads[3]; // the first, one that lets it in, one that blocks 
 static sem_t ready, handled, done;
 static char seen[200];
 
-static void handler(int number, siginfo_t *info, void *context) {
+static void handler(int number, siginfo_t *info, void *context)
+{
     sigset_t own, now;
     int who = 0;
     (void)context;
@@ -37,7 +38,8 @@ static void handler(int number, siginfo_t *info, void *context) {
     sem_post(&handled);
 }
 
-static void install(void) {
+static void install(void)
+{
     struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_RESTART}, now;
     sigemptyset(&action.sa_mask);
     sigaddset(&action.sa_mask, SIGHUP);
@@ -46,7 +48,8 @@ static void install(void) {
     printf("installed: %s\n", now.sa_sigaction == handler ? "yes" : "no");
 }
 
-static void *run(void *blocks) {
+static void *run(void *blocks)
+{
     sigset_t own;
     sigemptyset(&own);
     sigaddset(&own, sig);
@@ -57,13 +60,15 @@ static void *run(void *blocks) {
     return NULL;
 }
 
-static void await(const char *what) {
+static void await(const char *what)
+{
     while (sem_wait(&handled)) {
     }
     printf("%s: %s\n", what, seen);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc != 3)
         errx(2, "usage: thread_signals SIGNAL before|after");
     bool before = strcmp(argv[2], "before") == 0;

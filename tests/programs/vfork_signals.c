@@ -17,12 +17,14 @@
 static volatile int in_parent, in_child;
 static int parent;
 
-static void handler(int sig) {
+static void handler(int sig)
+{
     (void)sig;
     *(syscall(SYS_getpid) == parent ? &in_parent : &in_child) += 1;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc != 3)
         errx(2, "usage: vfork_signals parent|child|handled|blocked PORT");
     const char *how = argv[1];

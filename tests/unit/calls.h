@@ -50,8 +50,9 @@ static inline void set_both(struct conn *conn, uint64_t both)
 {
     const uint64_t low = CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED;
     uint8_t state = atomic_load(&conn->state) & STATE_SLOW;
-    atomic_store(&conn->state, (uint8_t)(state | (both & low) | (both & CONN_CUT_SHORT ? STATE_CUT_SHORT : 0) |
-                                        (both & CONN_SEEN ? STATE_SEEN : 0)));
+    atomic_store(&conn->state,
+                 (uint8_t)(state | (both & low) | (both & CONN_CUT_SHORT ? STATE_CUT_SHORT : 0) |
+                           (both & CONN_SEEN ? STATE_SEEN : 0)));
     atomic_store(&conn->record, both & ~(low | CONN_CUT_SHORT | CONN_SEEN));
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Each step of the connection's diagram in fdtable.h, mode by mode, and what the drainer decides. */
+/* Each step of the connection's diagram in fdtable.h, mode by mode, and what the drainer decides.
+ */
 #include "unit.h"
 
 #include <sys/epoll.h>
@@ -84,9 +85,9 @@ static void each_mode_makes_its_steps(void)
  */
 static void each_event_leaves_the_other_flags_alone(void)
 {
-    const uint64_t all = CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED | CONN_SHUT | CONN_READ_SINCE_SHUT |
-                         CONN_FIN | CONN_FORCED | CONN_UNIX | CONN_CUT_SHORT |
-                         CONN_SEEN;
+    const uint64_t all = CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED | CONN_SHUT |
+                         CONN_READ_SINCE_SHUT | CONN_FIN | CONN_FORCED | CONN_UNIX |
+                         CONN_CUT_SHORT | CONN_SEEN;
     for (enum mode mode = MODE_MANUAL; mode < MODES; mode++) {
         for (int event = 0; event < CONN_EVENTS; event++) {
             uint64_t bits = 0;
@@ -252,8 +253,8 @@ static void the_end_of_file_sends_our_fin_where_nothing_is_owed(void)
 
 static void the_drainer_sends_the_fin_of_one_that_is_left_lying(void)
 {
-    static const uint64_t not_then[] = {0, CONN_SHUT | CONN_READ_SINCE_SHUT, CONN_SHUT | CONN_IN_USE,
-                                        CONN_SHUT | CONN_FIN};
+    static const uint64_t not_then[] = {0, CONN_SHUT | CONN_READ_SINCE_SHUT,
+                                        CONN_SHUT | CONN_IN_USE, CONN_SHUT | CONN_FIN};
     begin(MODE_REPLY);
     set(CONN_SHUT);
     conn_finish(FD, true);
@@ -295,7 +296,8 @@ static void what_is_idle_in_the_first_three_modes(void)
         begin(mode);
         CHECK(conn_classify(FD, &limits, false) == CONN_IS_IDLE);
         fakes[FD].queues.unread = 5; /* a request that is about to be read */
-        CHECK(conn_classify(FD, &limits, false) == (mode == MODE_MANUAL ? CONN_IS_IDLE : CONN_IS_WAITING));
+        CHECK(conn_classify(FD, &limits, false) ==
+              (mode == MODE_MANUAL ? CONN_IS_IDLE : CONN_IS_WAITING));
         conn_event(FD, CONN_MARK_IN_USE);
         CHECK(conn_classify(FD, &limits, false) == CONN_IS_IN_USE);
         set(CONN_SHUT);
@@ -311,7 +313,8 @@ static void what_is_not_the_connection_is_gone(void)
     fakes[FD].fingerprint = 78;
     CHECK(conn_classify(FD, &limits, false) == CONN_IS_GONE);
     conn_event(FD, CONN_READ);
-    CHECK(conn_classify(FD, &limits, true) == CONN_IS_GONE, "in use, and the number is somebody else's");
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_GONE,
+          "in use, and the number is somebody else's");
     fakes[FD].fingerprint = 0; /* no socket */
     CHECK(conn_classify(FD, &limits, true) == CONN_IS_GONE);
     CHECK(conn_classify(FD + 1, &limits, true) == CONN_IS_GONE);
@@ -351,7 +354,11 @@ static void what_reply_makes_of_the_kernel_s_figures(void)
          {0, 1},
          {true, true, true, 5000, 5000, 0},
          CONN_IS_IN_USE},
-        {"asked, not answered", CONN_IN_USE, {0}, {true, false, true, 5000, 5000, 0}, CONN_IS_IN_USE},
+        {"asked, not answered",
+         CONN_IN_USE,
+         {0},
+         {true, false, true, 5000, 5000, 0},
+         CONN_IS_IN_USE},
         {"asked, answered by stdio",
          CONN_IN_USE,
          {0},
@@ -497,7 +504,8 @@ static void an_idle_one_is_half_closed(void)
         CHECK(fakes[FD].shut_read == 1 && flags() == CONN_SHUT && in_use_counted() == 0);
         CHECK(conn_classify(FD, &limits, false) == CONN_IS_SHUT);
         call_read(FD, 1); /* a request that had come before */
-        CHECK(flags() & CONN_READ_SINCE_SHUT && conn_classify(FD, &limits, false) == CONN_IS_IN_USE);
+        CHECK(flags() & CONN_READ_SINCE_SHUT &&
+              conn_classify(FD, &limits, false) == CONN_IS_IN_USE);
         conn_read_end(FD);
         CHECK(!fakes[FD].shut_write, "the end of file while an answer is owed");
         call_write(FD, 5, 5);

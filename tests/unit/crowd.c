@@ -7,8 +7,8 @@
  * Owners have descriptors of their own (numbers that lie between each other's), do to them at
  * random what a program does, and know from a model that they alone write what must have come of
  * it. Sharers read, write and close the same few connections at once. In the first rounds the gate
- * is open. In the others a drainer walks over all of them, claims, half-closes and forces. Between rounds everybody stands still and the figures must
- * be exact; and at all times:
+ * is open. In the others a drainer walks over all of them, claims, half-closes and forces. Between
+ * rounds everybody stands still and the figures must be exact; and at all times:
  *
  *   - what the drainer has claimed is not closed until it has released it, and the other way round:
  *     guard[] is a plain variable that each writes in its state, which is what ThreadSanitizer sees
@@ -135,7 +135,8 @@ static void agree(struct owner *owner, int i)
     CHECK_OWN((record & CONN_MODE) >> CONN_MODE_SHIFT == model->mode);
     CHECK_OWN((record & CONN_REFS) / CONN_REF == (unsigned int)model->descriptors);
     CHECK_OWN(model->disowned || !!(record & CONN_IN_USE) == model->in_use);
-    /* The drainer has taken SHUT back, for it came too late; but not behind the half-close itself. */
+    /* The drainer has taken SHUT back, for it came too late; but not behind the half-close itself.
+     */
     if (!(record & (CONN_SHUT | CONN_FIN | CONN_FORCED)))
         model->owed = model->was_shut = false;
     CHECK_OWN(!!(record & CONN_READ_SINCE_SHUT) == model->owed);
@@ -183,8 +184,8 @@ static void end_of_file(struct owner *owner, int i)
     uint64_t before = both_of(table_find(fd));
     CHECK_OWN(!conn_read_end(fd));
     uint64_t after = both_of(table_find(fd));
-    bool owes =
-        before & (CONN_IN_USE | CONN_DISOWNED) || (before & CONN_READ_SINCE_SHUT && before & CONN_SHUT);
+    bool owes = before & (CONN_IN_USE | CONN_DISOWNED) ||
+                (before & CONN_READ_SINCE_SHUT && before & CONN_SHUT);
     CHECK_OWN(!(before & CONN_SHUT) || owes || after & CONN_FIN);
     CHECK_OWN(!owes || (before & CONN_FIN) == (after & CONN_FIN));
 }

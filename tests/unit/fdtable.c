@@ -394,7 +394,8 @@ static void a_forked_claim_is_void(void)
 static void inherit(void)
 {
     uint64_t inherited = record(7);
-    CHECK((inherited & CONN_GENERATION) != generation_now(), "the child has its parent's generation");
+    CHECK((inherited & CONN_GENERATION) != generation_now(),
+          "the child has its parent's generation");
     news();
     close_it(7);
     CHECK(!table_knows(7));
@@ -416,14 +417,16 @@ static void a_child_counts_its_own_alone(void)
     news();
 }
 
-/* 255 generations, then they begin anew, and 0 is never one. (What fork does to the page, by hand.) */
+/* 255 generations, then they begin anew, and 0 is never one. (What fork does to the page, by hand.)
+ */
 static void forks_of_forks(void)
 {
     uint64_t generation = 0;
     for (int i = 0; i < 600; i++) {
         atomic_store(&fork_page.mine, 0);
         CHECK(!(atomic_load(&fork_page.mine) != 0));
-        CHECK(generation_now() && generation_now() != generation && (atomic_load(&fork_page.mine) != 0),
+        CHECK(generation_now() && generation_now() != generation &&
+                  (atomic_load(&fork_page.mine) != 0),
               "fork %d", i);
         CHECK(!(generation_now() & ~CONN_GENERATION));
         generation = generation_now();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* reply_model.c: which answers are taken for whole, and which clients are said to wait for theirs. */
+/* reply_model.c: which answers are taken for whole, and which clients are said to wait for theirs.
+ */
 #include "unit.h"
 
 #include <time.h>
@@ -61,7 +62,8 @@ static void equal_answers_are_whole(void)
     CHECK(round_of(100, 499, 1) != REPLY_SURE);
     CHECK(writes(1) == REPLY_SURE);
     reply_model_read(NUMBER, 100, false, true);
-    CHECK(reply_model_expects(NUMBER, 500) == REPLY_SURE && reply_model_expects(NUMBER, 499) == REPLY_NONE);
+    CHECK(reply_model_expects(NUMBER, 500) == REPLY_SURE &&
+          reply_model_expects(NUMBER, 499) == REPLY_NONE);
 }
 
 static void an_answer_to_another_request_is_not(void)
@@ -206,7 +208,8 @@ static void answers_of_two_kinds_in_turn_are_whole_after_a_second(void)
     CHECK(reply_model_expects(NUMBER, 1030) == REPLY_SURE);
     CHECK(reply_model_expects(NUMBER, 8) == REPLY_LIKELY); /* in as many writes as ever */
     writes(1000);
-    CHECK(reply_model_expects(NUMBER, 30) == REPLY_SURE && reply_model_expects(NUMBER, 1) == REPLY_NONE);
+    CHECK(reply_model_expects(NUMBER, 30) == REPLY_SURE &&
+          reply_model_expects(NUMBER, 1) == REPLY_NONE);
     reply_model_looked_ahead(NUMBER, true);
     CHECK(reply_model_expects(NUMBER, 30) == REPLY_NONE);
 }

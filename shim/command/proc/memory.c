@@ -28,9 +28,9 @@ static bool is_in_use(const struct conn *conn, uint32_t generation)
 
 static bool read_table(int32_t pid, uint64_t address, uint32_t generation, struct table *table)
 {
-    return generation && !(generation & ~CONN_GENERATION) && read_memory(pid, address, table, sizeof *table) &&
-           table->limit % TABLE_BLOCK == 0 && table->limit <= LIMIT_MOST &&
-           table->high <= table->limit;
+    return generation && !(generation & ~CONN_GENERATION) &&
+           read_memory(pid, address, table, sizeof *table) && table->limit % TABLE_BLOCK == 0 &&
+           table->limit <= LIMIT_MOST && table->high <= table->limit;
 }
 
 bool memory_count_in_use(int32_t pid, uint64_t address, uint32_t generation, uint64_t *count)
@@ -67,10 +67,9 @@ bool memory_in_use(int32_t pid, uint64_t address, uint32_t generation, struct in
     bool could_read = taken != NULL;
     for (uint32_t from = 0; could_read && from < table.high; from += BLOCK) {
         uint32_t count = table.limit - from < BLOCK ? table.limit - from : BLOCK;
-        could_read =
-            read_memory(pid, ENTRY(table.kind, from), kind, count) &&
-            read_memory(pid, ENTRY(table.conn, from), conn, count * sizeof *conn) &&
-            read_memory(pid, ENTRY(table.alias, from), alias, count * sizeof *alias);
+        could_read = read_memory(pid, ENTRY(table.kind, from), kind, count) &&
+                     read_memory(pid, ENTRY(table.conn, from), conn, count * sizeof *conn) &&
+                     read_memory(pid, ENTRY(table.alias, from), alias, count * sizeof *alias);
         for (uint32_t i = 0; could_read && i < count && in_use->count < IN_USE_MOST; i++) {
             uint32_t number = from + i;
             struct conn seen = conn[i];

@@ -17,8 +17,8 @@ struct in_use {
 
 /*
  * Adds the connections in use of a process, whose `struct table` lies at this address and whose
- * records are of this generation. Trusts nothing that it reads there. False: the memory may not be read,
- * or makes no sense.
+ * records are of this generation. Trusts nothing that it reads there. False: the memory may not be
+ * read, or makes no sense.
  */
 bool memory_in_use(int32_t pid, uint64_t table, uint32_t generation, struct in_use *in_use);
 
