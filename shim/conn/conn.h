@@ -107,6 +107,11 @@ struct conn *conn_enters(int fd);
 bool conn_read(int fd, ssize_t got, bool has_room, struct bytes bytes);
 void conn_peeked(int fd);
 
+/* The same of a read, and of a write that took all n bytes, where table_follows says that no more
+ * has to be looked at. */
+void conn_follows_read(struct conn *conn, size_t n, struct bytes bytes);
+void conn_follows_write(struct conn *conn, size_t n, struct bytes bytes);
+
 /* Whether our FIN is out: a write would be answered with SIGPIPE, and is reported as done instead.
  */
 bool conn_is_over(int fd, struct conn *conn);

@@ -319,12 +319,14 @@ static inline void note_fork_counter(uint32_t number)
     atomic_store_explicit(&table_conn(number)->shared, counter, memory_order_relaxed);
 }
 
-/* Of mode protocol the bytes are looked at; in mode manual a read means nothing. Nor is the fast
- * path for a connection whose number is none of its descriptors'. */
+/* In mode manual a read means nothing. Nor is the fast path for a connection whose number is none
+ * of its descriptors'. */
 static uint8_t first_state(uint64_t record, enum kind kind)
 {
     enum mode mode = (enum mode)((record & CONN_MODE) >> CONN_MODE_SHIFT);
-    return mode != MODE_PROTOCOL && mode != MODE_MANUAL && kind == KIND_CONN ? 0 : STATE_SLOW;
+    if (mode == MODE_MANUAL || kind != KIND_CONN)
+        return STATE_SLOW;
+    return mode == MODE_PROTOCOL ? STATE_HTTP : 0;
 }
 
 /* Gives a new connection a record and counts it. Returns fd's kind from now on; NONE: no room. */
@@ -490,8 +492,11 @@ void table_drop(int fd, enum kind kind)
 void table_quicken(struct conn *conn)
 {
     enum kind kind = table_kind((int)table_number(conn));
-    if (!first_state(atomic_load(&conn->record), kind))
-        atomic_fetch_and(&conn->state, (uint8_t)~STATE_SLOW);
+    uint8_t first = first_state(atomic_load(&conn->record), kind),
+            state = atomic_load(&conn->state);
+    while (!atomic_compare_exchange_weak(&conn->state, &state,
+                                         (state & ~(STATE_SLOW | STATE_HTTP)) | first))
+        ;
 }
 
 void table_forks(void)

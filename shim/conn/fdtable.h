@@ -60,10 +60,11 @@ enum kind {
 #define STATE_CUT_SHORT 0x08       /* in use because a write was cut short */
 #define STATE_SEEN 0x10            /* the drainer has seen it since it last changed */
 #define STATE_LOOKED 0x20          /* nothing has happened on it since the drainer's last look */
+#define STATE_HTTP 0x40            /* mode protocol: the bytes of its calls are followed */
 #define STATE_SLOW 0x80            /* no fast path (first_state, table_forked) */
 
 /* What the fast path leaves to the slow one; and the two between which most requests make it go. */
-#define STATE_NOT_FAST (STATE_SLOW | STATE_SEEN | STATE_LOOKED)
+#define STATE_NOT_FAST (STATE_SLOW | STATE_HTTP | STATE_SEEN | STATE_LOOKED)
 #define STATE_REPLY_IDLE (STATE_ANSWERED | STATE_ANSWERED_BEFORE)
 #define STATE_REPLY_IN_USE (STATE_REPLY_IDLE | STATE_IN_USE)
 
@@ -315,6 +316,13 @@ INLINE bool table_marks_fast(int fd, bool in_use)
     state = in_use ? state | STATE_IN_USE : state & ~STATE_IN_USE;
     atomic_store_explicit(&conn->state, state, memory_order_relaxed);
     return true;
+}
+
+/* Whether the bytes of a call on fd are followed, and no more has to be looked at. */
+INLINE bool table_follows(int fd)
+{
+    return table_is_fast(fd) &&
+           (GLANCE(&table_conn((uint32_t)fd)->state) & STATE_NOT_FAST) == STATE_HTTP;
 }
 
 static inline bool table_knows(int fd)

@@ -49,6 +49,10 @@ static bool receives(int fd, ssize_t got, int flags, struct bytes bytes)
 /* Behind a read that the fast path does not understand. */
 static __attribute__((noinline)) ssize_t read_rest(int fd, void *buf, size_t n, ssize_t got)
 {
+    if (got > 0 && table_follows(fd)) {
+        conn_follows_read(table_conn((uint32_t)fd), (size_t)got, BYTES(buf, n));
+        return got;
+    }
     while (reads(fd, got, n, BYTES(buf, n)))
         got = libc_read(fd, buf, n);
     return got;
@@ -83,6 +87,10 @@ EXPORT HOT ssize_t read(int fd, void *buf, size_t n)
 static __attribute__((noinline)) ssize_t recv_rest(int fd, void *buf, size_t n, int flags,
                                                    ssize_t got)
 {
+    if (got > 0 && table_follows(fd) && LIKELY(!(flags & ODD_FLAGS))) {
+        conn_follows_read(table_conn((uint32_t)fd), (size_t)got, BYTES(buf, n));
+        return got;
+    }
     while (receives(fd, got, flags, BYTES(buf, n)))
         got = libc_recv(fd, buf, n, flags);
     return got;

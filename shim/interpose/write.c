@@ -190,6 +190,10 @@ static __attribute__((noinline)) ssize_t write_slowly(int fd, const void *buf, s
 /* Behind a call that the fast path does not understand. */
 static ssize_t wrote_rest(int fd, ssize_t done, size_t asked, struct bytes bytes)
 {
+    if (done > 0 && (size_t)done == asked && table_follows(fd)) {
+        conn_follows_write(table_conn((uint32_t)fd), asked, bytes);
+        return done;
+    }
     struct conn *conn = conn_enters(fd);
     if (conn)
         wrote(fd, conn, asked, done, 0, bytes);
