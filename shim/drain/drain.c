@@ -353,8 +353,9 @@ int64_t drain_step(void)
     }
     if (!more)
         return -1;
-    /* A walk over what has not changed takes 3% of a processor, or a step is 5 ms. */
-    int64_t rest = (sys_now_ns() - began) * 32 / 1000000;
+    /* The walks take a sixty-fourth of a processor, as the looks do (LOOKS_PER_MS); or a step is 5
+     * ms. */
+    int64_t rest = (sys_now_ns() - began) * 64 / 1000000;
     return rest < STEP_MS ? STEP_MS : rest > STEP_MOST_MS ? STEP_MOST_MS : rest;
 }
 

@@ -52,13 +52,13 @@ struct oldest {
     struct text peer;
     uint64_t named;
     int64_t now;
+    struct drain_count count;
 };
 
 static bool find_oldest(int fd, void *context)
 {
     struct oldest *oldest = context;
-    struct conn_limits now = drain_limits();
-    if (conn_classify(fd, &now, true) != CONN_IS_IN_USE)
+    if (drain_count(fd, &oldest->count) != CONN_IS_IN_USE)
         return true;
     int64_t age = in_use_ms(fd, oldest->now);
     if (age > oldest->age) {
@@ -150,17 +150,16 @@ void drain_say_begin(const char *what, const struct origin *origin, bool whole_t
 void drain_say_progress(int64_t now)
 {
     char peer[160] = "";
-    struct oldest oldest = {-1, TEXT_ON(peer), 0, now};
-    struct drain_count count = {.limits = drain_limits()};
-    walk(drain_count_one, &count);
+    struct oldest oldest = {-1, TEXT_ON(peer), 0, now, {.limits = drain_limits()}};
+    const struct drain_count *count = &oldest.count;
     walk(find_oldest, &oldest);
 
     struct log_line line;
     log_begin(&line, LOG_INFO);
     text_add(&line.text, "draining %lus: %lu in use", (uint64_t)(now - drain.since) / 1000,
-             count.in_use);
-    if (count.idle + count.shut)
-        text_add(&line.text, ", %lu idle", count.idle + count.shut);
+             count->in_use);
+    if (count->idle + count->shut)
+        text_add(&line.text, ", %lu idle", count->idle + count->shut);
     if (oldest.age >= 0)
         text_add(&line.text, ", oldest %s for %lus", peer, (uint64_t)oldest.age / 1000);
     if (drain.until)
