@@ -134,7 +134,8 @@ static void add_process(struct view *view, int32_t pid, const struct totals *cou
 static void have_it_told(struct tree *tree, uint32_t index)
 {
     uint32_t before = tree->page.slot[index].counts;
-    if (tree->page.phase != PHASE_SERVING || tree_wake(tree, index) != 0)
+    if (tree->page.phase != PHASE_SERVING || !tree->page.slot[index].table ||
+        tree_wake(tree, index) != 0)
         return;
     for (int ms = 0; ms < TELLS_MS && tree->page.slot[index].counts == before; ms++) {
         usleep(1000);
