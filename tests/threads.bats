@@ -208,7 +208,6 @@ os.kill(os.getpid(), signal.SIGUSR2)
 print("triggered", flush=True)
 signal.sigtimedwait([signal.SIGUSR1], 30)
 os.kill(child, signal.SIGKILL)
-print("waits", flush=True)
 signal.pause()' "$port"
 }
 

@@ -2,7 +2,7 @@
 /*
  * proc.h - reads /proc: processes, their mappings, and what a state page says of them.
  *
- * For the shim's handler thread and for weir(1): nothing here calls libc. A chroot may have no
+ * For the worker and for weir(1): nothing here calls libc. A chroot may have no
  * /proc: then nothing is known.
  */
 #ifndef WEIR_PROC_H

@@ -180,7 +180,7 @@ static inline void raise_high(int fd)
 }
 
 /*
- * What the handler thread has claimed: its process's generation, how many numbers, and from which
+ * What the worker has claimed: its process's generation, how many numbers, and from which
  * on. One that a child finds was its parent's and is void. A number's end takes it out of the table
  * first and looks here then, as a claim stands here before the table is looked at: one of the two
  * sees the other.
@@ -196,7 +196,7 @@ bool table_is_claimed(int fd)
            (uint32_t)fd - (uint32_t)(seen >> CONN_FINGERPRINT_SHIFT) < (seen & CLAIM_MOST);
 }
 
-/* Waits until the handler thread is done with fd, which is in the table no more. */
+/* Waits until the worker is done with fd, which is in the table no more. */
 static void wait_for_claim(int fd)
 {
     /* It lasts for a few system calls that don't block. A yield would not do: it lets nobody of a

@@ -4,31 +4,32 @@
  *
  * Arrays, reserved for the hard limit on descriptors or more, and touched only where used:
  *
- *   kind[fd]   what the descriptor is. Most are KIND_NONE, and that is all that a wrapper has to
- * see of them. alias[fd]  of a duplicate (KIND_ALIAS) the number of its connection; of a listener
- * its entry. conn[n]    a connection, by its number: the descriptor that accept gave it. Each has a
- * cache line of its own, for the threads of a server work on neighbours at the same time.
+ *   kind[fd]   What the descriptor is. Most are KIND_NONE, and a wrapper has to see no more.
+ *   alias[fd]  Of a duplicate (KIND_ALIAS) the number of its connection; of a listener its entry.
+ *   conn[n]    A connection, by its number: the descriptor that accept gave it. Each has a cache
+ *              line of its own, for the threads of a server work on neighbours at the same time.
  *
  * A descriptor, and who makes which step:
  *
  *            accept, dup                        close, dup2 over it
  *   NONE ------------------> CONN or ALIAS ---------------------------> NONE
  *     |      bind, listen
- *     `----> BOUND, LISTENER        The handler thread claims numbers beside all that, a few at a
- *                                   time: a close waits there until the claim is released.
+ *     `----> BOUND, LISTENER        In a drain the worker claims numbers beside all that, a few at
+ *                                   a time: a close waits there until the claim is released.
  *
- * A connection:
+ * A connection's state, and its record's flags in a drain:
  *
- *                     read                          Outside of a drain a step is a plain store of
- *              .------------------.                 the state (gate.h). In a drain each is a
- *    idle      |                  v                 compare-and-swap, and half-closes are made:
- *   (accept) --'    .-------- in use                SHUT, in the record. Then a read that returns
- *      ^            |             ^                 data sets OWED, a write takes it away, and a
- *      |   write, mark or option  | write cut short read that meets the end of an idle connection
- *      `------------'-------------'                 without OWED sets FIN. The last descriptor's
+ *                     read
+ *              .------------------.                 Outside of a drain a step is a plain store of
+ *    idle      |                  v                 the state (gate.h). In a drain it is a
+ *   (accept) --'    .-------- in use                compare-and-swap, and SHUT is set at the
+ *      ^            |             ^                 half-close of an idle connection. A read after
+ *      |   write, mark or option  | write cut short that sets READ_SINCE_SHUT, a write clears it. A
+ *      `------------'-------------'                 read that meets the end of an idle connection
+ *                                                   without it sets FIN. The last descriptor's
  *                                                   close frees the record.
  *
- * Turn and record are two words, and a half-close is for idle connections alone: so the drainer
+ * State and record are two words, and a half-close is for idle connections alone. So the drainer
  * sets SHUT, fences, and looks at the state again; a read in a drain changes the state, fences, and
  * looks for SHUT. One of the two sees the other.
  *
@@ -74,16 +75,13 @@ enum kind {
 #define CONN_FIN UINT64_C(0x08)      /* we have sent our FIN: what is written goes nowhere */
 #define CONN_DISOWNED UINT64_C(0x10) /* the program's alone */
 #define CONN_WATCHED UINT64_C(0x80)  /* the program asks epoll for EPOLLRDHUP on it */
-#define CONN_UNIX                                                                                \
-    UINT64_C(0x100)               /* fingerprint is of the listener's address, not of the peer's \
-                                   */
-#define CONN_PORT UINT64_C(0x200) /* fingerprint is of the peer's address and of our port */
+#define CONN_UNIX UINT64_C(0x100)    /* fingerprint is of the listener's address */
+#define CONN_PORT UINT64_C(0x200)    /* fingerprint is of the peer's address and of our port */
 #define CONN_MODE_SHIFT 10
 #define CONN_MODE (UINT64_C(0x7) << CONN_MODE_SHIFT)
 #define CONN_FORCED UINT64_C(0x2000) /* we have shut it both ways while it may have been in use */
 #define CONN_SHUT UINT64_C(0x8000)   /* we have shut its reading side */
-#define CONN_READ_SINCE_SHUT \
-    UINT64_C(0x10000) /* has been read from since then, and not written to */
+#define CONN_READ_SINCE_SHUT UINT64_C(0x10000) /* and not written to since then */
 #define CONN_REF (UINT64_C(1) << 17)
 #define CONN_REFS (UINT64_C(0x7f) << 17)
 #define CONN_GENERATION_SHIFT GENERATION_SHIFT
@@ -92,8 +90,7 @@ enum kind {
 
 struct conn {
     _Alignas(CACHE_LINE) _Atomic uint64_t record; /* 0: free */
-    _Atomic uint32_t
-        shared; /* table.fork_counter when it was accepted, or that it was sent (table.c) */
+    _Atomic uint32_t shared; /* table.fork_counter at its accept, or SHARED_SENT (fdtable.c) */
     _Atomic uint8_t state;
 };
 
@@ -213,7 +210,7 @@ void table_forks(void);
 void table_sends(int fd);
 
 /*
- * Claims a connection or a listener for the handler thread, or all of a few numbers: no close of
+ * Claims a connection or a listener for the worker, or all of a few numbers: no close of
  * one that is still in the table goes ahead until table_release. There is one claim at a time.
  * False: not tracked.
  */

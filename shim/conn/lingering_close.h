@@ -30,7 +30,7 @@ void lingering_remember_epoll(int epoll);
 /* The least descriptor of a copy from this number on; -1: there is none. */
 int lingering_next(unsigned int from);
 
-/* In the handler thread: goes on with all of them. Returns whether any is left: who asks whether a
+/* In the worker: goes on with all of them. Returns whether any is left: who asks whether a
  * drain is over has looked into the table first. */
 bool lingering_step(int64_t now);
 

@@ -4,7 +4,7 @@
  * that their clients do not all come back in the same moment.
  *
  * In each round the idle ones are counted by how long they have been quiet, and then as many may be
- * closed as are due. In the handler thread alone, but for pacing_lets.
+ * closed as are due. In the worker alone, but for pacing_lets.
  */
 #ifndef WEIR_PACING_H
 #define WEIR_PACING_H

@@ -21,7 +21,7 @@
 #include "base/common.h"
 
 /*
- * Notes from now on, of `count` records of `most` that there may be. In the handler thread. False:
+ * Notes from now on, of `count` records of `most` that there may be. In the worker. False:
  * there is no room for all: of the others nothing is learned.
  */
 bool reply_model_begin(uint32_t count, uint32_t most);
