@@ -41,16 +41,19 @@
 #define HOT __attribute__((section(".text.hot"), aligned(64)))
 
 /*
- * A relaxed load that stands inside of a comparison. (Compilers compare an atomic one in a register
- * only: an instruction more in each call. Never of more than a word, which is never torn.)
+ * A load that stands inside of a comparison, behind which others may follow that need what was stored
+ * before it. (Compilers compare an atomic one in a register only: an instruction more in each call.
+ * x86 loads in order. Never of more than a word, which is never torn.)
  */
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
-#define GLANCE(at) atomic_load_explicit(at, memory_order_relaxed)
+#define GLANCE(at) atomic_load_explicit(at, memory_order_acquire)
 #endif
 #endif
-#ifndef GLANCE
+#if !defined(GLANCE) && defined(__x86_64__)
 #define GLANCE(at) (*(const __typeof__(((void)0, *(at))) *)(at))
+#elif !defined(GLANCE)
+#define GLANCE(at) atomic_load_explicit(at, memory_order_acquire)
 #endif
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)

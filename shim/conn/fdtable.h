@@ -267,6 +267,7 @@ static inline bool table_is_fast(int fd)
 /* Whether calls on fd, which is fast, are of no interest: all that most of them cost. */
 static inline bool table_is_of_no_interest(int fd)
 {
+    atomic_signal_fence(memory_order_acquire); /* the table was made before fd could be fast */
     return GLANCE(&table.kind[(uint32_t)fd]) == KIND_NONE;
 }
 

@@ -239,8 +239,13 @@ void conn_finish(int fd, bool late)
     if (pin < 0)
         return;
     struct sock_queues queues = {1, 0};
+    struct sock_info info = {.has = false};
     if (conn_is_still(pin, record))
         sock_queues(pin, &queues);
+    if (may_answer) /* a thread may be held between its read and what that stores (gate.h) */
+        sock_info(pin, &info);
+    if (info.has && info.received_ms < info.sent_ms)
+        queues.unread = 1;
     if (!queues.unread && !queues.unsent &&
         atomic_compare_exchange_strong(&conn->record, &record, record | CONN_FIN)) {
         atomic_thread_fence(memory_order_seq_cst); /* fdtable.h */
