@@ -336,13 +336,6 @@ static inline enum kind table_kind(int fd)
     return atomic_load_explicit(&table.kind[(uint32_t)fd], memory_order_acquire);
 }
 
-/* Of one below the limit: the case that is to be quick. */
-static inline bool table_is_conn(int fd)
-{
-    return LIKELY(atomic_load_explicit(&table.kind[(uint32_t)fd], memory_order_acquire) ==
-                  KIND_CONN);
-}
-
 /*
  * The number of the record of fd, which is of this kind (CONN or ALIAS). Another thread may be
  * making fd something else: whatever is read there, the number is one of the table's.

@@ -20,13 +20,6 @@ static inline bool signals_must_call_again(void)
     return UNLIKELY(fork_thread.interrupted) && errno == EINTR && signals_must_restart();
 }
 
-/* Tells whether a call has failed without our doing. (Most that fail have nothing to read: EAGAIN.)
- */
-static inline bool signals_left_alone(ssize_t result)
-{
-    return result < 0 && LIKELY(!fork_thread.interrupted);
-}
-
 /* Notes which call our handler has interrupted. Called by our handler, first, and again last. */
 void signals_interrupted(const void *context);
 

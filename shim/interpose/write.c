@@ -171,10 +171,10 @@ static ssize_t ends(struct writing *writing, ssize_t done)
     return done;
 }
 
-#define WRITING(fd, bytes, asked, flags, from)        \
+#define WRITING(fd, bytes, asked, flags)              \
     (struct writing)                                  \
     {                                                 \
-        fd, NULL, bytes, asked, flags, from, false, 0 \
+        fd, NULL, bytes, asked, flags, NULL, false, 0 \
     }
 
 /* A call on the slow path. */
@@ -183,7 +183,7 @@ static ssize_t ends(struct writing *writing, ssize_t done)
 
 static __attribute__((noinline)) ssize_t write_slowly(int fd, const void *buf, size_t n)
 {
-    struct writing writing = WRITING(fd, BYTES(buf, n), n, 0, NULL);
+    struct writing writing = WRITING(fd, BYTES(buf, n), n, 0);
     return WRITE_SLOWLY(&writing, libc_write(fd, buf, n));
 }
 
@@ -227,7 +227,7 @@ EXPORT HOT ssize_t write(int fd, const void *buf, size_t n)
 
 static __attribute__((noinline)) ssize_t send_slowly(int fd, const void *buf, size_t n, int flags)
 {
-    struct writing writing = WRITING(fd, BYTES(buf, n), n, flags, NULL);
+    struct writing writing = WRITING(fd, BYTES(buf, n), n, flags);
     return WRITE_SLOWLY(&writing, libc_send(fd, buf, n, flags));
 }
 
@@ -263,7 +263,7 @@ EXPORT HOT ssize_t send(int fd, const void *buf, size_t n, int flags)
 static __attribute__((noinline)) ssize_t writev_slowly(int fd, const struct iovec *iov, int count)
 {
     struct bytes bytes = {iov, (size_t)count};
-    struct writing writing = WRITING(fd, bytes, 1, 0, NULL);
+    struct writing writing = WRITING(fd, bytes, 1, 0);
     return WRITE_SLOWLY(&writing, libc_writev(fd, iov, count));
 }
 
@@ -290,7 +290,8 @@ static struct bytes bytes_of(const struct msghdr *msg)
 
 static __attribute__((noinline)) ssize_t sendmsg_slowly(int fd, const struct msghdr *msg, int flags)
 {
-    struct writing writing = WRITING(fd, BYTES_UNSEEN, 1, flags, msg);
+    struct writing writing = WRITING(fd, BYTES_UNSEEN, 1, flags);
+    writing.from = msg;
     if (conn_enters(fd)) /* else the message may not be one */
         writing.bytes = bytes_of(msg);
     return WRITE_SLOWLY(&writing, libc_sendmsg(fd, msg, flags));
@@ -384,7 +385,7 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct
 {
     if (LIKELY(table_ignores(fd)))
         return libc_sendto(fd, buf, n, flags, addr, len);
-    struct writing writing = WRITING(fd, BYTES(buf, n), n, flags, NULL);
+    struct writing writing = WRITING(fd, BYTES(buf, n), n, flags);
     return WRITE_SLOWLY(&writing, libc_sendto(fd, buf, n, flags, addr, len));
 }
 
@@ -405,7 +406,7 @@ EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t n)
 {
     if (LIKELY(table_ignores(out)))
         return libc_sendfile(out, in, offset, n);
-    struct writing writing = WRITING(out, BYTES_UNSEEN, n, 0, NULL);
+    struct writing writing = WRITING(out, BYTES_UNSEEN, n, 0);
     return begins(&writing) ? sent_file(&writing, WRITE_AGAIN(libc_sendfile(out, in, offset, n)))
                             : writing.done;
 }
@@ -414,7 +415,7 @@ EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t n)
 {
     if (LIKELY(table_ignores(out)))
         return libc_sendfile64(out, in, offset, n);
-    struct writing writing = WRITING(out, BYTES_UNSEEN, n, 0, NULL);
+    struct writing writing = WRITING(out, BYTES_UNSEEN, n, 0);
     return begins(&writing) ? sent_file(&writing, WRITE_AGAIN(libc_sendfile64(out, in, offset, n)))
                             : writing.done;
 }
@@ -439,7 +440,7 @@ EXPORT ssize_t __write(int fd, const void *buf, size_t n)
 {
     if (LIKELY(table_ignores(fd)))
         return libc___write(fd, buf, n);
-    struct writing writing = WRITING(fd, BYTES(buf, n), n, 0, NULL);
+    struct writing writing = WRITING(fd, BYTES(buf, n), n, 0);
     return WRITE_SLOWLY(&writing, libc___write(fd, buf, n));
 }
 
@@ -447,6 +448,6 @@ EXPORT ssize_t __send(int fd, const void *buf, size_t n, int flags)
 {
     if (LIKELY(table_ignores(fd)))
         return libc___send(fd, buf, n, flags);
-    struct writing writing = WRITING(fd, BYTES(buf, n), n, flags, NULL);
+    struct writing writing = WRITING(fd, BYTES(buf, n), n, flags);
     return WRITE_SLOWLY(&writing, libc___send(fd, buf, n, flags));
 }
