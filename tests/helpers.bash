@@ -18,6 +18,16 @@ PROCESSORS=$(nproc)
 # What most tests are of. Those of protocol, the default, say so (servers, http, notice, bytes ...).
 export WEIR_MODE=reply
 
+# bats notes each command's place by a DEBUG trap, which takes longer than most commands do. So
+# functions go without, and the place is noted where one fails.
+set +o functrace
+bats_error_trap() {
+    bats_check_status_from_trap
+    bats_capture_stack_trace
+    # shellcheck disable=SC2034  # read by bats
+    BATS_DEBUG_LAST_STACK_TRACE_IS_VALID=1
+}
+
 STARTED=() # pids that teardown ends
 LOGGED=()  # names whose log teardown prints when the test failed
 
@@ -149,16 +159,8 @@ within() {
 # wait_until SECONDS COMMAND...: polls until COMMAND succeeds; fails when the time is over. The longer
 # it has waited the less often: what it waited for is seen a twentieth later at the most.
 wait_until() {
-    # bats notes each command's line, by a trap that takes longer than most of what is polled with.
-    set +o functrace
     # No variable of ours here: one that COMMAND sets (bats' run: status) would be that instead.
-    if poll_until "$@"; then
-        set -o functrace
-        return 0
-    fi
-    set -o functrace
-    echo "not within ${1}s: ${*:2}" >&2
-    return 1
+    poll_until "$@" || { echo "not within ${1}s: ${*:2}" >&2; return 1; }
 }
 
 poll_until() {
