@@ -6,8 +6,8 @@
  *
  * Each time a new server, under the shim, answers on a kept connection; its thread is held at one
  * instruction of the shim's between two requests' ends, a close-idle is asked for, and it goes on.
- * Its answer has to come whole. Where the connection is open still, a later request takes long, and
- * a drain that begins meanwhile has to tell it as in use, and its answer has to come as well. Ends
+ * Its answer has to come whole. Where the connection is open still, a later request lasts until
+ * a drain has begun, which has to tell it as in use, and its answer has to come as well. Ends
  * where there is no such instruction any more: "held N times, K closed when idle, 0 wrong".
  */
 #define _GNU_SOURCE
@@ -63,8 +63,9 @@ static int serve(void)
     int fd = accept(listener, NULL, NULL);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     while (read(fd, &request, 1) == 1) {
-        if (request == 's')
-            usleep(200000);
+        char go;
+        if (request == 's' && read(0, &go, 1) != 1)
+            err(1, "go");
         if (write(fd, answer, sizeof answer) != SIZE)
             err(1, "write");
         answered();
@@ -79,25 +80,31 @@ static int serve(void)
 static pid_t server;
 static int port, client;
 static uint64_t marker, from, to; /* `answered`; the shim's code */
+static int go;               /* the server's standard input: what takes long is to end */
 static char *log_file;
 
 static bool start(const char *self)
 {
-    int out[2];
+    int out[2], in[2];
     char line[128] = "";
-    if (pipe(out))
+    if (pipe(out) || pipe(in))
         err(1, "pipe");
     unlink(log_file);
     server = fork();
     if (server == 0) {
+        dup2(in[0], 0);
         dup2(out[1], 1);
         close(out[0]);
+        close(in[0]);
+        close(in[1]);
         setenv("LD_PRELOAD", getenv("HELD_PRELOAD"), 1);
         setenv("WEIR_LOG", log_file, 1);
         execl(self, self, "serve", (char *)NULL);
         _exit(127);
     }
     close(out[1]);
+    close(in[0]);
+    go = in[1];
     FILE *from_server = fdopen(out[0], "r");
     bool said =
         fgets(line, sizeof line, from_server) && sscanf(line, "%d %lx", &port, &marker) == 2;
@@ -179,11 +186,11 @@ static void ask_weir(pid_t tid, int value)
         err(1, "tgsigqueueinfo");
 }
 
-/* Whether a line of the log has both, within two seconds. */
+/* Whether a line of the log has both, within twenty seconds. */
 static bool log_says(const char *text, const char *more)
 {
     char line[512];
-    for (int i = 0; i < 400; i++, usleep(5000)) {
+    for (int i = 0; i < 4000; i++, usleep(5000)) {
         FILE *file = fopen(log_file, "r");
         while (file && fgets(line, sizeof line, file)) {
             if (strstr(line, text) && strstr(line, more)) {
@@ -204,7 +211,7 @@ static bool is_closed(void)
     struct timeval limit = {0, 30000};
     setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     bool closed = recv(client, &byte, 1, MSG_PEEK) == 0;
-    limit.tv_sec = 5;
+    limit.tv_sec = 20;
     setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     return closed;
 }
@@ -235,6 +242,8 @@ static int after_it(long nth, pid_t tid, long *closed)
         return wrong(nth, "no drain began");
     if (!log_says(" draining: ", "; 0 idle, 1 in use"))
         return wrong(nth, "a request in progress was told as idle");
+    if (write(go, "", 1) != 1)
+        err(1, "go");
     return answer() ? 0 : wrong(nth, "the next answer was cut");
 }
 
@@ -242,7 +251,7 @@ static int after_it(long nth, pid_t tid, long *closed)
 static int hold(const char *self, long nth, long *closed)
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    struct timeval limit = {5, 0};
+    struct timeval limit = {20, 0};
     int on = 1, status, result = -1;
     if (!start(self))
         errx(1, "the server does not start");
@@ -278,6 +287,7 @@ static int hold(const char *self, long nth, long *closed)
     while (waitpid(server, &status, __WALL) == server && !WIFSIGNALED(status) && !WIFEXITED(status))
         ;
     close(client);
+    close(go);
     return result;
 }
 
