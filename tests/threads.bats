@@ -442,3 +442,17 @@ held() {
 @test "a thread is held in the middle of the slow path: no request in progress is told as idle" {
     held 1 11 WEIR_MODE=automatic
 }
+
+@test "the kernel is told of a drain's barrier before there are threads: later that takes seconds" {
+    serve_bare server -- strace -f -o "$BATS_TEST_TMPDIR/trace" -e trace=membarrier,clone,clone3 \
+        -E LD_PRELOAD="$WEIR_LIB" "$PROGRAMS/race" server automatic "$port" \
+        "$BATS_TEST_TMPDIR/tally" 300
+    wait_gone "$SERVER_PID" 20
+    log_has server '^drained 0 in '
+    awk '/REGISTER_PRIVATE_EXPEDITED/ { told++; late += threads }
+         /CLONE_THREAD/ { threads++ }
+         /CMD_PRIVATE_EXPEDITED/ { barriers++ }
+         /membarrier.* = -1 / { failed++ }
+         END { print told, late, threads, barriers, failed
+               exit !(told == 1 && !late && threads > 0 && barriers > 0 && !failed) }' "$BATS_TEST_TMPDIR/trace"
+}

@@ -37,6 +37,11 @@ void gate_forked(void)
     set();
 }
 
+void gate_make(void)
+{
+    sys3(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+}
+
 void gate_shut(enum gate why, int64_t wait_ms)
 {
     bool was_open = atomic_exchange(&gate, why) == GATE_OPEN;
@@ -44,7 +49,6 @@ void gate_shut(enum gate why, int64_t wait_ms)
     if (!was_open)
         return;
     struct timespec wait = {wait_ms / 1000, wait_ms % 1000 * 1000000};
-    if (sys3(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) < 0 ||
-        sys3(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) < 0)
+    if (sys3(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) < 0)
         sys2(SYS_nanosleep, &wait, NULL);
 }

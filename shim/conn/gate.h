@@ -33,9 +33,17 @@ static inline bool gate_is_open(void)
 }
 
 /*
+ * Tells the kernel that the gate will be shut (membarrier(2), Linux 4.14), also for children. Called
+ * while there is one thread: beside others the kernel waits until each processor has been through
+ * its scheduler (kernel/sched/membarrier.c, synchronize_rcu), 10 ms, and seconds on a busy machine.
+ */
+void gate_make(void);
+
+/*
  * Shuts the gate, for a close-idle or a drain. When it returns, each running thread has seen that
- * (membarrier(2), MEMBARRIER_CMD_PRIVATE_EXPEDITED, Linux 4.14); where the kernel has no such call,
- * it has waited for wait_ms. Called by our thread, or by a signal's handler where there is none.
+ * (membarrier(2), MEMBARRIER_CMD_PRIVATE_EXPEDITED); where the kernel has no such call or was not
+ * told, it has waited for wait_ms. Called by our thread, or by a signal's handler where there is
+ * none.
  */
 void gate_shut(enum gate why, int64_t wait_ms);
 

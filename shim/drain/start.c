@@ -7,6 +7,7 @@
 #include "base/sys.h"
 #include "conn/conn.h"
 #include "conn/fork_detect.h"
+#include "conn/gate.h"
 #include "conn/handoff.h"
 #include "conn/lingering_close.h"
 #include "conn/fdtable.h"
@@ -289,6 +290,7 @@ static void load(void)
         return;
     }
     log_choose(settings_now());
+    gate_make();
     char *value = environment_tree(envp);
     if (environment_was_marked(value) && !membership_is_named_after_us(value) &&
         inherited_has_listener() && membership_succeeds(value)) {

@@ -511,6 +511,7 @@ int main(int argc, char **argv)
     dice = first_seed ? first_seed : 1;
     unit_now = "a crowd of threads leaves the table as the model has it";
     alarm(argc > 2 ? 0 : 250);
+    gate_make();
     SAY("seed %llu, %llu steps, %llu rounds\n", (unsigned long long)first_seed,
         (unsigned long long)steps, (unsigned long long)rounds);
 
