@@ -8,7 +8,7 @@ ROOT=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
 # The environment of whoever runs the tests must not reach the shim.
 # shellcheck disable=SC2086  # names, a word each
 [ -z "${!WEIR_@}" ] || unset ${!WEIR_@}
-unset LD_PRELOAD
+unset LD_PRELOAD PREFIX LIBDIR DESTDIR
 
 WEIR_LIB=$ROOT/build/libweir.so
 # shellcheck disable=SC2034  # for the test files
