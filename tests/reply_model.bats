@@ -74,12 +74,14 @@ END2
 }
 
 start_asyncio() {
+    origin_log=server
     serve server "$@" -- /usr/bin/python3 "$ROOT/tests/programs/answer_server.py" "$port"
     wait_port "$port"
 }
 
 # The same without the shim, for a proxy to stand before it.
 start_upstream() {
+    origin_log=upstream
     serve_bare upstream "$@" -- /usr/bin/python3 "$ROOT/tests/programs/answer_server.py" $((port + 1))
     wait_port $((port + 1))
 }
@@ -230,14 +232,27 @@ END2
 paced=(ANSWER_GAP=400-700)
 settle=(WEIR_SETTLE=800ms)
 
-# streams [OPTION...]: the drain comes in the middle of what `server` and `upstream` stream.
+# streams [OPTION...] -- START...: the drain comes in the middle of what `server` and `upstream` stream.
+# Where the machine was so busy that a piece came too late, it says nothing: once more.
 streams() {
-    busy clients "$@" "$port"
-    sleep 0.6
-    [[ $* != *sometimes* ]] || kill -USR1 "$origin"
-    kill -s "$trigger" "$SERVER_PID"
-    load_ends clients
-    nothing_lost
+    local options=() try
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    for try in 1 2 3 4; do
+        "$@"
+        busy "clients$try" "${options[@]}" "$port"
+        sleep 0.6
+        [[ ${options[*]} != *sometimes* ]] || kill -USR1 "$origin"
+        kill -s "$trigger" "$SERVER_PID"
+        load_ends "clients$try"
+        if nothing_lost; then break; fi
+        log_has "$origin_log" '^late '
+        [ "$try" != 4 ]
+        port=$((port + 2))
+    done
     wait_drained server 2
     log_has server "^weir\[$SERVER_PID\] .*: drained in [0-9.]+m?s: .* 0 forced; the program runs on"
 }
@@ -276,55 +291,36 @@ END2
 }
 
 @test "pieces 50 to 95 ms apart are one answer, with WEIR_SETTLE at 100 ms" {
-    local try
-    # Where the machine was so busy that a piece came too late, it says nothing: once more.
-    for try in 1 2 3 4; do
-        port=$((port + 1))
-        start_asyncio
-        busy "clients$try" --path /stream --requests 4 --connections 10 "$port"
-        sleep 0.6
-        kill -s "$trigger" "$SERVER_PID"
-        load_ends "clients$try"
-        if nothing_lost; then break; fi
-        log_has server '^late '
-        [ "$try" != 4 ]
-    done
+    streams --path /stream --requests 4 --connections 10 -- start_asyncio
 }
 
 @test "an answer in pieces is not taken for finished, the first of its connection nor the next" {
-    start_slow_asyncio
-    streams --path /stream --requests 3
+    streams --path /stream --requests 3 -- start_slow_asyncio
 }
 
 @test "an answer in pieces, after many short ones on its connection, is not taken for finished" {
-    start_slow_asyncio
-    streams --path /sometimes --requests 300
+    streams --path /sometimes --requests 300 -- start_slow_asyncio
 }
 
 @test "nginx as a proxy passes on an answer in pieces: it is not aborted" {
-    start_slow_nginx 'proxy_buffering off;'
-    streams --path /stream --requests 3
+    streams --path /stream --requests 3 -- start_slow_nginx 'proxy_buffering off;'
 }
 
 # Pieces that fill nginx's buffers, or it would keep them back for longer than WEIR_SETTLE.
 @test "nginx as a proxy with buffers passes on an answer in pieces: it is not aborted" {
-    start_slow_nginx '' ANSWER_PIECE=9000
-    streams --path /stream --requests 3
+    streams --path /stream --requests 3 -- start_slow_nginx '' ANSWER_PIECE=9000
 }
 
 @test "nginx as a proxy passes on an answer in pieces after many short ones" {
-    start_slow_nginx 'proxy_buffering off;'
-    streams --path /sometimes --requests 300
+    streams --path /sometimes --requests 300 -- start_slow_nginx 'proxy_buffering off;'
 }
 
 @test "HAProxy passes on an answer in pieces: it is not aborted" {
-    start_slow_haproxy
-    streams --path /stream --requests 3
+    streams --path /stream --requests 3 -- start_slow_haproxy
 }
 
 @test "HAProxy passes on an answer in pieces after many short ones" {
-    start_slow_haproxy
-    streams --path /sometimes --requests 300
+    streams --path /sometimes --requests 300 -- start_slow_haproxy
 }
 
 # --- pipelines, uploads, PostgreSQL
