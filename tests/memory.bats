@@ -244,6 +244,18 @@ answer_arrives() {
 }
 
 # As vsftpd does, which maps a buffer for each answer.
+@test "a drain takes little address space, for a child may limit its own to what it had before" {
+    local before
+    peak() { awk '/^VmPeak:/ { print $2 }' "/proc/$SERVER_PID/status"; }
+    serve server -- "$PROGRAMS/oldhttpd" "$port"
+    wait_port "$port"
+    before=$(peak)
+    kill -USR2 "$SERVER_PID"
+    wait_drained server
+    echo "$(peak) kB, before $before kB"
+    [ $(($(peak) - before)) -le 65536 ]
+}
+
 @test "a program that limits its address space once it listens has it for itself in a drain" {
     local client answer
     cat >"$BATS_TEST_TMPDIR/limits.py" <<'END'

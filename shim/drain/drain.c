@@ -162,14 +162,21 @@ static bool has_http(const struct settings *settings)
     return has;
 }
 
+/* Address space is taken for so many connections, or twice as many as there are: not for all that
+ * there may ever be, since a child that is forked meanwhile may limit its own (vsftpd, to 200 MB). */
+#define NOTES_LEAST 65536
+
 /* Makes room for what a drain notes of connections, as far as there are any. */
 static void make_room(void)
 {
     uint32_t high = atomic_load(&table.high);
-    bool has = reply_model_begin(high, table.most);
-    has = tracker_begin(high, table.most) && has;
-    has = room_reach(&drain.notes, sizeof(struct drain_note), high, table.most) && has;
-    has = room_reach(&drain.seen, sizeof(int64_t), high, table.most) && has;
+    uint32_t most = high < NOTES_LEAST / 2 ? NOTES_LEAST : high * 2;
+    if (most > table.most)
+        most = table.most;
+    bool has = reply_model_begin(high, most);
+    has = tracker_begin(high, most) && has;
+    has = room_reach(&drain.notes, sizeof(struct drain_note), high, most) && has;
+    has = room_reach(&drain.seen, sizeof(int64_t), high, most) && has;
     if (!has && !drain.is_short)
         log_say(LOG_ERROR, "no memory for notes on all connections (RLIMIT_AS, RLIMIT_DATA?): one "
                            "that never rests is cut at the timeout");
