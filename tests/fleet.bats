@@ -51,7 +51,7 @@ only_those_in_it() {
 # sends then has the notice's time alone, four intervals.
 @test "20 rolling restarts, which an agent announces: each POST is answered and executed once" {
     local interval=$((100 * $(patience)))
-    fleet --only weir --restarts 20 --interval $((interval < 400 ? interval : 400))
+    fleet --only weir --restarts 20 --interval $((interval < 200 ? interval : 200))
     [ "$restarts" = 20 ]
     [ "$sent" -gt 1000 ]
     all_answered
