@@ -57,6 +57,9 @@
 #define GLANCE(at) atomic_load_explicit(at, memory_order_acquire)
 #endif
 
+/* The compiler takes a variable's value from memory again, and keeps none of it in a register. */
+#define KEPT_ON_STACK(variable) __asm__("" : "+m"(variable))
+
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))

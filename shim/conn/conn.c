@@ -274,30 +274,26 @@ static void hears_http(struct conn *conn, size_t n, struct bytes bytes)
         conn_step(conn, CONN_READ);
 }
 
-void conn_follows_read(struct conn *conn, size_t n, struct bytes bytes)
+void conn_follows_odd_read(struct conn *conn, enum tracker_state state)
 {
-    struct tracker *http = tracker_of(table_number(conn));
-    enum tracker_state state = http ? tracker_received(http, bytes, n) : HTTP_NOT;
-    if (LIKELY(state == HTTP_IN_USE)) {
-        atomic_store_explicit(&conn->state, GLANCE(&conn->state) | STATE_IN_USE,
-                              memory_order_relaxed);
-    } else if (state == HTTP_NOT) {
+    if (state == HTTP_NOT) {
         conn_becomes_reply(conn);
         conn_step(conn, CONN_READ);
     }
 }
 
-void conn_follows_write(struct conn *conn, size_t n, struct bytes bytes)
+void conn_follows_odd_write(struct conn *conn, enum tracker_state state)
+{
+    if (state == HTTP_NOT)
+        conn_becomes_reply(conn);
+    if (state != HTTP_IN_USE)
+        conn_step(conn, CONN_WROTE);
+}
+
+void conn_follows_pieces(struct conn *conn, struct bytes bytes, size_t n)
 {
     struct tracker *http = tracker_of(table_number(conn));
-    enum tracker_state state = http ? tracker_sent(http, bytes, n) : HTTP_NOT;
-    if (LIKELY(state == HTTP_IDLE)) {
-        atomic_store_explicit(&conn->state, STATE_HTTP | STATE_REPLY_IDLE, memory_order_relaxed);
-    } else if (state != HTTP_IN_USE) {
-        if (state == HTTP_NOT)
-            conn_becomes_reply(conn);
-        conn_step(conn, CONN_WROTE);
-    }
+    conn_follows_write_to(conn, http ? tracker_sent(http, bytes, n) : HTTP_NOT);
 }
 
 /* The answer that told the client so has gone out: the program is to close, and no more comes. */

@@ -107,10 +107,35 @@ struct conn *conn_enters(int fd);
 bool conn_read(int fd, ssize_t got, bool has_room, struct bytes bytes);
 void conn_peeked(int fd);
 
-/* The same of a read, and of a write that took all n bytes, where table_follows says that no more
- * has to be looked at. */
-void conn_follows_read(struct conn *conn, size_t n, struct bytes bytes);
-void conn_follows_write(struct conn *conn, size_t n, struct bytes bytes);
+/*
+ * The same where table_follows says that no more has to be looked at: of a read that returned n
+ * bytes, and of a write that took all of them, which lie in one buffer or in several.
+ */
+void conn_follows_odd_read(struct conn *conn, enum tracker_state state);
+void conn_follows_odd_write(struct conn *conn, enum tracker_state state);
+void conn_follows_pieces(struct conn *conn, struct bytes bytes, size_t n);
+
+INLINE void conn_follows_read(struct conn *conn, const void *buf, size_t n)
+{
+    struct tracker *http = tracker_of(table_number(conn));
+    enum tracker_state state = LIKELY(http) ? tracker_received_here(http, buf, n) : HTTP_NOT;
+    if (UNLIKELY(state != HTTP_IN_USE))
+        return conn_follows_odd_read(conn, state);
+    atomic_store_explicit(&conn->state, GLANCE(&conn->state) | STATE_IN_USE, memory_order_relaxed);
+}
+
+INLINE void conn_follows_write_to(struct conn *conn, enum tracker_state state)
+{
+    if (UNLIKELY(state != HTTP_IDLE))
+        return conn_follows_odd_write(conn, state);
+    atomic_store_explicit(&conn->state, STATE_HTTP | STATE_REPLY_IDLE, memory_order_relaxed);
+}
+
+INLINE void conn_follows_write(struct conn *conn, const void *buf, size_t n)
+{
+    struct tracker *http = tracker_of(table_number(conn));
+    conn_follows_write_to(conn, LIKELY(http) ? tracker_sent_here(http, buf, n) : HTTP_NOT);
+}
 
 /* Whether our FIN is out: a write would be answered with SIGPIPE, and is reported as done instead.
  */

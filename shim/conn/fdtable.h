@@ -59,13 +59,13 @@ enum kind {
 #define STATE_ANSWERED 0x02        /* reply: has had an answer */
 #define STATE_ANSWERED_BEFORE 0x04 /* reply: has had another: the first was whole */
 #define STATE_CUT_SHORT 0x08       /* in use because a write was cut short */
-#define STATE_SEEN 0x10            /* the drainer has seen it since it last changed */
-#define STATE_LOOKED 0x20          /* nothing has happened on it since the drainer's last look */
-#define STATE_HTTP 0x40            /* mode protocol: the bytes of its calls are followed */
+#define STATE_HTTP 0x10            /* mode protocol: the bytes of its calls are followed */
+#define STATE_SEEN 0x20            /* the drainer has seen it since it last changed */
+#define STATE_LOOKED 0x40          /* nothing has happened on it since the drainer's last look */
 #define STATE_SLOW 0x80            /* no fast path (first_state, table_forked) */
+_Static_assert(STATE_HTTP == GATE_FAST_STATES, "the flags below it are the fast path's");
 
-/* What the fast path leaves to the slow one; and the two between which most requests make it go. */
-#define STATE_NOT_FAST (STATE_SLOW | STATE_HTTP | STATE_SEEN | STATE_LOOKED)
+/* The two between which most requests make it go. */
 #define STATE_REPLY_IDLE (STATE_ANSWERED | STATE_ANSWERED_BEFORE)
 #define STATE_REPLY_IN_USE (STATE_REPLY_IDLE | STATE_IN_USE)
 
@@ -277,26 +277,30 @@ static inline bool table_ignores(int fd)
 }
 
 /*
- * The fast path of a read that has returned `got`: an idle connection is in use from now on. The
- * gate is looked at again: a signal's handler may have forked meanwhile, and the child return from
- * the read as well; or a drain has begun while it waited. False:
- * there is more to it. (What lies under a number that is no connection's is STATE_SLOW.)
+ * Whether the fast path is for a connection in this state, behind a call: a signal's handler may
+ * have forked meanwhile, and the child return from the call as well; or a drain has begun while it
+ * waited. (What lies under a number that is no connection's is STATE_SLOW.)
  */
+INLINE bool table_is_fast_state(uint8_t state)
+{
+    return state < GLANCE(&fork_page.fast_states);
+}
+
+/* The fast path of a read that has returned `got`: an idle connection is in use from now on. False:
+ * there is more to it. */
 INLINE bool table_reads_fast(struct conn *conn, ssize_t got)
 {
     uint8_t state = GLANCE(&conn->state);
-    if (UNLIKELY(got <= 0) || UNLIKELY(state & STATE_NOT_FAST) ||
-        UNLIKELY(!GLANCE(&fork_page.fast_limit)))
+    if (UNLIKELY(got <= 0) || UNLIKELY(!table_is_fast_state(state)))
         return false;
     atomic_store_explicit(&conn->state, state | STATE_IN_USE, memory_order_relaxed);
     return true;
 }
 
-/* The same of a write of `asked` bytes, which took `done`: what was in use is idle. */
-INLINE bool table_writes_fast(struct conn *conn, size_t asked, ssize_t done)
+/* The same of a write that took all of its bytes: what was in use is idle. */
+INLINE bool table_writes_fast(struct conn *conn)
 {
-    if (UNLIKELY((size_t)done != asked) || UNLIKELY(done <= 0) ||
-        UNLIKELY(GLANCE(&conn->state) != STATE_REPLY_IN_USE))
+    if (UNLIKELY(GLANCE(&conn->state) != STATE_REPLY_IN_USE))
         return false;
     atomic_store_explicit(&conn->state, STATE_REPLY_IDLE, memory_order_relaxed);
     return true;
@@ -309,18 +313,17 @@ INLINE bool table_marks_fast(int fd, bool in_use)
         return false;
     struct conn *conn = table_conn((uint32_t)fd);
     uint8_t state = GLANCE(&conn->state);
-    if (UNLIKELY(state & STATE_NOT_FAST))
+    if (UNLIKELY(!table_is_fast_state(state)))
         return false;
     state = in_use ? state | STATE_IN_USE : state & ~STATE_IN_USE;
     atomic_store_explicit(&conn->state, state, memory_order_relaxed);
     return true;
 }
 
-/* Whether the bytes of a call on fd are followed, and no more has to be looked at. */
-INLINE bool table_follows(int fd)
+/* Whether the bytes of a call, which has returned, are followed, and no more has to be looked at. */
+INLINE bool table_follows(const struct conn *conn)
 {
-    return table_is_fast(fd) &&
-           (GLANCE(&table_conn((uint32_t)fd)->state) & STATE_NOT_FAST) == STATE_HTTP;
+    return table_is_fast_state(GLANCE(&conn->state) - STATE_HTTP);
 }
 
 static inline bool table_knows(int fd)

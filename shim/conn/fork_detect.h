@@ -18,7 +18,8 @@
 struct fork_page {
     _Atomic uint64_t mine; /* this process's generation, at its place in a record; 0: forked */
     _Atomic uint32_t fast_limit; /* gate.h */
-    char rest[PAGE_MAX - sizeof(uint64_t) - sizeof(uint32_t)];
+    _Atomic uint8_t fast_states; /* likewise */
+    char rest[PAGE_MAX - sizeof(uint64_t) - sizeof(uint32_t) - 1];
 };
 
 extern HIDDEN struct fork_page fork_page;
@@ -102,6 +103,7 @@ extern HIDDEN _Atomic uint64_t generation_last;
 static inline void fork_wipe_by_hand(void)
 {
     atomic_store(&fork_page.fast_limit, 0);
+    atomic_store(&fork_page.fast_states, 0);
     atomic_store(&fork_page.mine, 0);
 }
 

@@ -10,12 +10,18 @@ _Atomic uint32_t gate;
 
 static _Atomic uint32_t limit_when_open;
 
-/* The gate is looked at again behind the store: it may be shut meanwhile. */
+static void set_fast(uint32_t limit, uint8_t states)
+{
+    atomic_store(&fork_page.fast_limit, limit);
+    atomic_store(&fork_page.fast_states, states);
+}
+
+/* The gate is looked at again behind the stores: it may be shut meanwhile. */
 static void set(void)
 {
-    atomic_store(&fork_page.fast_limit, atomic_load(&limit_when_open));
+    set_fast(atomic_load(&limit_when_open), GATE_FAST_STATES);
     if (atomic_load(&gate) != GATE_OPEN)
-        atomic_store(&fork_page.fast_limit, 0);
+        set_fast(0, 0);
 }
 
 void gate_set_limit(uint32_t limit)
@@ -45,7 +51,7 @@ void gate_make(void)
 void gate_shut(enum gate why, int64_t wait_ms)
 {
     bool was_open = atomic_exchange(&gate, why) == GATE_OPEN;
-    atomic_store(&fork_page.fast_limit, 0);
+    set_fast(0, 0);
     if (!was_open)
         return;
     struct timespec wait = {wait_ms / 1000, wait_ms % 1000 * 1000000};

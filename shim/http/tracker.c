@@ -139,9 +139,19 @@ INLINE enum tracker_state pass(struct tracker *http, bool is_answer, const char 
                                                                    : HTTP_IN_USE;
 }
 
+HOT enum tracker_state tracker_received_here(struct tracker *http, const char *bytes, size_t n)
+{
+    return pass(http, false, bytes, n);
+}
+
+HOT enum tracker_state tracker_sent_here(struct tracker *http, const char *bytes, size_t n)
+{
+    return pass(http, true, bytes, n);
+}
+
 /* The first n bytes of several buffers, or of none that was seen. */
-static __attribute__((noinline)) enum tracker_state pass_each(struct tracker *http, bool is_answer,
-                                                              struct bytes bytes, size_t n)
+static enum tracker_state pass_each(struct tracker *http, bool is_answer, struct bytes bytes,
+                                    size_t n)
 {
     enum tracker_state state = HTTP_NOT;
     if (!bytes.iov)
@@ -149,23 +159,20 @@ static __attribute__((noinline)) enum tracker_state pass_each(struct tracker *ht
     for (const struct iovec *iov = bytes.iov, *end = iov + bytes.count; n && iov < end; iov++) {
         size_t part = iov->iov_len < n ? iov->iov_len : n;
         if (part)
-            state = pass(http, is_answer, iov->iov_base, part);
+            state = (is_answer ? tracker_sent_here : tracker_received_here)(http, iov->iov_base,
+                                                                            part);
         n -= part;
     }
     return state;
 }
 
-HOT enum tracker_state tracker_received(struct tracker *http, struct bytes bytes, size_t n)
+enum tracker_state tracker_received(struct tracker *http, struct bytes bytes, size_t n)
 {
-    if (LIKELY(bytes.iov && n <= bytes.iov->iov_len))
-        return pass(http, false, bytes.iov->iov_base, n);
     return pass_each(http, false, bytes, n);
 }
 
-HOT enum tracker_state tracker_sent(struct tracker *http, struct bytes bytes, size_t n)
+enum tracker_state tracker_sent(struct tracker *http, struct bytes bytes, size_t n)
 {
-    if (LIKELY(bytes.iov && n <= bytes.iov->iov_len))
-        return pass(http, true, bytes.iov->iov_base, n);
     return pass_each(http, true, bytes, n);
 }
 

@@ -86,6 +86,10 @@ void tracker_forget(uint32_t number);
 enum tracker_state tracker_received(struct tracker *http, struct bytes bytes, size_t n);
 enum tracker_state tracker_sent(struct tracker *http, struct bytes bytes, size_t n);
 
+/* The same of n bytes that lie here. */
+enum tracker_state tracker_received_here(struct tracker *http, const char *bytes, size_t n);
+enum tracker_state tracker_sent_here(struct tracker *http, const char *bytes, size_t n);
+
 /* Tells whether nothing is owed any more once these n bytes are out. */
 bool tracker_would_rest(const struct tracker *http, struct bytes bytes, size_t n);
 

@@ -46,33 +46,44 @@ static bool receives(int fd, ssize_t got, int flags, struct bytes bytes)
     return false;
 }
 
-/* Behind a read that the fast path does not understand. */
-static __attribute__((noinline)) ssize_t read_rest(int fd, void *buf, size_t n, ssize_t got)
+/* A call on a connection, kept on the stack for what may come behind it: a register that outlives
+ * a call has to be saved as well. */
+struct reading {
+    struct conn *conn;
+    void *buf;
+    size_t n;
+    int flags;
+};
+
+/* Behind a read of which the fast path knows no more. */
+static __attribute__((noinline)) ssize_t read_rest(const struct reading *from, ssize_t got)
 {
-    if (got > 0 && table_follows(fd)) {
-        conn_follows_read(table_conn((uint32_t)fd), (size_t)got, BYTES(buf, n));
-        return got;
-    }
-    while (reads(fd, got, n, BYTES(buf, n)))
-        got = libc_read(fd, buf, n);
+    int fd = (int)table_number(from->conn);
+    while (reads(fd, got, from->n, BYTES(from->buf, from->n)))
+        got = libc_read(fd, from->buf, from->n);
     return got;
 }
 
 static __attribute__((noinline)) ssize_t read_slowly(int fd, void *buf, size_t n)
 {
     conn_enters(fd);
-    return read_rest(fd, buf, n, libc_read(fd, buf, n));
+    ssize_t got = libc_read(fd, buf, n);
+    while (reads(fd, got, n, BYTES(buf, n)))
+        got = libc_read(fd, buf, n);
+    return got;
 }
 
-static __attribute__((noinline)) ssize_t read_tracked(int fd, void *buf, size_t n)
+/* The fast path of mode protocol. What is slow may have to be adopted before it waits. */
+static __attribute__((noinline)) ssize_t read_followed(int fd, void *buf, size_t n)
 {
     struct conn *conn = table_conn((uint32_t)fd);
-    if (UNLIKELY(GLANCE(&conn->state) & STATE_SLOW)) /* it may have to be adopted before it waits */
+    if (UNLIKELY(GLANCE(&conn->state) & STATE_SLOW))
         return read_slowly(fd, buf, n);
     ssize_t got = libc_read(fd, buf, n);
-    if (LIKELY(table_reads_fast(conn, got)))
-        return got;
-    return read_rest((int)table_number(conn), buf, n, got);
+    if (UNLIKELY(got <= 0) || UNLIKELY(!table_follows(conn)))
+        return read_rest(&(struct reading){.conn = conn, .buf = buf, .n = n}, got);
+    conn_follows_read(conn, buf, (size_t)got);
+    return got;
 }
 
 EXPORT HOT ssize_t read(int fd, void *buf, size_t n)
@@ -81,36 +92,44 @@ EXPORT HOT ssize_t read(int fd, void *buf, size_t n)
         return read_slowly(fd, buf, n);
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_read(fd, buf, n);
-    return read_tracked(fd, buf, n);
+    struct reading reading;
+    reading.conn = table_conn((uint32_t)fd);
+    if (UNLIKELY(GLANCE(&reading.conn->state) >= STATE_HTTP))
+        return read_followed(fd, buf, n);
+    reading.buf = buf;
+    reading.n = n;
+    ssize_t got = libc_read(fd, buf, n);
+    KEPT_ON_STACK(reading);
+    return LIKELY(table_reads_fast(reading.conn, got)) ? got : read_rest(&reading, got);
 }
 
-static __attribute__((noinline)) ssize_t recv_rest(int fd, void *buf, size_t n, int flags,
-                                                   ssize_t got)
+static __attribute__((noinline)) ssize_t recv_rest(const struct reading *from, ssize_t got)
 {
-    if (got > 0 && table_follows(fd) && LIKELY(!(flags & ODD_FLAGS))) {
-        conn_follows_read(table_conn((uint32_t)fd), (size_t)got, BYTES(buf, n));
-        return got;
-    }
-    while (receives(fd, got, flags, BYTES(buf, n)))
-        got = libc_recv(fd, buf, n, flags);
+    int fd = (int)table_number(from->conn);
+    while (receives(fd, got, from->flags, BYTES(from->buf, from->n)))
+        got = libc_recv(fd, from->buf, from->n, from->flags);
     return got;
 }
 
 static __attribute__((noinline)) ssize_t recv_slowly(int fd, void *buf, size_t n, int flags)
 {
     conn_enters(fd);
-    return recv_rest(fd, buf, n, flags, libc_recv(fd, buf, n, flags));
+    ssize_t got = libc_recv(fd, buf, n, flags);
+    while (receives(fd, got, flags, BYTES(buf, n)))
+        got = libc_recv(fd, buf, n, flags);
+    return got;
 }
 
-static __attribute__((noinline)) ssize_t recv_tracked(int fd, void *buf, size_t n, int flags)
+static __attribute__((noinline)) ssize_t recv_followed(int fd, void *buf, size_t n, int flags)
 {
     struct conn *conn = table_conn((uint32_t)fd);
-    if (UNLIKELY(GLANCE(&conn->state) & STATE_SLOW))
+    if (UNLIKELY(GLANCE(&conn->state) & STATE_SLOW) || UNLIKELY(flags & ODD_FLAGS))
         return recv_slowly(fd, buf, n, flags);
     ssize_t got = libc_recv(fd, buf, n, flags);
-    if (LIKELY(table_reads_fast(conn, got)))
-        return got;
-    return recv_rest((int)table_number(conn), buf, n, flags, got);
+    if (UNLIKELY(got <= 0) || UNLIKELY(!table_follows(conn)))
+        return recv_rest(&(struct reading){conn, buf, n, flags}, got);
+    conn_follows_read(conn, buf, (size_t)got);
+    return got;
 }
 
 EXPORT HOT ssize_t recv(int fd, void *buf, size_t n, int flags)
@@ -119,8 +138,16 @@ EXPORT HOT ssize_t recv(int fd, void *buf, size_t n, int flags)
         return recv_slowly(fd, buf, n, flags);
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_recv(fd, buf, n, flags);
-    return UNLIKELY(flags & ODD_FLAGS) ? recv_slowly(fd, buf, n, flags)
-                                       : recv_tracked(fd, buf, n, flags);
+    struct reading reading;
+    reading.conn = table_conn((uint32_t)fd);
+    if (UNLIKELY(GLANCE(&reading.conn->state) >= STATE_HTTP) || UNLIKELY(flags & ODD_FLAGS))
+        return recv_followed(fd, buf, n, flags);
+    reading.buf = buf;
+    reading.n = n;
+    reading.flags = flags;
+    ssize_t got = libc_recv(fd, buf, n, flags);
+    KEPT_ON_STACK(reading);
+    return LIKELY(table_reads_fast(reading.conn, got)) ? got : recv_rest(&reading, got);
 }
 
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)

@@ -187,33 +187,46 @@ static __attribute__((noinline)) ssize_t write_slowly(int fd, const void *buf, s
     return WRITE_SLOWLY(&writing, libc_write(fd, buf, n));
 }
 
-/* Behind a call that the fast path does not understand. */
-static ssize_t wrote_rest(int fd, ssize_t done, size_t asked, struct bytes bytes)
+/* A call on a connection, kept on the stack for what may come behind it: a register that outlives
+ * a call has to be saved as well. */
+struct sending {
+    struct conn *conn;
+    const void *buf;
+    size_t n;
+    int flags;
+};
+
+/* Whether a call has taken all, and that was something. */
+INLINE bool is_all(ssize_t done, size_t asked)
 {
-    if (done > 0 && (size_t)done == asked && table_follows(fd)) {
-        conn_follows_write(table_conn((uint32_t)fd), asked, bytes);
-        return done;
-    }
+    return LIKELY((size_t)done == asked) && LIKELY(done > 0);
+}
+
+/* Behind a call that the fast path does not understand. */
+static __attribute__((noinline)) ssize_t wrote_rest(struct conn *from, ssize_t done, size_t asked,
+                                                    struct bytes bytes)
+{
+    int fd = (int)table_number(from);
     struct conn *conn = conn_enters(fd);
     if (conn)
         wrote(fd, conn, asked, done, 0, bytes);
     return done;
 }
 
-static __attribute__((noinline)) ssize_t write_rest(int fd, const void *buf, size_t n, ssize_t done)
+static __attribute__((noinline)) ssize_t write_rest(const struct sending *sending, ssize_t done)
 {
     if (done < 0 && signals_must_call_again())
-        return write_slowly(fd, buf, n);
-    return wrote_rest(fd, done, n, BYTES(buf, n));
+        return write_slowly((int)table_number(sending->conn), sending->buf, sending->n);
+    return wrote_rest(sending->conn, done, sending->n, BYTES(sending->buf, sending->n));
 }
 
-static __attribute__((noinline)) ssize_t write_tracked(int fd, const void *buf, size_t n)
+/* Behind one that has taken all. */
+static __attribute__((noinline)) ssize_t follows(const struct sending *sending, ssize_t done)
 {
-    struct conn *conn = table_conn((uint32_t)fd);
-    ssize_t done = libc_write(fd, buf, n);
-    if (LIKELY(table_writes_fast(conn, n, done)))
-        return done;
-    return write_rest((int)table_number(conn), buf, n, done);
+    if (UNLIKELY(!table_follows(sending->conn)))
+        return wrote_rest(sending->conn, done, sending->n, BYTES(sending->buf, sending->n));
+    conn_follows_write(sending->conn, sending->buf, (size_t)done);
+    return done;
 }
 
 EXPORT HOT ssize_t write(int fd, const void *buf, size_t n)
@@ -222,7 +235,15 @@ EXPORT HOT ssize_t write(int fd, const void *buf, size_t n)
         return write_slowly(fd, buf, n);
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_write(fd, buf, n);
-    return write_tracked(fd, buf, n);
+    struct sending sending;
+    sending.conn = table_conn((uint32_t)fd);
+    sending.buf = buf;
+    sending.n = n;
+    ssize_t done = libc_write(fd, buf, n);
+    KEPT_ON_STACK(sending);
+    if (UNLIKELY(!is_all(done, sending.n)))
+        return write_rest(&sending, done);
+    return LIKELY(table_writes_fast(sending.conn)) ? done : follows(&sending, done);
 }
 
 static __attribute__((noinline)) ssize_t send_slowly(int fd, const void *buf, size_t n, int flags)
@@ -231,21 +252,12 @@ static __attribute__((noinline)) ssize_t send_slowly(int fd, const void *buf, si
     return WRITE_SLOWLY(&writing, libc_send(fd, buf, n, flags));
 }
 
-static __attribute__((noinline)) ssize_t send_rest(int fd, const void *buf, size_t n, int flags,
-                                                   ssize_t done)
+static __attribute__((noinline)) ssize_t send_rest(const struct sending *sending, ssize_t done)
 {
     if (done < 0 && signals_must_call_again())
-        return send_slowly(fd, buf, n, flags);
-    return wrote_rest(fd, done, n, BYTES(buf, n));
-}
-
-static __attribute__((noinline)) ssize_t send_tracked(int fd, const void *buf, size_t n, int flags)
-{
-    struct conn *conn = table_conn((uint32_t)fd);
-    ssize_t done = libc_send(fd, buf, n, flags);
-    if (LIKELY(table_writes_fast(conn, n, done)))
-        return done;
-    return send_rest((int)table_number(conn), buf, n, flags, done);
+        return send_slowly((int)table_number(sending->conn), sending->buf, sending->n,
+                           sending->flags);
+    return wrote_rest(sending->conn, done, sending->n, BYTES(sending->buf, sending->n));
 }
 
 EXPORT HOT ssize_t send(int fd, const void *buf, size_t n, int flags)
@@ -254,11 +266,35 @@ EXPORT HOT ssize_t send(int fd, const void *buf, size_t n, int flags)
         return send_slowly(fd, buf, n, flags);
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_send(fd, buf, n, flags);
-    return UNLIKELY(flags & MSG_MORE) ? send_slowly(fd, buf, n, flags)
-                                      : send_tracked(fd, buf, n, flags);
+    if (UNLIKELY(flags & MSG_MORE))
+        return send_slowly(fd, buf, n, flags);
+    struct sending sending;
+    sending.conn = table_conn((uint32_t)fd);
+    sending.buf = buf;
+    sending.n = n;
+    sending.flags = flags;
+    ssize_t done = libc_send(fd, buf, n, flags);
+    KEPT_ON_STACK(sending);
+    if (UNLIKELY(!is_all(done, sending.n)))
+        return send_rest(&sending, done);
+    return LIKELY(table_writes_fast(sending.conn)) ? done : follows(&sending, done);
 }
 
 /* ---- in pieces ---- */
+
+/* Behind a call on a connection. */
+static ssize_t wrote_pieces(struct conn *conn, ssize_t done, size_t asked, struct bytes bytes)
+{
+    if (LIKELY(is_all(done, asked))) {
+        if (LIKELY(table_writes_fast(conn)))
+            return done;
+        if (LIKELY(table_follows(conn))) {
+            conn_follows_pieces(conn, bytes, asked);
+            return done;
+        }
+    }
+    return wrote_rest(conn, done, asked, bytes);
+}
 
 static __attribute__((noinline)) ssize_t writev_slowly(int fd, const struct iovec *iov, int count)
 {
@@ -278,9 +314,7 @@ EXPORT HOT ssize_t writev(int fd, const struct iovec *iov, int count)
     if (done < 0 && signals_must_call_again())
         return writev_slowly(fd, iov, count);
     size_t asked = done < 0 ? 1 : length_of(iov, (size_t)count);
-    if (LIKELY(table_writes_fast(conn, asked, done)))
-        return done;
-    return wrote_rest(fd, done, asked, (struct bytes){iov, (size_t)count});
+    return wrote_pieces(conn, done, asked, (struct bytes){iov, (size_t)count});
 }
 
 static struct bytes bytes_of(const struct msghdr *msg)
@@ -326,8 +360,8 @@ EXPORT HOT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
         size_t asked = done < 0 ? 1 : length_of(msg->msg_iov, msg->msg_iovlen);
         if (done < 0 && signals_must_call_again())
             done = sendmsg_slowly(fd, msg, flags);
-        else if (UNLIKELY(!table_writes_fast(conn, asked, done)))
-            wrote_rest(fd, done, asked, done < 0 ? BYTES_UNSEEN : bytes_of(msg));
+        else
+            wrote_pieces(conn, done, asked, done < 0 ? BYTES_UNSEEN : bytes_of(msg));
     } else {
         done = sendmsg_slowly(fd, msg, flags);
     }

@@ -18,7 +18,8 @@ static inline void call_write(int fd, size_t asked, ssize_t done)
     struct conn *conn;
     if (table_ignores(fd))
         return;
-    if (table_is_fast(fd) && table_writes_fast(table_conn((uint32_t)fd), asked, done))
+    if (table_is_fast(fd) && done > 0 && (size_t)done == asked &&
+        table_writes_fast(table_conn((uint32_t)fd)))
         return;
     if ((conn = conn_enters(fd)))
         conn_wrote(fd, conn, asked, done, BYTES_UNSEEN);
