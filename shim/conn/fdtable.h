@@ -320,7 +320,8 @@ INLINE bool table_marks_fast(int fd, bool in_use)
     return true;
 }
 
-/* Whether the bytes of a call, which has returned, are followed, and no more has to be looked at. */
+/* Whether the bytes of a call, which has returned, are followed, and no more has to be looked at.
+ */
 INLINE bool table_follows(const struct conn *conn)
 {
     return table_is_fast_state(GLANCE(&conn->state) - STATE_HTTP);

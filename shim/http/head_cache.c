@@ -15,9 +15,10 @@ static void put_block(struct head_block *block, const char *p)
         put(&block->word[i], head_cache_word(p + i * sizeof(uint64_t)));
 }
 
-void head_cache_learn(bool is_answer, const char *bytes, size_t n, struct known_head head)
+void head_cache_learn(bool is_answer, const char *bytes, size_t n, size_t length,
+                      struct head_end after)
 {
-    if (head.length < HEAD_BLOCK || head.length > HEAD_MOST)
+    if (length < HEAD_BLOCK || length > HEAD_MOST)
         return;
     uint64_t sample = head_cache_sample(is_answer, bytes, n);
     struct head_entry *entry = head_cache_entry(is_answer, sample);
@@ -25,11 +26,12 @@ void head_cache_learn(bool is_answer, const char *bytes, size_t n, struct known_
     if (before % 2 || !atomic_compare_exchange_strong(&entry->version, &before, before + 1))
         return; /* another writes it, or did so when a signal or a fork came between */
     atomic_thread_fence(memory_order_release);
+    const char *last = bytes + length - HEAD_BLOCK;
     put(&entry->sample, sample);
-    put(&entry->length, head.length);
-    put(&entry->left, head.left);
-    put(&entry->mark, head.mark);
-    const char *last = bytes + head.length - HEAD_BLOCK;
+    put(&entry->n, n);
+    put(&entry->last_at, length - HEAD_BLOCK);
+    put(&entry->left, after.left);
+    put(&entry->mark, after.mark.all);
     put_block(&entry->last, last);
     for (struct head_block *block = entry->block; bytes < last; bytes += HEAD_BLOCK, block++)
         put_block(block, bytes);

@@ -2,10 +2,10 @@
 /*
  * head_cache.h - heads that were looked at before, and what a look at them came to.
  *
- * Under a load that makes a look at each head cost something, heads come again and again: a client
- * asks for the same with the same, and all answers of a second bear the same date. Comparing such a
- * head, byte for byte, costs a tenth of a look. A head is kept until another takes its place, in
- * memory that is no less the program's own than its buffers are.
+ * Heads come again: a client asks for the same with the same, and all answers of a second bear the
+ * same date. Comparing such a head, byte for byte, costs a third of a look. A head is kept, with
+ * how many bytes the call had, until another takes its place, in memory that is no less the
+ * program's own than its buffers are.
  *
  * Any thread may look and learn at any time. An entry's version is odd while one writes it, and
  * another afterwards: what is read of it counts where the version was even before and is the same
@@ -15,24 +15,20 @@
 #define WEIR_HEAD_CACHE_H
 
 #include "base/common.h"
+#include "http/parser.h"
 
 #define HEAD_BLOCK 32 /* bytes that are compared at once; a shorter head is looked at as fast */
 #define HEAD_MOST 512
 #define HEAD_CACHE_BITS 5
-
-/* What a look at a head has come to, where it begins a message and is whole. */
-struct known_head {
-    size_t length; /* bytes, of the head itself; 0: it is not known */
-    uint64_t left; /* bytes of the body that follows it */
-    uint64_t mark; /* of the side when all of these have come; its count: how many are whole then */
-};
 
 struct head_block {
     _Atomic uint64_t word[HEAD_BLOCK / sizeof(uint64_t)];
 } __attribute__((aligned(HEAD_BLOCK)));
 
 extern HIDDEN struct head_entry {
-    _Atomic uint64_t sample, length, left, mark;
+    _Atomic uint64_t sample, n; /* of the bytes with which it came */
+    _Atomic uint64_t last_at;
+    _Atomic uint64_t left, mark; /* the side's then, as of its first message */
     _Atomic uint32_t version;
     struct head_block last; /* the head's last bytes; some of them may be in the others, too */
     struct head_block block[HEAD_MOST / HEAD_BLOCK - 1];
@@ -51,8 +47,9 @@ INLINE bool head_cache_is_turn(bool is_answer)
     return ++head_cache_turns[is_answer] % HEAD_CACHE_LEARNS_EACH == 0;
 }
 
-/* Keeps the head with which these bytes begin, and what a look at all of it came to. */
-void head_cache_learn(bool is_answer, const char *bytes, size_t n, struct known_head head);
+/* Keeps a head of this length, with which n bytes begin that have come to this end. */
+void head_cache_learn(bool is_answer, const char *bytes, size_t n, size_t length,
+                      struct head_end after);
 
 INLINE uint64_t head_cache_word(const char *p)
 {
@@ -106,37 +103,35 @@ INLINE bool head_cache_all(head_same_t same)
 }
 #endif
 
-INLINE bool head_cache_is_same(const struct head_entry *entry, const char *p, size_t n)
+INLINE bool head_cache_is_same(const struct head_entry *entry, const char *p, size_t last_at)
 {
-    size_t last = n - HEAD_BLOCK;
-    head_same_t same = head_cache_same(&entry->last, p + last);
+    head_same_t same = head_cache_same(&entry->last, p + last_at);
     const char *blocks = (const char *)entry->block;
-    for (size_t at = 0; at < last; at += HEAD_BLOCK)
+    for (size_t at = 0; at < last_at; at += HEAD_BLOCK)
         same &= head_cache_same((const struct head_block *)(blocks + at), p + at);
     return head_cache_all(same);
 }
 
-/* Finds the head with which these bytes begin, if it has been learnt. */
-INLINE struct known_head head_cache_find(bool is_answer, const char *bytes, size_t n)
+/* Finds what these bytes come to, where they begin with a head that has been learnt, of as many. */
+INLINE bool head_cache_find(bool is_answer, const char *bytes, size_t n, struct head_end *after)
 {
-    const struct known_head none = {.length = 0};
     if (n < HEAD_BLOCK)
-        return none;
+        return false;
     uint64_t sample = head_cache_sample(is_answer, bytes, n);
     const struct head_entry *entry = head_cache_entry(is_answer, sample);
     __asm__("" : "+r"(entry)); /* one register */
     uint32_t version = atomic_load_explicit(&entry->version, memory_order_acquire);
-    if (atomic_load_explicit(&entry->sample, memory_order_relaxed) != sample)
-        return none;
-    struct known_head head = {.length = atomic_load_explicit(&entry->length, memory_order_relaxed)};
-    if (head.length - HEAD_BLOCK > n - HEAD_BLOCK || /* also where there is none yet */
-        !head_cache_is_same(entry, bytes, head.length))
-        return none;
-    head.left = atomic_load_explicit(&entry->left, memory_order_relaxed);
-    head.mark = atomic_load_explicit(&entry->mark, memory_order_relaxed);
+    if (atomic_load_explicit(&entry->sample, memory_order_relaxed) != sample ||
+        atomic_load_explicit(&entry->n, memory_order_relaxed) != n)
+        return false;
+    /* While another is written these two may be of different ones: never beyond the bytes. */
+    uint64_t last_at = atomic_load_explicit(&entry->last_at, memory_order_relaxed);
+    if (UNLIKELY(last_at > n - HEAD_BLOCK) || !head_cache_is_same(entry, bytes, last_at))
+        return false;
+    after->left = atomic_load_explicit(&entry->left, memory_order_relaxed);
+    after->mark.all = atomic_load_explicit(&entry->mark, memory_order_relaxed);
     atomic_thread_fence(memory_order_acquire);
-    return atomic_load_explicit(&entry->version, memory_order_relaxed) == (version & ~1u) ? head
-                                                                                          : none;
+    return atomic_load_explicit(&entry->version, memory_order_relaxed) == (version & ~1u);
 }
 
 #endif

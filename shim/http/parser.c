@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include "http/parser.h"
-#include "http/head_cache.h"
 
 #define SIZE_DIGITS 16
 
@@ -368,46 +367,17 @@ static const char *skip(uint8_t class, const char *p, const char *end)
     return p;
 }
 
-/* What is cached of a head: not of one behind which anything but a body comes, or that is owed
- * anything but an answer with one. */
-static bool is_simple(const struct scan *scan)
-{
-    uint16_t what = scan->mark.what;
-    if (!scan->is_answer)
-        return what == NONE;
-    return what >= 200 && what != 204 && what != 304 && scan->mark.flags & (SIZED | CHUNKED);
-}
-
-/* The head of these bytes is whole, but for what comes of that. */
-static __attribute__((noinline)) void learn(const struct scan *scan, const char *head,
-                                            const char *behind, const char *end)
-{
-    union mark mark = {.flags = scan->mark.flags, .what = scan->mark.what};
-    mark.at = mark.flags & CHUNKED ? SIZE : START;
-    mark.count = !scan->is_answer || mark.at == START;
-    if (is_simple(scan))
-        head_cache_learn(scan->is_answer, head, (size_t)(end - head),
-                         (struct known_head){(size_t)(behind - head), scan->left, mark.all});
-}
-
 /*
  * The message goes on with these bytes. Returns where it pauses, or their end. Only here are more
- * bytes than one looked at together.
+ * bytes than one looked at together, besides a head that parser_head.c passes.
  */
 const char *parser_run(struct scan *scan, const char *p, const char *end)
 {
     union mark *mark = &scan->mark;
-    const char *begin = p, *behind;
-    const char *head = NULL; /* where one begins that is all in here */
     while (p < end) {
         enum place at = (enum place)mark->at, next = at;
         switch (at) {
         case START:
-            head = !scan->pauses && head_cache_is_turn(scan->is_answer) ? p : NULL;
-            if ((behind = parser_pass_lines(scan, begin, p, end)) != p) {
-                p = behind;
-                continue;
-            }
             next = on_start(scan, *p);
             p += next == START_LF;
             break;
@@ -457,10 +427,6 @@ const char *parser_run(struct scan *scan, const char *p, const char *end)
         case LINE:
             if (scan->pauses && *p == '\r' && p != scan->paused)
                 return p;
-            if (*p != '\r' && (behind = parser_pass_lines(scan, begin, p, end)) != p) {
-                p = behind;
-                continue;
-            }
             next = on_line(scan, *p);
             p += next == HEAD_LF;
             break;
@@ -494,9 +460,6 @@ const char *parser_run(struct scan *scan, const char *p, const char *end)
             next = on_list(scan, *p++);
             break;
         case HEAD_LF:
-            if (head && *p == '\n')
-                learn(scan, head, p + 1, end);
-            head = NULL;
             next = on_head_lf(scan, *p++);
             break;
         case SIZE:

@@ -107,6 +107,11 @@ union mark {
     };
 };
 _Static_assert(sizeof(union mark) == sizeof(uint64_t), "one word");
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define COUNT_SHIFT 0
+#else
+#define COUNT_SHIFT 56
+#endif
 
 #define OUTSTANDING 32 /* requests: two bits each in tracker.kinds */
 
@@ -149,12 +154,21 @@ const char *parser_run(struct scan *scan, const char *p, const char *end);
 /* Follows it through n bytes that nobody has seen: of a body or a chunk, or it is no HTTP. */
 void parser_skip(struct scan *scan, size_t n);
 
+/* Where a side is behind a head: the bytes of the body that are to come; its mark, whose count is
+ * how many are whole by then. */
+struct head_end {
+    uint64_t left;
+    union mark mark;
+};
+
 /*
- * Passes ordinary lines, as many as there are, and the CR of the empty one. The place is START or
- * LINE, and p lies in the buffer from begin to end. Returns what is behind them: p if there is
- * none.
+ * Pass a head that is ordinary and whole, with which these n bytes begin, on a side that is between
+ * two messages; n is PARSER_HEAD_LEAST at least. Return its length; 0: it is for parser_run. The
+ * request that an answer is to is neither a HEAD nor a CONNECT.
  */
-const char *parser_pass_lines(struct scan *scan, const char *begin, const char *p, const char *end);
+#define PARSER_HEAD_LEAST 16
+size_t parser_request_head(const char *bytes, size_t n, struct head_end *after);
+size_t parser_answer_head(const char *bytes, size_t n, struct head_end *after);
 
 /* Tells whether an answer of this status is the last thing of HTTP on the connection. */
 bool parser_begins_tunnel(const struct scan *scan);

@@ -69,8 +69,14 @@ static bool pass_body(struct tracker_side *side, bool is_answer, size_t n)
 }
 
 /* Nobody but the caller changes its own side, so that one look at the other tells (see
- * tracker_state).
- */
+ * tracker_state). */
+static enum tracker_state state_now(const struct tracker *http, bool is_answer)
+{
+    union mark own = mark_of(is_answer ? &http->answers : &http->requests);
+    union mark other = mark_of(is_answer ? &http->requests : &http->answers);
+    return is_answer ? state_of(other, own) : state_of(own, other);
+}
+
 static __attribute__((noinline)) enum tracker_state pass_other(struct tracker *http, bool is_answer,
                                                                const char *bytes, size_t n)
 {
@@ -87,25 +93,99 @@ static __attribute__((noinline)) enum tracker_state pass_other(struct tracker *h
             parser_skip(&scan, n);
         tracker_keep(http, &scan);
     }
-    union mark own = mark_of(is_answer ? &http->answers : &http->requests);
-    union mark other = mark_of(is_answer ? &http->requests : &http->answers);
-    return is_answer ? state_of(other, own) : state_of(own, other);
+    return state_now(http, is_answer);
 }
 
-/* A head that is cached; of its message there is less than all, or more comes behind it. */
-static __attribute__((noinline)) enum tracker_state pass_part(struct tracker *http, bool is_answer,
-                                                              const char *behind, size_t n,
-                                                              uint64_t left, union mark mark)
+static union mark mark_behind(union mark before, struct head_end after)
+{
+    return (union mark){.all = after.mark.all + ((uint64_t)before.count << COUNT_SHIFT)};
+}
+
+/* The kind of the request that a head begins, or whose answer it does, is that of most. False: it
+ * is another one's. */
+static bool is_usual(struct tracker *http, bool is_answer, union mark mark)
+{
+    uint64_t kinds = atomic_load_explicit(&http->kinds, memory_order_relaxed);
+    uint64_t own = UINT64_C(3) << mark.count % OUTSTANDING * 2;
+    if (!is_answer && kinds & own)
+        atomic_store_explicit(&http->kinds, kinds & ~own, memory_order_relaxed);
+    return !is_answer || !(kinds & own);
+}
+
+/*
+ * The side has come so far. Nobody but the caller changes its own side, so that one look at the
+ * other tells (see tracker_state).
+ */
+INLINE enum tracker_state moves_to(struct tracker *http, bool is_answer, union mark before,
+                                   struct head_end after)
 {
     struct tracker_side *side = is_answer ? &http->answers : &http->requests;
-    size_t part = n < left ? n : (size_t)left;
-    if (part < left) {
-        mark.at = BODY;
-        mark.count -= is_answer;
+    union mark own = mark_behind(before, after);
+    side->left = after.left;
+    set_mark(side, own);
+    if (!is_answer)
+        return HTTP_IN_USE; /* that it is owed an answer is known */
+    union mark other = mark_of(&http->requests);
+    return LIKELY(is_between(other) && other.count == own.count && own.at == START) ? HTTP_IDLE
+           : other.at == NOT                                                        ? HTTP_NOT
+                                                                                    : HTTP_IN_USE;
+}
+
+/* So many bytes come behind a head. All of them are of its body. */
+static void count_body(struct head_end *after, size_t n)
+{
+    after->left -= n;
+    if (after->mark.at == BODY && !after->left) {
+        after->mark.at = START;
+        after->mark.count = 1;
     }
-    side->left = left - part;
-    set_mark(side, mark);
-    return pass_other(http, is_answer, behind + part, n - part);
+}
+
+/* More comes behind a head than its body: a chunk, or the next message. */
+static enum tracker_state pass_more(struct tracker *http, bool is_answer, union mark before,
+                                    struct head_end after, struct iovec more)
+{
+    size_t own = (size_t)after.left;
+    count_body(&after, own);
+    moves_to(http, is_answer, before, after);
+    const char *next = (const char *)more.iov_base + own;
+    return after.mark.at == SIZE ? pass_other(http, is_answer, next, more.iov_len)
+           : is_answer           ? tracker_sent_here(http, next, more.iov_len - own)
+                                 : tracker_received_here(http, next, more.iov_len - own);
+}
+
+/* A message may begin here, and its head is not cached. */
+INLINE enum tracker_state pass_new(struct tracker *http, bool is_answer, const char *bytes,
+                                   size_t n)
+{
+    const struct tracker_side *side = is_answer ? &http->answers : &http->requests;
+    union mark before = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
+    struct head_end after;
+    size_t length = n < PARSER_HEAD_LEAST ? 0
+                    : is_answer           ? parser_answer_head(bytes, n, &after)
+                                          : parser_request_head(bytes, n, &after);
+    if (UNLIKELY(!length) || UNLIKELY(!is_usual(http, is_answer, before)))
+        return pass_other(http, is_answer, bytes, n);
+    size_t rest = n - length;
+    if (UNLIKELY(rest > after.left))
+        return pass_more(http, is_answer, before, after,
+                         (struct iovec){(char *)bytes + length, rest});
+    count_body(&after, rest);
+    if (UNLIKELY(head_cache_is_turn(is_answer)))
+        head_cache_learn(is_answer, bytes, n, length, after);
+    return moves_to(http, is_answer, before, after);
+}
+
+static __attribute__((noinline)) enum tracker_state received_new(struct tracker *http,
+                                                                 const char *bytes, size_t n)
+{
+    return pass_new(http, false, bytes, n);
+}
+
+static __attribute__((noinline)) enum tracker_state sent_new(struct tracker *http,
+                                                             const char *bytes, size_t n)
+{
+    return pass_new(http, true, bytes, n);
 }
 
 /*
@@ -114,29 +194,20 @@ static __attribute__((noinline)) enum tracker_state pass_part(struct tracker *ht
  */
 INLINE enum tracker_state pass(struct tracker *http, bool is_answer, const char *bytes, size_t n)
 {
+    const union mark odd = {.at = UINT8_MAX, .text = UINT8_MAX, .what = is_answer ? 0 : UINT16_MAX};
     struct tracker_side *side = is_answer ? &http->answers : &http->requests;
     union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
-    if (mark.at != START || mark.text || (!is_answer && mark.what) ||
-        atomic_load_explicit(&http->kinds, memory_order_relaxed))
+    if (UNLIKELY(mark.all & odd.all))
         return pass_other(http, is_answer, bytes, n);
     union mark other = mark_of(is_answer ? &http->requests : &http->answers);
     uint8_t owed = is_answer ? other.count - mark.count : mark.count - other.count;
     if (is_answer ? !owed : owed >= OUTSTANDING || other.at == NOT)
         return pass_other(http, is_answer, bytes, n);
-    struct known_head head = head_cache_find(is_answer, bytes, n);
-    if (UNLIKELY(!head.length))
-        return pass_other(http, is_answer, bytes, n);
-    union mark after = {.all = head.mark + ((uint64_t)mark.count << 56)};
-    if (UNLIKELY(n - head.length != head.left))
-        return pass_part(http, is_answer, bytes + head.length, n - head.length, head.left, after);
-    side->left = 0;
-    set_mark(side, after);
-    if (!is_answer)
-        return HTTP_IN_USE;
-    other = mark_of(&http->requests);
-    return LIKELY(is_between(other) && other.count == after.count) ? HTTP_IDLE
-           : other.at == NOT                                       ? HTTP_NOT
-                                                                   : HTTP_IN_USE;
+    struct head_end after;
+    if (UNLIKELY(atomic_load_explicit(&http->kinds, memory_order_relaxed)) ||
+        !head_cache_find(is_answer, bytes, n, &after))
+        return is_answer ? sent_new(http, bytes, n) : received_new(http, bytes, n);
+    return moves_to(http, is_answer, mark, after);
 }
 
 HOT enum tracker_state tracker_received_here(struct tracker *http, const char *bytes, size_t n)
@@ -159,8 +230,8 @@ static enum tracker_state pass_each(struct tracker *http, bool is_answer, struct
     for (const struct iovec *iov = bytes.iov, *end = iov + bytes.count; n && iov < end; iov++) {
         size_t part = iov->iov_len < n ? iov->iov_len : n;
         if (part)
-            state = (is_answer ? tracker_sent_here : tracker_received_here)(http, iov->iov_base,
-                                                                            part);
+            state =
+                (is_answer ? tracker_sent_here : tracker_received_here)(http, iov->iov_base, part);
         n -= part;
     }
     return state;

@@ -56,14 +56,14 @@ static const struct bench_case {
     {"pieces", SHORT_GET, SHORT_ANSWER, false, 40},
 };
 
-typedef enum tracker_state tell_fn(struct tracker *http, struct bytes bytes, size_t n);
+typedef enum tracker_state tell_fn(struct tracker *http, const char *bytes, size_t n);
 
 static enum tracker_state tell(struct tracker *http, tell_fn *fn, struct text *text, size_t most)
 {
     enum tracker_state state = HTTP_NOT;
     for (size_t at = 0, n; at < text->n; at += n) {
         n = text->n - at < most ? text->n - at : most;
-        state = fn(http, BYTES(text->bytes + at, n), n);
+        state = fn(http, text->bytes + at, n);
     }
     return state;
 }
@@ -82,13 +82,13 @@ static struct text text_of(const char *bytes, const char *differs_at)
 }
 
 /* Whom nobody follows is as he is to be. */
-static enum tracker_state bare_received(struct tracker *http, struct bytes bytes, size_t n)
+static enum tracker_state bare_received(struct tracker *http, const char *bytes, size_t n)
 {
     (void)http, (void)bytes, (void)n;
     return HTTP_IN_USE;
 }
 
-static enum tracker_state bare_sent(struct tracker *http, struct bytes bytes, size_t n)
+static enum tracker_state bare_sent(struct tracker *http, const char *bytes, size_t n)
 {
     (void)http, (void)bytes, (void)n;
     return HTTP_IDLE;
@@ -97,8 +97,8 @@ static enum tracker_state bare_sent(struct tracker *http, struct bytes bytes, si
 static void run(const struct bench_case *one, bool is_bare, long from, long to)
 {
     struct tracker *http = tracker_of(7);
-    tell_fn *received = is_bare ? bare_received : tracker_received;
-    tell_fn *sent = is_bare ? bare_sent : tracker_sent;
+    tell_fn *received = is_bare ? bare_received : tracker_received_here;
+    tell_fn *sent = is_bare ? bare_sent : tracker_sent_here;
     struct text request = text_of(one->request, "0000000");
     struct text answer = text_of(one->answer, "00:00:00 GMT");
     for (long i = from; i < to; i++) {

@@ -38,13 +38,16 @@ struct talk {
 #define OK "HTTP/1.1 200 OK\r\n"
 #define OK_2 OK "Content-Length: 2\r\n\r\nok"
 
-#define BROWSER                                                                                \
+/* With a tab in it, every byte is looked at. */
+#define BROWSER BROWSER_WITH("\t")
+#define BROWSER_WITH(tab)                                                                      \
     "GET /a/path?with=query&and=%20more HTTP/1.1\r\nHost: www.example.com\r\n"                 \
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)\r\n"   \
     "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8\r\nAccept-Encoding: gzip, br\r\n" \
-    "Accept-Language: en\r\nCookie: a=b; c=\"d\t\xc3\xa9\"\r\nConnection: keep-alive\r\n"      \
+    "Accept-Language: en\r\nCookie: a=b; c=\"d" tab "\xc3\xa9\"\r\nConnection: keep-alive\r\n" \
     "Content-Type: text/plain\r\nContent-Lengthy: 9\r\nTransfer-Encodin: x\r\nTE: "            \
     "trailers\r\n\r\n"
+#define USUAL BROWSER_WITH(" ")
 #define NGINX                                                                                      \
     "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n"           \
     "Content-Type: text/html\r\nContent-Length: 3\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00\r\n" \
@@ -56,9 +59,13 @@ static const struct talk talks[] = {
     {"the same again", {ASK(GET, "+1"), SAYS(OK_2, "-"), ASK(GET, "+1"), SAYS(OK_2, "-")}},
     {"a browser and nginx", {ASK(BROWSER, "+1"), SAYS(NGINX, "+1"), SAYS("abc", "-")}},
     {"an answer that is known, unasked",
-     {ASK(BROWSER, "+1"), SAYS(NGINX "abc", "-"), SAYS(NGINX, "!")}},
+     {ASK(USUAL, "+1"), SAYS(NGINX "abc", "-"), SAYS(NGINX, "!")}},
+    {"an answer without a body, which says that it has one",
+     {ASK(GET, "+1"), SAYS("HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", "-"),
+      ASK(GET, "+1"), SAYS("HTTP/1.1 204 No Content\r\nContent-Length: 7\r\n\r\n", "-"),
+      ASK(GET, "+1"), SAYS(OK_2, "-")}},
     {"a request that is known, behind a CONNECT",
-     {ASK("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", "+1"), ASK(BROWSER, "!")}},
+     {ASK("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", "+1"), ASK(USUAL, "!")}},
     {"a request that is known, behind a HEAD",
      {ASK("HEAD / HTTP/1.1\r\n\r\n", "+1"), ASK(GET, "+2"), SAYS(OK "\r\n", "+1"),
       SAYS(OK_2, "-")}},
@@ -735,9 +742,10 @@ static void threads(void)
     CHECK(tracker_owed(&shared) == 1 && !tracker_is_half_read(&shared));
 }
 
-static size_t known_length(bool is_answer, const char *bytes, size_t n)
+static bool is_known(bool is_answer, const char *bytes, size_t n)
 {
-    return head_cache_find(is_answer, bytes, n).length;
+    struct head_end after;
+    return head_cache_find(is_answer, bytes, n, &after);
 }
 
 /* An entry that is being written is neither read nor written by anybody else. */
@@ -754,7 +762,7 @@ static void not_known(void)
     lock_cache(1);
     for (int i = 0; i < 3; i++) {
         receive(&http, GET, strlen(GET));
-        CHECK(!known_length(false, GET, strlen(GET)), "an entry that is being written was read");
+        CHECK(!is_known(false, GET, strlen(GET)), "an entry that is being written was read");
     }
 }
 
@@ -763,24 +771,33 @@ static void cached(void)
 {
     struct tracker http = {0};
     lock_cache(0);
-    CHECK(!known_length(false, BROWSER, strlen(BROWSER)));
-    receive(&http, BROWSER, strlen(BROWSER));
+    CHECK(!is_known(false, USUAL, strlen(USUAL)));
+    receive(&http, USUAL, strlen(USUAL));
     answer(&http, NGINX "abc", strlen(NGINX) + 3);
-    CHECK(known_length(false, BROWSER, strlen(BROWSER)) == strlen(BROWSER));
-    struct known_head says = head_cache_find(true, NGINX "abc", strlen(NGINX) + 3);
-    CHECK(says.length == strlen(NGINX) && says.left == 3);
-    CHECK((union mark){.all = says.mark}.what == 200);
+    CHECK(is_known(false, USUAL, strlen(USUAL)));
+    struct head_end says;
+    CHECK(head_cache_find(true, NGINX "abc", strlen(NGINX) + 3, &says));
+    CHECK(says.mark.at == START && says.mark.what == 200 && says.mark.count == 1 && !says.left);
+    /* With another number of bytes behind it, it comes to something else. */
+    CHECK(!is_known(true, NGINX "ab", strlen(NGINX) + 2));
+    receive(&http, USUAL, strlen(USUAL));
+    answer(&http, NGINX "ab", strlen(NGINX) + 2);
+    CHECK(head_cache_find(true, NGINX "ab", strlen(NGINX) + 2, &says));
+    CHECK(says.mark.at == BODY && says.mark.count == 0 && says.left == 1);
+    CHECK(tracker_state(&http) == HTTP_IN_USE, "%s", told(&http));
+    answer(&http, "c", 1);
+    CHECK(tracker_state(&http) == HTTP_IDLE, "%s", told(&http));
     /* Changed while it is read: no part of it counts. */
     lock_cache(3);
-    CHECK(!known_length(false, BROWSER, strlen(BROWSER)));
+    CHECK(!is_known(false, USUAL, strlen(USUAL)));
     lock_cache(4);
-    CHECK(known_length(false, BROWSER, strlen(BROWSER)));
+    CHECK(is_known(false, USUAL, strlen(USUAL)));
 }
 
 /* A head is known to the last of its bytes, on its own side alone, and by no other. */
 static void known(void)
 {
-    static const char head[] = BROWSER;
+    static const char head[] = USUAL;
     const size_t n = strlen(head);
     char other[sizeof head];
     struct tracker http = {0};
@@ -788,21 +805,21 @@ static void known(void)
         for (int bit = 0; bit < 8; bit++) {
             memcpy(other, head, sizeof head);
             other[at] ^= (char)(1 << bit);
-            CHECK(!known_length(false, other, n), "byte %zu, bit %d", at, bit);
+            CHECK(!is_known(false, other, n), "byte %zu, bit %d", at, bit);
         }
-    CHECK(known_length(false, head, n) && !known_length(true, head, n));
+    CHECK(is_known(false, head, n) && !is_known(true, head, n));
     for (size_t less = 0; less < n; less++)
-        CHECK(!known_length(false, head, less), "%zu bytes", less);
+        CHECK(!is_known(false, head, less), "%zu bytes", less);
     /* The sample is the same, and there are less bytes than the head has. */
     char *less = copy_of(head, n - 1);
     less[4]++;
-    CHECK(!known_length(false, less, n - 1));
+    CHECK(!is_known(false, less, n - 1));
     drop(less);
     /* One that can't be told by length and sample takes its place. */
     memcpy(other, head, sizeof head);
     other[n - 5]++;
     receive(&http, other, n);
-    CHECK(known_length(false, other, n) == n && !known_length(false, head, n));
+    CHECK(is_known(false, other, n) && !is_known(false, head, n));
 }
 
 /*
@@ -814,9 +831,9 @@ static char shared_head[2][400];
 static void *learns(void *which)
 {
     size_t k = (size_t)(uintptr_t)which;
-    struct known_head head = {sizeof shared_head[k], k + 7, k + 70};
+    struct head_end head = {k + 7, {.all = k + 70}};
     for (int i = 0; i < 100000 && !atomic_load(&over); i++) {
-        head_cache_learn(false, shared_head[k], sizeof shared_head[k], head);
+        head_cache_learn(false, shared_head[k], sizeof shared_head[k], sizeof shared_head[k], head);
         for (int pause = 0; pause < i % 64; pause++)
             spin_pause(); /* so that it is to be found meanwhile */
     }
@@ -837,10 +854,11 @@ static void learnt_at_once(void)
         CHECK(!pthread_create(&learners[k], NULL, learns, (void *)(uintptr_t)k));
     while (!atomic_load(&over))
         for (size_t k = 0; k < 2; k++) {
-            struct known_head head = head_cache_find(false, shared_head[k], sizeof shared_head[k]);
-            CHECK(!head.length || (head.left == k + 7 && head.mark == k + 70),
+            struct head_end head;
+            bool is_found = head_cache_find(false, shared_head[k], sizeof shared_head[k], &head);
+            CHECK(!is_found || (head.left == k + 7 && head.mark.all == k + 70),
                   "%zu is known as the other", k);
-            found += head.length > 0;
+            found += is_found;
         }
     for (size_t k = 0; k < 2; k++)
         pthread_join(learners[k], NULL);
@@ -857,8 +875,6 @@ static void not_cached(void)
     static const char *const says[] = {
         OK "Connection: keep-alive\r\n\r\n",
         "HTTP/1.1 100 Continue\r\nA: 12345678901234567890\r\n\r\n",
-        "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
-        "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
     };
     char long_one[1100];
@@ -869,7 +885,7 @@ static void not_cached(void)
         receive(&http, is_answer ? GET : head, strlen(is_answer ? GET : head));
         if (is_answer)
             answer(&http, head, strlen(head));
-        CHECK(!known_length(is_answer, head, strlen(head)), "\"%s\"", head);
+        CHECK(!is_known(is_answer, head, strlen(head)), "\"%s\"", head);
     }
     for (size_t n = 480; n < sizeof long_one; n++) {
         struct tracker http = {0};
@@ -879,7 +895,7 @@ static void not_cached(void)
         memcpy(long_one + n - 4, "\r\n\r\n", 4);
         receive(&http, long_one, n);
         CHECK(!strcmp(told(&http), "+1"));
-        CHECK(known_length(false, long_one, n) == (n <= 512 ? n : 0), "%zu bytes", n);
+        CHECK(is_known(false, long_one, n) == (n <= 512), "%zu bytes", n);
     }
 }
 
