@@ -78,7 +78,7 @@ is_of_atomics() {
 }
 
 is_of_tracker() {
-    [[ $1 == tracker.[ch]:* || $1 == tracker_room.c:* || $1 == parser.[ch]:* || $1 == parser_head.c:* || $1 == head_cache.[ch]:* || $1 == close_header.c:* ]]
+    [[ $1 == tracker.[ch]:* || $1 == parser.[ch]:* || $1 == parser_head.c:* || $1 == head_cache.[ch]:* || $1 == close_header.c:* ]]
 }
 
 # is_of_program KIND [OBJECT FUNCTION PLACE]...: what the program alone has part in, so that it is

@@ -22,7 +22,7 @@
 #include "base/settings.h"
 
 #define PAGE_MAGIC "weirpage"
-#define PAGE_LAYOUT 6
+#define PAGE_LAYOUT 7
 
 #define PAGE_SLOTS 512    /* processes that are listed */
 #define PAGE_WIDE 16      /* slots whose processes have SHARDS shards, the others one */

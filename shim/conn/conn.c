@@ -52,36 +52,17 @@ static inline uint64_t fresh_record(enum mode mode, uint32_t fingerprint, enum f
            (uint64_t)mode << CONN_MODE_SHIFT | (uint64_t)kind << CONN_KIND_SHIFT;
 }
 
-/* What is remembered of another connection that had fd's number. */
-static void forget_before(int fd)
+void conn_accepted(int fd, enum mode mode, uint32_t fingerprint, enum fingerprint kind)
 {
-    if (table_has(fd)) {
-        reply_model_forget((uint32_t)fd);
-        tracker_forget((uint32_t)fd);
-    }
-}
-
-static __attribute__((noinline)) void accepted_oddly(int fd, enum mode mode, uint64_t fresh)
-{
-    if (mode == MODE_OFF) {
+    if (UNLIKELY(mode == MODE_OFF)) {
         if (UNLIKELY(table_knows(fd)))
             table_set(fd, KIND_NONE); /* stale: closed on a path that we don't see */
         return;
     }
     tell_first();
-    table_add(fd, fresh, false);
-    if (mode == MODE_PROTOCOL || gate_drains())
-        forget_before(fd);
-}
-
-void conn_accepted(int fd, enum mode mode, uint32_t fingerprint, enum fingerprint kind)
-{
-    uint64_t fresh = fresh_record(mode, fingerprint, kind);
-    if (UNLIKELY(mode == MODE_OFF) || UNLIKELY(mode == MODE_PROTOCOL) || UNLIKELY(conn_on_first) ||
-        gate_drains())
-        accepted_oddly(fd, mode, fresh);
-    else
-        table_add(fd, fresh, false);
+    table_add(fd, fresh_record(mode, fingerprint, kind), false);
+    if (gate_drains())
+        reply_model_forget((uint32_t)fd);
 }
 
 void (*conn_on_adopt)(void);
@@ -106,7 +87,7 @@ void conn_received(int fd, enum mode mode)
 {
     enum fingerprint kind;
     uint32_t fingerprint = sock_connection(fd, &kind);
-    forget_before(fd);
+    reply_model_forget((uint32_t)fd);
     if (!fingerprint || mode == MODE_OFF)
         table_forget(fd);
     else if (!handoff_any_sent() || handoff_is_apart())
@@ -142,7 +123,7 @@ void conn_uses_received(int fd)
     uint32_t fingerprint = sock_connection(fd, &kind);
     if (fingerprint && settings_now()->mode.rest != MODE_OFF && !alias_known(fd, fingerprint)) {
         tell_adopts();
-        forget_before(fd);
+        reply_model_forget((uint32_t)fd);
         table_add(fd, fresh_record(settings_now()->mode.rest, fingerprint, kind), true);
         handoff_adopt(fingerprint);
     }
@@ -266,8 +247,7 @@ uint64_t conn_becomes_reply(struct conn *conn)
 
 static void hears_http(struct conn *conn, size_t n, struct bytes bytes)
 {
-    struct tracker *http = tracker_of(table_number(conn));
-    enum tracker_state state = http ? tracker_received(http, bytes, n) : HTTP_NOT;
+    enum tracker_state state = tracker_received(&conn->http, bytes, n);
     if (state == HTTP_NOT)
         conn_becomes_reply(conn);
     if (state == HTTP_NOT || state == HTTP_IN_USE) /* else an empty line before a request */
@@ -292,8 +272,7 @@ void conn_follows_odd_write(struct conn *conn, enum tracker_state state)
 
 void conn_follows_pieces(struct conn *conn, struct bytes bytes, size_t n)
 {
-    struct tracker *http = tracker_of(table_number(conn));
-    conn_follows_write_to(conn, http ? tracker_sent(http, bytes, n) : HTTP_NOT);
+    conn_follows_write_to(conn, tracker_sent(&conn->http, bytes, n));
 }
 
 /* The answer that told the client so has gone out: the program is to close, and no more comes. */
@@ -311,10 +290,8 @@ static void ends_noticed(int fd, struct conn *conn)
         sock_shut_read(fd);
 }
 
-/* What is on its way is in the framing already, which is in this state since; NULL: there is none.
- */
-static void says_http(int fd, struct conn *conn, bool cut, const struct tracker *http,
-                      enum tracker_state state)
+/* What is on its way is in the tracker already, which is in this state since. */
+static void says_http(int fd, struct conn *conn, bool cut, enum tracker_state state)
 {
     if (state == HTTP_NOT)
         conn_becomes_reply(conn);
@@ -323,7 +300,8 @@ static void says_http(int fd, struct conn *conn, bool cut, const struct tracker 
         conn_step(conn, CONN_CUT);
     else if (state != HTTP_IN_USE)
         conn_step(conn, CONN_WROTE);
-    if (state == HTTP_IDLE && gate_drains() && tracker_said_close(http) == HTTP_CLOSE_ADDED) {
+    if (state == HTTP_IDLE && gate_drains() &&
+        tracker_said_close(&conn->http) == HTTP_CLOSE_ADDED) {
         int saved = errno;
         ends_noticed(fd, conn);
         errno = saved;
@@ -336,9 +314,7 @@ struct tracker *conn_plans(struct conn *conn)
     if (mode_of(record) != MODE_PROTOCOL || record & CONN_DISOWNED || in_vfork_child() ||
         sys_is_sandboxed())
         return NULL;
-    struct tracker *http = tracker_of(table_number(conn));
-    if (!http)
-        return NULL;
+    struct tracker *http = &conn->http;
     bool begins = tracker_state(http) == HTTP_IN_USE && pacing_lets(fingerprint_of(record));
     return begins || close_header_is_pending(http) ? http : NULL;
 }
@@ -354,9 +330,7 @@ bool conn_is_asked_more(int fd, const struct tracker *http)
 
 void conn_wrote_planned(int fd, struct conn *conn, size_t asked, ssize_t done)
 {
-    const struct tracker *http = tracker_of(table_number(conn));
-    says_http(fd, conn, done < 0 || (size_t)done < asked, http,
-              http ? tracker_state(http) : HTTP_NOT);
+    says_http(fd, conn, done < 0 || (size_t)done < asked, tracker_state(&conn->http));
 }
 
 /* ---- what the wrappers tell ---- */
@@ -389,11 +363,9 @@ void conn_wrote(int fd, struct conn *conn, size_t asked, ssize_t done, struct by
 {
     bool cut = done < 0 || (size_t)done < asked;
     if (mode_now(conn) == MODE_PROTOCOL) {
-        struct tracker *http = tracker_of(table_number(conn));
-        enum tracker_state state = !http      ? HTTP_NOT
-                                   : done > 0 ? tracker_sent(http, bytes, (size_t)done)
-                                              : tracker_state(http);
-        says_http(fd, conn, cut, http, state);
+        enum tracker_state state =
+            done > 0 ? tracker_sent(&conn->http, bytes, (size_t)done) : tracker_state(&conn->http);
+        says_http(fd, conn, cut, state);
         return;
     }
     if (cut || is_in_use(conn) || atomic_load(&conn->record) & CONN_READ_SINCE_SHUT)
@@ -434,14 +406,13 @@ void conn_watched(int epoll, int fd, uint32_t events)
 
 void conn_wrote_part(int fd, struct conn *conn, size_t n, struct bytes bytes)
 {
-    uint32_t number = table_number(conn);
     bool is_http = mode_now(conn) == MODE_PROTOCOL;
-    struct tracker *http = is_http         ? tracker_of(number)
-                           : gate_drains() ? tracker_in_drain(number, false)
+    struct tracker *http = is_http         ? &conn->http
+                           : gate_drains() ? tracker_in_drain(conn, false)
                                            : NULL;
     enum tracker_state state = http ? tracker_sent(http, bytes, n) : HTTP_NOT;
     if (is_http)
-        says_http(fd, conn, false, http, state);
+        says_http(fd, conn, false, state);
 }
 
 void conn_file_ended(struct conn *conn)

@@ -117,8 +117,7 @@ void conn_follows_pieces(struct conn *conn, struct bytes bytes, size_t n);
 
 INLINE void conn_follows_read(struct conn *conn, const void *buf, size_t n)
 {
-    struct tracker *http = tracker_of(table_number(conn));
-    enum tracker_state state = LIKELY(http) ? tracker_received_here(http, buf, n) : HTTP_NOT;
+    enum tracker_state state = tracker_received_here(&conn->http, buf, n);
     if (UNLIKELY(state != HTTP_IN_USE))
         return conn_follows_odd_read(conn, state);
     atomic_store_explicit(&conn->state, GLANCE(&conn->state) | STATE_IN_USE, memory_order_relaxed);
@@ -133,8 +132,7 @@ INLINE void conn_follows_write_to(struct conn *conn, enum tracker_state state)
 
 INLINE void conn_follows_write(struct conn *conn, const void *buf, size_t n)
 {
-    struct tracker *http = tracker_of(table_number(conn));
-    conn_follows_write_to(conn, LIKELY(http) ? tracker_sent_here(http, buf, n) : HTTP_NOT);
+    conn_follows_write_to(conn, tracker_sent_here(&conn->http, buf, n));
 }
 
 /* Whether our FIN is out: a write would be answered with SIGPIPE, and is reported as done instead.

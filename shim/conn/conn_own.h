@@ -46,7 +46,7 @@ uint64_t conn_becomes_reply(struct conn *conn);
 
 /* In a drain: the tracker of what a connection of mode reply says, where it began with a request
  * that began then. NULL: it is not known. */
-struct tracker *tracker_in_drain(uint32_t number, bool begins);
+struct tracker *tracker_in_drain(struct conn *conn, bool begins);
 
 /* Note in a drain what a read or a write has brought. A write that completes the last answer closes
  * the connection behind it. */

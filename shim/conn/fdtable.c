@@ -108,8 +108,6 @@ bool table_reaches(int fd)
                                                         __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
         ;
     gate_set_limit(table.limit);
-    if (table.on_grows)
-        table.on_grows(next);
     return true;
 }
 
@@ -342,6 +340,7 @@ static inline enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
         raise_high((int)number);
         atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
+    tracker_reset(&table_conn(number)->http);
     atomic_store_explicit(&table_conn(number)->state, first_state(fresh, kind),
                           memory_order_relaxed);
     note_fork_counter(number);

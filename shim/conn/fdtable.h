@@ -42,6 +42,7 @@
 #include "base/common.h"
 #include "base/state_page.h"
 #include "conn/gate.h"
+#include "http/tracker.h"
 
 enum kind {
     KIND_NONE,
@@ -92,7 +93,9 @@ struct conn {
     _Alignas(CACHE_LINE) _Atomic uint64_t record; /* 0: free */
     _Atomic uint32_t shared; /* table.fork_counter at its accept, or SHARED_SENT (fdtable.c) */
     _Atomic uint8_t state;
+    struct tracker http; /* mode protocol, and mode reply in a drain */
 };
+_Static_assert(sizeof(struct conn) <= CACHE_LINE, "one line for all that a call looks at");
 
 /* Its layout counts as the state page's: weir(1) reads it (state_page.h, PAGE_LAYOUT). */
 struct table {
@@ -116,9 +119,7 @@ struct table {
     _Atomic bool has_this_one; /* a connection's: it is to be counted up at the next fork */
     _Atomic bool shares;
 
-    /* Up to where limit can be raised; called when it is, or NULL. */
-    uint32_t most;
-    void (*on_grows)(uint32_t limit);
+    uint32_t most; /* up to where limit can be raised */
 
     /* There was no room to know descriptors from ~missed_before on, below missed_to; 0, 0: none. */
     _Atomic uint32_t missed_before, missed_to;

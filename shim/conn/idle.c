@@ -120,8 +120,6 @@ static enum conn_class classify_reply_by_kernel(int fd, struct conn *conn, uint8
 static bool passes_unseen(const struct tracker *http, uint8_t state, const struct sock_info *info,
                           const struct conn_limits *limits)
 {
-    if (!http)
-        return true;
     if (tracker_has_answered(http))
         return false;
     if (state & STATE_IN_USE)
@@ -137,7 +135,7 @@ static enum conn_class classify_http(int fd, struct conn *conn, uint8_t state,
     struct sock_info info;
     sock_queues(fd, &queues);
     sock_info(fd, &info);
-    if (passes_unseen(tracker_of(table_number(conn)), state, &info, limits)) {
+    if (passes_unseen(&conn->http, state, &info, limits)) {
         conn_becomes_reply(conn);
         return classify_reply_by_kernel(fd, conn, state, limits);
     }

@@ -12,11 +12,10 @@
  * The framing of what a connection of mode reply says while the process drains; it begins with a
  * request that begins then. NULL: it is not known.
  */
-struct tracker *tracker_in_drain(uint32_t number, bool begins)
+struct tracker *tracker_in_drain(struct conn *conn, bool begins)
 {
-    struct tracker *http = tracker_of(number);
-    enum tracker_state state = http ? tracker_state(http) : HTTP_NOT;
-    return state == HTTP_NOT || (state == HTTP_NONE && !begins) ? NULL : http;
+    enum tracker_state state = tracker_state(&conn->http);
+    return state == HTTP_NOT || (state == HTTP_NONE && !begins) ? NULL : &conn->http;
 }
 
 void notes_read(struct conn *conn, size_t n, struct bytes bytes)
@@ -26,7 +25,7 @@ void notes_read(struct conn *conn, size_t n, struct bytes bytes)
     if (mode_now(conn) != MODE_REPLY)
         return;
     reply_model_read(number, n, bytes.iov && n == bytes_room(bytes), begins);
-    struct tracker *http = tracker_in_drain(number, begins);
+    struct tracker *http = tracker_in_drain(conn, begins);
     if (http)
         tracker_received(http, bytes, n);
 }
@@ -69,9 +68,10 @@ static bool is_ended_by(enum reply_model_sign sign, uint64_t record)
 }
 
 /* What a write of so many of the bytes, the whole of which is `asked`, will make of the answer. */
-static enum reply_model_sign sign_before(uint32_t number, size_t asked, struct bytes bytes)
+static enum reply_model_sign sign_before(struct conn *conn, size_t asked, struct bytes bytes)
 {
-    const struct tracker *http = tracker_in_drain(number, false);
+    uint32_t number = table_number(conn);
+    const struct tracker *http = tracker_in_drain(conn, false);
     if (http)
         return tracker_would_rest(http, bytes, asked) ? REPLY_SURE : REPLY_NONE;
     return reply_model_is_in_step(number) ? reply_model_expects(number, asked) : REPLY_NONE;
@@ -80,14 +80,12 @@ static enum reply_model_sign sign_before(uint32_t number, size_t asked, struct b
 bool conn_holds_back(int fd, struct conn *conn, size_t asked, struct bytes bytes)
 {
     uint64_t record = atomic_load(&conn->record);
-    uint32_t number = table_number(conn);
     int saved = errno;
     look_ahead(fd, conn, record);
-    bool held = record && may_end(record) &&
-                is_ended_by(sign_before(number, asked, bytes), record) &&
+    bool held = record && may_end(record) && is_ended_by(sign_before(conn, asked, bytes), record) &&
                 conn_is_still(fd, record) && sock_cork(fd);
     if (held)
-        reply_model_holds(number, HOLD_WRITE);
+        reply_model_holds(table_number(conn), HOLD_WRITE);
     errno = saved;
     return held;
 }
@@ -115,10 +113,10 @@ void conn_release(int fd)
 }
 
 /* What says of an answer that has come so far whether it is whole: its framing, or its model. */
-static enum reply_model_sign sign_of(uint32_t number, size_t done, struct bytes bytes)
+static enum reply_model_sign sign_of(struct conn *conn, size_t done, struct bytes bytes)
 {
-    enum reply_model_sign sign = reply_model_wrote(number, done);
-    struct tracker *http = tracker_in_drain(number, false);
+    enum reply_model_sign sign = reply_model_wrote(table_number(conn), done);
+    struct tracker *http = tracker_in_drain(conn, false);
     if (!http)
         return sign;
     enum tracker_state state = tracker_sent(http, bytes, done);
@@ -135,7 +133,7 @@ void notes_wrote(int fd, struct conn *conn, size_t done, bool whole, struct byte
         return;
     int saved = errno;
     release_end(fd, number);
-    enum reply_model_sign sign = sign_of(number, done, bytes);
+    enum reply_model_sign sign = sign_of(conn, done, bytes);
     if (record & CONN_SHUT)
         reply_model_wrote_on(number);
     bool sure = sign == REPLY_SURE;
@@ -144,7 +142,7 @@ void notes_wrote(int fd, struct conn *conn, size_t done, bool whole, struct byte
         is_ended_by(sign, record) && conn_is_still(fd, record) &&
         atomic_compare_exchange_strong(&conn->record, &record, shut)) {
         atomic_thread_fence(memory_order_seq_cst); /* another thread may read (fdtable.h) */
-        if (is_in_use(conn) || !waits_for_more(fd, number, tracker_in_drain(number, false)))
+        if (is_in_use(conn) || !waits_for_more(fd, number, tracker_in_drain(conn, false)))
             atomic_fetch_and(&conn->record, ~(shut & ~record));
         else if (sure)
             sock_shut_both(fd);

@@ -154,14 +154,6 @@ static int64_t within_timeout(int64_t length, int64_t now)
     return drain.until && length > most ? most : length;
 }
 
-static bool has_http(const struct settings *settings)
-{
-    bool has = settings->mode.rest == MODE_PROTOCOL;
-    for (int i = 0; i < settings->mode.count; i++)
-        has = has || settings->mode.item[i].mode == MODE_PROTOCOL;
-    return has;
-}
-
 /* Address space is taken for so many connections, or twice as many as there are: not for all that
  * there may ever be, since a child that is forked meanwhile may limit its own (vsftpd, to 200 MB). */
 #define NOTES_LEAST 65536
@@ -174,7 +166,6 @@ static void make_room(void)
     if (most > table.most)
         most = table.most;
     bool has = reply_model_begin(high, most);
-    has = tracker_begin(high, most) && has;
     has = room_reach(&drain.notes, sizeof(struct drain_note), high, most) && has;
     has = room_reach(&drain.seen, sizeof(int64_t), high, most) && has;
     if (!has && !drain.is_short)
@@ -193,7 +184,8 @@ static void stop_serving(int64_t now)
     gate_shut(GATE_DRAINS, settings_now()->settle);
     set_phase(PHASE_DRAINING);
     const struct settings *settings = settings_now();
-    int64_t notice = within_timeout(settings->notice, now), first = has_http(settings) ? notice : 0;
+    int64_t notice = within_timeout(settings->notice, now);
+    int64_t first = settings_have_mode(MODE_PROTOCOL) ? notice : 0;
     pacing_begin(now, now + first, within_timeout(first + settings->spread, now) - first);
     make_room();
     drain.notice_until = now + notice;

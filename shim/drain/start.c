@@ -145,12 +145,6 @@ static bool make_table(void)
     return true;
 }
 
-/* Mode http, whose notes follow the table. */
-static void grown(uint32_t limit)
-{
-    tracker_begin(limit, table.most);
-}
-
 static void say_ready(void)
 {
     struct log_line line;
@@ -192,12 +186,6 @@ static bool begin_serving(void)
     if (!table.limit && !make_table()) {
         stand_aside("no room for the table of descriptors");
         return false;
-    }
-    if (settings_have_mode(MODE_PROTOCOL)) {
-        table.on_grows = grown;
-        if (!tracker_begin(table.limit, table.most))
-            log_say(LOG_ERROR, "no room for what is known of HTTP (RLIMIT_AS?): connections are "
-                               "taken as in mode reply");
     }
     table.on_shared = handoff_release;
     lingering_on_loss = count_loss;

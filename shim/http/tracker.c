@@ -247,12 +247,6 @@ enum tracker_state tracker_sent(struct tracker *http, struct bytes bytes, size_t
     return pass_each(http, true, bytes, n);
 }
 
-void tracker_reset(struct tracker *http)
-{
-    set_mark(&http->requests, (union mark){.all = 0});
-    set_mark(&http->answers, (union mark){.all = 0});
-}
-
 /*
  * Answers first. If all requests that are seen after them have been answered, none was read to the
  * end of its head in between, and no answer has begun, as none does unasked. Who is kept from the

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * tracker.h - what is asked and what is owed on a connection that speaks HTTP/1.0 or 1.1, from the
- * bytes that the program reads and writes; and which connection is how far, by the number of its
- * record.
+ * bytes that the program reads and writes.
  *
  * A connection is idle when no request has begun and no answer is owed. Request and answer are
  * counted apart, as a server may answer before it has read all (413, a "100-continue" refused): the
@@ -11,14 +10,12 @@
  *
  * In mode `http` from a connection's first byte on. In mode `reply` while a drain is on: an answer
  * that is whole by HTTP's own word is the surest sign that there is, and what is no HTTP shows it
- * at once. Memory alone, reserved for the whole table and touched where connections are. One thread
- * may read, another write and a third ask, at the same time.
+ * at once. One thread may read, another write and a third ask, at the same time.
  */
 #ifndef WEIR_TRACKER_H
 #define WEIR_TRACKER_H
 
 #include "base/common.h"
-#include "base/room.h"
 
 #include <sys/uio.h>
 
@@ -65,22 +62,6 @@ static inline size_t bytes_room(struct bytes bytes)
     return room;
 }
 
-/* Makes room for `count` trackers of `most` that there may be. False: there is none for all. */
-bool tracker_begin(uint32_t count, uint32_t most);
-
-extern HIDDEN struct room tracker_room; /* of struct tracker */
-
-/* Returns the tracker of this number. NULL: there is no room, or no mode needs one. */
-static inline struct tracker *tracker_of(uint32_t number)
-{
-    struct tracker *at = atomic_load_explicit(&tracker_room.at, memory_order_acquire);
-    bool is_there = at && number < atomic_load_explicit(&tracker_room.count, memory_order_relaxed);
-    return is_there ? &at[number] : NULL;
-}
-
-/* Starts anew what is known of the connection of this number. */
-void tracker_forget(uint32_t number);
-
 /* Follows n bytes that a read returned, or a write took; n is at least 1. Returns the state then.
  */
 enum tracker_state tracker_received(struct tracker *http, struct bytes bytes, size_t n);
@@ -94,7 +75,12 @@ enum tracker_state tracker_sent_here(struct tracker *http, const char *bytes, si
 bool tracker_would_rest(const struct tracker *http, struct bytes bytes, size_t n);
 
 /* Starts a tracker anew: for a new connection, where there was another one before. */
-void tracker_reset(struct tracker *http);
+static inline void tracker_reset(struct tracker *http)
+{
+    atomic_store_explicit(&http->requests.mark, 0, memory_order_release);
+    atomic_store_explicit(&http->answers.mark, 0, memory_order_release);
+    atomic_store_explicit(&http->kinds, 0, memory_order_relaxed);
+}
 
 enum tracker_state tracker_state(const struct tracker *http);
 

@@ -96,7 +96,7 @@ static enum tracker_state bare_sent(struct tracker *http, const char *bytes, siz
 
 static void run(const struct bench_case *one, bool is_bare, long from, long to)
 {
-    struct tracker *http = tracker_of(7);
+    static struct tracker http;
     tell_fn *received = is_bare ? bare_received : tracker_received_here;
     tell_fn *sent = is_bare ? bare_sent : tracker_sent_here;
     struct text request = text_of(one->request, "0000000");
@@ -106,8 +106,8 @@ static void run(const struct bench_case *one, bool is_bare, long from, long to)
             renumber(&request, i);
             renumber(&answer, i);
         }
-        if (tell(http, received, &request, one->most) != HTTP_IN_USE ||
-            tell(http, sent, &answer, one->most) != HTTP_IDLE)
+        if (tell(&http, received, &request, one->most) != HTTP_IN_USE ||
+            tell(&http, sent, &answer, one->most) != HTTP_IDLE)
             errx(1, "%s: it is not followed", one->name);
     }
 }
@@ -126,8 +126,6 @@ static void count(const struct bench_case *one)
 
 int main(int argc, char **argv)
 {
-    if (!tracker_begin(1024, 1024))
-        errx(1, "no room");
     for (int i = 1; i < argc; i++) {
         const struct bench_case *one = cases, *end = cases + sizeof cases / sizeof *cases;
         while (one < end && strcmp(one->name, argv[i]))
