@@ -57,7 +57,8 @@
 #define GLANCE(at) atomic_load_explicit(at, memory_order_acquire)
 #endif
 
-/* The compiler takes a variable's value from memory again, and keeps none of it in a register. */
+/* What is needed behind a call only where that is not as usual lies on the stack: a register that
+ * outlives a call has to be saved as well. */
 #define KEPT_ON_STACK(variable) __asm__("" : "+m"(variable))
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)

@@ -46,21 +46,13 @@ static bool receives(int fd, ssize_t got, int flags, struct bytes bytes)
     return false;
 }
 
-/* A call on a connection, kept on the stack for what may come behind it: a register that outlives
- * a call has to be saved as well. */
-struct reading {
-    struct conn *conn;
-    void *buf;
-    size_t n;
-    int flags;
-};
-
 /* Behind a read of which the fast path knows no more. */
-static __attribute__((noinline)) ssize_t read_rest(const struct reading *from, ssize_t got)
+static __attribute__((noinline)) ssize_t read_rest(struct conn *conn, void *buf, size_t n,
+                                                   ssize_t got)
 {
-    int fd = (int)table_number(from->conn);
-    while (reads(fd, got, from->n, BYTES(from->buf, from->n)))
-        got = libc_read(fd, from->buf, from->n);
+    int fd = (int)table_number(conn);
+    while (reads(fd, got, n, BYTES(buf, n)))
+        got = libc_read(fd, buf, n);
     return got;
 }
 
@@ -74,14 +66,16 @@ static __attribute__((noinline)) ssize_t read_slowly(int fd, void *buf, size_t n
 }
 
 /* The fast path of mode protocol. What is slow may have to be adopted before it waits. */
-static __attribute__((noinline)) ssize_t read_followed(int fd, void *buf, size_t n)
+static __attribute__((noinline)) ssize_t read_followed(int fd, void *buf, size_t n,
+                                                       struct conn *conn)
 {
-    struct conn *conn = table_conn((uint32_t)fd);
     if (UNLIKELY(GLANCE(&conn->state) & STATE_SLOW))
         return read_slowly(fd, buf, n);
+    size_t room = n;
+    KEPT_ON_STACK(room);
     ssize_t got = libc_read(fd, buf, n);
     if (UNLIKELY(got <= 0) || UNLIKELY(!table_follows(conn)))
-        return read_rest(&(struct reading){.conn = conn, .buf = buf, .n = n}, got);
+        return read_rest(conn, buf, room, got);
     conn_follows_read(conn, buf, (size_t)got);
     return got;
 }
@@ -92,22 +86,26 @@ EXPORT HOT ssize_t read(int fd, void *buf, size_t n)
         return read_slowly(fd, buf, n);
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_read(fd, buf, n);
-    struct reading reading;
-    reading.conn = table_conn((uint32_t)fd);
-    if (UNLIKELY(GLANCE(&reading.conn->state) >= STATE_HTTP))
-        return read_followed(fd, buf, n);
-    reading.buf = buf;
-    reading.n = n;
+    struct conn *conn = table_conn((uint32_t)fd);
+    if (UNLIKELY(GLANCE(&conn->state) >= STATE_HTTP))
+        return read_followed(fd, buf, n, conn);
+    struct reading {
+        struct conn *conn;
+        void *buf;
+        size_t n;
+    } kept = {conn, buf, n};
+    KEPT_ON_STACK(kept);
     ssize_t got = libc_read(fd, buf, n);
-    KEPT_ON_STACK(reading);
-    return LIKELY(table_reads_fast(reading.conn, got)) ? got : read_rest(&reading, got);
+    return LIKELY(table_reads_fast(kept.conn, got)) ? got
+                                                    : read_rest(kept.conn, kept.buf, kept.n, got);
 }
 
-static __attribute__((noinline)) ssize_t recv_rest(const struct reading *from, ssize_t got)
+static __attribute__((noinline)) ssize_t recv_rest(struct conn *conn, void *buf, size_t n,
+                                                   int flags, ssize_t got)
 {
-    int fd = (int)table_number(from->conn);
-    while (receives(fd, got, from->flags, BYTES(from->buf, from->n)))
-        got = libc_recv(fd, from->buf, from->n, from->flags);
+    int fd = (int)table_number(conn);
+    while (receives(fd, got, flags, BYTES(buf, n)))
+        got = libc_recv(fd, buf, n, flags);
     return got;
 }
 
@@ -120,14 +118,16 @@ static __attribute__((noinline)) ssize_t recv_slowly(int fd, void *buf, size_t n
     return got;
 }
 
-static __attribute__((noinline)) ssize_t recv_followed(int fd, void *buf, size_t n, int flags)
+static __attribute__((noinline)) ssize_t recv_followed(int fd, void *buf, size_t n, int flags,
+                                                       struct conn *conn)
 {
-    struct conn *conn = table_conn((uint32_t)fd);
     if (UNLIKELY(GLANCE(&conn->state) & STATE_SLOW) || UNLIKELY(flags & ODD_FLAGS))
         return recv_slowly(fd, buf, n, flags);
+    size_t room = n;
+    KEPT_ON_STACK(room);
     ssize_t got = libc_recv(fd, buf, n, flags);
     if (UNLIKELY(got <= 0) || UNLIKELY(!table_follows(conn)))
-        return recv_rest(&(struct reading){conn, buf, n, flags}, got);
+        return recv_rest(conn, buf, room, flags, got);
     conn_follows_read(conn, buf, (size_t)got);
     return got;
 }
@@ -138,16 +138,20 @@ EXPORT HOT ssize_t recv(int fd, void *buf, size_t n, int flags)
         return recv_slowly(fd, buf, n, flags);
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_recv(fd, buf, n, flags);
-    struct reading reading;
-    reading.conn = table_conn((uint32_t)fd);
-    if (UNLIKELY(GLANCE(&reading.conn->state) >= STATE_HTTP) || UNLIKELY(flags & ODD_FLAGS))
-        return recv_followed(fd, buf, n, flags);
-    reading.buf = buf;
-    reading.n = n;
-    reading.flags = flags;
+    struct conn *conn = table_conn((uint32_t)fd);
+    if (UNLIKELY(GLANCE(&conn->state) >= STATE_HTTP) || UNLIKELY(flags & ODD_FLAGS))
+        return recv_followed(fd, buf, n, flags, conn);
+    struct reading {
+        struct conn *conn;
+        void *buf;
+        size_t n;
+        int flags;
+    } kept = {conn, buf, n, flags};
+    KEPT_ON_STACK(kept);
     ssize_t got = libc_recv(fd, buf, n, flags);
-    KEPT_ON_STACK(reading);
-    return LIKELY(table_reads_fast(reading.conn, got)) ? got : recv_rest(&reading, got);
+    return LIKELY(table_reads_fast(kept.conn, got))
+               ? got
+               : recv_rest(kept.conn, kept.buf, kept.n, kept.flags, got);
 }
 
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)

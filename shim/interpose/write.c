@@ -187,15 +187,6 @@ static __attribute__((noinline)) ssize_t write_slowly(int fd, const void *buf, s
     return WRITE_SLOWLY(&writing, libc_write(fd, buf, n));
 }
 
-/* A call on a connection, kept on the stack for what may come behind it: a register that outlives
- * a call has to be saved as well. */
-struct sending {
-    struct conn *conn;
-    const void *buf;
-    size_t n;
-    int flags;
-};
-
 /* Whether a call has taken all, and that was something. */
 INLINE bool is_all(ssize_t done, size_t asked)
 {
@@ -203,8 +194,7 @@ INLINE bool is_all(ssize_t done, size_t asked)
 }
 
 /* Behind a call that the fast path does not understand. */
-static __attribute__((noinline)) ssize_t wrote_rest(struct conn *from, ssize_t done, size_t asked,
-                                                    struct bytes bytes)
+static ssize_t wrote_rest(struct conn *from, ssize_t done, size_t asked, struct bytes bytes)
 {
     int fd = (int)table_number(from);
     struct conn *conn = conn_enters(fd);
@@ -213,20 +203,23 @@ static __attribute__((noinline)) ssize_t wrote_rest(struct conn *from, ssize_t d
     return done;
 }
 
-static __attribute__((noinline)) ssize_t write_rest(const struct sending *sending, ssize_t done)
+static __attribute__((noinline)) ssize_t write_rest(struct conn *conn, const void *buf, size_t n,
+                                                    ssize_t done)
 {
     if (done < 0 && signals_must_call_again())
-        return write_slowly((int)table_number(sending->conn), sending->buf, sending->n);
-    return wrote_rest(sending->conn, done, sending->n, BYTES(sending->buf, sending->n));
+        return write_slowly((int)table_number(conn), buf, n);
+    return wrote_rest(conn, done, n, BYTES(buf, n));
 }
 
-/* Behind one that has taken all. */
-static __attribute__((noinline)) ssize_t follows(const struct sending *sending, ssize_t done)
+/* The fast path of mode protocol. */
+static __attribute__((noinline)) ssize_t write_followed(int fd, const void *buf, size_t n,
+                                                        struct conn *conn)
 {
-    if (UNLIKELY(!table_follows(sending->conn)))
-        return wrote_rest(sending->conn, done, sending->n, BYTES(sending->buf, sending->n));
-    conn_follows_write(sending->conn, sending->buf, (size_t)done);
-    return done;
+    ssize_t done = libc_write(fd, buf, n);
+    if (UNLIKELY(!is_all(done, n)) || UNLIKELY(!table_follows(conn)))
+        return write_rest(conn, buf, n, done);
+    conn_follows_write(conn, buf, n);
+    return (ssize_t)n;
 }
 
 EXPORT HOT ssize_t write(int fd, const void *buf, size_t n)
@@ -235,15 +228,20 @@ EXPORT HOT ssize_t write(int fd, const void *buf, size_t n)
         return write_slowly(fd, buf, n);
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_write(fd, buf, n);
-    struct sending sending;
-    sending.conn = table_conn((uint32_t)fd);
-    sending.buf = buf;
-    sending.n = n;
+    struct conn *conn = table_conn((uint32_t)fd);
+    if (UNLIKELY(GLANCE(&conn->state) >= STATE_HTTP))
+        return write_followed(fd, buf, n, conn);
+    struct sending {
+        struct conn *conn;
+        const void *buf;
+        size_t n;
+    } kept = {conn, buf, n};
+    KEPT_ON_STACK(kept);
     ssize_t done = libc_write(fd, buf, n);
-    KEPT_ON_STACK(sending);
-    if (UNLIKELY(!is_all(done, sending.n)))
-        return write_rest(&sending, done);
-    return LIKELY(table_writes_fast(sending.conn)) ? done : follows(&sending, done);
+    if (is_all(done, kept.n) && LIKELY(table_writes_fast(kept.conn)))
+        return done;
+    KEPT_ON_STACK(kept);
+    return write_rest(kept.conn, kept.buf, kept.n, done);
 }
 
 static __attribute__((noinline)) ssize_t send_slowly(int fd, const void *buf, size_t n, int flags)
@@ -252,12 +250,24 @@ static __attribute__((noinline)) ssize_t send_slowly(int fd, const void *buf, si
     return WRITE_SLOWLY(&writing, libc_send(fd, buf, n, flags));
 }
 
-static __attribute__((noinline)) ssize_t send_rest(const struct sending *sending, ssize_t done)
+static __attribute__((noinline)) ssize_t send_rest(struct conn *conn, const void *buf, size_t n,
+                                                   int flags, ssize_t done)
 {
     if (done < 0 && signals_must_call_again())
-        return send_slowly((int)table_number(sending->conn), sending->buf, sending->n,
-                           sending->flags);
-    return wrote_rest(sending->conn, done, sending->n, BYTES(sending->buf, sending->n));
+        return send_slowly((int)table_number(conn), buf, n, flags);
+    return wrote_rest(conn, done, n, BYTES(buf, n));
+}
+
+static __attribute__((noinline)) ssize_t send_followed(int fd, const void *buf, size_t n, int flags,
+                                                       struct conn *conn)
+{
+    if (UNLIKELY(flags & MSG_MORE))
+        return send_slowly(fd, buf, n, flags);
+    ssize_t done = libc_send(fd, buf, n, flags);
+    if (UNLIKELY(!is_all(done, n)) || UNLIKELY(!table_follows(conn)))
+        return send_rest(conn, buf, n, flags, done);
+    conn_follows_write(conn, buf, n);
+    return (ssize_t)n;
 }
 
 EXPORT HOT ssize_t send(int fd, const void *buf, size_t n, int flags)
@@ -266,18 +276,21 @@ EXPORT HOT ssize_t send(int fd, const void *buf, size_t n, int flags)
         return send_slowly(fd, buf, n, flags);
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_send(fd, buf, n, flags);
-    if (UNLIKELY(flags & MSG_MORE))
-        return send_slowly(fd, buf, n, flags);
-    struct sending sending;
-    sending.conn = table_conn((uint32_t)fd);
-    sending.buf = buf;
-    sending.n = n;
-    sending.flags = flags;
+    struct conn *conn = table_conn((uint32_t)fd);
+    if (UNLIKELY(GLANCE(&conn->state) >= STATE_HTTP) || UNLIKELY(flags & MSG_MORE))
+        return send_followed(fd, buf, n, flags, conn);
+    struct sending {
+        struct conn *conn;
+        const void *buf;
+        size_t n;
+        int flags;
+    } kept = {conn, buf, n, flags};
+    KEPT_ON_STACK(kept);
     ssize_t done = libc_send(fd, buf, n, flags);
-    KEPT_ON_STACK(sending);
-    if (UNLIKELY(!is_all(done, sending.n)))
-        return send_rest(&sending, done);
-    return LIKELY(table_writes_fast(sending.conn)) ? done : follows(&sending, done);
+    if (is_all(done, kept.n) && LIKELY(table_writes_fast(kept.conn)))
+        return done;
+    KEPT_ON_STACK(kept);
+    return send_rest(kept.conn, kept.buf, kept.n, kept.flags, done);
 }
 
 /* ---- in pieces ---- */
