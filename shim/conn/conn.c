@@ -60,9 +60,9 @@ void conn_accepted(int fd, enum mode mode, uint32_t fingerprint, enum fingerprin
         return;
     }
     tell_first();
-    table_add(fd, fresh_record(mode, fingerprint, kind), false);
     if (gate_drains())
         reply_model_forget((uint32_t)fd);
+    table_add(fd, fresh_record(mode, fingerprint, kind), false);
 }
 
 void (*conn_on_adopt)(void);

@@ -289,6 +289,13 @@ static void drop(int fd, enum kind kind)
         unref(fd, table_number_of(fd, kind));
 }
 
+/* Takes a record, if it is free. */
+INLINE bool take_record(struct conn *conn, uint64_t fresh)
+{
+    uint64_t none = 0;
+    return LIKELY(atomic_compare_exchange_strong(&conn->record, &none, fresh));
+}
+
 /* A free record for a connection whose number's own record still serves a duplicate elsewhere. */
 static bool find_record(uint64_t fresh, uint32_t *number)
 {
@@ -297,8 +304,7 @@ static bool find_record(uint64_t fresh, uint32_t *number)
     if (end > table.limit)
         end = table.limit;
     for (uint32_t n = end - 1; n + TABLE_BLOCK >= end; n--) {
-        uint64_t none = 0;
-        if (atomic_compare_exchange_strong(&table_conn(n)->record, &none, fresh)) {
+        if (take_record(table_conn(n), fresh)) {
             *number = n;
             return true;
         }
@@ -307,14 +313,27 @@ static bool find_record(uint64_t fresh, uint32_t *number)
 }
 
 /* A connection that is accepted now is not shared with a child that was made before. */
-static inline void note_fork_counter(uint32_t number)
+INLINE void note_fork_counter(struct conn *conn)
 {
     uint32_t counter = atomic_load_explicit(&table.fork_counter, memory_order_relaxed);
     if (LIKELY(!counter) && !atomic_load_explicit(&table.shares, memory_order_relaxed))
         return; /* neither forked nor sent: nothing is marked yet */
     if (!atomic_load_explicit(&table.has_this_one, memory_order_relaxed))
         atomic_store(&table.has_this_one, true);
-    atomic_store_explicit(&table_conn(number)->shared, counter, memory_order_relaxed);
+    atomic_store_explicit(&conn->shared, counter, memory_order_relaxed);
+}
+
+/* A new connection's record begins, and is counted. */
+INLINE void begin_record(struct conn *conn, uint8_t state, bool elsewhere)
+{
+    tracker_reset(&conn->http);
+    atomic_store_explicit(&conn->state, state, memory_order_relaxed);
+    note_fork_counter(conn);
+    struct shard *shard = table_shard();
+    if (UNLIKELY(elsewhere))
+        count(&shard->closed_by_program, (uint64_t)-1);
+    else
+        count(&shard->accepted, 1);
 }
 
 /* In mode manual a read means nothing. Nor is the fast path for a connection whose number is none
@@ -327,39 +346,42 @@ static uint8_t first_state(uint64_t record, enum kind kind)
     return mode == MODE_PROTOCOL ? STATE_HTTP : 0;
 }
 
-/* Gives a new connection a record and counts it. Returns fd's kind from now on; NONE: no room. */
-static inline enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
+/* Gives a new connection a record. Returns fd's kind from now on; NONE: no room. */
+static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
 {
     uint32_t number = (uint32_t)fd;
     enum kind kind = KIND_CONN;
-    uint64_t none = 0;
-    if (UNLIKELY(!atomic_compare_exchange_strong(&table_conn(number)->record, &none, fresh))) {
+    if (UNLIKELY(!take_record(table_conn(number), fresh))) {
         if (!find_record(fresh, &number))
             return KIND_NONE;
         kind = KIND_ALIAS;
         raise_high((int)number);
         atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
-    tracker_reset(&table_conn(number)->http);
-    atomic_store_explicit(&table_conn(number)->state, first_state(fresh, kind),
-                          memory_order_relaxed);
-    note_fork_counter(number);
-    struct shard *shard = table_shard();
-    if (UNLIKELY(elsewhere))
-        count(&shard->closed_by_program, (uint64_t)-1);
-    else
-        count(&shard->accepted, 1);
+    begin_record(table_conn(number), first_state(fresh, kind), elsewhere);
     return kind;
 }
 
-void table_add(int fd, uint64_t fresh, bool elsewhere)
+static __attribute__((noinline)) void add_oddly(int fd, uint64_t fresh, bool elsewhere)
 {
     if (UNLIKELY(!table_has(fd)) && !table_reaches(fd))
         return;
-    if (UNLIKELY(table_knows(fd)))
+    if (UNLIKELY(GLANCE(&table.kind[fd]) != KIND_NONE))
         drop(fd, swap_kind(fd, KIND_NONE));
     raise_high(fd);
     set_kind(fd, make_record(fd, fresh, elsewhere));
+}
+
+/* As it is as a rule: the number was known once, and is free. */
+void table_add(int fd, uint64_t fresh, bool elsewhere)
+{
+    uint32_t number = (uint32_t)fd;
+    if (UNLIKELY(number >= GLANCE(&table.high)) ||
+        UNLIKELY(GLANCE(&table.kind[number]) != KIND_NONE) ||
+        UNLIKELY(!take_record(table_conn(number), fresh)))
+        return add_oddly(fd, fresh, elsewhere);
+    begin_record(table_conn(number), first_state(fresh, KIND_CONN), elsewhere);
+    atomic_store_explicit(&table.kind[number], KIND_CONN, memory_order_release);
 }
 
 /* It has never been: fd, whose record was just made, is being closed. */
@@ -452,24 +474,6 @@ void table_each_untouched(void (*visit)(uint64_t record))
             !(atomic_load(&conn->state) & (STATE_IN_USE | STATE_ANSWERED)))
             visit(record);
     }
-}
-
-bool table_close_simply(int fd)
-{
-    const uint64_t odd = CONN_REFS | CONN_GENERATION | CONN_SHUT | CONN_FORCED | CONN_DISOWNED;
-    if (UNLIKELY(!gate_is_open()) || UNLIKELY(table.shares) || in_vfork_child() ||
-        table_kind(fd) != KIND_CONN)
-        return false;
-    struct conn *conn = table_conn((uint32_t)fd);
-    uint64_t record = atomic_load_explicit(&conn->record, memory_order_relaxed);
-    if (UNLIKELY((record & odd) != (CONN_REF | generation_now())))
-        return false;
-    atomic_store_explicit(&conn->state, STATE_SLOW, memory_order_relaxed);
-    if (UNLIKELY(!atomic_compare_exchange_strong(&conn->record, &record, 0)))
-        return false; /* another thread has duplicated it, and it stays slow */
-    set_kind(fd, KIND_NONE);
-    count(&table_shard()->closed_by_program, 1);
-    return true;
 }
 
 enum kind table_take(int fd)

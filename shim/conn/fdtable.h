@@ -181,12 +181,6 @@ bool table_hand_on(int fd);
 void table_each_untouched(void (*visit)(uint64_t record));
 
 /*
- * Closes fd where that is as simple as it is as a rule: a connection of this process alone, by its
- * one descriptor, outside of a drain. False: it is not, and nothing has been done.
- */
-bool table_close_simply(int fd);
-
-/*
  * Takes fd out of the table, waiting for a claim on it to end, and returns what it was.
  * table_restore undoes it where the call that was to close it failed; table_drop lets go of its
  * connection for good. Callers: table_take before the system call that frees the number.
@@ -304,6 +298,27 @@ INLINE bool table_writes_fast(struct conn *conn)
     if (UNLIKELY(GLANCE(&conn->state) != STATE_REPLY_IN_USE))
         return false;
     atomic_store_explicit(&conn->state, STATE_REPLY_IDLE, memory_order_relaxed);
+    return true;
+}
+
+/*
+ * Closes fd, which may take the fast path, where that is as simple as it is as a rule: a connection
+ * of this process alone, by its one descriptor. False: it is not, and nothing has been done.
+ */
+INLINE bool table_closes_fast(int fd)
+{
+    const uint64_t odd = CONN_REFS | CONN_GENERATION | CONN_SHUT | CONN_FORCED | CONN_DISOWNED;
+    _Atomic uint8_t *kind = &table.kind[(uint32_t)fd];
+    struct conn *conn = table_conn((uint32_t)fd);
+    uint64_t record = GLANCE(&conn->record);
+    if (UNLIKELY(GLANCE(kind) != KIND_CONN) || UNLIKELY(GLANCE(&table.shares)) ||
+        in_vfork_child() || UNLIKELY((record & odd) != (CONN_REF | GLANCE(&fork_page.mine))))
+        return false;
+    atomic_store_explicit(&conn->state, STATE_SLOW, memory_order_relaxed);
+    if (UNLIKELY(!atomic_compare_exchange_strong(&conn->record, &record, 0)))
+        return false; /* another thread has duplicated it, and it stays slow */
+    atomic_store_explicit(kind, KIND_NONE, memory_order_release);
+    atomic_fetch_add_explicit(&table_shard()->closed_by_program, 1, memory_order_relaxed);
     return true;
 }
 

@@ -207,11 +207,9 @@ void start_settled(void)
         load();
 }
 
-bool start_serving(void)
+bool start_serving_first(void)
 {
     fork_lives_on();
-    if (LIKELY(atomic_load_explicit(&stage, memory_order_acquire) == STAGE_SERVING))
-        return !in_vfork_child();
     start_settled();
     generation_now(); /* in a child of a fork that no wrapper saw: STAGE_STARTING is its parent's */
     uint32_t seen = atomic_load_explicit(&stage, memory_order_acquire);

@@ -15,12 +15,21 @@
 #define WEIR_START_H
 
 #include "base/common.h"
+#include "conn/fork_detect.h"
+#include "drain/stage.h"
 
 /* Makes sure that the settings are read: another library's constructor may come before ours. */
 void start_settled(void);
 
 /* Makes sure that the process is serving. Returns false if the shim stands aside. */
-bool start_serving(void);
+bool start_serving_first(void);
+
+static inline bool start_serving(void)
+{
+    bool serves = LIKELY(atomic_load_explicit(&stage, memory_order_acquire) == STAGE_SERVING) &&
+                  LIKELY(fork_thread.child == CHILD_NONE) && !in_vfork_child();
+    return serves || start_serving_first();
+}
 
 /* Prepares for a fork that shares descriptors. Makes no system call. */
 void start_forks(void);

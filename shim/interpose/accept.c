@@ -53,7 +53,7 @@ static void copy_out(const struct peer *peer, struct sockaddr *addr, socklen_t *
 }
 
 /* The call itself. accept and accept4 differ in flags alone: -1 is accept. */
-static int call(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+INLINE int call(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
     return flags < 0 ? libc_accept(fd, addr, len) : libc_accept4(fd, addr, len, flags);
 }
@@ -103,7 +103,7 @@ static __attribute__((noinline)) int call_again(int fd, struct sockaddr *addr, s
     return got;
 }
 
-static int call_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+INLINE int call_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
     socklen_t room = *len;
     int got = call(fd, addr, len, flags);
@@ -111,7 +111,7 @@ static int call_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 }
 
 /* got was accepted, from a peer with this address. */
-static void accepted(int fd, int got, const struct sockaddr *from, socklen_t len)
+INLINE void accepted(int fd, int got, const struct sockaddr *from, socklen_t len)
 {
     const struct listener_view *view = listener_view(fd);
     uint32_t fingerprint = sock_hash(from, len);
@@ -131,7 +131,7 @@ static void accepted(int fd, int got, const struct sockaddr *from, socklen_t len
     conn_accepted(got, view->mode, fingerprint, kind);
 }
 
-static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+INLINE int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
     if (!start_serving() || libc_is_behind() || (addr && !len) || (addr && (int)*len < 0))
         return call(fd, addr, len, flags);
@@ -140,20 +140,17 @@ static int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
         return -1;
     }
 
-    if (addr && *len >= sizeof(struct sockaddr_in6)) {
-        int got = call_on(fd, addr, len, flags);
-        if (got >= 0)
-            accepted(fd, got, addr, *len);
-        return got;
-    }
+    bool asks = addr && LIKELY(*len >= sizeof(struct sockaddr_in6));
     struct peer peer; /* no zeros: the kernel fills in what it says that it has */
     peer.len = sizeof peer.addr;
-    int got = call_on(fd, (struct sockaddr *)&peer.addr, &peer.len, flags);
-    if (got < 0)
+    struct sockaddr *from = asks ? addr : (struct sockaddr *)&peer.addr;
+    socklen_t *from_len = asks ? len : &peer.len;
+    int got = call_on(fd, from, from_len, flags);
+    if (UNLIKELY(got < 0))
         return got;
-    if (addr)
+    if (!asks && addr)
         copy_out(&peer, addr, len);
-    accepted(fd, got, (const struct sockaddr *)&peer.addr, peer.len);
+    accepted(fd, got, from, *from_len);
     return got;
 }
 

@@ -42,12 +42,16 @@ static void free_range(unsigned int first, unsigned int last)
         free_now((int)fd);
 }
 
-#define CLOSE(name)                                               \
-    EXPORT int name(int fd)                                       \
-    {                                                             \
-        if (UNLIKELY(table_knows(fd)) && !table_close_simply(fd)) \
-            free_now(fd);                                         \
-        return libc_##name(fd);                                   \
+#define CLOSE(name)                                                                    \
+    EXPORT int name(int fd)                                                            \
+    {                                                                                  \
+        if (UNLIKELY(!table_is_fast(fd))) {                                            \
+            if (table_knows(fd))                                                       \
+                free_now(fd);                                                          \
+        } else if (UNLIKELY(!table_is_of_no_interest(fd)) && !table_closes_fast(fd)) { \
+            free_now(fd);                                                              \
+        }                                                                              \
+        return libc_##name(fd);                                                        \
     }
 
 CLOSE(close)
