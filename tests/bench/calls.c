@@ -115,17 +115,32 @@ STEP step_request(const struct face *face, long n)
     }
 }
 
-/* Of 90 bytes, and its answer of 160: by read and write, whose stub leaves the buffers as they are. */
+/* Of 90 bytes, and its answer of 160: by read and write, whose stub leaves the buffers alone. */
+static char get[] =
+    "GET /0000000 HTTP/1.1\r\nHost: www.example.org\r\nUser-Agent: benchmark/1.234\r\n"
+    "Accept: */*\r\n\r\n";
+static char answer[] =
+    "HTTP/1.1 200 OK\r\nServer: example/1.22.1\r\nContent-Type: text/plain\r\n"
+    "Content-Length: 28\r\nConnection: keep-alive\r\nETag: \"0123456789-ab\"\r\n\r\n"
+    "twenty-eight bytes of answer";
+
 STEP step_get(const struct face *face, long n)
 {
-    static char get[] =
-        "GET /0000000 HTTP/1.1\r\nHost: www.example.org\r\nUser-Agent: benchmark/1.234\r\n"
-        "Accept: */*\r\n\r\n";
-    static const char answer[] =
-        "HTTP/1.1 200 OK\r\nServer: example/1.22.1\r\nContent-Type: text/plain\r\n"
-        "Content-Length: 28\r\nConnection: keep-alive\r\nETag: \"0123456789-ab\"\r\n\r\n"
-        "twenty-eight bytes of answer";
     while (n--) {
+        face->read(TRACKED, get, sizeof get - 1);
+        face->write(TRACKED, answer, sizeof answer - 1);
+    }
+}
+
+/* Each target and each ETag is another one. */
+STEP step_new_get(const struct face *face, long n)
+{
+    static unsigned int number;
+    char *target = strchr(get, '/') + 1, *tag = strchr(answer, '"') + 1;
+    while (n--) {
+        number++;
+        for (int i = 0; i < 7; i++)
+            target[i] = tag[i] = (char)('0' + (number >> 3 * i & 7));
         face->read(TRACKED, get, sizeof get - 1);
         face->write(TRACKED, answer, sizeof answer - 1);
     }
@@ -184,6 +199,7 @@ static const struct step {
     {"tracked_recv", step_tracked_recv, 0},
     {"request", step_request, 0},
     {"get", step_get, 0},
+    {"new_get", step_new_get, 0},
     {"among", step_among, 0},
     {"marked", step_marked, 0},
     {"accept_asks", step_accept_asks, PASSING},
