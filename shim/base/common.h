@@ -14,7 +14,9 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#define _LARGEFILE64_SOURCE /* off64_t, in musl from 1.2.4 on */
+#ifndef _LARGEFILE64_SOURCE
+#define _LARGEFILE64_SOURCE 1 /* off64_t, in musl from 1.2.4 on */
+#endif
 #include <features.h>
 /* C23's strtoul and sscanf have names of their own in glibc 2.38 (features.h, by either name),
  * which a program would need then: see libc_versions.h. */
