@@ -202,7 +202,8 @@ static __attribute__((noinline)) const char *pass_long(union mark *mark, const c
         colon = find(colon + 1, end, no_name);
     if (colon == end || *colon != ':')
         return NULL;
-    if (colon - p != 17 || !like_eight(p, "transfer") || !like_eight(p + 8, "-encodin"))
+    if (colon - p != 17 || !like_eight(p, "transfer") || p[8] != '-' ||
+        !like_eight(p + 9, "encoding"))
         return find(colon + 1, end, controls);
     if (mark->flags & (SIZED | CHUNKED | OLD) || end - colon < 11 || colon[1] != ' ' ||
         !like_eight(colon + 2, "chunked\r") || colon[9] != '\r')
