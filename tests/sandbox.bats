@@ -235,6 +235,19 @@ ftp_visit() {
     alive "$SERVER_PID"
 }
 
+@test "a drain that begins while vsftpd's sandboxed child returns from its first write waits for it" {
+    start_vsftpd YES
+    strace -f -qq -o /dev/null -p "$SERVER_PID" -e trace=write -e inject=write:delay_exit=200000 &
+    STARTED+=("$!")
+    wait_until 5 grep -q '^TracerPid:.*[1-9]' "/proc/$SERVER_PID/status"
+    ftp_login fd
+    kill -USR2 "$SERVER_PID"
+    wait_until 5 log_has server 'draining: '
+    ftp "$fd" NOOP 200
+    ftp "$fd" QUIT 221
+    wait_drained server
+}
+
 # --- privileges and limits
 
 # A line server that drops what its arguments say, once it listens; after "first", before that.

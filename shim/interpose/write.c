@@ -211,10 +211,21 @@ static __attribute__((noinline)) ssize_t write_rest(struct conn *conn, const voi
     return wrote_rest(conn, done, n, BYTES(buf, n));
 }
 
+/*
+ * Whether a connection may have to be adopted, which is done before the call: once its bytes are
+ * out, the peer may have a drain begin, in which another process would take it for its own.
+ */
+INLINE bool is_slow(const struct conn *conn)
+{
+    return UNLIKELY(GLANCE(&conn->state) & STATE_SLOW);
+}
+
 /* The fast path of mode protocol. */
 static __attribute__((noinline)) ssize_t write_followed(int fd, const void *buf, size_t n,
                                                         struct conn *conn)
 {
+    if (is_slow(conn))
+        return write_slowly(fd, buf, n);
     ssize_t done = libc_write(fd, buf, n);
     if (UNLIKELY(!is_all(done, n)) || UNLIKELY(!table_follows(conn)))
         return write_rest(conn, buf, n, done);
@@ -261,7 +272,7 @@ static __attribute__((noinline)) ssize_t send_rest(struct conn *conn, const void
 static __attribute__((noinline)) ssize_t send_followed(int fd, const void *buf, size_t n, int flags,
                                                        struct conn *conn)
 {
-    if (UNLIKELY(flags & MSG_MORE))
+    if (UNLIKELY(flags & MSG_MORE) || is_slow(conn))
         return send_slowly(fd, buf, n, flags);
     ssize_t done = libc_send(fd, buf, n, flags);
     if (UNLIKELY(!is_all(done, n)) || UNLIKELY(!table_follows(conn)))
@@ -323,6 +334,8 @@ EXPORT HOT ssize_t writev(int fd, const struct iovec *iov, int count)
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_writev(fd, iov, count);
     struct conn *conn = table_conn((uint32_t)fd);
+    if (is_slow(conn))
+        return writev_slowly(fd, iov, count);
     ssize_t done = libc_writev(fd, iov, count);
     if (done < 0 && signals_must_call_again())
         return writev_slowly(fd, iov, count);
@@ -364,11 +377,11 @@ static __attribute__((noinline)) void sends(const struct msghdr *msg)
 
 EXPORT HOT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
+    struct conn *conn = table_conn((uint32_t)fd);
     ssize_t done;
     if (LIKELY(table_ignores(fd))) {
         done = libc_sendmsg(fd, msg, flags);
-    } else if (LIKELY(table_is_fast(fd)) && LIKELY(!(flags & MSG_MORE))) {
-        struct conn *conn = table_conn((uint32_t)fd);
+    } else if (LIKELY(table_is_fast(fd)) && LIKELY(!(flags & MSG_MORE)) && !is_slow(conn)) {
         done = libc_sendmsg(fd, msg, flags);
         size_t asked = done < 0 ? 1 : length_of(msg->msg_iov, msg->msg_iovlen);
         if (done < 0 && signals_must_call_again())
