@@ -97,9 +97,51 @@ uint32_t sock_identity(int fd, enum fingerprint kind)
     return sock_hash_port(hash, sock_port((struct sockaddr *)&own, len));
 }
 
+/* A bit for each port at which one of ours has listened. Most of it is never touched. */
+#define PORT_BITS 64
+static _Atomic uint64_t noted_ports[65536 / PORT_BITS];
+
+void sock_note_port(uint16_t port)
+{
+    if (port)
+        atomic_fetch_or(&noted_ports[port / PORT_BITS], UINT64_C(1) << port % PORT_BITS);
+}
+
+static bool is_noted(uint16_t port)
+{
+    return atomic_load_explicit(&noted_ports[port / PORT_BITS], memory_order_relaxed) >>
+               port % PORT_BITS &
+           1;
+}
+
+/*
+ * Whether fd, at whose own port nobody listens, has come to a listener at another one, and is the
+ * connection of this fingerprint: Documentation/networking/tproxy.rst, bpf_sk_lookup.
+ */
+static __attribute__((noinline)) bool is_steered(int fd, uint32_t fingerprint,
+                                                 enum fingerprint kind)
+{
+    struct sockaddr_storage own;
+    if (kind != FINGERPRINT_PEER_AND_PORT)
+        return false;
+    socklen_t len = sock_own_address(fd, &own);
+    uint32_t peer = sock_identity(fd, FINGERPRINT_PEER);
+    if (!peer || !len || is_noted(sock_port((struct sockaddr *)&own, len)))
+        return false;
+    for (uint32_t port = 1; port < 65536; port++) {
+        if (port % PORT_BITS == 0 && !atomic_load(&noted_ports[port / PORT_BITS]))
+            port += PORT_BITS - 1;
+        else if (is_noted((uint16_t)port) && sock_hash_port(peer, (uint16_t)port) == fingerprint)
+            return true;
+    }
+    return false;
+}
+
 bool sock_is(int fd, uint32_t fingerprint, enum fingerprint kind)
 {
-    return !fingerprint || sock_identity(fd, kind) == fingerprint;
+    if (!fingerprint)
+        return true;
+    return sock_identity(fd, kind) == fingerprint || is_steered(fd, fingerprint, kind);
 }
 
 static uint32_t queue_of(int fd, int which)

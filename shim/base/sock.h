@@ -25,6 +25,13 @@ uint32_t sock_hash_port(uint32_t hash, uint16_t port);
 /* An address's port in network order; 0: it has none. */
 uint16_t sock_port(const struct sockaddr *addr, socklen_t len);
 
+/*
+ * Notes that one of ours listens at this port, which is in network order. A connection that was
+ * steered to a listener (TPROXY, a BPF program) has another port than that: sock_is knows it by
+ * this.
+ */
+void sock_note_port(uint16_t port);
+
 /* The fingerprint of the connection on fd as it is now. 0: no connection. */
 uint32_t sock_identity(int fd, enum fingerprint kind);
 

@@ -20,8 +20,10 @@ static void describe(struct listener *listener, const struct sockaddr *addr, soc
     listener->view.address = sock_hash(addr, len);
     listener->view.port = sock_port(addr, len);
     listener->addr_len = 0;
-    if (len > sizeof listener->addr || (!listener->view.port && !listener->view.is_unix))
-        return;
+    bool is_unnamed = listener->view.is_unix && len <= sizeof addr->sa_family;
+    if (len > sizeof listener->addr || is_unnamed ||
+        (!listener->view.port && !listener->view.is_unix))
+        return; /* the kernel chooses the port, or the name (unix(7), "Autobind feature") */
     for (socklen_t i = 0; i < len; i++)
         ((char *)&listener->addr)[i] = ((const char *)addr)[i];
     listener->addr_len = len;
@@ -45,11 +47,21 @@ bool listener_any(void)
     return atomic_load(&listener_count) > 0;
 }
 
-/* For who asks for the tree's state. */
-static void tell_tree(int fd, struct listener *listener)
+/*
+ * Asks the socket for its address, where that is not known: the kernel has chosen the port or the
+ * name, or its bind was not seen (before an exec, by another process, by listen itself).
+ */
+static void ask_address(int fd, struct listener *listener)
 {
-    if (!listener->addr_len) /* the kernel has chosen the port, or the name */
-        listener->addr_len = sock_own_address(fd, &listener->addr);
+    struct sockaddr_storage addr;
+    socklen_t len = listener->addr_len ? 0 : sock_own_address(fd, &addr);
+    if (len)
+        describe(listener, (struct sockaddr *)&addr, len);
+}
+
+/* For who asks for the tree's state. */
+static void tell_tree(struct listener *listener)
+{
     if (listener->addr_len && !listener->in_page)
         listener->in_page =
             listener_list_add((struct sockaddr *)&listener->addr, listener->addr_len,
@@ -75,9 +87,11 @@ void listener_listens(int fd)
         table_misses(fd);
         return;
     }
+    ask_address(fd, listener);
+    sock_note_port(listener->view.port);
     listens(fd, listener);
     listener->is_own = true;
-    tell_tree(fd, listener);
+    tell_tree(listener);
 }
 
 void listener_inherited(int fd)
@@ -92,8 +106,9 @@ void listener_inherited(int fd)
     describe(listener, (struct sockaddr *)&addr, len);
     /* One that a process of ours has made and handed to this one is the tree's to close. */
     listener->inherited = !membership_listens_at((struct sockaddr *)&addr, len);
+    sock_note_port(listener->view.port);
     listens(fd, listener);
-    tell_tree(fd, listener);
+    tell_tree(listener);
 }
 
 void listener_duplicated(int fd, int to)

@@ -1,0 +1,80 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# Listeners and servers of odd kinds: what is in use is answered, what is idle is closed, and the
+# drain ends with it.
+# mutant: shim/base/sock.c: s/if \(port\)/if (port == 1)/
+# needs: nftables
+# seconds: 30
+# shellcheck shell=bash disable=SC2030,SC2031,SC2154
+
+load helpers
+unset WEIR_MODE # the default, protocol
+
+setup() {
+    port=$((23000 + 10 * BATS_TEST_NUMBER))
+}
+
+# start KIND [ADDRESS...] [-- VARIABLE...]
+start() {
+    local words=()
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        words+=("$1")
+        shift
+    done
+    serve server WEIR_FIRST_BYTE=300ms WEIR_TIMEOUT=6s WEIR_NOTICE=0 "${@:2}" -- \
+        /usr/bin/python3 "$ROOT/tests/programs/kinds.py" "${words[@]}"
+    [ "${words[0]}" = autobind ] || wait_port "$port"
+}
+
+# they_are_served ADDRESS HOW CLIENTS: in a drain that ends within four seconds, and cuts nobody.
+they_are_served() {
+    local server=$SERVER_PID
+    serve_bare clients -- /usr/bin/python3 "$ROOT/tests/programs/kinds_client.py" "$1" "$2"
+    wait_until 10 log_has clients '^ready$'
+    kill -USR2 "$server"
+    wait_drained server 4
+    wait "$SERVER_PID"
+    not log_has clients 'LOST|Error'
+    [ "$(grep -c ': good$' "$BATS_TEST_TMPDIR/clients.log")" = "$3" ]
+    log_has server ': drained in .* 0 forced'
+    is_quiet "$server"
+}
+
+@test "TPROXY: a connection that came to another port than its listener's is not lost sight of" {
+    ip rule add fwmark 1 lookup 100 && ip route add local 0.0.0.0/0 dev lo table 100 ||
+        skip "no policy routing"
+    nft -f - <<END2 || skip "the kernel has no TPROXY"
+table ip weir {
+    chain pre {
+        type filter hook prerouting priority mangle;
+        tcp dport $((port + 1)) tproxy to 127.0.0.1:$port meta mark set 1 accept
+    }
+}
+END2
+    start tproxy "$port"
+    they_are_served $((port + 1)) all 3
+}
+
+@test "AF_UNIX: a connection to a name that the kernel chose is not lost sight of" {
+    local name
+    start autobind
+    wait_until 5 log_has server '^listens at '
+    name=$(sed -n 's/^listens at //p' "$BATS_TEST_TMPDIR/server.log")
+    they_are_served "@$name" all 3
+}
+
+@test "a listener's mode is its address's, also where it was bound before an exec" {
+    local client answer
+    start bound "$port" $((port + 1)) -- "WEIR_MODE=reply,:$((port + 1))=off"
+    wait_port $((port + 1))
+    they_are_served "$port" all 3
+    conn_open client $((port + 1))
+    conn_send "$client" 'still there\n'
+    read_line answer "$client" 5
+    [ "$answer" = "ok still there" ]
+}
+
+@test "a server that speaks first: who speaks right behind it is answered, in mode reply as well" {
+    start greet "$port" -- WEIR_MODE=reply WEIR_TIMEOUT=3s
+    they_are_served "$port" whole 10
+}
