@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Listeners and servers of odd kinds: what is in use is answered, what is idle is closed, and the
 # drain ends with it.
-# mutant: shim/base/sock.c: s/if \(port\)/if (port == 1)/
+# mutant: shim/base/sock.c: s/unread == 1\) &&/unread == 2) \&\&/
 # needs: nftables
 # seconds: 30
 # shellcheck shell=bash disable=SC2030,SC2031,SC2154
@@ -61,6 +61,12 @@ END2
     wait_until 5 log_has server '^listens at '
     name=$(sed -n 's/^listens at //p' "$BATS_TEST_TMPDIR/server.log")
     they_are_served "@$name" all 3
+}
+
+@test "MPTCP: a queue that is empty but for the end is no request" {
+    python3 -c 'import socket; socket.socket(2, 1, 262)' || skip "the kernel has no MPTCP"
+    start mptcp "$port"
+    they_are_served "mptcp:$port" all 3
 }
 
 @test "a listener's mode is its address's, also where it was bound before an exec" {

@@ -151,9 +151,18 @@ static uint32_t queue_of(int fd, int which)
     return (uint32_t)bytes;
 }
 
+/*
+ * Of an MPTCP socket the queue's length counts the peer's FIN, and our own half-close, as a byte
+ * (net/mptcp/protocol.c, mptcp_ioctl): whether there is one, a look at it tells.
+ */
 uint32_t sock_unread(int fd)
 {
-    return queue_of(fd, SIOCINQ);
+    char byte;
+    uint32_t unread = queue_of(fd, SIOCINQ);
+    if (UNLIKELY(unread == 1) &&
+        sys6(SYS_recvfrom, fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) == 0)
+        unread = 0;
+    return unread;
 }
 
 void sock_queues(int fd, struct sock_queues *queues)
