@@ -80,6 +80,11 @@ END2
     [ "$answer" = "ok still there" ]
 }
 
+@test "a server that peeks before it reads: clients that never rest are told, and none loses an answer" {
+    start peek "$port"
+    they_are_served "$port" busy 10
+}
+
 @test "a server that speaks first: who speaks right behind it is answered, in mode reply as well" {
     start greet "$port" -- WEIR_MODE=reply WEIR_TIMEOUT=3s
     they_are_served "$port" whole 10

@@ -338,7 +338,10 @@ void conn_wrote_planned(int fd, struct conn *conn, size_t asked, ssize_t done)
 void conn_peeked(int fd)
 {
     struct conn *conn = conn_enters(fd);
-    if (conn && mode_now(conn) != MODE_PROTOCOL) /* there the bytes count, when they are read */
+    enum mode mode = conn ? mode_now(conn) : MODE_PROTOCOL;
+    /* There the bytes count, when they are read; in a drain too, where a request begins by that,
+     * and what is in the queue is in use by itself. */
+    if (mode != MODE_PROTOCOL && !(mode == MODE_REPLY && gate_drains()))
         conn_step(conn, CONN_READ);
 }
 

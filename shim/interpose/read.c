@@ -41,9 +41,11 @@ static bool receives(int fd, ssize_t got, int flags, struct bytes bytes)
 {
     if (LIKELY(!(flags & ODD_FLAGS)) || got < 0)
         return reads(fd, got, bytes_room(bytes), bytes);
-    if (flags & MSG_PEEK && got > 0 && !(flags & (MSG_ERRQUEUE | MSG_OOB)))
+    if (!(flags & MSG_PEEK) || flags & (MSG_ERRQUEUE | MSG_OOB))
+        return false;
+    if (got > 0)
         conn_peeked(fd);
-    return false;
+    return got == 0 && bytes_room(bytes) && conn_read(fd, 0, true, bytes);
 }
 
 /* Behind a read of which the fast path knows no more. */
