@@ -89,3 +89,8 @@ END2
     start greet "$port" -- WEIR_MODE=reply WEIR_TIMEOUT=3s
     they_are_served "$port" whole 10
 }
+
+@test "a server that speaks first: half a command behind the greeting is waited for, in mode reply" {
+    start greet "$port" -- WEIR_MODE=reply WEIR_TIMEOUT=5s
+    they_are_served "$port" half 10
+}

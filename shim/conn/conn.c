@@ -362,6 +362,14 @@ bool conn_read(int fd, ssize_t got, bool has_room, struct bytes bytes)
     return false;
 }
 
+/* A greeting is an answer: its writes are seen, and what is read behind it is not answered by it. */
+static bool owes_or_greets(const struct conn *conn)
+{
+    uint8_t state = atomic_load_explicit(&conn->state, memory_order_relaxed);
+    return state & STATE_IN_USE || !(state & STATE_ANSWERED) ||
+           atomic_load(&conn->record) & CONN_READ_SINCE_SHUT;
+}
+
 void conn_wrote(int fd, struct conn *conn, size_t asked, ssize_t done, struct bytes bytes)
 {
     bool cut = done < 0 || (size_t)done < asked;
@@ -371,7 +379,7 @@ void conn_wrote(int fd, struct conn *conn, size_t asked, ssize_t done, struct by
         says_http(fd, conn, cut, state);
         return;
     }
-    if (cut || is_in_use(conn) || atomic_load(&conn->record) & CONN_READ_SINCE_SHUT)
+    if (cut || owes_or_greets(conn))
         conn_step(conn, cut ? CONN_CUT : CONN_WROTE);
     if (gate_drains())
         notes_wrote(fd, conn, done < 0 ? 0 : (size_t)done, !cut, bytes);
