@@ -366,6 +366,40 @@ keeps_half() {
     keeps_half nobody
 }
 
+# is_waited_for MODE: the command waits for a service of nobody's, where the run directory that is named
+# has this mode, and returns when it has ended.
+is_waited_for() {
+    local client
+    mkdir -m "$1" "$BATS_TEST_TMPDIR/run"
+    export WEIR_RUN_DIR=$BATS_TEST_TMPDIR/run
+    start_sed nobody
+    conn_open client "$port"
+    conn_send "$client" pi
+    wait_until 5 process_is_made
+    also_end "$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")"
+    become "$ROOT/build/weir" drain --wait "$SERVER_PID" >"$BATS_TEST_TMPDIR/waited" 2>&1 &
+    wait_until 5 log_has weir 'inetd: draining: '
+    sleep 0.8
+    not grep -q drained "$BATS_TEST_TMPDIR/waited"
+    replies "$client" ng got:ping
+    at_eof "$client" 5
+    timeout 10 tail --pid="$!" -f /dev/null
+    wait "$!"
+    grep -q 'drained in .* 0 forced' "$BATS_TEST_TMPDIR/waited"
+}
+
+process_is_made() {
+    [ -n "$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")" ]
+}
+
+@test "the command waits for a service of another user, whose state page is beside its own" {
+    is_waited_for 1777
+}
+
+@test "the command waits for a service of another user, which may not write the run directory" {
+    is_waited_for 755
+}
+
 # ---- a number that changes hands ----
 
 # reuse LIBRARY HOW ROUNDS: `result` is its last line.

@@ -215,11 +215,12 @@ static void draw(struct progress *progress, const struct view *view)
 
 /* ---- the end ---- */
 
-static bool is_over(const struct tree *tree)
+/* A part that has ended on its own has drained as well as it could. */
+static bool is_over(struct tree *tree)
 {
     bool over = tree->page.phase == PHASE_DRAINED, parts_are = true;
-    for (const struct tree *part = tree->attached; part; part = part->next)
-        parts_are = parts_are && part->page.phase == PHASE_DRAINED;
+    for (struct tree *part = tree->attached; part; part = part->next)
+        parts_are = parts_are && (part->page.phase == PHASE_DRAINED || !tree_any(part));
     return over && (parts_are || tree->page.timed_out); /* nobody waits for them any more */
 }
 

@@ -165,6 +165,8 @@ uint32_t coordinator_news(void)
     if (drains) {
         take_terms_of_page();
         atomic_store(&own.drains, true);
+        if (coordinator_is_here()) /* the command may have been another user's than a part is */
+            subtrees_ask(atomic_load(&own.since), atomic_load(&own.timeout));
     }
     return drains | (idle ? 1u << ACTION_CLOSE_IDLE : 0);
 }

@@ -55,7 +55,11 @@ static const char *variable(char *const *envp, const char *name)
     return NULL;
 }
 
-/* The i-th directory to try. False: no more. "": not this one. */
+/*
+ * The i-th directory to try. False: no more. "": not this one. The one that the user has named is
+ * the only one, but for what runs as another user in a tree (inetd's services): subtrees.c finds
+ * it there.
+ */
 static bool choose_dir(int i, const struct settings *settings, char *const *envp, uint32_t uid,
                        struct text *path, mode_t *mode)
 {
@@ -63,11 +67,13 @@ static bool choose_dir(int i, const struct settings *settings, char *const *envp
     *mode = 0700;
     path->used = 0;
     *path->at = '\0';
-    if (*settings->run_dir) {
+    if (*settings->run_dir && i == 0) {
         text_string(path, settings->run_dir);
         *mode = 0755;
-        return i == 0;
+        return true;
     }
+    if (*settings->run_dir)
+        i = i == 1 && variable(envp, "WEIR_TREE=") ? 2 : 3;
     switch (i) {
     case 0:
         text_string(path, "/run/weir");
@@ -292,7 +298,7 @@ struct page *pagefile_make(const struct settings *settings, char *const *envp, i
     for (int i = 0; choose_dir(i, settings, envp, uid, &text, &mode); i++) {
         if (!*path)
             continue;
-        long dir = open_dir(path, *settings->run_dir, mode, uid);
+        long dir = open_dir(path, *settings->run_dir && i == 0, mode, uid);
         if (dir < 0) {
             *error = (int)-dir;
             continue;
