@@ -323,6 +323,56 @@ END
     log_has server "python3: WEIR_LOG: \".*weir\.log\" can't be opened .*: as WEIR_LOG=auto"
 }
 
+# start_drops effective|all: a line server's worker runs as another user than its master, which was root.
+start_drops() {
+    cat >"$BATS_TEST_TMPDIR/drops.py" <<'END'
+import os, signal, socket, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+if os.fork() == 0:
+    os.setresgid(1001, 1001, 1001)
+    os.setresuid(1001, 1001, 1001)
+    print("worker up", flush=True)
+    while True:
+        with listener.accept()[0] as client:
+            while line := client.recv(100):
+                if line.startswith(b"slow"):
+                    print("works", flush=True)
+                    time.sleep(1)
+                client.sendall(line)
+os.seteuid(1000) if sys.argv[2] == "effective" else os.setresuid(1000, 1000, 1000)
+print("master up", flush=True)
+while True:
+    signal.pause()
+END
+    [ "$(id -u)" = 0 ] || skip "it changes users"
+    serve server WEIR_STOP_SIGNALS=TERM WEIR_TIMEOUT=4s -- \
+        /usr/bin/python3 "$BATS_TEST_TMPDIR/drops.py" "$port" "$1"
+    wait_until 5 log_has server 'worker up'
+    wait_until 5 log_has server 'master up'
+}
+
+@test "a master with another effective user than root tells its worker of a third user" {
+    local client
+    start_drops effective
+    conn_open client "$port"
+    replies "$client" one one
+    conn_send "$client" 'slow\n'
+    wait_until 5 log_has server '^works$'
+    kill -TERM "$SERVER_PID"
+    read_line answer "$client" 5
+    [ "$answer" = slow ]
+    wait_gone "$SERVER_PID"
+    log_has server 'drained in .* 1 closed clean, 0 forced; SIGTERM goes to the program'
+}
+
+@test "a master that is no longer root says at once which worker it can't tell" {
+    start_drops all
+    kill -TERM "$SERVER_PID"
+    wait_until 2 log_has server 'this process may not signal it, for it runs as another user'
+    not log_has server 'drained in '
+    wait_gone "$SERVER_PID" 10
+}
+
 @test "a server with no memory left (RLIMIT_AS) after it listens is drained" {
     start_lines memory=8
     drains_two hi hi

@@ -1,15 +1,52 @@
 /* SPDX-License-Identifier: MIT */
 #include "tree/wake.h"
 
+#include "base/log.h"
 #include "base/settings.h"
 #include "base/sys.h"
 #include "conn/fork_detect.h"
 #include "tree/membership.h"
 #include "tree/process_slot.h"
 
+#include <errno.h>
+#include <linux/capability.h>
 #include <signal.h>
 
 static struct proc_file page_file; /* of the tree_page; inode 0: not asked yet */
+
+/*
+ * Signals a process of another user, where this one has given up no more than the use of the right
+ * to (seteuid(2): a manager that keeps root as its real user, and has made its worker as another).
+ * Capabilities are the calling thread's alone (capabilities(7)).
+ */
+static bool kill_by_right(int32_t pid, int sig)
+{
+    struct __user_cap_header_struct self = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct had[_LINUX_CAPABILITY_U32S_3];
+    if (proc_is_filtered() || sys2(SYS_capget, &self, had) < 0 ||
+        !(had[0].permitted & CAP_TO_MASK(CAP_KILL)))
+        return false;
+    struct __user_cap_data_struct with[_LINUX_CAPABILITY_U32S_3] = {had[0], had[1]};
+    with[0].effective |= CAP_TO_MASK(CAP_KILL);
+    if (sys2(SYS_capset, &self, with) < 0)
+        return false;
+    bool done = sys2(SYS_kill, pid, sig) == 0;
+    sys2(SYS_capset, &self, had);
+    return done;
+}
+
+/* Says it once that a process can't be told. */
+static void say_refused(int32_t pid)
+{
+    static int32_t said;
+    if (said == pid)
+        return;
+    said = pid;
+    log_say(LOG_ERROR,
+            "pid %d: this process may not signal it, for it runs as another user: it goes on "
+            "accepting, unless root says `weir drain %d`",
+            pid, fork_pid());
+}
 
 /*
  * A privileged process signals nobody because a page says so: a worker that was broken into may
@@ -22,8 +59,9 @@ static void wake_one(int32_t pid, const struct proc_file *file, const char *name
     int mapped = proc_maps(pid, file, name, budget), caught = proc_catches(pid, sig);
     bool is_ours = mapped == 1 || (mapped < 0 && (sys0(SYS_geteuid) != 0 || proc_is_child(pid) ||
                                                   (caught == 1 && proc_descends(pid))));
-    if (is_ours && caught != 0)
-        sys2(SYS_kill, pid, sig);
+    if (is_ours && caught != 0 && sys2(SYS_kill, pid, sig) == -EPERM &&
+        !(caught == 1 && proc_descends(pid) && kill_by_right(pid, sig)))
+        say_refused(pid);
 }
 
 static bool is_to_wake(const struct page_slot *slot, enum wake which)
