@@ -94,3 +94,28 @@ END2
     start greet "$port" -- WEIR_MODE=reply WEIR_TIMEOUT=5s
     they_are_served "$port" half 10
 }
+
+# Ten clients whose handshake ends while the drain is on. Of one with a SYN cookie the kernel has kept
+# nothing. (Last: who has seen cookies once waits a little longer from then on.)
+@test "a handshake by a SYN cookie that is under way when the drain begins is served" {
+    local server
+    nft -f - <<END2 || skip "the kernel has no nftables"
+table ip weir {
+    chain out {
+        type filter hook output priority 0
+        tcp dport $port tcp flags & rst == rst drop
+    }
+}
+END2
+    start plain "$port"
+    server=$SERVER_PID
+    sysctl -qw net.ipv4.tcp_syncookies=2 || skip "tcp_syncookies can't be set"
+    serve_bare clients -- /usr/bin/python3 "$ROOT/tests/programs/handshakes.py" "$port" 10 130
+    wait_until 10 log_has clients '^ready$'
+    sysctl -qw net.ipv4.tcp_syncookies=1
+    kill -USR2 "$server"
+    wait "$SERVER_PID"
+    log_has clients '^10 offered, 10 answered, 0 reset$'
+    wait_drained server 8
+    log_has server ': drained in .* 0 forced'
+}

@@ -506,6 +506,30 @@ a_child() {
     all_answered half 2
 }
 
+# Eight listen on the port. Were SYNs dropped for as long as it takes to be sure of the queue, one in eight
+# of the clients that come all the time would wait a second for its next try.
+@test "one of several servers on a port (SO_REUSEPORT) drops no SYN that another would have served" {
+    local others
+    start "$at" -- --reuseport
+    others=()
+    for _ in 1 2 3 4 5 6 7; do
+        serve_bare "other${#others[@]}" -- "$PROGRAMS/queue_server" --reuseport "$at"
+        others+=("$SERVER_PID")
+    done
+    SERVER_PID=${STARTED[0]}
+    strace -qq -f -tt -p "$SERVER_PID" -o "$BATS_TEST_TMPDIR/trace" -e trace=setsockopt,shutdown &
+    local strace=$!
+    wait_until 5 grep -q '^TracerPid:.*[1-9]' "/proc/$SERVER_PID/status"
+    drain
+    wait_drained server 3
+    kill "$strace"
+    wait "$strace" || true
+    # What is between the filter and the end of the listener is a look, and no wait for quiet.
+    run grep -A 1 SO_ATTACH_FILTER "$BATS_TEST_TMPDIR/trace"
+    echo "$output"
+    [[ ${lines[1]} == *'shutdown('* ]]
+}
+
 not_drained() {
     not log_has server 'drained in'
 }

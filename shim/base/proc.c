@@ -294,6 +294,22 @@ bool proc_is_filtered(void)
     return !proc_status(0, "Seccomp:\t", 0, 10, &mode) || mode;
 }
 
+bool proc_knows_syn_cookies(void)
+{
+    struct proc_lines lines;
+    const char *figures = NULL;
+    if (proc_open_lines(&lines, 0, "net/netstat"))
+        return false;
+    for (const char *line; (line = proc_next_line(&lines)) && !figures;) {
+        const char *values = text_after(line, "TcpExt: ");
+        if (values && *values >= '0' && *values <= '9')
+            figures = values; /* the first is SyncookiesSent (net/ipv4/proc.c, snmp4_net_list) */
+    }
+    bool any = figures && *figures != '0';
+    proc_close_lines(&lines);
+    return any;
+}
+
 int32_t proc_parent(int32_t pid)
 {
     uint64_t parent;

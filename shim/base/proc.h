@@ -117,6 +117,12 @@ bool proc_is_shown(int32_t pid);
 /* Whether seccomp(2) lets through only some of this process's system calls: another may end it. */
 bool proc_is_filtered(void);
 
+/*
+ * Whether this network has ever sent SYN cookies: of a handshake with one the kernel keeps nothing
+ * until its last segment (Documentation/networking/ip-sysctl.rst, tcp_syncookies).
+ */
+bool proc_knows_syn_cookies(void);
+
 /* How many generations back an ancestor is looked for. */
 #define PROC_GENERATIONS_MOST 32
 

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
@@ -252,32 +253,14 @@ static int pin_of(int fd, uint32_t fingerprint, enum fingerprint kind)
     return -1;
 }
 
-void sock_shut_pinned(int fd, int pin)
-{
-    sock_shut_read(pin);
-    sock_unguard(fd, pin);
-}
-
 bool sock_shut_read_of(int fd, uint32_t fingerprint, enum fingerprint kind)
 {
     int pin = pin_of(fd, fingerprint, kind);
-    if (pin >= 0)
-        sock_shut_pinned(fd, pin);
-    return pin >= 0;
-}
-
-int sock_guard_asked(int fd, uint32_t fingerprint, enum fingerprint kind, enum sock_asked asked,
-                     struct sock_figures *figures)
-{
-    int pin = pin_of(fd, fingerprint, kind);
     if (pin < 0)
-        return -1;
-    figures->queues.unread = sock_unread(pin);
-    if (asked == SOCK_ALL) {
-        figures->queues.unsent = queue_of(pin, SIOCOUTQ);
-        sock_info(pin, &figures->info);
-    }
-    return pin;
+        return false;
+    sock_shut_read(pin);
+    sock_unguard(fd, pin);
+    return true;
 }
 
 void sock_shut_write(int fd)
@@ -373,49 +356,54 @@ socklen_t sock_own_address(int fd, struct sockaddr_storage *addr)
     return sys3(SYS_getsockname, fd, addr, &len) < 0 ? 0 : len;
 }
 
-/* Both, for a dual-stack listener has clients of either kind. -ENOPROTOOPT: not of that family. */
-static bool set_hops(int fd, int least)
+/* RFC 9293, 3.1: where a segment's flags are, and two of them. */
+enum { FLAGS_AT = 13, FLAG_SYN = 0x02, FLAG_ACK = 0x10 };
+
+/* Drops a segment with SYN and no ACK, takes any other. */
+static const struct sock_filter drops_syns[] = {
+    BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS_AT),
+    BPF_STMT(BPF_ALU | BPF_AND | BPF_K, FLAG_SYN | FLAG_ACK),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FLAG_SYN, 0, 1),
+    BPF_STMT(BPF_RET | BPF_K, 0),
+    BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+};
+
+#define DROPS_SYNS (sizeof drops_syns / sizeof *drops_syns)
+
+/* socket(7), SO_GET_FILTER; one that is longer, or of eBPF, is an error (net/core/filter.c,
+ * sk_get_filter). */
+static enum { NO_FILTER, OUR_FILTER, OTHER_FILTER } filter_of(int fd)
 {
-    long v4 = set_int(fd, IPPROTO_IP, IP_MINTTL, least);
-    long v6 = set_int(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, least);
-    return v4 >= 0 || v6 >= 0;
+    struct sock_filter has[DROPS_SYNS];
+    socklen_t count = DROPS_SYNS;
+    if (sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_GET_FILTER, has, &count) < 0)
+        return OTHER_FILTER;
+    for (size_t i = 0; i < count; i++)
+        if (count != DROPS_SYNS || has[i].code != drops_syns[i].code || has[i].k != drops_syns[i].k)
+            return OTHER_FILTER;
+    return count ? OUR_FILTER : NO_FILTER;
 }
 
 bool sock_drop_syns(int fd)
 {
+    const struct sock_fprog program = {DROPS_SYNS, (struct sock_filter *)drops_syns};
     int family = sock_family(fd);
-    if (set_hops(fd, 255))
+    if (family != AF_INET && family != AF_INET6)
+        return false;
+    /* Another process that shares the listener may have done it. */
+    if (filter_of(fd) == OUR_FILTER ||
+        (filter_of(fd) == NO_FILTER &&
+         sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) >= 0))
         return true;
-    /* An emulator that knows no hops (qemu-user): what still gets in is one at a time. */
-    return (family == AF_INET || family == AF_INET6) && sys2(SYS_listen, fd, 0) >= 0;
+    /* MPTCP takes no filter, and a program's own stays: what still gets in is one at a time. */
+    return sys2(SYS_listen, fd, 0) >= 0;
 }
 
 void sock_admit_syns(int fd)
 {
-    set_hops(fd, 0);
-}
-
-/* Drops no packet, for one that arrives has a hop left; marks a connection that had inherited
- * MINTTL. */
-#define WAS_DEAF 1
-
-static bool has_hops(int fd, int least)
-{
-    int v4 = 0, v6 = 0;
-    get_int(fd, IPPROTO_IP, IP_MINTTL, &v4);
-    get_int(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, &v6);
-    return v4 == least || v6 == least;
-}
-
-void sock_clear_minttl(int fd)
-{
-    if (has_hops(fd, 255))
-        set_hops(fd, WAS_DEAF);
-}
-
-bool sock_had_minttl(int fd)
-{
-    return has_hops(fd, WAS_DEAF);
+    int value = 0;
+    if (filter_of(fd) == OUR_FILTER)
+        sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_DETACH_FILTER, &value, sizeof value);
 }
 
 bool sock_has_waiting(int fd)
@@ -482,9 +470,10 @@ int sock_queue_length(int fd)
 }
 
 /* net/tcp_states.h, which is not for programs */
-enum { STATE_SYN_RECV = 3 };
+enum { STATE_SYN_RECV = 3, STATE_LISTEN = 10 };
 
-int sock_half_open(int fd)
+/* How many sockets of fd's port are in this state, but for the one of an inode. -1: can't be told. */
+static int count_of_port(int fd, int state, uint32_t but)
 {
     struct sockaddr_storage own;
     struct {
@@ -505,7 +494,7 @@ int sock_half_open(int fd)
         ask.request = (struct inet_diag_req_v2){
             .sdiag_family = family ? AF_INET6 : AF_INET,
             .sdiag_protocol = IPPROTO_TCP,
-            .idiag_states = 1 << STATE_SYN_RECV,
+            .idiag_states = 1U << state,
             .id.idiag_sport = port,
         };
         if (sys3(SYS_write, netlink, &ask, sizeof ask) != (long)sizeof ask)
@@ -515,19 +504,30 @@ int sock_half_open(int fd)
             more = got > 0;
             for (long at = 0; more && at + (long)sizeof(struct nlmsghdr) <= got;) {
                 const struct nlmsghdr *message = (void *)(answer + at);
+                const struct inet_diag_msg *socket = NLMSG_DATA(message);
                 if (message->nlmsg_type == NLMSG_ERROR)
                     found = -1;
                 if (message->nlmsg_type == NLMSG_DONE || message->nlmsg_type == NLMSG_ERROR ||
-                    message->nlmsg_len < sizeof *message)
+                    message->nlmsg_len < NLMSG_LENGTH(sizeof *socket))
                     more = false;
                 else
-                    found++;
+                    found += socket->idiag_inode != but;
                 at += (long)NLMSG_ALIGN(message->nlmsg_len);
             }
         }
     }
     sys1(SYS_close, netlink);
     return found;
+}
+
+int sock_half_open(int fd)
+{
+    return count_of_port(fd, STATE_SYN_RECV, UINT32_MAX);
+}
+
+bool sock_has_sibling(int fd)
+{
+    return count_of_port(fd, STATE_LISTEN, (uint32_t)sock_inode(fd)) > 0;
 }
 
 void sock_stop_deferring(int fd)

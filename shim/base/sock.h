@@ -100,20 +100,10 @@ void sock_shut_read(int fd);
  */
 bool sock_shut_read_of(int fd, uint32_t fingerprint, enum fingerprint kind);
 
-/*
- * The same in two steps: pins fd where it is that connection, and asks the kernel how it is (-1: it
- * is not); then sock_shut_pinned, or sock_unguard.
- */
-enum sock_asked { SOCK_UNREAD /* queues.unread alone */, SOCK_ALL };
-
 struct sock_figures {
     struct sock_queues queues;
     struct sock_info info;
 };
-
-int sock_guard_asked(int fd, uint32_t fingerprint, enum fingerprint kind, enum sock_asked asked,
-                     struct sock_figures *figures);
-void sock_shut_pinned(int fd, int pin);
 
 void sock_shut_write(int fd);
 void sock_shut_both(int fd);
@@ -136,23 +126,15 @@ long sock_throw_away(int fd);
 int sock_is_listener(int fd);
 
 /*
- * Has a listener drop SYNs, while the clients whose handshake is done stay in its queue. A packet
- * with fewer hops than 255 left is dropped (IP_MINTTL, ip(7); IPV6_MINHOPCOUNT), and the client
- * tries again after a second. Returns false if it is not TCP. A connection that is accepted
- * afterwards has inherited MINTTL, and receives nothing until sock_clear_minttl.
+ * Has a listener drop SYNs, by a filter (socket(7), SO_ATTACH_FILTER; net/ipv4/tcp_ipv4.c applies it
+ * to a listener from the TCP header on): the client tries again after a second. Those whose
+ * handshake has begun, with or without a SYN cookie, end it and come into the queue. What is
+ * accepted has the filter as well, and nothing there to be dropped. Returns false if it is not TCP.
  */
 bool sock_drop_syns(int fd);
 
 /* Admits SYNs again. */
 void sock_admit_syns(int fd);
-
-/*
- * Clears the MINTTL that a connection has inherited, if it has. What its peer has sent was dropped,
- * and is sent again. The mark that sock_had_minttl finds lies in the socket, where each process
- * sees it.
- */
-void sock_clear_minttl(int fd);
-bool sock_had_minttl(int fd);
 
 /* Is there somebody in the accept queue? */
 bool sock_has_waiting(int fd);
@@ -168,6 +150,9 @@ uint64_t sock_inode(int fd);
  * first data, where TCP_DEFER_ACCEPT is set). By sock_diag(7), of the port's. -1: can't be told.
  */
 int sock_half_open(int fd);
+
+/* Whether another socket listens on fd's port as well (socket(7), SO_REUSEPORT), and is known to. */
+bool sock_has_sibling(int fd);
 
 /* TCP_DEFER_ACCEPT (tcp(7)) is taken back: who has connected and sends nothing can be accepted. */
 void sock_stop_deferring(int fd);

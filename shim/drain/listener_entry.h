@@ -15,12 +15,14 @@
 struct listener {
     _Atomic int number; /* descriptor + 1 */
     struct listener_view view;
-    bool inherited;      /* across exec: the process that started the tree shares it */
-    bool is_own;         /* the process `creator` has called listen itself */
-    int creator;         /* the pid that listened; 0: not known */
-    uint64_t generation; /* of the process that listened */
-    _Atomic bool is_dry; /* AF_UNIX, CLOSING: accept has said that the queue is empty */
-    int64_t closed_at;   /* CLOSING: SYNs have been dropped since */
+    bool inherited;        /* across exec: the process that started the tree shares it */
+    bool is_own;           /* the process `creator` has called listen itself */
+    int creator;           /* the pid that listened; 0: not known */
+    uint64_t generation;   /* of the process that listened */
+    _Atomic bool is_dry;   /* AF_UNIX, CLOSING: accept has said that the queue is empty */
+    int64_t closed_at;     /* CLOSING: SYNs have been dropped since */
+    bool may_have_cookies; /* then handshakes may be under way of which the kernel knows nothing */
+    int64_t moment_since;  /* ends_between has been tried since; 0: it has not */
     int64_t empty_since; /* and the queue has been empty since */
     uint64_t inode;      /* of its socket, as /proc tells it; 0: not asked yet */
     enum held { HELD_BY_NOBODY, HELD_UNKNOWN, HELD } held; /* by who goes on when this one drains */

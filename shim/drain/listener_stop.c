@@ -2,6 +2,7 @@
 #include "drain/listener_stop.h"
 
 #include "base/log.h"
+#include "base/proc.h"
 #include "base/sock.h"
 #include "base/sys.h"
 #include "conn/fork_detect.h"
@@ -59,6 +60,26 @@ enum then {
     THEN_SHUT_IF_EMPTY, /* the same, if its queue is empty then */
 };
 
+/* Nobody is in its queue, or on the way to it. */
+static bool is_deserted(int fd)
+{
+    return sock_half_open(fd) == 0 && sock_queue_length(fd) == 0;
+}
+
+/* Shuts the old one if nobody is on the way to it: SYNs are dropped for no longer than that takes. */
+static bool shut_if_empty(const struct listener *listener, int old)
+{
+    bool is_unix = listener->view.is_unix;
+    if (is_unix ? sock_queue_length(old) != 0 : !is_deserted(old) || !sock_drop_syns(old))
+        return false;
+    if (!is_unix && !is_deserted(old)) {
+        sock_admit_syns(old);
+        return false;
+    }
+    sock_shut_read(old);
+    return true;
+}
+
 /*
  * Puts a socket that nobody can reach in the listener's place. Returns false if a client has come
  * into the queue that was to be empty: the listener is back in its place, and a thread that has
@@ -92,8 +113,8 @@ static bool swap(struct listener *listener, int fd, enum then then)
         return true;
     /* Wakes who is blocked in accept, with EINVAL: the wrapper accepts again, on the new one. */
     bool if_empty = then == THEN_SHUT_IF_EMPTY;
-    bool shut = then == THEN_SHUT || (if_empty && sock_queue_length((int)old) == 0);
-    if (shut)
+    bool shut = if_empty && shut_if_empty(listener, (int)old);
+    if (then == THEN_SHUT)
         sock_shut_read((int)old);
     bool is_over = !if_empty || (shut && sock_queue_length((int)old) == 0);
     if (!is_over) {
@@ -117,9 +138,8 @@ static void drop_syns(struct listener *listener, int fd)
 {
     listener->empty_since = 0;
     listener->closed_at = sys_now_ms();
+    listener->may_have_cookies = proc_knows_syn_cookies();
     sock_stop_deferring(fd);
-    atomic_store(&listener_dropped_syns,
-                 true); /* before: an accept may return one with MINTTL at once */
     /* AF_UNIX: a connect is refused from now on, accept hands out the queue and then fails with
      * EINVAL (net/unix/af_unix.c, unix_stream_connect and unix_accept). */
     if (!sock_drop_syns(fd))
@@ -145,7 +165,8 @@ static bool queue_is_served(struct listener *listener, int fd)
         listener->empty_since = now;
         return false;
     }
-    return half_open == 0 || now - listener->empty_since >= QUEUE_EMPTY_BLIND_MS;
+    return (half_open == 0 && !listener->may_have_cookies) ||
+           now - listener->empty_since >= QUEUE_EMPTY_BLIND_MS;
 }
 
 /*
@@ -197,6 +218,19 @@ static bool is_needed(const struct listener *listener)
 }
 
 /*
+ * Tells whether others listen on the same port: a SYN that is dropped here would have been served
+ * there, so that the listener is to end in a moment in which nobody is on the way to it.
+ */
+static bool has_siblings(struct listener *listener, int fd)
+{
+    int64_t now = sys_now_ms();
+    if (!listener->moment_since)
+        listener->moment_since = now;
+    return !listener->view.is_unix && now - listener->moment_since < HALF_OPEN_MS &&
+           sock_has_sibling(fd) && !proc_knows_syn_cookies();
+}
+
+/*
  * Serves the queue of a listener that no other process goes on with, as far as it can now. Returns
  * whether it is to be swapped, and how.
  */
@@ -209,6 +243,11 @@ static bool sees_to_queue(struct listener *listener, int fd, enum then *then)
         }
         if (sys_now_ms() - listener->waits_since < UNIX_QUIET_MS)
             return false;
+    }
+    if (*then == THEN_SHUT && atomic_load(&listener->view.state) == LISTENING &&
+        has_siblings(listener, fd)) {
+        *then = THEN_SHUT_IF_EMPTY;
+        return is_deserted(fd);
     }
     if (atomic_load(&listener->view.state) == LISTENING)
         drop_syns(listener, fd);

@@ -8,7 +8,7 @@ BENCH_CFLAGS = -std=gnu11 -O2 -g -Wall -Wextra -Werror -pthread
 BENCH = $(addprefix $(BUILD)/bench/,calls many spawn ask nothing walk tracker libstub.so libfence.so)
 
 # What walk answers instead of the kernel.
-BENCH_WRAPS = sock_is sock_queues sock_info sock_shut_read_of sock_guard_asked sock_shut_pinned
+BENCH_WRAPS = sock_is sock_queues sock_info sock_shut_read_of
 
 bench:
 	BUILD=$(BUILD) scripts/bench $(ROWS)

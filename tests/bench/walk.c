@@ -30,9 +30,6 @@ bool __wrap_sock_is(int fd, uint32_t whose, enum fingerprint kind);
 void __wrap_sock_queues(int fd, struct sock_queues *queues);
 void __wrap_sock_info(int fd, struct sock_info *info);
 bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum fingerprint kind);
-int __wrap_sock_guard_asked(int fd, uint32_t whose, enum fingerprint kind, enum sock_asked asked,
-                            struct sock_figures *told);
-void __wrap_sock_shut_pinned(int fd, int pin);
 
 static uint32_t fingerprint; /* of every connection: they come from the same address */
 static uint64_t shut;
@@ -68,20 +65,6 @@ bool __wrap_sock_shut_read_of(int fd, uint32_t whose, enum fingerprint kind)
     (void)fd, (void)kind;
     shut += whose == fingerprint;
     return whose == fingerprint;
-}
-
-int __wrap_sock_guard_asked(int fd, uint32_t whose, enum fingerprint kind, enum sock_asked asked,
-                            struct sock_figures *told)
-{
-    (void)kind, (void)asked;
-    *told = figures;
-    return whose == fingerprint ? fd : -1;
-}
-
-void __wrap_sock_shut_pinned(int fd, int pin)
-{
-    (void)fd, (void)pin;
-    shut++;
 }
 
 static int next_accepted;

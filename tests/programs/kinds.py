@@ -4,6 +4,7 @@
 kind of listener. "slow N" is answered after N seconds, everything with "ok " before it.
 
 tproxy, mptcp PORT        the listener has IP_TRANSPARENT, or speaks MPTCP
+plain PORT                none of that
 autobind                  AF_UNIX, with a name that the kernel chooses; it is written
 bound PORT PORT           both were bound by another program, which has become this one since
 peek, greet PORT          it looks at each line before it reads it, or speaks first

@@ -53,11 +53,6 @@ void sock_unguard(int fd, int pin)
     (void)fd, (void)pin;
 }
 
-bool sock_had_minttl(int fd)
-{
-    return fake(fd, false)->was_deaf;
-}
-
 bool sock_is_unconnected(int fd)
 {
     return !fake(fd, false)->fingerprint;
@@ -79,24 +74,6 @@ bool sock_shut_read_of(int fd, uint32_t fingerprint, enum fingerprint kind)
         return false;
     sock_shut_read(fd);
     return true;
-}
-
-int sock_guard_asked(int fd, uint32_t fingerprint, enum fingerprint kind, enum sock_asked asked,
-                     struct sock_figures *figures)
-{
-    *figures = (struct sock_figures){0};
-    if (!sock_is(fd, fingerprint, kind))
-        return -1;
-    sock_queues(fd, &figures->queues);
-    if (asked == SOCK_ALL)
-        sock_info(fd, &figures->info);
-    return fd;
-}
-
-void sock_shut_pinned(int fd, int pin)
-{
-    (void)fd;
-    sock_shut_read(pin);
 }
 
 void sock_shut_write(int fd)
