@@ -547,19 +547,11 @@ uint32_t proc_open_handoffs(const _Atomic uint64_t *gaps, uint32_t count, int32_
 void proc_totals(const struct page *tree, int32_t me, struct totals *totals)
 {
     *totals = (struct totals){0};
-    uint64_t ended = 0;
     for (uint32_t i = 0; i <= PAGE_SLOTS; i++) {
-        struct totals one = {0};
-        uint32_t count, first = page_shards(i, &count);
-        if (i < PAGE_SLOTS && !atomic_load(&tree->slot[i].pid))
-            continue;
-        page_add(&one, &tree->shard[first], count);
-        if (i < PAGE_SLOTS && atomic_load(&tree->slot[i].pid) != me &&
-            !proc_slot_lives(&tree->slot[i])) {
-            ended += one.tracked;
-            one.tracked = one.in_use = 0;
-        }
-        page_add_totals(totals, &one);
+        int32_t pid = i < PAGE_SLOTS ? atomic_load(&tree->slot[i].pid) : -1;
+        bool lives = i == PAGE_SLOTS || pid == me || (pid && proc_slot_lives(&tree->slot[i]));
+        if (pid)
+            page_add_slot(totals, tree, i, lives);
     }
     if (atomic_load(&tree->handoffs_used)) {
         /* Handed from one process to another: the first has counted a close, which was none. */
@@ -569,7 +561,6 @@ void proc_totals(const struct page *tree, int32_t me, struct totals *totals)
         totals->in_use += waiting;
         totals->closed_by_program -= waiting;
     }
-    totals->closed_by_program += ended;
     page_add_gone(totals, &tree->gone);
     page_settle_tree(totals);
 }

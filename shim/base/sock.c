@@ -406,6 +406,12 @@ void sock_admit_syns(int fd)
         sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_DETACH_FILTER, &value, sizeof value);
 }
 
+int sock_accept(int fd)
+{
+    long got = sys4(SYS_accept4, fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    return got < 0 ? -1 : (int)got;
+}
+
 bool sock_has_waiting(int fd)
 {
     struct pollfd polled = {.fd = fd, .events = POLLIN};

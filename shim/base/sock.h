@@ -136,6 +136,9 @@ bool sock_drop_syns(int fd);
 /* Admits SYNs again. */
 void sock_admit_syns(int fd);
 
+/* Accepts the next in the queue. -1: there is none. Closed on exec. */
+int sock_accept(int fd);
+
 /* Is there somebody in the accept queue? */
 bool sock_has_waiting(int fd);
 

@@ -50,6 +50,9 @@ void page_add_totals(struct totals *to, const struct totals *from)
     to->closed_idle += from->closed_idle;
     to->forced += from->forced;
     to->disowned += from->disowned;
+    to->forced_in_use += from->forced_in_use;
+    to->unread += from->unread;
+    to->unsent += from->unsent;
 }
 
 void page_add_gone(struct totals *totals, const struct page_sums *gone)
@@ -59,6 +62,9 @@ void page_add_gone(struct totals *totals, const struct page_sums *gone)
     totals->closed_idle += atomic_load(&gone->closed_idle);
     totals->forced += atomic_load(&gone->forced);
     totals->disowned += atomic_load(&gone->disowned);
+    totals->forced_in_use += atomic_load(&gone->forced_in_use);
+    totals->unread += atomic_load(&gone->unread);
+    totals->unsent += atomic_load(&gone->unsent);
 }
 
 void page_settle(struct totals *totals)
@@ -71,10 +77,48 @@ void page_settle(struct totals *totals)
         totals->in_use = totals->tracked;
 }
 
-void page_add_slot(struct totals *totals, const struct page *page, uint32_t line)
+/* Of `one`, so many are cut, all of which were in use. */
+static void lose(struct totals *one, uint64_t lost)
 {
-    uint32_t count, first = page_shards(line, &count);
-    page_add(totals, &page->shard[first], count);
+    one->tracked -= lost;
+    one->in_use = one->in_use > lost ? one->in_use - lost : 0;
+    one->forced += lost;
+    one->forced_in_use += lost;
+}
+
+void page_add_slot(struct totals *totals, const struct page *page, uint32_t index, bool lives)
+{
+    uint32_t count, first = page_shards(index, &count);
+    bool is_listed = index < PAGE_SLOTS;
+    const struct page_slot *slot = is_listed ? &page->slot[index] : NULL;
+    struct totals one = {0};
+    page_add(&one, &page->shard[first], count);
+    if (is_listed) {
+        one.forced_in_use = atomic_load(&slot->forced_in_use);
+        one.unread = atomic_load(&slot->unread);
+        one.unsent = atomic_load(&slot->unsent);
+    }
+    bool given_up = atomic_load(is_listed ? &slot->given_up : &page->unlisted_given_up);
+    if (given_up || !lives) {
+        page_settle(&one);
+        bool drains = atomic_load(&page->order) & ORDER_DRAIN;
+        bool execs = is_listed && atomic_load(&slot->flags) & SLOT_EXECS;
+        bool told = is_listed && atomic_load(&slot->counted) >= page_order_number(page);
+        lose(&one, given_up || (drains && !execs && !told) ? one.tracked
+                   : drains && !execs                      ? one.in_use
+                                                           : 0);
+    }
+    if (!lives) {
+        one.closed_by_program += one.tracked;
+        one.tracked = one.in_use = 0;
+    }
+    page_add_totals(totals, &one);
+}
+
+void page_slot_totals(struct totals *totals, const struct page *page, uint32_t index)
+{
+    *totals = (struct totals){0};
+    page_add_slot(totals, page, index, true);
     page_settle(totals);
 }
 
@@ -83,6 +127,15 @@ void page_settle_tree(struct totals *totals)
     page_settle(totals);
     if ((int64_t)totals->closed_by_program < 0)
         totals->closed_by_program = 0;
+}
+
+/* What was there at the beginning, and what has been accepted since, less what is still there. */
+struct page_drained page_drained(const struct totals *now, const struct totals *asked)
+{
+    uint64_t forced = now->forced - asked->forced;
+    int64_t ended = (int64_t)(asked->tracked + (now->accepted - asked->accepted) -
+                              (now->disowned - asked->disowned) - now->tracked - forced);
+    return (struct page_drained){ended > 0 ? (uint64_t)ended : 0, forced};
 }
 
 void page_name(struct text *text, int32_t pid, uint64_t start, uint32_t pid_namespace)

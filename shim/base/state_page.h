@@ -22,7 +22,7 @@
 #include "base/settings.h"
 
 #define PAGE_MAGIC "weirpage"
-#define PAGE_LAYOUT 7
+#define PAGE_LAYOUT 8
 
 #define PAGE_SLOTS 512    /* processes that are listed */
 #define PAGE_WIDE 16      /* slots whose processes have SHARDS shards, the others one */
@@ -39,11 +39,13 @@ struct origin {
 
 /* The counters of one shard of a process's records, on a cache line of their own. */
 struct shard {
-    /* accepted = tracked + the following four */
+    /* accepted = tracked + the following four. Each connection is counted in one of them, once. */
     _Alignas(CACHE_LINE) _Atomic uint64_t accepted;
     _Atomic uint64_t closed_by_program; /* ended otherwise than by a drain of ours */
-    _Atomic uint64_t closed_idle; /* half-closed by us while idle, then closed by the program */
-    _Atomic uint64_t forced;      /* shut both ways by us */
+    _Atomic uint64_t closed_idle; /* half-closed by us while idle, then closed by the program; or
+                                   * shut both ways, of which nothing was lost */
+    _Atomic uint64_t forced;      /* cut by us, or closed with bytes that its peer did not take:
+                                   * counted when that is done */
     _Atomic uint64_t disowned;
     /* As its process has told last, which it does in a drain; at other times its turns tell
      * (fdtable.h). */
@@ -61,9 +63,9 @@ struct page_slot {
     _Atomic uint32_t generation; /* of its records, in the place that it has there */
     _Atomic uint32_t flags;
     _Atomic uint32_t forced_in_use, unread, unsent; /* losses, in connections */
-    _Atomic uint32_t force_closed;                  /* those that the log names as forced */
-    _Atomic uint32_t counted; /* of which order it has told what was in use (page_order_number) */
-    _Atomic uint32_t counts;  /* how often it has told */
+    _Atomic uint32_t given_up; /* by the tree's watcher: its connections count as forced */
+    _Atomic uint32_t counted;  /* of which order it has told what was in use (page_order_number) */
+    _Atomic uint32_t counts;   /* how often it has told */
 };
 
 #define SLOT_SANDBOXED 1u  /* in a seccomp sandbox: it is waited for, and does not drain */
@@ -76,12 +78,13 @@ struct page_slot {
 #define PAGE_NOT_COUNTED UINT64_MAX /* in struct page's asked.tracked */
 struct totals {
     uint64_t tracked, in_use, accepted, closed_by_program, disowned, closed_idle, forced;
+    uint64_t forced_in_use, unread, unsent; /* losses: of those forced, and of what lingered */
 };
 
 /* What the processes that are gone have left. */
 struct page_sums {
     _Atomic uint64_t accepted, closed_by_program, closed_idle, forced, disowned;
-    _Atomic uint64_t forced_in_use, unread, unsent, force_closed;
+    _Atomic uint64_t forced_in_use, unread, unsent;
 };
 
 struct page_listener {
@@ -146,16 +149,17 @@ struct page {
     _Atomic int32_t head; /* the pid of the process that acts for the tree */
     _Atomic uint32_t phase;
     _Atomic uint64_t order;
-    _Atomic int64_t timeout;        /* of the drain, ms; 0: for ever; -1: as in the settings */
-    _Atomic uint32_t by_taken;      /* 0: free, 1: being written, 2: there */
-    struct origin by;               /* who asked for the drain */
-    struct origin idle_by;          /* who asked last to close what is idle */
-    struct totals asked;            /* of the tree, when it was asked for */
-    _Atomic int64_t since, ended;   /* of the drain: CLOCK_MONOTONIC, ms */
-    _Atomic uint32_t timed_out;     /* it ended because its time was over */
-    _Atomic uint32_t unlisted;      /* processes have found no free line since the start */
-    _Atomic uint32_t handoffs_used; /* a connection has been handed on, ever: look at handoff */
-    _Atomic uint32_t sends;         /* and sent over a socket (SCM_RIGHTS) */
+    _Atomic int64_t timeout;            /* of the drain, ms; 0: for ever; -1: as in the settings */
+    _Atomic uint32_t by_taken;          /* 0: free, 1: being written, 2: there */
+    struct origin by;                   /* who asked for the drain */
+    struct origin idle_by;              /* who asked last to close what is idle */
+    struct totals asked;                /* of the tree, when it was asked for */
+    _Atomic int64_t since, ended;       /* of the drain: CLOCK_MONOTONIC, ms */
+    _Atomic uint32_t timed_out;         /* it ended because its time was over */
+    _Atomic uint32_t unlisted;          /* processes have found no free line since the start */
+    _Atomic uint32_t unlisted_given_up; /* as in struct page_slot, of all of those */
+    _Atomic uint32_t handoffs_used;     /* a connection has been handed on, ever: look at handoff */
+    _Atomic uint32_t sends;             /* and sent over a socket (SCM_RIGHTS) */
     _Atomic uint32_t slots_used, listeners_used; /* list_grows */
 
     struct page_sums gone;
@@ -175,8 +179,9 @@ struct page {
 };
 
 #define HANDOFF_ADOPTED (UINT64_C(1) << 31)
-#define HANDOFF_UNIX (UINT64_C(1) << 30) /* nothing tells whether it is open: it is, for a while \
-                                          */
+#define HANDOFF_UNIX                                                            \
+    (UINT64_C(1) << 30) /* nothing tells whether it is open: it is, for a while \
+                         */
 #define HANDOFF_TIME (HANDOFF_UNIX - 1)
 #define HANDOFF_UNIX_MS 2000
 
@@ -205,10 +210,23 @@ static inline uint32_t page_shards(uint32_t line, uint32_t *count)
 void page_add(struct totals *totals, const struct shard *shards, uint32_t count);
 void page_settle(struct totals *totals);
 
-/* Both, of one slot alone: *totals is zero before. PAGE_SLOTS: of all that have none. */
-void page_add_slot(struct totals *totals, const struct page *page, uint32_t line);
+/*
+ * The same of one slot, with its losses. PAGE_SLOTS: of all that have none. What a process that has
+ * died was tracking has ended. In a drain what was in use there, as it had told last, was lost;
+ * what it has not told was in use.
+ */
+void page_add_slot(struct totals *totals, const struct page *page, uint32_t index, bool lives);
+
+/* Both, of one slot whose process lives. */
+void page_slot_totals(struct totals *totals, const struct page *page, uint32_t index);
 void page_add_totals(struct totals *to, const struct totals *from);
 void page_add_gone(struct totals *totals, const struct page_sums *gone);
+
+/* How the connections of a drain have ended. */
+struct page_drained {
+    uint64_t clean, forced;
+};
+struct page_drained page_drained(const struct totals *now, const struct totals *asked);
 
 /* The same of a tree's sums: there a connection that changes hands may be adopted before the close
  * that it makes up for has been counted. */

@@ -250,10 +250,16 @@ static bool say_undone(const struct view *view)
 static int say_drained(const struct view *view)
 {
     bool undone = say_undone(view);
-    printf("%s, pid %d: %sdrained in %s: %lu forced, %lu of them in use\n", view->program,
-           view->pid, undone ? "not wholly " : "", tenths(view->elapsed), view->totals.forced,
-           view->forced_in_use);
-    return view->forced_in_use ? EXIT_FORCED : undone ? EXIT_FAILED : EXIT_DONE;
+    const struct totals *lost = &view->totals;
+    printf("%s, pid %d: %sdrained in %s: %lu closed clean, %lu forced, %lu of them in use",
+           view->program, view->pid, undone ? "not wholly " : "", tenths(view->elapsed),
+           view->drained.clean, view->drained.forced, lost->forced_in_use);
+    if (lost->unread || lost->unsent)
+        printf("; %lu with bytes unread, %lu unsent", lost->unread, lost->unsent);
+    printf("\n");
+    if (lost->forced_in_use || lost->unread || lost->unsent)
+        return EXIT_FORCED;
+    return undone ? EXIT_FAILED : EXIT_DONE;
 }
 
 /* ---- waiting ---- */

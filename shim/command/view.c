@@ -43,10 +43,10 @@ const struct figure figures[] = {
      "Connections that were force-closed.", NULL},
     {TOTALS, "disowned", "disowned", AT(totals.disowned), "weir_connections_disowned_total",
      "Connections that the program took over.", NULL},
-    {LOSSES, "forced_in_use", "forced in use", AT(forced_in_use), "weir_losses_total",
+    {LOSSES, "forced_in_use", "forced in use", AT(totals.forced_in_use), "weir_losses_total",
      "Connections that were closed in use, with bytes unread, or with bytes unsent.", "kind"},
-    {LOSSES, "unread", "with bytes unread", AT(unread), "weir_losses_total", NULL, "kind"},
-    {LOSSES, "unsent", "with bytes unsent", AT(unsent), "weir_losses_total", NULL, "kind"},
+    {LOSSES, "unread", "with bytes unread", AT(totals.unread), "weir_losses_total", NULL, "kind"},
+    {LOSSES, "unsent", "with bytes unsent", AT(totals.unsent), "weir_losses_total", NULL, "kind"},
     {OTHERS, NULL, NULL, AT(processes), "weir_processes", "Processes of the tree that serve.",
      NULL},
     {TIMES, NULL, NULL, AT(oldest_ms), "weir_oldest_in_use_seconds",
@@ -150,11 +150,13 @@ static void count_in_use(struct tree *tree, uint32_t index, int32_t pid, struct 
     const struct page_slot *slot = &tree->page.slot[index];
     struct budget *budget = budget_of(tree->uid);
     int64_t began = sys_now_ms();
+    if (slot->phase == PHASE_DRAINING) /* it tells at each step, by what the kernel knows */
+        return;
     if (budget->time_ms > 0 &&
         !memory_count_in_use(pid, slot->table, slot->generation, &counts->in_use)) {
         have_it_told(tree, index);
         *counts = (struct totals){0};
-        page_add_slot(counts, &tree->page, index);
+        page_add_slot(counts, &tree->page, index, true);
     }
     budget->time_ms -= sys_now_ms() - began;
     page_settle(counts);
@@ -164,23 +166,16 @@ static void add_line(struct view *view, struct tree *tree, uint32_t index)
 {
     const struct page *page = &tree->page;
     struct totals counts = {0};
-    uint32_t count, first = page_shards(index, &count);
-    page_add(&counts, &page->shard[first], count);
+    int32_t pid = index < PAGE_SLOTS ? tree_process(tree, index) : 0;
+    page_add_slot(&counts, page, index, pid || index == PAGE_SLOTS);
     page_settle(&counts);
-    if (index < PAGE_SLOTS) {
-        const struct page_slot *line = &page->slot[index];
-        int32_t pid = tree_process(tree, index);
-        view->forced_in_use += line->forced_in_use;
-        view->unread += line->unread;
-        view->unsent += line->unsent;
-        if (pid) {
-            count_in_use(tree, index, pid, &counts);
-            add_process(view, pid, &counts, line);
-        } else {
-            /* It was killed: the kernel has closed what it had. */
-            counts.closed_by_program += counts.tracked;
-            counts.tracked = counts.in_use = 0;
-        }
+    if (pid) {
+        /* One that the tree has given up has its connections still. */
+        uint64_t lost = counts.forced_in_use - page->slot[index].forced_in_use;
+        count_in_use(tree, index, pid, &counts);
+        counts.tracked += lost;
+        add_process(view, pid, &counts, &page->slot[index]);
+        counts.tracked -= lost;
     }
     page_add_totals(&view->totals, &counts);
 }
@@ -213,15 +208,11 @@ static void add_listener(struct view *view, const struct page_listener *listener
 
 static void add_page(struct view *view, struct tree *tree)
 {
-    const struct page_sums *gone = &tree->page.gone;
     for (uint32_t i = 0; i < PAGE_SLOTS; i++)
         if (tree->page.slot[i].pid > 0)
             add_line(view, tree, i);
     add_line(view, tree, PAGE_SLOTS);
-    page_add_gone(&view->totals, gone);
-    view->forced_in_use += gone->forced_in_use;
-    view->unread += gone->unread;
-    view->unsent += gone->unsent;
+    page_add_gone(&view->totals, &tree->page.gone);
     for (uint32_t i = 0; i < PAGE_LISTENERS; i++)
         add_listener(view, &tree->page.listener[i]);
 }
@@ -315,6 +306,17 @@ static void take_oldest(struct view *view, struct tree *tree)
 
 /* ---- all of it ---- */
 
+/* How the connections have ended of a drain that is on, or over. */
+static void take_drained(struct view *view, const struct tree *tree)
+{
+    struct totals asked = {0};
+    const struct tree *part = tree;
+    for (; part; part = part == tree ? tree->attached : part->next)
+        if (part->page.by_taken == 2 && part->page.asked.tracked != PAGE_NOT_COUNTED)
+            page_add_totals(&asked, &part->page.asked);
+    view->drained = page_drained(&view->totals, &asked);
+}
+
 void view_take(struct view *view, struct tree *tree, bool with_oldest)
 {
     *view = (struct view){.pid = tree_pid(tree)};
@@ -327,6 +329,7 @@ void view_take(struct view *view, struct tree *tree, bool with_oldest)
         add_handed_on(view, part);
     }
     page_settle_tree(&view->totals);
+    take_drained(view, tree);
     view->idle = view->totals.tracked - view->totals.in_use;
     if (with_oldest && view->totals.in_use)
         take_oldest(view, tree);

@@ -36,7 +36,8 @@ struct view {
     enum phase phase;
     const char *phase_name;
     struct totals totals;
-    uint64_t idle, forced_in_use, unread, unsent;
+    uint64_t idle;
+    struct page_drained drained; /* so far, in the drain */
     bool has_drain;
     bool timed_out; /* the drain ended before some process had drained */
     char by[80];

@@ -142,8 +142,10 @@ void conn_adopt(struct conn *conn)
         !atomic_compare_exchange_weak(&conn->record, &record, (record & ~CONN_GENERATION) | mine));
     table_quicken(conn);
     tell_adopts();
-    /* Who accepted it has counted it, and has closed it or will: that close was none. */
-    atomic_fetch_sub_explicit(&table_shard()->closed_by_program, 1, memory_order_relaxed);
+    /* Who accepted it has counted it, and has closed it or will: that close was none. What has been
+     * cut is counted as that. */
+    if (!(record & CONN_FORCED))
+        atomic_fetch_sub_explicit(&table_shard()->closed_by_program, 1, memory_order_relaxed);
     handoff_adopt(fingerprint_of(record));
 }
 
@@ -397,7 +399,8 @@ int conn_disown(int fd)
             return record ? EALREADY : ENOENT;
     } while (!atomic_compare_exchange_strong(&conn->record, &record, record | CONN_DISOWNED));
     atomic_fetch_or(&conn->state, STATE_SLOW); /* a mark is to fail */
-    atomic_fetch_add_explicit(&table_shard()->disowned, 1, memory_order_relaxed);
+    if (!(record & CONN_FORCED))
+        atomic_fetch_add_explicit(&table_shard()->disowned, 1, memory_order_relaxed);
     return 0;
 }
 
@@ -443,6 +446,6 @@ void conn_closes(int fd, enum kind kind)
         !conn_is_still(fd, record))
         return;
     int saved = errno;
-    lingering_before_close(fd, record & CONN_FIN);
+    lingering_before_close(fd, record);
     errno = saved;
 }

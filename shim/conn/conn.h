@@ -223,7 +223,11 @@ bool conn_shut(int fd);
  */
 void conn_finish(int fd, bool late);
 
-/* Shuts it both ways. */
-void conn_force(int fd);
+/* Shuts it both ways, and counts that: as forced, or as closed while idle. Returns false if it is
+ * not to be done (any more). */
+bool conn_force(int fd, bool is_forced);
+
+/* Tells whether our FIN is out, which then is one of its bytes unsent. */
+bool conn_has_finished(int fd);
 
 #endif

@@ -150,14 +150,14 @@ uint64_t table_in_use(void)
         const struct conn *conn = table_conn(number);
         uint64_t record = atomic_load_explicit(&conn->record, memory_order_relaxed);
         bool works = atomic_load_explicit(&conn->state, memory_order_relaxed) & STATE_IN_USE;
-        in_use += (works || record & CONN_READ_SINCE_SHUT) && record && counts_here(record);
+        in_use += (works || record & CONN_READ_SINCE_SHUT) && record && counts_here(record) &&
+                  !(record & CONN_FORCED);
     }
     return in_use;
 }
 
-void table_publish_in_use(void)
+void table_publish_in_use(uint64_t now)
 {
-    uint64_t now = table_in_use();
     atomic_fetch_add(&table.shards->in_use, now - atomic_exchange(&published, now));
 }
 
@@ -258,6 +258,25 @@ static void count(_Atomic uint64_t *at, uint64_t n)
     atomic_fetch_add_explicit(at, n, memory_order_relaxed);
 }
 
+void table_count_forced(bool is_lost)
+{
+    struct shard *shard = table_shard();
+    count(is_lost ? &shard->forced : &shard->closed_idle, 1);
+}
+
+void table_count_turned_away(void)
+{
+    count(&table_shard()->accepted, 1);
+    table_count_forced(true);
+}
+
+void table_count_lost(bool was_shut)
+{
+    struct shard *shard = table_shard();
+    count(was_shut ? &shard->closed_idle : &shard->closed_by_program, (uint64_t)-1);
+    count(&shard->forced, 1);
+}
+
 /* fd's connection has one descriptor less. Frees its record with the last. */
 static void unref(int fd, uint32_t number)
 {
@@ -274,12 +293,9 @@ static void unref(int fd, uint32_t number)
         else if ((uint32_t)fd == number) /* which may be something else from now on */
             atomic_fetch_or(&conn->state, STATE_SLOW);
     } while (record && !atomic_compare_exchange_strong(&conn->record, &record, left));
-    if (record && !left && counts_here(record)) {
+    if (record && !left && counts_here(record) && !(record & CONN_FORCED)) {
         struct shard *shard = table_shard();
-        count(record & CONN_FORCED ? &shard->forced
-              : record & CONN_SHUT ? &shard->closed_idle
-                                   : &shard->closed_by_program,
-              1);
+        count(record & CONN_SHUT ? &shard->closed_idle : &shard->closed_by_program, 1);
     }
 }
 

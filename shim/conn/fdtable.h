@@ -155,7 +155,16 @@ void table_totals(struct totals *totals);
 
 /* The walk alone; and tells the page how many there are, for those who can't walk here. */
 uint64_t table_in_use(void);
-void table_publish_in_use(void);
+void table_publish_in_use(uint64_t now);
+
+/* A connection of this process, whose CONN_FORCED has just been set, has ended as it is counted. */
+void table_count_forced(bool is_lost);
+
+/* The same of one that was never the program's: it was turned away from an accept queue. */
+void table_count_turned_away(void);
+
+/* The same of one that the program has closed, or is about to. */
+void table_count_lost(bool was_shut);
 
 /*
  * fd is a new connection whose record is to be `fresh` (which counts one descriptor). Whatever was

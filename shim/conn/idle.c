@@ -227,20 +227,29 @@ void conn_finish(int fd, bool late)
     sock_unguard(fd, pin);
 }
 
-void conn_force(int fd)
+bool conn_has_finished(int fd)
+{
+    const struct conn *conn = table_find(fd);
+    return conn && atomic_load(&conn->record) & CONN_FIN;
+}
+
+bool conn_force(int fd, bool is_forced)
 {
     struct conn *conn = table_find(fd);
     uint64_t record = conn ? atomic_load(&conn->record) : 0;
     int pin = record ? sock_guard(fd) : -1;
     if (pin < 0)
-        return;
+        return false;
     bool still = conn_is_still(pin, record);
     do {
         if (!record || record & (CONN_FORCED | CONN_DISOWNED))
             still = false;
     } while (still && !atomic_compare_exchange_weak(&conn->record, &record,
                                                     record | CONN_SHUT | CONN_FORCED));
-    if (still)
+    if (still) {
+        table_count_forced(is_forced);
         sock_shut_both(pin);
+    }
     sock_unguard(fd, pin);
+    return still;
 }

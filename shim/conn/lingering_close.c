@@ -5,16 +5,20 @@
 #include "base/settings.h"
 #include "base/sock.h"
 #include "base/sys.h"
+#include "conn/fdtable.h"
 
 #include <sys/epoll.h>
 
 #define KEPT_MOST 4096
 #define EPOLLS_MOST 4096
+#define OUR_FIN 1      /* counts as a byte unsent */
 #define ROUNDS_MOST 16 /* of reading from one connection, in a step */
 
 static LATE struct kept {
     _Atomic int number;     /* descriptor + 1; 0: free; -1: being written */
     _Atomic bool had_input; /* the peer was sending: it may send more */
+    _Atomic bool is_lost;   /* has been counted as a loss */
+    _Atomic bool was_shut;
     _Atomic int64_t until;
 } kept[KEPT_MOST];
 
@@ -65,10 +69,12 @@ static struct kept *free_place(void)
 
 void (*lingering_on_loss)(bool unread, bool unsent);
 
-/* A loss is counted, and named in the log. */
-static void say_lost(const char *what, int fd, const struct sock_queues *queues, const char *why)
+/* A loss is counted, and named in the log. was_shut: its close counts as one while idle. */
+static void say_lost(const char *what, int fd, const struct sock_queues *queues, bool was_shut,
+                     const char *why)
 {
     struct log_line line;
+    table_count_lost(was_shut);
     if (lingering_on_loss)
         lingering_on_loss(queues->unread, queues->unsent);
     log_begin(&line, LOG_INFO);
@@ -79,26 +85,29 @@ static void say_lost(const char *what, int fd, const struct sock_queues *queues,
     log_send(&line);
 }
 
-void lingering_before_close(int fd, bool fin_sent)
+void lingering_before_close(int fd, uint64_t record)
 {
     struct sock_queues queues;
+    bool was_shut = record & CONN_SHUT;
     int64_t linger = settings_now()->linger;
     if (!atomic_load(&is_on) || sys_is_sandboxed())
         return;
     sock_queues(fd, &queues);
-    if (!queues.unread && queues.unsent <= fin_sent)
+    if (!queues.unread && queues.unsent <= (record & CONN_FIN ? OUR_FIN : 0))
         return;
     struct kept *place = linger && !atomic_load(&is_on_many) ? free_place() : NULL;
     int copy = place ? sock_guard(fd) : -1;
     if (copy < 0 || copy == fd) { /* WEIR_LINGER=0, or no number is left, or too many epolls */
         if (place)
             atomic_store(&place->number, 0);
-        say_lost("closed ", fd, &queues, "");
+        say_lost("closed ", fd, &queues, was_shut, "");
         return;
     }
     leave_epolls(fd);
     sock_shut_write(copy);
     atomic_store(&place->had_input, queues.unread);
+    atomic_store(&place->is_lost, false);
+    atomic_store(&place->was_shut, was_shut);
     atomic_store(&place->until, sys_now_ms() + linger);
     atomic_fetch_add(&kept_count, 1);
     atomic_store(&place->number, copy + 1);
@@ -133,9 +142,22 @@ static bool attend(struct kept *at, int fd, int64_t now)
         return false;
     if (now < atomic_load(&at->until))
         return true;
-    if (queues.unsent || queues.unread)
-        say_lost("gave up on ", fd, &queues, " after WEIR_LINGER");
+    if ((queues.unsent || queues.unread) && !atomic_exchange(&at->is_lost, true))
+        say_lost("gave up on ", fd, &queues, atomic_load(&at->was_shut), " after WEIR_LINGER");
     return false;
+}
+
+void lingering_times_out(void)
+{
+    for (uint32_t i = 0; atomic_load(&kept_count) && i < KEPT_MOST; i++) {
+        int fd = atomic_load(&kept[i].number) - 1;
+        struct sock_queues queues;
+        if (fd < 0)
+            continue;
+        sock_queues(fd, &queues);
+        if (queues.unsent > OUR_FIN && !atomic_exchange(&kept[i].is_lost, true))
+            say_lost("gave up on ", fd, &queues, atomic_load(&kept[i].was_shut), " at the timeout");
+    }
 }
 
 bool lingering_step(int64_t now)

@@ -18,10 +18,10 @@ void lingering_switch(bool on);
 
 /*
  * The program is about to free fd, the last descriptor of a connection, on its own thread: keeps it
- * where there is need. Before the table forgets fd: so a drain never finds it in neither. fin_sent:
- * our FIN is out, and counts as a byte until it is acknowledged.
+ * where there is need. Before the table forgets fd: so a drain never finds it in neither. record:
+ * as the table has it.
  */
-void lingering_before_close(int fd, bool fin_sent);
+void lingering_before_close(int fd, uint64_t record);
 
 /* An epoll in which connections are registered: a copy must be in none, or its loop gets events of
  * a connection that it has freed. */
@@ -33,6 +33,10 @@ int lingering_next(unsigned int from);
 /* In the worker: goes on with all of them. Returns whether any is left: who asks whether a
  * drain is over has looked into the table first. */
 bool lingering_step(int64_t now);
+
+/* In the worker: counts what the peers have still not taken as lost, for the drain ends. They are
+ * kept all the same, for the rest of their time. */
+void lingering_times_out(void);
 
 /* Called for each that is given up while bytes are left: NULL: nobody counts them. */
 extern HIDDEN void (*lingering_on_loss)(bool unread, bool unsent);

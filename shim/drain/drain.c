@@ -90,6 +90,7 @@ static bool finish_one(int fd, void *context)
     return true;
 }
 
+/* Cuts a connection. Of one that is idle, and has bytes in neither queue, nothing is lost. */
 static bool force_one(int fd, void *context)
 {
     const int64_t *now = context;
@@ -97,15 +98,18 @@ static bool force_one(int fd, void *context)
     enum conn_class look = conn_classify(fd, &none, true);
     if (look == CONN_IS_GONE || look == CONN_IS_FORCED)
         return true;
-    if (look == CONN_IS_IN_USE || (look == CONN_IS_SHUT && drain.by_timeout)) {
-        struct sock_queues queues;
-        sock_queues(fd, &queues);
-        drain.forced++;
-        process_slot_count_force_closed();
-        process_slot_count_loss(look == CONN_IS_IN_USE, queues.unread, queues.unsent);
-        drain_say_connection("forced ", fd, look, *now);
+    struct sock_queues queues;
+    sock_queues(fd, &queues);
+    bool unread = queues.unread, unsent = queues.unsent > conn_has_finished(fd);
+    bool is_forced =
+        look == CONN_IS_IN_USE || (look == CONN_IS_SHUT && drain.by_timeout) || unread || unsent;
+    struct log_line line;
+    if (is_forced)
+        drain_describe(&line, "forced ", fd, look, *now);
+    if (conn_force(fd, is_forced) && is_forced) {
+        process_slot_count_loss(look == CONN_IS_IN_USE, unread, unsent);
+        log_keep(&line);
     }
-    conn_force(fd);
     return true;
 }
 
@@ -118,7 +122,6 @@ static void force_all(int64_t now, bool by_timeout)
     if (!by_timeout && (!drain.until || now + CLOSE_MS < drain.until))
         drain.until = now + CLOSE_MS;
     walk(force_one, &now);
-    atomic_store(&drain.timed_out, by_timeout && drain.forced);
 }
 
 static void begin_close_idle(int64_t now, const struct origin *origin, bool whole_tree)
@@ -155,7 +158,8 @@ static int64_t within_timeout(int64_t length, int64_t now)
 }
 
 /* Address space is taken for so many connections, or twice as many as there are: not for all that
- * there may ever be, since a child that is forked meanwhile may limit its own (vsftpd, to 200 MB). */
+ * there may ever be, since a child that is forked meanwhile may limit its own (vsftpd, to 200 MB).
+ */
 #define NOTES_LEAST 65536
 
 /* Makes room for what a drain notes of connections, as far as there are any. */
@@ -197,15 +201,11 @@ static void begin_drain(int64_t now, const struct drain_terms *terms)
 {
     drain.since = terms->since;
     drain.begins_at = terms->since + settings_now()->delay;
-    drain.forced = 0;
     drain.until = terms->timeout ? terms->since + terms->timeout : 0;
     drain.report_at =
         now + REPORT_MS; /* a process that has just been started has nothing to report */
     drain.name_at = terms->timeout ? terms->since + terms->timeout / 2 : INT64_MAX;
-    if (drain.whole_tree)
-        drain.at_begin = tree_page->asked;
-    else
-        table_totals(&drain.at_begin);
+    table_totals(&drain.at_begin);
     if (now < drain.begins_at)
         set_phase(PHASE_DELAYING);
     else
@@ -266,6 +266,9 @@ static void look_for_missed(void)
 
 static void end(void)
 {
+    struct totals totals;
+    table_totals(&totals);
+    atomic_store(&drain.timed_out, drain.by_timeout && totals.forced > drain.at_begin.forced);
     lingering_switch(false);
     look_for_missed();
     set_phase(PHASE_DRAINED);
@@ -309,11 +312,14 @@ static bool step_drain(int64_t now)
         finish_when_due(now);
     }
     drain.tracked = count.idle + count.in_use + count.shut;
+    table_publish_in_use(count.in_use);
     bool lingers = lingering_step(now); /* after the table, out of which it may have come */
     bool timed_out = drain.until && now >= drain.until;
     if (timed_out && !drain.forcing) {
         force_all(now, true);
-        stop_accepting(); /* also on what has been left open for others of the tree */
+        stop_accepting();      /* also on what has been left open for others of the tree */
+        walk(force_one, &now); /* what has been accepted meanwhile */
+        lingering_times_out();
     }
     if (timed_out || (!accepting && !lingers && !count.idle && !count.in_use && !count.shut)) {
         end();
@@ -332,13 +338,19 @@ static bool step_drain(int64_t now)
     return true;
 }
 
+static int64_t sooner(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 int64_t drain_step(void)
 {
     int64_t now = sys_now_ms(), began = sys_now_ns();
     if (drain_phase() == PHASE_DELAYING) {
         step_close_idle(now);
+        table_publish_in_use(table_in_use());
         if (now < drain.begins_at)
-            return drain.sweeping ? STEP_MS : drain.begins_at - now;
+            return drain.sweeping ? STEP_MS : sooner(drain.begins_at - now, STEP_MOST_MS);
         stop_serving(now);
     }
     bool more;

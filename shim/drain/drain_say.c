@@ -28,23 +28,23 @@ static int64_t in_use_ms(int fd, int64_t now)
     return info.has && info.received_ms > draining ? info.received_ms : draining;
 }
 
-void drain_say_connection(const char *what, int fd, enum conn_class look, int64_t now)
+void drain_describe(struct log_line *line, const char *what, int fd, enum conn_class look,
+                    int64_t now)
 {
-    struct log_line line;
     struct sock_queues queues;
     sock_queues(fd, &queues);
-    log_begin(&line, LOG_INFO);
-    text_string(&line.text, what);
-    sock_peer(fd, &line.text);
-    if (look == CONN_IS_SHUT) {
-        text_string(&line.text, ": idle, but the program does not close it, ");
-    } else {
-        text_add(&line.text, ": in use %lus, ", (uint64_t)in_use_ms(fd, now) / 1000);
-    }
-    text_add(&line.text, "%u bytes unsent", queues.unsent);
+    log_begin(line, LOG_INFO);
+    text_string(&line->text, what);
+    sock_peer(fd, &line->text);
+    if (look == CONN_IS_SHUT)
+        text_string(&line->text, ": idle, but the program does not close it, ");
+    else if (look != CONN_IS_IN_USE)
+        text_string(&line->text, ": idle, ");
+    else
+        text_add(&line->text, ": in use %lus, ", (uint64_t)in_use_ms(fd, now) / 1000);
+    text_add(&line->text, "%u bytes unsent", queues.unsent);
     if (queues.unread)
-        text_add(&line.text, ", %u unread", queues.unread);
-    log_keep(&line);
+        text_add(&line->text, ", %u unread", queues.unread);
 }
 
 struct oldest {
@@ -75,7 +75,9 @@ static bool name_one(int fd, void *context)
     struct conn_limits now = drain_limits();
     if (conn_classify(fd, &now, true) != CONN_IS_IN_USE)
         return true;
-    drain_say_connection("still waits for ", fd, CONN_IS_IN_USE, oldest->now);
+    struct log_line line;
+    drain_describe(&line, "still waits for ", fd, CONN_IS_IN_USE, oldest->now);
+    log_keep(&line);
     return ++oldest->named < NAMED_MOST;
 }
 
@@ -168,18 +170,6 @@ void drain_say_progress(int64_t now)
     log_send(&line);
 }
 
-/* The connections that the drain has met: those of its beginning and those accepted since. */
-static uint64_t met(void)
-{
-    struct totals totals;
-    if (drain.whole_tree)
-        membership_totals(&totals);
-    else
-        table_totals(&totals);
-    return drain.at_begin.tracked + (totals.accepted - drain.at_begin.accepted) -
-           (totals.disowned - drain.at_begin.disowned);
-}
-
 void drain_say_end(const char *afterwards)
 {
     struct log_line line;
@@ -187,15 +177,20 @@ void drain_say_end(const char *afterwards)
         return;
     if (drain.whole_tree)
         log_take(); /* what others have to say comes first */
-    uint64_t all = met(), forced = drain.whole_tree ? membership_force_closed() : drain.forced;
+    struct totals totals;
+    if (drain.whole_tree)
+        membership_totals(&totals);
+    else
+        table_totals(&totals);
+    struct page_drained done =
+        page_drained(&totals, drain.whole_tree ? &tree_page->asked : &drain.at_begin);
     log_begin(&line, LOG_INFO);
     const char *what = line.buffer + line.text.used;
     bool partial = drain.whole_tree ? process_slot_any_has(SLOT_UNCOVERED) || coordinator_gave_up()
                                     : atomic_load(&drain.is_partial);
     text_string(&line.text, partial ? "not wholly drained in " : "drained in ");
     text_tenths(&line.text, sys_now_ms() - drain.since);
-    text_add(&line.text, ": %lu closed clean, %lu forced; %s", all > forced ? all - forced : 0,
-             forced, afterwards);
+    text_add(&line.text, ": %lu closed clean, %lu forced; %s", done.clean, done.forced, afterwards);
     if (drain.whole_tree)
         sd_notify_end(what);
     log_send(&line);

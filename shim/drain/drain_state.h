@@ -19,13 +19,12 @@ extern HIDDEN struct drain {
     bool sweeping; /* a close-idle sweep has still to finish what it has half-closed */
     int64_t since, begins_at, until, sweep_until; /* sys_now_ms; until 0: for ever */
     int64_t finish_at, report_at, name_at, notice_until;
-    struct room seen;  /* conn_limits, seen_at */
-    struct room notes; /* struct drain_note */
-    uint64_t tracked;  /* what the last walk has found */
-    bool is_short;     /* of memory: has been told */
-    uint64_t forced;
+    struct room seen;        /* conn_limits, seen_at */
+    struct room notes;       /* struct drain_note */
+    uint64_t tracked;        /* what the last walk has found */
+    bool is_short;           /* of memory: has been told */
     _Atomic bool is_partial; /* something goes on for which there was no room in the table */
-    struct totals at_begin;
+    struct totals at_begin;  /* of this process */
 } drain;
 
 /* What the last look at a connection has found, by its number, and when to look again. */

@@ -10,6 +10,7 @@
 #include "drain/listener.h"
 #include "drain/listener_epolls.h"
 #include "drain/listener_holders.h"
+#include "drain/listener_queue.h"
 #include "tree/coordinator.h"
 #include "tree/listener_list.h"
 
@@ -83,9 +84,10 @@ static bool shut_if_empty(const struct listener *listener, int old)
 /*
  * Puts a socket that nobody can reach in the listener's place. Returns false if a client has come
  * into the queue that was to be empty: the listener is back in its place, and a thread that has
- * begun to wait on the other one meanwhile is to be woken.
+ * begun to wait on the other one meanwhile is to be woken. now: whoever is in the queue is turned
+ * away.
  */
-static bool swap(struct listener *listener, int fd, enum then then)
+static bool swap(struct listener *listener, int fd, enum then then, bool now)
 {
     int substitute = sock_unreachable_listener(fd);
     if (substitute < 0) {
@@ -111,6 +113,8 @@ static bool swap(struct listener *listener, int fd, enum then then)
     atomic_fetch_add(&listener_swaps, 1);
     if (old < 0 || then == THEN_KEEP)
         return true;
+    if (now && then >= THEN_CLOSE)
+        listener_turn_away((int)old);
     /* Wakes who is blocked in accept, with EINVAL: the wrapper accepts again, on the new one. */
     bool if_empty = then == THEN_SHUT_IF_EMPTY;
     bool shut = if_empty && shut_if_empty(listener, (int)old);
@@ -287,7 +291,7 @@ static bool stop(struct listener *listener, int fd, enum then then, bool now, bo
         return true;
     bool is_stopped = true, stays = then < THEN_CLOSE;
     if (atomic_load(&listener->number) == fd + 1 && sock_is_listener(fd) == 1)
-        is_stopped = swap(listener, fd, then);
+        is_stopped = swap(listener, fd, then, now);
     table_release();
     log_send_kept();
     if (is_stopped)

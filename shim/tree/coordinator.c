@@ -33,6 +33,7 @@ static bool gave_up;    /* and some had not ended theirs */
 
 /* When processes are woken again that have not begun, and those without a thread. */
 static int64_t again_at, step_at;
+static int64_t reap_at; /* when it is looked for those that have died */
 
 bool coordinator_joins(const char *name, bool first)
 {
@@ -47,7 +48,7 @@ bool coordinator_joins(const char *name, bool first)
 void coordinator_forget(void)
 {
     ended_here = gave_up = false;
-    again_at = step_at = 0;
+    again_at = step_at = reap_at = 0;
     orders_done = tree_page ? atomic_load(&tree_page->order) & ORDER_CLOSE_IDLE : 0;
     atomic_store(&own.is_head, false);
     atomic_store(&own.has_terms, false);
@@ -152,6 +153,27 @@ void coordinator_wake(void)
     subtrees_ask(atomic_load(&own.since), atomic_load(&own.timeout));
 }
 
+/* Tells whether this process looks whether all are done: the coordinator does, or else the first
+ * slot's. */
+static bool is_watcher(void)
+{
+    if (process_slot_is_foreign())
+        return false;
+    int32_t me = fork_ask_pid(), head = atomic_load(&tree_page->head);
+    if (atomic_load(&own.is_head))
+        return true;
+    if (head == me || process_slot_lives(head))
+        return head == me;
+    for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
+        int32_t pid = atomic_load(&tree_page->slot[i].pid);
+        if (pid == me)
+            return true;
+        if (pid > 0 && proc_slot_lives(&tree_page->slot[i]))
+            return false;
+    }
+    return true;
+}
+
 uint32_t coordinator_news(void)
 {
     if (!tree_page)
@@ -163,6 +185,8 @@ uint32_t coordinator_news(void)
                       (new &ORDER_DRAIN_ALL ? 1u << ACTION_DRAIN_ALL : 0);
     drains &= ~atomic_fetch_or(&own.begun, drains);
     if (drains) {
+        if (!atomic_load(&own.drains) && is_watcher())
+            process_slots_reap(false); /* they were dead before */
         take_terms_of_page();
         atomic_store(&own.drains, true);
         if (coordinator_is_here()) /* the command may have been another user's than a part is */
@@ -187,34 +211,14 @@ bool coordinator_tree_is_drained(void)
 /* How long after the timeout the tree waits for a process that does not answer. */
 #define GRACE_MS 2000
 #define WAKE_AGAIN_MS 500
+#define REAP_MS 100
 #define THREADLESS_MS 50
-
-/* Tells whether this process looks whether all are done: the coordinator does, or else the first
- * slot's. */
-static bool is_watcher(void)
-{
-    if (process_slot_is_foreign())
-        return false;
-    int32_t me = fork_ask_pid(), head = atomic_load(&tree_page->head);
-    if (atomic_load(&own.is_head))
-        return true;
-    if (head == me || process_slot_lives(head))
-        return head == me;
-    for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
-        int32_t pid = atomic_load(&tree_page->slot[i].pid);
-        if (pid == me)
-            return true;
-        if (pid > 0 && proc_slot_lives(&tree_page->slot[i]))
-            return false;
-    }
-    return true;
-}
 
 /* The connections of a process. */
 static uint64_t tracked_by(uint32_t index)
 {
-    struct totals totals = {0};
-    page_add_slot(&totals, tree_page, index);
+    struct totals totals;
+    page_slot_totals(&totals, tree_page, index);
     return totals.tracked;
 }
 
@@ -276,23 +280,41 @@ static void name_undone(uint32_t index)
         tracked_by(index));
 }
 
+/* Counts connections that are on their way between two processes as forced. */
+static void give_up_handoffs(void)
+{
+    bool open[PAGE_HANDOFFS];
+    uint64_t entries[PAGE_HANDOFFS];
+    if (!atomic_load(&tree_page->handoffs_used))
+        return;
+    for (uint32_t i = 0; i < PAGE_HANDOFFS; i++)
+        entries[i] = atomic_load(&tree_page->handoff[i]);
+    proc_open_handoffs(tree_page->handoff, PAGE_HANDOFFS, 0, sys_now_ms(), open);
+    for (uint32_t i = 0; i < PAGE_HANDOFFS; i++) {
+        if (!open[i] || !atomic_compare_exchange_strong(&tree_page->handoff[i], &entries[i], 0))
+            continue;
+        atomic_fetch_sub(&tree_page->gone.closed_by_program, 1); /* by who handed it on */
+        atomic_fetch_add(&tree_page->gone.forced, 1);
+        atomic_fetch_add(&tree_page->gone.forced_in_use, 1);
+    }
+}
+
 /* Ends the tree's drain without the processes that have not ended theirs. Their connections count
- * as lost. */
+ * as forced, once: as long as they are there (page_add_slot). */
 static void give_up(void)
 {
-    struct totals totals;
     int named = 0;
-    membership_totals(&totals);
-    uint64_t left = totals.tracked;
-    atomic_fetch_add(&tree_page->gone.forced_in_use, left);
-    atomic_fetch_add(&tree_page->gone.force_closed, left);
+    give_up_handoffs();
+    atomic_store(&tree_page->unlisted_given_up, 1);
     atomic_store(&tree_page->timed_out, 1);
     gave_up = true;
-    for (uint32_t i = 0; i < PAGE_SLOTS && named < UNDONE_NAMED_MOST; i++)
-        if (is_undone(i)) {
+    for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
+        if (!is_undone(i))
+            continue;
+        if (named++ < UNDONE_NAMED_MOST)
             name_undone(i);
-            named++;
-        }
+        atomic_store(&tree_page->slot[i].given_up, 1);
+    }
 }
 
 bool coordinator_has_ended_it(void)
@@ -309,6 +331,10 @@ void coordinator_keep_awake(int64_t now)
 {
     if (!coordinator_tree_drains() || coordinator_tree_is_drained() || !is_watcher())
         return;
+    if (now >= reap_at) {
+        reap_at = now + REAP_MS;
+        process_slots_reap(true);
+    }
     if (now >= again_at) {
         again_at = now + WAKE_AGAIN_MS;
         wake_tree(WAKE_NOT_BEGUN);
@@ -332,6 +358,7 @@ bool coordinator_check(int64_t now)
         done = !is_undone(i);
     if (!done && !late)
         return false;
+    process_slots_reap(true);
     if (late && !done)
         give_up();
     ended_here = true;

@@ -102,10 +102,10 @@ bool listener_list_others_serve(void)
     for (uint32_t i = 0; i < process_slots_used(); i++) {
         struct page_slot *slot = &tree_page->slot[i];
         int32_t pid = atomic_load(&slot->pid);
-        struct totals totals = {0};
+        struct totals totals;
         if (pid <= 0 || pid == fork_pid())
             continue;
-        page_add_slot(&totals, tree_page, i);
+        page_slot_totals(&totals, tree_page, i);
         if (totals.tracked && proc_slot_lives(slot) &&
             (pid == atomic_load(&tree_page->head) || !listens_by_unix(pid)))
             return true;

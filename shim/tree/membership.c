@@ -270,15 +270,6 @@ void membership_totals(struct totals *totals)
     proc_totals(tree_page, fork_pid(), totals);
 }
 
-uint64_t membership_force_closed(void)
-{
-    uint64_t cut = atomic_load(&tree_page->gone.force_closed);
-    for (uint32_t i = 0; i < process_slots_used(); i++)
-        if (atomic_load(&tree_page->slot[i].pid))
-            cut += atomic_load(&tree_page->slot[i].force_closed);
-    return cut;
-}
-
 void membership_delayed(void)
 {
     uint32_t delaying = PHASE_DELAYING;

@@ -73,9 +73,8 @@ void membership_spawns(void);
 /* Ends the delay of the tree's drain. */
 void membership_delayed(void);
 
-/* Counts the connections of the tree; those that were force-closed. */
+/* Counts the connections of the tree. */
 void membership_totals(struct totals *totals);
-uint64_t membership_force_closed(void);
 
 /* Tells whether a process of the tree (or of the one that it succeeds) has made a listener of this
  * address itself. */

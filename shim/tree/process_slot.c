@@ -2,6 +2,7 @@
 #include "tree/process_slot.h"
 
 #include "base/libc.h"
+#include "base/log.h"
 #include "base/proc.h"
 #include "base/sys.h"
 #include "conn/fork_detect.h"
@@ -61,14 +62,17 @@ bool process_slot_is_alone(void)
     return true;
 }
 
-/* Adds what a process has left to the page's sums. The slot is held (pid -1). */
-static void fold(uint32_t index)
+/* Adds what a process has left to the page's sums: one that has ended in good order, or died. The
+ * slot is held (pid -1). Returns how many connections were lost with it. */
+static uint64_t fold(uint32_t index, bool died)
 {
     static const struct shard nothing;
     struct page_slot *slot = &tree_page->slot[index];
     struct totals totals = {0};
     uint32_t count, first = page_shards(index, &count);
-    page_add_slot(&totals, tree_page, index);
+    page_add_slot(&totals, tree_page, index, !died);
+    page_settle(&totals);
+    uint64_t lost = totals.forced_in_use - atomic_load(&slot->forced_in_use);
     for (uint32_t i = 0; i < count; i++)
         tree_page->shard[first + i] = nothing;
     struct page_sums *gone = &tree_page->gone;
@@ -77,10 +81,15 @@ static void fold(uint32_t index)
     atomic_fetch_add(&gone->closed_idle, totals.closed_idle);
     atomic_fetch_add(&gone->forced, totals.forced);
     atomic_fetch_add(&gone->disowned, totals.disowned);
-    atomic_fetch_add(&gone->forced_in_use, atomic_exchange(&slot->forced_in_use, 0));
-    atomic_fetch_add(&gone->unread, atomic_exchange(&slot->unread, 0));
-    atomic_fetch_add(&gone->unsent, atomic_exchange(&slot->unsent, 0));
-    atomic_fetch_add(&gone->force_closed, atomic_exchange(&slot->force_closed, 0));
+    atomic_fetch_add(&gone->forced_in_use, totals.forced_in_use);
+    atomic_fetch_add(&gone->unread, totals.unread);
+    atomic_fetch_add(&gone->unsent, totals.unsent);
+    atomic_store(&slot->forced_in_use, 0);
+    atomic_store(&slot->unread, 0);
+    atomic_store(&slot->unsent, 0);
+    atomic_store(&slot->given_up, 0);
+    atomic_store(&slot->counted, 0);
+    return lost;
 }
 
 static bool take(uint32_t index, int32_t from)
@@ -88,18 +97,33 @@ static bool take(uint32_t index, int32_t from)
     return atomic_compare_exchange_strong(&tree_page->slot[index].pid, &from, -1);
 }
 
-/* Takes the slot of a process that has died, or has become another program. It makes system calls:
- * only where no slot is free. */
+/* Takes a slot of a process that has died, or has become another program. */
+static bool reap(uint32_t index, bool is_missed)
+{
+    int32_t pid = atomic_load(&tree_page->slot[index].pid);
+    if (pid <= 0 || proc_slot_lives(&tree_page->slot[index]) || !take(index, pid))
+        return false;
+    uint64_t lost = fold(index, is_missed);
+    if (lost)
+        log_say(LOG_INFO, "pid %d has died in the middle of the drain: %lu connections were in use",
+                pid, lost);
+    return true;
+}
+
+/* It makes system calls: only where no slot is free. */
 static int reap_slot(void)
 {
-    for (uint32_t i = 0; i < process_slots_used(); i++) {
-        int32_t pid = atomic_load(&tree_page->slot[i].pid);
-        if (pid > 0 && !proc_slot_lives(&tree_page->slot[i]) && take(i, pid)) {
-            fold(i);
+    for (uint32_t i = 0; i < process_slots_used(); i++)
+        if (reap(i, true))
             return (int)i;
-        }
-    }
     return PAGE_SLOTS;
+}
+
+void process_slots_reap(bool is_missed)
+{
+    for (uint32_t i = 0; i < process_slots_used(); i++)
+        if (reap(i, is_missed))
+            atomic_store(&tree_page->slot[i].pid, 0);
 }
 
 static int free_slot(void)
@@ -120,7 +144,7 @@ void process_slot_fold_own(int32_t pid)
 {
     for (uint32_t i = 0; i < process_slots_used(); i++) {
         if (atomic_load(&tree_page->slot[i].pid) == pid && take(i, pid)) {
-            fold(i);
+            fold(i, false);
             atomic_store(&tree_page->slot[i].pid, 0);
         }
     }
@@ -175,7 +199,7 @@ void process_slot_give_back(void)
     int32_t pid = fork_pid();
     if (!slot || !pid || !take((uint32_t)(slot - tree_page->slot), pid))
         return;
-    fold((uint32_t)(slot - tree_page->slot));
+    fold((uint32_t)(slot - tree_page->slot), false);
     table_count_in(NULL, 0);
     atomic_store(&my_slot, NO_SLOT);
     slot_pid = 0;
@@ -197,7 +221,7 @@ bool process_slot_forked(struct process_slot_origin *parent)
 void process_slot_count(void)
 {
     struct page_slot *slot = tree_page ? process_slot_now() : NULL;
-    table_publish_in_use();
+    table_publish_in_use(table_in_use());
     if (!slot)
         return;
     atomic_store(&slot->counted, page_order_number(tree_page));
@@ -248,11 +272,4 @@ void process_slot_count_loss(bool in_use, bool unread, bool unsent)
     atomic_fetch_add(&slot->forced_in_use, in_use);
     atomic_fetch_add(&slot->unread, unread);
     atomic_fetch_add(&slot->unsent, unsent);
-}
-
-void process_slot_count_force_closed(void)
-{
-    struct page_slot *slot = process_slot_now();
-    if (slot)
-        atomic_fetch_add(&slot->force_closed, 1);
 }

@@ -35,6 +35,12 @@ static inline uint32_t process_slots_used(void)
 /* Adds what an earlier program of this process has left to the page's sums, and frees its slot. */
 void process_slot_fold_own(int32_t pid);
 
+/*
+ * Does the same with those of processes that have died. is_missed: what was in use there in a drain
+ * is lost, and logged (page_add_slot). It makes system calls.
+ */
+void process_slots_reap(bool is_missed);
+
 /* Does the same with this process's own slot. */
 void process_slot_give_back(void);
 
@@ -58,7 +64,6 @@ bool process_slots_have_counted(void);
 void process_slot_set_phase(enum phase phase);
 void process_slot_set_flag(uint32_t flag, bool on);
 void process_slot_count_loss(bool in_use, bool unread, bool unsent);
-void process_slot_count_force_closed(void);
 
 /* Tells whether any process of the tree has this flag in its slot. */
 bool process_slot_any_has(uint32_t flag);

@@ -156,10 +156,10 @@ bool wake_unlisted_serve(int64_t now)
 {
     static int64_t look_at;
     static bool any;
-    struct totals totals = {0}; /* of one that was killed the count stays */
+    struct totals totals; /* of one that was killed the count stays */
     if (!atomic_load(&tree_page->unlisted))
         return false;
-    page_add_slot(&totals, tree_page, PAGE_SLOTS);
+    page_slot_totals(&totals, tree_page, PAGE_SLOTS);
     if (now >= look_at) { /* all of /proc */
         look_at = now + UNLISTED_MS;
         any = see_to_unlisted(false);

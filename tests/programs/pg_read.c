@@ -66,11 +66,10 @@ static void print_line(const struct page *page, uint32_t index, struct totals *s
 {
     const struct page_slot *line = &page->slot[index];
     struct totals one = {0};
-    uint32_t count, first = page_shards(index, &count);
-    page_add(&one, &page->shard[first], count);
-    page_settle(&one);
     int32_t pid = index < PAGE_SLOTS ? line->pid : 0;
     bool is_lost = index < PAGE_SLOTS && !proc_slot_lives(line);
+    page_add_slot(&one, page, index, !is_lost);
+    page_settle(&one);
     if (pid && !is_lost)
         memory_count_in_use(pid, line->table, line->generation, &one.in_use);
     if (pid)
@@ -78,17 +77,7 @@ static void print_line(const struct page *page, uint32_t index, struct totals *s
                " accepted %" PRIu64 " closed %" PRId64 " phase %u flags %u\n",
                pid, !is_lost, one.tracked, one.in_use, one.accepted, (int64_t)one.closed_by_program,
                line->phase, line->flags);
-    if (is_lost) {
-        one.closed_by_program += one.tracked;
-        one.tracked = one.in_use = 0;
-    }
-    sum->tracked += one.tracked;
-    sum->in_use += one.in_use;
-    sum->accepted += one.accepted;
-    sum->closed_by_program += one.closed_by_program;
-    sum->closed_idle += one.closed_idle;
-    sum->forced += one.forced;
-    sum->disowned += one.disowned;
+    page_add_totals(sum, &one);
 }
 
 static void print_page(const struct page *page)

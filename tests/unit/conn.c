@@ -43,8 +43,12 @@ static uint64_t now(void)
 }
 
 /* The connection with these flags. */
+/* What is forced is counted when it is. */
 static void set(uint64_t flags)
 {
+    uint64_t was_forced = now() & CONN_FORCED, is_forced = flags & CONN_FORCED;
+    if (was_forced != is_forced)
+        atomic_fetch_add(&table_shard()->forced, is_forced ? 1 : (uint64_t)-1);
     set_both(table_find(FD), (now() & ~FLAGS) | flags);
 }
 
@@ -57,7 +61,8 @@ static uint64_t in_use_counted(void)
 {
     struct totals totals;
     table_totals(&totals);
-    CHECK(totals.tracked == 1, "%llu tracked", (unsigned long long)totals.tracked);
+    CHECK(totals.tracked == !(flags() & CONN_FORCED), "%llu tracked",
+          (unsigned long long)totals.tracked);
     return totals.in_use;
 }
 
@@ -120,7 +125,8 @@ static void each_event_leaves_the_other_flags_alone(void)
                       settings_mode_name(mode), event, (unsigned long long)bits,
                       (unsigned long long)flags(), (unsigned long long)want);
                 CHECK((now() & ~FLAGS) == rest);
-                CHECK(in_use_counted() == (flags() & (CONN_IN_USE | CONN_READ_SINCE_SHUT) ? 1 : 0));
+                bool in_use = flags() & (CONN_IN_USE | CONN_READ_SINCE_SHUT);
+                CHECK(in_use_counted() == (in_use && !(flags() & CONN_FORCED)));
             } while ((bits = next_set(bits, all)));
         }
     }
@@ -148,7 +154,8 @@ static void the_short_way_ends_where_the_long_one_does(void)
                 CHECK((flags() & counts) == want, "%s, call %d on 0x%llx: 0x%llx",
                       settings_mode_name(mode), call, (unsigned long long)bits,
                       (unsigned long long)flags());
-                CHECK(in_use_counted() == (flags() & (CONN_IN_USE | CONN_READ_SINCE_SHUT) ? 1 : 0));
+                bool in_use = flags() & (CONN_IN_USE | CONN_READ_SINCE_SHUT);
+                CHECK(in_use_counted() == (in_use && !(flags() & CONN_FORCED)));
             }
         } while ((bits = next_set(bits, all)));
     }
@@ -177,7 +184,7 @@ static void one_that_was_disowned_is_nobody_s(void)
     CHECK(conn_disown(FD) == EALREADY && conn_mark(FD, true) == ENOENT);
     conn_event(FD, CONN_MARK_IDLE);
     conn_event(FD, CONN_READ);
-    conn_force(FD);
+    CHECK(!conn_force(FD, true));
     CHECK(conn_classify(FD, &limits, true) == CONN_IS_GONE && !conn_shut(FD));
     CHECK(!fakes[FD].shut_read && !fakes[FD].shut_both);
     table_drop(FD, table_take(FD));
@@ -279,13 +286,32 @@ static void the_drainer_sends_the_fin_of_one_that_is_left_lying(void)
 
 static void a_forced_one_is_shut_both_ways_once(void)
 {
+    struct totals before, after;
     begin(MODE_AUTOMATIC);
     conn_event(FD, CONN_READ);
-    conn_force(FD);
-    conn_force(FD);
+    table_totals(&before);
+    CHECK(conn_force(FD, true));
+    CHECK(!conn_force(FD, true));
     CHECK(fakes[FD].shut_both == 1);
-    CHECK(flags() == (CONN_IN_USE | CONN_SHUT | CONN_FORCED) && in_use_counted() == 1);
+    CHECK(flags() == (CONN_IN_USE | CONN_SHUT | CONN_FORCED) && in_use_counted() == 0);
     CHECK(conn_classify(FD, &limits, true) == CONN_IS_FORCED);
+    table_totals(&after); /* by the cut, and not once more by the close */
+    CHECK(after.tracked == 0 && after.forced == before.forced + 1);
+    table_drop(FD, table_take(FD));
+    table_totals(&after);
+    CHECK(after.tracked == 0 && after.forced == before.forced + 1);
+    CHECK(after.closed_by_program == before.closed_by_program);
+}
+
+static void a_forced_one_of_which_nothing_is_lost_is_closed_idle(void)
+{
+    struct totals before, after;
+    begin(MODE_AUTOMATIC);
+    table_totals(&before);
+    CHECK(conn_force(FD, false));
+    table_drop(FD, table_take(FD));
+    table_totals(&after);
+    CHECK(after.forced == before.forced && after.closed_idle == before.closed_idle + 1);
 }
 
 /* ---- the drainer's look ---- */
@@ -777,6 +803,8 @@ static const struct unit_test tests[] = {
     {"the drainer sends the FIN where the program does not attend",
      the_drainer_sends_the_fin_of_one_that_is_left_lying},
     {"a forced connection is shut both ways, once", a_forced_one_is_shut_both_ways_once},
+    {"a forced connection of which nothing is lost is closed idle",
+     a_forced_one_of_which_nothing_is_lost_is_closed_idle},
     {"manual, automatic and deadline: what is idle", what_is_idle_in_the_first_three_modes},
     {"what is not the connection any more is gone", what_is_not_the_connection_is_gone},
     {"reply: what the kernel's figures come to", what_reply_makes_of_the_kernel_s_figures},

@@ -265,7 +265,10 @@ static void disown(struct owner *owner, int i)
 {
     struct model *model = &owner->conns[owner->holds[i]];
     CHECK_OWN(conn_disown(owner->fd[i]) == (model->disowned ? EALREADY : 0));
-    owner->disowned += !model->disowned;
+    if (both_of(table_find(owner->fd[i])) & CONN_FORCED)
+        owner->closed += !model->disowned; /* it was counted when it was cut */
+    else
+        owner->disowned += !model->disowned;
     model->disowned = true;
 }
 
@@ -327,7 +330,10 @@ static void end_shared(void)
     if (!shared[n].disowned && one_in(4)) {
         CHECK(!conn_disown(shared[n].fd));
         shared[n].disowned = true;
-        shared[n].was_disowned++;
+        if (both_of(table_find(shared[n].fd)) & CONN_FORCED)
+            shared[n].closed++;
+        else
+            shared[n].was_disowned++;
         return;
     }
     table_drop(shared[n].fd, table_take(shared[n].fd));
@@ -396,7 +402,7 @@ static void visit(int fd)
     else if (look == CONN_IS_SHUT)
         conn_finish(fd, true);
     if (one_in(200)) {
-        conn_force(fd);
+        conn_force(fd, one_in(2));
         forces++;
     }
 }
@@ -432,6 +438,19 @@ static void *drain(void *argument)
 
 /* ---- while all stand still ---- */
 
+/* What has been cut, and is not closed yet, has ended already, as it is counted. */
+static void end_cut(struct totals *want)
+{
+    for (uint32_t n = 0; n < table.high; n++) {
+        uint64_t record = both_of(table_conn(n));
+        if (!(record & CONN_FORCED) || record & CONN_DISOWNED)
+            continue;
+        want->tracked--;
+        want->closed_by_program++;
+        want->in_use -= (record & (CONN_IN_USE | CONN_READ_SINCE_SHUT)) != 0;
+    }
+}
+
 static void check_figures(void)
 {
     struct totals want = {0}, got;
@@ -456,6 +475,7 @@ static void check_figures(void)
         want.closed_by_program += shared[i].closed;
         want.disowned += shared[i].was_disowned;
     }
+    end_cut(&want);
     table_totals(&got);
     got.closed_by_program += got.closed_idle + got.forced; /* whoever was first to end it */
     got.closed_idle = got.forced = 0;
@@ -471,7 +491,7 @@ static void check_figures(void)
     uint64_t records = 0;
     for (uint32_t number = 0; number < table.limit; number++) {
         uint64_t record = atomic_load(&table_conn(number)->record);
-        records += record && !(record & CONN_DISOWNED);
+        records += record && !(record & (CONN_DISOWNED | CONN_FORCED));
         CHECK(record & CONN_SHUT || !(record & CONN_READ_SINCE_SHUT));
         CHECK(!table_is_claimed((int)number), "fd %u stayed claimed", number);
     }

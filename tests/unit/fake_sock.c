@@ -97,10 +97,10 @@ void sock_uncork(int fd)
 }
 
 /* Of lingering_close.h: nothing is kept. */
-void lingering_before_close(int fd, bool fin_sent);
-void lingering_before_close(int fd, bool fin_sent)
+void lingering_before_close(int fd, uint64_t record);
+void lingering_before_close(int fd, uint64_t record)
 {
-    (void)fd, (void)fin_sent;
+    (void)fd, (void)record;
 }
 
 void lingering_remember_epoll(int epoll);

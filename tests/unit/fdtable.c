@@ -46,11 +46,16 @@ static struct totals news(void)
     static struct totals before;
     struct totals now, new;
     table_totals(&now);
-    new = (struct totals){
-        now.tracked - before.tracked,   now.in_use - before.in_use,
-        now.accepted - before.accepted, now.closed_by_program - before.closed_by_program,
-        now.disowned - before.disowned, now.closed_idle - before.closed_idle,
-        now.forced - before.forced};
+    new = (struct totals){now.tracked - before.tracked,
+                          now.in_use - before.in_use,
+                          now.accepted - before.accepted,
+                          now.closed_by_program - before.closed_by_program,
+                          now.disowned - before.disowned,
+                          now.closed_idle - before.closed_idle,
+                          now.forced - before.forced,
+                          0,
+                          0,
+                          0};
     before = now;
     return new;
 }

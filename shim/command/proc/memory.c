@@ -22,7 +22,7 @@ static bool read_memory(int32_t pid, uint64_t address, void *into, size_t size)
 static bool is_in_use(const struct conn *conn, uint32_t generation)
 {
     uint64_t record = conn->record;
-    return (record & CONN_GENERATION) == generation && !(record & CONN_DISOWNED) &&
+    return (record & CONN_GENERATION) == generation && !(record & (CONN_DISOWNED | CONN_FORCED)) &&
            (conn->state & STATE_IN_USE || record & CONN_READ_SINCE_SHUT);
 }
 

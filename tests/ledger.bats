@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: MIT
+# What a drain says of its clients is true: who lost something is counted once, named in the log, and
+# the command's exit code is 3; status, the command and the log say the same.
+# mutant: shim/drain/drain.c: s/bool unread = queues.unread,/bool unread = false,/
+# seconds: 60
+# shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
+
+load helpers
+load processes
+
+setup() {
+    port=$((31000 + 10 * BATS_TEST_NUMBER))
+    at=$port
+    weir=$ROOT/build/weir
+    chmod 755 "$BATS_TEST_TMPDIR"
+    mkdir -m 1777 "$BATS_TEST_TMPDIR/run"
+    export WEIR_RUN_DIR=$BATS_TEST_TMPDIR/run
+}
+
+teardown() {
+    local pid
+    for pid in "${STARTED[@]}"; do
+        # shellcheck disable=SC2046  # numbers
+        also_end $(descendants "$pid")
+    done
+    end_started
+}
+
+# start HOW [ARGUMENT...]: ledger_server.py, which listens when this returns.
+start() {
+    serve server "${variables[@]}" -- /usr/bin/python3 "$ROOT/tests/programs/ledger_server.py" "$at" "$@"
+    case $at in
+    unix:*) wait_unix "${at#unix:}" ;;
+    *) wait_port "$at" ;;
+    esac
+    [ "$1" != listens ] || wait_until 5 has_lines ready 2
+}
+
+# has_lines WORD COUNT: so many lines of the server's log begin with it.
+has_lines() {
+    [ "$(log server | grep -c "^$1")" -ge "$2" ]
+}
+
+# weir_exits STATUS ARGUMENT...: what it said is in $said.
+weir_exits() {
+    local status=0
+    said=$("$weir" "${@:2}" 2>&1) || status=$?
+    echo "$said"
+    [ "$status" = "$1" ]
+}
+
+# figures FORCED FORCED_IN_USE UNREAD UNSENT: as `weir status --json` has them; nothing is tracked any more.
+figures() {
+    local json
+    json=$("$weir" status "$SERVER_PID" --json)
+    has "$json" "\"tracked\": 0, \"idle\": 0, \"in_use\": 0}"
+    has "$json" "\"forced\": $1,"
+    has "$json" "\"losses\": {\"forced_in_use\": $2, \"unread\": $3, \"unsent\": $4}"
+}
+
+# ends CLEAN FORCED IN_USE: the log's last line and the command's say the same.
+ends() {
+    has "$said" ": $1 closed clean, $2 forced, $3 of them in use"
+    log_has server "^weir\[[0-9]+\] .*: drained in [0-9.]+s: $1 closed clean, $2 forced; "
+}
+
+# a_slow_reader: it has asked, and reads nothing.
+a_slow_reader() {
+    local server=$SERVER_PID
+    serve_bare client -- /usr/bin/python3 -c '
+import socket, sys, time
+client = socket.socket()
+client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+client.connect(("127.0.0.1", int(sys.argv[1])))
+client.send(b"ask")
+time.sleep(60)' "$port"
+    SERVER_PID=$server
+}
+
+# ---- the accept queue
+
+# Two processes share each queue: who is in it is lost once.
+@test "the timeout meets clients in the queue: who has sent is lost, and named" {
+    local sent silent
+    start listens
+    conn_open sent "$port"
+    conn_send "$sent" 'hello'
+    conn_open silent "$port"
+    weir_exits 3 drain --wait --timeout 1s "$SERVER_PID"
+    log_has server ': forced 127\.0\.0\.1:[0-9]+: in the accept queue, 5 unread$'
+    [ "$(log server | grep -c ': forced ')" = 1 ]
+    ends 0 1 0
+    figures 1 0 1 0
+    at_eof "$silent" 2
+}
+
+@test "drain-all meets clients in the queue: who has sent is lost" {
+    local sent
+    start listens
+    conn_open sent "$port"
+    conn_send "$sent" 'hello'
+    weir_exits 3 drain-all --wait "$SERVER_PID"
+    ends 0 1 0
+    figures 1 0 1 0
+}
+
+@test "a queue in which nobody has sent is no loss: exit 0" {
+    local silent
+    start listens
+    conn_open silent "$port"
+    weir_exits 0 drain-all --wait "$SERVER_PID"
+    ends 0 0 0
+    figures 0 0 0 0
+    at_eof "$silent" 2
+}
+
+@test "AF_UNIX: the timeout meets clients in the queue: who has sent is lost" {
+    at=unix:$BATS_TEST_TMPDIR/socket
+    start listens
+    local server=$SERVER_PID
+    serve_bare client -- /usr/bin/python3 -c '
+import socket, sys, time
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+client.send(b"hello")
+print("sent", flush=True)
+time.sleep(60)' "${at#unix:}"
+    SERVER_PID=$server
+    wait_until 5 log_has client '^sent$'
+    weir_exits 3 drain --wait --timeout 1s "$SERVER_PID"
+    ends 0 1 0
+    figures 1 0 1 0
+}
+
+# ---- what the timeout cuts
+
+@test "the second of two pipelined requests, which the program has not read, is lost: exit 3" {
+    local fd mode
+    for mode in reply automatic manual; do
+        variables=("WEIR_MODE=$mode")
+        start reads 4
+        conn_open fd "$port"
+        conn_send "$fd" 'one\ntwo\n'
+        wait_until 5 log_has server '^served$'
+        weir_exits 3 drain --wait --timeout 1s "$SERVER_PID"
+        has "$said" '0 closed clean, 1 forced'
+        has "$said" '; 1 with bytes unread, 0 unsent'
+        log_has server ': forced 127\.0\.0\.1:[0-9]+: .*, 4 unread$'
+        conn_close "$fd"
+        end_started
+        port=$((port + 1)) at=$port
+    done
+}
+
+@test "an answer that is not sent whole at the timeout is lost: exit 3" {
+    local mode
+    for mode in reply manual; do
+        variables=("WEIR_MODE=$mode")
+        start answers 0
+        a_slow_reader
+        wait_until 5 log_has server '^served$'
+        weir_exits 3 drain --wait --timeout 1s "$SERVER_PID"
+        has "$said" '0 closed clean, 1 forced'
+        has "$said" '; 0 with bytes unread, 1 unsent'
+        log_has server ': forced 127\.0\.0\.1:[0-9]+: .*, [1-9][0-9]{4,} bytes unsent$'
+        end_started
+        port=$((port + 1)) at=$port
+    done
+}
+
+@test "an answer that the program has closed, and the peer has not taken at the timeout, is lost: exit 3" {
+    variables=(WEIR_LINGER=30s)
+    start answers 1500
+    a_slow_reader
+    wait_until 5 log_has server '^served$'
+    weir_exits 3 drain --wait --timeout 4s "$SERVER_PID"
+    log_has server ': gave up on 127\.0\.0\.1:[0-9]+: .* bytes unsent, 0 unread at the timeout$'
+    ends 0 1 0
+    figures 1 0 0 1
+}
+
+# ---- processes that die
+
+@test "a worker that is killed with a request in progress has lost it: exit 3, and the log names it" {
+    local fd idle pid
+    serve server -- /usr/bin/python3 "$ROOT/tests/programs/tree_prefork.py" "$port" 2
+    wait_port "$port"
+    wait_until 5 has_lines worker 2
+    conn_open fd "$port"
+    conn_send "$fd" 'GET /slow20 HTTP/1.1\r\nHost: x\r\n\r\n'
+    wait_until 5 a_worker_is_busy
+    pid=$busy
+    "$weir" drain "$SERVER_PID"
+    wait_until 5 log_has server ': draining: .*; 0 idle, 1 in use$'
+    kill -KILL "$pid"
+    weir_exits 3 drain --wait "$SERVER_PID"
+    log_has server ": pid $pid has died in the middle of the drain: 1 connections were in use\$"
+    ends 0 1 1
+    figures 1 1 0 0
+}
+
+# a_worker_is_busy: its pid goes to $busy.
+a_worker_is_busy() {
+    local json worker
+    json=$("$weir" status "$SERVER_PID" --json)
+    for worker in $(descendants "$SERVER_PID"); do
+        busy=$worker
+        [[ $json != *"{\"pid\": $worker, \"tracked\": 1, \"idle\": 0, \"in_use\": 1}"* ]] || return 0
+    done
+    return 1
+}
+
+@test "a worker that was killed before the drain has lost nothing of it: exit 0" {
+    local fd
+    serve server -- /usr/bin/python3 "$ROOT/tests/programs/tree_prefork.py" "$port" 2
+    wait_port "$port"
+    wait_until 5 has_lines worker 2
+    conn_open fd "$port"
+    conn_send "$fd" 'GET /slow20 HTTP/1.1\r\nHost: x\r\n\r\n'
+    wait_until 5 a_worker_is_busy
+    kill -KILL "$busy"
+    wait_until 5 has_lines worker 3
+    weir_exits 0 drain --wait "$SERVER_PID"
+    ends 0 0 0
+    figures 0 0 0 0
+}
+
+@test "a worker that was given up and goes on is counted once" {
+    local fd pid
+    serve server -- /usr/bin/python3 "$ROOT/tests/programs/tree_prefork.py" "$port" 2
+    wait_port "$port"
+    wait_until 5 has_lines worker 2
+    conn_open fd "$port"
+    conn_send "$fd" 'GET /slow20 HTTP/1.1\r\nHost: x\r\n\r\n'
+    wait_until 5 a_worker_is_busy
+    pid=$busy
+    kill -STOP "$pid"
+    weir_exits 3 drain --wait --timeout 1s "$SERVER_PID"
+    has "$said" "pid $pid has not drained: it has 1 connections"
+    has "$said" ': not wholly drained in '
+    figures 1 1 0 0
+    kill -CONT "$pid"
+    wait_until 5 log_has server ': forced 127\.0\.0\.1:[0-9]+: in use '
+    figures 1 1 0 0
+}
