@@ -61,8 +61,8 @@ static uint64_t in_use_counted(void)
 {
     struct totals totals;
     table_totals(&totals);
-    CHECK(totals.tracked == !(flags() & CONN_FORCED), "%llu tracked",
-          (unsigned long long)totals.tracked);
+    bool is_forced = table_find(FD) && flags() & CONN_FORCED;
+    CHECK(totals.tracked == !is_forced, "%llu tracked", (unsigned long long)totals.tracked);
     return totals.in_use;
 }
 
