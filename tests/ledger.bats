@@ -243,3 +243,52 @@ a_worker_is_busy() {
     wait_until 5 log_has server ': forced 127\.0\.0\.1:[0-9]+: in use '
     figures 1 1 0 0
 }
+
+# ---- what the shim does not see: the command looks from outside
+
+@test "a child that runs without the shim still accepts: exit 1, and it is named" {
+    local child
+    serve server -- /usr/bin/python3 -c '
+import os, socket, subprocess, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+del os.environ["LD_PRELOAD"]
+code = "import socket, sys, time; socket.create_server((\"127.0.0.1\", int(sys.argv[1]))); time.sleep(60)"
+code = code.replace("socket.create", "kept = socket.create")
+print("child", subprocess.Popen([sys.executable, "-c", code, sys.argv[2]]).pid, flush=True)
+time.sleep(60)' "$port" $((port + 1))
+    wait_port "$port"
+    wait_port $((port + 1))
+    child=$(log server | sed -n 's/^child //p')
+    weir_exits 1 drain --wait "$SERVER_PID"
+    has "$said" "weir: pid $child still accepts on 127.0.0.1:$((port + 1)), without the shim"
+    has "$said" 'not wholly drained in '
+    kill -KILL "$child"
+    wait_until 5 not listening $((port + 1))
+    weir_exits 0 drain --wait "$SERVER_PID"
+}
+
+@test "a listener that was made past libc still accepts: exit 1, and it is named" {
+    serve server -- "$PROGRAMS/ledger_behind" "$port" listens
+    wait_until 5 log_has server '^ready$'
+    weir_exits 1 drain --wait "$SERVER_PID"
+    has "$said" "weir: pid $SERVER_PID still accepts on 127.0.0.1:$((port + 1)), by a socket that the shim does not see"
+    lacks "$said" "127.0.0.1:$port"
+}
+
+@test "what a tree keeps, leaves alone, or has begun as another tree does not count: exit 0" {
+    serve server "WEIR_MODE=reply,:$((port + 1))=off" WEIR_LISTENERS=keep -- /usr/bin/python3 -c '
+import os, socket, subprocess, sys, time
+kept = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+off = socket.create_server(("127.0.0.1", int(sys.argv[1]) + 1))
+code = "import socket, sys, time; other = socket.create_server((\"127.0.0.1\", int(sys.argv[1]))); time.sleep(60)"
+del os.environ["WEIR_TREE"]
+subprocess.Popen([sys.executable, "-c", code, str(int(sys.argv[1]) + 2)])
+time.sleep(60)' "$port"
+    wait_port $((port + 1))
+    wait_port $((port + 2))
+    weir_exits 0 drain --wait "$SERVER_PID"
+    has "$said" ': drained in '
+    listening "$port"
+    listening $((port + 1))
+    listening $((port + 2))
+}

@@ -125,6 +125,7 @@ struct page_settings {
     uint64_t stop_signals;
     int64_t timeout; /* ms; 0: for ever */
     int64_t delay;
+    uint64_t leaves_children; /* WEIR_CHILDREN: what it starts is no part of the tree */
 };
 
 /* What has been asked of the tree, in one word: so two at once are one. It never goes back. */

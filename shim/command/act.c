@@ -4,6 +4,7 @@
 #include "base/sys.h"
 #include "base/text.h"
 #include "command/find.h"
+#include "command/outside.h"
 #include "command/proc/process.h"
 #include "command/say.h"
 #include "command/view.h"
@@ -247,9 +248,26 @@ static bool say_undone(const struct view *view)
     return any;
 }
 
-static int say_drained(const struct view *view)
+/* For so long something may be about to close that the drain has ended. */
+#define OUTSIDE_MS 1000
+
+/* Whether something of the tree still accepts, or has a connection: it is named. */
+static bool say_outside(struct tree *tree)
+{
+    for (int ms = 0; ms < OUTSIDE_MS; ms += POLL_MS) {
+        if (!outside_look(tree, false))
+            return false;
+        usleep(POLL_MS * 1000);
+        tree_copy(tree);
+    }
+    return outside_look(tree, true);
+}
+
+static int say_drained(struct tree *tree, const struct view *view)
 {
     bool undone = say_undone(view);
+    if (say_outside(tree))
+        undone = true;
     const struct totals *lost = &view->totals;
     printf("%s, pid %d: %sdrained in %s: %lu closed clean, %lu forced, %lu of them in use",
            view->program, view->pid, undone ? "not wholly " : "", tenths(view->elapsed),
@@ -304,7 +322,7 @@ static int wait_for(struct tree *tree, enum action action)
                    view.totals.in_use);
             code = EXIT_DONE;
         } else if (done) {
-            code = say_drained(&view);
+            code = say_drained(tree, &view);
         } else if (!lives) {
             code = fail(EXIT_FAILED,
                         "%s, pid %d: it died in the middle of the drain: its own log may say why",

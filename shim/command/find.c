@@ -376,6 +376,28 @@ int find_tree(int32_t pid, struct tree **tree)
     return EXIT_DONE;
 }
 
+bool find_is_of_another(int32_t pid, const struct tree *tree)
+{
+    struct look look;
+    if (look_at(pid, NULL, PAGES_OF_PROCESS, &look))
+        return false;
+    bool ours = false, others = look.trees || look.error == OTHER_LAYOUT;
+    for (const struct tree *at = look.trees; at; at = at->next)
+        ours = ours || tree_is(at, tree->name, &tree->file) ||
+               is_in(tree->attached, at->name, &at->file);
+    tree_free(look.trees);
+    return others && !ours;
+}
+
+bool find_has_shim(int32_t pid)
+{
+    struct look look;
+    if (look_at(pid, NULL, PAGES_OF_PROCESS, &look))
+        return false;
+    tree_free(look.trees);
+    return look.has_library;
+}
+
 const char *find_version(int32_t pid)
 {
     struct look look;

@@ -13,6 +13,12 @@
  */
 int find_tree(int32_t pid, struct tree **tree);
 
+/* Whether a process has the pages of other trees alone: a tree that it began, or belongs to. */
+bool find_is_of_another(int32_t pid, const struct tree *tree);
+
+/* Whether the shim is in it. */
+bool find_has_shim(int32_t pid);
+
 /* The version of the shim in a process, as its state page has it. NULL: it is not known. */
 const char *find_version(int32_t pid);
 

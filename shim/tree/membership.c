@@ -78,6 +78,7 @@ static void fill_in(int32_t pid, uint64_t start, const char *tree)
         .stop_signals = settings->stop_signals,
         .timeout = settings->timeout,
         .delay = settings->delay,
+        .leaves_children = settings->leave_children,
     };
     atomic_store(&tree_page->timeout, -1);
     atomic_store(&tree_page->head, pid);

@@ -58,6 +58,18 @@ static int open_netlink(int32_t pid)
     return fd;
 }
 
+static void fill(struct sockaddr_in6 *into, uint8_t family, uint16_t port, const uint32_t *address)
+{
+    if (family == AF_INET) {
+        struct sockaddr_in *in = (void *)into;
+        *in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = port};
+        memcpy(&in->sin_addr, address, sizeof in->sin_addr);
+    } else {
+        *into = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = port};
+        memcpy(&into->sin6_addr, address, sizeof into->sin6_addr);
+    }
+}
+
 static void add_tcp(const struct nlmsghdr *header)
 {
     const struct inet_diag_msg *message = NLMSG_DATA(header);
@@ -67,15 +79,12 @@ static void add_tcp(const struct nlmsghdr *header)
     if (!socket)
         return;
     socket->inode = message->idiag_inode;
-    if (message->idiag_family == AF_INET) {
-        struct sockaddr_in *in = (void *)&socket->peer;
-        *in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = message->id.idiag_dport};
-        memcpy(&in->sin_addr, message->id.idiag_dst, sizeof in->sin_addr);
-    } else {
-        socket->peer =
-            (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = message->id.idiag_dport};
-        memcpy(&socket->peer.sin6_addr, message->id.idiag_dst, sizeof socket->peer.sin6_addr);
-    }
+    socket->listens = message->idiag_state == TCP_LISTEN;
+    socket->can_talk =
+        message->idiag_state == TCP_ESTABLISHED || message->idiag_state == TCP_CLOSE_WAIT;
+    socket->backlog = message->idiag_wqueue; /* net/ipv4/tcp_diag.c */
+    fill(&socket->own, message->idiag_family, message->id.idiag_sport, message->id.idiag_src);
+    fill(&socket->peer, message->idiag_family, message->id.idiag_dport, message->id.idiag_dst);
 
     const struct rtattr *attribute = (const void *)(message + 1);
     int left = (int)(header->nlmsg_len - NLMSG_LENGTH(sizeof *message));
@@ -103,8 +112,8 @@ static void dump(int fd, uint8_t family)
         .request = {.sdiag_family = family,
                     .sdiag_protocol = IPPROTO_TCP,
                     .idiag_ext = 1 << (INET_DIAG_INFO - 1),
-                    .idiag_states = ~(1u << TCP_LISTEN | 1u << TCP_TIME_WAIT | 1u << TCP_SYN_RECV |
-                                      1u << TCP_SYN_SENT)},
+                    .idiag_states =
+                        ~(1u << TCP_TIME_WAIT | 1u << TCP_SYN_RECV | 1u << TCP_SYN_SENT)},
     };
     static char buffer[65536] __attribute__((aligned(8)));
     if (send(fd, &ask, sizeof ask, 0) != sizeof ask)
@@ -134,14 +143,18 @@ static void add_unix(int32_t pid)
     while ((line = proc_next_line(&lines))) {
         /* proc(5): "Num RefCount Protocol Flags Type St Inode Path" */
         uint64_t inode;
+        unsigned int flags, state;
         int at = 0;
-        if (sscanf(line, "%*s %*s %*s %*s %*s %*s %lu %n", &inode, &at) < 1 || !at || !inode)
+        if (sscanf(line, "%*s %*s %*s %x %*s %x %lu %n", &flags, &state, &inode, &at) < 3 || !at ||
+            !inode)
             continue;
         struct socket *socket = add();
         if (!socket)
             break;
         socket->inode = inode;
         socket->path = strdup(line + at);
+        socket->listens = flags & 1 << 16; /* include/linux/net.h: __SO_ACCEPTCON */
+        socket->can_talk = state == 3;     /* SS_CONNECTED */
     }
     proc_close_lines(&lines);
 }
@@ -180,16 +193,22 @@ static void read_sockets(int32_t pid)
         qsort(sockets, count, sizeof *sockets, by_inode);
 }
 
+const struct socket *sockets_find_inode(int32_t pid, uint64_t inode)
+{
+    struct socket key = {.inode = inode};
+    read_sockets(pid);
+    return count ? bsearch(&key, sockets, count, sizeof key, by_inode) : NULL;
+}
+
 bool sockets_find(int32_t pid, int32_t fd, const struct socket **found)
 {
     char path[64], target[64];
-    struct socket key;
+    uint64_t inode;
     snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
     ssize_t length = readlink(path, target, sizeof target - 1);
     target[length > 0 ? length : 0] = '\0';
-    if (sscanf(target, "socket:[%lu", &key.inode) != 1)
+    if (sscanf(target, "socket:[%lu", &inode) != 1)
         return false;
-    read_sockets(pid);
-    *found = count ? bsearch(&key, sockets, count, sizeof key, by_inode) : NULL;
+    *found = sockets_find_inode(pid, inode);
     return true;
 }

@@ -11,9 +11,12 @@
 
 struct socket {
     uint64_t inode;
-    int64_t quiet_ms;         /* since the peer's last byte; -1: not known */
-    struct sockaddr_in6 peer; /* or a sockaddr_in */
-    char *path;               /* AF_UNIX: what it is bound to, which is its listener's path */
+    int64_t quiet_ms;              /* since the peer's last byte; -1: not known */
+    struct sockaddr_in6 own, peer; /* or a sockaddr_in */
+    char *path;                    /* AF_UNIX: what it is bound to, which is its listener's path */
+    bool listens;
+    bool can_talk;    /* neither end has been closed by its own side */
+    uint32_t backlog; /* TCP: of one that listens */
 };
 
 /*
@@ -22,6 +25,9 @@ struct socket {
  * sockets_forget, which makes *found invalid.
  */
 bool sockets_find(int32_t pid, int32_t fd, const struct socket **found);
+
+/* The same of a socket that is known by its inode. NULL: nothing is known of it. */
+const struct socket *sockets_find_inode(int32_t pid, uint64_t inode);
 void sockets_forget(void);
 
 #endif
