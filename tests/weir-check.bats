@@ -631,18 +631,28 @@ time.sleep(60)' "$WEIR_LIB"
     says "^weir: pid $SERVER_PID: you may not look at it"
 }
 
-@test "a process in another mount namespace: what it must have in there is said" {
-    serve_bare server -- unshare --mount sleep 60
+@test "a program that can't accept: there is nothing to drain" {
+    checked 0 dash
+    ends_with '^nothing to drain: it accepts no connections; what it starts may$'
+}
+
+@test "a process that can't find the shim among its files: what it must have in there is said" {
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    serve_bare server -- unshare --mount sh -c 'mount -t tmpfs none "$0" && exec sleep 60' "$ROOT/build"
     elsewhere() {
         [ "$(cat "/proc/$SERVER_PID/comm")" = sleep ]
     }
     wait_until 5 elsewhere
     checked 0 "$SERVER_PID"
-    says 'in a container \(another mount namespace\): weir and libweir\.so must be in there'
-    serve_bare here -- sleep 60
-    wait_until 5 elsewhere
-    checked 0 "$SERVER_PID"
-    not says container
+    says '\(a container, another mount namespace\), and this libweir\.so is not among them'
+    # One that has another mount namespace, and the same files.
+    for how in env 'unshare --mount'; do
+        # shellcheck disable=SC2086  # words
+        serve_bare here -- $how sleep 60
+        wait_until 5 elsewhere
+        checked 0 "$SERVER_PID"
+        not says container
+    done
 }
 
 # ---- the command line ----

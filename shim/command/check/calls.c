@@ -140,7 +140,7 @@ static void append(struct text *names, const struct call *call, bool with_import
     }
 }
 
-void calls_say(const struct check *check)
+void calls_say(struct check *check)
 {
     char names[OTHERS][900], own_names[900] = "";
     struct text own = TEXT_ON(own_names), imported[OTHERS];
@@ -167,9 +167,12 @@ void calls_say(const struct check *check)
                   "It has functions of its own in front of the shim's, and only what they pass "
                   "on to libc is seen:%s.",
                   own_names);
-    else if (!imported[ACCEPTS].used)
-        check_say(check, "It imports no accept: it has only the connections that it inherits "
-                         "(inetd), or that a library which it loads later accepts.");
+    check->has_no_accept = !imported[ACCEPTS].used && !own.used && !loads && !has_syscall;
+    if (!imported[ACCEPTS].used && !own.used)
+        check_say(check,
+                  "It imports no accept: it has only the connections that it inherits "
+                  "(inetd)%s.",
+                  loads ? ", or that a library which it loads later accepts" : "");
     if (loads)
         check_say(check, "Libraries that it loads later (dlopen) are covered in the same way.");
     if (has_syscall)

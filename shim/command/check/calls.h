@@ -17,7 +17,7 @@ void calls_add(const struct elf *elf, const char *path);
 /* Adds the program's own functions: they come before the shim's for every caller. */
 void calls_add_own(const struct elf *program);
 
-/* Prints what was found. */
-void calls_say(const struct check *check);
+/* Prints what was found, and notes in check whether it can accept. */
+void calls_say(struct check *check);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/settings.h"
 #include "base/text.h"
 #include "command/check/calls.h"
+#include "command/check/libraries.h"
 #include "command/check/program.h"
 #include "command/find.h"
 #include "command/proc/process.h"
@@ -13,6 +14,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 static const char usage[] =
     "Usage: weir check COMMAND|PID\n"
@@ -150,6 +152,18 @@ static void say_shim(const struct process *process, const struct check *check)
                          "the old one until it is started again.");
 }
 
+/* Whether the process would find the shim where this command does. */
+static bool sees_our_library(int32_t pid)
+{
+    char own[PATH_MAX], theirs[PATH_MAX + 32];
+    struct check quiet = {0};
+    struct stat here, there;
+    if (!check_our_library(own, &quiet) || stat(own, &here))
+        return false;
+    snprintf(theirs, sizeof theirs, "/proc/%d/root%s", pid, own);
+    return !stat(theirs, &there) && here.st_ino == there.st_ino && here.st_dev == there.st_dev;
+}
+
 /* Completes the verdict, for a process whose program would do. */
 static bool conclude(const struct process *process, struct check *check)
 {
@@ -158,9 +172,10 @@ static bool conclude(const struct process *process, struct check *check)
     int32_t pid = process->pid;
     uint32_t mounts = proc_namespace(pid, "ns/mnt");
     uint64_t seccomp;
-    if (mounts && mounts != proc_namespace(0, "ns/mnt"))
-        check_say(check, "It is in a container (another mount namespace): weir and libweir.so must "
-                         "be in there, too.");
+    if (mounts && mounts != proc_namespace(0, "ns/mnt") && !sees_our_library(pid))
+        check_say(check,
+                  "It has files of its own (a container, another mount namespace), and this "
+                  "libweir.so is not among them: weir and libweir.so must be in there, too.");
     if (proc_status(pid, "Seccomp:\t", 0, 10, &seccomp) && seccomp)
         check_say(check,
                   "It is under seccomp: if it entered the sandbox itself, and not its service "
@@ -229,7 +244,9 @@ static bool check_process(struct process *process, struct check *check)
 
 static int verdict(const struct check *check, bool works, const char *where)
 {
-    if (works)
+    if (works && check->has_no_accept && *where != ':')
+        printf("nothing to drain: it accepts no connections; what it starts may\n");
+    else if (works)
         printf("will work%s\n", where);
     else if (check->exit == EXIT_FAILED)
         printf("will not work: %s\n", check->reason);

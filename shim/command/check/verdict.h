@@ -14,8 +14,9 @@
 #include "base/common.h"
 
 struct check {
-    bool says; /* what is found goes to stdout, a sentence a line */
-    int exit;  /* EXIT_DONE: it will work */
+    bool says;          /* what is found goes to stdout, a sentence a line */
+    bool has_no_accept; /* nor loads anything later that may have one */
+    int exit;           /* EXIT_DONE: it will work */
     char reason[1200];
 };
 
