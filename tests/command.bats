@@ -145,7 +145,8 @@ http {
 }
 END
     serve server "WEIR_RUN_DIR=$run_dir" -- \
-        nginx -e stderr -c "$BATS_TEST_TMPDIR/nginx.conf"
+        "${starter[@]}" nginx -e stderr -c "$BATS_TEST_TMPDIR/nginx.conf"
+    FIRST_PID=$SERVER_PID
     wait_port "$port"
     if [ -n "${nginx_main:-}" ]; then
         wait_until 5 test -s "$BATS_TEST_TMPDIR/nginx.pid"
@@ -584,6 +585,18 @@ while time.time() < end:
     exits 0 drain "$SERVER_PID" --wait
     at_eof "$client" 1
     is "$SERVER_PID" 'd["phase"] == "drained"'
+}
+
+@test "a daemon that a script has started is listed by its own name and pid, and known by the first" {
+    starter=(sh -c '"$@"; exit' -)
+    nginx_main='daemon on;' start_nginx
+    wait_gone "$FIRST_PID"
+    wait "$FIRST_PID"
+    WEIR_RUN_DIR=$run_dir exits 0 list
+    grep -Eq "^$SERVER_PID +nginx +serving " <<<"$said"
+    is "$FIRST_PID" 'd["pid"] == '"$SERVER_PID"' and d["program"] == "nginx"'
+    exits 0 drain "$FIRST_PID" --wait
+    has "$said" "nginx, pid $SERVER_PID: drained in "
 }
 
 @test "a --timeout that is not longer than the program's WEIR_DELAY is refused" {

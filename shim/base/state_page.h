@@ -137,8 +137,8 @@ struct page {
     char magic[8];
     uint32_t layout, size; /* PAGE_LAYOUT, sizeof(struct page) */
     char version[16];      /* of the library that made it */
-    char program[40];
-    int32_t pid; /* of the first process, with its start time (proc(5), stat, field 22) */
+    char program[40];      /* what listens; until something does, what the first process was */
+    int32_t pid;           /* of the first process, with its start time (proc(5), stat, field 22) */
     uint32_t pid_namespace; /* the inode of /proc/self/ns/pid there; 0: not known */
     uint64_t start;
     /* The tree that this page is a part of, whose own page could not be opened: as pid, start. */
@@ -158,6 +158,7 @@ struct page {
     _Atomic int64_t since, ended;       /* of the drain: CLOCK_MONOTONIC, ms */
     _Atomic uint32_t timed_out;         /* it ended because its time was over */
     _Atomic uint32_t unlisted;          /* processes have found no free line since the start */
+    _Atomic uint32_t is_named;          /* program is that of a process which listens */
     _Atomic uint32_t unlisted_given_up; /* as in struct page_slot, of all of those */
     _Atomic uint32_t handoffs_used;     /* a connection has been handed on, ever: look at handoff */
     _Atomic uint32_t sends;             /* and sent over a socket (SCM_RIGHTS) */

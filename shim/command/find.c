@@ -349,10 +349,30 @@ static int find_by_name(int32_t pid, bool is_nameless, struct tree **tree)
     return EXIT_DONE;
 }
 
+/* The tree whose first process was of this pid, which is nobody's any more: a daemon that has
+ * forked itself away is known by it to those who started it, and to its own log. NULL: there is
+ * none. */
+static struct tree *find_left_behind(int32_t pid)
+{
+    struct tree *list = kill(pid, 0) && errno == ESRCH ? find_trees() : NULL, *found = NULL;
+    while (list) {
+        struct tree *one = list;
+        list = one->next;
+        one->next = NULL;
+        if (!found && !one->is_foreign && tree_was(one, pid) && tree_any(one))
+            found = one;
+        else
+            tree_free(one);
+    }
+    return found;
+}
+
 int find_tree(int32_t pid, struct tree **tree)
 {
     struct look look;
     int code, error = look_at(pid, NULL, 1, &look);
+    if (error && (*tree = find_left_behind(pid)))
+        return EXIT_DONE;
     if (error)
         return no_process(pid, error);
     if (!look.trees && look.error)

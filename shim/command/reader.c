@@ -279,10 +279,28 @@ int32_t tree_any(struct tree *tree)
     return pid;
 }
 
+static bool has(struct tree *tree, int32_t pid)
+{
+    for (uint32_t i = 0; i < PAGE_SLOTS; i++)
+        if (tree_process(tree, i) == pid)
+            return true;
+    return false;
+}
+
 int32_t tree_pid(struct tree *tree)
 {
-    int32_t first = tree_first(tree);
-    return first ? first : tree->page.pid;
+    int32_t pid = tree_any(tree), parent = pid;
+    if (!pid)
+        return tree->page.pid;
+    if (pid != tree_first(tree))
+        while ((parent = proc_parent(parent)) && has(tree, parent))
+            pid = parent;
+    return pid;
+}
+
+bool tree_was(const struct tree *tree, int32_t pid)
+{
+    return pid == tree->page.pid || pid == atomic_load(&tree->page.head);
 }
 
 /* A page is not to be believed: by it a worker that was broken into could make root send the master

@@ -80,8 +80,12 @@ int32_t tree_first(struct tree *tree);
 /* Any process of the page that lives; those of attached pages do not count. 0: none. */
 int32_t tree_any(struct tree *tree);
 
-/* The pid that users know the tree by: its first process's, in our namespace if that lives. */
+/* The pid that users know the tree by: its first process's, in our namespace if that lives; else
+ * that of the topmost of those that do; else what the first's was. */
 int32_t tree_pid(struct tree *tree);
+
+/* Whether the tree's first process, or the one that acted for it later, had this pid. */
+bool tree_was(const struct tree *tree, int32_t pid);
 
 /* Whether the control signal that the page names is none that a program takes for an order. */
 bool tree_signal_is_harmless(const struct tree *tree);

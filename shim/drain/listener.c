@@ -90,6 +90,7 @@ void listener_listens(int fd)
     sock_note_port(listener->view.port);
     listens(fd, listener);
     listener->is_own = true;
+    membership_listens();
     tell_tree(listener);
 }
 

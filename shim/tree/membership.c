@@ -86,15 +86,32 @@ static void fill_in(int32_t pid, uint64_t start, const char *tree)
         tree_page->magic[i] = PAGE_MAGIC[i];
 }
 
+void membership_listens(void)
+{
+    uint32_t no = 0;
+    if (atomic_compare_exchange_strong(&tree_page->is_named, &no, 1))
+        copy(tree_page->program, sizeof tree_page->program, program_invocation_short_name);
+}
+
 static void log_no_file(int error)
 {
     char dir[900];
     struct text text = TEXT_ON(dir);
     text_string(&text, "WEIR_RUN_DIR=");
     text_escaped(&text, settings_now()->run_dir, 200);
-    log_say(LOG_INFO,
-            "no state page can be made in %s (error %d): the `weir` command can't see this tree",
-            *settings_now()->run_dir ? dir : "/run/weir, $XDG_RUNTIME_DIR/weir or /dev/shm", error);
+    const char *where =
+        *settings_now()->run_dir ? dir : "/run/weir, $XDG_RUNTIME_DIR/weir or /dev/shm";
+    uint64_t mode = (uint64_t)error - PAGEFILE_REFUSED;
+    if (error >= PAGEFILE_REFUSED)
+        log_say(LOG_INFO,
+                "no state page is made in %s: its owner is another user, or others may write to it "
+                "(mode %lu%lu%lu%lu): the `weir` command can't see this tree",
+                where, mode >> 9 & 7, mode >> 6 & 7, mode >> 3 & 7, mode & 7);
+    else
+        log_say(LOG_INFO,
+                "no state page can be made in %s (error %d): the `weir` command can't see this "
+                "tree",
+                where, error);
 }
 
 static bool make(const char *tree)

@@ -32,6 +32,9 @@ bool membership_begin(const char *name, bool first);
 bool membership_succeeds(const char *name);
 void membership_has_succeeded(void);
 
+/* This process listens: the tree is called after the first that does (not sh, env, pg_ctl). */
+void membership_listens(void);
+
 /* Returns what programs that this one starts are to find in WEIR_TREE: the page's path, or its
  * name. */
 const char *membership_name(void);

@@ -42,7 +42,7 @@ static long open_dir(const char *path, bool is_named, mode_t mode, uint32_t uid)
     if (failed >= 0 && is_trusted(&status, uid))
         return dir;
     sys1(SYS_close, dir);
-    return failed < 0 ? failed : -EPERM;
+    return failed < 0 ? failed : -PAGEFILE_REFUSED - (long)(status.st_mode & 07777);
 }
 
 static const char *variable(char *const *envp, const char *name)

@@ -13,6 +13,10 @@
 
 #define PAGEFILE_PATH 256
 
+/* An error above it: the directory was refused, for others may write to it; the rest is its mode.
+ */
+#define PAGEFILE_REFUSED 0x10000
+
 /*
  * Makes the page's file in the first run directory that can be written and maps it. Where that file
  * is there, is ours and is sound it is opened instead: this process has made it before it exec'd;
