@@ -292,3 +292,33 @@ time.sleep(60)' "$port"
     listening $((port + 1))
     listening $((port + 2))
 }
+
+@test "a listener of a kind that can't be stopped: not wholly drained, exit 1, and the log names it" {
+    serve server -- /usr/bin/python3 -c '
+import socket, time
+listener = socket.socket(socket.AF_VSOCK)
+listener.bind((socket.VMADDR_CID_ANY, 9000))
+listener.listen()
+print("ready", flush=True)
+time.sleep(60)'
+    wait_until 5 log_has server '^ready$|OSError'
+    not log_has server OSError || skip "no AF_VSOCK here"
+    weir_exits 1 drain --wait "$SERVER_PID"
+    has "$said" "pid $SERVER_PID: something of it could not be drained"
+    log_has server "can't stop accepting on descriptor [0-9]+, of address family 40: "
+    log_has server ': not wholly drained in '
+}
+
+@test "of two copies of the library the second stands aside, and says so once" {
+    local fd
+    cp "$WEIR_LIB" "$BATS_TEST_TMPDIR/libweir.so"
+    serve_bare server "LD_PRELOAD=$WEIR_LIB $BATS_TEST_TMPDIR/libweir.so" -- \
+        sh -c '"$@"' - /usr/bin/python3 "$ROOT/tests/programs/ledger_server.py" "$at" reads 4
+    wait_port "$port"
+    conn_open fd "$port"
+    conn_send "$fd" 'one\n'
+    wait_until 5 log_has server '^served$'
+    weir_exits 3 drain-all --wait "$SERVER_PID"
+    ends 0 1 1
+    [ "$(log server | grep -c 'two copies of libweir.so: the second one stands aside')" = 1 ]
+}

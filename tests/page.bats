@@ -308,7 +308,7 @@ in_mounts() {
         mkdir -m 777 /dev/shm/weir-65534; chown 1 /dev/shm/weir-65534' "${as_nobody[@]}"
     made=$(ls "/proc/$head/root/dev/shm/weir-65534")
     [ -z "$made" ]
-    log_has server '/dev/shm \(error 1\)'
+    log_has server '/dev/shm: its owner is another user, '
 }
 
 @test "a relative WEIR_RUN_DIR, and one that is too long, are refused" {
@@ -760,7 +760,8 @@ all_live() {
     is_up
     has_pages 1
     says pid "$head"
-    says program sleep
+    says program pg_tree # it is called after what listens
+    [ "$(cat "/proc/$head/comm")" = sleep ]
     conn_open client "$port"
     echoes "$client"
     line_has "$server" "tracked 1"

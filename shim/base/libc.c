@@ -134,6 +134,11 @@ static void *like_malloc(size_t size)
 }
 #endif
 
+void *libc_default(const char *name)
+{
+    return has_dlsym ? dlsym(RTLD_DEFAULT, name) : NULL;
+}
+
 void *libc_allocate(size_t size)
 {
     void *(*allocate)(size_t) = has_dlsym ? (void *(*)(size_t))dlsym(RTLD_DEFAULT, "malloc") : NULL;

@@ -208,6 +208,9 @@ static inline bool libc_is_behind(void)
 /* Finds them all. May be called more than once and from several threads at a time. */
 void libc_find(void);
 
+/* Returns what the program itself would find under a name that is among ours. NULL: not known. */
+void *libc_default(const char *name);
+
 /*
  * Memory that the program may free, by its own free, whichever that is. Once, at load: nothing else
  * of ours may wait for an allocator's lock. NULL: there is none.

@@ -23,8 +23,9 @@ static const char help[] = "usage: weir %s PID [--wait]%s\n"
 static const char timeout_help[] =
     "  --timeout D   force what is left after D (250ms, 30s, 5m, 1h; 0: never), this time only\n"
     "\n"
-    "Exit codes with --wait: 0 drained, and nothing in use was forced; 3 the timeout forced\n"
-    "connections that were in use; 1 the program died in the middle.\n";
+    "Exit codes with --wait: 0 drained, and nothing was lost; 3 clients lost something: what was\n"
+    "in use was forced, who had sent was turned away from an accept queue, or a process died with\n"
+    "requests in progress; 1 the program died in the middle, or something still accepts.\n";
 
 static const char *const does[] = {
     [ACTION_CLOSE_IDLE] = "Closes the connections that are idle now",
@@ -237,9 +238,15 @@ static bool any_lives(struct tree *tree)
 static bool say_undone(const struct view *view)
 {
     bool any = false;
-    for (size_t i = 0; i < view->processes && view->timed_out; i++) {
+    for (size_t i = 0; i < view->processes; i++) {
         const struct view_process *process = &view->process[i];
-        if (process->is_drained)
+        if (process->is_uncovered) {
+            any = true;
+            say("pid %d: something of it could not be drained, and is still served: its log names "
+                "it (WEIR_LOG)",
+                process->pid);
+        }
+        if (process->is_drained || !view->timed_out)
             continue;
         any = true;
         say("pid %d has not drained: it has %lu connections, and may still accept", process->pid,

@@ -123,6 +123,7 @@ static void add_process(struct view *view, int32_t pid, const struct totals *cou
         .in_use = counts->in_use,
         .is_sandboxed = line->flags & SLOT_SANDBOXED,
         .is_deaf = line->flags & SLOT_NOT_WOKEN,
+        .is_uncovered = line->flags & SLOT_UNCOVERED,
         .is_drained = line->phase == PHASE_DRAINED || (!can_drain && !counts->tracked),
     };
 }

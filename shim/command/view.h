@@ -15,6 +15,7 @@ struct view_process {
     int32_t pid;
     uint64_t tracked, idle, in_use;
     bool is_sandboxed, is_deaf;
+    bool is_uncovered; /* something of it goes on that could not be drained */
     bool is_drained; /* or it can't drain, and has no connection */
 };
 

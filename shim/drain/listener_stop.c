@@ -13,6 +13,7 @@
 #include "drain/listener_queue.h"
 #include "tree/coordinator.h"
 #include "tree/listener_list.h"
+#include "tree/process_slot.h"
 
 #include <fcntl.h>
 
@@ -41,7 +42,12 @@ static void log_no_substitute(int fd, int error)
     text_string(&line.text, "can't stop accepting on ");
     struct sockaddr_storage addr;
     socklen_t len = sock_own_address(fd, &addr);
-    text_address(&line.text, (struct sockaddr *)&addr, len);
+    int family = sock_family(fd);
+    if (family == AF_INET || family == AF_INET6 || family == AF_UNIX)
+        text_address(&line.text, (struct sockaddr *)&addr, len);
+    else /* AF_VSOCK, SCTP */
+        text_add(&line.text, "descriptor %d, of address family %d", fd, family);
+    process_slot_set_flag(SLOT_UNCOVERED, true);
     text_add(&line.text,
              ": no socket to put in its place (error %d); new connections are still served",
              -error);

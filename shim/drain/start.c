@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+#define WEIR_API __attribute__((visibility("default")))
 #include "drain/start.h"
+#include "weir.h"
 
 #include "base/libc.h"
 #include "base/log.h"
@@ -253,6 +255,21 @@ static void warn_of_unknown(char **envp)
     }
 }
 
+static bool has_entry(char *const *envp, const char *name)
+{
+    while (*envp && !text_after(*envp, name))
+        envp++;
+    return *envp;
+}
+
+/* Tells whether another libweir.so stands in front of this one (two paths in LD_PRELOAD): it would
+ * take our signals' handlers for the program's. */
+static bool is_second(void)
+{
+    void *first = libc_default("weir_counts");
+    return first && first != (void *)weir_counts;
+}
+
 static void load(void)
 {
     struct complaint complaint;
@@ -267,6 +284,12 @@ static void load(void)
     fork_on_life = lives_on;
     if (!envp)
         return;
+    if (is_second()) {
+        if (!has_entry(envp, "WEIR_TREE=")) /* one line for the whole tree */
+            log_say(LOG_ERROR,
+                    "LD_PRELOAD has two copies of libweir.so: the second one stands aside");
+        return;
+    }
 
     if (!settings_read(settings_to_fill(), envp, &complaint)) {
         log_say(LOG_ERROR, "%s: running without weir", complaint.text);
