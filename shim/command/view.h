@@ -16,7 +16,7 @@ struct view_process {
     uint64_t tracked, idle, in_use;
     bool is_sandboxed, is_deaf;
     bool is_uncovered; /* something of it goes on that could not be drained */
-    bool is_drained; /* or it can't drain, and has no connection */
+    bool is_drained;   /* or it can't drain, and has no connection */
 };
 
 struct view_connection {

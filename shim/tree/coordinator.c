@@ -28,6 +28,16 @@ static struct {
     _Atomic int64_t until; /* at which the coordinator waits no longer; 0: it waits for ever */
 } own;
 
+/*
+ * What was counted when the drain was asked for, and what was on its way between two processes. A
+ * child that is forked right behind may drain, and end, before the worker comes to count.
+ */
+static struct {
+    _Atomic bool is_there;
+    struct totals totals;
+    uint64_t handoff[PAGE_HANDOFFS];
+} at_ask;
+
 static bool ended_here; /* this process has seen the tree's drain to its end */
 static bool gave_up;    /* and some had not ended theirs */
 
@@ -56,6 +66,7 @@ void coordinator_forget(void)
     atomic_store(&own.has_ended, false);
     atomic_store(&own.asked, 0);
     atomic_store(&own.begun, 0);
+    atomic_store(&at_ask.is_there, false);
     subtrees_forget();
 }
 
@@ -109,10 +120,42 @@ void coordinator_terms(struct drain_terms *terms)
     *terms = (struct drain_terms){true, atomic_load(&own.since), atomic_load(&own.timeout)};
 }
 
+static void add_all(struct totals *totals)
+{
+    *totals = (struct totals){0};
+    page_add_gone(totals, &tree_page->gone);
+    for (uint32_t i = 0; i < process_slots_used(); i++)
+        if (atomic_load(&tree_page->slot[i].pid))
+            page_add_slot(totals, tree_page, i, true);
+    page_add_slot(totals, tree_page, PAGE_SLOTS, true);
+}
+
+#define LOOKS_ALIKE_MOST 16
+
+/* Memory alone is read: in a signal's handler. The looks are repeated until two are alike, since a
+ * process that ends moves its figures from one place to another. */
+static void count_at_ask(void)
+{
+    struct totals last;
+    if (atomic_load(&at_ask.is_there) || atomic_load(&tree_page->order) & ORDER_DRAIN)
+        return;
+    add_all(&at_ask.totals);
+    for (int n = 0; n < LOOKS_ALIKE_MOST; n++) {
+        last = at_ask.totals;
+        add_all(&at_ask.totals);
+        if (last.accepted == at_ask.totals.accepted && last.tracked == at_ask.totals.tracked)
+            break;
+    }
+    for (uint32_t i = 0; i < PAGE_HANDOFFS; i++)
+        at_ask.handoff[i] = atomic_load(&tree_page->handoff[i]);
+    atomic_store(&at_ask.is_there, true);
+}
+
 void coordinator_ask(enum action action, const struct origin *origin)
 {
     int64_t now = sys_now_ms(), timeout = settings_now()->timeout;
     if (action != ACTION_CLOSE_IDLE) {
+        count_at_ask();
         take_terms(now, timeout);
         /* What is ordered of the coordinator itself is done in time, whatever was ordered before.
          */
@@ -126,6 +169,34 @@ void coordinator_ask(enum action action, const struct origin *origin)
     page_ask(tree_page, action, origin, -1, now, NULL);
 }
 
+/* Takes what the kernel tells into account: processes that had died, and handoffs of which there is
+ * no connection any more. */
+static void finish_count(struct totals *totals)
+{
+    bool open[PAGE_HANDOFFS];
+    *totals = at_ask.totals;
+    for (uint32_t i = 0; i < process_slots_used(); i++) {
+        struct totals one;
+        const struct page_slot *slot = &tree_page->slot[i];
+        if (atomic_load(&slot->pid) <= 0 || proc_slot_lives(slot))
+            continue;
+        page_slot_totals(&one, tree_page, i);
+        totals->tracked -= one.tracked;
+        totals->closed_by_program += one.tracked;
+    }
+    proc_open_handoffs(tree_page->handoff, PAGE_HANDOFFS, 0, sys_now_ms(), open);
+    for (uint32_t i = 0; i < PAGE_HANDOFFS; i++) {
+        uint64_t then = at_ask.handoff[i];
+        bool waits = then && !(then & HANDOFF_ADOPTED);
+        /* One that is not there any more has been taken since. */
+        if (waits && (open[i] || atomic_load(&tree_page->handoff[i]) != then)) {
+            totals->tracked++;
+            totals->closed_by_program--;
+        }
+    }
+    page_settle_tree(totals);
+}
+
 void coordinator_count_asked(void)
 {
     struct totals totals;
@@ -133,6 +204,8 @@ void coordinator_count_asked(void)
         !coordinator_is_here())
         return;
     membership_totals(&totals);
+    if (atomic_load(&at_ask.is_there))
+        finish_count(&totals);
     tree_page->asked = totals;
 }
 
