@@ -2,7 +2,7 @@
 # What a drain says of its clients is true: who lost something is counted once, named in the log, and
 # the command's exit code is 3; status, the command and the log say the same.
 # mutant: shim/drain/drain.c: s/bool unread = queues.unread,/bool unread = false,/
-# seconds: 60
+# seconds: 70
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
@@ -321,4 +321,48 @@ time.sleep(60)'
     weir_exits 3 drain-all --wait "$SERVER_PID"
     ends 0 1 1
     [ "$(log server | grep -c 'two copies of libweir.so: the second one stands aside')" = 1 ]
+}
+
+@test "connections that were accepted past libc are found when a drain begins, and drained" {
+    local fd
+    serve server -- "$PROGRAMS/ledger_behind" "$port" accepts
+    wait_until 5 log_has server '^ready$'
+    conn_open fd "$port"
+    conn_send "$fd" 'x'
+    IFS= read -r -N 1 -t "$(patient 3)" -u "$fd" answer
+    [ "$answer" = x ]
+    weir_exits 0 drain --wait "$SERVER_PID"
+    at_eof "$fd" 2
+    log_has server ': connections were accepted past libc \(the first is descriptor [0-9]+\)'
+    ends 1 0 0
+}
+
+@test "one that was accepted past libc, by a number that another had, is found too" {
+    local fd other
+    serve server -- "$PROGRAMS/ledger_behind" "$port" accepts
+    wait_until 5 log_has server '^ready$'
+    conn_open fd "$port"
+    conn_send "$fd" 'x'
+    IFS= read -r -N 1 -t "$(patient 3)" -u "$fd" answer
+    conn_open other "$port" # it is accepted when the first has ended
+    conn_send "$other" 'hello'
+    weir_exits 0 drain --wait "$SERVER_PID"
+    IFS= read -r -N 5 -t "$(patient 3)" -u "$other" answer
+    [ "$answer" = hello ]
+    all_at_eof 2 "$fd" "$other"
+    ends 2 0 0
+    figures 0 0 0 0
+}
+
+@test "one that was accepted past libc and is in use at the timeout is forced: exit 3" {
+    local fd
+    serve server -- "$PROGRAMS/ledger_behind" "$port" accepts
+    wait_until 5 log_has server '^ready$'
+    conn_open fd "$port"
+    conn_send "$fd" 'x'
+    IFS= read -r -N 1 -t "$(patient 3)" -u "$fd" answer
+    conn_send "$fd" 'q'
+    weir_exits 3 drain --wait --timeout 2s "$SERVER_PID"
+    ends 0 1 1
+    figures 1 1 0 0
 }

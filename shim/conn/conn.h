@@ -89,6 +89,13 @@ static inline bool conn_may_linger(void)
 int conn_mark(int fd, bool in_use);
 int conn_disown(int fd);
 
+/* Tells whether the table knows what fd is, and it still is that; if not, it was closed on a path
+ * that we don't see. */
+bool conn_is_known(int fd);
+
+/* For the drainer, which has claimed fd: it has ended there if it was closed on such a path. */
+void conn_ends_unseen(int fd);
+
 /* The process's first call on a connection that it inherited through fork makes it its own. */
 void conn_adopt(struct conn *conn);
 

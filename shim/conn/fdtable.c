@@ -258,6 +258,14 @@ static void count(_Atomic uint64_t *at, uint64_t n)
     atomic_fetch_add_explicit(at, n, memory_order_relaxed);
 }
 
+void table_end(struct conn *conn, uint64_t record)
+{
+    struct shard *shard = table_shard();
+    atomic_store(&conn->state, STATE_SLOW); /* before the number can be another connection's */
+    if (atomic_compare_exchange_strong(&conn->record, &record, 0))
+        count(record & CONN_SHUT ? &shard->closed_idle : &shard->closed_by_program, 1);
+}
+
 void table_count_forced(bool is_lost)
 {
     struct shard *shard = table_shard();

@@ -157,6 +157,10 @@ void table_totals(struct totals *totals);
 uint64_t table_in_use(void);
 void table_publish_in_use(uint64_t now);
 
+/* The connection of this record, which has one descriptor, has ended; unless the record has
+ * changed. */
+void table_end(struct conn *conn, uint64_t record);
+
 /* A connection of this process, whose CONN_FORCED has just been set, has ended as it is counted. */
 void table_count_forced(bool is_lost);
 

@@ -163,6 +163,22 @@ enum conn_class conn_classify(int fd, const struct conn_limits *limits, bool ver
     return CONN_IS_IDLE;
 }
 
+bool conn_is_known(int fd)
+{
+    const struct conn *conn = table_find(fd);
+    uint64_t record = conn ? atomic_load(&conn->record) : 0;
+    return conn ? record && conn_is_still(fd, record) : table_knows(fd);
+}
+
+void conn_ends_unseen(int fd)
+{
+    const uint64_t odd = CONN_DISOWNED | CONN_FORCED | CONN_REFS | CONN_GENERATION;
+    struct conn *conn = table_find(fd);
+    uint64_t record = conn ? atomic_load(&conn->record) : 0;
+    if (record && (record & odd) == (CONN_REF | generation_now()) && !conn_is_still(fd, record))
+        table_end(conn, record);
+}
+
 bool conn_is_unchanged(int fd)
 {
     const struct conn *conn = table_find(fd);

@@ -12,6 +12,7 @@
 #include "drain/drain_state.h"
 #include "drain/listener_stop.h"
 #include "drain/signals.h"
+#include "drain/unseen.h"
 #include "drain/walk.h"
 #include "tree/coordinator.h"
 #include "tree/membership.h"
@@ -194,6 +195,7 @@ static void stop_serving(int64_t now)
     make_room();
     drain.notice_until = now + notice;
     lingering_switch(true);
+    unseen_begin();
     stop_accepting();
 }
 
@@ -264,8 +266,16 @@ static void look_for_missed(void)
             connections, listeners, table.limit);
 }
 
+static bool end_unseen_one(int fd, void *context)
+{
+    (void)context;
+    conn_ends_unseen(fd);
+    return true;
+}
+
 static void end(void)
 {
+    walk(end_unseen_one, NULL);
     struct totals totals;
     table_totals(&totals);
     atomic_store(&drain.timed_out, drain.by_timeout && totals.forced > drain.at_begin.forced);
@@ -321,7 +331,9 @@ static bool step_drain(int64_t now)
         walk(force_one, &now); /* what has been accepted meanwhile */
         lingering_times_out();
     }
-    if (timed_out || (!accepting && !lingers && !count.idle && !count.in_use && !count.shut)) {
+    bool is_empty = !accepting && !lingers && !count.idle && !count.in_use && !count.shut;
+    bool unseen = !drain.forcing && unseen_step(now, is_empty);
+    if (timed_out || (is_empty && !unseen)) {
         end();
         return false;
     }

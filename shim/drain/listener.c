@@ -147,6 +147,25 @@ void listener_sent(int fd)
         atomic_store(&listener_was_sent, true);
 }
 
+enum mode listener_mode_at(const struct sockaddr_storage *own, socklen_t len)
+{
+    const struct sockaddr *addr = (const void *)own;
+    enum mode by_port = MODE_OFF;
+    for (uint32_t i = 0; len && i < atomic_load(&listener_entries); i++) {
+        const struct listener *at = listener_entry(i);
+        const struct sockaddr *listens = (const void *)&at->addr;
+        bool is_unix = addr->sa_family == AF_UNIX;
+        if (!atomic_load(&at->number) || !atomic_load(&at->view.state) || !at->addr_len ||
+            is_unix != at->view.is_unix)
+            continue;
+        if (sock_hash(addr, len) == sock_hash(listens, at->addr_len))
+            return at->view.mode;
+        if (!is_unix && sock_port(addr, len) == sock_port(listens, at->addr_len))
+            by_port = at->view.mode; /* it listens on any address */
+    }
+    return by_port;
+}
+
 const struct listener_view *listener_view(int fd)
 {
     static struct listener_view unknown;

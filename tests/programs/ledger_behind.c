@@ -4,7 +4,7 @@
  * "ready", and echoes one byte on each connection, which it keeps until its end.
  *
  *   listens   it listens on PORT + 1 as well, past libc
- *   accepts   it accepts, reads and writes past libc
+ *   accepts   it accepts, reads and writes past libc; a q it does not answer
  */
 #define WEIR_COMMAND
 #include "base/sys.h"
@@ -45,6 +45,8 @@ int main(int argc, char **argv)
             continue;
         do {
             got = accepts ? sys3(SYS_read, fd, &byte, 1) : read((int)fd, &byte, 1);
+            if (got == 1 && accepts && byte == 'q')
+                continue;
             if (got == 1 && accepts)
                 got = sys3(SYS_write, fd, &byte, 1);
             else if (got == 1)

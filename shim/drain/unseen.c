@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+#include "drain/unseen.h"
+
+#include "base/log.h"
+#include "base/proc.h"
+#include "base/sock.h"
+#include "conn/conn.h"
+#include "drain/listener.h"
+
+/* Between two looks: a thread is not held up for so long behind its accept, as a rule. */
+#define AGAIN_MS 100
+#define UNSEEN_MOST 256 /* in one look; the others are found by the next */
+
+/* What the last look has found. */
+static struct {
+    int fd;
+    uint64_t inode;
+} found[UNSEEN_MOST], before[UNSEEN_MOST];
+static uint32_t found_count, before_count;
+
+static int64_t again_at; /* 0: nobody looks before the end */
+static bool has_said;
+static bool has_tracked; /* some, in this look */
+
+void unseen_begin(void)
+{
+    found_count = 0;
+    again_at = 1;
+    has_said = false;
+}
+
+static int number_of(const char *name)
+{
+    int fd = *name >= '0' && *name <= '9' ? 0 : -1;
+    for (; *name >= '0' && *name <= '9' && fd < INT32_MAX / 10; name++)
+        fd = fd * 10 + (*name - '0');
+    return fd;
+}
+
+static bool was_found_before(int fd, uint64_t inode)
+{
+    for (uint32_t i = 0; i < before_count; i++)
+        if (before[i].fd == fd && before[i].inode == inode)
+            return true;
+    return false;
+}
+
+static void visit(int dir, const char *name, void *context)
+{
+    int fd = number_of(name);
+    struct sockaddr_storage own;
+    enum fingerprint kind;
+    (void)dir, (void)context;
+    if (fd < 0 || conn_is_known(fd) || !sock_connection(fd, &kind))
+        return;
+    enum mode mode = listener_mode_at(&own, sock_own_address(fd, &own));
+    if (mode == MODE_OFF)
+        return;
+    uint64_t inode = sock_inode(fd);
+    if (was_found_before(fd, inode)) {
+        conn_inherited(fd, mode);
+        has_tracked = true;
+        if (!has_said)
+            log_say(LOG_INFO,
+                    "connections were accepted past libc (the first is descriptor %d): "
+                    "they are drained by what the kernel knows of them",
+                    fd);
+        has_said = true;
+    } else if (found_count < UNSEEN_MOST) {
+        found[found_count].fd = fd;
+        found[found_count++].inode = inode;
+    }
+}
+
+bool unseen_step(int64_t now, bool last)
+{
+    if (again_at ? now < again_at : !last)
+        return again_at;
+    for (uint32_t i = 0; i < found_count; i++)
+        before[i] = found[i];
+    before_count = found_count;
+    found_count = 0;
+    has_tracked = false;
+    proc_each_file("/proc/self/fd/", visit, NULL);
+    again_at = found_count ? now + AGAIN_MS : 0;
+    return found_count || has_tracked;
+}
