@@ -3,11 +3,12 @@
 # Listeners and servers of odd kinds: what is in use is answered, what is idle is closed, and the
 # drain ends with it.
 # mutant: shim/base/sock.c: s/unread == 1\) &&/unread == 2) \&\&/
-# needs: nftables
+# needs: nftables nginx-light php8.2-fpm php8.4-fpm
 # seconds: 30
 # shellcheck shell=bash disable=SC2030,SC2031,SC2154
 
 load helpers
+load configs
 unset WEIR_MODE # the default, protocol
 
 setup() {
@@ -93,6 +94,71 @@ END2
 @test "a server that speaks first: half a command behind the greeting is waited for, in mode reply" {
     start greet "$port" -- WEIR_MODE=reply WEIR_TIMEOUT=5s
     they_are_served "$port" half 10
+}
+
+# start_php: php-fpm, and nginx before it, which keeps its connections (FastCGI).
+start_php() {
+    local fpm at=$BATS_TEST_TMPDIR
+    fpm=$(compgen -G '/usr/sbin/php-fpm*') || skip "php-fpm is not installed"
+    mkdir "$at/www"
+    # shellcheck disable=SC2016  # PHP's
+    echo '<?php usleep((int)($_GET["s"] * 1e6)); echo "ok\n";' >"$at/www/wait.php"
+    cat >"$at/fpm.conf" <<END2
+[global]
+daemonize = no
+error_log = $at/fpm.log
+[www]
+user = $(id -un)
+listen = 127.0.0.1:$port
+pm = static
+pm.max_children = 5
+END2
+    cat >"$at/nginx.conf" <<END2
+daemon off;
+master_process off;
+pid $at/nginx.pid;
+events {}
+http {
+    $(nginx_paths)
+    upstream php { server 127.0.0.1:$port; keepalive 8; }
+    server {
+        listen 127.0.0.1:$((port + 1));
+        location / {
+            fastcgi_pass php;
+            fastcgi_keep_conn on;
+            fastcgi_param SCRIPT_FILENAME $at/www/wait.php;
+            fastcgi_param QUERY_STRING \$query_string;
+            fastcgi_param REQUEST_METHOD GET;
+        }
+    }
+}
+END2
+    serve_bare web -- nginx -c "$at/nginx.conf" -e "$at/nginx.err"
+    serve server WEIR_TIMEOUT=15s -- "$fpm" -R -y "$at/fpm.conf"
+    wait_port "$port"
+    wait_port $((port + 1))
+}
+
+@test "php-fpm: kept FastCGI connections are idle once they are answered, and one in use is answered" {
+    local pids=() slow
+    start_php
+    for _ in 1 2 3 4; do
+        curl -s -m 10 "http://127.0.0.1:$((port + 1))/?s=0.5" >>"$BATS_TEST_TMPDIR/quick" &
+        pids+=("$!")
+    done
+    wait "${pids[@]}"
+    [ "$(grep -c '^ok$' "$BATS_TEST_TMPDIR/quick")" = 4 ]
+    curl -s -m 10 "http://127.0.0.1:$((port + 1))/?s=2" >"$BATS_TEST_TMPDIR/slow" &
+    slow=$!
+    wait_until 5 one_in_use
+    timeout 20 "$ROOT/build/weir" drain --wait "$SERVER_PID" >"$BATS_TEST_TMPDIR/drained" # 0: no loss
+    wait "$slow"
+    [ "$(cat "$BATS_TEST_TMPDIR/slow")" = ok ]
+    grep -q 'php-fpm.*: drained in .*: 4 closed clean, 0 forced' "$BATS_TEST_TMPDIR/drained"
+}
+
+one_in_use() {
+    "$ROOT/build/weir" status "$SERVER_PID" --json | grep -q '"idle": 3, "in_use": 1'
 }
 
 # Ten clients whose handshake ends while the drain is on. Of one with a SYN cookie the kernel has kept

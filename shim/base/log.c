@@ -47,6 +47,11 @@ static void remember_program(void)
         text_string(&text, program_invocation_short_name);
 }
 
+const char *log_program(void)
+{
+    return program;
+}
+
 /* inetd gives a program its client as 0, 1 and 2: that is nobody's log. */
 static bool is_client(int fd)
 {

@@ -15,6 +15,9 @@
 #include "base/settings.h"
 #include "base/text.h"
 
+/* Returns the program's name, as it was at log_remember: it may write over what it was called. */
+const char *log_program(void);
+
 /*
  * What stderr is now is what it has to be later, and the program's name is what it is now. Called
  * first, from the constructor.

@@ -115,6 +115,9 @@ static enum conn_class classify_http(int fd, struct conn *conn, uint8_t state,
         return CONN_IS_IN_USE;
     if (info.has && !info.has_received)
         return idle_after(limits->first_byte, info.received_ms);
+    if (tracker_has_records(&conn->http)) /* which can't be told, and is idle beyond doubt */
+        return idle_after(limits->settle, info.sent_ms < info.received_ms ? info.sent_ms
+                                                                          : info.received_ms);
     return idle_after(limits->notice_until, limits->now);
 }
 

@@ -179,6 +179,8 @@ static enum place on_start(struct scan *scan, char c)
 {
     union mark *mark = &scan->mark;
     bool all_answered = scan->other.count == mark->count;
+    if (parser_begins_records(scan, c))
+        return RECORD;
     if (!scan->is_answer && mark->what == CONNECT && !all_answered)
         return NOT;
     if (!scan->is_answer && c == '\r')
@@ -477,6 +479,10 @@ const char *parser_run(struct scan *scan, const char *p, const char *end)
         case BODY:
         case DATA:
             p += count_off(scan, (size_t)(end - p));
+            continue;
+        case RECORD:
+        case RECORD_REST:
+            p = parser_run_record(scan, p, end);
             continue;
         case BODY_TO_END:
         case NOT:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * parser.h - one side of an HTTP/1.0 or 1.1 connection, followed by its bytes: where in a message
- * each is, and what ends it.
+ * each is, and what ends it. (And of FastCGI: parser_records.c.)
  *
  * Pure: memory in, memory out, no call of anybody's. Nothing is held back or looked ahead for: a
  * head is looked at once, a body is counted, wherever the calls cut them. Never a guess: what one
@@ -79,6 +79,8 @@ enum place {
     DATA,
     DATA_CR,
     DATA_LF,
+    RECORD,      /* FastCGI: the head of a record (parser_records.c) */
+    RECORD_REST,
     NOT,
 };
 
@@ -90,6 +92,7 @@ enum flag {
     TRAILER = 16,
     CLOSES = 32, /* a `close` is out */
     NOTICED = 64,
+    RECORDS = 128, /* FastCGI, from the first byte on */
 };
 /* clang-format on */
 
@@ -101,7 +104,7 @@ union mark {
         uint8_t word;  /* enum word, that the bytes so far begin */
         uint8_t index; /* how many these are; or digits */
         uint8_t flags;
-        uint16_t what; /* a request's kind, an answer's status */
+        uint16_t what; /* a request's kind, an answer's status, a record's type */
         uint8_t text;  /* an answer's: what is out of a text of ours */
         uint8_t count; /* of requests' heads, of final answers: those that are whole. Wraps */
     };
@@ -150,6 +153,10 @@ static inline bool is_counted(union mark mark)
 
 /* Follows the message through these bytes. Returns where it pauses, or their end. */
 const char *parser_run(struct scan *scan, const char *p, const char *end);
+
+/* The same of a FastCGI record that has begun. Whether a first byte begins one. */
+const char *parser_run_record(struct scan *scan, const char *p, const char *end);
+bool parser_begins_records(const struct scan *scan, char c);
 
 /* Follows it through n bytes that nobody has seen: of a body or a chunk, or it is no HTTP. */
 void parser_skip(struct scan *scan, size_t n);

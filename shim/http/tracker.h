@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tracker.h - what is asked and what is owed on a connection that speaks HTTP/1.0 or 1.1, from the
- * bytes that the program reads and writes.
+ * tracker.h - what is asked and what is owed on a connection that speaks HTTP/1.0 or 1.1, or FastCGI,
+ * from the bytes that the program reads and writes.
  *
  * A connection is idle when no request has begun and no answer is owed. Request and answer are
  * counted apart, as a server may answer before it has read all (413, a "100-continue" refused): the
@@ -88,6 +88,9 @@ enum tracker_state tracker_state(const struct tracker *http);
 
 /* Tells whether a request has begun and has not been read to its end. */
 bool tracker_is_half_read(const struct tracker *http);
+
+/* Tells whether it is FastCGI, whose answers can't say that they are the last. */
+bool tracker_has_records(const struct tracker *http);
 
 /* Tells whether a byte of an answer was ever seen. */
 bool tracker_has_answered(const struct tracker *http);

@@ -62,7 +62,7 @@ static void fill_in(int32_t pid, uint64_t start, const char *tree)
     tree_page->layout = PAGE_LAYOUT;
     tree_page->size = sizeof *tree_page;
     copy(tree_page->version, sizeof tree_page->version, text_after(version, "weir "));
-    copy(tree_page->program, sizeof tree_page->program, program_invocation_short_name);
+    copy(tree_page->program, sizeof tree_page->program, log_program());
     tree_page->pid = pid;
     tree_page->start = start;
     tree_page->pid_namespace = proc_namespace(0, "ns/pid");
@@ -90,7 +90,7 @@ void membership_listens(void)
 {
     uint32_t no = 0;
     if (atomic_compare_exchange_strong(&tree_page->is_named, &no, 1))
-        copy(tree_page->program, sizeof tree_page->program, program_invocation_short_name);
+        copy(tree_page->program, sizeof tree_page->program, log_program());
 }
 
 static void log_no_file(int error)

@@ -429,7 +429,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i < size; i++) {
         uint8_t c = data[i], next = i + 1 < size ? data[i + 1] : 0;
         if (c < 0xf7 || c == 0xff) {
-            speak(&talk, &speech, (char)(c == 0xff ? next : c));
+            if (speech.answers || (c == 0xff ? next : c) != 1) /* FastCGI begins with it */
+                speak(&talk, &speech, (char)(c == 0xff ? next : c));
             i += c == 0xff;
             continue;
         }

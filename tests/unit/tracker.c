@@ -53,7 +53,34 @@ struct talk {
     "Content-Type: text/html\r\nContent-Length: 3\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00\r\n" \
     "Connection: keep-alive\r\nETag: \"65920080-267\"\r\nAccept-Ranges: bytes\r\n\r\n"
 
+/* FastCGI, of request 1: a record of type T with N bytes and P of padding; T, N and P in octal. */
+#define RECORD_OF(t, n, p) "\1" t "\0\1\0" n p "\0"
+#define FCGI_BEGIN RECORD_OF("\1", "\10", "\0") "\0\1\1\0\0\0\0\0"
+#define FCGI_PARAMS RECORD_OF("\4", "\5", "\3") "\3\0ABC\0\0\0" RECORD_OF("\4", "\0", "\0")
+#define FCGI_NO_INPUT RECORD_OF("\5", "\0", "\0")
+#define FCGI_OUT RECORD_OF("\6", "\3", "\5") "abc\0\0\0\0\0"
+#define FCGI_END RECORD_OF("\3", "\10", "\0") "\0\0\0\0\0\0\0\0"
+
 static const struct talk talks[] = {
+    {"FastCGI: a request, an answer, and the same again",
+     {ASK(FCGI_BEGIN FCGI_PARAMS FCGI_NO_INPUT, "+1"), SAYS(FCGI_OUT, "+1"), SAYS(FCGI_END, "-"),
+      ASK(FCGI_BEGIN FCGI_PARAMS, "+1"), SAYS(FCGI_OUT FCGI_END, "-"), ASK(FCGI_NO_INPUT, "-"),
+      ASK(FCGI_BEGIN, "+1"), ASK(FCGI_NO_INPUT, "+1"), SAYS(FCGI_END, "-")}},
+    {"FastCGI: an input that nobody has waited for is read behind the answer",
+     {ASK(FCGI_BEGIN FCGI_PARAMS, "+1"), SAYS(FCGI_END, "-"),
+      ASK(RECORD_OF("\5", "\4", "\2") "a", "+0"), ASK("bcd\0\0", "-"), ASK(FCGI_NO_INPUT, "-")}},
+    {"FastCGI: two requests at a time, and a question about values",
+     {ASK(FCGI_BEGIN FCGI_BEGIN, "+2"), SAYS(FCGI_END, "+1"),
+      ASK(RECORD_OF("\11", "\0", "\0"), "+2"), SAYS(RECORD_OF("\12", "\0", "\0"), "+1"),
+      SAYS(FCGI_OUT FCGI_END, "-")}},
+    {"FastCGI: an answer too many",
+     {ASK(FCGI_BEGIN, "+1"), SAYS(FCGI_END, "-"), SAYS(FCGI_END, "!")}},
+    {"FastCGI: a record of the other side's", {ASK(FCGI_BEGIN, "+1"), ASK(FCGI_END, "!")}},
+    {"FastCGI: no such type", {ASK(FCGI_BEGIN, "+1"), SAYS(RECORD_OF("\14", "\0", "\0"), "!")}},
+    {"FastCGI: no such version", {ASK(FCGI_BEGIN, "+1"), SAYS("HTTP", "!")}},
+    {"FastCGI: a beginning of another length", {ASK(RECORD_OF("\1", "\7", "\1"), "!")}},
+    {"no FastCGI: it begins with an input", {ASK(FCGI_NO_INPUT, "!")}},
+    {"FastCGI: bytes that were not seen", {ASK(FCGI_BEGIN, "+1"), SAYS_UNSEEN(8, "!")}},
     /* Ordinary. */
     {"a request, an answer", {ASK(GET, "+1"), SAYS(OK_2, "-")}},
     {"the same again", {ASK(GET, "+1"), SAYS(OK_2, "-"), ASK(GET, "+1"), SAYS(OK_2, "-")}},
