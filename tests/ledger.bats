@@ -366,3 +366,14 @@ time.sleep(60)'
     ends 0 1 1
     figures 1 1 0 0
 }
+
+@test "a helper that inherits a listener is not said to be ready" {
+    serve server -- /usr/bin/python3 -c '
+import socket, subprocess, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener.set_inheritable(True)
+subprocess.run(["sh", "-c", "echo helped; exit"], close_fds=False)
+time.sleep(60)' "$port"
+    wait_until 5 log_has server '^helped$'
+    [ "$(log server | grep -c ': ready: ')" = 1 ]
+}

@@ -209,6 +209,10 @@ void start_settled(void)
         load();
 }
 
+/* A program that this tree's processes start has inherited listeners: as a rule it is a helper (a
+ * shell, a compiler), which says nothing. */
+static bool inherits_alone;
+
 bool start_serving_first(void)
 {
     fork_lives_on();
@@ -236,7 +240,8 @@ bool start_serving_first(void)
     sys_unblock_signals(&mask);
     if (made) { /* under the thread's own mask, which is looked at and changed */
         trigger_install(settings_now());
-        say_ready();
+        if (!inherits_alone)
+            say_ready();
     }
     return atomic_load(&stage) == STAGE_SERVING;
 }
@@ -328,7 +333,9 @@ static void load(void)
         trigger_install(settings_now());
         trigger_resumes();
     }
+    inherits_alone = !stage_began_tree;
     inherited_take(start_serving);
+    inherits_alone = false;
     membership_has_succeeded();
 }
 
