@@ -564,3 +564,27 @@ void proc_totals(const struct page *tree, int32_t me, struct totals *totals)
     page_add_gone(totals, &tree->gone);
     page_settle_tree(totals);
 }
+
+void proc_finish_asked(struct totals *totals, const uint64_t *handoff, const struct page *now)
+{
+    bool open[PAGE_HANDOFFS];
+    for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
+        struct totals one;
+        if (atomic_load(&now->slot[i].pid) <= 0 || proc_slot_lives(&now->slot[i]))
+            continue;
+        page_slot_totals(&one, now, i);
+        totals->tracked -= one.tracked;
+        totals->closed_by_program += one.tracked;
+    }
+    if (handoff)
+        proc_open_handoffs(now->handoff, PAGE_HANDOFFS, 0, sys_now_ms(), open);
+    for (uint32_t i = 0; i < PAGE_HANDOFFS && handoff; i++) {
+        bool waits = handoff[i] && !(handoff[i] & HANDOFF_ADOPTED);
+        /* One that is not there any more has been taken since. */
+        if (waits && (open[i] || atomic_load(&now->handoff[i]) != handoff[i])) {
+            totals->tracked++;
+            totals->closed_by_program--;
+        }
+    }
+    page_settle_tree(totals);
+}

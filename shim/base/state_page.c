@@ -115,6 +115,15 @@ void page_add_slot(struct totals *totals, const struct page *page, uint32_t inde
     page_add_totals(totals, &one);
 }
 
+void page_add_all(struct totals *totals, const struct page *page)
+{
+    *totals = (struct totals){0};
+    page_add_gone(totals, &page->gone);
+    for (uint32_t i = 0; i <= PAGE_SLOTS; i++)
+        if (i == PAGE_SLOTS || atomic_load(&page->slot[i].pid))
+            page_add_slot(totals, page, i, true);
+}
+
 void page_slot_totals(struct totals *totals, const struct page *page, uint32_t index)
 {
     *totals = (struct totals){0};

@@ -219,6 +219,9 @@ void page_settle(struct totals *totals);
  */
 void page_add_slot(struct totals *totals, const struct page *page, uint32_t index, bool lives);
 
+/* The same of all, as if each process lived: *totals is overwritten. For proc_finish_asked. */
+void page_add_all(struct totals *totals, const struct page *page);
+
 /* Both, of one slot whose process lives. */
 void page_slot_totals(struct totals *totals, const struct page *page, uint32_t index);
 void page_add_totals(struct totals *to, const struct totals *from);

@@ -201,16 +201,22 @@ bool tree_is(const struct tree *tree, const char *name, const struct proc_file *
 int tree_ask(struct tree *tree, enum action action, const struct origin *origin, int64_t timeout,
              bool *news)
 {
-    static struct page copy;
+    static struct page copy, now;
     struct totals totals;
     int fd = open_again(tree->fd, O_RDWR);
     if (fd < 0)
         return errno;
-    bool sound = pagefile_copy(fd, &copy);
-    if (tree->uid != geteuid())
-        copy.handoffs_used = 0; /* each entry is a look at all connections (proc_totals) */
-    proc_totals(&copy, 0, &totals);
+    bool sound = pagefile_copy(fd, &copy), is_first = !copy.by_taken;
+    /* Each entry is a look at all connections: not for another user's page. */
+    const uint64_t *handoff =
+        tree->uid == geteuid() && copy.handoffs_used ? (const uint64_t *)copy.handoff : NULL;
+    page_add_all(&totals, &copy);
     *news = sound && pagefile_ask(fd, &copy, action, origin, timeout, sys_now_ms(), &totals);
+    /* Nobody has been woken yet. Clients come and go meanwhile: the order is left first. */
+    if (*news && is_first && action != ACTION_CLOSE_IDLE && pagefile_copy(fd, &now)) {
+        proc_finish_asked(&totals, handoff, &now);
+        pagefile_put_asked(fd, &copy, &totals);
+    }
     close(fd);
     return sound ? 0 : EIO;
 }

@@ -120,16 +120,6 @@ void coordinator_terms(struct drain_terms *terms)
     *terms = (struct drain_terms){true, atomic_load(&own.since), atomic_load(&own.timeout)};
 }
 
-static void add_all(struct totals *totals)
-{
-    *totals = (struct totals){0};
-    page_add_gone(totals, &tree_page->gone);
-    for (uint32_t i = 0; i < process_slots_used(); i++)
-        if (atomic_load(&tree_page->slot[i].pid))
-            page_add_slot(totals, tree_page, i, true);
-    page_add_slot(totals, tree_page, PAGE_SLOTS, true);
-}
-
 #define LOOKS_ALIKE_MOST 16
 
 /* Memory alone is read: in a signal's handler. The looks are repeated until two are alike, since a
@@ -139,10 +129,10 @@ static void count_at_ask(void)
     struct totals last;
     if (atomic_load(&at_ask.is_there) || atomic_load(&tree_page->order) & ORDER_DRAIN)
         return;
-    add_all(&at_ask.totals);
+    page_add_all(&at_ask.totals, tree_page);
     for (int n = 0; n < LOOKS_ALIKE_MOST; n++) {
         last = at_ask.totals;
-        add_all(&at_ask.totals);
+        page_add_all(&at_ask.totals, tree_page);
         if (last.accepted == at_ask.totals.accepted && last.tracked == at_ask.totals.tracked)
             break;
     }
@@ -169,43 +159,18 @@ void coordinator_ask(enum action action, const struct origin *origin)
     page_ask(tree_page, action, origin, -1, now, NULL);
 }
 
-/* Takes what the kernel tells into account: processes that had died, and handoffs of which there is
- * no connection any more. */
-static void finish_count(struct totals *totals)
-{
-    bool open[PAGE_HANDOFFS];
-    *totals = at_ask.totals;
-    for (uint32_t i = 0; i < process_slots_used(); i++) {
-        struct totals one;
-        const struct page_slot *slot = &tree_page->slot[i];
-        if (atomic_load(&slot->pid) <= 0 || proc_slot_lives(slot))
-            continue;
-        page_slot_totals(&one, tree_page, i);
-        totals->tracked -= one.tracked;
-        totals->closed_by_program += one.tracked;
-    }
-    proc_open_handoffs(tree_page->handoff, PAGE_HANDOFFS, 0, sys_now_ms(), open);
-    for (uint32_t i = 0; i < PAGE_HANDOFFS; i++) {
-        uint64_t then = at_ask.handoff[i];
-        bool waits = then && !(then & HANDOFF_ADOPTED);
-        /* One that is not there any more has been taken since. */
-        if (waits && (open[i] || atomic_load(&tree_page->handoff[i]) != then)) {
-            totals->tracked++;
-            totals->closed_by_program--;
-        }
-    }
-    page_settle_tree(totals);
-}
-
 void coordinator_count_asked(void)
 {
     struct totals totals;
     if (!coordinator_tree_drains() || tree_page->asked.tracked != PAGE_NOT_COUNTED ||
         !coordinator_is_here())
         return;
-    membership_totals(&totals);
-    if (atomic_load(&at_ask.is_there))
-        finish_count(&totals);
+    if (atomic_load(&at_ask.is_there)) {
+        totals = at_ask.totals;
+        proc_finish_asked(&totals, at_ask.handoff, tree_page);
+    } else {
+        membership_totals(&totals);
+    }
     tree_page->asked = totals;
 }
 

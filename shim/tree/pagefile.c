@@ -242,6 +242,12 @@ bool pagefile_ask(int fd, struct page *copy, enum action action, const struct or
     return true;
 }
 
+void pagefile_put_asked(int fd, struct page *copy, const struct totals *asked)
+{
+    copy->asked = *asked;
+    PUT(fd, copy, asked);
+}
+
 struct page *pagefile_open(const char *path)
 {
     return open_at(AT_FDCWD, path);

@@ -36,6 +36,9 @@ bool pagefile_parse_name(const char *path, int32_t *pid, uint64_t *start);
 /* Opens another process's, for joining it. NULL: it can't be, or is not sound. */
 struct page *pagefile_open(const char *path);
 
+/* Puts the figures of the order that pagefile_ask has just left anew. */
+void pagefile_put_asked(int fd, struct page *copy, const struct totals *asked);
+
 /*
  * Another user's, in the directory at this path (with a slash at its end: also where that is a
  * link): a file that is uid's and that others can't write. A descriptor or -1.
