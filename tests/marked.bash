@@ -10,10 +10,11 @@ setup() {
     ACCEPTED=0
 }
 
-# another: ends the test's server; the next one that it starts gets the next number.
+# another: ends the test's server; the next one that it starts gets the next number, and its pipes.
 another() {
     end_started
     exec {TO}>&- {FROM}>&-
+    HAS_PIPES=1
     PORT=$((PORT + 1))
     ADDRESSES=("127.0.0.1:$PORT")
     ACCEPTED=0
@@ -23,8 +24,11 @@ another() {
 with_marked() {
     local verb=$1 commands=$BATS_TEST_TMPDIR/commands replies=$BATS_TEST_TMPDIR/replies
     shift
-    rm -f "$commands" "$replies"
-    mkfifo "$commands" "$replies"
+    if [ -z "${HAS_PIPES:-}" ]; then
+        rm -f "$commands" "$replies"
+        mkfifo "$commands" "$replies"
+    fi
+    HAS_PIPES=
     exec {TO}<>"$commands" {FROM}<>"$replies"
     "$verb" marked "$@" -- "$PROGRAMS/marked" "$commands" "$replies" "${ADDRESSES[@]}"
     expect pending drained 0 # it answers, so it listens
@@ -85,7 +89,7 @@ response() {
 
 # stays_open FD NUMBER: after time enough to close it, both ends still have it, and it works.
 stays_open() {
-    sleep 0.3
+    pause 0.3
     is_open "$1" || { echo "connection $2: it has an end" >&2; return 1; }
     request "$1" "$2"
     response "$1" "$2"

@@ -38,10 +38,9 @@ refuses() {
     for value in "$@"; do
         start_marked "$variable=$value"
         stands_aside
-        lines=$(log marked)
-        if [ "$(wc -l <<<"$lines")" != 1 ] ||
-            [[ $lines != "weir["*"] marked: $variable: \"$value\" "* ]] ||
-            ! grep -Eq -- "$accepted" <<<"${lines#*"\"$value\""}"; then
+        lines=$(<"$BATS_TEST_TMPDIR/marked.log")
+        if [[ $lines == *$'\n'* ]] || [[ $lines != "weir["*"] marked: $variable: \"$value\" "* ]] ||
+            ! [[ ${lines#*"\"$value\""} =~ $accepted ]]; then
             echo "$variable=$value was answered with: $lines" >&2
             return 1
         fi
@@ -64,7 +63,11 @@ accepts() {
 
 # Nothing but the lines of a start and a drain.
 only_events() {
-    not grep -Ev '^weir\[[0-9]+\] marked: (ready|draining|drained)' "$BATS_TEST_TMPDIR/marked.log"
+    local lines line
+    mapfile -t lines <"$BATS_TEST_TMPDIR/marked.log"
+    for line in "${lines[@]}"; do
+        [[ $line =~ ^weir\[[0-9]+\]\ marked:\ (ready|draining|drained) ]] || { echo "$line" >&2; return 1; }
+    done
 }
 
 # shellcheck disable=SC2054  # a comma that is meant
@@ -331,7 +334,7 @@ marked_pid() {
     expect '0 *' drained 5000
     at_eof "$CLIENT" 1
     kill -USR2 "$SERVER_PID"
-    sleep 0.3
+    pause 0.3
     alive "$SERVER_PID"
     [ -z "$(log marked)" ]
 }
