@@ -251,7 +251,7 @@ END
     start_redis
     ask_and_rest idle
     ask_and_wait first
-    sleep 1
+    pause 1
     ask_and_wait second
     wait_until 2 is_in_use_at_least 2
     is "$SERVER_PID" "[one['pid'] for one in d['oldest']] == [$SERVER_PID, $SERVER_PID]"
@@ -454,7 +454,7 @@ while time.time() < end:
         client.close()' "$port" 3>&- &
     for _ in {1..8}; do
         exits 0 status "$SERVER_PID" --json
-        sleep 0.1
+        pause 0.1
     done
     wait $!
     wait_until 5 holds 'd["connections"]["tracked"] == 0'
@@ -490,7 +490,7 @@ while time.time() < end:
     before=$(now_ms)
     exits 0 drain "$SERVER_PID" --timeout 10s
     within $(($(now_ms) - before)) 2000
-    sleep 0.5
+    pause 0.5
     is "$SERVER_PID" 'd["phase"] == "draining" and 10 > d["drain"]["left_s"] > 2'
     is "$SERVER_PID" 'abs(d["drain"]["elapsed_s"] + d["drain"]["left_s"] - 10) < 0.1'
     exits 0 status "$SERVER_PID"
@@ -507,7 +507,7 @@ while time.time() < end:
     start_redis WEIR_TIMEOUT=1s
     ask_and_wait busy
     exits 0 drain "$SERVER_PID" --timeout 0
-    sleep 1.5
+    pause 1.5
     is "$SERVER_PID" 'd["phase"] == "draining" and d["drain"]["left_s"] is None'
     is_open "$busy"
 }
@@ -612,7 +612,7 @@ while time.time() < end:
     start_redis WEIR_FIRST_BYTE=100ms
     ask_and_rest idle
     ask_and_wait busy
-    sleep 0.3
+    pause 0.3
     exits 0 close-idle "$SERVER_PID" --wait
     at_eof "$idle" 1
     is_open "$busy"
@@ -755,7 +755,7 @@ END
 @test "exit 1: a page that has no file, and what to do" {
     run_dir=/proc/nowhere
     start_redis
-    sleep 0.2
+    pause 0.2
     exits 1 status "$SERVER_PID"
     has "$complained" 'WEIR_RUN_DIR set to a directory that can'
     exits 1 drain "$SERVER_PID"
@@ -820,7 +820,7 @@ time.sleep(60)'
     is "$SERVER_PID" "[one['pid'] for one in d['processes']] == [$SERVER_PID]"
     exits 0 drain "$SERVER_PID"
     wait_until 2 log_has page1 woken
-    sleep 0.2
+    pause 0.2
     alive "$sleeper"
     alive "$innocent"
     not log_has innocent signalled
@@ -830,7 +830,7 @@ time.sleep(60)'
     make_page deaf
     exits 1 drain "$SERVER_PID"
     has "$complained" 'no process of it listens to the control signal (RTMIN+27)'
-    sleep 0.1
+    pause 0.1
     not log_has page1 woken
 }
 
@@ -838,7 +838,7 @@ time.sleep(60)'
     for signal in 9 15 19 0 -1 64 65 1000000; do
         make_page signal "$signal"
         exits 1 drain "$SERVER_PID"
-        sleep 0.1
+        pause 0.1
         alive "$SERVER_PID"
         not log_has "page$pages" woken
     done

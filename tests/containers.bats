@@ -56,7 +56,7 @@ runs() {
 ask_slowly() {
     conn_open fd "$port"
     conn_send "$fd" 'GET /slow?ms=1000 HTTP/1.1\r\nHost: a\r\n\r\n'
-    sleep 0.3
+    pause 0.3
 }
 
 answered() {
@@ -78,7 +78,7 @@ answered() {
         conn_send "$fd" 'GET /slow?1 HTTP/1.1\r\nHost: a\r\n\r\n'
         clients+=("$fd")
     done
-    sleep 0.3
+    pause 0.3
     kill -TERM "$first"
     for fd in "${clients[@]}"; do
         answered "$fd"
@@ -215,7 +215,7 @@ in_phase() {
         >"$BATS_TEST_TMPDIR/clients.log" 2>&1 &
     local loader=$!
     also_end "$loader"
-    sleep 1
+    pause 1
     kill -s "$(says 'it["stopsignal"]')" "$first"
     ends_as 0
     wait "$loader" || true
@@ -251,7 +251,7 @@ in_phase() {
     conn_send "$half" '\r\n'
     answered "$half"
     # New clients are held off in a moment, while the idle one can still be told.
-    sleep 0.5
+    pause 0.5
     not_served "$port" 'GET / HTTP/1.0\r\n\r\n'
     at_eof "$idle" 10
     ends_as 0

@@ -67,13 +67,13 @@ is() {
     local idle new
     start_redis WEIR_DELAY=3s
     rested idle
-    sleep 0.3
+    pause 0.3
     is phase '"serving"'
     drain
-    sleep 0.2
+    pause 0.2
     is phase '"delaying"'
     served "$port" 'PING\r\n'
-    sleep 0.8
+    pause 0.8
     is phase '"delaying"'
     is_open "$idle"
     pings "$idle"
@@ -101,7 +101,7 @@ is() {
     start_redis WEIR_DELAY=1s WEIR_TIMEOUT=2s
     conn_open fd "$port"
     conn_send "$fd" 'BLPOP nothing 30\r\n'
-    sleep 0.2
+    pause 0.2
     drain
     wait_drained server 3
     took 1900 2700
@@ -143,9 +143,9 @@ is() {
     rested idle
     conn_open busy "$port"
     conn_send "$busy" 'BLPOP nothing 30\r\n'
-    sleep 0.2
+    pause 0.2
     drain
-    sleep 0.3
+    pause 0.3
     is phase '"delaying"'
     since=$(now_ms)
     "$weir" drain-all "$SERVER_PID"
@@ -161,10 +161,10 @@ is() {
     local code=0
     start_redis WEIR_DELAY=1s WEIR_STOP_SIGNALS=TERM
     rested idle
-    sleep 0.2
+    pause 0.2
     since=$(now_ms)
     kill -TERM "$SERVER_PID"
-    sleep 0.6
+    pause 0.6
     alive "$SERVER_PID"
     pings "$idle"
     served "$port" 'PING\r\n'
@@ -180,7 +180,7 @@ is() {
     rested idle
     since=$(now_ms)
     kill -TERM "$SERVER_PID"
-    sleep 1.2
+    pause 1.2
     alive "$SERVER_PID"
     is_open "$idle"
     kill -TERM "$SERVER_PID"
@@ -197,9 +197,9 @@ is() {
     local hello='GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'
     conn_open idle "$port"
     served "$port" "$hello"
-    sleep 0.2
+    pause 0.2
     drain
-    sleep 0.3
+    pause 0.3
     is phase '"delaying"'
     served "$port" "$hello"
     served "$port" "$hello"
@@ -269,9 +269,9 @@ pacing_figure() {
         rested fd
         fds+=("$fd")
     done
-    sleep 0.3
+    pause 0.3
     drain
-    sleep 0.6
+    pause 0.6
     run conn_open late "$port"
     [ "$status" -ne 0 ]
     for fd in "${fds[@]}"; do
@@ -292,10 +292,10 @@ pacing_figure() {
     serve_bare load -- "$PROGRAMS/load" --protocol redis --careful --connections 60 \
         --pause 0-40 --seconds 12 "$port"
     wait_until 5 log_has load '^load: ready'
-    sleep 0.5
+    pause 0.5
     since=$(now_ms)
     kill -s "$WEIR_SIGNAL" "$server"
-    sleep 1
+    pause 1
     SERVER_PID=$server
     local tracked
     tracked=$("$weir" status "$server" --json | grep -oE '"tracked": [0-9]+' | head -n 1)
@@ -314,7 +314,7 @@ pacing_figure() {
     for _ in {1..10}; do
         rested fd
     done
-    sleep 0.3
+    pause 0.3
     since=$(now_ms)
     timeout "$(patient 10)" "$weir" drain "$SERVER_PID" --wait || code=$?
     took 1200 2600
@@ -405,7 +405,7 @@ peer_of() {
     wait_port "$port"
     conn_open fd "$port"
     conn_send "$fd" 'x'
-    sleep 0.4
+    pause 0.4
     drain
     wait_drained server 3
     log_has server ': forced 127\.0\.0\.1:[0-9]+: in use [0-9]+s, [1-9][0-9]+ bytes unsent$'
@@ -417,7 +417,7 @@ peer_of() {
     wait_port "$port"
     conn_open fd "$port"
     conn_send "$fd" '0123456789'
-    sleep 0.3
+    pause 0.3
     drain
     wait_drained server 3
     log_has server ': forced 127\.0\.0\.1:[0-9]+: in use [0-9]+s, 0 bytes unsent, 9 unread$'
@@ -428,7 +428,7 @@ peer_of() {
     local code=0
     start_redis WEIR_TIMEOUT=1s
     rested idle
-    sleep 0.2
+    pause 0.2
     timeout "$(patient 10)" "$weir" drain "$SERVER_PID" --wait || code=$?
     [ "$code" = 0 ]
     end_started
@@ -438,7 +438,7 @@ peer_of() {
     start_redis WEIR_TIMEOUT=1s
     conn_open fd "$port"
     conn_send "$fd" 'BLPOP nothing 30\r\n'
-    sleep 0.2
+    pause 0.2
     timeout "$(patient 10)" "$weir" drain "$SERVER_PID" --wait || code=$?
     [ "$code" = 3 ]
 }

@@ -39,9 +39,9 @@ moved_is_drained() {
     echoes "$idle"
     echoes "$busy"
     [ "$1" = scm ] || tracks "$busy" 2 # what came by a message may be looked at later
-    sleep 0.4
+    pause 0.4
     conn_send "$busy" 'slow\n'
-    sleep 0.2
+    pause 0.2
     kill -USR2 "$SERVER_PID"
     at_eof "$idle" 2
     read_line answer "$busy" 3
@@ -101,7 +101,7 @@ moved_is_drained() {
     echoes "$client"
     tracks "$other" 2
     ask "$client" bye
-    sleep 0.3
+    pause 0.3
     is_open "$client"
     tracks "$other" 2
     at_eof "$client" 2
@@ -114,7 +114,7 @@ moved_is_drained() {
     wait_port "$port"
     conn_open client "$port"
     echoes "$client"
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$SERVER_PID"
     at_eof "$client" 2
     wait_drained server 3
@@ -128,7 +128,7 @@ moved_is_drained() {
     conn_open served "$port"
     at_eof "$parked" 1
     tracks "$served" 1
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$SERVER_PID"
     at_eof "$served" 2
     conn_open again "$port"
@@ -147,7 +147,7 @@ moved_is_drained() {
     ask "$client" bye
     at_eof "$client" 2
     tracks "$other" 1
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$SERVER_PID"
     at_eof "$other" 2
     alive "$SERVER_PID"
@@ -185,9 +185,9 @@ start_passing() {
     conn_open busy "$port"
     echoes "$idle"
     echoes "$busy"
-    sleep 0.4
+    pause 0.4
     conn_send "$busy" 'slow\n'
-    sleep 0.2
+    pause 0.2
     kill -USR2 "$receiver"
     at_eof "$idle" 2
     read_line answer "$busy" 3
@@ -201,9 +201,9 @@ start_passing() {
     conn_open client "$port"
     echoes "$client"
     log_has sender '^0 0 0 1$'
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$sender"
-    sleep 0.3
+    pause 0.3
     is_open "$client"
     echoes "$client"
 }
@@ -213,7 +213,7 @@ start_passing() {
     start_passing keep
     conn_open client "$port"
     echoes "$client"
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$receiver"
     at_eof "$client" 2
 }
@@ -225,9 +225,9 @@ start_passing() {
     serve receiver "${quick[@]}" -- "$PROGRAMS/fd_pass" serve "$path"
     wait_unix "$path"
     "$PROGRAMS/fd_pass" dial "$port" "$path"
-    sleep 0.5
+    pause 0.5
     kill -USR2 "$SERVER_PID"
-    sleep 0.5
+    pause 0.5
     # Both ends are still ESTABLISHED (proc(5): state 01).
     port_hex=$(printf ':%04X' "$port")
     run awk -v port="$port_hex" '$4 == "01" && ($2 ~ port || $3 ~ port)' /proc/net/tcp
@@ -253,7 +253,7 @@ ended_well() {
     conn_open client "$port"
     echoes "$client"
     child_of 1
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$child"
     at_eof "$client" 2
     ended_well "$child"
@@ -266,11 +266,11 @@ ended_well() {
     conn_open client "$port"
     conn_send "$client" 'hello\n'
     child_of 1
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$child"
     read_line answer "$client" 2
     [ "$answer" = hello ]
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$child"
     at_eof "$client" 2
     ended_well "$child"
@@ -282,7 +282,7 @@ ended_well() {
     conn_open client "$port"
     echoes "$client"
     child_of 1
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$child"
     at_eof "$client" 2 # and nothing before it
     ended_well "$child"
@@ -293,7 +293,7 @@ ended_well() {
     start_inetd io cat
     conn_open client "$port"
     echoes "$client"
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$SERVER_PID"
     wait_until 2 log_has server 'closing idle connections: .* 1 idle, 0 in use'
     at_eof "$client" 2
@@ -309,7 +309,7 @@ ended_well() {
     echoes "$client"
     child=$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")
     also_end "$child"
-    sleep 0.4
+    pause 0.4
     kill -USR2 "${child% }"
     at_eof "$client" 2
     alive "$SERVER_PID"
@@ -336,7 +336,7 @@ start_sed() {
     conn_open client "$port"
     replies "$client" ping got:ping
     also_end "$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")"
-    sleep 0.4
+    pause 0.4
     kill -TERM "$SERVER_PID"
     at_eof "$client" 5
     wait_drained weir
@@ -349,10 +349,10 @@ keeps_half() {
     start_sed "$1"
     conn_open client "$port"
     conn_send "$client" pi
-    sleep 0.6
+    pause 0.6
     also_end "$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")"
     kill -TERM "$SERVER_PID"
-    sleep 0.8
+    pause 0.8
     replies "$client" ng got:ping
     at_eof "$client" 5
     wait_gone "$SERVER_PID"

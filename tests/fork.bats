@@ -39,13 +39,13 @@ each_drains_its_own() {
     [ "$answer" = "0 0 0 1" ]
     ask "$client" counts
     [[ $answer == "1 0 1 "* ]]
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$parent"
     wait_until 3 log_has server "^weir\[$parent\] .*: drained in "
-    sleep 0.3
+    pause 0.3
     is_open "$client"
     echoes "$client"
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$child"
     at_eof "$client" 2
     wait_gone "$child" 2
@@ -78,7 +78,7 @@ each_drains_its_own() {
     start_each fork
     conn_open client "$port"
     child_of 1
-    sleep 0.5
+    pause 0.5
     kill -USR2 "$child"
     at_eof "$client" 2
     wait_gone "$child" 2
@@ -115,7 +115,7 @@ time.sleep(60)' "$port"
     echoes "$client" # in mode automatic a read makes it in use for good
     child_of 1
     kill -USR2 "$child"
-    sleep 0.4
+    pause 0.4
     echoes "$client"
     conn_close "$client"
     wait_gone "$child" 2
@@ -127,7 +127,7 @@ time.sleep(60)' "$port"
     conn_open client "$port"
     echoes "$client"
     child_of 1
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$child"
     at_eof "$client" 2
     wait_until 3 log_has server "^weir\[$child\] .*: drained in .* 1 closed clean, 0 forced"
@@ -223,7 +223,7 @@ table_survives() {
         echo "$i: $answer"
         [ "$answer" = "1 0 1 1" ]
     done
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$SERVER_PID"
     at_eof "$client" 2
     conn_close "$client"
@@ -231,7 +231,7 @@ table_survives() {
     ask "$client" go
     [ "$answer" = "1 0 1 2" ]
     kill -USR2 "$SERVER_PID"
-    sleep 0.3
+    pause 0.3
     ask "$client" go
     [ "$answer" = "1 0 1 2" ]
 }
@@ -274,7 +274,7 @@ END
         echo "$i: $answer"
         [ "$answer" = "7 1 1" ]
     done
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$SERVER_PID"
     at_eof "$client" 2
     alive "$SERVER_PID"

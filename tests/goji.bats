@@ -226,7 +226,7 @@ three_connections() {
     make_busy "$1" "$BUSY" 2
     make_busy "$1" "$RESTED" 3
     make_idle "$1" "$RESTED" 3
-    sleep 0.5 # reply: past WEIR_FIRST_BYTE
+    pause 0.5 # reply: past WEIR_FIRST_BYTE
 }
 
 make_busy() {
@@ -261,7 +261,7 @@ saw_close_idle() {
 saw_drain() {
     is_closed "$SILENT" 1
     is_closed "$RESTED" 3
-    sleep 0.3
+    pause 0.3
     is_open "$BUSY"
     not_served
     not log_has marked 'drained in'
@@ -399,7 +399,7 @@ saw_nothing() {
         # shellcheck disable=SC2086  # two words
         request $pair
     done
-    sleep 0.3
+    pause 0.3
     expect 0 close_idle
     at_eof "$manual" 1
     at_eof "$unix_from" 1
@@ -409,7 +409,7 @@ saw_nothing() {
 
     # Each becomes idle in its own way, and the drain takes it.
     trigger
-    sleep 0.3
+    pause 0.3
     not log_has marked 'drained in'
     response "$deadline" 2
     expect 0 rcvtimeo 2
@@ -433,7 +433,7 @@ saw_nothing() {
     relay to from "$path"
     relay _ idle_from "$path"
     request "$to" 1
-    sleep 0.3
+    pause 0.3
     trigger
     at_eof "$idle_from" 1
     soon 'closed *' state 2
@@ -453,7 +453,7 @@ saw_nothing() {
     connect CLIENT
     request "$CLIENT" 1
     trigger
-    sleep 0.3
+    pause 0.3
     is_open "$CLIENT"
     expect 5 print 1 pong
     read_line line "$CLIENT" 1
@@ -468,7 +468,7 @@ first_byte() {
     local since line
     since=$(now_ms)
     trigger
-    sleep 0.7
+    pause 0.7
     is_open "$2"
     is_open "$3"
     not log_has marked 'drained in'
@@ -536,7 +536,7 @@ came_late() {
 
 @test "WEIR_LISTENERS=keep: who waits in the accept queue is left there, for a successor" {
     came_late manual WEIR_LISTENERS=keep
-    sleep 0.5
+    pause 0.5
     is_open "$LATE"
     expect none state 2
     expect 0 idle 1
@@ -571,7 +571,7 @@ came_late() {
     connect CLIENT
     expect 0 in_use 1
     trigger
-    sleep 0.3
+    pause 0.3
     alive "$SERVER_PID"
     expect 0 idle 1
     at_eof "$CLIENT" 1
@@ -598,7 +598,7 @@ came_late() {
 @test "WEIR_DOUBLE_SIGNAL: a second signal after this time asks for nothing more" {
     three_connections manual WEIR_DOUBLE_SIGNAL=300ms WEIR_SIGNAL=RTMIN+4
     kill -RTMIN+4 "$SERVER_PID"
-    sleep 0.6
+    pause 0.6
     kill -RTMIN+4 "$SERVER_PID"
     saw_drain manual
 }
@@ -642,7 +642,7 @@ came_late() {
     is_closed "$SILENT" 1
     is_closed "$RESTED" 3
     queue_value RTMIN+5 2
-    sleep 0.3
+    pause 0.3
     is_open "$BUSY"
     not_served
     queue_value RTMIN+5 3
@@ -720,7 +720,7 @@ came_late() {
     connect CLIENT
     expect 0 in_use 1
     trigger
-    sleep 0.5
+    pause 0.5
     not log_has marked '127\.0\.0\.1'
     wait_until 1.3 log_has marked '127\.0\.0\.1:[0-9]+(: in use 1s| for 1s)'
     is_open "$CLIENT"

@@ -202,7 +202,7 @@ losses() {
     since=$(now_ms)
     drain
     wait_until 2 log_has server '^closed '
-    sleep 0.6
+    pause 0.6
     not log_has server 'drained in'
     wait_drained server 2
     [ $(($(now_ms) - since)) -ge 1300 ]
@@ -218,7 +218,7 @@ losses() {
     start --answer 1000 --after 400
     conn_open fd "$port"
     conn_send "$fd" '0123456789'
-    sleep 0.2
+    pause 0.2
     drain
     wait_until 2 log_has server '^closed '
     since=$(now_ms)
@@ -235,10 +235,10 @@ losses() {
     start --after 400
     conn_open fd "$port"
     conn_send "$fd" '0'
-    sleep 0.2
+    pause 0.2
     drain
     wait_until 2 log_has server '^closed '
-    sleep 0.3
+    pause 0.3
     not log_has server 'drained in'
     [ "$(timeout "$(patient 2)" head -c 1048576 <&"$fd" | wc -c)" = 1048576 ]
     wait_drained server 1
@@ -252,7 +252,7 @@ losses() {
     kill -TERM "$SERVER_PID"
     wait_until 2 log_has server '^closed '
     alive "$SERVER_PID"
-    sleep 0.3
+    pause 0.3
     alive "$SERVER_PID"
     got client '1048576 end'
     wait_gone "$SERVER_PID" 2
@@ -267,7 +267,7 @@ losses() {
     asks client
     drain
     wait_until 2 log_has server '^closed '
-    sleep 0.3
+    pause 0.3
     alive "$SERVER_PID"
     got client '1048576 end'
     wait "$SERVER_PID" || status=$?
@@ -279,7 +279,7 @@ losses() {
     asks client 100 0.8
     drain
     wait_until 3 log_has server '^closed '
-    sleep 0.5
+    pause 0.5
     alive "$SERVER_PID"
 }
 

@@ -74,7 +74,7 @@ kinds=(pipe fifo socket terminal background)
         start "$kind" WEIR_ACTION=close-idle
         for _ in 1 2 3; do
             kill -USR2 "$server"
-            sleep 0.1
+            pause 0.1
         done
         conn_open client "$port"
         ask "$client" signals
@@ -93,7 +93,7 @@ kinds=(pipe fifo socket terminal background)
         start "$kind" WEIR_ACTION=close-idle
         kill -USR1 "$holder"
         wait_until 5 test -s "$out" || [ "$kind" = terminal ]
-        sleep 0.2
+        pause 0.2
         kill -USR2 "$server"
         wait_until 5 out_has ': closing idle connections: '
         out_has "^#*weir\[$server\] log_server: 1 line before this one is lost: "
@@ -115,7 +115,7 @@ twice() {
         echo "$kind"
         start "$kind" WEIR_ACTION=close-idle
         kill -USR1 "$holder"
-        sleep 0.3
+        pause 0.3
         for i in {1..30}; do
             kill -USR2 "$server"
             wait_until 5 has_lines "$i"
@@ -183,7 +183,7 @@ held() {
     local i
     for i in {1..10}; do
         grep -q '^State:.t' "/proc/$1/status" || return 1
-        sleep 0.05
+        pause 0.05
     done
 }
 
@@ -301,12 +301,12 @@ twice_in_log() {
     rm -r "/tmp/weir-log.$$"
     [ ! -r "/proc/$server/fd/2" ] || [ "$(stat -L -c %u "/proc/$server/fd/2")" = 0 ]
     kill -USR2 "$server"
-    sleep 0.2
+    pause 0.2
     conn_open client "$port"
     echoes "$client"
     conn_close "$client"
     kill -USR1 "$holder"
-    sleep 0.3
+    pause 0.3
     kill -USR2 "$server"
     wait_until 5 out_has ': closing idle connections: '
     out_has 'lines before this one are lost'
@@ -325,7 +325,7 @@ twice_in_log() {
         server=$SERVER_PID
         wait_port "$port"
         kill -USR2 "$server"
-        sleep 0.2
+        pause 0.2
         conn_open client "$port"
         echoes "$client"
         alive "$server"

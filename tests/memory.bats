@@ -275,10 +275,10 @@ END
     wait_port "$port"
     conn_open client "$port"
     conn_send "$client" half
-    sleep 0.2
+    pause 0.2
     kill -USR2 "$SERVER_PID"
     wait_until 5 log_has server ': draining: '
-    sleep 0.2
+    pause 0.2
     conn_send "$client" ' a line\n'
     read_line answer "$client" 3
     [ "$answer" = 67108864 ]

@@ -246,7 +246,7 @@ without_file() {
     conn_open client "$port"
     echoes "$client"
     child_of 1
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$head"
     wait_until 3 log_has server "^weir\[$head\] .*: draining: .*; 1 idle, 0 in use"
     drains_one "$client"
@@ -438,7 +438,7 @@ take_pid() {
     line_has "$child" "lives 1 tracked 1 in_use 1"
     kill -KILL "$child"
     wait_gone "$child"
-    sleep 0.1
+    pause 0.1
     take_pid "$child" sleep 100
     line_has "$child" "lives 0"
     counts 0 0 1 1 0
@@ -485,7 +485,7 @@ in_the_gap() {
     conn_send "$client" "ping\n"
     child_of 1
     wait_until 5 says accepted 1
-    sleep 0.2
+    pause 0.2
     read_page
     found=$(read_page | awk '/^(tracked|gaps) / { sum += $2 } END { print sum }')
     [ "$found" = 1 ]
@@ -553,7 +553,7 @@ in_the_gap() {
     conn_send "$client" "ping\n"
     child_of 1
     kill "$head"
-    sleep 0.3
+    pause 0.3
     alive "$head"
     read_line answer "$client" 2
     [ "$answer" = ping ]
@@ -582,7 +582,7 @@ in_the_gap() {
     ask "$client" "fork 3"
     echoes "$client"
     counts 1 0 1 0 0
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$head"
     at_eof "$client" 2
     conn_close "$client" # the children's copies are not told of anything
@@ -597,7 +597,7 @@ in_the_gap() {
     conn_close "$client"
     conn_open client "$port"
     echoes "$client"
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$head"
     wait_until 3 log_has server "draining: .*; 1 idle, 0 in use"
     at_eof "$client" 2
@@ -618,7 +618,7 @@ in_the_gap() {
     counts 2 0 2 0 0
     line_has "${pids[0]}" "tracked 1 .* accepted 1"
     line_has "${pids[1]}" "tracked 1 .* accepted 1"
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$head"
     all_at_eof 2 "${clients[@]}"
     wait_until 3 log_has server "^weir\[$head\] .*: drained in .* 2 closed clean, 0 forced"
@@ -654,7 +654,7 @@ in_the_gap() {
     echoes "$client"
     counts 1 0 1 0 0
     line_has "$server" "lives 1 tracked 1"
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$server"
     at_eof "$client" 2
     wait_until 3 log_has server "^weir\[$server\] .*: drained in .* 1 closed clean, 0 forced"
@@ -671,7 +671,7 @@ in_the_gap() {
     counts 1 0 1 0 0
     line_has "$server" "lives 1 tracked 1"
     read_page | grep -q "^listener 127.0.0.1:$port pid $server state 0$"
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$server"
     at_eof "$client" 2
     wait_until 3 log_has server "^weir\[$server\] .*: drained in .* 1 closed clean, 0 forced"
@@ -697,7 +697,7 @@ fork_many() {
     wait_until 10 says unlisted 89
     says lines 512
     counts 1 0 1 0 0
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$head"
     at_eof "$client" 8
     conn_close "$client"
@@ -797,17 +797,17 @@ listed() {
 # A client that does one thing at a time, and gives the server time to come to rest after each.
 talk() {
     local client
-    sleep 0.1
+    pause 0.1
     for _ in 1 2 3; do
         conn_open client "$port"
-        sleep 0.03
+        pause 0.03
         ask "$client" one
-        sleep 0.03
+        pause 0.03
         ask "$client" two
         [ "$answer" = two ]
-        sleep 0.03
+        pause 0.03
         conn_close "$client"
-        sleep 0.03
+        pause 0.03
     done
 }
 
@@ -925,9 +925,9 @@ got_two() {
     child_of 1
     sent=$(now_ms)
     kill "$child"
-    sleep 0.05
+    pause 0.05
     kill "$head"
-    sleep 0.7
+    pause 0.7
     never '^got '
     echoes "$client"
     conn_close "$client"
@@ -948,7 +948,7 @@ got_two() {
     kill -USR2 "$head"
     wait_until 2 says phase draining
     kill "$child"
-    sleep 0.4
+    pause 0.4
     never '^got '
     echoes "$client"
     conn_close "$client"
@@ -995,7 +995,7 @@ got_two() {
     head=$SERVER_PID
     child_of 1
     kill -USR2 "$child"
-    sleep 0.3
+    pause 0.3
     alive "$child"
     says phase serving
 }
@@ -1029,7 +1029,7 @@ got_two() {
         wait_port "$port"
         conn_open client "$port"
         echoes "$client"
-        sleep 0.3
+        pause 0.3
         kill -USR2 "$SERVER_PID"
         at_eof "$client" 2
         wait_drained server 2
@@ -1111,9 +1111,9 @@ page_of() {
     child=$answer
     log_has server "^weir\[$head\] .*: .* belongs to the program: .* another WEIR_CONTROL_SIGNAL"
     line_has "$child" 'flags 2$'
-    sleep 0.4
+    pause 0.4
     kill -USR2 "$head"
-    sleep 0.5
+    pause 0.5
     alive "$child"
     never '^got '
     echoes "$client"

@@ -53,7 +53,7 @@ loses_nothing() {
     "$start"
     client "${@:2}" "$port" "$seconds" "$clients"
     for _ in 1 2 3; do
-        sleep 0.8
+        pause 0.8
         replaces "$start"
     done
     wait "$CLIENT"
@@ -129,7 +129,7 @@ END
     client wrk --threads 2 --connections "$clients" --duration 6s --timeout 8s \
         --script "$temporary/wrk.lua" "http://127.0.0.1:$port/"
     for _ in 1 2 3; do
-        sleep 0.8
+        pause 0.8
         replaces start_node
     done
     wait "$CLIENT"
@@ -159,7 +159,7 @@ no_client_notices() {
     how=serve_bare name=front "$@"
     port=$front client /usr/bin/python3 "$ROOT/tests/programs/pool_client.py" "$front" 9 "$clients"
     for turn in 0 1 0 1; do
-        sleep 0.8
+        pause 0.8
         SERVER_PID=${pids[turn]} trigger=USR2 drains
         port=${ports[turn]} wait_until 10 not_listening
         wait_drained "${names[turn]}" 12

@@ -149,7 +149,7 @@ stops_when_drained() {
     conn_open client "$port"
     conn_send "$client" 'hello\n'
     read_line answer "$client" 10
-    sleep 0.3
+    pause 0.3
     kill -TERM "$SERVER_PID"
     at_eof "$client" 10
     wait_gone "$SERVER_PID" 10
@@ -165,7 +165,7 @@ closes_idle_by_value() {
     conn_open client "$port"
     ask "$client" /
     answered "$client"
-    sleep 0.3
+    pause 0.3
     /bin/kill -q 1 -s USR2 "$SERVER_PID"
     at_eof "$client" 10
     conn_open client "$port"
@@ -204,7 +204,7 @@ drains_forked() {
     read_line answer "$client" 10
     [[ $answer == '0 '* ]]
     also_end "$(log server | sed -n 's/^child //p')"
-    sleep 0.3
+    pause 0.3
     weir drain --wait --timeout 15s "$SERVER_PID"
     at_eof "$client" 10
     status_has '"losses": {"forced_in_use": 0, "unread": 0, "unsent": 0}'

@@ -122,7 +122,7 @@ is_refused() {
 
 busy() {
     kill -USR1 "$SERVER_PID"
-    sleep 0.1
+    pause 0.1
 }
 
 # ---- storms
@@ -191,7 +191,7 @@ as_nobody() {
     they_connect four --clients 300 "127.0.0.1:$port"
     they_connect six --clients 300 "[::1]:$port"
     drain
-    sleep 0.2
+    pause 0.2
     does_not_get_in "127.0.0.1:$port"
     does_not_get_in "::1:$port"
     ended_well 20
@@ -220,7 +220,7 @@ streams() {
     for name in a b c d; do
         come "$name" --clients 1500 --every 2000 --patience 7 "$1"
     done
-    sleep 1
+    pause 1
     drain
     wait_drained server 3
     for name in a b c d; do
@@ -352,7 +352,7 @@ streams() {
     busy
     they_connect storm --clients 500 "$at"
     drain
-    sleep 0.5
+    pause 0.5
     does_not_get_in
     ended_well 6
     [ $(($(now_ms) - since)) -ge 2900 ]
@@ -408,7 +408,7 @@ a_child() {
     start "$at" --
     they_come half --clients 50 --deaf 700 "$at"
     drain
-    sleep 0.2
+    pause 0.2
     not_drained
     ended_well 6
     all_answered half 50
@@ -541,7 +541,7 @@ not_drained() {
     busy
     they_connect storm --clients 20 "$at"
     drain
-    sleep 2.2 # whose first try is in vain tries again after a second
+    pause 2.2 # whose first try is in vain tries again after a second
     they_come later --clients 20 --patience 6 --expect successor "$at"
     wait_drained server 3
     serve_bare successor -- "$PROGRAMS/queue_server" --answer successor "$at"
@@ -558,11 +558,11 @@ not_drained() {
     start "$at" -- --wait poll
     conn_open held "$port"
     conn_send "$held" half
-    sleep 0.2
+    pause 0.2
     drain
-    sleep 0.3
+    pause 0.3
     kill -HUP "$SERVER_PID"
-    sleep 0.3
+    pause 0.3
     run comes 0.4 "127.0.0.1:$((port + 1))"
     [ "$status" != 0 ]
     conn_send "$held" ' a line\n'
@@ -604,7 +604,7 @@ END
     also_end "$SERVER_PID"
     wait_port "$port"
     wait_until 3 grep -q libweir "/proc/$SERVER_PID/maps"
-    sleep 0.2
+    pause 0.2
 }
 
 # The old one is drained while clients wait, who are left for the successor, and others come.
@@ -614,7 +614,7 @@ hands_over() {
     drain
     wait_drained server 5
     they_connect later --clients 200 --expect successor "$at"
-    sleep 3 # until it is no longer busy
+    pause 3 # until it is no longer busy
     is_quiet "$SERVER_PID"
     kill -HUP "$parent"
     wait_until 3 test -s "$BATS_TEST_TMPDIR/old.successor"
@@ -650,7 +650,7 @@ hands_over() {
     listening "$port"
     conn_open later "$port"
     conn_send "$later" 'ping\n'
-    sleep 0.5
+    pause 0.5
     is_open "$later"
 }
 

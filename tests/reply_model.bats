@@ -33,7 +33,7 @@ nothing_lost() {
 # rests_never [OPTION...]: against the server on $port, that drains in the middle of it.
 rests_never() {
     busy clients "$@" "$port"
-    sleep 0.7
+    pause 0.7
     before=$(now_ms)
     kill -s "$trigger" "$SERVER_PID"
     load_ends clients
@@ -183,12 +183,12 @@ END2
     local strace
     start_python 0.2
     busy clients --connections 20 --pause 1-3 "$port"
-    sleep 0.7
+    pause 0.7
     strace -qq -f -p "$SERVER_PID" -o /dev/null -e trace=shutdown \
         -e inject=shutdown:delay_enter=5000 &
     strace=$!
     wait_until 5 grep -q '^TracerPid:.*[1-9]' "/proc/$SERVER_PID/status"
-    sleep 0.3
+    pause 0.3
     kill -s "$trigger" "$SERVER_PID"
     load_ends clients
     kill "$strace"
@@ -244,7 +244,7 @@ streams() {
     for try in 1 2 3 4; do
         "$@"
         busy "clients$try" "${options[@]}" "$port"
-        sleep 0.6
+        pause 0.6
         [[ ${options[*]} != *sometimes* ]] || kill -USR1 "$origin"
         kill -s "$trigger" "$SERVER_PID"
         load_ends "clients$try"
@@ -371,7 +371,7 @@ END2
     CLIENTS=$!
     LOGGED+=(pgbench)
     STARTED+=("$CLIENTS")
-    sleep 2
+    pause 2
     kill -s "$trigger" "$SERVER_PID"
     wait_drained server 4
     log_has server "^weir\[$SERVER_PID\] .*: drained in [0-9.]+m?s: .* 0 forced; the program runs on"

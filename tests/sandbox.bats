@@ -23,7 +23,7 @@ two_idle() {
         replies "${!fd}" "$@"
         replies "${!fd}" "$@"
     done
-    sleep 0.2
+    pause 0.2
 }
 
 drains_two() {
@@ -80,7 +80,7 @@ survives_a_trigger() {
     in_sandbox "$2"
     for _ in 1 2 3; do
         kill -USR2 "$SERVER_PID"
-        sleep 0.2
+        pause 0.2
         alive "$SERVER_PID"
         replies "$fd" ho ho
     done
@@ -122,7 +122,7 @@ END
     conn_open fd "$port"
     replies "$fd" hi 4
     replies "$fd" ho 4
-    sleep 0.2
+    pause 0.2
     kill -USR2 "$SERVER_PID"
     at_eof "$fd" 1
     wait_drained server
@@ -216,7 +216,7 @@ ftp_visit() {
         signalled=$((signalled + 1))
     done
     [ "$signalled" -ge 1 ]
-    sleep 0.05 # before it has been quiet for long enough to be idle
+    pause 0.05 # before it has been quiet for long enough to be idle
     ftp "$fd" NOOP 200
     ftp "$fd" QUIT 221
     ftp_visit
@@ -299,7 +299,7 @@ END
     serve server "${variables[@]}" -- "${launcher[@]}" \
         /usr/bin/python3 "$BATS_TEST_TMPDIR/lines.py" "$port" "$@"
     wait_port "$port"
-    sleep 0.2 # it drops what it drops
+    pause 0.2 # it drops what it drops
 }
 
 @test "a server that chroots is drained" {
@@ -414,7 +414,7 @@ no_thread() {
     conn_open fd "$port"
     replies "$fd" hi hi
     log_has server '^weir\[[0-9]+\] python3: no thread can be made'
-    sleep 1.2
+    pause 1.2
     kill -USR2 "$SERVER_PID"
     all_at_eof 1 "$young" "$fd"
     alive "$SERVER_PID"
@@ -665,7 +665,7 @@ END
     gcc -w -o main main.c -L. -learly -Wl,-rpath,"$BATS_TEST_TMPDIR"
     serve server PORT="$port" -- ./main
     wait_port "$port"
-    sleep 0.2
+    pause 0.2
     alive "$SERVER_PID"
     drains_two hi hi
 }
@@ -694,13 +694,13 @@ END
         replies "$second" hi 5
         conn_close "$first"
         conn_close "$second"
-        sleep 0.1
+        pause 0.1
     done
     conn_open first "$port"
     replies "$first" hi 4
     conn_open second "$port"
     replies "$second" hi 5
-    sleep 1.2 # what went past the wrappers is idle after WEIR_FIRST_BYTE
+    pause 1.2 # what went past the wrappers is idle after WEIR_FIRST_BYTE
     kill -USR2 "$SERVER_PID"
     all_at_eof 2 "$first" "$second"
     wait_drained server
@@ -718,7 +718,7 @@ END
     at_eof "$first" 1
     conn_open second "$port"
     replies "$second" hi 5
-    sleep 1.2
+    pause 1.2
     kill -USR2 "$SERVER_PID"
     at_eof "$second" 2
     wait_drained server 2
@@ -735,7 +735,7 @@ looked_up() {
     conn_open second "$port"
     replies "$second" hi 5
     replies "$second" hi 5
-    sleep 0.2
+    pause 0.2
     kill -USR2 "$SERVER_PID"
     all_at_eof 1 "$first" "$second"
     wait_drained server

@@ -142,7 +142,7 @@ oldhttpd_slow_answer() {
 # clients SERVER: those that were answered are idle once they have been quiet for WEIR_SETTLE.
 clients() {
     open_clients "$1"
-    sleep 0.2
+    pause 0.2
 }
 
 # hello SERVER: what `served` says to it.
@@ -173,7 +173,7 @@ drains_started() {
     local server=$1 fd
     clients "$server"
     ask_slow "$server"
-    sleep 0.2
+    pause 0.2
     all_are_open
 
     kill -s "$trigger" "$SERVER_PID"
@@ -198,10 +198,10 @@ closes_idle() {
     shift
     "start_$server" WEIR_ACTION=close-idle "$@"
     clients "$server"
-    sleep 1 # WEIR_FIRST_BYTE: now the silent ones are idle too
+    pause 1 # WEIR_FIRST_BYTE: now the silent ones are idle too
     ask_slow "$server"
     conn_open young "$port"
-    sleep 0.2
+    pause 0.2
 
     kill -s "$trigger" "$SERVER_PID"
     all_at_eof 1 "${idle[@]}" "${silent[@]}"
@@ -223,7 +223,7 @@ ends_on_term() {
     "start_$server" WEIR_STOP_SIGNALS=TERM
     clients "$server"
     ask_slow "$server"
-    sleep 0.2
+    pause 0.2
 
     kill -TERM "$SERVER_PID"
     all_at_eof 1 "${idle[@]}"
@@ -290,10 +290,10 @@ ends_on_term() {
     conn_open fd "$port"
     nginx_ask "$fd"
     nginx_ask "$fd"
-    sleep 0.3
+    pause 0.3
     kill -USR2 "$SERVER_PID"
     wait_until 2 log_has server 'signal 12 \(SIGUSR2\) received'
-    sleep 1.2
+    pause 1.2
     is_open "$fd"
     nginx_ask "$fd"
     served "$port" "$http_hello"
@@ -326,9 +326,9 @@ ends_on_term() {
     start_python WEIR_STOP_SIGNALS=TERM
     conn_open fd "$port"
     conn_send "$fd" 'GET /slow10 HTTP/1.1\r\n\r\n'
-    sleep 0.2
+    pause 0.2
     kill -TERM "$SERVER_PID"
-    sleep 1.2
+    pause 1.2
     is_open "$fd"
     alive "$SERVER_PID"
     kill -TERM "$SERVER_PID"
@@ -344,7 +344,7 @@ ends_on_term() {
     redis_ask "$fd"
     kill -s "$trigger" "$SERVER_PID"
     wait_drained server
-    sleep 0.3
+    pause 0.3
     alive "$SERVER_PID"
     kill -TERM "$SERVER_PID"
     wait_gone "$SERVER_PID" 2
@@ -362,7 +362,7 @@ ends_on_term() {
     conn_open fd "$port"
     oldhttpd_ask "$fd"
     oldhttpd_ask_slow "$fd"
-    sleep 0.2
+    pause 0.2
     kill -TERM "$first"
     oldhttpd_slow_answer "$fd"
     at_eof "$fd" 1.5
@@ -423,7 +423,7 @@ daemon() {
     listening "$port"
     conn_open fd "$port"
     conn_send "$fd" "$redis_hello"
-    sleep 0.5
+    pause 0.5
     is_open "$fd"
     is_quiet "$SERVER_PID"
 }
@@ -464,14 +464,14 @@ END
     conn_open fd "$port"
     python_ask "$fd"
     python_ask "$fd"
-    sleep 0.2
+    pause 0.2
     kill -s "$trigger" "$SERVER_PID"
     at_eof "$fd" 1
     wait_drained server
     listening "$port"
     conn_open fd "$port"
     conn_send "$fd" "$http_hello"
-    sleep 0.7
+    pause 0.7
     is_open "$fd"
     is_quiet "$SERVER_PID"
     kill -USR1 "$successor"
@@ -515,7 +515,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     wait_port "$port"
     conn_open first "$port"
     conn_send "$first" "$http_hello"
-    sleep 0.2
+    pause 0.2
     conn_open second "$port"
     conn_send "$second" "$http_hello"
     kill -s "$trigger" "$SERVER_PID"
@@ -533,7 +533,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     start_python WEIR_TIMEOUT=1s
     conn_open fd "$port"
     conn_send "$fd" 'GET /slow10 HTTP/1.1\r\n\r\n'
-    sleep 0.2
+    pause 0.2
     before=$(now_ms)
     kill -s "$trigger" "$SERVER_PID"
     wait_until 3 read -r -t 0 -u "$fd" # its end, clean or by reset
@@ -553,7 +553,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     start_redis
     clients redis
     redis_ask_slow "$slow"
-    sleep 0.2
+    pause 0.2
     before=$(now_ms)
     /bin/kill -q 3 -s "$trigger" "$SERVER_PID"
     all_at_eof 1 "${idle[@]}" "${silent[@]}"
@@ -572,7 +572,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     start_redis WEIR_ACTION=drain-all
     clients redis
     redis_ask_slow "$slow"
-    sleep 0.2
+    pause 0.2
     /bin/kill -q 1 -s "$trigger" "$SERVER_PID"
     all_at_eof 1 "${idle[@]}"
     redis_slow_answer "$slow"
@@ -584,7 +584,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     start_redis WEIR_ACTION=close-idle
     clients redis
     redis_ask_slow "$slow"
-    sleep 0.2
+    pause 0.2
     /bin/kill -q 2 -s "$trigger" "$SERVER_PID"
     all_at_eof 1 "${idle[@]}"
     not_served "$port" "$redis_hello"
@@ -597,7 +597,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     start_redis WEIR_ACTION=drain-all
     clients redis
     redis_ask_slow "$slow"
-    sleep 0.2
+    pause 0.2
     kill -s "$trigger" "$SERVER_PID"
     wait_until 1 read -r -t 0 -u "$slow"
     run read_line answer "$slow" 0.5
@@ -616,7 +616,7 @@ loses_nothing() {
     serve_bare load -- "$PROGRAMS/load" --careful --connections 100 --pause 0-400 --seconds 15 \
         "$@" "$port"
     wait_until 5 log_has load '^load: ready'
-    sleep 0.5
+    pause 0.5
     kill -RTMIN+3 "$pid"
     wait_drained server 12
     wait "$SERVER_PID" # the load ends when its last connection does

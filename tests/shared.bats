@@ -215,7 +215,7 @@ queued() {
 
 all_answered() {
     wait_until 5 log_has server ': draining: '
-    sleep 0.3
+    pause 0.3
     kill -HUP "$server" # it accepts
     wait "$clients" || true
     log clients
@@ -309,10 +309,10 @@ replaces() {
     load_on
     kill -USR2 "$old"
     wait_until 20 is_replaced "$3" "$old"
-    sleep 1 # its workers
+    pause 1 # its workers
     kill -s "$stop" "$old"
     wait_gone "$old" 15
-    sleep 1 # gunicorn's takes the old one's place
+    pause 1 # gunicorn's takes the old one's place
     new=$(cat "$3")
     also_end "$new"
     load_off
@@ -430,11 +430,11 @@ haproxy_is_replaced() {
     load_on
     serve_bare new -- haproxy -db -f "$BATS_TEST_TMPDIR/haproxy.cfg" -x "$BATS_TEST_TMPDIR/admin.sock"
     wait_until 10 holds_listener "$SERVER_PID"
-    sleep 0.5 # until it accepts
+    pause 0.5 # until it accepts
     kill -TERM "$old"
     wait_gone "$old" 15
     log_has server 'drained in '
-    sleep 1
+    pause 1
     load_off
     curl -s -f -m 10 "http://$at/"
 }
@@ -469,16 +469,16 @@ is_quiet_with() {
     local fd line
     if [ "$1" = quiet-children ]; then # one is busy until the others' listeners are swapped
         conn_open fd "$port"
-        sleep 0.3
+        pause 0.3
         kill -USR2 "$SERVER_PID"
-        sleep 0.5
+        pause 0.5
         conn_send "$fd" 'ping\n'
         read_line line "$fd" 5
     else
         kill -USR2 "$SERVER_PID"
     fi
     wait_drained server
-    sleep 0.5
+    pause 0.5
     not log_has server '^accept:'
     is_quiet "$SERVER_PID"
     wait_until 5 comes_to 1
@@ -514,7 +514,7 @@ is_quiet_with() {
     "$bin/psql" -h "$WEIR_RUN_DIR" -p "$port" -U admin -c 'select 1' postgres
     kill -s RTMIN+5 "$SERVER_PID"
     wait_drained server
-    sleep 0.5
+    pause 0.5
     not log_has server 'could not accept'
     alive "$SERVER_PID"
 }
@@ -527,10 +527,10 @@ is_quiet_with() {
     conn_open fd "$port"
     read_line line "$fd" 5
     conn_close "$fd"
-    sleep 0.3
+    pause 0.3
     kill -USR2 "$SERVER_PID"
     wait_drained server
-    sleep 0.5
+    pause 0.5
     not log_has server 'accept:'
     alive "$SERVER_PID"
 }
@@ -546,7 +546,7 @@ is_quiet_with() {
     wait_until 10 log_has server job_summary
     kill -USR2 "$SERVER_PID"
     wait_drained server
-    sleep 0.5
+    pause 0.5
     not log_has server 'accept failed'
     alive "$SERVER_PID"
 }

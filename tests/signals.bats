@@ -100,7 +100,7 @@ stops() {
     conn_open client "$port"
     conn_send "$client" 'ping\n'
     read_line answer "$client" 2
-    sleep 0.3
+    pause 0.3
     # By a process of another pid than this shell's: the sender is told apart from us.
     /bin/kill -TERM "$SERVER_PID"
     at_eof "$client" 2
@@ -152,7 +152,7 @@ stops() {
     wait_port "$port"
     conn_open client "$port"
     kill -TERM "$SERVER_PID"
-    sleep 0.5
+    pause 0.5
     is_open "$client"
     served "$port" 'ping\n'
     log_has server ready
@@ -208,7 +208,7 @@ os.execv(sys.executable, [sys.executable, "-c", *sys.argv[2:], sys.argv[1]])' "$
     serve server WEIR_FIRST_BYTE=100ms -- "$PROGRAMS/sig_stop" all "$port"
     wait_port "$port"
     conn_open client "$port"
-    sleep 0.3
+    pause 0.3
     kill -USR2 "$SERVER_PID"
     at_eof "$client" 2
     wait_drained server 2
@@ -223,7 +223,7 @@ os.environ["LD_PRELOAD"] = sys.argv[1]
 os.execv(sys.argv[2], sys.argv[2:])' "$WEIR_LIB" "$PROGRAMS/sig_stop" handler "$port"
     wait_port "$port"
     conn_open client "$port"
-    sleep 0.3
+    pause 0.3
     kill -USR2 "$SERVER_PID"
     at_eof "$client" 2
     wait_drained server 2

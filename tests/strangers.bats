@@ -107,7 +107,7 @@ traitor() {
     conn_open client "$port"
     ask "$client" hello
     conn_send "$client" 'slow 100\n'
-    sleep 0.3
+    pause 0.3
     kill -TERM "$server"
     wait_gone "$server" 12
 }
@@ -120,9 +120,9 @@ traitor() {
         conn_open client "$port"
         ask "$client" hello
         conn_send "$client" 'slow 4\n'
-        sleep 0.3
+        pause 0.3
         kill -TERM "$server"
-        sleep 1.5
+        pause 1.5
         alive "$server" # the request is in progress for two seconds more
         read_line answer "$client" 8
         [ "$answer" = "done" ]
@@ -142,7 +142,7 @@ traitor() {
     conn_open client "$port"
     ask "$client" hello
     conn_send "$client" 'slow 3\n'
-    sleep 0.3
+    pause 0.3
     kill -TERM "$server"
     read_line answer "$client" 8
     [ "$answer" = "done" ]
@@ -237,7 +237,7 @@ time.sleep(100)'
     "${inside[@]}" "$server" ln -s /dev/pts /dev/shm/weir-stranger
     kill -USR2 "$server"
     wait_until 5 log_has server ': closing idle connections: '
-    sleep 0.3
+    pause 0.3
     [ "$(cut -d ')' -f 2 "/proc/$server/stat" | cut -d ' ' -f 6)" = 0 ] # proc(5): tty_nr
 }
 
@@ -264,9 +264,9 @@ END
     conn_open client "$port"
     ask "$client" hello
     conn_send "$client" 'slow\n'
-    sleep 0.3
+    pause 0.3
     kill -USR2 "$server"
-    sleep 1
+    pause 1
     not log_has server "^weir\[$server\] sh: drained in "
     read_line answer "$client" 8
     [ "$answer" = "done" ]
@@ -358,7 +358,7 @@ while True:
     wait_until 5 log_has innocent mapped
     weir drain "$stranger"
     wait_until 5 log_has stranger woken
-    sleep 0.3
+    pause 0.3
     not log_has innocent signalled
     weir list
     not grep -q " $innocent" <<<"$(weir status "$stranger" --json)"

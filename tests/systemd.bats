@@ -199,7 +199,7 @@ life_of_redis() {
     local line
     read_line line "$fd" 5
     [ "$line" = hi ]
-    sleep 3
+    pause 3
     alive "$SERVER_PID"
     cat "$told"
     [ "$(wc -l <"$told")" = 1 ]
@@ -394,7 +394,7 @@ END
     listening "$port"
     conn_open later "$port"
     conn_send "$later" 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
-    sleep 0.5
+    pause 0.5
     alive "$old"
     is_open "$later" # it waits
     conn_send "$half" '\r\n'

@@ -218,7 +218,7 @@ signal.pause()' "$port"
     wait_until 20 log_has server '^triggered$'
     wait_until 10 log_has server 'draining: SIGUSR2 .*; (0 idle, 1|1 idle, 0) in use$'
     pid=$(log server | sed -n 's/^triggers //p')
-    sleep 1
+    pause 1
     kill -USR1 "$pid"
     wait_drained server 10
     also_end "$pid"

@@ -170,9 +170,9 @@ trace() {
         [ -n "$first" ] && [ "$first" -lt "${file##*.}" ] || first=${file##*.}
     done
     also_end "$first"
-    sleep 0.4
+    pause 0.4
     talk "$server"
-    sleep 0.1
+    pause 0.1
     kill -KILL "$first"
     wait "$SERVER_PID" || true
 }
@@ -317,11 +317,11 @@ allocations() {
         -- "${command[@]}"
     wait_port "$port"
     talk "$1"
-    sleep 0.2
+    pause 0.2
     before=$(od -An -t u8 "$BATS_TEST_TMPDIR/count")
     [ "$before" -gt 0 ]
     talk "$1"
-    sleep 0.2
+    pause 0.2
     after=$(od -An -t u8 "$BATS_TEST_TMPDIR/count")
     end_started
     ALLOCATIONS=$((after - before))
@@ -368,7 +368,7 @@ same_allocations() {
         conn_open fd "$port"
         replies "$fd" hello 6
         replies "$fd" hello 6
-        sleep 0.2
+        pause 0.2
         before=$(od -An -t u8 "$BATS_TEST_TMPDIR/count")
         if [ -n "$preload" ]; then
             kill -s "$WEIR_SIGNAL" "$SERVER_PID"
@@ -377,7 +377,7 @@ same_allocations() {
             with=$(($(od -An -t u8 "$BATS_TEST_TMPDIR/count") - before))
         else
             conn_close "$fd"
-            sleep 0.2
+            pause 0.2
             without=$(($(od -An -t u8 "$BATS_TEST_TMPDIR/count") - before))
             end_started
         fi
@@ -429,7 +429,7 @@ has_tasks() {
         conn_open fd "$port"
         conn_send "$fd" 'hello\n'
         read_line answer "$fd" 2
-        sleep 1.1 # WEIR_FIRST_BYTE after the first answer
+        pause 1.1 # WEIR_FIRST_BYTE after the first answer
         kill -s "$WEIR_SIGNAL" "$SERVER_PID"
         at_eof "$fd" 1
         wait_until 2 has_tasks "$SERVER_PID" 1
@@ -470,7 +470,7 @@ END
     for _ in 1 2; do
         conn_open fd "$port"
         replies "$fd" now '0 Success'
-        sleep 1.1
+        pause 1.1
         kill -s "$WEIR_SIGNAL" "$SERVER_PID"
         at_eof "$fd" 1
         wait_until 2 has_tasks "$SERVER_PID" 1
@@ -507,16 +507,16 @@ same_descriptors() {
         talk "$server"
         conn_open one "$port"
         conn_open two "$port"
-        sleep 0.4
+        pause 0.4
         descriptors "$SERVER_PID" | sed "s/$which//" >"$BATS_TEST_TMPDIR/$which"
         if [ "$which" = shim ]; then
-            sleep 0.7
+            pause 0.7
             kill -s RTMIN+3 "$SERVER_PID"
             wait_drained server
         fi
         conn_close "$one"
         conn_close "$two"
-        sleep 0.4
+        pause 0.4
         descriptors "$SERVER_PID" | sed "s/$which//" >"$BATS_TEST_TMPDIR/$which.after"
         [ "$which" = shim ] || end_started
     done
@@ -564,7 +564,7 @@ closes_everything() {
             clients+=("$fd")
         done
         conn_close "${clients[1]}"
-        sleep 0.1
+        pause 0.1
         conn_open fd "$port"
         replies "$fd" hi 5
         conn_send "$fd" 'again\n'
@@ -660,7 +660,7 @@ END
     conn_open fd "$port"
     replies "$fd" hi hi
     kill -s "$WEIR_SIGNAL" "$SERVER_PID"
-    sleep 0.3
+    pause 0.3
     if read -r -t 0 -u "$fd"; then at_eof "$fd" 1; fi
 }
 
@@ -676,7 +676,7 @@ END
         replies "$fd" hi "$number"
         clients+=("$fd")
     done
-    sleep 0.2
+    pause 0.2
     kill -s "$WEIR_SIGNAL" "$SERVER_PID"
     all_at_eof 2 "${clients[@]}"
     wait_drained server 3

@@ -307,7 +307,7 @@ vsftpd_ask_slow() {
     ftp "$1" 'RETR large' 150
 }
 vsftpd_slow_answer() {
-    sleep 0.5
+    pause 0.5
     [ "$(timeout "$(patient 3)" cat <&"$data" | wc -c)" = 16000000 ]
     ftp "$1" '' 226
 }
@@ -330,7 +330,7 @@ clients() {
     fi
     [ "$(figure tracked)" = $((6 + ${load:-0})) ]
     ask_slow "$1"
-    sleep 0.15
+    pause 0.15
     all_are_open
 }
 
@@ -681,7 +681,7 @@ told_to_all() {
     clients "$server"
     # shellcheck disable=SC2046  # numbers
     kill -TERM $(descendants "$SERVER_PID")
-    sleep 0.02
+    pause 0.02
     kill -TERM "$SERVER_PID"
     watch_clients "$server"
     wait_gone "$SERVER_PID" 5
@@ -703,7 +703,7 @@ told_to_all() {
     clients postgres
     # shellcheck disable=SC2046  # numbers
     kill -TERM $(descendants "$SERVER_PID")
-    sleep 0.02
+    pause 0.02
     kill -TERM "$SERVER_PID"
     watch_clients postgres
     wait_gone "$SERVER_PID" 5
@@ -728,9 +728,9 @@ told_to_all() {
     [ "$other" != "$killed" ]
     http_get "$first" /slow5
     http_get "$second" /slow1.5
-    sleep 0.2
+    pause 0.2
     kill -TERM "$SERVER_PID"
-    sleep 0.4
+    pause 0.4
     kill -KILL "$killed"
     http_answer "$second" 3
     [[ $answer == *"at last"* ]]
@@ -791,9 +791,9 @@ new_workers() {
     start_prefork WEIR_STOP_SIGNALS=TERM
     conn_open fd "$port"
     http_get "$fd" /slow10
-    sleep 0.2
+    pause 0.2
     kill -TERM "$SERVER_PID"
-    sleep 1.1
+    pause 1.1
     is_open "$fd"
     kill -TERM "$SERVER_PID"
     wait_gone "$SERVER_PID" 3
@@ -839,7 +839,7 @@ drains_without() {
     conn_open fd "$port"
     http_ask "$fd"
     http_get "$fd" /slow5
-    sleep 0.2
+    pause 0.2
     "$weir" drain --wait --timeout 1s "$SERVER_PID" || status=$?
     [ "$status" = 3 ]
     not is_open "$fd" 2>/dev/null
@@ -856,7 +856,7 @@ drains_without() {
     kill -USR2 "$SERVER_PID"
     at_eof "$fd" 2
     wait_until 3 log_has server "^hup $SERVER_PID\$"
-    sleep 0.3
+    pause 0.3
     [ "$(log server | grep -c '^hup')" = 1 ]
     alive "$SERVER_PID"
 }
@@ -894,7 +894,7 @@ no_drain() {
     become "$postgres_bin/psql" -h 127.0.0.1 -p "$port" -U postgres -At \
         -c 'SELECT 7 FROM pg_sleep(1)' >"$temporary/psql" 2>&1 &
     asked=$!
-    sleep 0.3
+    pause 0.3
     kill -TERM "$answer"
     wait_gone "$answer" 2
     timeout "$(patient 2)" cat <&"$one" >"$temporary/one"

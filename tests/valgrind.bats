@@ -118,7 +118,7 @@ drain_oldhttpd_under() {
         "$PORT"
     local load=$SERVER_PID
     wait_until 20 log_has load '^load: ready'
-    sleep 1
+    pause 1
     kill -USR2 "$server"
     wait "$load"
     wait_drained oldhttpd 25

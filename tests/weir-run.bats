@@ -64,7 +64,7 @@ variable() {
     conn_send "$client" 'PING\r\n'
     read_line answer "$client" 2
     [ "$answer" = +PONG ]
-    sleep 0.2
+    pause 0.2
     kill "$SERVER_PID"
     at_eof "$client" 3
     wait_gone "$SERVER_PID" 5
