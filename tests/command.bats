@@ -28,11 +28,13 @@ outside=() # files that other users can reach, for teardown to remove
 
 # weir ARGUMENT...: what it says stands in $said and $complained, its exit code in $code.
 weir() {
+    local PATIENT
     code=0
-    timeout "$(patient 30)" "$ROOT/build/weir" "$@" >"$BATS_TEST_TMPDIR/said" 2>"$BATS_TEST_TMPDIR/complained" \
+    take_patient 30
+    timeout "$PATIENT" "$ROOT/build/weir" "$@" >"$BATS_TEST_TMPDIR/said" 2>"$BATS_TEST_TMPDIR/complained" \
         </dev/null 3>&- || code=$?
-    said=$(cat "$BATS_TEST_TMPDIR/said")
-    complained=$(cat "$BATS_TEST_TMPDIR/complained")
+    said=$(<"$BATS_TEST_TMPDIR/said")
+    complained=$(<"$BATS_TEST_TMPDIR/complained")
 }
 
 # weir_begins ARGUMENT...: the same in the background, as WEIR_PID. What it says goes to $saying.
@@ -50,7 +52,7 @@ typed_begins() {
         </dev/null >/dev/null 2>&1 &
     also_end $!
     wait_until 5 test -s "$saying.pid"
-    WEIR_PID=$(cat "$saying.pid")
+    WEIR_PID=$(<"$saying.pid")
     also_end "$WEIR_PID"
 }
 
@@ -150,12 +152,12 @@ END
     wait_port "$port"
     if [ -n "${nginx_main:-}" ]; then
         wait_until 5 test -s "$BATS_TEST_TMPDIR/nginx.pid"
-        SERVER_PID=$(cat "$BATS_TEST_TMPDIR/nginx.pid")
+        SERVER_PID=$(<"$BATS_TEST_TMPDIR/nginx.pid")
         also_end "$SERVER_PID"
     fi
     wait_until 5 has_workers 2
     # shellcheck disable=SC2207  # numbers
-    workers=($(cat "/proc/$SERVER_PID/task/$SERVER_PID/children"))
+    workers=($(<"/proc/$SERVER_PID/task/$SERVER_PID/children"))
     also_end "${workers[@]}"
 }
 
@@ -776,7 +778,7 @@ END
     serve server "WEIR_RUN_DIR=$run_dir" -- unshare -p -f --kill-child --mount-proc \
         redis-server --bind 127.0.0.1 --port "$port" --save ''
     wait_port "$port"
-    inner=$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")
+    inner=$(<"/proc/$SERVER_PID/task/$SERVER_PID/children")
     inner=${inner% }
     also_end "$inner"
     conn_open client "$port"

@@ -21,7 +21,7 @@ setup() {
 # first_of PID: the first process in the pid namespace that unshare, PID, has made.
 first_of() {
     local children
-    children=$(cat "/proc/$1/task/$1/children")
+    children=$(<"/proc/$1/task/$1/children")
     [ -n "$children" ] && first=${children%% *}
 }
 

@@ -307,7 +307,7 @@ ended_well() {
     wait_port "$port"
     conn_open client "$port"
     echoes "$client"
-    child=$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")
+    child=$(<"/proc/$SERVER_PID/task/$SERVER_PID/children")
     also_end "$child"
     pause 0.4
     kill -USR2 "${child% }"
@@ -335,7 +335,7 @@ start_sed() {
     start_sed nobody
     conn_open client "$port"
     replies "$client" ping got:ping
-    also_end "$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")"
+    also_end "$(<"/proc/$SERVER_PID/task/$SERVER_PID/children")"
     pause 0.4
     kill -TERM "$SERVER_PID"
     at_eof "$client" 5
@@ -350,7 +350,7 @@ keeps_half() {
     conn_open client "$port"
     conn_send "$client" pi
     pause 0.6
-    also_end "$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")"
+    also_end "$(<"/proc/$SERVER_PID/task/$SERVER_PID/children")"
     kill -TERM "$SERVER_PID"
     pause 0.8
     replies "$client" ng got:ping

@@ -328,7 +328,7 @@ at_eof() {
     elif [ "$status" = 0 ] || [ -n "$byte" ]; then
         echo "descriptor $1: data where the end was expected" >&2
     elif [ -s "$error" ]; then
-        echo "descriptor $1: $(cat "$error")" >&2
+        echo "descriptor $1: $(<"$error")" >&2
     else
         return 0
     fi
@@ -359,10 +359,12 @@ read_line() {
 
 # served PORT TEXT: a new connection that sends TEXT gets a byte of an answer within half a second.
 served() {
+    local PATIENT
+    take_patient 0.5
     # shellcheck disable=SC2016  # expanded by the inner shell
     timeout "$(patient 1)" bash -c '{ exec 9<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || exit 1
         printf %b "$2" >&9
-        IFS= read -r -N 1 -t "$3" -u 9 byte && [ -n "$byte" ]' - "$1" "$2" "$(patient 0.5)" 3>&-
+        IFS= read -r -N 1 -t "$3" -u 9 byte && [ -n "$byte" ]' - "$1" "$2" "$PATIENT" 3>&-
 }
 
 not_served() {

@@ -543,7 +543,7 @@ in_a_copy() {
         umount /run/weir
         rm -r /run/weir /dev/shm/weir-3? /root/other
         echo all is well' >"$BATS_TEST_TMPDIR/said" 2>&1 </dev/null 3>&- || code=$?
-    said=$(cat "$BATS_TEST_TMPDIR/said")
+    said=$(<"$BATS_TEST_TMPDIR/said")
     [ "$code" = 0 ] || { echo "exit $code: $said"; return 1; }
     has "$said" 'all is well'
     [ "$(grep -c '^weir\[.*: drained in ' <<<"$said")" = 2 ]
@@ -591,7 +591,7 @@ in_a_copy() {
     "$NEXT/build/weir" list >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err"
     grep -q "^$new " "$BATS_TEST_TMPDIR/out"
     [ "$(grep -c "^weir: pid $old: its state page is of weir .*0.2.0-next" "$BATS_TEST_TMPDIR/err")" = 1 ]
-    lacks "$(cat "$BATS_TEST_TMPDIR/out")" "$old "
+    lacks "$(<"$BATS_TEST_TMPDIR/out")" "$old "
     "$FIRST/usr/local/bin/weir" list >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err"
     grep -q "^$old " "$BATS_TEST_TMPDIR/out"
     grep -q "^weir: pid $new: its state page is of weir 0.2.0-next" "$BATS_TEST_TMPDIR/err"

@@ -190,7 +190,7 @@ held() {
 drainer_is_held() {
     local task
     for task in "/proc/$server/task"/*; do
-        [ "$(cat "$task/comm")" != weir ] || not held "${task##*/}" || return 0
+        [ "$(<"$task/comm")" != weir ] || not held "${task##*/}" || return 0
     done
     return 1
 }

@@ -371,7 +371,7 @@ END
     wait_until 5 test -s "$temporary/got"
     drains
     wait "$client"
-    [ "$(cat "$temporary/curl")" = '2 200' ]
+    [ "$(<"$temporary/curl")" = '2 200' ]
     cmp "$temporary/got" "$temporary/files/large"
     has_drained 5000
 }

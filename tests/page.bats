@@ -165,7 +165,7 @@ serves() {
 @test "a symlink planted under the page's name is not followed: the page takes its place" {
     echo precious >"$BATS_TEST_TMPDIR/victim"
     planted "ln -s '$BATS_TEST_TMPDIR/victim' \"\$file\""
-    [ "$(cat "$BATS_TEST_TMPDIR/victim")" = precious ]
+    [ "$(<"$BATS_TEST_TMPDIR/victim")" = precious ]
     [ -f "$planted_file" ]
     [ ! -L "$planted_file" ]
     serves
@@ -202,7 +202,7 @@ forge() {
 @test "where a stranger's file can't be taken away the tree does without one, and says so once" {
     local as=65534
     planted "$forged"'umask 0; echo mine >"$file"'
-    [ "$(cat "$planted_file")" = mine ]
+    [ "$(<"$planted_file")" = mine ]
     serves
     log_has server "^weir\[$head\] .*: no state page can be made in WEIR_RUN_DIR=$run \(error 17\)"
     [ "$(lines_of_weir server)" = 2 ]

@@ -387,7 +387,7 @@ END
 @test "the library needs libc alone, and where that has no dlsym it finds libc's calls itself" {
     local build=$BATS_TEST_TMPDIR/build client
     readelf -d "$WEIR_LIB" | awk '/NEEDED/ { print $NF }' >"$BATS_TEST_TMPDIR/needed"
-    [ "$(cat "$BATS_TEST_TMPDIR/needed")" = '[libc.so.6]' ]
+    [ "$(<"$BATS_TEST_TMPDIR/needed")" = '[libc.so.6]' ]
     cp -a "$ROOT/build" "$build"
     rm "$build/shim/base/libc.o" "$build/libweir.so"
     make -C "$ROOT" --no-print-directory BUILD="$build" CPPFLAGS=-DWITHOUT_DLSYM "$build/libweir.so"

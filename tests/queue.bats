@@ -600,7 +600,7 @@ END
         "$PROGRAMS/queue_server" "$BATS_TEST_TMPDIR/old" "$wait"
     parent=$SERVER_PID
     wait_until 5 test -s "$BATS_TEST_TMPDIR/old"
-    SERVER_PID=$(cat "$BATS_TEST_TMPDIR/old")
+    SERVER_PID=$(<"$BATS_TEST_TMPDIR/old")
     also_end "$SERVER_PID"
     wait_port "$port"
     wait_until 3 grep -q libweir "/proc/$SERVER_PID/maps"
@@ -618,7 +618,7 @@ hands_over() {
     is_quiet "$SERVER_PID"
     kill -HUP "$parent"
     wait_until 3 test -s "$BATS_TEST_TMPDIR/old.successor"
-    also_end "$(cat "$BATS_TEST_TMPDIR/old.successor")"
+    also_end "$(<"$BATS_TEST_TMPDIR/old.successor")"
     all_answered waiting 200
     all_answered later 200
     alive "$SERVER_PID"

@@ -81,7 +81,7 @@ finishes() {
     your_daemon
     block '^LD_PRELOAD=/usr/local/lib/libweir.so WEIR_STOP_SIGNALS=TERM  your-daemon$'
     sed -i "s#/usr/local/lib/libweir.so#$WEIR_LIB#" "$temporary/block"
-    serve_bare server -- bash -c "exec env $(cat "$temporary/block")"
+    serve_bare server -- bash -c "exec env $(<"$temporary/block")"
     finishes "$SERVER_PID" kill "$SERVER_PID"
 }
 
@@ -209,13 +209,13 @@ END
     tail -n "+$split" "$temporary/block" >"$temporary/stop"
     WEIR_LOG=$temporary/server.log bash -eu "$temporary/start"
     wait_until 5 test -s "$PIDFILE"
-    pid=$(cat "$PIDFILE")
+    pid=$(<"$PIDFILE")
     STARTED+=("$pid")
     # Once more: it runs already, and stays the one that is stopped.
     wait_port "$port"
     bash -u "$temporary/start" | tee "$temporary/again" || true
     grep -q 'already running' "$temporary/again"
-    [ "$(cat "$PIDFILE")" = "$pid" ]
+    [ "$(<"$PIDFILE")" = "$pid" ]
     finishes "$pid" bash -eu "$temporary/stop"
 }
 

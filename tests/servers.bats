@@ -356,7 +356,7 @@ ends_on_term() {
     serve_bare server -- unshare --pid --fork --mount-proc env LD_PRELOAD="$WEIR_LIB" \
         WEIR_STOP_SIGNALS=TERM "$PROGRAMS/oldhttpd" "$port"
     wait_port "$port"
-    first=$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")
+    first=$(<"/proc/$SERVER_PID/task/$SERVER_PID/children")
     first=${first%% *}
     also_end "$first"
     conn_open fd "$port"
@@ -381,7 +381,7 @@ daemon() {
     "start_$server" "WEIR_LOG=$BATS_TEST_TMPDIR/weir.log" "$@"
     wait_until 5 test -s "$BATS_TEST_TMPDIR/pid"
     wait_gone "$SERVER_PID" 5
-    SERVER_PID=$(cat "$BATS_TEST_TMPDIR/pid")
+    SERVER_PID=$(<"$BATS_TEST_TMPDIR/pid")
     also_end "$SERVER_PID"
     alive "$SERVER_PID"
     # The common part looks for the shim's words in the server's log.
@@ -455,7 +455,7 @@ END
         "$ROOT/tests/programs/slow_server.py" "$BATS_TEST_TMPDIR/successor"
     wait_port "$port"
     wait_until 5 test -s "$BATS_TEST_TMPDIR/successor"
-    successor=$(cat "$BATS_TEST_TMPDIR/successor")
+    successor=$(<"$BATS_TEST_TMPDIR/successor")
     also_end "$successor"
 }
 

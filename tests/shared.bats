@@ -313,7 +313,7 @@ replaces() {
     kill -s "$stop" "$old"
     wait_gone "$old" 15
     pause 1 # gunicorn's takes the old one's place
-    new=$(cat "$3")
+    new=$(<"$3")
     also_end "$new"
     load_off
     curl -s -f -m 10 "http://$at/"
@@ -390,8 +390,8 @@ END
         -- /usr/sbin/nginx -p "$BATS_TEST_TMPDIR" -c "$BATS_TEST_TMPDIR/nginx.conf"
     wait_until 10 test -s "$BATS_TEST_TMPDIR/pid"
     wait_port "$port"
-    also_end "$(cat "$BATS_TEST_TMPDIR/pid")"
-    replaces "$(cat "$BATS_TEST_TMPDIR/pid")" QUIT "$BATS_TEST_TMPDIR/pid"
+    also_end "$(<"$BATS_TEST_TMPDIR/pid")"
+    replaces "$(<"$BATS_TEST_TMPDIR/pid")" QUIT "$BATS_TEST_TMPDIR/pid"
 }
 
 @test "nginx: USR2, QUIT to the old master, and its successor, without the shim, serves on" {

@@ -241,7 +241,7 @@ if os.fork() == 0:
     os.execv(sys.argv[1], sys.argv[1:])
 os.wait()' "$PROGRAMS/sig_stop" handler "$port"
     wait_port "$port"
-    child=$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")
+    child=$(<"/proc/$SERVER_PID/task/$SERVER_PID/children")
     child=${child% }
     also_end "$child"
     conn_open client "$port"

@@ -155,7 +155,7 @@ is_asked() {
     wait_until 10 is_asked
     kill "$SERVER_PID"
     wait "$client"
-    [ "$(cat "$BATS_TEST_TMPDIR/answer")" = 'It works' ]
+    [ "$(<"$BATS_TEST_TMPDIR/answer")" = 'It works' ]
     ends_as 143
     wait_told 'drained in'
     [ "$(cut -d ' ' -f 1 "$told" | sort -u)" = "$SERVER_PID" ]
@@ -217,7 +217,7 @@ unix_sockets() {
             -E LD_PRELOAD="$WEIR_LIB" -E "$variable" "$PROGRAMS/oldhttpd" "$port"
         wait_port "$port"
         local traced
-        traced=$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")
+        traced=$(<"/proc/$SERVER_PID/task/$SERVER_PID/children")
         traced=${traced%% *}
         also_end "$traced"
         before=$(ls "/proc/$traced/fd")
@@ -380,7 +380,7 @@ END
     local old idle half later tag
     wait_until 10 log_has server 'lighttpd: ready: '
     wait_until 10 log_has server 'server started'
-    old=$(cat "$BATS_TEST_TMPDIR/old.pid")
+    old=$(<"$BATS_TEST_TMPDIR/old.pid")
     also_end "$old"
     conn_open idle "$port"
     conn_send "$idle" 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
@@ -405,7 +405,7 @@ END
     is_open "$later"
     kill -HUP "$SERVER_PID"
     wait_until 10 test -s "$BATS_TEST_TMPDIR/successor.pid"
-    also_end "$(cat "$BATS_TEST_TMPDIR/successor.pid")"
+    also_end "$(<"$BATS_TEST_TMPDIR/successor.pid")"
     answered_by "$later" successor
 }
 
@@ -440,7 +440,7 @@ instance() {
     conn_send "${!2}" 'hello\n'
     read_line line "${!2}" 10
     [ "$line" = hello ]
-    for pid in $(cat "/proc/$SERVER_PID/task/$SERVER_PID/children"); do
+    for pid in $(<"/proc/$SERVER_PID/task/$SERVER_PID/children"); do
         [ "${known/ $pid /}" != "$known" ] || printf -v "$1" %s "$pid"
     done
     instances+=("${!1}")
@@ -502,7 +502,7 @@ END
     LOGGED+=(server)
     sh "$BATS_TEST_TMPDIR/init" start
     wait_port "$port"
-    SERVER_PID=$(cat "$BATS_TEST_TMPDIR/pid")
+    SERVER_PID=$(<"$BATS_TEST_TMPDIR/pid")
     also_end "$SERVER_PID"
     asks_slowly 1500
     sh "$BATS_TEST_TMPDIR/init" stop
@@ -561,7 +561,7 @@ manages() {
         bash -e "$BATS_TEST_TMPDIR/mounted" \
         /usr/bin/python3 "$ROOT/tests/programs/unit_manager.py" "$1" WEIR_LOG=/run/weir/log
     wait_until 20 has_started 1
-    first=$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")
+    first=$(<"/proc/$SERVER_PID/task/$SERVER_PID/children")
     first=${first%% *}
     wait_port "$port"
 }

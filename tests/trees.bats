@@ -93,7 +93,7 @@ start_nginx_daemon() {
     wait_until 5 test -s "$temporary/nginx.pid"
     wait_gone "$SERVER_PID" 5
     wait "$SERVER_PID"
-    SERVER_PID=$(cat "$temporary/nginx.pid")
+    SERVER_PID=$(<"$temporary/nginx.pid")
     also_end "$SERVER_PID"
 }
 
@@ -585,8 +585,8 @@ sessions_end() {
     done
     wait_until 3 test -s "$temporary/session.status"
     cat "$temporary/session"
-    [ "$(cat "$temporary/session")" = $'begun\ndone' ]
-    [ "$(cat "$temporary/session.status")" = 0 ]
+    [ "$(<"$temporary/session")" = $'begun\ndone' ]
+    [ "$(<"$temporary/session.status")" = 0 ]
     if [ "$how" = command ]; then
         wait "$waits" || status=$?
         cat "$temporary/drain.log"
@@ -901,7 +901,7 @@ no_drain() {
     grep -aq 'terminating connection due to administrator command' "$temporary/one"
     postgres_ask "$two"
     wait "$asked"
-    [ "$(cat "$temporary/psql")" = 7 ]
+    [ "$(<"$temporary/psql")" = 7 ]
     served "$port" "$postgres_hello"
     no_drain
 }

@@ -558,7 +558,7 @@ time.sleep(60)' "$WEIR_LIB"
     serve_bare secure "LD_PRELOAD=$PUBLIC/libweir.so" -- \
         setpriv --reuid=65534 --regid=65534 --clear-groups "$PUBLIC/sleeper" 60
     is_sleeper() {
-        [ "$(cat "/proc/$SERVER_PID/comm")" = sleeper ]
+        [ "$(<"/proc/$SERVER_PID/comm")" = sleeper ]
     }
     wait_until 5 is_sleeper
     checked 1 "$SERVER_PID"
@@ -575,7 +575,7 @@ time.sleep(60)' "$WEIR_LIB"
 @test "a process whose loader did not find the shim" {
     serve_bare server "LD_PRELOAD=/no/such/libweir.so" -- sleep 60
     is_sleep() {
-        [ "$(cat "/proc/$SERVER_PID/comm")" = sleep ]
+        [ "$(<"/proc/$SERVER_PID/comm")" = sleep ]
     }
     wait_until 5 is_sleep
     checked 1 "$SERVER_PID"
@@ -640,7 +640,7 @@ time.sleep(60)' "$WEIR_LIB"
     # shellcheck disable=SC2016  # expanded by the inner shell
     serve_bare server -- unshare --mount sh -c 'mount -t tmpfs none "$0" && exec sleep 60' "$ROOT/build"
     elsewhere() {
-        [ "$(cat "/proc/$SERVER_PID/comm")" = sleep ]
+        [ "$(<"/proc/$SERVER_PID/comm")" = sleep ]
     }
     wait_until 5 elsewhere
     checked 0 "$SERVER_PID"
