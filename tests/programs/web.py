@@ -46,7 +46,7 @@ class Connection:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             self.socket = context.wrap_socket(self.socket)
-        self.have = b""
+        self.have = bytearray()  # of megabytes bytes would be copied for each piece
         self.most = 65536  # at a time
 
     def send(self, data):
@@ -60,7 +60,8 @@ class Connection:
     def take(self, n):
         while len(self.have) < n:
             assert self.more(), f"the end after {self.have!r}, {n} bytes were to come"
-        taken, self.have = self.have[:n], self.have[n:]
+        taken = bytes(self.have[:n])
+        del self.have[:n]
         return taken
 
     def until(self, mark):
@@ -69,13 +70,13 @@ class Connection:
         return self.take(self.have.index(mark) + len(mark))
 
     def chunks(self):
-        body = b""
+        body = bytearray()
         while True:
             line = self.until(b"\r\n")
             size = int(line.split(b";")[0], 16)
             body += line + (self.take(size + 2) if size else self.until(b"\r\n"))
             if not size:
-                return body
+                return bytes(body)
 
     def answer(self, method="GET"):
         head = self.until(b"\r\n\r\n")
