@@ -36,9 +36,9 @@ fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
 
 sanitized:
 	$(MAKE) BUILD=$(BUILD)/asan CC=$(CLANG) \
-		CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all' $(BUILD)/asan/weir
+		CFLAGS='-O0 -g -fsanitize=address,undefined -fno-sanitize-recover=all' $(BUILD)/asan/weir
 	$(MAKE) BUILD=$(BUILD)/ubsan CC=$(CLANG) \
-		CFLAGS='-O1 -g -fsanitize=undefined -fsanitize-trap=undefined' \
+		CFLAGS='-O0 -g -fsanitize=undefined -fsanitize-trap=undefined' \
 		$(BUILD)/ubsan/weir $(BUILD)/ubsan/libweir.so
 
 # A source is compiled once for each sanitizer, whoever links it.
