@@ -57,7 +57,12 @@ typed_begins() {
 }
 
 says() {
-    [ "$(grep -Ec -- "$1" "$saying")" -ge "${2:-1}" ]
+    local lines line count=0
+    mapfile -t lines <"$saying"
+    for line in "${lines[@]}"; do
+        [[ ! $line =~ $1 ]] || count=$((count + 1))
+    done
+    [ "$count" -ge "${2:-1}" ]
 }
 
 # weir_ends CODE: the one in the background does.
@@ -83,7 +88,7 @@ exits() {
 # is PID PYTHON: what is said of it as JSON, `d`, makes the expression true.
 is() {
     exits 0 status "$1" --json
-    /usr/bin/python3 -c '
+    /usr/bin/python3 -I -S -c '
 import json, sys
 d = json.loads(sys.argv[1])
 if not eval("(" + sys.argv[2] + ")"):
@@ -93,7 +98,7 @@ if not eval("(" + sys.argv[2] + ")"):
 # The first process's only line of --json, field by field.
 value() {
     exits 0 status "$1" --json
-    /usr/bin/python3 -c 'import json, sys; d = json.loads(sys.argv[1]); print(eval(sys.argv[2]))' \
+    /usr/bin/python3 -I -S -c 'import json, sys; d = json.loads(sys.argv[1]); print(eval(sys.argv[2]))' \
         "$said" "$2"
 }
 

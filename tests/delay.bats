@@ -325,7 +325,7 @@ pacing_figure() {
 
 # balanced: accepted = tracked + closed_by_program + closed_idle + forced + disowned.
 balanced() {
-    "$weir" status "$SERVER_PID" --json | /usr/bin/python3 -c '
+    "$weir" status "$SERVER_PID" --json | /usr/bin/python3 -I -S -c '
 import json, sys
 page = json.load(sys.stdin)
 totals = page["totals"]

@@ -21,5 +21,5 @@ child_of() {
 }
 
 has_children() {
-    [ "$(log server | grep -c '^child ')" -ge "$1" ]
+    log_has server '^child ' && [ "$(log server | grep -c '^child ')" -ge "$1" ]
 }

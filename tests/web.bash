@@ -195,6 +195,6 @@ has_drained() {
 # talks: what is on stdin goes to python, with tests/programs/web.py.
 talks() {
     PORT=$port PATIENCE=$(patience) SERVER_PID=$SERVER_PID TRIGGER=$trigger PYTHONPATH=$ROOT/tests/programs \
-        PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -c "from web import *
+        PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -S -c "from web import *
 $(cat)" "$@"
 }
