@@ -47,7 +47,10 @@ client() {
     STARTED+=("$CLIENT")
 }
 
-# loses_nothing START COMMAND...: the client COMMAND has PORT, SECONDS and CLIENTS behind it.
+# loses_nothing START COMMAND...: the client COMMAND has PORT, SECONDS and CLIENTS behind it; one that
+# has $until_told ends at a TERM.
+until_told=60
+
 loses_nothing() {
     local start=$1 generation=0
     "$start"
@@ -56,6 +59,8 @@ loses_nothing() {
         pause 0.8
         replaces "$start"
     done
+    pause 0.8
+    [ "$seconds" != "$until_told" ] || kill -TERM "$CLIENT"
     wait "$CLIENT"
     each_once
 }
@@ -72,10 +77,12 @@ each_once() {
 }
 
 @test "Python's requests: each POST is executed once and answered, over three replacements" {
+    seconds=$until_told
     loses_nothing start_python /usr/bin/python3 "$ROOT/tests/programs/pool_client.py"
 }
 
 @test "Node's http.Agent: each POST is executed once and answered, over three replacements" {
+    seconds=$until_told
     loses_nothing start_node node "$ROOT/tests/programs/pool_client.js"
 }
 
@@ -157,7 +164,7 @@ no_client_notices() {
     behind 0 start_node
     behind 1 start_python
     how=serve_bare name=front "$@"
-    port=$front client /usr/bin/python3 "$ROOT/tests/programs/pool_client.py" "$front" 9 "$clients"
+    port=$front client /usr/bin/python3 "$ROOT/tests/programs/pool_client.py" "$front" "$until_told" "$clients"
     for turn in 0 1 0 1; do
         pause 0.8
         SERVER_PID=${pids[turn]} trigger=USR2 drains
@@ -168,6 +175,8 @@ no_client_notices() {
         wait_gone "${pids[turn]}" 5
         behind "$turn" "${starts[turn]}"
     done
+    pause 0.8
+    kill -TERM "$CLIENT"
     wait "$CLIENT"
     each_once
 }

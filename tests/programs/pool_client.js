@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // pool_client.js [ADDRESS:]PORT SECONDS WORKERS [RATE [EACH]]: Node's http.Agent with keepAlive;
 // else as pool_client.py. With RATE the workers do not pause: together they send so many POSTs a
-// second, until a SIGTERM if SECONDS is 0, each is announced by "sent ID", and takes EACH seconds.
+// second, for ever if SECONDS is 0, each is announced by "sent ID", and takes EACH seconds.
 const http = require("http");
 const [port, host] = process.argv[2].split(":").reverse();
 const [seconds, workers, rate, each = 0.01] = process.argv.slice(3).map(Number);
@@ -41,7 +41,6 @@ function pause(worker, number) {
     setTimeout(work, rate ? Math.max(0, due - Date.now()) : Math.random() * 3, worker, number);
 }
 
-if (rate)
-    process.on("SIGTERM", () => (end = 0));
+process.on("SIGTERM", () => (end = 0));
 for (let worker = 0; worker < workers; worker++)
     rate ? pause(worker, 0) : work(worker, 1);

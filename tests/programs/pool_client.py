@@ -4,8 +4,9 @@
 
 Each worker sends one POST after the other, pausing for 0 to 3 ms, each with an id of its own. Where
 no connection can be had nothing has been sent, and it tries again. It prints "answered ID" or
-"lost ID: WHY"."""
+"lost ID: WHY", and ends with these when SECONDS are over, or at a SIGTERM."""
 import random
+import signal
 import sys
 import threading
 import time
@@ -17,6 +18,11 @@ port, seconds, workers = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 session = requests.Session()
 session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=workers, max_retries=0))
 end = time.monotonic() + seconds
+
+
+def finish(*_):
+    global end
+    end = 0
 
 
 def post(id):
@@ -42,6 +48,7 @@ def work(worker):
         time.sleep(random.uniform(0, 0.003))
 
 
+signal.signal(signal.SIGTERM, finish)
 threads = [threading.Thread(target=work, args=[worker]) for worker in range(workers)]
 for thread in threads:
     thread.start()
