@@ -329,7 +329,7 @@ time.sleep(30)" "$0" & wait' "$port"
     # It has come as far as its exec.
     wait_until 5 grep -q libweir "/proc/$sleeper/maps"
     wait_until 5 grep -q '^sleep$' "/proc/$sleeper/comm"
-    is "$sleeper" "d['pid'] == $SERVER_PID and d['program'] == 'sh'"
+    is "$sleeper" "d['pid'] == $SERVER_PID and d['program'] == 'redis-server'" # what listens
 }
 
 @test "a killed worker's connections count as closed, and the sums come out" {
@@ -917,7 +917,8 @@ for text in texts:
     child=$(log page1 | sed -n 's/^child //p')
     also_end "$child"
     wait_gone "$SERVER_PID"
-    is "$child" "d['pid'] == $SERVER_PID and [one['pid'] for one in d['processes']] == [$child]"
+    is "$child" "d['pid'] == $child and [one['pid'] for one in d['processes']] == [$child]"
+    is "$SERVER_PID" "d['pid'] == $child" # that ever was its first
     WEIR_RUN_DIR=$run_dir "$ROOT/build/weir" list
     [ -e "$(echo "$run_dir/$SERVER_PID".*)" ]
     exits 0 drain "$child"

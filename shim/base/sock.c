@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/sock.h"
+#include "base/sock_option.h"
 
 #include "base/sys.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
@@ -280,12 +280,6 @@ long sock_throw_away(int fd)
     return got >= 0 ? got : got == -EAGAIN ? -1 : -2;
 }
 
-static long get_int(int fd, int level, int name, int *value)
-{
-    socklen_t len = sizeof *value;
-    return sys5(SYS_getsockopt, fd, level, name, value, &len);
-}
-
 int sock_family(int fd)
 {
     int family;
@@ -323,11 +317,6 @@ uint32_t sock_connection(int fd, enum fingerprint *kind)
     return sock_identity(fd, *kind);
 }
 
-static long set_int(int fd, int level, int name, int value)
-{
-    return sys5(SYS_setsockopt, fd, level, name, &value, sizeof value);
-}
-
 bool sock_cork(int fd)
 {
     int corked = 1;
@@ -354,56 +343,6 @@ socklen_t sock_own_address(int fd, struct sockaddr_storage *addr)
 {
     socklen_t len = sizeof *addr;
     return sys3(SYS_getsockname, fd, addr, &len) < 0 ? 0 : len;
-}
-
-/* RFC 9293, 3.1: where a segment's flags are, and two of them. */
-enum { FLAGS_AT = 13, FLAG_SYN = 0x02, FLAG_ACK = 0x10 };
-
-/* Drops a segment with SYN and no ACK, takes any other. */
-static const struct sock_filter drops_syns[] = {
-    BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS_AT),
-    BPF_STMT(BPF_ALU | BPF_AND | BPF_K, FLAG_SYN | FLAG_ACK),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FLAG_SYN, 0, 1),
-    BPF_STMT(BPF_RET | BPF_K, 0),
-    BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-};
-
-#define DROPS_SYNS (sizeof drops_syns / sizeof *drops_syns)
-
-/* socket(7), SO_GET_FILTER; one that is longer, or of eBPF, is an error (net/core/filter.c,
- * sk_get_filter). */
-static enum { NO_FILTER, OUR_FILTER, OTHER_FILTER } filter_of(int fd)
-{
-    struct sock_filter has[DROPS_SYNS];
-    socklen_t count = DROPS_SYNS;
-    if (sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_GET_FILTER, has, &count) < 0)
-        return OTHER_FILTER;
-    for (size_t i = 0; i < count; i++)
-        if (count != DROPS_SYNS || has[i].code != drops_syns[i].code || has[i].k != drops_syns[i].k)
-            return OTHER_FILTER;
-    return count ? OUR_FILTER : NO_FILTER;
-}
-
-bool sock_drop_syns(int fd)
-{
-    const struct sock_fprog program = {DROPS_SYNS, (struct sock_filter *)drops_syns};
-    int family = sock_family(fd);
-    if (family != AF_INET && family != AF_INET6)
-        return false;
-    /* Another process that shares the listener may have done it. */
-    if (filter_of(fd) == OUR_FILTER ||
-        (filter_of(fd) == NO_FILTER &&
-         sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) >= 0))
-        return true;
-    /* MPTCP takes no filter, and a program's own stays: what still gets in is one at a time. */
-    return sys2(SYS_listen, fd, 0) >= 0;
-}
-
-void sock_admit_syns(int fd)
-{
-    int value = 0;
-    if (filter_of(fd) == OUR_FILTER)
-        sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_DETACH_FILTER, &value, sizeof value);
 }
 
 int sock_accept(int fd)
@@ -478,7 +417,8 @@ int sock_queue_length(int fd)
 /* net/tcp_states.h, which is not for programs */
 enum { STATE_SYN_RECV = 3, STATE_LISTEN = 10 };
 
-/* How many sockets of fd's port are in this state, but for the one of an inode. -1: can't be told. */
+/* How many sockets of fd's port are in this state, but for the one of an inode. -1: can't be told.
+ */
 static int count_of_port(int fd, int state, uint32_t but)
 {
     struct sockaddr_storage own;

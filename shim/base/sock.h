@@ -126,15 +126,26 @@ long sock_throw_away(int fd);
 int sock_is_listener(int fd);
 
 /*
- * Has a listener drop SYNs, by a filter (socket(7), SO_ATTACH_FILTER; net/ipv4/tcp_ipv4.c applies it
- * to a listener from the TCP header on): the client tries again after a second. Those whose
- * handshake has begun, with or without a SYN cookie, end it and come into the queue. What is
- * accepted has the filter as well, and nothing there to be dropped. Returns false if it is not TCP.
+ * Has a listener drop SYNs: the client tries again after a second. Returns false if it is not TCP.
+ *
+ * By a filter (socket(7), SO_ATTACH_FILTER; net/ipv4/tcp_ipv4.c applies it to a listener, from the
+ * TCP header on): whose handshake has begun, with or without a SYN cookie, ends it and comes into
+ * the queue. Newer kernels want CAP_NET_ADMIN for that. Else by hop count: a packet with fewer hops
+ * than 255 left is dropped (IP_MINTTL, ip(7); IPV6_MINHOPCOUNT), and a connection that is accepted
+ * afterwards has inherited that, and receives nothing until sock_clear_minttl.
  */
 bool sock_drop_syns(int fd);
 
 /* Admits SYNs again. */
 void sock_admit_syns(int fd);
+
+/*
+ * Clears the MINTTL that a connection has inherited, if it has. What its peer has sent was dropped,
+ * and is sent again. The mark that sock_had_minttl finds lies in the socket, where each process
+ * sees it.
+ */
+void sock_clear_minttl(int fd);
+bool sock_had_minttl(int fd);
 
 /* Accepts the next in the queue. -1: there is none. Closed on exec. */
 int sock_accept(int fd);

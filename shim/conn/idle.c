@@ -51,7 +51,35 @@ static __attribute__((noinline)) enum conn_class classify_unix(struct conn *conn
     return idle_after(quiet, seen_ms(conn, state, limits));
 }
 
-static inline enum conn_class classify_reply(struct conn *conn, uint8_t state,
+/*
+ * A first request that was lost comes again after 1 s, and once more after 2 (RFC 6298, 2.1
+ * and 5.7); each time after twice as long as before (5.5), so that one which has been tried for a
+ * while comes after as long again, and a first time, at the latest.
+ */
+#define SENT_AGAIN_MS 3500
+
+/*
+ * The peer's first byte has not come in. If the connection was deaf, a first request may have been
+ * dropped. The peer had tried it for `tried` ms when the drainer first saw the connection, which is
+ * right after its accept.
+ */
+static __attribute__((noinline)) enum conn_class classify_silent(int fd, struct conn *conn,
+                                                                 uint8_t state,
+                                                                 const struct conn_limits *limits,
+                                                                 const struct sock_info *info)
+{
+    int64_t silent = info->received_ms, seen = seen_ms(conn, state, limits);
+    if (silent < limits->first_byte)
+        return idle_after(limits->first_byte, silent);
+    if (!sock_had_minttl(fd))
+        return CONN_IS_IDLE;
+    if (seen == INT64_MAX) /* no room for notes: the timeout is its limit */
+        return CONN_IS_WAITING;
+    int64_t tried = silent > seen ? silent - seen : 0;
+    return idle_after(limits->first_byte + SENT_AGAIN_MS + 2 * tried, silent);
+}
+
+static inline enum conn_class classify_reply(int fd, struct conn *conn, uint8_t state,
                                              const struct conn_limits *limits,
                                              const struct sock_figures *figures)
 {
@@ -64,7 +92,7 @@ static inline enum conn_class classify_reply(struct conn *conn, uint8_t state,
         if (!info->has)
             return classify_unix(conn, state, limits);
         if (!(state & STATE_ANSWERED))
-            return idle_after(limits->first_byte, info->received_ms);
+            return classify_silent(fd, conn, state, limits, info);
     }
     /* The peer spoke last, past our wrappers or theirs. (tcp_info's last_data_sent of who never has
      * counts from the handshake, so that who speaks at once seems to have been answered.) */
@@ -82,7 +110,7 @@ static enum conn_class classify_reply_by_kernel(int fd, struct conn *conn, uint8
     struct sock_figures figures;
     sock_queues(fd, &figures.queues);
     sock_info(fd, &figures.info);
-    return classify_reply(conn, state, limits, &figures);
+    return classify_reply(fd, conn, state, limits, &figures);
 }
 
 /*
@@ -114,7 +142,7 @@ static enum conn_class classify_http(int fd, struct conn *conn, uint8_t state,
     if (state & STATE_IN_USE || queues.unread || queues.unsent)
         return CONN_IS_IN_USE;
     if (info.has && !info.has_received)
-        return idle_after(limits->first_byte, info.received_ms);
+        return classify_silent(fd, conn, state, limits, &info);
     if (tracker_has_records(&conn->http)) /* which can't be told, and is idle beyond doubt */
         return idle_after(limits->settle, info.sent_ms < info.received_ms ? info.sent_ms
                                                                           : info.received_ms);

@@ -10,6 +10,7 @@
 #include "tree/listener_list.h"
 #include "tree/membership.h"
 
+_Atomic bool listener_dropped_syns;
 static __thread uint32_t swaps_seen; /* listener_swaps */
 
 static void describe(struct listener *listener, const struct sockaddr *addr, socklen_t len)

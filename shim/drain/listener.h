@@ -35,6 +35,15 @@ enum mode listener_mode_at(const struct sockaddr_storage *own, socklen_t len);
 /* Returns what is known of fd; of one that is not known, what holds for all. */
 const struct listener_view *listener_view(int fd);
 
+/* Whether this process has had a listener drop SYNs: connections that were accepted since may have
+ * inherited its MINTTL (sock_drop_syns). One flag for all listeners, for a duplicate shares it. */
+extern HIDDEN _Atomic bool listener_dropped_syns;
+
+static inline bool listener_has_dropped_syns(void)
+{
+    return atomic_load_explicit(&listener_dropped_syns, memory_order_relaxed);
+}
+
 /*
  * Tells whether the accept on fd that the calling thread begins now must fail with EAGAIN: once in
  * a thread after a swap. A thread may have been told of a connection before that another one has

@@ -24,8 +24,10 @@ void listener_turn_away(int fd)
     int got;
     sock_never_block(fd); /* another process may accept in between: those that share it drain too */
     for (int n = 0; n < TURNED_AWAY_MOST && (got = sock_accept(fd)) >= 0; n++) {
+        /* What a connection that inherited MINTTL was sent has been dropped. */
+        sock_clear_minttl(got);
         uint32_t unread = sock_unread(got);
-        if (unread) {
+        if (unread || sock_had_minttl(got)) {
             table_count_turned_away();
             process_slot_count_loss(false, true, false);
             say_lost(got, unread);

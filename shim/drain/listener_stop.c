@@ -150,6 +150,8 @@ static void drop_syns(struct listener *listener, int fd)
     listener->closed_at = sys_now_ms();
     listener->may_have_cookies = proc_knows_syn_cookies();
     sock_stop_deferring(fd);
+    atomic_store(&listener_dropped_syns,
+                 true); /* before: an accept may return one with MINTTL at once */
     /* AF_UNIX: a connect is refused from now on, accept hands out the queue and then fails with
      * EINVAL (net/unix/af_unix.c, unix_stream_connect and unix_accept). */
     if (!sock_drop_syns(fd))

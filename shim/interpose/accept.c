@@ -2,6 +2,7 @@
 /* bind, listen, accept, accept4, epoll_ctl: where connections come from. */
 #include "conn/conn.h"
 #include "drain/worker.h"
+#include "tree/coordinator.h"
 #include "base/libc.h"
 #include "drain/listener.h"
 #include "drain/listener_epolls.h"
@@ -122,6 +123,11 @@ INLINE void accepted(int fd, int got, const struct sockaddr *from, socklen_t len
         fingerprint = sock_hash_port(fingerprint, view->port);
         kind = FINGERPRINT_PEER_AND_PORT;
     }
+    /* Another process of the tree may have had the listener drop SYNs. This comes before the
+     * drainer can see the connection: sock_had_minttl tells it that the peer needs time. */
+    bool may_have_minttl = listener_has_dropped_syns() || coordinator_tree_drains();
+    if (UNLIKELY(may_have_minttl) && !sys_is_sandboxed())
+        sock_clear_minttl(got);
     conn_accepted(got, view->mode, fingerprint, kind);
 }
 

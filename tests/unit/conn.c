@@ -463,6 +463,26 @@ static void what_reply_makes_of_the_kernel_s_figures(void)
     }
 }
 
+/* Its first request may have been dropped, and tried for as long as it waited to be accepted. */
+static void what_reply_makes_of_one_that_was_deaf(void)
+{
+    struct conn_limits once = limits;
+    once.seen_at = NULL;
+    begin(MODE_REPLY);
+    fakes[FD].was_deaf = true;
+    fakes[FD].info = (struct sock_info){.has = true, .received_ms = 5000};
+    CHECK(conn_classify(FD, &once, true) == CONN_IS_WAITING && !flags(), "a look that can't wait");
+    for (uint32_t ms = 5000; ms < 14500; ms += 500, limits.now += 500) {
+        fakes[FD].info.received_ms = ms;
+        CHECK(conn_classify(FD, &limits, true) == CONN_IS_WAITING, "after %u ms", ms);
+    }
+    fakes[FD].info.received_ms = 14500;
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE);
+    fakes[FD].info = (struct sock_info){true, true, true, 1000, 1000, 0};
+    set(CONN_ANSWERED);
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE, "it has been heard since");
+}
+
 static void a_duplicate_has_been_quiet_for_as_long(void)
 {
     begin(MODE_REPLY);
@@ -808,6 +828,7 @@ static const struct unit_test tests[] = {
     {"manual, automatic and deadline: what is idle", what_is_idle_in_the_first_three_modes},
     {"what is not the connection any more is gone", what_is_not_the_connection_is_gone},
     {"reply: what the kernel's figures come to", what_reply_makes_of_the_kernel_s_figures},
+    {"reply: one that was deaf has time to send again", what_reply_makes_of_one_that_was_deaf},
     {"reply: what is idle on AF_UNIX", what_reply_makes_of_unix_connections},
     {"reply: a duplicate on AF_UNIX has been quiet for as long",
      a_duplicate_has_been_quiet_for_as_long},

@@ -53,6 +53,11 @@ void sock_unguard(int fd, int pin)
     (void)fd, (void)pin;
 }
 
+bool sock_had_minttl(int fd)
+{
+    return fake(fd, false)->was_deaf;
+}
+
 bool sock_is_unconnected(int fd)
 {
     return !fake(fd, false)->fingerprint;

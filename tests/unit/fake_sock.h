@@ -16,6 +16,7 @@ struct fake {
     uint32_t fingerprint;
     _Atomic unsigned int shut_read, shut_write, shut_both;
     _Atomic bool corked;
+    bool was_deaf;
 };
 
 extern struct fake fakes[FAKES];
