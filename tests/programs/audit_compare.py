@@ -1,0 +1,87 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""audit_compare.py TRUTH LOG SAID STATUS CODE KILLED
+
+Compares the truth of auditor.py with what was told of a drain: the log of the server, what
+`weir drain --wait` said and `weir status --json` afterwards, and the exit code ("none" where the drain
+came by a stop signal: SAID and STATUS are empty then). KILLED is "none", "worker" or "head". Prints
+each mismatch, and exits with 1 where there is one."""
+import json
+import re
+import sys
+
+truth_path, log_path, said_path, status_path, code, killed = sys.argv[1:]
+with open(truth_path) as file:
+    truths = [json.loads(line) for line in file][:-1]
+with open(log_path, errors="replace") as file:
+    log = [line for line in file if line.startswith("weir[")]
+with open(said_path) as file:
+    said = file.read()
+with open(status_path) as file:
+    status = json.loads(file.read() or "null")
+mismatches = []
+
+
+def mismatch(what, about=()):
+    mismatches.append(what + "".join("\n    " + json.dumps(one) for one in about))
+
+
+def of(*verdicts):
+    return {t["port"]: t for t in truths if t["verdict"] in verdicts}
+
+
+lost, may_be = of("lost"), of("lost", "crossed", "told")
+
+# Whom the log names as having lost something: who was idle when it was cut off has not.
+named, lines = set(), {}
+for line in log:
+    found = re.search(r": (?:forced|gave up on|closed) 127\.0\.0\.1:(\d+): (.*)", line)
+    if found and (" in use " in line or re.search(r"[1-9]\d*(?: bytes)? (?:unsent|unread)|unread$", line)):
+        named.add(int(found[1]))
+        lines[int(found[1])] = line.strip()
+died = sum(int(n) for n in re.findall(r"in the middle of the drain: (\d+) conn", "".join(log)))
+last = [re.search(r"drained in \S+: (\d+) closed clean, (\d+) forced", line) for line in log]
+last = [found for found in last if found]
+
+wrongly = sorted(named - may_be.keys())
+if wrongly:
+    mismatch("the log names as lost what is whole: " + "; ".join(lines[port] for port in wrongly),
+             [t for t in truths if t["port"] in wrongly])
+untold = sorted(lost.keys() - named)
+if len(untold) > died and killed != "head":
+    mismatch("lost, and not named in the log", [lost[port] for port in untold])
+if killed != "head" and not last:
+    mismatch("the log has no last line")
+
+if code != "none":
+    if code == "0" and lost:
+        mismatch("lost, and exit 0", lost.values())
+    if code == "3" and not may_be:
+        mismatch("exit 3, and nobody has lost anything")
+    if code not in ("0", "3") and killed != "head":
+        mismatch(f"exit {code}")
+    if code == "0" and any(t["end"] == "open" for t in truths):
+        mismatch("exit 0, and still open", [t for t in truths if t["end"] == "open"])
+    if status and killed != "head":
+        losses = status["losses"]
+        if max(losses.values()) > len(may_be):
+            mismatch(f"told more than {len(may_be)} lost: {losses}", may_be.values())
+        if sum(losses.values()) < len(lost):
+            mismatch(f"told less than {len(lost)} lost: {losses}", lost.values())
+        found = re.search(r"(\d+) closed clean, (\d+) forced, (\d+) of them in use"
+                          r"(?:; (\d+) with bytes unread, (\d+) unsent)?", said)
+        if not found:
+            mismatch("the command has said no totals")
+        else:
+            clean, forced, in_use, unread, unsent = (int(n or 0) for n in found.groups())
+            if [in_use, unread, unsent] != list(losses.values()):
+                mismatch(f"the command says {in_use}, {unread} and {unsent}, status {losses}")
+            if last and (clean, forced) != (int(last[-1][1]), int(last[-1][2])):
+                mismatch(f"the command says {clean} clean and {forced} forced, the log {last[-1][0]}")
+
+for one in mismatches:
+    print("MISMATCH", one)
+if mismatches:
+    print("".join("    " + line for line in log), end="")
+    print("   ", said.strip().replace("\n", "\n    "))
+sys.exit(bool(mismatches))
