@@ -14,7 +14,9 @@ A client looks before it sends. A request is answered, or of the others the firs
   crossed   its send met the server's FIN or RST: nobody has lost it, the client knows
   told      it followed a request whose answer said "Connection: close": the same
 
-A connection that the client itself ended has lost nothing."""
+  left      the client closed it before its answer: none but it knows that it waits for none
+
+Who has reset a connection, or had its answers whole, has lost nothing."""
 import json
 import random
 import select
@@ -102,6 +104,7 @@ class Connection:
         self.half = False
         self.crossed_at = self.told_at = None  # the first request of that kind
         self.end = "open"
+        self.heard_at = self.quiet = 0
         self.local = 0
         self.answers = Answers()
         self.socket = socket.socket()
@@ -132,12 +135,11 @@ class Connection:
         except BlockingIOError:
             return
         except ConnectionResetError:
-            self.end = "reset"
-            raise Over from None
+            self.ended("reset")
         if not data:
-            self.end = "eof"
-            raise Over
+            self.ended("eof")
         self.received += len(data)
+        self.heard_at = time.monotonic()
         self.answered += self.answers.whole(data)
         if self.answers.notice and self.told_at is None:
             self.told_at = self.answered + self.answers.in_part()
@@ -202,6 +204,7 @@ class Connection:
             if self.rng.random() < 0.3 and protocol == "http" and words["mode"] == "protocol":
                 self.ask("slow")
             self.wait(60, answered=True)
+            self.wait(0.005)
             self.wait(self.rng.uniform(0, 0.2))
 
     def torn(self):
@@ -218,6 +221,7 @@ class Connection:
         while True:
             self.ask("slow")
             self.wait(60, answered=True)
+            self.wait(0.005)
 
     def half_sent(self):
         if self.rng.random() < 0.5:
@@ -243,9 +247,10 @@ class Connection:
     def leaver(self):
         self.ask(self.rng.choice(["slow", "large"]))
         self.sleep(self.rng.uniform(0, 1))
+        self.end = "left"
         if self.rng.random() < 0.5:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.end = "left"
+            self.end = "has reset"
         self.socket.close()
         raise Over
 
@@ -259,10 +264,17 @@ class Connection:
         except Over:
             pass
 
+    def ended(self, how):
+        self.end = how
+        self.quiet = time.monotonic() - self.heard_at
+        raise Over from None
+
     def verdict(self):
-        """Returns "lost", "crossed", "told" or "", and why."""
-        if self.end in ("left", "refused", "unconnected"):
+        """Returns "lost", "crossed", "told", "left" or "", and why."""
+        if self.end in ("refused", "unconnected", "has reset"):
             return "", ""
+        if self.end == "left":
+            return "left", ""
         if self.answers.in_part():
             return "lost", "an answer in part"
         if self.answered == self.asked and not self.half:
@@ -279,7 +291,7 @@ class Connection:
         verdict, why = self.verdict()
         return {"connection": self.number, "kind": self.kind, "port": self.local, "sent": self.sent,
                 "asked": self.asked, "answered": self.answered, "failed": self.answers.failed,
-                "received": self.received, "half": self.half, "notice": self.answers.notice,
+                "received": self.received, "quiet_s": round(self.quiet, 3), "half": self.half, "notice": self.answers.notice,
                 "end": self.end, "verdict": verdict, "why": why}
 
 
@@ -290,7 +302,7 @@ KINDS = ["careful", "resting", "pipelined", "torn", "slow", "half_sent", "silent
 def client(number):
     rng = random.Random(f"{seed}/{number}")
     kind = rng.choices(KINDS, [6, 4, 4, 4, 3, 1, 2, 2, 1, 1])[0]
-    if stop.wait(rng.uniform(0, seconds)):
+    if stop.wait(rng.choice([0, 0, rng.uniform(0, seconds)])):
         return
     for _ in range(4):
         connection = Connection(number, kind, rng, kind in ("slow_reader", "deaf"))
@@ -318,4 +330,4 @@ if __name__ == "__main__":
     print(json.dumps({"connections": len(truths), "asked": sum(t["asked"] for t in truths),
                       "answered": sum(t["answered"] for t in truths),
                       **{verdict: sum(t["verdict"] == verdict for t in truths)
-                         for verdict in ("lost", "crossed", "told")}}))
+                         for verdict in ("lost", "crossed", "told", "left")}}))
