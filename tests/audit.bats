@@ -1,0 +1,62 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# What is told of a drain beside what its clients know: random clients and drains of real servers, with
+# fixed seeds. What they lost is told by the exit code, the totals and the log, and nothing else is.
+# mutant: shim/drain/drain.c: s/process_slot_count_loss\(look == CONN_IS_IN_USE, unread, unsent\);//
+# seconds: 40
+# shellcheck shell=bash
+
+load helpers
+
+# audits SERVER SEED...: and prints what it has to say, if the test fails.
+audits() {
+    local server=$1 seed
+    shift
+    for seed; do
+        "$ROOT/scripts/audit" --drains 1 --seed "$seed" "$server" 3>&-
+    done
+}
+
+@test "nginx, whose timeout is shorter than a request takes: the audit finds that the ledger is true" {
+    audits nginx 103 106
+}
+
+@test "a pre-fork server of which a worker is killed in the middle: the audit finds that the ledger is true" {
+    audits prefork 114 118
+}
+
+@test "redis, which is drained and then stopped: the audit finds that the ledger is true" {
+    audits redis 103 104
+}
+
+@test "HAProxy before a server: the audit finds that the ledger is true" {
+    audits haproxy 107 108
+}
+
+@test "a server that never answers: the audit finds that the ledger is true" {
+    audits silent 103 106
+}
+
+# A truth and what is told of it that are made up: the comparison can say no.
+@test "the audit finds what is lost and told as clean, and what is told lost and is whole" {
+    local at=$BATS_TEST_TMPDIR
+    told() { # EXIT-CODE VERDICT LOSSES
+        echo '{"port": 5, "verdict": "'"$2"'", "end": "eof", "received": 9, "quiet_s": 9}' >"$at/truth"
+        echo '{"connections": 1}' >>"$at/truth"
+        : >"$at/log"
+        [ "$3" = 0 ] || echo 'weir[1] a: forced 127.0.0.1:5: in use 1s, 0 bytes unsent' >"$at/log"
+        echo "weir[1] a: drained in 1.0s: $((1 - $3)) closed clean, $3 forced; the program runs on" >>"$at/log"
+        echo "a, pid 1: drained in 1.0s: $((1 - $3)) closed clean, $3 forced, $3 of them in use" >"$at/said"
+        echo '{"losses": {"forced_in_use": '"$3"', "unread": 0, "unsent": 0}}' >"$at/status"
+        /usr/bin/python3 "$ROOT/tests/programs/audit_compare.py" "$at/truth" "$at/log" "$at/said" \
+            "$at/status" "$1" none
+    }
+    told 0 '' 0
+    told 3 lost 1
+    not told 0 lost 0
+    not told 3 '' 1
+    not told 0 lost 1
+    not told 3 lost 0
+    told 0 crossed 0
+    told 3 crossed 1
+}
