@@ -179,6 +179,24 @@ time.sleep(60)' "${at#unix:}"
     figures 1 0 0 1
 }
 
+# ---- what arrives as a connection is closed
+
+@test "a request that arrives between the half-close and the end, and is not answered, is lost: exit 3" {
+    local fd
+    variables=(WEIR_MODE=reply)
+    start hesitates
+    conn_open fd "$port"
+    conn_send "$fd" 'one\n'
+    wait_until 5 log_has server '^served$'
+    "$weir" drain "$SERVER_PID"
+    wait_until 5 log_has server '^ended$'
+    conn_send "$fd" 'tw'
+    weir_exits 3 drain --wait "$SERVER_PID"
+    log_has server ': closed 127\.0\.0\.1:[0-9]+: in use, for it was sent something as it was closed$'
+    ends 0 1 1
+    figures 1 1 0 0
+}
+
 # ---- processes that die
 
 @test "a worker that is killed with a request in progress has lost it: exit 3, and the log names it" {

@@ -190,6 +190,7 @@ uint32_t sock_unread_now(int fd)
 
 void sock_info(int fd, struct sock_info *info)
 {
+    enum { ESTABLISHED = 1 }; /* net/tcp_states.h */
     struct tcp_info tcp;
     socklen_t len = sizeof tcp;
     *info = (struct sock_info){0};
@@ -200,6 +201,7 @@ void sock_info(int fd, struct sock_info *info)
     info->has = true;
     info->has_sent = tcp.tcpi_data_segs_out > 0;
     info->has_received = tcp.tcpi_bytes_received > 0;
+    info->is_whole = tcp.tcpi_state == ESTABLISHED;
     info->received_ms = tcp.tcpi_last_data_recv;
     info->sent_ms = tcp.tcpi_last_data_sent;
     info->rtt_us = tcp.tcpi_rtt;

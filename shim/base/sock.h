@@ -69,6 +69,7 @@ struct sock_info {
     bool has;
     bool has_sent;     /* have we ever sent it a byte */
     bool has_received; /* has the peer ever sent a byte */
+    bool is_whole;     /* neither side has sent a FIN or RST */
     uint32_t received_ms, sent_ms, rtt_us;
 };
 

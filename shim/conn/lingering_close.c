@@ -5,6 +5,7 @@
 #include "base/settings.h"
 #include "base/sock.h"
 #include "base/sys.h"
+#include "conn/conn_own.h"
 #include "conn/fdtable.h"
 
 #include <sys/epoll.h>
@@ -67,7 +68,7 @@ static struct kept *free_place(void)
     return NULL;
 }
 
-void (*lingering_on_loss)(bool unread, bool unsent);
+void (*lingering_on_loss)(bool in_use, bool unread, bool unsent);
 
 /* A loss is counted, and named in the log. was_shut: its close counts as one while idle. */
 static void say_lost(const char *what, int fd, const struct sock_queues *queues, bool was_shut,
@@ -76,12 +77,40 @@ static void say_lost(const char *what, int fd, const struct sock_queues *queues,
     struct log_line line;
     table_count_lost(was_shut);
     if (lingering_on_loss)
-        lingering_on_loss(queues->unread, queues->unsent);
+        lingering_on_loss(false, queues->unread, queues->unsent);
     log_begin(&line, LOG_INFO);
     text_string(&line.text, what);
     sock_peer(fd, &line.text);
     text_add(&line.text, ": the program has closed it, %u bytes unsent, %u unread%s",
              queues->unsent, queues->unread, why);
+    log_send(&line);
+}
+
+/*
+ * A request, or a part of it, arrived on a connection that was half-closed as idle: the program has
+ * read it, met the end behind it, and closes. Who has left waits for no answer, and in mode protocol
+ * the last answer said that no more comes.
+ */
+static bool is_closed_in_use(int fd, uint64_t record)
+{
+    const uint64_t asked = CONN_SHUT | CONN_READ_SINCE_SHUT;
+    struct sock_info info;
+    if ((record & (asked | CONN_FIN)) != asked || mode_of(record) != MODE_REPLY)
+        return false;
+    sock_info(fd, &info);
+    return info.has && info.is_whole;
+}
+
+static void say_closed_in_use(int fd)
+{
+    struct log_line line;
+    table_count_lost(true);
+    if (lingering_on_loss)
+        lingering_on_loss(true, false, false);
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, "closed ");
+    sock_peer(fd, &line.text);
+    text_string(&line.text, ": in use, for it was sent something as it was closed");
     log_send(&line);
 }
 
@@ -93,7 +122,10 @@ void lingering_before_close(int fd, uint64_t record)
     if (!atomic_load(&is_on) || sys_is_sandboxed())
         return;
     sock_queues(fd, &queues);
-    if (!queues.unread && queues.unsent <= (record & CONN_FIN ? OUR_FIN : 0))
+    bool is_empty = !queues.unread && queues.unsent <= (record & CONN_FIN ? OUR_FIN : 0);
+    if (is_empty && is_closed_in_use(fd, record))
+        say_closed_in_use(fd);
+    if (is_empty)
         return;
     struct kept *place = linger && !atomic_load(&is_on_many) ? free_place() : NULL;
     int copy = place ? sock_guard(fd) : -1;

@@ -38,8 +38,9 @@ bool lingering_step(int64_t now);
  * kept all the same, for the rest of their time. */
 void lingering_times_out(void);
 
-/* Called for each that is given up while bytes are left: NULL: nobody counts them. */
-extern HIDDEN void (*lingering_on_loss)(bool unread, bool unsent);
+/* Called for each that is given up while bytes are left, or is closed in use: NULL: nobody counts
+ * them. */
+extern HIDDEN void (*lingering_on_loss)(bool in_use, bool unread, bool unsent);
 
 /* A child's copies are its parent's affair. */
 void lingering_forked(void);

@@ -177,11 +177,6 @@ static void stand_aside(const char *why)
 
 static const char no_room_for_page[] = "no room for the state page";
 
-static void count_loss(bool unread, bool unsent)
-{
-    process_slot_count_loss(false, unread, unsent);
-}
-
 static bool begin_serving(void)
 {
     fork_ask_pid();
@@ -190,7 +185,7 @@ static bool begin_serving(void)
         return false;
     }
     table.on_shared = handoff_release;
-    lingering_on_loss = count_loss;
+    lingering_on_loss = process_slot_count_loss;
     conn_on_adopt = adopts;
     if (!coordinator_joins(environment_tree_value, stage_began_tree)) {
         stand_aside(no_room_for_page);

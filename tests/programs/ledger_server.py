@@ -4,10 +4,15 @@
 #   ledger_server.py ADDRESS listens       PORT on 127.0.0.1, or unix:PATH. Neither it nor a child of
 #                                          its that has the listener too ever accepts
 #   ledger_server.py ADDRESS reads BYTES   reads so many bytes of each connection, and keeps it
+#   ledger_server.py ADDRESS hesitates     answers, and reads no more before the end is there and
+#                                          something has come all the same: then to the end, and closes
 #   ledger_server.py ADDRESS answers MS    answers with 300 kB, and closes after so long; 0: never
+import fcntl
 import os
+import select
 import socket
 import sys
+import termios
 import threading
 import time
 
@@ -20,9 +25,26 @@ else:
     listener = socket.create_server(("127.0.0.1", int(address)))
 
 
+def hesitate(connection):
+    connection.send(connection.recv(100))
+    print("served", flush=True)
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    poll.poll()
+    print("ended", flush=True)
+    while not fcntl.ioctl(connection, termios.FIONREAD, bytes(4)).strip(b"\0"):
+        time.sleep(0.01)
+    while connection.recv(100):
+        pass
+    kept.remove(connection)
+    connection.close()
+
+
 def serve(connection):
     if does == "reads":
         connection.recv(int(sys.argv[3]))
+    elif does == "hesitates":
+        hesitate(connection)
     else:
         connection.recv(100)
         connection.setblocking(False)
