@@ -36,7 +36,7 @@ lost, may_be = of("lost"), of("lost", "crossed", "told", "left")
 named, lines = set(), {}
 for line in log:
     found = re.search(r": (?:forced|gave up on|closed) 127\.0\.0\.1:(\d+): (.*)", line)
-    if found and (" in use " in line or re.search(r"[1-9]\d*(?: bytes)? (?:unsent|unread)|unread$", line)):
+    if found and (" in use" in line or re.search(r"[1-9]\d*(?: bytes)? (?:unsent|unread)|unread$", line)):
         named.add(int(found[1]))
         lines[int(found[1])] = line.strip()
 died = sum(int(n) for n in re.findall(r"in the middle of the drain: (\d+) conn", "".join(log)))
