@@ -88,8 +88,8 @@ static void say_lost(const char *what, int fd, const struct sock_queues *queues,
 
 /*
  * A request, or a part of it, arrived on a connection that was half-closed as idle: the program has
- * read it, met the end behind it, and closes. Who has left waits for no answer, and in mode protocol
- * the last answer said that no more comes.
+ * read it, met the end behind it, and closes. Who has left waits for no answer, and in mode
+ * protocol the last answer said that no more comes.
  */
 static bool is_closed_in_use(int fd, uint64_t record)
 {
