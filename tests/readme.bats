@@ -238,6 +238,10 @@ END
         scripts/mutants) [ -e "tests/$rest.bats" ] ;;
         scripts/fuzz) [ -e "tests/fuzz/${rest##* }.c" ] ;;
         scripts/transparency) grep -q "${rest%% *}" scripts/transparency ;;
+        scripts/audit)
+            read -r _ _ name _ <<<"$rest"
+            grep -q "^audit_$name()" scripts/audit
+            ;;
         scripts/sweep) scripts/sweep --list | grep -qx "${rest%% *}" ;;
         *) return 1 ;;
         esac
