@@ -230,11 +230,14 @@ bool conn_shut(int fd);
  */
 void conn_finish(int fd, bool late);
 
-/* Shuts it both ways, and counts that: as forced, or as closed while idle. Returns false if it is
- * not to be done (any more). */
-bool conn_force(int fd, bool is_forced);
+/* Shuts it both ways. Returns false if it is not to be done (any more); else the caller counts it
+ * (table_count_forced). */
+bool conn_force(int fd);
 
-/* Tells whether our FIN is out, which then is one of its bytes unsent. */
-bool conn_has_finished(int fd);
+/* Whether a request has begun on it that we have seen, and is not answered. */
+bool conn_is_in_use(int fd);
+
+/* What our FIN counts for among the bytes unsent until it is acknowledged. */
+uint32_t conn_fin_length(int fd);
 
 #endif

@@ -274,13 +274,19 @@ void conn_finish(int fd, bool late)
     sock_unguard(fd, pin);
 }
 
-bool conn_has_finished(int fd)
+uint32_t conn_fin_length(int fd)
 {
     const struct conn *conn = table_find(fd);
-    return conn && atomic_load(&conn->record) & CONN_FIN;
+    return conn && !(atomic_load(&conn->record) & CONN_UNIX);
 }
 
-bool conn_force(int fd, bool is_forced)
+bool conn_is_in_use(int fd)
+{
+    const struct conn *conn = table_find(fd);
+    return conn && is_in_use(conn);
+}
+
+bool conn_force(int fd)
 {
     struct conn *conn = table_find(fd);
     uint64_t record = conn ? atomic_load(&conn->record) : 0;
@@ -293,10 +299,8 @@ bool conn_force(int fd, bool is_forced)
             still = false;
     } while (still && !atomic_compare_exchange_weak(&conn->record, &record,
                                                     record | CONN_SHUT | CONN_FORCED));
-    if (still) {
-        table_count_forced(is_forced);
+    if (still)
         sock_shut_both(pin);
-    }
     sock_unguard(fd, pin);
     return still;
 }

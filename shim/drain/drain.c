@@ -91,7 +91,11 @@ static bool finish_one(int fd, void *context)
     return true;
 }
 
-/* Cuts a connection. Of one that is idle, and has bytes in neither queue, nothing is lost. */
+/*
+ * Cuts a connection. Of one that is idle, and has bytes in neither queue, nothing is lost. It is
+ * looked at again behind the cut: a request may have come in since, or been answered; and a peer
+ * that has put off its acknowledgement has sent it with the one of our FIN (RFC 9293, 3.8.6.3).
+ */
 static bool force_one(int fd, void *context)
 {
     const int64_t *now = context;
@@ -99,15 +103,21 @@ static bool force_one(int fd, void *context)
     enum conn_class look = conn_classify(fd, &none, true);
     if (look == CONN_IS_GONE || look == CONN_IS_FORCED)
         return true;
+    struct log_line line;
+    drain_describe(&line, "forced ", fd, look, *now);
+    if (!conn_force(fd))
+        return true;
+    if (!conn_is_unchanged(fd)) {
+        look = conn_is_in_use(fd) ? CONN_IS_IN_USE : CONN_IS_IDLE;
+        drain_describe(&line, "forced ", fd, look, *now);
+    }
     struct sock_queues queues;
     sock_queues(fd, &queues);
-    bool unread = queues.unread, unsent = queues.unsent > conn_has_finished(fd);
+    bool unread = queues.unread, unsent = queues.unsent > conn_fin_length(fd);
     bool is_forced =
         look == CONN_IS_IN_USE || (look == CONN_IS_SHUT && drain.by_timeout) || unread || unsent;
-    struct log_line line;
-    if (is_forced)
-        drain_describe(&line, "forced ", fd, look, *now);
-    if (conn_force(fd, is_forced) && is_forced) {
+    table_count_forced(is_forced); /* its close waits for our claim */
+    if (is_forced) {
         process_slot_count_loss(look == CONN_IS_IN_USE, unread, unsent);
         log_keep(&line);
     }

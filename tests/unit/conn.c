@@ -184,7 +184,7 @@ static void one_that_was_disowned_is_nobody_s(void)
     CHECK(conn_disown(FD) == EALREADY && conn_mark(FD, true) == ENOENT);
     conn_event(FD, CONN_MARK_IDLE);
     conn_event(FD, CONN_READ);
-    CHECK(!conn_force(FD, true));
+    CHECK(!conn_force(FD));
     CHECK(conn_classify(FD, &limits, true) == CONN_IS_GONE && !conn_shut(FD));
     CHECK(!fakes[FD].shut_read && !fakes[FD].shut_both);
     table_drop(FD, table_take(FD));
@@ -290,8 +290,9 @@ static void a_forced_one_is_shut_both_ways_once(void)
     begin(MODE_AUTOMATIC);
     conn_event(FD, CONN_READ);
     table_totals(&before);
-    CHECK(conn_force(FD, true));
-    CHECK(!conn_force(FD, true));
+    CHECK(conn_force(FD));
+    CHECK(!conn_force(FD));
+    table_count_forced(true);
     CHECK(fakes[FD].shut_both == 1);
     CHECK(flags() == (CONN_IN_USE | CONN_SHUT | CONN_FORCED) && in_use_counted() == 0);
     CHECK(conn_classify(FD, &limits, true) == CONN_IS_FORCED);
@@ -308,7 +309,8 @@ static void a_forced_one_of_which_nothing_is_lost_is_closed_idle(void)
     struct totals before, after;
     begin(MODE_AUTOMATIC);
     table_totals(&before);
-    CHECK(conn_force(FD, false));
+    CHECK(conn_force(FD));
+    table_count_forced(false);
     table_drop(FD, table_take(FD));
     table_totals(&after);
     CHECK(after.forced == before.forced && after.closed_idle == before.closed_idle + 1);
@@ -368,88 +370,92 @@ static void what_reply_makes_of_the_kernel_s_figures(void)
         {"silent for long, but greeted just now",
          CONN_ANSWERED,
          {0},
-         {true, true, false, 5000, 999, 0},
+         {true, true, false, true, 5000, 999, 0},
          CONN_IS_WAITING},
         {"unread",
          CONN_ANSWERED | CONN_SEASONED,
          {1, 0},
-         {true, true, true, 5000, 5000, 0},
+         {true, true, true, true, 5000, 5000, 0},
          CONN_IS_IN_USE},
         {"unsent",
          CONN_ANSWERED | CONN_SEASONED,
          {0, 1},
-         {true, true, true, 5000, 5000, 0},
+         {true, true, true, true, 5000, 5000, 0},
          CONN_IS_IN_USE},
         {"asked, not answered",
          CONN_IN_USE,
          {0},
-         {true, false, true, 5000, 5000, 0},
+         {true, false, true, true, 5000, 5000, 0},
          CONN_IS_IN_USE},
         {"asked, answered by stdio",
          CONN_IN_USE,
          {0},
-         {true, true, true, 5000, 5000, 0},
+         {true, true, true, true, 5000, 5000, 0},
          CONN_IS_IDLE},
         {"asked, answered by stdio just now",
          CONN_IN_USE,
          {0},
-         {true, true, true, 5000, 10, 0},
+         {true, true, true, true, 5000, 10, 0},
          CONN_IS_WAITING},
         {"asked again after an answer",
          CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED,
          {0},
-         {true, true, true, 5000, 5000, 0},
+         {true, true, true, true, 5000, 5000, 0},
          CONN_IS_IN_USE},
         {"its write was cut short",
          CONN_IN_USE | CONN_CUT_SHORT,
          {0},
-         {true, true, true, 5000, 5000, 0},
+         {true, true, true, true, 5000, 5000, 0},
          CONN_IS_IN_USE},
         {"first answer, not long ago",
          CONN_ANSWERED,
          {0},
-         {true, true, true, 999, 999, 0},
+         {true, true, true, true, 999, 999, 0},
          CONN_IS_WAITING},
         {"first answer, long ago",
          CONN_ANSWERED,
          {0},
-         {true, true, true, 1000, 1000, 0},
+         {true, true, true, true, 1000, 1000, 0},
          CONN_IS_IDLE},
         {"seasoned, settling",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
-         {true, true, true, 99, 99, 0},
+         {true, true, true, true, 99, 99, 0},
          CONN_IS_WAITING},
         {"seasoned, settled",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
-         {true, true, true, 100, 100, 0},
+         {true, true, true, true, 100, 100, 0},
          CONN_IS_IDLE},
         {"seasoned, far away",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
-         {true, true, true, 399, 399, 100000},
+         {true, true, true, true, 399, 399, 100000},
          CONN_IS_WAITING},
         {"seasoned, four round trips",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
-         {true, true, true, 400, 400, 100000},
+         {true, true, true, true, 400, 400, 100000},
          CONN_IS_IDLE},
         {"the peer spoke last",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
-         {true, true, true, 200, 5000, 0},
+         {true, true, true, true, 200, 5000, 0},
          CONN_IS_IN_USE},
-        {"half-closed", CONN_SHUT | CONN_ANSWERED, {0}, {true, true, true, 1, 1, 0}, CONN_IS_SHUT},
+        {"half-closed",
+         CONN_SHUT | CONN_ANSWERED,
+         {0},
+         {true, true, true, true, 1, 1, 0},
+         CONN_IS_SHUT},
         {"half-closed, answer owed",
          CONN_SHUT | CONN_READ_SINCE_SHUT,
          {0},
-         {true, true, true, 1, 1, 0},
+         {true, true, true, true, 1, 1, 0},
          CONN_IS_IN_USE},
         {"forced",
          CONN_SHUT | CONN_FORCED | CONN_IN_USE,
          {0},
-         {true, true, true, 1, 1, 0},
+         {true, true, true, true, 1, 1, 0},
          CONN_IS_FORCED},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -478,7 +484,7 @@ static void what_reply_makes_of_one_that_was_deaf(void)
     }
     fakes[FD].info.received_ms = 14500;
     CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE);
-    fakes[FD].info = (struct sock_info){true, true, true, 1000, 1000, 0};
+    fakes[FD].info = (struct sock_info){true, true, true, true, 1000, 1000, 0};
     set(CONN_ANSWERED);
     CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE, "it has been heard since");
 }
@@ -545,7 +551,7 @@ static void one_answered_by_stdio_is_half_closed(void)
 {
     begin(MODE_REPLY);
     conn_event(FD, CONN_READ);
-    fakes[FD].info = (struct sock_info){true, true, true, 5000, 5000, 0};
+    fakes[FD].info = (struct sock_info){true, true, true, true, 5000, 5000, 0};
     CHECK(conn_classify(FD, &limits, false) == CONN_IS_IDLE && conn_shut(FD));
     CHECK(flags() == CONN_SHUT && in_use_counted() == 0);
 }
@@ -571,7 +577,7 @@ static void begin_answered(enum mode mode)
 {
     begin(mode);
     limits.seen_at = NULL;
-    fakes[FD].info = (struct sock_info){true, true, true, 5000, 5000, 0};
+    fakes[FD].info = (struct sock_info){true, true, true, true, 5000, 5000, 0};
     if (mode == MODE_REPLY)
         set(CONN_ANSWERED | CONN_SEASONED);
 }
