@@ -135,7 +135,7 @@ answers_and_closes() {
         whole+=$line
     done
     [[ $whole == *It\ works!* ]]
-    grep -q 'drained in .*: 0 forced' "$BATS_TEST_TMPDIR/waited"
+    grep -q 'drained in .*: 2 closed clean, 0 forced' "$BATS_TEST_TMPDIR/waited"
     status_has '"phase": "drained"'
     log_has server 'drained in .*: 2 closed clean, 0 forced; the program runs on'
     alive "$SERVER_PID"

@@ -415,7 +415,8 @@ script() {
     says '^/usr/bin/python3 is dynamic'
     # exec(3): what has no "#!" is the shell's.
     script text 'exec sleep 1'
-    works "$PUBLIC/text"
+    checked 0 "$PUBLIC/text"
+    ends_with '^nothing to drain: it accepts no connections; what it starts may$'
     says '^/bin/sh is dynamic'
     works nginx # and what is none is not called one
     not says 'script'

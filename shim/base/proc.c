@@ -565,12 +565,14 @@ void proc_totals(const struct page *tree, int32_t me, struct totals *totals)
     page_settle_tree(totals);
 }
 
-void proc_finish_asked(struct totals *totals, const uint64_t *handoff, const struct page *now)
+void proc_finish_asked(struct totals *totals, const uint64_t *handoff, const struct page *now,
+                       int32_t me)
 {
     bool open[PAGE_HANDOFFS];
     for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
         struct totals one;
-        if (atomic_load(&now->slot[i].pid) <= 0 || proc_slot_lives(&now->slot[i]))
+        int32_t pid = atomic_load(&now->slot[i].pid);
+        if (pid <= 0 || pid == me || proc_slot_lives(&now->slot[i]))
             continue;
         page_slot_totals(&one, now, i);
         totals->tracked -= one.tracked;

@@ -110,10 +110,11 @@ void proc_totals(const struct page *tree, int32_t me, struct totals *totals);
 /*
  * Completes what page_add_all has counted at the moment of an order, by what the kernel tells a
  * little later. handoff: what was on its way between two processes at that moment; NULL: nothing.
- * now: the page since then. What processes had that were dead has ended; what one has handed on,
- * and is open, has not.
+ * now: the page since then. What processes had that were dead has ended (me: this one, which
+ * lives); what one has handed on, and is open, has not.
  */
-void proc_finish_asked(struct totals *totals, const uint64_t *handoff, const struct page *now);
+void proc_finish_asked(struct totals *totals, const uint64_t *handoff, const struct page *now,
+                       int32_t me);
 
 /* Whether the process has a handler for the signal (its default action would end it). -1: not
  * known. */

@@ -214,7 +214,7 @@ int tree_ask(struct tree *tree, enum action action, const struct origin *origin,
     *news = sound && pagefile_ask(fd, &copy, action, origin, timeout, sys_now_ms(), &totals);
     /* Nobody has been woken yet. Clients come and go meanwhile: the order is left first. */
     if (*news && is_first && action != ACTION_CLOSE_IDLE && pagefile_copy(fd, &now)) {
-        proc_finish_asked(&totals, handoff, &now);
+        proc_finish_asked(&totals, handoff, &now, 0);
         pagefile_put_asked(fd, &copy, &totals);
     }
     close(fd);

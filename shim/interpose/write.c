@@ -335,7 +335,7 @@ EXPORT HOT ssize_t writev(int fd, const struct iovec *iov, int count)
         return libc_writev(fd, iov, count);
     struct conn *conn = table_conn((uint32_t)fd);
     if (is_slow(conn))
-        return writev_slowly(fd, iov, count);
+        conn_enters(fd);
     ssize_t done = libc_writev(fd, iov, count);
     if (done < 0 && signals_must_call_again())
         return writev_slowly(fd, iov, count);
@@ -377,11 +377,13 @@ static __attribute__((noinline)) void sends(const struct msghdr *msg)
 
 EXPORT HOT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-    struct conn *conn = table_conn((uint32_t)fd);
     ssize_t done;
     if (LIKELY(table_ignores(fd))) {
         done = libc_sendmsg(fd, msg, flags);
-    } else if (LIKELY(table_is_fast(fd)) && LIKELY(!(flags & MSG_MORE)) && !is_slow(conn)) {
+    } else if (LIKELY(table_is_fast(fd)) && LIKELY(!(flags & MSG_MORE))) {
+        struct conn *conn = table_conn((uint32_t)fd);
+        if (is_slow(conn))
+            conn_enters(fd);
         done = libc_sendmsg(fd, msg, flags);
         size_t asked = done < 0 ? 1 : length_of(msg->msg_iov, msg->msg_iovlen);
         if (done < 0 && signals_must_call_again())

@@ -167,7 +167,7 @@ void coordinator_count_asked(void)
         return;
     if (atomic_load(&at_ask.is_there)) {
         totals = at_ask.totals;
-        proc_finish_asked(&totals, at_ask.handoff, tree_page);
+        proc_finish_asked(&totals, at_ask.handoff, tree_page, fork_pid());
     } else {
         membership_totals(&totals);
     }

@@ -2,6 +2,7 @@
 /* weir check: will the shim work in this program, and is it in this process? */
 
 #include "base/settings.h"
+#include "base/libc_versions.h"
 #include "base/text.h"
 #include "command/check/calls.h"
 #include "command/check/libraries.h"
@@ -158,10 +159,11 @@ static bool sees_our_library(int32_t pid)
     char own[PATH_MAX], theirs[PATH_MAX + 32];
     struct check quiet = {0};
     struct stat here, there;
-    if (!check_our_library(own, &quiet) || stat(own, &here))
+    if (!check_our_library(own, &quiet) || glibc_stat(own, &here))
         return false;
     snprintf(theirs, sizeof theirs, "/proc/%d/root%s", pid, own);
-    return !stat(theirs, &there) && here.st_ino == there.st_ino && here.st_dev == there.st_dev;
+    return !glibc_stat(theirs, &there) && here.st_ino == there.st_ino &&
+           here.st_dev == there.st_dev;
 }
 
 /* Completes the verdict, for a process whose program would do. */
