@@ -70,12 +70,10 @@ static struct kept *free_place(void)
 
 void (*lingering_on_loss)(bool in_use, bool unread, bool unsent);
 
-/* A loss is counted, and named in the log. was_shut: its close counts as one while idle. */
-static void say_lost(const char *what, int fd, const struct sock_queues *queues, bool was_shut,
-                     const char *why)
+/* Names a loss in the log, and counts it. */
+static void say_unsent(const char *what, int fd, const struct sock_queues *queues, const char *why)
 {
     struct log_line line;
-    table_count_lost(was_shut);
     if (lingering_on_loss)
         lingering_on_loss(false, queues->unread, queues->unsent);
     log_begin(&line, LOG_INFO);
@@ -84,6 +82,14 @@ static void say_lost(const char *what, int fd, const struct sock_queues *queues,
     text_add(&line.text, ": the program has closed it, %u bytes unsent, %u unread%s",
              queues->unsent, queues->unread, why);
     log_send(&line);
+}
+
+/* The same, of a connection that counts as forced. was_shut: its close counts as one while idle. */
+static void say_lost(const char *what, int fd, const struct sock_queues *queues, bool was_shut,
+                     const char *why)
+{
+    table_count_lost(was_shut);
+    say_unsent(what, fd, queues, why);
 }
 
 /*
@@ -174,8 +180,14 @@ static bool attend(struct kept *at, int fd, int64_t now)
         return false;
     if (now < atomic_load(&at->until))
         return true;
-    if ((queues.unsent || queues.unread) && !atomic_exchange(&at->is_lost, true))
+    if ((!queues.unsent && !queues.unread) || atomic_exchange(&at->is_lost, true))
+        return false;
+    /* With nothing unread the kernel goes on sending behind our close (tcp(7), tcp_orphan_retries);
+     * else it resets. */
+    if (queues.unread)
         say_lost("gave up on ", fd, &queues, atomic_load(&at->was_shut), " after WEIR_LINGER");
+    else
+        say_unsent("gave up on ", fd, &queues, " after WEIR_LINGER");
     return false;
 }
 
