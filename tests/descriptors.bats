@@ -121,6 +121,11 @@ moved_is_drained() {
     log_has server ': 1 closed clean, 0 forced'
 }
 
+# is_closed NUMBER: of the server's descriptors.
+is_closed() {
+    [ ! -e "/proc/$SERVER_PID/fd/$1" ]
+}
+
 @test "dup2 over a tracked connection ends that one, and the number is the other's" {
     local parked served again
     start_moves swap
@@ -131,6 +136,7 @@ moved_is_drained() {
     pause 0.4
     kill -USR2 "$SERVER_PID"
     at_eof "$served" 2
+    wait_until 2 is_closed 200 # by its thread, which has met the end just now
     conn_open again "$port"
     conn_open served "$port"
     at_eof "$again" 1
