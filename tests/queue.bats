@@ -665,7 +665,8 @@ subprocess.call([sys.argv[2], "--pace", "2000", "fd:3"], pass_fds=[3])
 END
     serve server -- /usr/bin/python3 "$BATS_TEST_TMPDIR/master.py" "$port" "$PROGRAMS/queue_server"
     wait_port "$port"
-    wait_until 5 log_has server '^weir.* queue_server: ready'
+    they_connect first --clients 1 "$at" # whom the program answers that has it now
+    all_answered first 1
     they_connect waiting --clients 300 "$at"
     drain
     ended_well 20

@@ -104,6 +104,18 @@ static bool speaks(bool whole_tree)
     return whole_tree ? coordinator_is_here() : !stage_is_dormant();
 }
 
+/* Of the tree, before the others are told: they may have closed what is idle when we come to say how
+ * much it was. */
+static struct totals before_wake;
+static bool has_before_wake;
+
+void drain_count_before_wake(void)
+{
+    has_before_wake = speaks(true);
+    if (has_before_wake)
+        membership_totals(&before_wake);
+}
+
 struct totals drain_totals_to_say(bool whole_tree)
 {
     struct totals totals = {0};
@@ -111,10 +123,13 @@ struct totals drain_totals_to_say(bool whole_tree)
         return totals;
     if (whole_tree && coordinator_tree_drains())
         return tree_page->asked;
-    if (whole_tree)
+    if (whole_tree && has_before_wake)
+        totals = before_wake;
+    else if (whole_tree)
         membership_totals(&totals);
     else
         table_totals(&totals);
+    has_before_wake = has_before_wake && !whole_tree;
     return totals;
 }
 

@@ -10,6 +10,9 @@
 /* "draining: SIGTERM from pid 1 uid 0; 212 idle, 9 in use": `what`, with these figures, which are
  * taken before anything is done. */
 struct totals drain_totals_to_say(bool whole_tree);
+
+/* Counts them for the coordinator, before it wakes the others. */
+void drain_count_before_wake(void);
 void drain_say_begin(const char *what, const struct origin *origin, bool whole_tree,
                      struct totals *totals);
 

@@ -218,8 +218,10 @@ static void work(void)
         if (drain_phase() == PHASE_SERVING)
             process_slot_count(); /* that alone may be what weir(1) has woken us for */
         coordinator_count_asked();
-        if (orders & ORDERED_WAKE)
+        if (orders & ORDERED_WAKE) {
+            drain_count_before_wake();
             coordinator_wake();
+        }
         begin_own(orders);
         begin_trees();
         /* Before the step: the first of it tells the figures of the beginning as well. */
