@@ -101,7 +101,8 @@ static bool take(uint32_t index, int32_t from)
 static bool reap(uint32_t index, bool is_missed)
 {
     int32_t pid = atomic_load(&tree_page->slot[index].pid);
-    if (pid <= 0 || proc_slot_lives(&tree_page->slot[index]) || !take(index, pid))
+    if (pid <= 0 || pid == fork_pid() || proc_slot_lives(&tree_page->slot[index]) ||
+        !take(index, pid))
         return false;
     uint64_t lost = fold(index, is_missed);
     if (lost)
