@@ -180,7 +180,7 @@ static bool attend(struct kept *at, int fd, int64_t now)
         return false;
     if (now < atomic_load(&at->until))
         return true;
-    if ((!queues.unsent && !queues.unread) || atomic_exchange(&at->is_lost, true))
+    if ((queues.unsent <= OUR_FIN && !queues.unread) || atomic_exchange(&at->is_lost, true))
         return false;
     /* With nothing unread the kernel goes on sending behind our close (tcp(7), tcp_orphan_retries);
      * else it resets. */
