@@ -93,8 +93,8 @@ static bool finish_one(int fd, void *context)
 
 /*
  * Cuts a connection. Of one that is idle, and has bytes in neither queue, nothing is lost. It is
- * looked at again behind the cut: a request may have come in since, or been answered; and a peer
- * that has put off its acknowledgement has sent it with the one of our FIN (RFC 9293, 3.8.6.3).
+ * looked at again behind the cut: a request may have come in since; and a peer that has put off its
+ * acknowledgement has sent it with the one of our FIN (RFC 9293, 3.8.6.3).
  */
 static bool force_one(int fd, void *context)
 {
@@ -103,17 +103,18 @@ static bool force_one(int fd, void *context)
     enum conn_class look = conn_classify(fd, &none, true);
     if (look == CONN_IS_GONE || look == CONN_IS_FORCED)
         return true;
+    struct sock_queues before, queues;
+    sock_queues(fd, &before);
     struct log_line line;
     drain_describe(&line, "forced ", fd, look, *now);
     if (!conn_force(fd))
         return true;
-    if (!conn_is_unchanged(fd)) {
-        look = conn_is_in_use(fd) ? CONN_IS_IN_USE : CONN_IS_IDLE;
+    if (look != CONN_IS_IN_USE && !conn_is_unchanged(fd) && conn_is_in_use(fd)) {
+        look = CONN_IS_IN_USE;
         drain_describe(&line, "forced ", fd, look, *now);
     }
-    struct sock_queues queues;
     sock_queues(fd, &queues);
-    bool unread = queues.unread, unsent = queues.unsent > conn_fin_length(fd);
+    bool unread = before.unread || queues.unread, unsent = queues.unsent > conn_fin_length(fd);
     bool is_forced =
         look == CONN_IS_IN_USE || (look == CONN_IS_SHUT && drain.by_timeout) || unread || unsent;
     table_count_forced(is_forced); /* its close waits for our claim */
