@@ -361,6 +361,10 @@ END2
     rests_never --protocol postgres
 }
 
+fifty_are_in() {
+    "$ROOT/build/weir" status "$SERVER_PID" --json | grep -q '"connections": {"tracked": 50,'
+}
+
 @test "PostgreSQL under pgbench -S with 50 clients: the drain ends, none is reset" {
     trigger=RTMIN+3
     postgres WEIR_SIGNAL=RTMIN+3
@@ -371,7 +375,8 @@ END2
     CLIENTS=$!
     LOGGED+=(pgbench)
     STARTED+=("$CLIENTS")
-    pause 2
+    wait_until 10 fifty_are_in
+    pause 1
     kill -s "$trigger" "$SERVER_PID"
     wait_drained server 4
     log_has server "^weir\[$SERVER_PID\] .*: drained in [0-9.]+m?s: .* 0 forced; the program runs on"
