@@ -77,6 +77,8 @@ static bool is_deserted(int fd)
 static bool shut_if_empty(const struct listener *listener, int old)
 {
     bool is_unix = listener->view.is_unix;
+    if (!is_unix) /* whose handshake ends in between may have inherited MINTTL (drop_syns) */
+        atomic_store(&listener_dropped_syns, true);
     if (is_unix ? sock_queue_length(old) != 0 : !is_deserted(old) || !sock_drop_syns(old))
         return false;
     if (!is_unix && !is_deserted(old)) {
