@@ -105,6 +105,7 @@ static bool force_one(int fd, void *context)
         return true;
     struct sock_queues before, queues;
     sock_queues(fd, &before);
+    uint32_t fin = conn_fin_length(fd); /* before the cut: at the end of it the program may close */
     struct log_line line;
     drain_describe(&line, "forced ", fd, look, *now);
     if (!conn_force(fd))
@@ -114,7 +115,7 @@ static bool force_one(int fd, void *context)
         drain_describe(&line, "forced ", fd, look, *now);
     }
     sock_queues(fd, &queues);
-    bool unread = before.unread || queues.unread, unsent = queues.unsent > conn_fin_length(fd);
+    bool unread = before.unread || queues.unread, unsent = queues.unsent > fin;
     bool is_forced =
         look == CONN_IS_IN_USE || (look == CONN_IS_SHUT && drain.by_timeout) || unread || unsent;
     table_count_forced(is_forced); /* its close waits for our claim */
