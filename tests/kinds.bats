@@ -96,6 +96,11 @@ END2
     they_are_served "$port" half 10
 }
 
+@test "a server that speaks first, and late: who waited long to be accepted is greeted all the same" {
+    start late "$port" -- WEIR_MODE=reply WEIR_FIRST_BYTE=1s
+    they_are_served "$port" late 2
+}
+
 # start_php: php-fpm, and nginx before it, which keeps its connections (FastCGI).
 start_php() {
     local fpm at=$BATS_TEST_TMPDIR

@@ -69,6 +69,9 @@ static __attribute__((noinline)) enum conn_class classify_silent(int fd, struct 
                                                                  const struct sock_info *info)
 {
     int64_t silent = info->received_ms, seen = seen_ms(conn, state, limits);
+    /* The kernel's figure counts from the handshake; it may have waited long for its accept. */
+    if (seen < silent && limits->now - seen > limits->first_look && seen < limits->first_byte)
+        return idle_after(limits->first_byte, seen);
     if (silent < limits->first_byte)
         return idle_after(limits->first_byte, silent);
     if (!sock_had_minttl(fd))

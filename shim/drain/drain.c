@@ -332,6 +332,8 @@ static bool step_drain(int64_t now)
     } else {
         shut_idle(&count, now);
         finish_when_due(now);
+        if (!drain.first_look)
+            drain.first_look = count.limits.now;
     }
     drain.tracked = count.idle + count.in_use + count.shut;
     table_publish_in_use(count.in_use);
@@ -421,6 +423,7 @@ bool drain_is_inherited(void)
 bool drain_forked(void)
 {
     drain.inherited = false;
+    drain.first_look = 0;
     drain.whole_tree = false;
     bool draining = drain_phase() == PHASE_DRAINING || drain_phase() == PHASE_DELAYING;
     atomic_store(&drain.phase, PHASE_SERVING);

@@ -24,7 +24,10 @@ struct conn_limits drain_limits(void)
                                 .notice_until = draining ? drain.notice_until : 0,
                                 .now = sys_now_ms(),
                                 .seen_at = draining ? atomic_load(&drain.seen.at) : NULL,
-                                .seen_count = atomic_load(&drain.seen.count)};
+                                .seen_count = atomic_load(&drain.seen.count),
+                                .first_look = drain.inherited ? 0
+                                              : drain.first_look ? drain.first_look
+                                                                 : INT64_MAX};
 }
 
 /* A look costs a system call or three, and so many of them a ms are what a drain may cost. */

@@ -8,6 +8,7 @@ plain PORT                none of that
 autobind                  AF_UNIX, with a name that the kernel chooses; it is written
 bound PORT PORT           both were bound by another program, which has become this one since
 peek, greet PORT          it looks at each line before it reads it, or speaks first
+late PORT                 it speaks first, to who is still there then; one accept in two seconds
 polls PORT PATH           it looks once in a while whether somebody waits at PATH"""
 import os
 import select
@@ -40,7 +41,9 @@ def bound(ports):
 
 
 def serve(client):
-    if kind == "greet":
+    if kind == "late" and select.select([client], [], [], 0.1)[0]:
+        return
+    if kind in ("greet", "late"):
         client.sendall(b"hello\n")
     have = b""
     while True:
@@ -66,6 +69,8 @@ def accept_from(sock):
     while True:
         client = sock.accept()[0]
         threading.Thread(target=serve_and_close, args=(client,), daemon=True).start()
+        if kind == "late":
+            time.sleep(2)
 
 
 kind, at = sys.argv[1], sys.argv[2:]

@@ -7,6 +7,7 @@ became of each. The server closes what is idle, at once, and the rest once it is
 all     one that was answered, one that has sent nothing, one whose answer takes 2 s
 whole   ten that speak as soon as they are greeted, whose answer takes 2 s
 half    the same with half a line, whose rest comes a second later
+late    two that come at once, and wait to be greeted
 busy    ten that never rest, and look before they send"""
 import socket
 import sys
@@ -104,8 +105,17 @@ def never_rests():
         time.sleep(0.002)
 
 
+def waits_for_greeting():
+    connections = [connect(), connect()]
+    say("ready")
+    for each in connections:
+        says("greeted", each, b"hello\n")
+
+
 if how == "all":
     all_kinds()
+elif how == "late":
+    waits_for_greeting()
 elif how == "busy":
     threads = [threading.Thread(target=never_rests) for _ in range(10)]
     for thread in threads:
