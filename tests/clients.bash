@@ -54,7 +54,7 @@ http_ask_slow() {
 }
 
 http_slow_answer() {
-    http_answer "$1" 3
+    http_answer "$1" $((${slow_seconds:-1} + 2))
     [[ $answer == *"at last"* ]]
 }
 

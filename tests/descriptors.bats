@@ -268,13 +268,13 @@ ended_well() {
 @test "a program that is given its connection as descriptor 0 is not cut while it answers" {
     local client
     # shellcheck disable=SC2016  # expanded by the inner shell
-    start_inetd io sh -c 'while read -r line; do sleep 0.8; echo "$line"; done'
+    start_inetd io sh -c 'while read -r line; do sleep 2; echo "$line"; done'
     conn_open client "$port"
     conn_send "$client" 'hello\n'
     child_of 1
     pause 0.4
     kill -USR2 "$child"
-    read_line answer "$client" 2
+    read_line answer "$client" 4
     [ "$answer" = hello ]
     pause 0.4
     kill -USR2 "$child"

@@ -75,7 +75,7 @@ http {
     server {
         listen 127.0.0.1:$port reuseport;
         location / { return 200 "It works: \$pid\n"; }
-        location /slow { echo_sleep 1.5; echo "at last"; }
+        location /slow { echo_sleep ${slow_seconds:-1.5}; echo "at last"; }
     }
 }
 END
@@ -742,7 +742,7 @@ told_to_all() {
 }
 
 @test "workers that are made in the middle of a drain serve nobody, and the drain ends" {
-    local fd young
+    local fd slow_seconds=4 # for the new workers to come in the middle of it
     start_nginx WEIR_STOP_SIGNALS=TERM
     clients nginx
     kill -TERM "$SERVER_PID"
