@@ -5,6 +5,11 @@
 # make check    what a change touches most, in two minutes
 # make demo     a plain stop and a drain of the same server, side by side
 # make bench    what it costs: a table (tests/bench/bench.mk)
+# With V=1 each shows the commands that it runs.
+
+ifneq ($(V),1)
+.SILENT:
+endif
 
 BUILD ?= build
 CFLAGS ?= -O2 -g
@@ -61,9 +66,11 @@ $(BUILD)/exports.map: shim/exports.map Makefile $(BUILD)/compiler
 	$(CC) -E -P -x c -o $@ $<
 
 $(BUILD)/libweir.so: $(OBJECTS) $(BUILD)/exports.map
+	echo $@
 	$(CC) $(CFLAGS) $(LDFLAGS) $(WEIR_LDFLAGS) -o $@ $(OBJECTS)
 
 $(BUILD)/weir: $(COMMAND_OBJECTS) $(COMMAND_SHARES)
+	echo $@
 	$(CC) $(CFLAGS) $(LDFLAGS) $(COMMAND_LDFLAGS) -o $@ $^
 
 $(BUILD)/share/fill: shim/share/fill.c shim/base/settings.c shim/base/text.c Makefile
@@ -73,7 +80,7 @@ $(BUILD)/share/fill: shim/share/fill.c shim/base/settings.c shim/base/text.c Mak
 # Where the generator refuses, nothing is left that the next make takes for done.
 $(BUILD)/share/%: shim/share/%.in $(BUILD)/share/fill
 	$(BUILD)/share/fill <$< >$@.new
-	@mv $@.new $@
+	mv $@.new $@
 
 $(BUILD)/shim/command/%.o: shim/command/%.c Makefile $(BUILD)/compiler
 	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 -Wall -Wextra -Werror -Ishim -DWEIR_COMMAND -MMD -c -o $@ $<
@@ -102,10 +109,10 @@ check:
 	tests/run unit calls goji settings queue descriptors fork signals
 
 install: all
-	@BUILD='$(BUILD)' PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)' scripts/install
+	BUILD='$(BUILD)' PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)' scripts/install
 
 uninstall:
-	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install --remove
+	PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install --remove
 
 # A Debian package of it, into build/package.
 package:

@@ -16,31 +16,31 @@ bench:
 bench-programs: $(BENCH)
 
 $(BUILD)/bench/%: tests/bench/%.c tests/bench/bench.h tests/bench/clients.h
-	@mkdir -p $(@D)
+	mkdir -p $(@D)
 	$(CC) $(BENCH_CFLAGS) -o $@ $< -ldl
 
 $(BUILD)/bench/nothing: tests/bench/nothing.c
-	@mkdir -p $(@D)
+	mkdir -p $(@D)
 	$(CC) $(BENCH_CFLAGS) -static -o $@ $<
 
 $(BUILD)/bench/walk: tests/bench/walk.c tests/bench/bench.h $(OBJECTS)
-	@mkdir -p $(@D)
+	mkdir -p $(@D)
 	$(CC) $(BENCH_CFLAGS) -Ishim -o $@ $< $(OBJECTS) $(BENCH_WRAPS:%=-Wl,--wrap=%) -ldl
 
 $(BUILD)/bench/tracker: tests/bench/tracker.c tests/bench/bench.h $(OBJECTS)
-	@mkdir -p $(@D)
+	mkdir -p $(@D)
 	$(CC) $(BENCH_CFLAGS) -Ishim -o $@ $< $(OBJECTS) -ldl
 
 # Its functions have builtins' names.
 $(BUILD)/bench/libstub.so $(BUILD)/bench/libfence.so: tests/bench/stub.c
-	@mkdir -p $(@D)
+	mkdir -p $(@D)
 	$(CC) $(BENCH_CFLAGS) -fno-builtin -shared -fPIC $(STUB) -Wl,-soname,$(@F) -o $@ $< -ldl
 
 $(BUILD)/bench/libfence.so: STUB = -DSTUB_FENCE
 
 # Debian's package; none is fetched.
 $(BUILD)/bench/goji: tests/bench/goji.go
-	@mkdir -p $(@D)
+	mkdir -p $(@D)
 	GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE=$(abspath $(@D))/gocache go build -o $@ $<
 
 .PHONY: bench bench-programs

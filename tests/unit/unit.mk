@@ -45,7 +45,7 @@ sanitized:
 # sanitized SANITIZER: how the objects of that build are made.
 define sanitized
 $(BUILD)/unit/$(1)/objects/%.o: %.c Makefile tests/unit/unit.mk $(BUILD)/compiler
-	@mkdir -p $$(@D)
+	mkdir -p $$(@D)
 	$$(UNIT_$(1)) $$(UNIT_CFLAGS) -MMD -c -o $$@ $$<
 endef
 $(foreach build,asan tsan fuzz,$(eval $(call sanitized,$(build))))
@@ -63,7 +63,7 @@ $(foreach unit,$(UNITS),$(foreach build,asan tsan,$(eval $(call unit_rule,$(buil
 # fuzz_rule NAME
 define fuzz_rule
 $(BUILD)/fuzz/$(1): $(call objects,fuzz,tests/fuzz/$(1).c $(or $(FUZZ_$(1)),$(FUZZ_usual)))
-	@mkdir -p $$(@D)
+	mkdir -p $$(@D)
 	$$(UNIT_fuzz) $$(UNIT_CFLAGS) -o $$@ $$^
 endef
 $(foreach fuzzer,$(FUZZERS),$(eval $(call fuzz_rule,$(fuzzer))))
