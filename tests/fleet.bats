@@ -10,13 +10,13 @@ load helpers
 unset WEIR_MODE # the default, protocol
 
 # Twenty rolling restarts take a minute, and on a busy machine several.
-[ "${BATS_TEST_TIMEOUT:-300}" -ge 300 ] || BATS_TEST_TIMEOUT=300
+BATS_TEST_TIMEOUT=600
 
 # fleet ARGUMENT...: a row of fleet-demo's table, its figures in variables.
 fleet() {
     local code=0 output=$BATS_TEST_TMPDIR/output
     LOGGED+=(fleet weir/node weir/python weir/apache weir/haproxy plain/haproxy)
-    timeout 280 "$ROOT/scripts/fleet-demo" "$@" --logs "$BATS_TEST_TMPDIR" \
+    timeout 580 "$ROOT/scripts/fleet-demo" "$@" --logs "$BATS_TEST_TMPDIR" \
         >"$output" 2>"$BATS_TEST_TMPDIR/fleet.log" 3>&- || code=$?
     cat "$output"
     read -r restarts sent answered failed twice unexecuted again _ < <(
