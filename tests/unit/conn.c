@@ -35,6 +35,7 @@ static void begin(enum mode mode)
     limits.now = 1000000;
     limits.seen_at = seen_at;
     limits.seen_count = FAKES;
+    limits.first_look = INT64_MAX;
 }
 
 static uint64_t now(void)
@@ -525,6 +526,23 @@ static void what_reply_makes_of_unix_connections(void)
     CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE);
 }
 
+/* The kernel counts from the handshake, and it may have been long in the queue. */
+static void a_silent_one_accepted_in_the_drain_counts_from_its_accept(void)
+{
+    begin(MODE_REPLY);
+    fakes[FD].info = (struct sock_info){.has = true, .received_ms = 5000, .sent_ms = 5000};
+    limits.first_look = limits.now - 10;
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_WAITING, "it has just been accepted");
+    limits.now += 999;
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_WAITING);
+    limits.now++;
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE);
+    begin(MODE_REPLY);
+    fakes[FD].info = (struct sock_info){.has = true, .received_ms = 5000, .sent_ms = 5000};
+    limits.first_look = limits.now;
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE, "it was there before the drain");
+}
+
 /* ---- the half-close ---- */
 
 static void an_idle_one_is_half_closed(void)
@@ -838,6 +856,8 @@ static const struct unit_test tests[] = {
     {"reply: what is idle on AF_UNIX", what_reply_makes_of_unix_connections},
     {"reply: a duplicate on AF_UNIX has been quiet for as long",
      a_duplicate_has_been_quiet_for_as_long},
+    {"a silent one that was accepted in the drain counts from its accept",
+     a_silent_one_accepted_in_the_drain_counts_from_its_accept},
     {"an idle connection is half-closed", an_idle_one_is_half_closed},
     {"reply: one that stdio has answered is half-closed", one_answered_by_stdio_is_half_closed},
     {"one that has come into use since the look is not half-closed",
