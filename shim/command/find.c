@@ -93,6 +93,8 @@ struct scan {
     struct tree *list;
     int count;
     const struct tree *ancestor; /* only processes that descend from one of this tree's; or NULL */
+    int32_t *strangers;          /* those that don't, as they were met */
+    size_t strangers_count;
 };
 
 static void keep(struct scan *scan, struct tree *tree)
@@ -162,20 +164,44 @@ static bool is_member(int32_t pid, const struct tree *tree)
     return named && tree_is_mapped(tree, pid) == 1;
 }
 
-static bool descends(int32_t pid, const struct tree *tree)
+static bool is_stranger(int32_t pid, const struct scan *scan)
 {
-    for (int i = 0; i < ANCESTORS_MOST && (pid = proc_parent(pid)) > 1; i++)
-        if (is_member(pid, tree))
+    for (size_t i = scan->strangers_count; i; i--)
+        if (scan->strangers[i - 1] == pid)
             return true;
     return false;
+}
+
+/* Whether the process descends from one of the tree's. Of most processes a parent has been met. */
+static bool descends(int32_t pid, const struct tree *tree, const struct scan *scan)
+{
+    for (int i = 0; i < ANCESTORS_MOST && (pid = proc_parent(pid)) > 1; i++) {
+        if (is_member(pid, tree))
+            return true;
+        if (scan && is_stranger(pid, scan))
+            return false;
+    }
+    return false;
+}
+
+static void add_stranger(struct scan *scan, int32_t pid)
+{
+    void *room = realloc(scan->strangers, (scan->strangers_count + 1) * sizeof *scan->strangers);
+    if (!room)
+        return;
+    scan->strangers = room;
+    scan->strangers[scan->strangers_count++] = pid;
 }
 
 static void add_process(int32_t pid, void *context)
 {
     struct scan *scan = context;
     struct look look;
-    if ((scan->ancestor && !descends(pid, scan->ancestor)) ||
-        look_at(pid, scan->list, PAGES_OF_PROCESS, &look))
+    if (scan->ancestor && !descends(pid, scan->ancestor, scan)) {
+        add_stranger(scan, pid);
+        return;
+    }
+    if (look_at(pid, scan->list, PAGES_OF_PROCESS, &look))
         return;
     if (look.error == OTHER_LAYOUT)
         say_other(pid, &look);
@@ -226,7 +252,7 @@ static void add_dirs(struct scan *scan)
  */
 static bool is_of_tree(int32_t pid, int64_t uid, const struct tree *tree)
 {
-    return uid == tree->uid || uid == 0 || descends(pid, tree);
+    return uid == tree->uid || uid == 0 || descends(pid, tree, NULL);
 }
 
 static bool is_attached(const struct tree *part)
@@ -391,6 +417,7 @@ int find_tree(int32_t pid, struct tree **tree)
 
     struct scan scan = {.ancestor = *tree = whole_of(look.trees)};
     proc_each_process(add_process, &scan);
+    free(scan.strangers);
     take_parts(&scan.list, *tree);
     tree_free(scan.list);
     return EXIT_DONE;
