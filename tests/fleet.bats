@@ -25,6 +25,12 @@ fleet() {
     return "$code"
 }
 
+# often: how often HAProxy looks, in ms.
+often() {
+    local interval=$((100 * $(patience)))
+    echo $((interval < 200 ? interval : 200))
+}
+
 all_answered() {
     [ "$answered" = "$sent" ]
     [ "$failed" = 0 ]
@@ -50,8 +56,7 @@ only_those_in_it() {
 # In half of the delays at least, since a busy machine's HAProxy may hear of some too late: and what it
 # sends then has the notice's time alone, four intervals.
 @test "20 rolling restarts, which an agent announces: each POST is answered and executed once" {
-    local interval=$((100 * $(patience)))
-    fleet --only weir --restarts 20 --interval $((interval < 200 ? interval : 200))
+    fleet --only weir --restarts 20 --interval "$(often)"
     [ "$restarts" = 20 ]
     [ "$sent" -gt 1000 ]
     all_answered
@@ -59,7 +64,7 @@ only_those_in_it() {
 }
 
 @test "a server is drained while HAProxy believes in it: each POST is answered and executed once" {
-    fleet --only weir --restarts 5 --health none
+    fleet --only weir --restarts 5 --health none --interval "$(often)"
     [ "$restarts" = 5 ]
     all_answered
     [ "$again" -gt 0 ]
