@@ -52,6 +52,15 @@ runs() {
     [[ $(readlink "/proc/$first/exe") = */$1 ]]
 }
 
+# catches_term: pid 1 has a handler for SIGTERM.
+catches_term() {
+    local key value
+    while read -r key value; do
+        [ "$key" != SigCgt: ] || break
+    done <"/proc/$first/status"
+    ((16#$value >> 14 & 1))
+}
+
 # ask_slowly: a request of oldhttpd's on $fd, whose answer takes a while.
 ask_slowly() {
     conn_open fd "$port"
@@ -131,6 +140,7 @@ is_stopped() {
     ends_as 143
     contain -- weir run --stop-signals TERM -- sleep 100
     wait_until 5 runs sleep
+    wait_until 5 catches_term # until it does the kernel drops it
     kill -TERM "$first"
     ends_as 143
     # A signal that is none of Weir's is left to the kernel, which drops it.
