@@ -69,7 +69,7 @@ view_is_the_same() {
 waits() {
     local wrong
     serve waits WEIR_LOG=none WEIR_ACTION=close-idle -- "$PROGRAMS/sig_wait" "$1"
-    wait_gone "$SERVER_PID" 20
+    wait_gone "$SERVER_PID" 60
     [ "$(log waits | wc -l)" -gt 20 ]
     # shellcheck disable=SC2034
     LOGGED=()
