@@ -21,7 +21,7 @@ setup() {
 
 # busy NAME [OPTION...] PORT: clients that never rest.
 busy() {
-    load_begins "$1" 10 "$PROGRAMS/answer_busy" --seconds 12 "${@:2}"
+    load_begins "$1" 10 "$PROGRAMS/answer_busy" --seconds "$(patient 12)" "${@:2}"
 }
 
 # nothing_lost: of what the careful clients asked for.
