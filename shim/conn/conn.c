@@ -252,8 +252,10 @@ static void hears_http(struct conn *conn, size_t n, struct bytes bytes)
     enum tracker_state state = tracker_received(&conn->http, bytes, n);
     if (state == HTTP_NOT)
         conn_becomes_reply(conn);
-    if (state == HTTP_NOT || state == HTTP_IN_USE) /* else an empty line before a request */
+    if (state == HTTP_NOT || state == HTTP_IN_USE)
         conn_step(conn, CONN_READ);
+    else if (is_in_use(conn)) /* its last stream was reset; else it is an empty line, or a frame */
+        conn_step(conn, CONN_MARK_IDLE);
 }
 
 void conn_follows_odd_read(struct conn *conn, enum tracker_state state)
@@ -261,6 +263,8 @@ void conn_follows_odd_read(struct conn *conn, enum tracker_state state)
     if (state == HTTP_NOT) {
         conn_becomes_reply(conn);
         conn_step(conn, CONN_READ);
+    } else if (is_in_use(conn)) {
+        conn_step(conn, CONN_MARK_IDLE);
     }
 }
 
@@ -317,6 +321,8 @@ struct tracker *conn_plans(struct conn *conn)
         sys_is_sandboxed())
         return NULL;
     struct tracker *http = &conn->http;
+    if (tracker_has_frames(http))
+        return NULL;
     bool begins = tracker_state(http) == HTTP_IN_USE && pacing_lets(fingerprint_of(record));
     return begins || close_header_is_pending(http) ? http : NULL;
 }
@@ -364,7 +370,8 @@ bool conn_read(int fd, ssize_t got, bool has_room, struct bytes bytes)
     return false;
 }
 
-/* A greeting is an answer: its writes are seen, and what is read behind it is not answered by it. */
+/* A greeting is an answer: its writes are seen, and what is read behind it is not answered by it.
+ */
 static bool owes_or_greets(const struct conn *conn)
 {
     uint8_t state = atomic_load_explicit(&conn->state, memory_order_relaxed);

@@ -146,10 +146,25 @@ static enum conn_class classify_http(int fd, struct conn *conn, uint8_t state,
         return CONN_IS_IN_USE;
     if (info.has && !info.has_received)
         return classify_silent(fd, conn, state, limits, &info);
-    if (tracker_has_records(&conn->http)) /* which can't be told, and is idle beyond doubt */
-        return idle_after(limits->settle, info.sent_ms < info.received_ms ? info.sent_ms
-                                                                          : info.received_ms);
+    if (tracker_has_records(&conn->http) ||
+        tracker_has_frames(&conn->http)) /* which can't be told, and is idle beyond doubt */
+        return idle_after(limits->settle,
+                          info.sent_ms < info.received_ms ? info.sent_ms : info.received_ms);
     return idle_after(limits->notice_until, limits->now);
+}
+
+/*
+ * In HTTP/2 one thread may open a stream while another ends the last one: whose store into the
+ * state byte comes last is right or a turn late. The streams themselves are counted.
+ */
+static void catch_up_with_frames(struct conn *conn)
+{
+    if (!tracker_has_frames(&conn->http))
+        return;
+    uint8_t state = atomic_load(&conn->state);
+    bool in_use = tracker_state(&conn->http) == HTTP_IN_USE;
+    if (in_use != (bool)(state & STATE_IN_USE))
+        atomic_compare_exchange_strong(&conn->state, &state, state ^ STATE_IN_USE);
 }
 
 /* What conn_classify has decided on last: conn_shut acts on nothing else. There is one drainer. */
@@ -165,6 +180,8 @@ enum conn_class conn_classify(int fd, const struct conn_limits *limits, bool ver
     uint64_t record = looked.record = conn ? atomic_load(&conn->record) : 0;
     if (!record || record & CONN_DISOWNED || (record & CONN_GENERATION) != generation_now())
         return CONN_IS_GONE;
+    if (mode_of(record) == MODE_PROTOCOL)
+        catch_up_with_frames(conn);
     uint8_t state = looked.state = atomic_fetch_or(&conn->state, STATE_LOOKED) | STATE_LOOKED;
     bool in_use = state & STATE_IN_USE || record & CONN_READ_SINCE_SHUT;
     if ((verify || !(in_use || record & CONN_SHUT)) && !conn_is_still(fd, record))

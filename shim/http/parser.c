@@ -4,7 +4,18 @@
 #define SIZE_DIGITS 16
 
 /* The words of interest, in small letters. The first of them are also the kinds of requests. */
-enum word { NONE, HEAD, CONNECT, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, CODED, CLOSE };
+enum word {
+    NONE,
+    HEAD,
+    CONNECT,
+    CONNECTION,
+    CONTENT_LENGTH,
+    TRANSFER_ENCODING,
+    CODED,
+    CLOSE,
+    SWITCH,
+    H2C
+};
 
 static const struct {
     char text[19];
@@ -18,6 +29,8 @@ static const struct {
     [TRANSFER_ENCODING] = {"transfer-encoding", 17},
     [CODED] = {"chunked", 7},
     [CLOSE] = {"close", 5},
+    [SWITCH] = {"upgrade", 7},
+    [H2C] = {"h2c", 3},
 };
 
 /* Bytes that may be in a name: TCHAR of RFC 9110, 5.6.2; and in a method: those without the small
@@ -29,6 +42,9 @@ static const uint8_t classes[256] = {
     ['0' ... '9'] = BOTH, ['A' ... 'Z'] = BOTH,  ['^' ... '`'] = BOTH, ['a' ... 'z'] = TCHAR,
     ['|'] = BOTH,         ['~'] = BOTH,
 };
+
+/* The protocol to which an answer's 101 switches, in mark.what. */
+enum { STATUS_MASK = 0x3ff, TO_H2C = 0x400, TO_ANOTHER = 0x800 };
 
 static bool is(uint8_t class, char c)
 {
@@ -153,13 +169,15 @@ static enum place end_request_head(struct scan *scan)
 
 bool parser_begins_tunnel(const struct scan *scan)
 {
-    uint16_t status = scan->mark.what;
+    uint16_t status = scan->mark.what & STATUS_MASK;
     return status == 101 || (status / 100 == 2 && kind_of(scan, scan->mark.count) == CONNECT);
 }
 
 static enum place end_answer_head(struct scan *scan)
 {
     uint16_t status = scan->mark.what;
+    if (status == (101 | TO_H2C))
+        return parser_switches_to_frames(scan);
     if (parser_begins_tunnel(scan))
         return NOT;
     if (status < 200)
@@ -181,6 +199,9 @@ static enum place on_start(struct scan *scan, char c)
     bool all_answered = scan->other.count == mark->count;
     if (parser_begins_records(scan, c))
         return RECORD;
+    enum place frames = parser_begins_frames(scan, c);
+    if (frames != START)
+        return frames;
     if (!scan->is_answer && mark->what == CONNECT && !all_answered)
         return NOT;
     if (!scan->is_answer && c == '\r')
@@ -237,7 +258,10 @@ static enum place on_status(struct scan *scan, char c)
 
 static enum place on_line(struct scan *scan, char c)
 {
-    expect(scan, small(c) == 'c' ? CONNECTION : small(c) == 't' ? TRANSFER_ENCODING : NONE);
+    expect(scan, small(c) == 'c'   ? CONNECTION
+                 : small(c) == 't' ? TRANSFER_ENCODING
+                 : small(c) == 'u' ? SWITCH
+                                   : NONE);
     return c == '\r' ? HEAD_LF : is(TCHAR, c) ? NAME : NOT;
 }
 
@@ -256,6 +280,9 @@ static enum place on_name_end(struct scan *scan, char c)
         *flags |= CHUNKED;
         expect(scan, CODED);
         return is_framed || before & OLD ? NOT : CODING;
+    case SWITCH:
+        expect(scan, NONE);
+        return scan->is_answer && (scan->mark.what & STATUS_MASK) == 101 ? UPGRADE : TEXT;
     case CONNECTION:
         return scan->is_answer && !(before & TRAILER) ? LIST : TEXT;
     default:
@@ -292,6 +319,24 @@ static enum place on_coding(struct scan *scan, char c)
         return mark->index >= length ? LINE_LF : NOT;
     match(scan, &c, &c + 1);
     return mark->word == CODED ? CODING : NOT;
+}
+
+/* One protocol, and nothing else. */
+static enum place on_upgrade(struct scan *scan, char c)
+{
+    union mark *mark = &scan->mark;
+    if (is_space(c) && !mark->index)
+        return UPGRADE;
+    if (c == '\r') {
+        mark->what |= whole(scan) == H2C ? TO_H2C : TO_ANOTHER;
+        return LINE_LF;
+    }
+    if (!mark->index)
+        expect(scan, H2C);
+    match(scan, &c, &c + 1);
+    if (mark->word == NONE)
+        mark->index = UINT8_MAX; /* which is no word's length */
+    return is_control(c) ? NOT : UPGRADE;
 }
 
 /* LIST, ELEMENT and ELEMENT_END: what is between commas, of which only `close` says something. */
@@ -447,6 +492,9 @@ const char *parser_run(struct scan *scan, const char *p, const char *end)
         case CODING:
             next = on_coding(scan, *p++);
             break;
+        case UPGRADE:
+            next = on_upgrade(scan, *p++);
+            break;
         case LIST:
             if (scan->pauses && p != scan->paused)
                 return p;
@@ -484,6 +532,11 @@ const char *parser_run(struct scan *scan, const char *p, const char *end)
         case RECORD_REST:
             p = parser_run_record(scan, p, end);
             continue;
+        case PREFACE:
+        case FRAME:
+        case FRAME_REST:
+            p = parser_run_frames(scan, p, end);
+            continue;
         case BODY_TO_END:
         case NOT:
             return end;
@@ -497,6 +550,8 @@ void parser_skip(struct scan *scan, size_t n)
 {
     if (is_counted(scan->mark) && n <= scan->left)
         count_off(scan, n);
+    else if (n && parser_is_framed(scan->mark))
+        parser_skip_frame(scan, n);
     else if (n)
         scan->mark.at = NOT;
 }

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * parser.h - one side of an HTTP/1.0 or 1.1 connection, followed by its bytes: where in a message
- * each is, and what ends it. (And of FastCGI: parser_records.c.)
+ * each is, and what ends it. (And of FastCGI: parser_records.c, and of HTTP/2: parser_frames.c.)
  *
- * Pure: memory in, memory out, no call of anybody's. Nothing is held back or looked ahead for: a
- * head is looked at once, a body is counted, wherever the calls cut them. Never a guess: what one
- * server reads in one way and the next in another is in doubt, and so is what this table refuses
- * although some server takes it.
+ * Pure: memory in, memory out, no call of anybody's (and of HTTP/2 the streams that are open).
+ * Nothing is held back or looked ahead for: a head is looked at once, a body is counted, wherever
+ * the calls cut them. Never a guess: what one server reads in one way and the next in another is in
+ * doubt, and so is what this table refuses although some server takes it.
  *
  *   the whole connection is no HTTP from                    because
  *   ------------------------------------------------------ ----------------------------------------
- *   a first byte that begins no method; a method with       TLS, HTTP/2, other protocols; who reads
+ *   a first byte that begins no method; a method with       TLS, other protocols; who reads
  *     small letters or more than tchar                        "head" as HEAD?
- *   a request line without version, with one that is not    HTTP/0.9, HTTP/2's preface, PROXY v1;
+ *   a request line without version, with one that is not    HTTP/0.9, PROXY v1;
  *     HTTP/1.0 or HTTP/1.1, with other than single spaces     some servers split at other spaces
  *   a line end that is not CR LF, a CR within a line        servers differ in what ends a line
  *   a control character but HTAB in a head, a chunk's       NUL ends lines, VT and FF are space to
@@ -33,7 +33,7 @@
  *     has been read to the end
  *   a status line that is not HTTP/1.0 or 1.1, three        ICY, and what came before HTTP/1.0
  *     digits from 100 on, a space or the line's end
- *   101, and 2xx to CONNECT                                 a tunnel from here on
+ *   101 (but to h2c), and 2xx to CONNECT                    a tunnel from here on
  *   CONNECT with a body; a byte behind a CONNECT that has   the tunnel's, or the next request's?
  *     not been answered
  *   more than 32 requests outstanding                       that many are remembered
@@ -50,6 +50,7 @@
 #define WEIR_PARSER_H
 
 #include "base/common.h"
+#include "http/streams.h"
 
 /* clang-format off */
 /* Where in a message a side is: what the next byte belongs to. */
@@ -67,6 +68,7 @@ enum place {
     NAME,
     LENGTH,      /* the value of Content-Length */
     CODING,      /* of Transfer-Encoding */
+    UPGRADE,     /* of an answer's Upgrade */
     LIST,        /* of Connection, between its elements */
     ELEMENT,
     ELEMENT_END, /* behind a space in one: nothing more is to come */
@@ -81,6 +83,9 @@ enum place {
     DATA_LF,
     RECORD,      /* FastCGI: the head of a record (parser_records.c) */
     RECORD_REST,
+    PREFACE,     /* HTTP/2: a client's first bytes (parser_frames.c) */
+    FRAME,       /* the head of a frame */
+    FRAME_REST,
     NOT,
 };
 
@@ -93,6 +98,12 @@ enum flag {
     CLOSES = 32, /* a `close` is out */
     NOTICED = 64,
     RECORDS = 128, /* FastCGI, from the first byte on */
+    /* HTTP/2: */
+    CONTINUES = 2, /* a header block is not whole, */
+    ENDS = 4,      /* and is the last of its stream */
+    SETTLED = 16,  /* the first frame has been SETTINGS */
+    GOES_AWAY = 8, /* the server has said which stream is its last, */
+    WARNED = 128,  /* or that it will */
 };
 /* clang-format on */
 
@@ -125,8 +136,9 @@ struct scan {
     uint64_t kinds;
     union mark other; /* the other side, as it was when this look began */
     bool is_answer;
-    bool pauses;        /* before what the close header may change */
-    const char *paused; /* there already */
+    bool pauses;            /* before what the close header may change */
+    const char *paused;     /* there already */
+    union streams *streams; /* of the connection; NULL: a plan, and nothing has happened */
 };
 
 static inline bool is_digit(char c)
@@ -157,6 +169,17 @@ const char *parser_run(struct scan *scan, const char *p, const char *end);
 /* The same of a FastCGI record that has begun. Whether a first byte begins one. */
 const char *parser_run_record(struct scan *scan, const char *p, const char *end);
 bool parser_begins_records(const struct scan *scan, char c);
+
+/*
+ * The same of HTTP/2. Whether a side that is between messages goes on with it from this byte on
+ * (START: it does not), or behind the head of an answer that says so, whose request is its first
+ * stream.
+ */
+const char *parser_run_frames(struct scan *scan, const char *p, const char *end);
+enum place parser_begins_frames(struct scan *scan, char c);
+enum place parser_switches_to_frames(struct scan *scan);
+void parser_skip_frame(struct scan *scan, size_t n);
+bool parser_is_framed(union mark mark);
 
 /* Follows it through n bytes that nobody has seen: of a body or a chunk, or it is no HTTP. */
 void parser_skip(struct scan *scan, size_t n);

@@ -42,10 +42,22 @@ static bool is_between(union mark mark)
     return mark.at == START || mark.at == START_LF;
 }
 
-static enum tracker_state state_of(union mark request, union mark answer)
+/* No frame, and no header block, has begun on this side. */
+static bool is_between_frames(union mark mark)
+{
+    return mark.at == START || (mark.at == FRAME && !mark.index && !(mark.flags & CONTINUES));
+}
+
+static enum tracker_state state_of(const struct tracker *http, union mark request,
+                                   union mark answer)
 {
     if (answer.at == NOT || request.at == NOT)
         return HTTP_NOT;
+    if (UNLIKELY(parser_is_framed(request) || parser_is_framed(answer))) {
+        bool is_idle = is_between_frames(request) && is_between_frames(answer) &&
+                       !atomic_load(&http->streams.open);
+        return !is_idle ? HTTP_IN_USE : request.flags & SPOKE ? HTTP_IDLE : HTTP_NONE;
+    }
     if (!is_between(request) || answer.count != request.count)
         return HTTP_IN_USE; /* an answer that has begun is owed until it is out */
     return request.flags & SPOKE ? HTTP_IDLE : HTTP_NONE;
@@ -74,7 +86,7 @@ static enum tracker_state state_now(const struct tracker *http, bool is_answer)
 {
     union mark own = mark_of(is_answer ? &http->answers : &http->requests);
     union mark other = mark_of(is_answer ? &http->requests : &http->answers);
-    return is_answer ? state_of(other, own) : state_of(own, other);
+    return is_answer ? state_of(http, other, own) : state_of(http, own, other);
 }
 
 static __attribute__((noinline)) enum tracker_state pass_other(struct tracker *http, bool is_answer,
@@ -83,6 +95,7 @@ static __attribute__((noinline)) enum tracker_state pass_other(struct tracker *h
     struct scan scan;
     if (!pass_body(is_answer ? &http->answers : &http->requests, is_answer, n)) {
         tracker_scan(&scan, http, is_answer);
+        scan.streams = &http->streams;
         if (UNLIKELY(scan.mark.text && n)) {
             scan.mark.at = NOT; /* written without a plan, in the middle of a text of ours */
             scan.mark.text = 0;
@@ -263,7 +276,7 @@ enum tracker_state tracker_state(const struct tracker *http)
         if (answer.all == before.all)
             break;
     }
-    return state_of(request, answer);
+    return state_of(http, request, answer);
 }
 
 bool tracker_is_half_read(const struct tracker *http)
@@ -274,6 +287,11 @@ bool tracker_is_half_read(const struct tracker *http)
 bool tracker_has_records(const struct tracker *http)
 {
     return mark_of(&http->requests).flags & RECORDS;
+}
+
+bool tracker_has_frames(const struct tracker *http)
+{
+    return parser_is_framed(mark_of(&http->requests)) || parser_is_framed(mark_of(&http->answers));
 }
 
 bool tracker_has_answered(const struct tracker *http)
@@ -289,8 +307,8 @@ enum tracker_close tracker_said_close(const struct tracker *http)
 
 bool tracker_would_rest(const struct tracker *http, struct bytes bytes, size_t n)
 {
-    if (tracker_state(http) != HTTP_IN_USE)
-        return false;
+    if (tracker_state(http) != HTTP_IN_USE || tracker_has_frames(http))
+        return false; /* (a frame that has gone by can't be taken back) */
     struct tracker then = *http;
     return tracker_sent(&then, bytes, n) == HTTP_IDLE;
 }

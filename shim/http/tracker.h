@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tracker.h - what is asked and what is owed on a connection that speaks HTTP/1.0 or 1.1, or FastCGI,
- * from the bytes that the program reads and writes.
+ * tracker.h - what is asked and what is owed on a connection that speaks HTTP/1.0, 1.1 or 2, or
+ * FastCGI, from the bytes that the program reads and writes.
  *
  * A connection is idle when no request has begun and no answer is owed. Request and answer are
  * counted apart, as a server may answer before it has read all (413, a "100-continue" refused): the
- * connection is idle when both are whole. Where the framing is not beyond doubt (parser.h) the
- * connection is no HTTP any more, for good, and is served as mode `reply` has it.
+ * connection is idle when both are whole. HTTP/2 has streams: it is idle when none is open,
+ * whatever frame came last (parser_frames.c, streams.h). Where the framing is not beyond doubt
+ * (parser.h) the connection is no HTTP any more, for good, and is served as mode `reply` has it.
  *
  * In mode `http` from a connection's first byte on. In mode `reply` while a drain is on: an answer
  * that is whole by HTTP's own word is the surest sign that there is, and what is no HTTP shows it
@@ -16,6 +17,7 @@
 #define WEIR_TRACKER_H
 
 #include "base/common.h"
+#include "http/streams.h"
 
 #include <sys/uio.h>
 
@@ -29,13 +31,14 @@ struct tracker_side {
 struct tracker {
     struct tracker_side requests, answers;
     _Atomic uint64_t kinds; /* of the requests outstanding: two bits each, by their number */
+    union streams streams;  /* HTTP/2 */
 };
 
 enum tracker_state {
     HTTP_NONE,   /* nothing has been said yet */
     HTTP_IDLE,   /* nothing has begun, nothing is owed */
     HTTP_IN_USE, /* a request, an answer or both are not whole */
-    HTTP_NOT,    /* no HTTP/1.x, or not to be followed any more: for good */
+    HTTP_NOT,    /* none of them, or not to be followed any more: for good */
 };
 
 /* Whether the answer that is being sent, or was the last one, ends the connection. */
@@ -80,6 +83,8 @@ static inline void tracker_reset(struct tracker *http)
     atomic_store_explicit(&http->requests.mark, 0, memory_order_release);
     atomic_store_explicit(&http->answers.mark, 0, memory_order_release);
     atomic_store_explicit(&http->kinds, 0, memory_order_relaxed);
+    if (UNLIKELY(GLANCE(&http->streams.all)))
+        streams_give_back(&http->streams);
 }
 
 enum tracker_state tracker_state(const struct tracker *http);
@@ -91,6 +96,9 @@ bool tracker_is_half_read(const struct tracker *http);
 
 /* Tells whether it is FastCGI, whose answers can't say that they are the last. */
 bool tracker_has_records(const struct tracker *http);
+
+/* Tells whether it is HTTP/2. */
+bool tracker_has_frames(const struct tracker *http);
 
 /* Tells whether a byte of an answer was ever seen. */
 bool tracker_has_answered(const struct tracker *http);

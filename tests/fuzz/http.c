@@ -43,6 +43,7 @@ struct talk {
     const char *text; /* of ours, the rest of one that is partly out; NULL: none */
     bool replaces;
     size_t noticed; /* where the answer begins that has one, plus 1 */
+    bool is_http2;  /* of which the plain parser knows nothing: the rest is not told */
 };
 
 PLAIN void look_at_requests(struct talk *talk)
@@ -243,8 +244,24 @@ PLAIN bool says_close(const struct talk *talk)
     return marks.closes[0];
 }
 
-PLAIN void compare(const struct talk *talk)
+/* A connection may become HTTP/2: by its first bytes, by a frame that nobody has asked for, by 101.
+ */
+static void look_for_http2(struct talk *talk)
 {
+    const struct plain_text *read = &talk->read, *written = &talk->written;
+    if (read->n >= 4 && !memcmp(read->bytes, "PRI ", 4))
+        talk->is_http2 = true;
+    if (written->n && written->bytes[0] == '\0' && !talk->has_begun)
+        talk->is_http2 = true;
+    if (tracker_has_frames(&http) || tracker_has_frames(&single))
+        talk->is_http2 = true;
+}
+
+PLAIN void compare(struct talk *talk)
+{
+    look_for_http2(talk);
+    if (talk->is_http2)
+        return;
     CHECK(tracker_state(&http) == state_of(talk));
     CHECK(tracker_state(&single) == state_of(talk));
     CHECK(close_header_is_pending(&http) == (talk->text != NULL));
@@ -280,6 +297,8 @@ static void tell_twice(enum tracker_state tell(struct tracker *, const char *, s
 
 static void read_some(struct talk *talk, const char *bytes, size_t n)
 {
+    if (talk->is_http2)
+        return;
     char *copy = fuzz_copy(bytes, bytes ? n : 0);
     add(&talk->read, bytes, n);
     look_at_requests(talk);
@@ -298,6 +317,11 @@ static void write_once(struct talk *talk, size_t most, bool is_planned)
     struct rewrite plan;
     size_t from = talk->sent, all = 0, own = 0, count = 0, n = 0;
     static char out[PLAIN_MOST + REWRITE_PIECES * 20], want[sizeof out];
+    look_for_http2(talk);
+    if (talk->is_http2) {
+        talk->sent = text->n;
+        return;
+    }
     for (size_t at = from; at < text->n && count < BUFFERS; at += iov[count++].iov_len) {
         size_t length = talk->buffer_end[at] - at;
         iov[count] = (struct iovec){fuzz_copy(text->bytes + at, length), length};

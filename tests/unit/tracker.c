@@ -344,7 +344,6 @@ static const struct broken requests[] = {
     BREAKS("", "\0"),
     BREAKS("", "\x80"),
     BREAKS("", "\"GET"),
-    BREAKS("PRI * HTTP/", "2.0\r\n\r\nSM\r\n\r\n"),
     BREAKS("PROXY TCP4 ", "192.0.2.1 192.0.2.2 1 2\r\n"),
     BREAKS("\r\n\r\n", "\0\r\nQUIT\n"),
     BREAKS("PING", "\r\n"),

@@ -1,0 +1,226 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# HTTP/2 in the clear, in mode protocol: what is open is answered whole, however long it pauses and
+# whatever else was answered meanwhile; what is idle is closed, whatever frame came last.
+# mutant: shim/http/streams.c: s/rest != BOTH_OPEN \&\& rest != ended/rest != ended/
+# needs: nginx-light nghttp2-client nghttp2-server apache2 haproxy nodejs curl
+# seconds: 60
+# shellcheck shell=bash disable=SC2030,SC2031,SC2154
+
+load helpers
+load configs
+unset WEIR_MODE # the default, protocol
+
+setup() {
+    port=$((24000 + 10 * BATS_TEST_NUMBER))
+}
+
+start_node() {
+    serve server WEIR_TIMEOUT=15s "$@" -- node "$ROOT/tests/programs/h2_server.js" "$port"
+    wait_port "$port"
+}
+
+# start_slow: what answers /slowN after N seconds, in HTTP/1.1, behind a proxy.
+start_slow() {
+    serve_bare slow -- /usr/bin/python3 "$ROOT/tests/programs/slow_server.py" $((port + 1))
+    wait_port $((port + 1))
+}
+
+start_nginx() {
+    local at=$BATS_TEST_TMPDIR
+    start_slow
+    cat >"$at/nginx.conf" <<END2
+daemon off;
+master_process off;
+pid $at/nginx.pid;
+events {}
+http {
+    $(nginx_paths)
+    server {
+        listen 127.0.0.1:$port http2;
+        root $at/www;
+        location /slow { proxy_pass http://127.0.0.1:$((port + 1)); }
+    }
+}
+END2
+    mkdir "$at/www" && echo 'It works' >"$at/www/index.html"
+    serve server WEIR_TIMEOUT=15s -- nginx -c "$at/nginx.conf" -e "$at/nginx.err"
+    wait_port "$port"
+}
+
+start_haproxy() {
+    start_slow
+    cat >"$BATS_TEST_TMPDIR/haproxy.cfg" <<END2
+defaults
+    mode http
+    timeout client 60s
+    timeout server 60s
+    timeout connect 5s
+listen web
+    bind 127.0.0.1:$port proto h2
+    server slow 127.0.0.1:$((port + 1))
+END2
+    serve server WEIR_TIMEOUT=15s -- haproxy -db -f "$BATS_TEST_TMPDIR/haproxy.cfg"
+    wait_port "$port"
+}
+
+start_apache() {
+    local at=$BATS_TEST_TMPDIR modules=/usr/lib/apache2/modules
+    start_slow
+    mkdir "$at/www" && echo 'It works' >"$at/www/index.html"
+    cat >"$at/apache.conf" <<END2
+ServerName localhost
+ServerRoot $at
+PidFile $at/apache.pid
+Mutex file:$at
+ErrorLog $at/apache.err
+Listen 127.0.0.1:$port
+DocumentRoot $at/www
+LoadModule mpm_event_module $modules/mod_mpm_event.so
+LoadModule authz_core_module $modules/mod_authz_core.so
+LoadModule dir_module $modules/mod_dir.so
+LoadModule http2_module $modules/mod_http2.so
+LoadModule proxy_module $modules/mod_proxy.so
+LoadModule proxy_http_module $modules/mod_proxy_http.so
+DirectoryIndex index.html
+Protocols h2c http/1.1
+ProxyPassMatch ^(/slow.*)$ http://127.0.0.1:$((port + 1))\$1
+StartServers 1
+ServerLimit 1
+END2
+    serve server WEIR_TIMEOUT=15s -- setsid apache2 -f "$at/apache.conf" -DFOREGROUND
+    wait_port "$port"
+}
+
+start_nghttpd() {
+    mkdir "$BATS_TEST_TMPDIR/www" && echo 'It works' >"$BATS_TEST_TMPDIR/www/index.html"
+    serve server WEIR_TIMEOUT=15s -- \
+        nghttpd --no-tls -a 127.0.0.1 -d "$BATS_TEST_TMPDIR/www" "$port"
+    wait_port "$port"
+}
+
+# client NAME HOW [COUNT]: in the background, when it is ready.
+client() {
+    serve_bare "$1" -- /usr/bin/python3 "$ROOT/tests/programs/h2_client.py" "$port" "${@:2}"
+    wait_until 20 log_has "$1" '^ready$'
+}
+
+# drains: 0, that is all were answered, and nothing was lost.
+drains() {
+    timeout 30 "$ROOT/build/weir" drain --wait "$1" >"$BATS_TEST_TMPDIR/drained" 2>&1 || {
+        cat "$BATS_TEST_TMPDIR/drained"
+        return 1
+    }
+    grep -q ': drained in .* 0 forced' "$BATS_TEST_TMPDIR/drained"
+}
+
+# says NAME REGEX: a client that has ended.
+says() {
+    wait_until 10 log_has "$1" '^answered '
+    log_has "$1" "$2"
+}
+
+# slow_is_whole: a stream that is open when the drain begins, and others that are answered.
+slow_is_whole() {
+    local server=$SERVER_PID
+    client slow slow 3
+    drains "$server"
+    says slow '^answered 21, failed 0, open 0, '
+}
+
+# idle_is_closed: connections whose last frame nobody answers. They are closed at once, not at the
+# timeout.
+idle_is_closed() {
+    local server=$SERVER_PID began last MS
+    for last in none priority window rst; do
+        client "$last" idle "$last"
+    done
+    began=$(now_ms)
+    drains "$server"
+    within $(($(now_ms) - began)) 3000
+    for last in none priority window rst; do
+        says "$last" '^answered 1, failed 0, open 0, '
+    done
+}
+
+@test "Node: a stream that is answered after 3 s beside short ones is whole, and its connection is waited for" {
+    start_node
+    slow_is_whole
+}
+
+@test "nginx: a stream that is answered after 3 s beside short ones is whole" {
+    start_nginx
+    slow_is_whole
+}
+
+@test "HAProxy: a stream that is answered after 3 s beside short ones is whole" {
+    start_haproxy
+    slow_is_whole
+}
+
+@test "Apache: a stream that is answered after 3 s beside short ones is whole" {
+    start_apache
+    slow_is_whole
+}
+
+@test "Node: an answer in pieces, with pauses longer than WEIR_SETTLE, is whole" {
+    start_node
+    client stream stream 6
+    drains "${STARTED[0]}"
+    says stream "^answered 2, failed 0, open 0, last b'whole"
+}
+
+@test "Node: a request whose body comes in pieces, with pauses longer than WEIR_SETTLE, is answered" {
+    start_node
+    client upload upload 4
+    drains "${STARTED[0]}"
+    says upload '^answered 2, failed 0, open 0, '
+}
+
+@test "Node: connections are idle whatever frame came last" {
+    start_node
+    idle_is_closed
+}
+
+@test "nginx: connections are idle whatever frame came last" {
+    start_nginx
+    idle_is_closed
+}
+
+@test "nghttpd: connections are idle whatever frame came last" {
+    start_nghttpd
+    idle_is_closed
+}
+
+@test "HAProxy: connections are idle whatever frame came last" {
+    start_haproxy
+    idle_is_closed
+}
+
+@test "Apache: connections are idle whatever frame came last" {
+    start_apache
+    idle_is_closed
+}
+
+@test "Apache: an upgrade from HTTP/1.1 is HTTP/2 from there on" {
+    local server
+    start_apache
+    server=$SERVER_PID
+    client upgraded upgrade
+    log_has upgraded '^HTTP/1.1 101 '
+    client slow slow 2
+    drains "$server"
+    says upgraded '^answered 1, failed 0, open 0, '
+    says slow '^answered 21, failed 0, open 0, '
+}
+
+@test "curl, nghttp and h2load are answered by nginx as they are without Weir" {
+    start_nginx
+    [ "$(curl -s --http2-prior-knowledge "http://127.0.0.1:$port/")" = 'It works' ]
+    [ "$(nghttp "http://127.0.0.1:$port/")" = 'It works' ]
+    h2load -n 2000 -c 10 -m 10 "http://127.0.0.1:$port/" >"$BATS_TEST_TMPDIR/h2load"
+    grep -q '2000 succeeded, 0 failed' "$BATS_TEST_TMPDIR/h2load"
+    "$ROOT/build/weir" status "$SERVER_PID" --json >"$BATS_TEST_TMPDIR/status"
+    grep -q '"in_use": 0' "$BATS_TEST_TMPDIR/status"
+    drains "$SERVER_PID"
+}
