@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # HTTP/2 in the clear, in mode protocol: what is open is answered whole, however long it pauses and
 # whatever else was answered meanwhile; what is idle is closed, whatever frame came last.
+# Its clients are told so in its own words, and none is reset.
 # mutant: shim/http/streams.c: s/rest != BOTH_OPEN \&\& rest != ended/rest != ended/
 # needs: nginx-light nghttp2-client nghttp2-server apache2 haproxy nodejs curl
 # seconds: 60
@@ -87,6 +88,7 @@ Protocols h2c http/1.1
 ProxyPassMatch ^(/slow.*)$ http://127.0.0.1:$((port + 1))\$1
 StartServers 1
 ServerLimit 1
+KeepAliveTimeout 60
 END2
     serve server WEIR_TIMEOUT=15s -- setsid apache2 -f "$at/apache.conf" -DFOREGROUND
     wait_port "$port"
@@ -114,7 +116,10 @@ drains() {
     grep -q ': drained in .* 0 forced' "$BATS_TEST_TMPDIR/drained"
 }
 
-# says NAME REGEX: a client that has ended.
+# says NAME REGEX: a client that has ended. It was told to open no more streams, and which one was its
+# last, while none was open; and then came the end.
+told='.*, goaways \[.most., [0-9]+\] beside \[0, 0\]: end'
+
 says() {
     wait_until 10 log_has "$1" '^answered '
     log_has "$1" "$2"
@@ -125,7 +130,7 @@ slow_is_whole() {
     local server=$SERVER_PID
     client slow slow 3
     drains "$server"
-    says slow '^answered 21, failed 0, open 0, '
+    says slow "^answered 21, failed 0, open 0, $told$"
 }
 
 # idle_is_closed: connections whose last frame nobody answers. They are closed at once, not at the
@@ -139,7 +144,7 @@ idle_is_closed() {
     drains "$server"
     within $(($(now_ms) - began)) 3000
     for last in none priority window rst; do
-        says "$last" '^answered 1, failed 0, open 0, '
+        says "$last" "^answered 1, failed 0, open 0, $told$"
     done
 }
 
@@ -167,14 +172,39 @@ idle_is_closed() {
     start_node
     client stream stream 6
     drains "${STARTED[0]}"
-    says stream "^answered 2, failed 0, open 0, last b'whole"
+    says stream "^answered 2, failed 0, open 0, last .'whole'., goaways \[.most., 3\] beside \[0, 0\]: end$"
 }
 
 @test "Node: a request whose body comes in pieces, with pauses longer than WEIR_SETTLE, is answered" {
     start_node
     client upload upload 4
     drains "${STARTED[0]}"
-    says upload '^answered 2, failed 0, open 0, '
+    says upload "^answered 2, failed 0, open 0, $told$"
+}
+
+@test "Node: a client that asks again and again is told behind an answer, and loses nothing" {
+    start_node
+    for i in 1 2 3 4 5 6 7 8; do
+        client "loop$i" loop
+    done
+    drains "${STARTED[0]}"
+    for i in 1 2 3 4 5 6 7 8; do
+        says "loop$i" "^answered [0-9]+, failed 0, open 0, $told$"
+    done
+}
+
+@test "Node: where a stream is open all the time, the client is told at half of WEIR_TIMEOUT, beside it" {
+    start_node WEIR_TIMEOUT=8s
+    client slow slow 6
+    drains "${STARTED[0]}"
+    says slow '^answered 21, failed 0, open 0, .*, goaways \[.most., 41\] beside \[1, 0\]: end$'
+}
+
+@test "Node: who goes on sending behind the end is not reset, and not waited for after WEIR_LINGER" {
+    start_node
+    client stay stay
+    drains "${STARTED[0]}"
+    says stay "^answered 1, failed 0, open 0, $told, and end$"
 }
 
 @test "Node: connections are idle whatever frame came last" {
@@ -210,8 +240,8 @@ idle_is_closed() {
     log_has upgraded '^HTTP/1.1 101 '
     client slow slow 2
     drains "$server"
-    says upgraded '^answered 1, failed 0, open 0, '
-    says slow '^answered 21, failed 0, open 0, '
+    says upgraded "^answered 1, failed 0, open 0, $told$"
+    says slow "^answered 21, failed 0, open 0, $told$"
 }
 
 @test "curl, nghttp and h2load are answered by nginx as they are without Weir" {

@@ -270,6 +270,16 @@ void sock_shut_write(int fd)
     sys2(SYS_shutdown, fd, SHUT_WR);
 }
 
+bool sock_say(int fd, const void *bytes, size_t n)
+{
+    /* Where that is so there is room for more than a few bytes (tcp: a third of the buffer). */
+    struct pollfd polled = {fd, POLLOUT, 0};
+    struct timespec now = {0, 0};
+    if (sys5(SYS_ppoll, &polled, 1, &now, NULL, 8) < 1 || !(polled.revents & POLLOUT))
+        return false;
+    return sys6(SYS_sendto, fd, bytes, n, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) == (long)n;
+}
+
 void sock_shut_both(int fd)
 {
     sys2(SYS_shutdown, fd, SHUT_RDWR);

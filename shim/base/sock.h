@@ -107,6 +107,9 @@ struct sock_figures {
 };
 
 void sock_shut_write(int fd);
+
+/* Sends these few bytes, all of them; false: there is no room for them now. */
+bool sock_say(int fd, const void *bytes, size_t n);
 void sock_shut_both(int fd);
 
 /*

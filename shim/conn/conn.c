@@ -138,8 +138,8 @@ void conn_adopt(struct conn *conn)
     do {
         if (!record || (record & CONN_GENERATION) == mine || record & CONN_DISOWNED)
             return;
-    } while (
-        !atomic_compare_exchange_weak(&conn->record, &record, (record & ~CONN_GENERATION) | mine));
+    } while (!atomic_compare_exchange_weak(&conn->record, &record,
+                                           (record & ~(CONN_GENERATION | CONN_WRITES)) | mine));
     table_quicken(conn);
     tell_adopts();
     /* Who accepted it has counted it, and has closed it or will: that close was none. What has been
@@ -360,6 +360,8 @@ bool conn_read(int fd, ssize_t got, bool has_room, struct bytes bytes)
         return false;
     if (got <= 0)
         return got == 0 && has_room && conn_read_end(fd);
+    if (UNLIKELY(atomic_load(&conn->record) & CONN_TOLD))
+        return true; /* what comes behind our goodbye is not served */
     if (mode_now(conn) == MODE_PROTOCOL) {
         hears_http(conn, (size_t)got, bytes);
         return false;

@@ -231,6 +231,9 @@ bool conn_shut(int fd);
  */
 void conn_finish(int fd, bool late);
 
+/* HTTP/2: tells the client to open no more streams, beside those that are open (goodbye.h). */
+void conn_warn(int fd);
+
 /* Shuts it both ways. Returns false if it is not to be done (any more); else the caller counts it
  * (table_count_forced). */
 bool conn_force(int fd);

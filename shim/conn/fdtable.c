@@ -194,8 +194,7 @@ bool table_is_claimed(int fd)
            (uint32_t)fd - (uint32_t)(seen >> CONN_FINGERPRINT_SHIFT) < (seen & CLAIM_MOST);
 }
 
-/* Waits until the worker is done with fd, which is in the table no more. */
-static void wait_for_claim(int fd)
+void table_await_claim(int fd)
 {
     /* It lasts for a few system calls that don't block. A yield would not do: it lets nobody of a
      * lower priority run (sched_yield(2), SCHED_FIFO), such as who has claimed may be. */
@@ -223,7 +222,7 @@ static enum kind swap_kind(int fd, enum kind kind)
     enum kind old = table_kind(fd);
     if (UNLIKELY(!gate_is_open())) {
         old = atomic_exchange(&table.kind[fd], KIND_NONE);
-        wait_for_claim(fd);
+        table_await_claim(fd);
     }
     set_kind(fd, kind);
     return old;
@@ -433,7 +432,7 @@ bool table_take_received(int fd)
     uint8_t received = KIND_RECEIVED;
     if (!atomic_compare_exchange_strong(&table.kind[fd], &received, KIND_NONE))
         return false;
-    wait_for_claim(fd);
+    table_await_claim(fd);
     return true;
 }
 

@@ -73,6 +73,9 @@ _Static_assert(STATE_HTTP == GATE_FAST_STATES, "the flags below it are the fast 
 /*
  * A connection's record: flags 0-16, descriptors 17-23, generation 24-31, fingerprint 32-63.
  */
+#define CONN_WRITES UINT64_C(0x01)   /* HTTP/2, in a drain: a write of the program's is under way */
+#define CONN_WARNED UINT64_C(0x02)   /* it has been told to open no more streams (goodbye.h) */
+#define CONN_TOLD UINT64_C(0x04)     /* and which one is the last, with our FIN */
 #define CONN_FIN UINT64_C(0x08)      /* we have sent our FIN: what is written goes nowhere */
 #define CONN_DISOWNED UINT64_C(0x10) /* the program's alone */
 #define CONN_WATCHED UINT64_C(0x80)  /* the program asks epoll for EPOLLRDHUP on it */
@@ -226,6 +229,9 @@ bool table_claim(int fd);
 void table_claim_all(uint32_t first, uint32_t count);
 void table_release(void);
 bool table_is_claimed(int fd);
+
+/* Waits until no claim stands on fd, which stays in the table. */
+void table_await_claim(int fd);
 
 /* Numbers are made room for by so many. */
 #define TABLE_BLOCK 512

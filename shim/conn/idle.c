@@ -2,6 +2,7 @@
 /* The drainer's side of conn.h: is a connection idle, and what is done to one that is. */
 #include "conn/conn.h"
 #include "conn/conn_own.h"
+#include "conn/goodbye.h"
 
 /*
  * How long ago the drainer first saw the connection since it last changed: it has been quiet for as
@@ -130,6 +131,28 @@ static bool passes_unseen(const struct tracker *http, uint8_t state, const struc
     return info->has && info->has_received && info->received_ms >= limits->first_byte;
 }
 
+/* How long nothing has come or gone, as far as is known. */
+static int64_t quiet_ms(struct conn *conn, uint8_t state, const struct conn_limits *limits,
+                        const struct sock_info *info)
+{
+    if (!info->has)
+        return seen_ms(conn, state, limits);
+    return info->sent_ms < info->received_ms ? info->sent_ms : info->received_ms;
+}
+
+/* HTTP/2 with no stream open: it is told to open no more, and a round trip later to close. */
+static enum conn_class classify_frames(int fd, struct conn *conn, uint8_t state,
+                                       const struct conn_limits *limits,
+                                       const struct sock_info *info)
+{
+    bool is_warned = atomic_load(&conn->record) & CONN_WARNED;
+    int64_t four_rounds = info->rtt_us / (1000 / 4);
+    if (!is_warned && goodbye_may_be_said(fd, conn))
+        return CONN_IS_IDLE;
+    return idle_after(limits->settle > four_rounds ? limits->settle : four_rounds,
+                      quiet_ms(conn, state, limits, info));
+}
+
 /* Idle is what owes nothing and has begun nothing; it is left open while it can still be told. */
 static enum conn_class classify_http(int fd, struct conn *conn, uint8_t state,
                                      const struct conn_limits *limits)
@@ -146,10 +169,10 @@ static enum conn_class classify_http(int fd, struct conn *conn, uint8_t state,
         return CONN_IS_IN_USE;
     if (info.has && !info.has_received)
         return classify_silent(fd, conn, state, limits, &info);
-    if (tracker_has_records(&conn->http) ||
-        tracker_has_frames(&conn->http)) /* which can't be told, and is idle beyond doubt */
-        return idle_after(limits->settle,
-                          info.sent_ms < info.received_ms ? info.sent_ms : info.received_ms);
+    if (tracker_has_frames(&conn->http))
+        return classify_frames(fd, conn, state, limits, &info);
+    if (tracker_has_records(&conn->http)) /* which can't be told, and is idle beyond doubt */
+        return idle_after(limits->settle, quiet_ms(conn, state, limits, &info));
     return idle_after(limits->notice_until, limits->now);
 }
 
@@ -159,8 +182,6 @@ static enum conn_class classify_http(int fd, struct conn *conn, uint8_t state,
  */
 static void catch_up_with_frames(struct conn *conn)
 {
-    if (!tracker_has_frames(&conn->http))
-        return;
     uint8_t state = atomic_load(&conn->state);
     bool in_use = tracker_state(&conn->http) == HTTP_IN_USE;
     if (in_use != (bool)(state & STATE_IN_USE))
@@ -180,7 +201,7 @@ enum conn_class conn_classify(int fd, const struct conn_limits *limits, bool ver
     uint64_t record = looked.record = conn ? atomic_load(&conn->record) : 0;
     if (!record || record & CONN_DISOWNED || (record & CONN_GENERATION) != generation_now())
         return CONN_IS_GONE;
-    if (mode_of(record) == MODE_PROTOCOL)
+    if (mode_of(record) == MODE_PROTOCOL && tracker_has_frames(&conn->http))
         catch_up_with_frames(conn);
     uint8_t state = looked.state = atomic_fetch_or(&conn->state, STATE_LOOKED) | STATE_LOOKED;
     bool in_use = state & STATE_IN_USE || record & CONN_READ_SINCE_SHUT;
@@ -249,6 +270,8 @@ bool conn_shut(int fd)
     uint64_t record = looked.record;
     if (!conn || !record || atomic_load(&conn->record) != record)
         return false;
+    if (record & CONN_WARNED || (tracker_has_frames(&conn->http) && goodbye_may_be_said(fd, conn)))
+        return goodbye_shuts(fd, conn, record, looked.state);
     /* One that is in use here was answered unseen (classify_reply_by_kernel). */
     uint8_t state = atomic_load(&conn->state), idle = state & (uint8_t)~STATE_IN_USE;
     if ((state ^ looked.state) & ~STATE_SEEN ||
@@ -264,11 +287,20 @@ bool conn_shut(int fd)
     return false;
 }
 
+void conn_warn(int fd)
+{
+    struct conn *conn = table_find(fd);
+    if (conn && tracker_has_frames(&conn->http))
+        goodbye_warns(fd, conn);
+}
+
 void conn_finish(int fd, bool late)
 {
     struct conn *conn = table_find(fd);
     uint64_t record = conn ? atomic_load(&conn->record) : 0;
     bool may_answer = mode_of(record) == MODE_REPLY || mode_of(record) == MODE_PROTOCOL;
+    if (record & CONN_TOLD)
+        return goodbye_lingers(fd, record);
     if (!(record & CONN_SHUT) || (may_answer && !late) ||
         record & (CONN_READ_SINCE_SHUT | CONN_FIN) || is_in_use(conn))
         return;

@@ -131,19 +131,22 @@ void lingering_before_close(int fd, uint64_t record)
     bool is_empty = !queues.unread && queues.unsent <= (record & CONN_FIN ? OUR_FIN : 0);
     if (is_empty && is_closed_in_use(fd, record))
         say_closed_in_use(fd);
-    if (is_empty)
+    bool is_told =
+        record & CONN_TOLD && linger; /* what the client still says is no reason to reset */
+    if (is_empty && !is_told)
         return;
     struct kept *place = linger && !atomic_load(&is_on_many) ? free_place() : NULL;
     int copy = place ? sock_guard(fd) : -1;
     if (copy < 0 || copy == fd) { /* WEIR_LINGER=0, or no number is left, or too many epolls */
         if (place)
             atomic_store(&place->number, 0);
-        say_lost("closed ", fd, &queues, was_shut, "");
+        if (!is_empty)
+            say_lost("closed ", fd, &queues, was_shut, "");
         return;
     }
     leave_epolls(fd);
     sock_shut_write(copy);
-    atomic_store(&place->had_input, queues.unread);
+    atomic_store(&place->had_input, queues.unread || is_told);
     atomic_store(&place->is_lost, false);
     atomic_store(&place->was_shut, was_shut);
     atomic_store(&place->until, sys_now_ms() + linger);

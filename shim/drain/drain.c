@@ -25,6 +25,7 @@
 #define FINISH_AFTER_MS 250     /* half-closed, and the program has not read the end: FIN */
 #define CLOSE_IDLE_MOST_MS 1000 /* how long the thread stays for that after a close-idle */
 #define CLOSE_MS 1000           /* after a drain-all: for the program to close */
+#define WARN_MOST_MS 25000      /* where there is no timeout, of which half is taken */
 #define REPORT_MS 5000          /* between two lines of progress */
 
 static void set_phase(enum phase phase)
@@ -88,6 +89,13 @@ static bool finish_one(int fd, void *context)
 {
     const bool *late = context;
     conn_finish(fd, *late);
+    return true;
+}
+
+static bool warn_one(int fd, void *context)
+{
+    (void)context;
+    conn_warn(fd);
     return true;
 }
 
@@ -218,6 +226,7 @@ static void begin_drain(int64_t now, const struct drain_terms *terms)
     drain.until = terms->timeout ? terms->since + terms->timeout : 0;
     drain.report_at =
         now + REPORT_MS; /* a process that has just been started has nothing to report */
+    drain.warn_at = terms->since + (terms->timeout ? terms->timeout : WARN_MOST_MS) / 2;
     drain.name_at = terms->timeout ? terms->since + terms->timeout / 2 : INT64_MAX;
     table_totals(&drain.at_begin);
     if (now < drain.begins_at)
@@ -305,6 +314,8 @@ static void finish_when_due(int64_t now)
         return;
     bool late = drain_phase() == PHASE_DRAINING && now >= drain.name_at;
     walk(finish_one, &late);
+    if (drain_phase() == PHASE_DRAINING && now >= drain.warn_at)
+        walk(warn_one, NULL);
     drain.finish_at = now + FINISH_AFTER_MS;
 }
 

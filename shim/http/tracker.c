@@ -294,6 +294,18 @@ bool tracker_has_frames(const struct tracker *http)
     return parser_is_framed(mark_of(&http->requests)) || parser_is_framed(mark_of(&http->answers));
 }
 
+bool tracker_takes_goodbye(const struct tracker *http)
+{
+    union mark answer = mark_of(&http->answers);
+    return answer.at == FRAME && is_between_frames(answer) && answer.flags & SETTLED &&
+           !(answer.flags & GOES_AWAY);
+}
+
+uint32_t tracker_last_stream(const struct tracker *http)
+{
+    return atomic_load(&http->streams.last);
+}
+
 bool tracker_has_answered(const struct tracker *http)
 {
     return mark_of(&http->answers).flags & SPOKE;

@@ -100,6 +100,11 @@ bool tracker_has_records(const struct tracker *http);
 /* Tells whether it is HTTP/2. */
 bool tracker_has_frames(const struct tracker *http);
 
+/* Tells whether the server's next byte begins a frame, before which one of ours may stand, and it
+ * has not said itself which stream is its last. The number of the client's last one. */
+bool tracker_takes_goodbye(const struct tracker *http);
+uint32_t tracker_last_stream(const struct tracker *http);
+
 /* Tells whether a byte of an answer was ever seen. */
 bool tracker_has_answered(const struct tracker *http);
 

@@ -6,6 +6,7 @@
  * done and not made (DESIGN.md, "The gap between end-of-file and close").
  */
 #include "conn/conn.h"
+#include "conn/goodbye.h"
 #include "base/libc.h"
 #include "drain/listener.h"
 #include "drain/signals_eintr.h"
@@ -122,6 +123,7 @@ struct writing {
     int flags;
     const struct msghdr *from;
     bool held_back;
+    bool entered; /* goodbye_leaves */
     ssize_t done; /* where `begins` is false */
 };
 
@@ -140,7 +142,10 @@ static bool begins(struct writing *writing)
     struct conn *conn = writing->conn = conn_enters(writing->fd);
     if (UNLIKELY(!conn))
         return true;
+    writing->entered = gate_drains() && goodbye_enters(writing->fd, conn);
     if (conn_is_over(writing->fd, conn)) {
+        if (writing->entered)
+            goodbye_leaves(writing->fd, conn);
         measure(writing);
         writing->done = (ssize_t)writing->asked;
         return false;
@@ -168,13 +173,15 @@ static ssize_t ends(struct writing *writing, ssize_t done)
         wrote(writing->fd, writing->conn, writing->asked, done, writing->flags, writing->bytes);
     if (UNLIKELY(writing->held_back))
         conn_release(writing->fd);
+    if (UNLIKELY(writing->entered))
+        goodbye_leaves(writing->fd, writing->conn);
     return done;
 }
 
-#define WRITING(fd, bytes, asked, flags)              \
-    (struct writing)                                  \
-    {                                                 \
-        fd, NULL, bytes, asked, flags, NULL, false, 0 \
+#define WRITING(fd, bytes, asked, flags)                     \
+    (struct writing)                                         \
+    {                                                        \
+        fd, NULL, bytes, asked, flags, NULL, false, false, 0 \
     }
 
 /* A call on the slow path. */
@@ -428,7 +435,7 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int count, mmsg_flags
                 (unsigned int)length_of(msgs[i].msg_hdr.msg_iov, msgs[i].msg_hdr.msg_iovlen);
         return (int)count;
     }
-    if (gate_drains() && conn_plans(conn))
+    if (gate_drains() && (conn_plans(conn) || tracker_has_frames(&conn->http)))
         return send_each(fd, msgs, count, flags);
     int sent = libc_sendmmsg(fd, msgs, count, flags);
     if (sent < 0)
@@ -461,6 +468,8 @@ static ssize_t sent_file(struct writing *writing, ssize_t done)
 {
     if (writing->conn && done == 0)
         conn_file_ended(writing->conn);
+    if (done == 0 && writing->entered)
+        goodbye_leaves(writing->fd, writing->conn);
     return done == 0 ? 0 : ends(writing, done);
 }
 

@@ -9,6 +9,7 @@ of the server's frames have come, and how the connection ends ("end", "reset").
     idle LAST   asks, and then lets a frame be the last that nobody answers: priority, window, rst
                 (of a stream that has been answered), or none
     upgrade     asks by HTTP/1.1 with Upgrade: h2c
+    stay        asks, and goes on sending when the server has ended the connection
     loop        one request after the other, each when the last is answered, until told to stop
 
 "ready" is said when the connection is as it is to be when the drain begins."""
@@ -38,8 +39,8 @@ class Client:
         self.sock = socket.create_connection(("127.0.0.1", port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.got, self.next, self.open = b"", 1, {}
-        self.answered, self.failed, self.goaways = 0, 0, []
-        self.last_end, self.pings = None, 0
+        self.answered, self.failed, self.goaways, self.beside = 0, 0, [], []
+        self.last, self.pings = b"", 0
 
     def begin(self):
         self.sock.sendall(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 2, 0)))
@@ -65,7 +66,10 @@ class Client:
         elif kind == PING:
             self.pings += 1
         elif kind == GOAWAY:
-            self.goaways.append(struct.unpack(">II", payload[:8]))
+            last, error = struct.unpack(">II", payload[:8])
+            self.goaways.append("most" if last == 0x7fffffff else last)
+            self.beside.append(len(self.open))
+            self.failed += error != 0
         elif kind == RST_STREAM and stream in self.open:
             del self.open[stream]
             self.failed += 1
@@ -159,15 +163,19 @@ def main():
         while alive and time.monotonic() - began < 20:
             if how == "loop" and not client.goaways and not client.open:
                 client.ask("/")
-            alive = client.run(0.5, client.all_answered) if how == "loop" else client.run(20)
-            if client.goaways and not client.open and len(client.goaways) > 1:
-                alive = client.run(20)
+            asks = how == "loop" and not client.goaways
+            alive = client.run(20, client.all_answered if asks else lambda: False)
         ending = "open" if alive else "end"
+        if how == "stay":
+            client.sock.sendall(frame(PING, 0, 0, b"12345678") * 2)
+            time.sleep(1)
+            client.sock.sendall(frame(PING, 0, 0, b"12345678"))
+            ending += ", and " + ("more" if client.sock.recv(1) else "end")
     except OSError as error:
         ending = type(error).__name__
     say(f"answered {client.answered}, failed {client.failed}, open {len(client.open)}, "
-        f"last {getattr(client, 'last', b'')[-6:]!r}, "
-        f"goaways {client.goaways}, {ending}")
+        f"last {client.last.decode().split()[-1:]}, goaways {client.goaways} "
+        f"beside {client.beside}: {ending}")
 
 
 main()

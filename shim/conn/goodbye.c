@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+#include "conn/goodbye.h"
+
+#include "conn/conn_own.h"
+#include "conn/pacing.h"
+#include "base/sys.h"
+
+#include <errno.h>
+
+#define STREAM_MOST 0x7fffffffu
+
+/* Nothing of it is followed by our parser: it stands between two frames. */
+static bool say(int fd, uint32_t last)
+{
+    enum { GOAWAY = 7, LENGTH = 8, NO_ERROR = 0 };
+    const unsigned char frame[9 + LENGTH] = {
+        [2] = LENGTH,
+        [3] = GOAWAY,
+        [9] = last >> 24 & 0xff,
+        [10] = last >> 16 & 0xff,
+        [11] = last >> 8 & 0xff,
+        [12] = last & 0xff,
+        [16] = NO_ERROR,
+    };
+    return sock_say(fd, frame, sizeof frame);
+}
+
+bool goodbye_may_be_said(int fd, const struct conn *conn)
+{
+    uint64_t record = atomic_load(&conn->record);
+    return mode_of(record) == MODE_PROTOCOL && gate_drains() && table_kind(fd) == KIND_CONN &&
+           (record & CONN_REFS) == CONN_REF && tracker_takes_goodbye(&conn->http);
+}
+
+static void warn(int fd, struct conn *conn)
+{
+    const uint64_t over = CONN_WARNED | CONN_SHUT | CONN_FIN | CONN_FORCED | CONN_DISOWNED;
+    uint64_t record = atomic_load(&conn->record);
+    if (record & over || (record & CONN_GENERATION) != generation_now() ||
+        !goodbye_may_be_said(fd, conn) || !conn_is_still(fd, record) || !say(fd, STREAM_MOST))
+        return;
+    atomic_fetch_or(&conn->record, CONN_WARNED);
+    atomic_fetch_and(&conn->state, (uint8_t)~STATE_SEEN); /* it is quiet from now on */
+}
+
+bool goodbye_enters(int fd, struct conn *conn)
+{
+    if (in_vfork_child() || sys_is_sandboxed() || mode_now(conn) != MODE_PROTOCOL ||
+        !tracker_has_frames(&conn->http))
+        return false;
+    atomic_fetch_or(&conn->record, CONN_WRITES); /* and then looks whether there is a claim */
+    table_await_claim(fd);
+    return true;
+}
+
+void goodbye_leaves(int fd, struct conn *conn)
+{
+    int saved = errno;
+    if (tracker_state(&conn->http) == HTTP_IDLE &&
+        pacing_lets(fingerprint_of(atomic_load(&conn->record))))
+        warn(fd, conn);
+    atomic_fetch_and(&conn->record, ~CONN_WRITES);
+    errno = saved;
+}
+
+void goodbye_warns(int fd, struct conn *conn)
+{
+    if (!(atomic_load(&conn->record) & CONN_WRITES))
+        warn(fd, conn);
+}
+
+bool goodbye_shuts(int fd, struct conn *conn, uint64_t record, uint8_t state)
+{
+    const uint64_t told = CONN_SHUT | CONN_FIN | CONN_TOLD;
+    if (!(record & CONN_WARNED)) {
+        goodbye_warns(fd, conn);
+        return false;
+    }
+    int pin = record & CONN_WRITES ? -1 : sock_guard(fd);
+    if (pin < 0)
+        return false;
+    bool ends = conn_is_still(pin, record) &&
+                atomic_compare_exchange_strong(&conn->record, &record, record | told);
+    if (ends) {
+        atomic_thread_fence(memory_order_seq_cst); /* fdtable.h: a read's is in conn_step */
+        if (((atomic_load(&conn->state) ^ state) & ~STATE_SEEN) ||
+            tracker_state(&conn->http) == HTTP_IN_USE || sock_unread_now(pin)) {
+            atomic_fetch_and(&conn->record, ~(told | CONN_READ_SINCE_SHUT));
+            ends = false;
+        } else {
+            say(pin, tracker_last_stream(&conn->http));
+            sock_shut_write(pin);
+        }
+    }
+    sock_unguard(fd, pin);
+    return ends;
+}
+
+void goodbye_lingers(int fd, uint64_t record)
+{
+    struct sock_info info;
+    sock_info(fd, &info);
+    if (conn_is_still(fd, record) && (!info.has || info.sent_ms >= settings_now()->linger))
+        sock_shut_read(fd);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * goodbye.h - what a drain says to a client of HTTP/2 before it closes the connection (RFC
+ * 9113, 6.8).
+ *
+ *   GOAWAY, the last stream being the highest that there can be: open no more. While no stream is
+ *     open, since some clients fail an open one at that; where there is no such moment, beside them
+ *     from half of WEIR_TIMEOUT on. A request that crosses it is served.
+ *   GOAWAY, the last stream being the last that the program has read of, and our FIN: a round trip
+ *     and WEIR_SETTLE later, when none is open. What the program reads or says from then on is
+ *     nobody's. It closes when the client has, or is told to after WEIR_LINGER: a reset makes some
+ *     clients fail their next call.
+ *
+ * Each goes out between two frames of the program's: by the program's thread behind a write that
+ * has ended the last stream; or by the drainer, which has claimed the connection, while the program
+ * is in no write. A program that says the second itself is left to it.
+ */
+#ifndef WEIR_GOODBYE_H
+#define WEIR_GOODBYE_H
+
+#include "conn/conn.h"
+
+/*
+ * A write to the connection begins, in a drain: waits for the drainer, if it is about to say
+ * something. Returns whether goodbye_leaves has to be called behind it, where the program's bytes
+ * have been followed.
+ */
+bool goodbye_enters(int fd, struct conn *conn);
+void goodbye_leaves(int fd, struct conn *conn);
+
+/* ---- for the drainer: fd is claimed ---- */
+
+/* Tells whether a goodbye can be said on it at all. */
+bool goodbye_may_be_said(int fd, const struct conn *conn);
+
+/* Says the first one, if this is a moment for it. */
+void goodbye_warns(int fd, struct conn *conn);
+
+/* Goes on with a connection of this record and state, which is idle. Returns whether it is
+ * half-closed now. */
+bool goodbye_shuts(int fd, struct conn *conn, uint64_t record, uint8_t state);
+
+/* The client has not closed a connection of this record for WEIR_LINGER: the program is to. */
+void goodbye_lingers(int fd, uint64_t record);
+
+#endif
