@@ -349,7 +349,7 @@ INLINE void note_fork_counter(struct conn *conn)
 /* A new connection's record begins, and is counted. */
 INLINE void begin_record(struct conn *conn, uint8_t state, bool elsewhere)
 {
-    tracker_reset(&conn->http);
+    tracker_begin(&conn->http);
     atomic_store_explicit(&conn->state, state, memory_order_relaxed);
     note_fork_counter(conn);
     struct shard *shard = table_shard();
@@ -381,6 +381,7 @@ static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
         raise_high((int)number);
         atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
+    tracker_reset(&table_conn(number)->http);
     begin_record(table_conn(number), first_state(fresh, kind), elsewhere);
     return kind;
 }
@@ -401,6 +402,7 @@ void table_add(int fd, uint64_t fresh, bool elsewhere)
     uint32_t number = (uint32_t)fd;
     if (UNLIKELY(number >= GLANCE(&table.high)) ||
         UNLIKELY(GLANCE(&table.kind[number]) != KIND_NONE) ||
+        UNLIKELY(tracker_had_streams(&table_conn(number)->http)) ||
         UNLIKELY(!take_record(table_conn(number), fresh)))
         return add_oddly(fd, fresh, elsewhere);
     begin_record(table_conn(number), first_state(fresh, KIND_CONN), elsewhere);

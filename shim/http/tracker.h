@@ -77,13 +77,25 @@ enum tracker_state tracker_sent_here(struct tracker *http, const char *bytes, si
 /* Tells whether nothing is owed any more once these n bytes are out. */
 bool tracker_would_rest(const struct tracker *http, struct bytes bytes, size_t n);
 
-/* Starts a tracker anew: for a new connection, where there was another one before. */
-static inline void tracker_reset(struct tracker *http)
+/* Tells whether the connection that was there before has had streams. */
+static inline bool tracker_had_streams(const struct tracker *http)
+{
+    return GLANCE(&http->streams.all);
+}
+
+/* Starts a tracker anew: for a new connection, where there was another one before. reset: also
+ * where that has had streams. */
+static inline void tracker_begin(struct tracker *http)
 {
     atomic_store_explicit(&http->requests.mark, 0, memory_order_release);
     atomic_store_explicit(&http->answers.mark, 0, memory_order_release);
     atomic_store_explicit(&http->kinds, 0, memory_order_relaxed);
-    if (UNLIKELY(GLANCE(&http->streams.all)))
+}
+
+static inline void tracker_reset(struct tracker *http)
+{
+    tracker_begin(http);
+    if (tracker_had_streams(http))
         streams_give_back(&http->streams);
 }
 

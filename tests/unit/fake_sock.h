@@ -15,6 +15,7 @@ struct fake {
     struct sock_info info;
     uint32_t fingerprint;
     _Atomic unsigned int shut_read, shut_write, shut_both;
+    size_t said; /* bytes of a goodbye */
     _Atomic bool corked;
     bool was_deaf;
 };
