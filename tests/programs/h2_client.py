@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""h2_client.py PORT HOW [COUNT]: HTTP/2 in the clear, by hand: says what becomes of its streams, which
+"""h2_client.py PORT|PATH HOW [COUNT]: HTTP/2 in the clear, by hand: says what becomes of its streams, which
 of the server's frames have come, and how the connection ends ("end", "reset").
 
     slow N      asks for /slowN, and short ones beside it
@@ -8,7 +8,7 @@ of the server's frames have come, and how the connection ends ("end", "reset").
     upload N    sends the body of a POST in N pieces, with pauses
     idle LAST   asks, and then lets a frame be the last that nobody answers: priority, window, rst
                 (of a stream that has been answered), or none
-    upgrade     asks by HTTP/1.1 with Upgrade: h2c
+    upgrade N   asks by HTTP/1.1 with Upgrade: h2c, and for /slowN behind that
     stay        asks, and goes on sending when the server has ended the connection
     loop        one request after the other, each when the last is answered, until told to stop
 
@@ -36,8 +36,12 @@ def literal(name, value):
 
 class Client:
     def __init__(self, port):
-        self.sock = socket.create_connection(("127.0.0.1", port))
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if port.startswith("/"):
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.connect(port)
+        else:
+            self.sock = socket.create_connection(("127.0.0.1", int(port)))
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.got, self.next, self.open = b"", 1, {}
         self.answered, self.failed, self.goaways, self.beside = 0, 0, [], []
         self.last, self.pings = b"", 0
@@ -124,14 +128,17 @@ def upgrade(client):
 
 
 def main():
-    port, how = int(sys.argv[1]), sys.argv[2]
+    port, how = sys.argv[1:3]
     count = sys.argv[3] if len(sys.argv) > 3 else ""
     client = Client(port)
     upgrade(client) if how == "upgrade" else client.begin()
-    if how not in ("upgrade", "slow"):
+    if how == "upgrade":
+        client.ask("/slow" + count)
+        client.run(10, lambda: len(client.open) == 1)
+    elif how != "slow":
         client.ask("/")
-    if how != "slow":
         client.run(10, client.all_answered)
+    if how != "slow":
         client.ping()
     if how == "slow":
         client.ask("/slow" + count)

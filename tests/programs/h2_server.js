@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// h2_server.js PORT: HTTP/2 in the clear with Node. /slowN is answered after N seconds, /streamN in N
+// h2_server.js PORT|PATH: HTTP/2 in the clear with Node. /slowN is answered after N seconds, /streamN in N
 // pieces with a pause of 0.4 s between two, all else at once.
 const http2 = require("http2");
 
@@ -24,4 +24,5 @@ server.on("stream", (stream, headers) => {
         stream.end("It works\n");
     }
 });
-server.listen(Number(process.argv[2]), "127.0.0.1");
+const at = process.argv[2];
+server.listen(at.startsWith("/") ? { path: at } : { port: Number(at), host: "127.0.0.1" });
