@@ -137,7 +137,7 @@ slow_is_whole() {
 # idle_is_closed: connections whose last frame nobody answers. They are closed at once, not at the
 # timeout.
 idle_is_closed() {
-    local server=$SERVER_PID began last MS
+    local server=$SERVER_PID began last
     for last in none priority window rst; do
         client "$last" idle "$last"
     done
