@@ -49,6 +49,13 @@ unacknowledged = {t["port"]: t for t in truths
                   and re.search(r": .*, [1-9]\d* bytes unsent(, 0 unread.*)?$", lines[t["port"]])}
 may_be |= unacknowledged
 
+# In mode reply one is in use until it has been quiet, and no program tells whether more was to come.
+replies = any("mode reply" in line for line in log)
+quick = {t["port"]: t for t in truths
+         if replies and t["port"] in lines and not t["verdict"] and t["received"] and t["quiet_s"] < 1.3
+         and " in use" in lines[t["port"]]}
+may_be |= quick
+
 wrongly = sorted(named - may_be.keys())
 if wrongly:
     mismatch("the log names as lost what is whole: " + "; ".join(lines[port] for port in wrongly),
@@ -71,8 +78,8 @@ if code != "none":
     if status and killed != "head":
         losses = status["losses"]
         # In mode reply one is in use until it has been quiet: a process that dies may have had some.
-        quick = sum(not t["verdict"] and 0 < t["received"] and t["quiet_s"] < 0.3 for t in truths)
-        most = len(may_be) + (min(quick, died) if any("mode reply" in line for line in log) else 0)
+        others = sum(not t["verdict"] and 0 < t["received"] and t["quiet_s"] < 0.3 for t in truths)
+        most = len(may_be) + (min(others, died) if replies else 0)
         if max(losses.values()) > most:
             mismatch(f"told more than {most} lost: {losses}")
         if sum(losses.values()) < len(lost):
@@ -90,6 +97,8 @@ if code != "none":
 
 if unacknowledged:
     print(f"    {len(unacknowledged)} told lost by bytes that they had, and had not acknowledged yet")
+if quick:
+    print(f"    {len(quick)} told in use that had their answers, and had not been quiet for as long as mode reply wants")
 for one in mismatches:
     print("MISMATCH", one)
 if mismatches:

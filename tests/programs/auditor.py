@@ -161,6 +161,10 @@ class Connection:
         if stop.wait(seconds):
             raise Over
 
+    def is_established(self):
+        info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return struct.unpack("B", info)[0] == ESTABLISHED
+
     def send(self, data, whole):
         """Sends what ends so many requests; none: a part of one."""
         while self.ready(0, select.POLLIN):
@@ -174,8 +178,7 @@ class Connection:
             self.wait(60)
             raise Over from None
         assert count == len(data)
-        info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-        if struct.unpack("B", info)[0] != ESTABLISHED and self.crossed_at is None:
+        if self.crossed_at is None and not self.is_established():
             self.crossed_at = self.asked
         self.sent += count
         self.asked += whole
@@ -250,7 +253,8 @@ class Connection:
         self.end = "left"
         if self.rng.random() < 0.5:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.end = "has reset"
+            if self.is_established():  # else the server was first
+                self.end = "has reset"
         self.socket.close()
         raise Over
 
