@@ -92,16 +92,25 @@ static void say_lost(const char *what, int fd, const struct sock_queues *queues,
     say_unsent(what, fd, queues, why);
 }
 
+/* In mode protocol the framing tells of an answer that is not whole; and of a request, unless the
+ * answer before it has said that no more comes. */
+static bool is_owed(int fd, uint64_t record)
+{
+    const struct conn *conn = table_find(fd);
+    if (mode_of(record) == MODE_REPLY)
+        return record & CONN_READ_SINCE_SHUT;
+    return mode_of(record) == MODE_PROTOCOL && conn && tracker_state(&conn->http) == HTTP_IN_USE &&
+           (tracker_is_half_answered(&conn->http) || tracker_said_close(&conn->http) == HTTP_STAYS);
+}
+
 /*
  * A request, or a part of it, arrived on a connection that was half-closed as idle: the program has
- * read it, met the end behind it, and closes. Who has left waits for no answer, and in mode
- * protocol the last answer said that no more comes.
+ * read it, met the end behind it, and closes. Who has left waits for no answer.
  */
 static bool is_closed_in_use(int fd, uint64_t record)
 {
-    const uint64_t asked = CONN_SHUT | CONN_READ_SINCE_SHUT;
     struct sock_info info;
-    if ((record & (asked | CONN_FIN)) != asked || mode_of(record) != MODE_REPLY)
+    if ((record & (CONN_SHUT | CONN_FIN)) != CONN_SHUT || !is_owed(fd, record))
         return false;
     sock_info(fd, &info);
     return info.has && info.is_whole;
@@ -129,7 +138,8 @@ void lingering_before_close(int fd, uint64_t record)
         return;
     sock_queues(fd, &queues);
     bool is_empty = !queues.unread && queues.unsent <= (record & CONN_FIN ? OUR_FIN : 0);
-    if (is_empty && is_closed_in_use(fd, record))
+    bool in_use = is_closed_in_use(fd, record);
+    if (in_use)
         say_closed_in_use(fd);
     bool is_told =
         record & CONN_TOLD && linger; /* what the client still says is no reason to reset */
@@ -140,14 +150,14 @@ void lingering_before_close(int fd, uint64_t record)
     if (copy < 0 || copy == fd) { /* WEIR_LINGER=0, or no number is left, or too many epolls */
         if (place)
             atomic_store(&place->number, 0);
-        if (!is_empty)
+        if (!is_empty && !in_use)
             say_lost("closed ", fd, &queues, was_shut, "");
         return;
     }
     leave_epolls(fd);
     sock_shut_write(copy);
     atomic_store(&place->had_input, queues.unread || is_told);
-    atomic_store(&place->is_lost, false);
+    atomic_store(&place->is_lost, in_use);
     atomic_store(&place->was_shut, was_shut);
     atomic_store(&place->until, sys_now_ms() + linger);
     atomic_fetch_add(&kept_count, 1);

@@ -284,6 +284,11 @@ bool tracker_is_half_read(const struct tracker *http)
     return !is_between(mark_of(&http->requests));
 }
 
+bool tracker_is_half_answered(const struct tracker *http)
+{
+    return !is_between(mark_of(&http->answers));
+}
+
 bool tracker_has_records(const struct tracker *http)
 {
     return mark_of(&http->requests).flags & RECORDS;

@@ -106,6 +106,9 @@ enum tracker_state tracker_state(const struct tracker *http);
 /* Tells whether a request has begun and has not been read to its end. */
 bool tracker_is_half_read(const struct tracker *http);
 
+/* The same of an answer, which has not been written to its end. */
+bool tracker_is_half_answered(const struct tracker *http);
+
 /* Tells whether it is FastCGI, whose answers can't say that they are the last. */
 bool tracker_has_records(const struct tracker *http);
 
