@@ -312,7 +312,7 @@ replaces() {
     pause 1 # its workers
     kill -s "$stop" "$old"
     wait_gone "$old" 15
-    pause 1 # gunicorn's takes the old one's place
+    wait_until 20 has_its_place "$3" "$old"
     new=$(<"$3")
     also_end "$new"
     load_off
@@ -326,9 +326,13 @@ replaces() {
 
 # is_replaced PIDFILE OLD: by another, which has written that file (gunicorn: PIDFILE.2 at first).
 is_replaced() {
+    has_its_place "$1.2" "$2" || has_its_place "$1" "$2"
+}
+
+# has_its_place PIDFILE OLD: gunicorn's successor moves its file there once the old one has ended.
+has_its_place() {
     local new
-    new=$(cat "$1.2" 2>/dev/null || cat "$1" 2>/dev/null) && [ -n "$new" ] && [ "$new" != "$2" ] &&
-        alive "$new"
+    new=$(cat "$1" 2>/dev/null) && [ -n "$new" ] && [ "$new" != "$2" ] && alive "$new"
 }
 
 @test "gunicorn: USR2, TERM to the old master, and its successor serves on" {
