@@ -8,7 +8,7 @@ of the server's frames have come, and how the connection ends ("end", "reset").
     upload N    sends the body of a POST in N pieces, with pauses
     idle LAST   asks, and then lets a frame be the last that nobody answers: priority, window, rst
                 (of a stream that has been answered), or none
-    upgrade N   asks by HTTP/1.1 with Upgrade: h2c, and for /slowN behind that
+    upgrade N   asks for /slowN by HTTP/1.1 with Upgrade: h2c, and for / behind that
     stay        asks, and goes on sending when the server has ended the connection
     loop        one request after the other, each when the last is answered, until told to stop
 
@@ -115,9 +115,10 @@ def say(what):
     print(what, flush=True)
 
 
-def upgrade(client):
-    client.sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n"
-                        b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n")
+def upgrade(client, path):
+    client.sock.sendall(b"GET " + path.encode() + b" HTTP/1.1\r\nHost: localhost\r\n"
+                        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+                        b"HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n")
     head = b""
     while b"\r\n\r\n" not in head:
         head += client.sock.recv(1)
@@ -131,9 +132,9 @@ def main():
     port, how = sys.argv[1:3]
     count = sys.argv[3] if len(sys.argv) > 3 else ""
     client = Client(port)
-    upgrade(client) if how == "upgrade" else client.begin()
+    upgrade(client, "/slow" + count) if how == "upgrade" else client.begin()
     if how == "upgrade":
-        client.ask("/slow" + count)
+        client.ask("/")
         client.run(10, lambda: len(client.open) == 1)
     elif how != "slow":
         client.ask("/")
