@@ -34,8 +34,9 @@ asks() {
     wait_until 5 log_has "$name" '^asked$'
 }
 
+# got NAME WHAT [WITHIN]: what the client has got at its end, which comes in so many seconds (6).
 got() {
-    wait_until 6 log_has "$1" '^got '
+    wait_until "${3:-6}" log_has "$1" '^got '
     tail -n 1 "$BATS_TEST_TMPDIR/$1.log"
     log_has "$1" "^got $2\$"
 }
@@ -154,7 +155,7 @@ no_copies() {
     done
     drain
     for name in {1..10}; do
-        got "client$name" '1048576 end'
+        got "client$name" '1048576 end' $((3 * PATIENCE + 3))
     done
     wait_drained server 5
     log_has server ' 10 closed clean, 0 forced; the program runs on$'
