@@ -40,7 +40,6 @@ passes() {
     passes crowd 20240229 15000 3
 }
 
-
 @test "each setting's good values are read, and its bad ones are refused" {
     passes settings
 }
@@ -57,6 +56,10 @@ passes() {
     passes tracker
 }
 
+@test "HTTP/2's frames are followed, and its streams counted, wherever the bytes are cut" {
+    passes frames
+}
+
 @test "HTTP/1.x looked at many bytes at once is what it is byte by byte" {
     passes tracker_pieces
 }
@@ -71,4 +74,9 @@ passes() {
 
 @test "who is preempted between the last look and our FIN looks again" {
     passes sock
+}
+
+@test "each unit test is run here, and nothing else" {
+    diff <(cd "$ROOT/tests/unit" && grep -l '^int main(' -- *.c | sed 's/\.c$//') \
+        <(sed -nE 's/^    passes ([a-z_]+).*/\1/p' "$BATS_TEST_FILENAME" | sort -u)
 }
