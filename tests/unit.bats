@@ -60,6 +60,10 @@ passes() {
     passes frames
 }
 
+@test "WebSocket's messages are followed, wherever the bytes are cut" {
+    passes websocket
+}
+
 @test "HTTP/1.x looked at many bytes at once is what it is byte by byte" {
     passes tracker_pieces
 }

@@ -201,6 +201,7 @@ struct conn_limits {
     /* By a record's number, of so many; none: the look is not part of a longer wait. */
     int64_t *seen_at;
     uint32_t seen_count;
+    int64_t answer;     /* how long a message of a WebSocket may wait for its answer */
     int64_t first_look; /* sys_now_ms: what was first seen later was accepted in this drain */
 };
 

@@ -25,6 +25,15 @@ static bool say(int fd, uint32_t last)
     return sock_say(fd, frame, sizeof frame);
 }
 
+/* WebSocket's Close, 1001: "going away" (RFC 6455, 7.4.1). */
+static bool say_close(int fd)
+{
+    enum { FIN_AND_CLOSE = 0x88, LENGTH = 2, GOING_AWAY = 1001 };
+    const unsigned char frame[2 + LENGTH] = {FIN_AND_CLOSE, LENGTH, GOING_AWAY >> 8,
+                                             GOING_AWAY & 0xff};
+    return sock_say(fd, frame, sizeof frame);
+}
+
 bool goodbye_may_be_said(int fd, const struct conn *conn)
 {
     uint64_t record = atomic_load(&conn->record);
@@ -37,7 +46,8 @@ static void warn(int fd, struct conn *conn)
     const uint64_t over = CONN_WARNED | CONN_SHUT | CONN_FIN | CONN_FORCED | CONN_DISOWNED;
     uint64_t record = atomic_load(&conn->record);
     if (record & over || (record & CONN_GENERATION) != generation_now() ||
-        !goodbye_may_be_said(fd, conn) || !conn_is_still(fd, record) || !say(fd, STREAM_MOST))
+        tracker_is_websocket(&conn->http) || !goodbye_may_be_said(fd, conn) ||
+        !conn_is_still(fd, record) || !say(fd, STREAM_MOST))
         return;
     atomic_fetch_or(&conn->record, CONN_WARNED);
     atomic_fetch_and(&conn->state, (uint8_t)~STATE_SEEN); /* it is quiet from now on */
@@ -53,13 +63,28 @@ bool goodbye_enters(int fd, struct conn *conn)
     return true;
 }
 
+/* A WebSocket whose client never rests is between two messages only right behind an answer. */
+static void closes_behind_answer(int fd, struct conn *conn)
+{
+    const uint64_t over = CONN_SHUT | CONN_FIN | CONN_FORCED | CONN_DISOWNED;
+    uint64_t record = atomic_load(&conn->record);
+    uint8_t state = atomic_load(&conn->state);
+    if (tracker_is_websocket(&conn->http) && !tracker_awaits_message(&conn->http) &&
+        !(record & over) && (record & CONN_GENERATION) == generation_now() &&
+        goodbye_may_be_said(fd, conn))
+        goodbye_shuts(fd, conn, record, state);
+}
+
 void goodbye_leaves(int fd, struct conn *conn)
 {
     int saved = errno;
-    if (tracker_state(&conn->http) == HTTP_IDLE &&
-        pacing_lets(fingerprint_of(atomic_load(&conn->record))))
+    bool is_moment = tracker_state(&conn->http) == HTTP_IDLE &&
+                     pacing_lets(fingerprint_of(atomic_load(&conn->record)));
+    if (is_moment)
         warn(fd, conn);
     atomic_fetch_and(&conn->record, ~CONN_WRITES);
+    if (is_moment)
+        closes_behind_answer(fd, conn);
     errno = saved;
 }
 
@@ -72,7 +97,8 @@ void goodbye_warns(int fd, struct conn *conn)
 bool goodbye_shuts(int fd, struct conn *conn, uint64_t record, uint8_t state)
 {
     const uint64_t told = CONN_SHUT | CONN_FIN | CONN_TOLD;
-    if (!(record & CONN_WARNED)) {
+    bool is_websocket = tracker_is_websocket(&conn->http);
+    if (!(record & CONN_WARNED) && !is_websocket) {
         goodbye_warns(fd, conn);
         return false;
     }
@@ -88,7 +114,10 @@ bool goodbye_shuts(int fd, struct conn *conn, uint64_t record, uint8_t state)
             atomic_fetch_and(&conn->record, ~(told | CONN_READ_SINCE_SHUT));
             ends = false;
         } else {
-            say(pin, tracker_last_stream(&conn->http));
+            if (is_websocket)
+                say_close(pin);
+            else
+                say(pin, tracker_last_stream(&conn->http));
             sock_shut_write(pin);
         }
     }

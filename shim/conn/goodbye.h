@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * goodbye.h - what a drain says to a client of HTTP/2 before it closes the connection (RFC
- * 9113, 6.8).
+ * goodbye.h - what a drain says to a client of HTTP/2 or WebSocket before it closes the connection.
+ *
+ * HTTP/2 (RFC 9113, 6.8):
  *
  *   GOAWAY, the last stream being the highest that there can be: open no more. While no stream is
  *     open, since some clients fail an open one at that; where there is no such moment, beside them
@@ -10,6 +11,10 @@
  *     and WEIR_SETTLE later, when none is open. What the program reads or says from then on is
  *     nobody's. It closes when the client has, or is told to after WEIR_LINGER: a reset makes some
  *     clients fail their next call.
+ *
+ * WebSocket (RFC 6455, 5.5.1): a Close between two messages, and our FIN. What crosses it and the
+ *   client's own goes to the program, and the end behind it; what the program answers is nobody's. What it has not answered within WEIR_NOTICE, or at half of
+ *   WEIR_TIMEOUT, is taken for a message that wants no answer.
  *
  * Each goes out between two frames of the program's: by the program's thread behind a write that
  * has ended the last stream; or by the drainer, which has claimed the connection, while the program

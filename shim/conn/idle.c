@@ -140,11 +140,17 @@ static int64_t quiet_ms(struct conn *conn, uint8_t state, const struct conn_limi
     return info->sent_ms < info->received_ms ? info->sent_ms : info->received_ms;
 }
 
-/* HTTP/2 with no stream open: it is told to open no more, and a round trip later to close. */
+/*
+ * HTTP/2 with no stream open: it is told to open no more, and a round trip later to close.
+ * WebSocket between two messages: it is closed, when what the client has said last has had time for
+ * an answer.
+ */
 static enum conn_class classify_frames(int fd, struct conn *conn, uint8_t state,
                                        const struct conn_limits *limits,
                                        const struct sock_info *info)
 {
+    if (tracker_is_websocket(&conn->http) && tracker_awaits_message(&conn->http))
+        return idle_after(limits->answer, quiet_ms(conn, state, limits, info));
     bool is_warned = atomic_load(&conn->record) & CONN_WARNED;
     int64_t four_rounds = info->rtt_us / (1000 / 4);
     if (!is_warned && goodbye_may_be_said(fd, conn))

@@ -213,6 +213,7 @@ static void stop_serving(int64_t now)
     int64_t first = settings_have_mode(MODE_PROTOCOL) ? notice : 0;
     pacing_begin(now, now + first, within_timeout(first + settings->spread, now) - first);
     make_room();
+    drain.notice = notice;
     drain.notice_until = now + notice;
     lingering_switch(true);
     unseen_begin();

@@ -19,13 +19,17 @@ struct conn_limits drain_limits(void)
 {
     const struct settings *settings = settings_now();
     bool draining = atomic_load(&drain.phase) > PHASE_DELAYING;
-    return (struct conn_limits){.settle = at_least(settings->settle),
+    int64_t now = sys_now_ms(), settle = at_least(settings->settle);
+    return (struct conn_limits){.settle = settle,
                                 .first_byte = at_least(settings->first_byte),
                                 .notice_until = draining ? drain.notice_until : 0,
-                                .now = sys_now_ms(),
+                                .now = now,
                                 .seen_at = draining ? atomic_load(&drain.seen.at) : NULL,
                                 .seen_count = atomic_load(&drain.seen.count),
-                                .first_look = drain.inherited ? 0
+                                .answer = !draining             ? settle
+                                          : now < drain.warn_at ? drain.notice
+                                                                : 0,
+                                .first_look = drain.inherited    ? 0
                                               : drain.first_look ? drain.first_look
                                                                  : INT64_MAX};
 }

@@ -19,7 +19,7 @@ extern HIDDEN struct drain {
     bool sweeping; /* a close-idle sweep has still to finish what it has half-closed */
     int64_t since, begins_at, until, sweep_until; /* sys_now_ms; until 0: for ever */
     int64_t first_look;                           /* 0: that is still to come */
-    int64_t finish_at, report_at, name_at, warn_at, notice_until;
+    int64_t finish_at, report_at, name_at, warn_at, notice, notice_until;
     struct room seen;        /* conn_limits, seen_at */
     struct room notes;       /* struct drain_note */
     uint64_t tracked;        /* what the last walk has found */

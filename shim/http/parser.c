@@ -14,7 +14,8 @@ enum word {
     CODED,
     CLOSE,
     SWITCH,
-    H2C
+    H2C,
+    WEBSOCKET
 };
 
 static const struct {
@@ -31,6 +32,7 @@ static const struct {
     [CLOSE] = {"close", 5},
     [SWITCH] = {"upgrade", 7},
     [H2C] = {"h2c", 3},
+    [WEBSOCKET] = {"websocket", 9},
 };
 
 /* Bytes that may be in a name: TCHAR of RFC 9110, 5.6.2; and in a method: those without the small
@@ -44,7 +46,7 @@ static const uint8_t classes[256] = {
 };
 
 /* The protocol to which an answer's 101 switches, in mark.what. */
-enum { STATUS_MASK = 0x3ff, TO_H2C = 0x400, TO_ANOTHER = 0x800 };
+enum { STATUS_MASK = 0x3ff, TO_H2C = 0x400, TO_WEBSOCKET = 0x800, TO_ANOTHER = 0x1000 };
 
 static bool is(uint8_t class, char c)
 {
@@ -178,6 +180,8 @@ static enum place end_answer_head(struct scan *scan)
     uint16_t status = scan->mark.what;
     if (status == (101 | TO_H2C))
         return parser_switches_to_frames(scan);
+    if (status == (101 | TO_WEBSOCKET))
+        return parser_switches_to_websocket(scan);
     if (parser_begins_tunnel(scan))
         return NOT;
     if (status < 200)
@@ -200,6 +204,8 @@ static enum place on_start(struct scan *scan, char c)
     if (parser_begins_records(scan, c))
         return RECORD;
     enum place frames = parser_begins_frames(scan, c);
+    if (frames == START)
+        frames = parser_begins_websocket(scan);
     if (frames != START)
         return frames;
     if (!scan->is_answer && mark->what == CONNECT && !all_answered)
@@ -328,11 +334,12 @@ static enum place on_upgrade(struct scan *scan, char c)
     if (is_space(c) && !mark->index)
         return UPGRADE;
     if (c == '\r') {
-        mark->what |= whole(scan) == H2C ? TO_H2C : TO_ANOTHER;
+        enum word word = whole(scan);
+        mark->what |= word == H2C ? TO_H2C : word == WEBSOCKET ? TO_WEBSOCKET : TO_ANOTHER;
         return LINE_LF;
     }
     if (!mark->index)
-        expect(scan, H2C);
+        expect(scan, small(c) == 'w' ? WEBSOCKET : H2C);
     match(scan, &c, &c + 1);
     if (mark->word == NONE)
         mark->index = UINT8_MAX; /* which is no word's length */
@@ -537,6 +544,10 @@ const char *parser_run(struct scan *scan, const char *p, const char *end)
         case FRAME_REST:
             p = parser_run_frames(scan, p, end);
             continue;
+        case MESSAGE:
+        case MESSAGE_REST:
+            p = parser_run_websocket(scan, p, end);
+            continue;
         case BODY_TO_END:
         case NOT:
             return end;
@@ -552,6 +563,8 @@ void parser_skip(struct scan *scan, size_t n)
         count_off(scan, n);
     else if (n && parser_is_framed(scan->mark))
         parser_skip_frame(scan, n);
+    else if (n && parser_is_websocket(scan->mark))
+        parser_skip_message(scan, n);
     else if (n)
         scan->mark.at = NOT;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * parser.h - one side of an HTTP/1.0 or 1.1 connection, followed by its bytes: where in a message
- * each is, and what ends it. (And of FastCGI: parser_records.c, and of HTTP/2: parser_frames.c.)
+ * each is, and what ends it. (And of FastCGI: parser_records.c, of HTTP/2: parser_frames.c, and of
+ * WebSocket: parser_websocket.c.)
  *
  * Pure: memory in, memory out, no call of anybody's (and of HTTP/2 the streams that are open).
  * Nothing is held back or looked ahead for: a head is looked at once, a body is counted, wherever
@@ -33,7 +34,7 @@
  *     has been read to the end
  *   a status line that is not HTTP/1.0 or 1.1, three        ICY, and what came before HTTP/1.0
  *     digits from 100 on, a space or the line's end
- *   101 (but to h2c), and 2xx to CONNECT                    a tunnel from here on
+ *   101 (but to h2c or websocket), and 2xx to CONNECT       a tunnel from here on
  *   CONNECT with a body; a byte behind a CONNECT that has   the tunnel's, or the next request's?
  *     not been answered
  *   more than 32 requests outstanding                       that many are remembered
@@ -86,6 +87,8 @@ enum place {
     PREFACE,     /* HTTP/2: a client's first bytes (parser_frames.c) */
     FRAME,       /* the head of a frame */
     FRAME_REST,
+    MESSAGE,     /* WebSocket: the head of a frame (parser_websocket.c) */
+    MESSAGE_REST,
     NOT,
 };
 
@@ -98,11 +101,11 @@ enum flag {
     CLOSES = 32, /* a `close` is out */
     NOTICED = 64,
     RECORDS = 128, /* FastCGI, from the first byte on */
-    /* HTTP/2: */
-    CONTINUES = 2, /* a header block is not whole, */
+    /* HTTP/2, and WebSocket: */
+    CONTINUES = 2, /* a header block, or a message, is not whole, */
     ENDS = 4,      /* and is the last of its stream */
     SETTLED = 16,  /* the first frame has been SETTINGS */
-    GOES_AWAY = 8, /* the server has said which stream is its last, */
+    GOES_AWAY = 8, /* the server has said which stream is its last (either side: Close), */
     WARNED = 128,  /* or that it will */
 };
 /* clang-format on */
@@ -180,6 +183,13 @@ enum place parser_begins_frames(struct scan *scan, char c);
 enum place parser_switches_to_frames(struct scan *scan);
 void parser_skip_frame(struct scan *scan, size_t n);
 bool parser_is_framed(union mark mark);
+
+/* The same of WebSocket: what the client says behind an answer that switches to it. */
+const char *parser_run_websocket(struct scan *scan, const char *p, const char *end);
+enum place parser_begins_websocket(struct scan *scan);
+enum place parser_switches_to_websocket(struct scan *scan);
+void parser_skip_message(struct scan *scan, size_t n);
+bool parser_is_websocket(union mark mark);
 
 /* Follows it through n bytes that nobody has seen: of a body or a chunk, or it is no HTTP. */
 void parser_skip(struct scan *scan, size_t n);

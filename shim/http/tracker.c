@@ -42,10 +42,11 @@ static bool is_between(union mark mark)
     return mark.at == START || mark.at == START_LF;
 }
 
-/* No frame, and no header block, has begun on this side. */
+/* No frame, and no header block or message, has begun on this side. */
 static bool is_between_frames(union mark mark)
 {
-    return mark.at == START || (mark.at == FRAME && !mark.index && !(mark.flags & CONTINUES));
+    return mark.at == START ||
+           ((mark.at == FRAME || mark.at == MESSAGE) && !mark.index && !(mark.flags & CONTINUES));
 }
 
 static enum tracker_state state_of(const struct tracker *http, union mark request,
@@ -57,6 +58,9 @@ static enum tracker_state state_of(const struct tracker *http, union mark reques
         bool is_idle = is_between_frames(request) && is_between_frames(answer) &&
                        !atomic_load(&http->streams.open);
         return !is_idle ? HTTP_IN_USE : request.flags & SPOKE ? HTTP_IDLE : HTTP_NONE;
+    }
+    if (UNLIKELY(parser_is_websocket(answer))) {
+        return is_between_frames(request) && is_between_frames(answer) ? HTTP_IDLE : HTTP_IN_USE;
     }
     if (!is_between(request) || answer.count != request.count)
         return HTTP_IN_USE; /* an answer that has begun is owed until it is out */
@@ -296,14 +300,28 @@ bool tracker_has_records(const struct tracker *http)
 
 bool tracker_has_frames(const struct tracker *http)
 {
-    return parser_is_framed(mark_of(&http->requests)) || parser_is_framed(mark_of(&http->answers));
+    union mark answer = mark_of(&http->answers);
+    return parser_is_framed(mark_of(&http->requests)) || parser_is_framed(answer) ||
+           parser_is_websocket(answer);
+}
+
+bool tracker_is_websocket(const struct tracker *http)
+{
+    return parser_is_websocket(mark_of(&http->answers));
+}
+
+bool tracker_awaits_message(const struct tracker *http)
+{
+    union mark answer = mark_of(&http->answers), request = mark_of(&http->requests);
+    uint8_t asked = request.at == START ? 0 : request.flags; /* of HTTP/1.x still */
+    return answer.count != request.count || (asked ^ answer.flags) & GOES_AWAY;
 }
 
 bool tracker_takes_goodbye(const struct tracker *http)
 {
     union mark answer = mark_of(&http->answers);
-    return answer.at == FRAME && is_between_frames(answer) && answer.flags & SETTLED &&
-           !(answer.flags & GOES_AWAY);
+    bool is_begun = answer.at == MESSAGE || (answer.at == FRAME && answer.flags & SETTLED);
+    return is_begun && is_between_frames(answer) && !(answer.flags & GOES_AWAY);
 }
 
 uint32_t tracker_last_stream(const struct tracker *http)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tracker.h - what is asked and what is owed on a connection that speaks HTTP/1.0, 1.1 or 2, or
- * FastCGI, from the bytes that the program reads and writes.
+ * tracker.h - what is asked and what is owed on a connection that speaks HTTP/1.0, 1.1 or 2,
+ * WebSocket or FastCGI, from the bytes that the program reads and writes.
  *
  * A connection is idle when no request has begun and no answer is owed. Request and answer are
  * counted apart, as a server may answer before it has read all (413, a "100-continue" refused): the
  * connection is idle when both are whole. HTTP/2 has streams: it is idle when none is open,
- * whatever frame came last (parser_frames.c, streams.h). Where the framing is not beyond doubt
+ * whatever frame came last (parser_frames.c, streams.h); WebSocket between two messages
+ * (parser_websocket.c). Where the framing is not beyond doubt
  * (parser.h) the connection is no HTTP any more, for good, and is served as mode `reply` has it.
  *
  * In mode `http` from a connection's first byte on. In mode `reply` while a drain is on: an answer
@@ -112,11 +113,16 @@ bool tracker_is_half_answered(const struct tracker *http);
 /* Tells whether it is FastCGI, whose answers can't say that they are the last. */
 bool tracker_has_records(const struct tracker *http);
 
-/* Tells whether it is HTTP/2. */
+/* Tells whether it is HTTP/2 or WebSocket; or the second. */
 bool tracker_has_frames(const struct tracker *http);
+bool tracker_is_websocket(const struct tracker *http);
+
+/* Tells whether the client of a WebSocket has sent a message since the server's last, or one side a
+ * Close and the other none. */
+bool tracker_awaits_message(const struct tracker *http);
 
 /* Tells whether the server's next byte begins a frame, before which one of ours may stand, and it
- * has not said itself which stream is its last. The number of the client's last one. */
+ * has not said goodbye itself. The number of the client's last stream (HTTP/2). */
 bool tracker_takes_goodbye(const struct tracker *http);
 uint32_t tracker_last_stream(const struct tracker *http);
 
