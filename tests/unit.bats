@@ -64,6 +64,10 @@ passes() {
     passes websocket
 }
 
+@test "PostgreSQL's messages are followed, wherever the bytes are cut" {
+    passes postgres
+}
+
 @test "HTTP/1.x looked at many bytes at once is what it is byte by byte" {
     passes tracker_pieces
 }

@@ -254,7 +254,7 @@ static void hears_http(struct conn *conn, size_t n, struct bytes bytes)
         conn_becomes_reply(conn);
     if (state == HTTP_NOT || state == HTTP_IN_USE)
         conn_step(conn, CONN_READ);
-    else if (is_in_use(conn) || (gate_drains() && tracker_is_websocket(&conn->http)))
+    else if (is_in_use(conn) || (gate_drains() && tracker_frames(&conn->http) > FRAMES_HTTP2))
         /* its last stream was reset; else it is an empty line, or a frame; or whole at once */
         conn_step(conn, CONN_MARK_IDLE);
 }
@@ -362,7 +362,7 @@ bool conn_read(int fd, ssize_t got, bool has_room, struct bytes bytes)
     if (got <= 0)
         return got == 0 && has_room && conn_read_end(fd);
     if (UNLIKELY(atomic_load(&conn->record) & CONN_TOLD)) /* what comes behind our goodbye */
-        return !tracker_is_websocket(&conn->http);
+        return tracker_frames(&conn->http) != FRAMES_WEBSOCKET;
     if (mode_now(conn) == MODE_PROTOCOL) {
         hears_http(conn, (size_t)got, bytes);
         return false;

@@ -34,6 +34,29 @@ static bool say_close(int fd)
     return sock_say(fd, frame, sizeof frame);
 }
 
+/* PostgreSQL's own words on a TERM: an ErrorResponse of these fields. */
+static bool say_fatal(int fd)
+{
+    static const char fields[] = "SFATAL\0VFATAL\0C57P01\0"
+                                 "Mterminating connection due to administrator command\0";
+    enum { LENGTH = 4 + sizeof fields };
+    char message[1 + LENGTH] = {'E', 0, 0, 0, LENGTH};
+    for (size_t i = 0; i < sizeof fields; i++)
+        message[5 + i] = fields[i];
+    return sock_say(fd, message, sizeof message);
+}
+
+static void say_last(int fd, const struct tracker *http)
+{
+    enum tracker_frames frames = tracker_frames(http);
+    if (frames == FRAMES_WEBSOCKET)
+        say_close(fd);
+    else if (frames == FRAMES_POSTGRES)
+        say_fatal(fd);
+    else
+        say(fd, tracker_last_stream(http));
+}
+
 bool goodbye_may_be_said(int fd, const struct conn *conn)
 {
     uint64_t record = atomic_load(&conn->record);
@@ -46,7 +69,7 @@ static void warn(int fd, struct conn *conn)
     const uint64_t over = CONN_WARNED | CONN_SHUT | CONN_FIN | CONN_FORCED | CONN_DISOWNED;
     uint64_t record = atomic_load(&conn->record);
     if (record & over || (record & CONN_GENERATION) != generation_now() ||
-        tracker_is_websocket(&conn->http) || !goodbye_may_be_said(fd, conn) ||
+        tracker_frames(&conn->http) != FRAMES_HTTP2 || !goodbye_may_be_said(fd, conn) ||
         !conn_is_still(fd, record) || !say(fd, STREAM_MOST))
         return;
     atomic_fetch_or(&conn->record, CONN_WARNED);
@@ -63,15 +86,16 @@ bool goodbye_enters(int fd, struct conn *conn)
     return true;
 }
 
-/* A WebSocket whose client never rests is between two messages only right behind an answer. */
+/* A WebSocket, or a PostgreSQL session, whose client never rests is idle only right behind an
+ * answer. */
 static void closes_behind_answer(int fd, struct conn *conn)
 {
     const uint64_t over = CONN_SHUT | CONN_FIN | CONN_FORCED | CONN_DISOWNED;
     uint64_t record = atomic_load(&conn->record);
     uint8_t state = atomic_load(&conn->state);
-    if (tracker_is_websocket(&conn->http) && !tracker_awaits_message(&conn->http) &&
-        !(record & over) && (record & CONN_GENERATION) == generation_now() &&
-        goodbye_may_be_said(fd, conn))
+    if (tracker_frames(&conn->http) > FRAMES_HTTP2 && !tracker_is_unfinished(&conn->http) &&
+        !tracker_has_only_begun(&conn->http) && !(record & over) &&
+        (record & CONN_GENERATION) == generation_now() && goodbye_may_be_said(fd, conn))
         goodbye_shuts(fd, conn, record, state);
 }
 
@@ -97,8 +121,7 @@ void goodbye_warns(int fd, struct conn *conn)
 bool goodbye_shuts(int fd, struct conn *conn, uint64_t record, uint8_t state)
 {
     const uint64_t told = CONN_SHUT | CONN_FIN | CONN_TOLD;
-    bool is_websocket = tracker_is_websocket(&conn->http);
-    if (!(record & CONN_WARNED) && !is_websocket) {
+    if (!(record & CONN_WARNED) && tracker_frames(&conn->http) == FRAMES_HTTP2) {
         goodbye_warns(fd, conn);
         return false;
     }
@@ -114,10 +137,7 @@ bool goodbye_shuts(int fd, struct conn *conn, uint64_t record, uint8_t state)
             atomic_fetch_and(&conn->record, ~(told | CONN_READ_SINCE_SHUT));
             ends = false;
         } else {
-            if (is_websocket)
-                say_close(pin);
-            else
-                say(pin, tracker_last_stream(&conn->http));
+            say_last(pin, &conn->http);
             sock_shut_write(pin);
         }
     }

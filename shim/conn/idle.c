@@ -143,20 +143,24 @@ static int64_t quiet_ms(struct conn *conn, uint8_t state, const struct conn_limi
 /*
  * HTTP/2 with no stream open: it is told to open no more, and a round trip later to close.
  * WebSocket between two messages: it is closed, when what the client has said last has had time for
- * an answer.
+ * an answer. PostgreSQL: likewise, when its transaction has had time to end; it is quiet for a
+ * moment first.
  */
 static enum conn_class classify_frames(int fd, struct conn *conn, uint8_t state,
                                        const struct conn_limits *limits,
                                        const struct sock_info *info)
 {
-    if (tracker_is_websocket(&conn->http) && tracker_awaits_message(&conn->http))
-        return idle_after(limits->answer, quiet_ms(conn, state, limits, info));
+    int64_t quiet = quiet_ms(conn, state, limits, info);
     bool is_warned = atomic_load(&conn->record) & CONN_WARNED;
     int64_t four_rounds = info->rtt_us / (1000 / 4);
-    if (!is_warned && goodbye_may_be_said(fd, conn))
+    if (tracker_is_unfinished(&conn->http))
+        return idle_after(limits->answer, quiet);
+    if (tracker_has_only_begun(&conn->http))
+        return idle_after(limits->first_byte, quiet);
+    if (!is_warned && tracker_frames(&conn->http) != FRAMES_POSTGRES &&
+        goodbye_may_be_said(fd, conn))
         return CONN_IS_IDLE;
-    return idle_after(limits->settle > four_rounds ? limits->settle : four_rounds,
-                      quiet_ms(conn, state, limits, info));
+    return idle_after(limits->settle > four_rounds ? limits->settle : four_rounds, quiet);
 }
 
 /* Idle is what owes nothing and has begun nothing; it is left open while it can still be told. */

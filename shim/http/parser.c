@@ -206,6 +206,8 @@ static enum place on_start(struct scan *scan, char c)
     enum place frames = parser_begins_frames(scan, c);
     if (frames == START)
         frames = parser_begins_websocket(scan);
+    if (frames == START)
+        frames = parser_begins_session(scan, c);
     if (frames != START)
         return frames;
     if (!scan->is_answer && mark->what == CONNECT && !all_answered)
@@ -547,6 +549,11 @@ const char *parser_run(struct scan *scan, const char *p, const char *end)
         case MESSAGE:
         case MESSAGE_REST:
             p = parser_run_websocket(scan, p, end);
+            continue;
+        case STARTUP:
+        case SESSION:
+        case SESSION_REST:
+            p = parser_run_session(scan, p, end);
             continue;
         case BODY_TO_END:
         case NOT:

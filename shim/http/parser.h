@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * parser.h - one side of an HTTP/1.0 or 1.1 connection, followed by its bytes: where in a message
- * each is, and what ends it. (And of FastCGI: parser_records.c, of HTTP/2: parser_frames.c, and of
- * WebSocket: parser_websocket.c.)
+ * each is, and what ends it. (And of FastCGI: parser_records.c, of HTTP/2: parser_frames.c, of
+ * WebSocket: parser_websocket.c, and of PostgreSQL: parser_postgres.c.)
  *
  * Pure: memory in, memory out, no call of anybody's (and of HTTP/2 the streams that are open).
  * Nothing is held back or looked ahead for: a head is looked at once, a body is counted, wherever
@@ -89,6 +89,9 @@ enum place {
     FRAME_REST,
     MESSAGE,     /* WebSocket: the head of a frame (parser_websocket.c) */
     MESSAGE_REST,
+    STARTUP,     /* PostgreSQL: the client's first message (parser_postgres.c) */
+    SESSION,     /* the head of a message */
+    SESSION_REST,
     NOT,
 };
 
@@ -101,11 +104,11 @@ enum flag {
     CLOSES = 32, /* a `close` is out */
     NOTICED = 64,
     RECORDS = 128, /* FastCGI, from the first byte on */
-    /* HTTP/2, and WebSocket: */
-    CONTINUES = 2, /* a header block, or a message, is not whole, */
+    /* HTTP/2, WebSocket and PostgreSQL: */
+    CONTINUES = 2, /* a header block, a message or a request is not whole, */
     ENDS = 4,      /* and is the last of its stream */
     SETTLED = 16,  /* the first frame has been SETTINGS */
-    GOES_AWAY = 8, /* the server has said which stream is its last (either side: Close), */
+    GOES_AWAY = 8, /* the server has said which stream is its last (either side: Close; the client: Terminate), */
     WARNED = 128,  /* or that it will */
 };
 /* clang-format on */
@@ -190,6 +193,12 @@ enum place parser_begins_websocket(struct scan *scan);
 enum place parser_switches_to_websocket(struct scan *scan);
 void parser_skip_message(struct scan *scan, size_t n);
 bool parser_is_websocket(union mark mark);
+
+/* The same of PostgreSQL, from the first byte on. */
+const char *parser_run_session(struct scan *scan, const char *p, const char *end);
+enum place parser_begins_session(struct scan *scan, char c);
+bool parser_is_session(union mark mark);
+#define SESSION_IDLE 'I' /* what ReadyForQuery says outside of a transaction: an answer's mark.word */
 
 /* Follows it through n bytes that nobody has seen: of a body or a chunk, or it is no HTTP. */
 void parser_skip(struct scan *scan, size_t n);

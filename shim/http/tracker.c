@@ -45,8 +45,8 @@ static bool is_between(union mark mark)
 /* No frame, and no header block or message, has begun on this side. */
 static bool is_between_frames(union mark mark)
 {
-    return mark.at == START ||
-           ((mark.at == FRAME || mark.at == MESSAGE) && !mark.index && !(mark.flags & CONTINUES));
+    bool is_head = mark.at == FRAME || mark.at == MESSAGE || mark.at == SESSION;
+    return mark.at == START || (is_head && !mark.index && !(mark.flags & CONTINUES));
 }
 
 static enum tracker_state state_of(const struct tracker *http, union mark request,
@@ -59,8 +59,12 @@ static enum tracker_state state_of(const struct tracker *http, union mark reques
                        !atomic_load(&http->streams.open);
         return !is_idle ? HTTP_IN_USE : request.flags & SPOKE ? HTTP_IDLE : HTTP_NONE;
     }
-    if (UNLIKELY(parser_is_websocket(answer))) {
+    if (UNLIKELY(parser_is_websocket(answer)))
         return is_between_frames(request) && is_between_frames(answer) ? HTTP_IDLE : HTTP_IN_USE;
+    if (UNLIKELY(parser_is_session(request) || parser_is_session(answer))) {
+        bool is_idle = is_between_frames(request) && is_between_frames(answer) &&
+                       answer.count == request.count;
+        return is_idle ? HTTP_IDLE : HTTP_IN_USE;
     }
     if (!is_between(request) || answer.count != request.count)
         return HTTP_IN_USE; /* an answer that has begun is owed until it is out */
@@ -298,30 +302,39 @@ bool tracker_has_records(const struct tracker *http)
     return mark_of(&http->requests).flags & RECORDS;
 }
 
-bool tracker_has_frames(const struct tracker *http)
+enum tracker_frames tracker_frames(const struct tracker *http)
 {
-    union mark answer = mark_of(&http->answers);
-    return parser_is_framed(mark_of(&http->requests)) || parser_is_framed(answer) ||
-           parser_is_websocket(answer);
+    union mark request = mark_of(&http->requests), answer = mark_of(&http->answers);
+    return parser_is_framed(request) || parser_is_framed(answer)     ? FRAMES_HTTP2
+           : parser_is_websocket(answer)                             ? FRAMES_WEBSOCKET
+           : parser_is_session(request) || parser_is_session(answer) ? FRAMES_POSTGRES
+                                                                     : FRAMES_NONE;
 }
 
-bool tracker_is_websocket(const struct tracker *http)
-{
-    return parser_is_websocket(mark_of(&http->answers));
-}
-
-bool tracker_awaits_message(const struct tracker *http)
+bool tracker_is_unfinished(const struct tracker *http)
 {
     union mark answer = mark_of(&http->answers), request = mark_of(&http->requests);
+    if (answer.at == SESSION)
+        return answer.word != SESSION_IDLE;
     uint8_t asked = request.at == START ? 0 : request.flags; /* of HTTP/1.x still */
-    return answer.count != request.count || (asked ^ answer.flags) & GOES_AWAY;
+    return parser_is_websocket(answer) &&
+           (answer.count != request.count || (asked ^ answer.flags) & GOES_AWAY);
+}
+
+bool tracker_has_only_begun(const struct tracker *http)
+{
+    union mark answer = mark_of(&http->answers);
+    return answer.at == SESSION && answer.count == 1;
 }
 
 bool tracker_takes_goodbye(const struct tracker *http)
 {
-    union mark answer = mark_of(&http->answers);
-    bool is_begun = answer.at == MESSAGE || (answer.at == FRAME && answer.flags & SETTLED);
-    return is_begun && is_between_frames(answer) && !(answer.flags & GOES_AWAY);
+    union mark answer = mark_of(&http->answers), request = mark_of(&http->requests);
+    if (!is_between_frames(answer) || answer.flags & GOES_AWAY)
+        return false;
+    if (answer.at == SESSION)
+        return answer.word == SESSION_IDLE && !(request.flags & GOES_AWAY);
+    return answer.at == MESSAGE || (answer.at == FRAME && answer.flags & SETTLED);
 }
 
 uint32_t tracker_last_stream(const struct tracker *http)

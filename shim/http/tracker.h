@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * tracker.h - what is asked and what is owed on a connection that speaks HTTP/1.0, 1.1 or 2,
- * WebSocket or FastCGI, from the bytes that the program reads and writes.
+ * WebSocket, FastCGI or PostgreSQL's protocol, from the bytes that the program reads and writes.
  *
  * A connection is idle when no request has begun and no answer is owed. Request and answer are
  * counted apart, as a server may answer before it has read all (413, a "100-continue" refused): the
@@ -113,13 +113,23 @@ bool tracker_is_half_answered(const struct tracker *http);
 /* Tells whether it is FastCGI, whose answers can't say that they are the last. */
 bool tracker_has_records(const struct tracker *http);
 
-/* Tells whether it is HTTP/2 or WebSocket; or the second. */
-bool tracker_has_frames(const struct tracker *http);
-bool tracker_is_websocket(const struct tracker *http);
+/* In which frames or messages it goes on, before which one of ours may stand. */
+enum tracker_frames { FRAMES_NONE, FRAMES_HTTP2, FRAMES_WEBSOCKET, FRAMES_POSTGRES };
+enum tracker_frames tracker_frames(const struct tracker *http);
 
-/* Tells whether the client of a WebSocket has sent a message since the server's last, or one side a
- * Close and the other none. */
-bool tracker_awaits_message(const struct tracker *http);
+static inline bool tracker_has_frames(const struct tracker *http)
+{
+    return tracker_frames(http) != FRAMES_NONE;
+}
+
+/*
+ * Tells whether more is to come on one that is idle: the client of a WebSocket has sent a message
+ * since the server's last, or one side a Close and the other none; PostgreSQL is in a transaction.
+ */
+bool tracker_is_unfinished(const struct tracker *http);
+
+/* Tells whether nothing has been asked yet: PostgreSQL has let its client in, and no more. */
+bool tracker_has_only_begun(const struct tracker *http);
 
 /* Tells whether the server's next byte begins a frame, before which one of ours may stand, and it
  * has not said goodbye itself. The number of the client's last stream (HTTP/2). */

@@ -90,7 +90,7 @@ static void plain_byte(struct plain *plain, int side, unsigned char byte)
 static char said(const struct tracker *http)
 {
     enum tracker_state state = tracker_state(http);
-    bool awaits = tracker_is_websocket(http) && tracker_awaits_message(http);
+    bool awaits = tracker_is_unfinished(http);
     return state == HTTP_NOT ? '!' : state == HTTP_IN_USE ? '+' : awaits ? '?' : '-';
 }
 
