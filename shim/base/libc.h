@@ -92,6 +92,9 @@ int close_range(unsigned int first, unsigned int last, int flags);
       (in, in_offset, out, out_offset, n, flags)) \
     F(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t len), (fd, level, name, value, len)) \
     F(int, shutdown, (int fd, int how), (fd, how)) \
+    F(int, unlink, (const char *path), (path)) \
+    F(int, unlinkat, (int dir, const char *path, int flags), (dir, path, flags)) \
+    F(int, remove, (const char *path), (path)) \
     F(int, close, (int fd), (fd)) \
     F(int, fclose, (FILE *file), (file)) \
     F(FILE *, freopen, (const char *path, const char *mode, FILE *file), (path, mode, file)) \

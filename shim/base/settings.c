@@ -547,7 +547,7 @@ const char *settings_unknown(char *const envp[], size_t *at)
     while (envp && envp[*at]) {
         const char *entry = envp[(*at)++], *value;
         if (text_after(entry, "WEIR_") && !text_after(entry, TREE_NAME) &&
-            !find_setting(entry, &value))
+            !text_after(entry, HANDED_NAME) && !find_setting(entry, &value))
             return entry;
     }
     return NULL;

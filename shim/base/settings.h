@@ -81,6 +81,9 @@ bool settings_read(struct settings *settings, char *const envp[], struct complai
 const struct settings *settings_now(void);
 struct settings *settings_to_fill(void);
 
+/* What our own say to the programs that they start (drain/handed.h). */
+#define HANDED_NAME "WEIR_HANDED="
+
 /* The next entry of envp, from *at on, whose WEIR_ name nobody knows; NULL: no more. */
 const char *settings_unknown(char *const envp[], size_t *at);
 

@@ -84,6 +84,11 @@ void sock_clear_minttl(int fd)
         set_hops(fd, WAS_DEAF);
 }
 
+bool sock_is_deaf(int fd)
+{
+    return has_hops(fd, 255);
+}
+
 bool sock_had_minttl(int fd)
 {
     return has_hops(fd, WAS_DEAF);

@@ -9,6 +9,7 @@
 #include "conn/fork_detect.h"
 #include "conn/handoff.h"
 #include "conn/fdtable.h"
+#include "drain/handed.h"
 #include "drain/listener.h"
 #include "drain/stage.h"
 
@@ -76,7 +77,7 @@ bool inherited_has_listener(void)
     struct pollfd polled[INHERITED_MOST];
     int most = find_open(polled);
     for (int fd = 0; fd < most; fd++)
-        if (!(polled[fd].revents & POLLNVAL) && sock_is_listener(fd) == 1)
+        if (!(polled[fd].revents & POLLNVAL) && !handed_has(fd) && sock_is_listener(fd) == 1)
             return true;
     return false;
 }
@@ -88,7 +89,8 @@ void inherited_take(bool (*serve)(void))
     if (!most)
         return;
     for (int fd = 0; fd < most; fd++)
-        if (!(polled[fd].revents & POLLNVAL) && sock_is_listener(fd) == 1 && serve())
+        if (!(polled[fd].revents & POLLNVAL) && !handed_has(fd) && sock_is_listener(fd) == 1 &&
+            serve())
             listener_inherited(fd);
     if (!(polled[0].revents & POLLNVAL))
         take_connection(0, serve);

@@ -59,6 +59,29 @@ static void log_no_substitute(int fd, int error)
 /* What is kept is held by a duplicate, for a successor that shares it: our only descriptor. */
 #define KEPT_LEAST 100
 
+static _Atomic int kept[PAGE_LISTENERS];
+_Atomic uint32_t listener_kept;
+
+static void note_kept(int fd)
+{
+    uint32_t at = atomic_load(&listener_kept);
+    if (at == COUNT_OF(kept))
+        return;
+    atomic_store(&kept[at], fd);
+    atomic_store(&listener_kept, at + 1);
+}
+
+bool listener_keeps_path(const char *path)
+{
+    for (uint32_t i = 0; i < atomic_load(&listener_kept); i++) {
+        struct sockaddr_storage own;
+        socklen_t len = sock_own_address(atomic_load(&kept[i]), &own);
+        if (len && sock_is_path((struct sockaddr *)&own, len, path))
+            return true;
+    }
+    return false;
+}
+
 enum then {
     THEN_KEEP,          /* the old one stays open, for a successor */
     THEN_LEAVE,         /* it is closed here, and others go on with it */
@@ -73,7 +96,8 @@ static bool is_deserted(int fd)
     return sock_half_open(fd) == 0 && sock_queue_length(fd) == 0;
 }
 
-/* Shuts the old one if nobody is on the way to it: SYNs are dropped for no longer than that takes. */
+/* Shuts the old one if nobody is on the way to it: SYNs are dropped for no longer than that takes.
+ */
 static bool shut_if_empty(const struct listener *listener, int old)
 {
     bool is_unix = listener->view.is_unix;
@@ -119,6 +143,8 @@ static bool swap(struct listener *listener, int fd, enum then then, bool now)
     sys1(SYS_close, substitute);
     atomic_store(&listener->view.state, STOPPED);
     atomic_fetch_add(&listener_swaps, 1);
+    if (old >= 0 && then == THEN_KEEP)
+        note_kept((int)old);
     if (old < 0 || then == THEN_KEEP)
         return true;
     if (now && then >= THEN_CLOSE)

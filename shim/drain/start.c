@@ -16,6 +16,7 @@
 #include "drain/drain.h"
 #include "drain/drain_say.h"
 #include "drain/environment.h"
+#include "drain/handed.h"
 #include "drain/inherited.h"
 #include "drain/listener.h"
 #include "drain/signals_eintr.h"
@@ -95,7 +96,8 @@ static void lives_on(void)
 {
     int saved = errno;
     membership_lives_on();
-    if (process_slot_is_taken() && coordinator_tree_drains() && !sys_is_sandboxed())
+    bool drains = process_slot_is_taken() && coordinator_tree_drains();
+    if ((drains || handed_any()) && !sys_is_sandboxed())
         worker_look();
     errno = saved;
 }
@@ -300,6 +302,7 @@ static void load(void)
     }
     log_choose(settings_now());
     gate_make();
+    handed_take(envp);
     char *value = environment_tree(envp);
     if (environment_was_marked(value) && !membership_is_named_after_us(value) &&
         inherited_has_listener() && membership_succeeds(value)) {

@@ -8,6 +8,7 @@
 #include "conn/fdtable.h"
 #include "drain/drain.h"
 #include "drain/drain_say.h"
+#include "drain/handed.h"
 #include "drain/stop_signals.h"
 #include "tree/coordinator.h"
 #include "tree/membership.h"
@@ -233,6 +234,7 @@ static void work(void)
         if (drain_phase() == PHASE_DRAINED)
             wait = sooner(wait, see_to_tree(now));
         wait = sooner(wait, stop_signals_step(now));
+        wait = sooner(wait, handed_step(now));
         if (!coordinator_tree_is_drained())
             wait = sooner(wait, notified);
         end_step();
@@ -384,6 +386,14 @@ void worker_sees_listener(void)
     /* The thread may have looked at the listeners just before, and be about to end. */
     if (drain_phase() >= PHASE_DRAINING || coordinator_tree_drains())
         worker_look();
+}
+
+void worker_waits_for_bind(int fd)
+{
+    if (handed_listens(fd))
+        worker_look();
+    else if (atomic_load(&pending) & RUNNING)
+        worker_look(); /* it waits for nobody any more */
 }
 
 void worker_forked(void)

@@ -4,6 +4,7 @@
 #include "drain/worker.h"
 #include "tree/coordinator.h"
 #include "base/libc.h"
+#include "drain/handed.h"
 #include "drain/listener.h"
 #include "drain/listener_epolls.h"
 #include "drain/signals_eintr.h"
@@ -16,8 +17,9 @@
 
 EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
-    int result = libc_bind(fd, addr, len);
     start_settled();
+    bool adopted = handed_any() && addr && !in_vfork_child() && handed_adopt(fd, addr, len);
+    int result = adopted ? 0 : libc_bind(fd, addr, len);
     if (result == 0 && addr && !in_vfork_child())
         listener_bound(fd, addr, len);
     return result;
@@ -30,6 +32,8 @@ EXPORT int listen(int fd, int backlog)
     if (result == 0 && serving) {
         listener_listens(fd);
         worker_sees_listener();
+        if (handed_any())
+            worker_waits_for_bind(fd);
     }
     return result;
 }

@@ -8,6 +8,7 @@
 #include "conn/conn.h"
 #include "base/libc.h"
 #include "conn/lingering_close.h"
+#include "drain/handed.h"
 #include "drain/listener.h"
 #include "base/sys.h"
 
@@ -42,12 +43,23 @@ static void free_range(unsigned int first, unsigned int last)
         free_now((int)fd);
 }
 
+/* Whether a close of everything has come to a socket that the next program needs. */
+static bool is_handed(int fd)
+{
+    if (!handed_any() || fd < 0 || handed_next((unsigned int)fd) != fd)
+        return false;
+    errno = EBADF;
+    return true;
+}
+
 #define CLOSE(name)                                                                    \
     EXPORT int name(int fd)                                                            \
     {                                                                                  \
         if (UNLIKELY(!table_is_fast(fd))) {                                            \
             if (table_knows(fd))                                                       \
                 free_now(fd);                                                          \
+            else if (is_handed(fd))                                                    \
+                return -1;                                                             \
         } else if (UNLIKELY(!table_is_of_no_interest(fd)) && !table_closes_fast(fd)) { \
             free_now(fd);                                                              \
         }                                                                              \
@@ -85,11 +97,19 @@ EXPORT FILE *freopen64(const char *path, const char *mode, FILE *file)
     return libc_freopen64(path, mode, file);
 }
 
-/* In pieces around the copies that linger. */
+/* The least from this number on that the program knows nothing of, and that is to stay; -1: none.
+ */
+static int next_kept(unsigned int from)
+{
+    int lingers = in_vfork_child() ? -1 : lingering_next(from), handed = handed_next(from);
+    return handed >= 0 && (lingers < 0 || handed < lingers) ? handed : lingers;
+}
+
+/* In pieces around those. */
 static int close_around(unsigned int first, unsigned int last)
 {
     int result = 0;
-    for (int kept; (kept = lingering_next(first)) >= 0 && (unsigned int)kept <= last;) {
+    for (int kept; (kept = next_kept(first)) >= 0 && (unsigned int)kept <= last;) {
         if ((unsigned int)kept > first)
             result = libc_close_range(first, (unsigned int)kept - 1, 0);
         first = (unsigned int)kept + 1;
@@ -103,15 +123,15 @@ EXPORT int close_range(unsigned int first, unsigned int last, int flags)
     if (flags != 0 || first > last)
         return libc_close_range(first, last, flags);
     free_range(first, last);
-    return UNLIKELY(lingering_next(0) >= 0) && !in_vfork_child() ? close_around(first, last)
-                                                                 : libc_close_range(first, last, 0);
+    return UNLIKELY(next_kept(0) >= 0) ? close_around(first, last)
+                                       : libc_close_range(first, last, 0);
 }
 
 EXPORT void closefrom(int first)
 {
     unsigned int from = first < 0 ? 0 : (unsigned int)first;
     free_range(from, UINT32_MAX);
-    if (UNLIKELY(lingering_next(0) >= 0) && !in_vfork_child())
+    if (UNLIKELY(next_kept(0) >= 0))
         close_around(from, UINT32_MAX);
     else
         libc_closefrom(first);

@@ -4,6 +4,7 @@
 #include "base/libc.h"
 #include "drain/signals_mask.h"
 #include "drain/environment.h"
+#include "drain/handed.h"
 #include "conn/fdtable.h"
 #include "tree/membership.h"
 
@@ -13,7 +14,9 @@
     ({                                    \
         struct signals_exec exec;         \
         signals_exec_begins(&exec);       \
+        handed_exec_begins();             \
         __typeof__(call) result = (call); \
+        handed_exec_ends();               \
         signals_exec_ends(&exec);         \
         result;                           \
     })
@@ -36,26 +39,30 @@
     })
 
 /*
- * envp, or a copy on the caller's stack: with what environment_lost_preload says in front, and with
- * WEIR_TREE's entry marked where environment_successors_tree has found it.
+ * envp, or a copy on the caller's stack: with what environment_lost_preload says in front, with the
+ * sockets that this program hands on, and with WEIR_TREE's entry marked where
+ * environment_successors_tree has found it.
  */
-#define WITH_OURS(argv, envp)                                                           \
-    ({                                                                                  \
-        const char *preload =                                                           \
-            envp && UNLIKELY(table_knows(0)) ? environment_lost_preload(envp) : NULL;   \
-        long tree = environment_successors_tree(argv, envp);                            \
-        bool copies = preload || tree >= 0;                                             \
-        size_t count = 0;                                                               \
-        while (copies && envp[count])                                                   \
-            count++;                                                                    \
-        char **copy = __builtin_alloca((count + 2) * sizeof *copy);                     \
-        char *marked = __builtin_alloca(tree >= 0 ? ENVIRONMENT_TREE_ROOM : 1);         \
-        copy[0] = (char *)preload;                                                      \
-        for (size_t i = 0; copies && i <= count; i++)                                   \
-            copy[i + (preload != NULL)] = envp[i];                                      \
-        if (tree >= 0)                                                                  \
-            copy[tree + (preload != NULL)] = environment_mark_tree(envp[tree], marked); \
-        copies ? copy : envp;                                                           \
+#define WITH_OURS(argv, envp)                                                                  \
+    ({                                                                                         \
+        const char *preload =                                                                  \
+            envp && UNLIKELY(table_knows(0)) ? environment_lost_preload(envp) : NULL;          \
+        const char *sockets = envp && handed_any() ? handed_entry() : NULL;                    \
+        long tree = environment_successors_tree(argv, envp);                                   \
+        bool copies = preload || sockets || tree >= 0;                                         \
+        size_t count = 0, used = 0;                                                            \
+        while (copies && envp[count])                                                          \
+            count++;                                                                           \
+        char **copy = __builtin_alloca((count + 3) * sizeof *copy);                            \
+        char *marked = __builtin_alloca(tree >= 0 ? ENVIRONMENT_TREE_ROOM : 1);                \
+        if (preload)                                                                           \
+            copy[used++] = (char *)preload;                                                    \
+        for (size_t i = 0; copies && i <= count; i++) {                                        \
+            if (sockets && i == (count > 1)) /* neither first nor last, if it can */           \
+                copy[used++] = (char *)sockets;                                                \
+            copy[used++] = (long)i == tree ? environment_mark_tree(envp[i], marked) : envp[i]; \
+        }                                                                                      \
+        copies ? copy : envp;                                                                  \
     })
 
 EXPORT int execve(const char *path, char *const *argv, char *const *envp)

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+#include "drain/handed.h"
+
+#include "base/log.h"
+#include "base/settings.h"
+#include "base/sock.h"
+#include "base/sys.h"
+#include "base/text.h"
+#include "conn/fork_detect.h"
+#include "drain/listener.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#define HANDED_MOST 256
+
+/* Above what a program counts on, where its limit allows that. */
+#define HANDED_LEAST 1000
+
+static struct handed {
+    int fd;         /* our copy; -1: there is none any more */
+    int bound_to;   /* the program's own descriptor, which has been bound and does not listen yet */
+    uint64_t inode; /* of the socket */
+} handed[HANDED_MOST];
+static uint32_t handed_count; /* how many there were */
+_Atomic int handed_left;
+
+/* Whose each is: the pid of who has bound it. Shared with who is forked. */
+enum { OWNER_NONE = 0, OWNER_LISTENS = -1, OWNER_IS_LATE = -2 };
+static _Atomic int32_t *owner;
+
+static bool has_listened;
+static int64_t closes_at; /* what is left is closed then; 0: not yet known */
+
+/* ---- taken ---- */
+
+static char *take_entry(char **envp)
+{
+    char *value = NULL;
+    char **to = envp;
+    for (char **at = envp; *at; at++) {
+        char *found = (char *)text_after(*at, HANDED_NAME);
+        if (found)
+            value = found;
+        else
+            *to++ = *at;
+    }
+    *to = NULL;
+    return value;
+}
+
+static int high_number(void)
+{
+    struct rlimit limit = {0, 0};
+    sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit);
+    if (limit.rlim_cur > HANDED_LEAST + HANDED_MOST)
+        return HANDED_LEAST;
+    return limit.rlim_cur > 2 * HANDED_MOST ? (int)limit.rlim_cur - HANDED_MOST
+                                            : (int)limit.rlim_cur / 2;
+}
+
+static void take(int fd)
+{
+    if (handed_count == HANDED_MOST || handed_has(fd) || sock_is_listener(fd) != 1)
+        return;
+    int high = high_number();
+    long copy = fd >= high ? -1 : sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, high);
+    if (copy >= 0)
+        sys1(SYS_close, fd);
+    else
+        sys3(SYS_fcntl, copy = fd, F_SETFD, FD_CLOEXEC);
+    handed[handed_count++] = (struct handed){(int)copy, -1, sock_inode((int)copy)};
+    atomic_fetch_add(&handed_left, 1);
+}
+
+void handed_take(char **envp)
+{
+    const char *value = take_entry(envp);
+    if (!value)
+        return;
+    long at = sys6(SYS_mmap, NULL, HANDED_MOST * sizeof *owner, PROT_READ | PROT_WRITE,
+                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (at < 0 && at > -4096)
+        return;
+    owner = (void *)at;
+    while (*value) {
+        int fd = 0;
+        const char *from = value;
+        for (; *value >= '0' && *value <= '9' && fd < 100000000; value++)
+            fd = fd * 10 + (*value - '0');
+        if (value > from)
+            take(fd);
+        value += *value != '\0';
+    }
+}
+
+/* ---- bound ---- */
+
+static void drop(struct handed *at)
+{
+    sys1(SYS_close, at->fd);
+    at->fd = -1;
+    atomic_fetch_sub(&handed_left, 1);
+}
+
+/* Takes it for this process: also one that it has bound to a descriptor which is closed by now. */
+static bool claim(struct handed *at)
+{
+    int32_t none = OWNER_NONE, me = fork_pid();
+    _Atomic int32_t *who = &owner[at - handed];
+    return at->fd >= 0 && (atomic_compare_exchange_strong(who, &none, me) ||
+                           (none == me && sock_inode(at->bound_to) != at->inode));
+}
+
+/* What the old one had done to it is taken back, and those who came in meanwhile may be deaf. */
+static bool put_in_place(struct handed *at, int fd)
+{
+    if (sock_is_deaf(at->fd))
+        atomic_store(&listener_dropped_syns, true);
+    sock_carry(fd, at->fd);
+    long flags = sys2(SYS_fcntl, fd, F_GETFD);
+    return sys3(SYS_dup3, at->fd, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0) >= 0;
+}
+
+bool handed_adopt(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    if (len < sizeof addr->sa_family || sock_is_listener(fd) != 0 || sys_is_sandboxed())
+        return false;
+    for (struct handed *at = handed; at < handed + handed_count; at++) {
+        if (at->fd < 0 || !sock_may_take_place(at->fd, fd, addr, len) || !claim(at))
+            continue;
+        if (put_in_place(at, fd)) {
+            at->bound_to = fd;
+            return true;
+        }
+        atomic_store(&owner[at - handed], OWNER_NONE);
+    }
+    return false;
+}
+
+bool handed_listens(int fd)
+{
+    uint64_t inode = sock_inode(fd);
+    for (struct handed *at = handed; at < handed + handed_count; at++) {
+        if (at->fd < 0 || at->inode != inode)
+            continue;
+        atomic_store(&owner[at - handed], OWNER_LISTENS);
+        drop(at);
+    }
+    has_listened = true;
+    if (!closes_at)
+        closes_at = sys_now_ms() + HANDED_MS;
+    return handed_any();
+}
+
+/* ---- left ---- */
+
+static void say_late(const struct handed *at)
+{
+    struct log_line line;
+    struct sockaddr_storage addr;
+    socklen_t len = sock_own_address(at->fd, &addr);
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, "closed ");
+    text_address(&line.text, (struct sockaddr *)&addr, len);
+    text_add(&line.text, ", which its predecessor has handed over: not bound in %us",
+             HANDED_MS / 1000);
+    log_send(&line);
+}
+
+int64_t handed_step(int64_t now)
+{
+    if (!handed_any() || !closes_at)
+        return -1;
+    if (now < closes_at)
+        return closes_at - now;
+    for (struct handed *at = handed; at < handed + handed_count; at++) {
+        int32_t none = OWNER_NONE;
+        if (at->fd < 0)
+            continue;
+        if (atomic_compare_exchange_strong(&owner[at - handed], &none, OWNER_IS_LATE))
+            say_late(at);
+        drop(at);
+    }
+    return -1;
+}
+
+/* ---- kept out of the program's way ---- */
+
+bool handed_has(int fd)
+{
+    for (struct handed *at = handed; at < handed + handed_count; at++)
+        if (at->fd == fd && fd >= 0)
+            return true;
+    return false;
+}
+
+int handed_next(unsigned int from)
+{
+    int next = -1;
+    if (!handed_any() || has_listened)
+        return -1;
+    for (struct handed *at = handed; at < handed + handed_count; at++)
+        if (at->fd >= 0 && (unsigned int)at->fd >= from && (next < 0 || at->fd < next))
+            next = at->fd;
+    return next;
+}
+
+bool handed_keeps_path(const char *path)
+{
+    for (struct handed *at = handed; handed_any() && at < handed + handed_count; at++) {
+        struct sockaddr_storage own;
+        socklen_t len = at->fd < 0 ? 0 : sock_own_address(at->fd, &own);
+        if (len && atomic_load(&owner[at - handed]) == OWNER_NONE &&
+            sock_is_path((struct sockaddr *)&own, len, path))
+            return true;
+    }
+    return false;
+}
+
+const char *handed_entry(void)
+{
+    static char entry[sizeof HANDED_NAME + HANDED_MOST * 8];
+    struct text text = TEXT_ON(entry);
+    if (!handed_any() || has_listened)
+        return NULL;
+    text_string(&text, HANDED_NAME);
+    for (struct handed *at = handed; at < handed + handed_count; at++)
+        if (at->fd >= 0)
+            text_add(&text, "%s%d", entry[text.used - 1] == '=' ? "" : ",", at->fd);
+    return entry;
+}
+
+static void set_flags(int flags)
+{
+    for (struct handed *at = handed; at < handed + handed_count; at++)
+        if (at->fd >= 0)
+            sys3(SYS_fcntl, at->fd, F_SETFD, flags);
+}
+
+void handed_exec_begins(void)
+{
+    if (handed_any() && !has_listened)
+        set_flags(0);
+}
+
+void handed_exec_ends(void)
+{
+    if (handed_any() && !has_listened)
+        set_flags(FD_CLOEXEC);
+}

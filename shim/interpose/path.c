@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * unlink, unlinkat, remove: the path of an AF_UNIX listener that goes from one program to the next
+ * stays. The old one takes it away at its end, the new one before its bind, and both would leave
+ * those who wait in its queue with a socket that nobody can be led to any more.
+ */
+#include "base/libc.h"
+#include "conn/fork_detect.h"
+#include "drain/handed.h"
+#include "drain/listener.h"
+
+#include <fcntl.h>
+
+static bool is_kept(int dir, const char *path)
+{
+    if (LIKELY(!handed_any()) && LIKELY(!listener_any_is_kept()))
+        return false;
+    return path && (dir == AT_FDCWD || *path == '/') && !in_vfork_child() &&
+           (handed_keeps_path(path) || listener_keeps_path(path));
+}
+
+EXPORT int unlink(const char *path)
+{
+    return UNLIKELY(is_kept(AT_FDCWD, path)) ? 0 : libc_unlink(path);
+}
+
+EXPORT int unlinkat(int dir, const char *path, int flags)
+{
+    return !flags && UNLIKELY(is_kept(dir, path)) ? 0 : libc_unlinkat(dir, path, flags);
+}
+
+EXPORT int remove(const char *path)
+{
+    return UNLIKELY(is_kept(AT_FDCWD, path)) ? 0 : libc_remove(path);
+}

@@ -1,0 +1,114 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+# adopter.py [options] [unlink] [twice] [never] [apart] ADDRESS...: a server that binds and listens, and
+# answers each client with the number of its listener's inode. options: says what its sockets are
+# like; unlink: takes a path away before; twice: binds and closes, and binds again; never: binds and
+# does not listen; apart: a child of its own binds each.
+# ADDRESS: HOST/PORT, 6only/HOST/PORT, group/HOST/PORT (SO_REUSEPORT), a path, or @NAME.
+import fcntl
+import os
+import select
+import socket
+import struct
+import sys
+
+MODES = {"options", "unlink", "twice", "never", "apart"}
+
+
+def address_of(word):
+    if word.startswith("@"):
+        return "\0" + word[1:]
+    if word.startswith("/"):
+        return word
+    host, port = word.split("/")[-2:]
+    return host, int(port)
+
+
+def open_socket(word):
+    host = address_of(word)[0]
+    family = socket.AF_UNIX if word[0] in "/@" else socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, word.startswith("6only/"))
+    if word.startswith("group/"):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return listener
+
+
+# What is set, and what is not but may have been by the predecessor.
+INTS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.SOL_SOCKET, socket.SO_RCVBUF, 40000),
+        (socket.SOL_SOCKET, socket.SO_SNDBUF, 50000), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 3), (socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 17),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 77), (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 9000),
+        (socket.IPPROTO_IP, socket.IP_TRANSPARENT, 1), (socket.IPPROTO_IP, socket.IP_TOS, 16),
+        (socket.IPPROTO_IP, 21, None), (socket.SOL_SOCKET, socket.SO_REUSEPORT, None),
+        (socket.SOL_SOCKET, 72, None), (socket.IPPROTO_TCP, socket.TCP_SYNCNT, None)]
+
+
+def set_options(listener):
+    for level, name, value in INTS:
+        if value is not None:
+            listener.setsockopt(level, name, value)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 5, 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 4))
+    listener.setblocking(False)
+
+
+def say_options(listener):
+    fd = listener.fileno()
+    print("descriptor", fd, "flags", fcntl.fcntl(fd, fcntl.F_GETFL), fcntl.fcntl(fd, fcntl.F_GETFD))
+    for level, name, _ in INTS:
+        print("option", level, name, listener.getsockopt(level, name))
+    print("timeout", struct.unpack("ll", listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)))
+    print("linger", struct.unpack("ii", listener.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)))
+    with open(f"/proc/{os.getpid()}/net/tcp", encoding="ascii") as sockets:
+        inode = str(os.fstat(fd).st_ino)
+        for line in map(str.split, sockets):
+            if line[9] == inode:
+                print("state", line[3])
+
+
+def serve(listeners, parent):
+    print("serving", "WEIR_HANDED" in os.environ, flush=True)
+    while os.getppid() == parent:
+        for listener in select.select(listeners, [], [], 1)[0]:
+            try:
+                client = listener.accept()[0]
+            except OSError:
+                continue
+            client.sendall(str(os.fstat(listener.fileno()).st_ino).encode())
+            client.close()
+
+
+def main():
+    modes = [word for word in sys.argv[1:] if word in MODES]
+    words = [word for word in sys.argv[1:] if word not in MODES]
+    if "apart" in modes:
+        while len(words) > 1 and os.fork() == 0:
+            words = words[1:]
+        words = words[:1]
+    listeners = []
+    for word in words:
+        if "unlink" in modes and word.startswith("/"):
+            os.unlink(word)
+        if "twice" in modes:
+            with open_socket(word) as probe:
+                probe.bind(address_of(word))
+        listener = open_socket(word)
+        if "options" in modes:
+            set_options(listener)
+        listener.bind(address_of(word))
+        if "never" not in modes:
+            listener.listen(100)
+        if "options" in modes:
+            say_options(listener)
+        listeners.append(listener)
+    if "never" in modes:
+        print("bound", flush=True)
+        return
+    serve(listeners, os.getppid())
+
+
+if __name__ == "__main__":
+    main()
