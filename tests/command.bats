@@ -184,7 +184,7 @@ make_page() {
     [ "$said" = "weir 0.1.0" ]
     exits 0 --help
     has "$said" 'weir drain PID'
-    for command in drain close-idle drain-all status list; do
+    for command in drain close-idle drain-all restart status list; do
         exits 0 "$command" --help
         has "$said" "usage: weir $command"
         [ -z "$complained" ]
@@ -212,6 +212,9 @@ drain --timeout= 1
 drain --forever 1
 close-idle --timeout 3s 1
 drain-all
+restart
+restart me
+restart 1 --ready 3x
 status 1 2
 status me
 status --xml

@@ -22,7 +22,7 @@
 #include "base/settings.h"
 
 #define PAGE_MAGIC "weirpage"
-#define PAGE_LAYOUT 8
+#define PAGE_LAYOUT 9
 
 #define PAGE_SLOTS 512    /* processes that are listed */
 #define PAGE_WIDE 16      /* slots whose processes have SHARDS shards, the others one */
@@ -143,7 +143,7 @@ struct page {
     uint64_t start;
     /* The tree that this page is a part of, whose own page could not be opened: as pid, start. */
     int32_t tree_pid;
-    uint32_t unused_too;
+    _Atomic uint32_t keeps_listeners; /* the drain that is asked for is to leave them open */
     uint64_t tree_start;
     struct page_settings settings;
 

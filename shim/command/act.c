@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* weir drain, weir close-idle, weir drain-all */
 
+#include "command/act.h"
+
 #include "base/sys.h"
 #include "base/text.h"
 #include "command/find.h"
@@ -52,7 +54,7 @@ static int print_help(const char *name, enum action action)
 }
 
 /* As WEIR_TIMEOUT: whose words for what is wrong with it are used too. */
-static int read_timeout(const char *name, const char *value, int64_t *timeout)
+int act_read_duration(const char *name, const char *option, const char *value, int64_t *timeout)
 {
     static const char variable[] = "WEIR_TIMEOUT";
     char entry[256];
@@ -62,7 +64,7 @@ static int read_timeout(const char *name, const char *value, int64_t *timeout)
     if ((size_t)snprintf(entry, sizeof entry, "%s=%s", variable, value) >= sizeof entry ||
         !settings_read(&settings, environment, &complaint)) {
         const char *what = text_after(complaint.text, variable);
-        return say_usage(name, "--timeout%s", what ? what : ": this is no duration");
+        return say_usage(name, "%s%s", option, what ? what : ": this is no duration");
     }
     *timeout = settings.timeout;
     return EXIT_DONE;
@@ -84,7 +86,8 @@ static int read_options(int argc, char **argv, struct request *request)
     for (int c; (c = next_option(argc, argv, options)) != -1;) {
         if (c == 'h')
             return print_help(*argv, request->action);
-        if (c == '?' || (c == 't' && read_timeout(*argv, optarg, &request->timeout)))
+        if (c == '?' ||
+            (c == 't' && act_read_duration(*argv, "--timeout", optarg, &request->timeout)))
             return EXIT_USAGE;
         request->wait |= c == 'w';
     }
@@ -370,6 +373,35 @@ static int act(struct tree *tree, const struct request *request)
             request->timeout >= 0 ? ", and keeps its timeout" : "");
     }
     return request->wait ? wait_for(tree, request->action) : EXIT_DONE;
+}
+
+/* ---- for a restart ---- */
+
+int act_check(struct tree *tree, int32_t pid, int64_t timeout)
+{
+    struct request request = {.pid = pid, .action = ACTION_DRAIN, .timeout = timeout};
+    return check(tree, &request);
+}
+
+static int keep(struct tree *tree, bool keeps)
+{
+    int error = tree_keep(tree, keeps);
+    for (struct tree *part = tree->attached; part && !error; part = part->next)
+        error = tree_keep(part, keeps);
+    return error;
+}
+
+int act_drain_keeping(struct tree *tree, int32_t pid, int64_t timeout, bool *over)
+{
+    struct request request = {.pid = pid, .action = ACTION_DRAIN, .timeout = timeout, .wait = true};
+    int error = keep(tree, true);
+    int code = error ? fail(exit_code(error), "pid %d: its state page %s can't be written: %s",
+                            tree_pid(tree), escaped(tree->path), strerror(error))
+                     : act(tree, &request);
+    *over = tree_copy(tree) && (is_over(tree) || !any_lives(tree));
+    if (!*over)
+        keep(tree, false);
+    return code;
 }
 
 int command_act(int argc, char **argv)

@@ -21,7 +21,8 @@ enum {
 };
 
 int command_run(int argc, char **argv);
-int command_act(int argc, char **argv);    /* drain, close-idle, drain-all */
+int command_act(int argc, char **argv); /* drain, close-idle, drain-all */
+int command_restart(int argc, char **argv);
 int command_status(int argc, char **argv); /* and list */
 int command_check(int argc, char **argv);
 

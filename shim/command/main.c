@@ -12,6 +12,8 @@ static const char help[] =
     "\n"
     "  weir run [OPTION...] [--] COMMAND [ARG...]   run a program under the shim\n"
     "  weir drain PID [--wait] [--timeout D]        drain the process tree that PID belongs to\n"
+    "  weir restart PID [--timeout D] [--ready D] [--overlap] [-- COMMAND [ARG...]]\n"
+    "                                               a new one in its place, and nobody is refused\n"
     "  weir close-idle PID [--wait]                 close its idle connections, and no more\n"
     "  weir drain-all PID [--wait] [--timeout D]    close every connection of it\n"
     "  weir status [PID] [--json | --prometheus] [--watch]\n"
@@ -27,9 +29,9 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"run", command_run},       {"drain", command_act},     {"close-idle", command_act},
-    {"drain-all", command_act}, {"status", command_status}, {"list", command_status},
-    {"check", command_check},
+    {"run", command_run},       {"drain", command_act},       {"close-idle", command_act},
+    {"drain-all", command_act}, {"status", command_status},   {"list", command_status},
+    {"check", command_check},   {"restart", command_restart},
 };
 
 static int run(int argc, char **argv)

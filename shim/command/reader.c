@@ -221,6 +221,19 @@ int tree_ask(struct tree *tree, enum action action, const struct origin *origin,
     return sound ? 0 : EIO;
 }
 
+int tree_keep(struct tree *tree, bool keeps)
+{
+    static struct page copy;
+    int fd = open_again(tree->fd, O_RDWR);
+    if (fd < 0)
+        return errno;
+    bool sound = pagefile_copy(fd, &copy);
+    if (sound)
+        pagefile_put_keeps(fd, &copy, keeps);
+    close(fd);
+    return sound ? 0 : EIO;
+}
+
 int tree_is_mapped(const struct tree *tree, int32_t pid)
 {
     return proc_maps(pid, &tree->file, tree->name, &budget_of(tree->uid)->lines);

@@ -58,6 +58,9 @@ bool tree_copy(struct tree *tree);
 /* Whether its page is this file, by this name. */
 bool tree_is(const struct tree *tree, const char *name, const struct proc_file *file);
 
+/* Has the drain that is asked for next keep the listeners, or no longer. Returns 0 or an errno. */
+int tree_keep(struct tree *tree, bool keeps);
+
 /*
  * Leaves an order in the page (page_ask); *news: whether there was anything to be done. An errno:
  * it can't be written.

@@ -164,8 +164,9 @@ static void begin_close_idle(int64_t now, const struct origin *origin, bool whol
 /* Returns whether the program may still accept somebody. */
 static bool stop_accepting(void)
 {
-    bool wake = false;
-    bool all = listener_stop_all(settings_now()->listeners, drain.forcing, drain.whole_tree, &wake);
+    bool wake = false, keeps = drain.whole_tree && atomic_load(&tree_page->keeps_listeners);
+    enum listeners what = keeps ? LISTENERS_KEEP : settings_now()->listeners;
+    bool all = listener_stop_all(what, drain.forcing, drain.whole_tree, &wake);
     if (wake)
         signals_wake_threads();
     return !all;

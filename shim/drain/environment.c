@@ -2,6 +2,7 @@
 #include "drain/environment.h"
 
 #include "base/libc.h"
+#include "base/sys.h"
 #include "base/text.h"
 #include "conn/fdtable.h"
 #include "drain/listener.h"
@@ -224,4 +225,45 @@ void environment_remember_words(int argc, char **argv)
 {
     for (int i = 0; i < argc && words_count < COUNT_OF(words); i++)
         words[words_count++] = hash_word(argv[i]);
+}
+
+/* ---- for weir restart ---- */
+
+/* Read by others alone, which the compiler does not know. */
+static volatile struct environment_record record = {.mark = ENVIRONMENT_MARK};
+
+/* Of a list, with a NUL behind each. */
+static size_t size_of(char *const *list, size_t count)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < count && list[i]; i++)
+        size += text_length(list[i]) + 1;
+    return size;
+}
+
+static char *put(char *to, char *const *list, size_t count)
+{
+    for (size_t i = 0; i < count && list[i]; i++)
+        for (const char *from = list[i]; (*to++ = *from++);)
+            ;
+    return to;
+}
+
+void environment_record(int argc, char **argv, char *const *envp)
+{
+    char directory[4096];
+    long length = sys2(SYS_getcwd, directory, sizeof directory);
+    if (length <= 0 || *directory != '/')
+        directory[0] = '/', directory[length = 1] = '\0', length++;
+    size_t size = (size_t)length + size_of(argv, (size_t)argc) + size_of(envp, SIZE_MAX);
+    char *block = libc_allocate(size), *to = block;
+    if (!block)
+        return;
+    for (long i = 0; i < length; i++)
+        *to++ = directory[i];
+    to = put(to, argv, (size_t)argc);
+    put(to, envp, SIZE_MAX);
+    record.block = block;
+    record.size = size;
+    record.words = (uint64_t)argc;
 }

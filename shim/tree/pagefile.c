@@ -248,6 +248,12 @@ void pagefile_put_asked(int fd, struct page *copy, const struct totals *asked)
     PUT(fd, copy, asked);
 }
 
+void pagefile_put_keeps(int fd, struct page *copy, bool keeps)
+{
+    atomic_store(&copy->keeps_listeners, keeps);
+    PUT(fd, copy, keeps_listeners);
+}
+
 struct page *pagefile_open(const char *path)
 {
     return open_at(AT_FDCWD, path);

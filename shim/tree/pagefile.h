@@ -39,6 +39,9 @@ struct page *pagefile_open(const char *path);
 /* Puts the figures of the order that pagefile_ask has just left anew. */
 void pagefile_put_asked(int fd, struct page *copy, const struct totals *asked);
 
+/* Has the drain that is asked for next keep the listeners for a successor (or no longer). */
+void pagefile_put_keeps(int fd, struct page *copy, bool keeps);
+
 /*
  * Another user's, in the directory at this path (with a slash at its end: also where that is a
  * link): a file that is uid's and that others can't write. A descriptor or -1.

@@ -141,6 +141,8 @@ static void ask_part(int fd, int64_t since, int64_t timeout)
     struct totals totals;
     atomic_store(&copy.handoffs_used, 0); /* each entry would cost a look at /proc/net/tcp */
     proc_totals(&copy, 0, &totals);
+    if (atomic_load(&tree_page->keeps_listeners))
+        pagefile_put_keeps(fd, &copy, true);
     pagefile_ask(fd, &copy, action, by, timeout, since, &totals);
     if (proc_opened_file(fd, &file))
         wake_page(&copy, &file, WAKE_ALL);

@@ -71,7 +71,7 @@ def say_options(listener):
 
 def serve(listeners, parent):
     print("serving", "WEIR_HANDED" in os.environ, flush=True)
-    while os.getppid() == parent:
+    while parent in (None, os.getppid()):
         for listener in select.select(listeners, [], [], 1)[0]:
             try:
                 client = listener.accept()[0]
@@ -107,7 +107,7 @@ def main():
     if "never" in modes:
         print("bound", flush=True)
         return
-    serve(listeners, os.getppid())
+    serve(listeners, os.getppid() if "apart" in modes else None)
 
 
 if __name__ == "__main__":

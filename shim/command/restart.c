@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: MIT */
+/* weir restart: a new process in the place of a tree, with its listening sockets. */
+#include "base/sys.h"
+#include "base/text.h"
+#include "command/act.h"
+#include "command/find.h"
+#include "command/proc/process.h"
+#include "command/restart_plan.h"
+#include "command/say.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+static const char help[] =
+    "usage: weir restart PID [--timeout D] [--ready D] [--overlap] [-- COMMAND [ARG...]]\n"
+    "\n"
+    "Puts a new process in the place of the tree that PID belongs to, and refuses nobody: takes "
+    "its\n"
+    "listening sockets, drains it, ends it, and starts COMMAND with them, or what the tree was\n"
+    "started by. Who connects in between waits. Prints the new pid.\n"
+    "\n"
+    "  --timeout D   of the drain (250ms, 30s, 5m, 1h; 0: for ever), as in `weir drain`\n"
+    "  --ready D     how long the new one may take until it listens (default 30s)\n"
+    "  --overlap     start the new one first, and drain the old one when it listens\n"
+    "\n"
+    "Exit codes: 0 done, and nothing was lost; 3 clients lost something, as with `weir drain\n"
+    "--wait`; 1 the old one could not be drained, or the new one does not listen on all.\n";
+
+#define SOCKETS_MOST 256
+#define POLL_MS 20
+#define END_MS 10000    /* how long the old one may take to end by its stop signal */
+#define CLOSES_MS 11000 /* the new one has bound its addresses by then (shim/drain/handed.h) */
+#define READY_DEFAULT 30000
+
+struct restart {
+    int32_t pid; /* as it was given */
+    int64_t timeout, ready;
+    bool overlaps;
+    char **command; /* NULL: as it was started */
+    struct plan plan;
+    int socket[SOCKETS_MOST]; /* duplicates of the tree's listeners */
+    uint64_t inode[SOCKETS_MOST];
+    size_t sockets;
+    pid_t started;
+    struct tree *fresh; /* the new tree; NULL: it is not there yet */
+};
+
+/* Returns an exit code, or -1: go on. */
+static int read_options(int argc, char **argv, struct restart *restart)
+{
+    static const struct option options[] = {
+        {"timeout", required_argument, NULL, 't'},
+        {"ready", required_argument, NULL, 'r'},
+        {"overlap", no_argument, NULL, 'o'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    for (int c; (c = next_option(argc, argv, options)) != -1;) {
+        if (c == 'h') {
+            fputs(help, stdout);
+            return EXIT_DONE;
+        }
+        if (c == '?' ||
+            (c == 't' && act_read_duration(*argv, "--timeout", optarg, &restart->timeout)) ||
+            (c == 'r' && act_read_duration(*argv, "--ready", optarg, &restart->ready)))
+            return EXIT_USAGE;
+        restart->overlaps |= c == 'o';
+    }
+    if (optind == argc)
+        return say_usage(*argv, "which PID?");
+    if (!(restart->pid = process_number(argv[optind])))
+        return say_usage(*argv, "\"%s\" is not a process's number", escaped(argv[optind]));
+    restart->command = argv[optind + 1] ? argv + optind + 1 : NULL;
+    return -1;
+}
+
+/* ---- its sockets ---- */
+
+static bool is_listener(int fd)
+{
+    int listens = 0;
+    socklen_t len = sizeof listens;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens;
+}
+
+static bool has_inode(const struct restart *restart, uint64_t inode)
+{
+    for (size_t i = 0; i < restart->sockets; i++)
+        if (restart->inode[i] == inode)
+            return true;
+    return false;
+}
+
+struct taking {
+    struct restart *restart;
+    int pidfd, error;
+};
+
+static void take_descriptor(int dir, const char *name, void *context)
+{
+    struct taking *taking = context;
+    struct restart *restart = taking->restart;
+    char target[64];
+    uint64_t inode;
+    ssize_t length = readlinkat(dir, name, target, sizeof target - 1);
+    target[length > 0 ? length : 0] = '\0';
+    if (sscanf(target, "socket:[%lu", &inode) != 1 || has_inode(restart, inode) ||
+        restart->sockets == SOCKETS_MOST)
+        return;
+    int fd = plan_copy_descriptor(taking->pidfd, atoi(name));
+    if (fd < 0 && errno != EBADF)
+        taking->error = errno;
+    if (fd >= 0 && is_listener(fd)) {
+        restart->socket[restart->sockets] = fd;
+        restart->inode[restart->sockets++] = inode;
+    } else if (fd >= 0) {
+        close(fd);
+    }
+}
+
+static int take_sockets(struct restart *restart, int32_t pid)
+{
+    char path[64];
+    struct taking taking = {restart, (int)syscall(SYS_pidfd_open, pid, 0), 0};
+    if (taking.pidfd < 0)
+        return EXIT_DONE; /* it has ended */
+    snprintf(path, sizeof path, "/proc/%d/fd", pid);
+    long error = -proc_each_file(path, take_descriptor, &taking);
+    close(taking.pidfd);
+    if (!error)
+        error = taking.error;
+    if (error && error != ENOENT && error != ESRCH)
+        return fail(exit_code((int)error), "pid %d: its sockets can't be taken: %s", pid,
+                    strerror((int)error));
+    return EXIT_DONE;
+}
+
+static int take_all_sockets(struct restart *restart, struct tree *tree)
+{
+    int code = EXIT_DONE;
+    for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next)
+        for (uint32_t i = 0; i < PAGE_SLOTS && !code; i++) {
+            int32_t pid = tree_process(part, i);
+            code = pid ? take_sockets(restart, pid) : EXIT_DONE;
+        }
+    if (!code && !restart->sockets)
+        return fail(EXIT_FAILED, "pid %d: it listens nowhere: there is nothing to hand over",
+                    restart->pid);
+    return code;
+}
+
+/* Valid until the next call. */
+static const char *address_of(int fd)
+{
+    static char into[480];
+    struct sockaddr_storage addr;
+    socklen_t len = sizeof addr;
+    struct text text = TEXT_ON(into);
+    *into = '\0';
+    if (getsockname(fd, (struct sockaddr *)&addr, &len) == 0)
+        text_address(&text, (struct sockaddr *)&addr, len);
+    return into;
+}
+
+/* ---- the old one ends ---- */
+
+/* The page is not to be trusted: it tells of one of three, and of no other. */
+static int stop_signal(const struct tree *tree)
+{
+    static const int known[] = {SIGTERM, SIGQUIT, SIGINT};
+    uint64_t stops = tree->page.settings.stop_signals;
+    for (size_t i = 0; i < COUNT_OF(known); i++)
+        if (stops >> (known[i] - 1) & 1)
+            return known[i];
+    return SIGTERM;
+}
+
+static bool any_lives(struct tree *tree)
+{
+    for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next)
+        if (tree_any(part))
+            return true;
+    return false;
+}
+
+static void kill_all(struct tree *tree)
+{
+    say("pid %d: it has not ended within %d s, and is killed", tree_pid(tree), END_MS / 1000);
+    for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next)
+        for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
+            int32_t pid = tree_process(part, i);
+            if (pid)
+                kill(pid, SIGKILL);
+        }
+}
+
+static void end(struct tree *tree)
+{
+    int32_t pid = tree_pid(tree);
+    int64_t until = sys_now_ms() + END_MS;
+    bool was_killed = false;
+    if (any_lives(tree))
+        kill(pid, stop_signal(tree));
+    while (any_lives(tree)) {
+        if (sys_now_ms() >= until && !was_killed) {
+            kill_all(tree);
+            was_killed = true;
+        } else if (sys_now_ms() >= until + END_MS) {
+            return;
+        }
+        usleep(POLL_MS * 1000);
+        budget_renew();
+        tree_copy(tree);
+    }
+}
+
+/* Drains the old one, and ends it. stdout is for the new one's pid. *over: it is out of the way. */
+static int drain(struct restart *restart, struct tree *tree, bool *over)
+{
+    fflush(stdout);
+    int out = dup(STDOUT_FILENO);
+    dup2(STDERR_FILENO, STDOUT_FILENO);
+    int code = act_drain_keeping(tree, restart->pid, restart->timeout, over);
+    fflush(stdout);
+    dup2(out, STDOUT_FILENO);
+    close(out);
+    if (*over)
+        end(tree);
+    return code;
+}
+
+/* ---- the new one listens ---- */
+
+/* The page has one line for sockets of a process that share an address (SO_REUSEPORT): the first of
+ * them stands for all. */
+static bool is_listed(const struct tree *tree, const char *address)
+{
+    for (const struct tree *part = tree; part; part = part == tree ? tree->attached : part->next)
+        for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
+            const struct page_listener *at = &part->page.listener[i];
+            char text[sizeof at->address + 1];
+            snprintf(text, sizeof text, "%.*s", (int)sizeof at->address, at->address);
+            if (at->pid > 0 && at->state == PAGE_ACCEPTING && text_equal(text, address))
+                return true;
+        }
+    return false;
+}
+
+static bool has_socket(const struct restart *restart, size_t index)
+{
+    return restart->fresh && is_listed(restart->fresh, address_of(restart->socket[index]));
+}
+
+static size_t count_taken(const struct restart *restart)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < restart->sockets; i++)
+        count += has_socket(restart, i);
+    return count;
+}
+
+/* Looks for the tree that began with the process that was started, which may have forked itself
+ * away by now. */
+static void find_fresh(struct restart *restart)
+{
+    if (restart->fresh) {
+        tree_copy(restart->fresh);
+        return;
+    }
+    for (struct tree *list = find_trees(); list;) {
+        struct tree *one = list;
+        list = one->next;
+        one->next = NULL;
+        if (!restart->fresh && tree_was(one, restart->started))
+            restart->fresh = one;
+        else
+            tree_free(one);
+    }
+}
+
+/* Waits until the new one listens on all. Returns whether it does. */
+static bool wait_until_ready(struct restart *restart)
+{
+    int64_t began = sys_now_ms(), first = 0;
+    bool has_ended = false;
+    for (;;) {
+        budget_renew();
+        find_fresh(restart);
+        size_t taken = count_taken(restart);
+        int64_t now = sys_now_ms();
+        if (taken == restart->sockets)
+            return true;
+        if (taken && !first)
+            first = now;
+        if ((first && now - first >= CLOSES_MS) || now - began >= restart->ready || interrupted)
+            return false;
+        if (has_ended && (!restart->fresh || !any_lives(restart->fresh)))
+            return false;
+        has_ended = has_ended || waitpid(restart->started, NULL, WNOHANG) == restart->started;
+        usleep(POLL_MS * 1000);
+    }
+}
+
+/* Says what nobody listens on now. A path leads nowhere, then. */
+static void say_lost(const struct restart *restart, bool old_serves)
+{
+    for (size_t i = 0; i < restart->sockets; i++) {
+        struct sockaddr_un un;
+        socklen_t len = sizeof un;
+        if (has_socket(restart, i))
+            continue;
+        say("%s: the new one does not listen there%s", address_of(restart->socket[i]),
+            old_serves ? ", and the old one serves on" : ": it is closed");
+        if (!old_serves && getsockname(restart->socket[i], (struct sockaddr *)&un, &len) == 0 &&
+            un.sun_family == AF_UNIX && len > sizeof un.sun_family && *un.sun_path)
+            unlink(un.sun_path);
+    }
+}
+
+/* Starts the new one. Returns an exit code. */
+static int start(struct restart *restart, bool old_serves)
+{
+    restart->started = plan_start(&restart->plan, restart->socket, restart->sockets);
+    if (restart->started > 0 && wait_until_ready(restart))
+        return EXIT_DONE;
+    bool lives = restart->fresh && any_lives(restart->fresh);
+    say_lost(restart, old_serves);
+    if (lives && old_serves) {
+        say("pid %d: it is ended again", tree_pid(restart->fresh));
+        end(restart->fresh);
+    } else if (restart->started > 0 && !restart->fresh && kill(restart->started, 0) == 0) {
+        say("pid %d: it does not run under the shim, and is left alone", restart->started);
+    } else if (restart->started > 0 && !lives) {
+        say("pid %d: it has ended: its own log may say why", restart->started);
+    }
+    return EXIT_FAILED;
+}
+
+/* ---- both ---- */
+
+static int one_after_the_other(struct restart *restart, struct tree *tree)
+{
+    bool over;
+    int code = drain(restart, tree, &over);
+    if (!over)
+        return code ? code : EXIT_FAILED;
+    int started = start(restart, false);
+    return started ? started : code;
+}
+
+static int overlapping(struct restart *restart, struct tree *tree)
+{
+    bool over;
+    int code = start(restart, true);
+    return code ? code : drain(restart, tree, &over);
+}
+
+static int restart_tree(struct restart *restart, struct tree *tree)
+{
+    int code = act_check(tree, restart->pid, restart->timeout);
+    if (code)
+        return code;
+    if (tree->page.phase != PHASE_SERVING)
+        return fail(EXIT_FAILED, "pid %d: a drain of it is on already, or over", tree_pid(tree));
+    code = plan_make(&restart->plan, tree_pid(tree), restart->command);
+    if (!code)
+        code = take_all_sockets(restart, tree);
+    if (code)
+        return code;
+    code = restart->overlaps ? overlapping(restart, tree) : one_after_the_other(restart, tree);
+    if (restart->fresh && any_lives(restart->fresh))
+        printf("%d\n", tree_pid(restart->fresh));
+    return code;
+}
+
+int command_restart(int argc, char **argv)
+{
+    struct restart restart = {.timeout = -1, .ready = READY_DEFAULT, .plan = {.std = {-1, -1, -1}}};
+    struct tree *tree = NULL;
+    int code = read_options(argc, argv, &restart);
+    if (code >= 0)
+        return code;
+    code = find_tree(restart.pid, &tree);
+    if (!code)
+        code = restart_tree(&restart, tree);
+    plan_free(&restart.plan);
+    tree_free(restart.fresh);
+    tree_free(tree);
+    return code;
+}

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+#include "command/restart_plan.h"
+
+#include "base/text.h"
+#include "command/check/libraries.h"
+#include "command/check/program.h"
+#include "command/proc/process.h"
+#include "command/say.h"
+#include "drain/environment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#define BLOCK_MOST (UINT64_C(8) << 20) /* execve(2): a quarter of the stack's limit */
+
+int plan_copy_descriptor(int pidfd, int fd)
+{
+    return (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+}
+
+/* ---- how it was started ---- */
+
+static bool read_memory(int32_t pid, uint64_t from, void *into, size_t size)
+{
+    struct iovec local = {into, size}, remote = {(void *)(uintptr_t)from, size};
+    return process_vm_readv(pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
+}
+
+/* Finds the record in one mapping of the library. */
+static bool find_in(int32_t pid, const struct proc_mapping *mapping,
+                    struct environment_record *record)
+{
+    size_t size = mapping->to - mapping->from, at = 0;
+    char *copy = size < BLOCK_MOST ? malloc(size) : NULL;
+    bool found = false;
+    if (copy && read_memory(pid, mapping->from, copy, size))
+        for (; !found && at + sizeof *record <= size; at += sizeof(void *)) {
+            memcpy(record, copy + at, sizeof *record);
+            found = !strncmp(record->mark, ENVIRONMENT_MARK, sizeof record->mark) && record->block;
+        }
+    free(copy);
+    return found && record->size && record->size < BLOCK_MOST;
+}
+
+/* Only memory of the process itself is looked at: no other process can write there. */
+static bool find_record(int32_t pid, struct environment_record *record)
+{
+    struct proc_lines maps;
+    struct proc_mapping mapping;
+    bool found = false;
+    if (proc_open_lines(&maps, pid, "maps"))
+        return false;
+    while (!found && proc_next_mapping(&maps, &budget_of(geteuid())->lines, &mapping))
+        found = !mapping.is_shared && !mapping.is_code &&
+                text_equal(base_name(mapping.path), "libweir.so") && find_in(pid, &mapping, record);
+    proc_close_lines(&maps);
+    return found;
+}
+
+/* What is ours, or another manager's, and was said to that process alone. */
+static bool is_inherited(const char *variable)
+{
+    static const char *const names[] = {
+        HANDED_NAME, "WEIR_TREE=", "LISTEN_PID=", "LISTEN_FDS=", "LISTEN_FDNAMES="};
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        if (text_after(variable, names[i]))
+            return false;
+    return true;
+}
+
+static int read_start(struct plan *plan, int32_t pid)
+{
+    struct environment_record record;
+    if (!find_record(pid, &record))
+        return fail(EXIT_FAILED,
+                    "pid %d: how it was started can't be read out of its memory: use its user or "
+                    "root, or say what to start (-- COMMAND)",
+                    pid);
+    plan->block = malloc(record.size + 1);
+    if (!plan->block || !read_memory(pid, (uintptr_t)record.block, plan->block, record.size))
+        return fail(EXIT_FAILED, "pid %d: its memory can't be read: %s", pid, strerror(errno));
+    plan->block[record.size] = '\0';
+    size_t count = 1;
+    for (size_t i = 0; i < record.size; i++)
+        count += !plan->block[i];
+    char **list = calloc(2 * count + 2, sizeof *list), *end = plan->block + record.size;
+    if (!list)
+        return fail(EXIT_FAILED, "%s", strerror(errno));
+    plan->words = list;
+    plan->directory = plan->block;
+    char *at = plan->block + strlen(plan->block) + 1;
+    for (uint64_t i = 0; i < record.words && at < end; i++, at += strlen(at) + 1)
+        *list++ = at;
+    plan->variables = ++list;
+    for (; at < end; at += strlen(at) + 1)
+        if (is_inherited(at))
+            *list++ = at;
+    return EXIT_DONE;
+}
+
+/* ---- what is to be started ---- */
+
+static const char *variable(const struct plan *plan, const char *name)
+{
+    for (char **at = plan->variables; *at; at++) {
+        const char *value = text_after(*at, name);
+        if (value)
+            return value;
+    }
+    return NULL;
+}
+
+/* Its own PATH, and its directory, tell which file is meant. */
+static int find_program(struct plan *plan, int32_t pid)
+{
+    struct check check = {0};
+    const char *path = variable(plan, "PATH="), *own = getenv("PATH");
+    char before[PATH_MAX], exe[64], copy[own ? strlen(own) + 1 : 1];
+    strcpy(copy, own ? own : "");
+    bool has_cwd = getcwd(before, sizeof before), works;
+    if (chdir(plan->directory))
+        return fail(EXIT_FAILED, "its directory %s: %s", escaped(plan->directory), strerror(errno));
+    if (path)
+        setenv("PATH", path, 1);
+    works = check_find(*plan->words, plan->path, &check);
+    snprintf(exe, sizeof exe, "/proc/%d/exe", pid);
+    ssize_t length = works || !pid ? -1 : readlink(exe, plan->path, sizeof plan->path - 1);
+    if (length > 0) { /* its first word is a name that it was given */
+        plan->path[length] = '\0';
+        works = access(plan->path, X_OK) == 0;
+    }
+    works = works && check_command(plan->path, &check);
+    bool may_work = works || check.exit == EXIT_FORBIDDEN;
+    if (own)
+        setenv("PATH", copy, 1);
+    if (has_cwd && chdir(before))
+        return fail(EXIT_FAILED, "%s: %s", escaped(before), strerror(errno));
+    return may_work ? EXIT_DONE : fail(EXIT_FAILED, "%s: nothing was done", check.reason);
+}
+
+/* ---- as whom ---- */
+
+static int read_status(struct plan *plan, int32_t pid)
+{
+    char path[64], line[4096];
+    unsigned int mask = 022;
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return fail(exit_code(errno), "pid %d: %s", pid, strerror(errno));
+    while (fgets(line, sizeof line, file)) {
+        sscanf(line, "Umask: %o", &mask);
+        sscanf(line, "Uid: %u %u %u", &plan->uid[0], &plan->uid[1], &plan->uid[2]);
+        sscanf(line, "Gid: %u %u %u", &plan->gid[0], &plan->gid[1], &plan->gid[2]);
+        const char *groups = text_after(line, "Groups:");
+        plan->groups = groups ? malloc(sizeof line * sizeof *plan->groups) : plan->groups;
+        for (int used; groups && plan->groups &&
+                       sscanf(groups, " %u%n", &plan->groups[plan->group_count], &used) == 1;
+             groups += used)
+            plan->group_count++;
+    }
+    fclose(file);
+    plan->umask = mask;
+    return EXIT_DONE;
+}
+
+int plan_make(struct plan *plan, int32_t pid, char **command)
+{
+    *plan = (struct plan){.std = {-1, -1, -1}};
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (pidfd < 0)
+        return fail(exit_code(errno), "pid %d: %s", pid, strerror(errno));
+    for (int fd = 0; fd < 3; fd++)
+        plan->std[fd] = plan_copy_descriptor(pidfd, fd);
+    int error = plan->std[0] < 0 && plan->std[1] < 0 && plan->std[2] < 0 ? errno : 0;
+    close(pidfd);
+    if (error == ENOSYS)
+        return fail(EXIT_FAILED, "the kernel has no pidfd_getfd(2) (Linux 5.6): nothing was done");
+    if (error == EPERM || error == EACCES)
+        return fail(EXIT_FORBIDDEN,
+                    "pid %d: its sockets may not be taken: use its user, or root (ptrace(2), "
+                    "PTRACE_MODE_ATTACH)",
+                    pid);
+    int code = read_start(plan, pid);
+    if (!code)
+        code = read_status(plan, pid);
+    if (code)
+        return code;
+    if (command)
+        plan->words = command;
+    if (!*plan->words)
+        return fail(EXIT_USAGE, "pid %d: its command line is not known: -- COMMAND", pid);
+    for (int i = 0; i < RLIM_NLIMITS; i++)
+        prlimit(pid, i, NULL, &plan->limit[i]);
+    plan->leads_session = getsid(pid) == pid;
+    return find_program(plan, command ? 0 : pid);
+}
+
+void plan_free(struct plan *plan)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (plan->std[fd] >= 0)
+            close(plan->std[fd]);
+    free(plan->block);
+    free(plan->groups);
+}
+
+/* ---- started ---- */
+
+/* Returns what can't be done, with errno. */
+static const char *become(const struct plan *plan)
+{
+    uid_t me = geteuid();
+    for (int i = 0; i < RLIM_NLIMITS; i++)
+        if (plan->limit[i].rlim_max)
+            setrlimit(i, &plan->limit[i]);
+    umask(plan->umask);
+    if (me == 0 && setgroups(plan->group_count, plan->groups))
+        return "its groups";
+    if (setresgid(plan->gid[0], plan->gid[1], plan->gid[2]))
+        return "its group";
+    if (setresuid(plan->uid[0], plan->uid[1], plan->uid[2]))
+        return "its user";
+    if (chdir(plan->directory))
+        return "its directory";
+    return NULL;
+}
+
+/* A descriptor that is to be one of the first three may not be in the way of another. */
+static void set_standard(const struct plan *plan)
+{
+    int copy[3];
+    for (int fd = 0; fd < 3; fd++) {
+        int from = plan->std[fd] >= 0 ? plan->std[fd] : open("/dev/null", O_RDWR | O_CLOEXEC);
+        copy[fd] = fcntl(from, F_DUPFD_CLOEXEC, 3);
+    }
+    for (int fd = 0; fd < 3; fd++)
+        dup2(copy[fd], fd);
+}
+
+static void run(const struct plan *plan, const int *sockets, size_t count, int report)
+{
+    size_t variables = 0, used = 0;
+    while (plan->variables[variables])
+        variables++;
+    char *environment[variables + 2], entry[sizeof HANDED_NAME + 12 * count];
+    int length = sprintf(entry, HANDED_NAME);
+    for (size_t i = 0; i < count; i++) {
+        length += sprintf(entry + length, "%s%d", i ? "," : "", sockets[i]);
+        fcntl(sockets[i], F_SETFD, 0);
+    }
+    for (size_t i = 0; i <= variables; i++) {
+        if (i == (variables > 1)) /* neither first nor last, if it can be */
+            environment[used++] = entry;
+        environment[used++] = plan->variables[i];
+    }
+    if (plan->leads_session)
+        setsid();
+    const char *failed = become(plan);
+    set_standard(plan);
+    if (!failed) {
+        failed = plan->path;
+        execve(plan->path, plan->words, environment);
+    }
+    char said[PATH_MAX + 100];
+    int size = snprintf(said, sizeof said, "%s: %s", escaped(failed), strerror(errno));
+    if (write(report, said, (size_t)size) < 0)
+        _exit(EXIT_FAILED);
+    _exit(EXIT_FAILED);
+}
+
+pid_t plan_start(const struct plan *plan, const int *sockets, size_t count)
+{
+    int report[2];
+    char said[PATH_MAX + 100];
+    if (pipe2(report, O_CLOEXEC))
+        return fail(-1, "%s", strerror(errno));
+    int high = fcntl(report[1], F_DUPFD_CLOEXEC, 10);
+    close(report[1]);
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0)
+        run(plan, sockets, count, high);
+    close(high);
+    ssize_t got = pid < 0 ? 0 : read(report[0], said, sizeof said - 1);
+    close(report[0]);
+    if (pid < 0)
+        return fail(-1, "no process can be made: %s", strerror(errno));
+    if (got <= 0)
+        return pid;
+    said[got] = '\0';
+    waitpid(pid, NULL, 0);
+    return fail(-1, "%s", said);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * restart_plan.h - how a program was started, and how another one is started in its place.
+ */
+#ifndef WEIR_COMMAND_RESTART_PLAN_H
+#define WEIR_COMMAND_RESTART_PLAN_H
+
+#include "command/reader.h"
+
+#include <sys/resource.h>
+
+struct plan {
+    char *block; /* what the following point into */
+    char *directory, **words, **variables;
+    char path[PATH_MAX]; /* of the program */
+    int std[3];          /* copies of its standard descriptors; -1: it has none */
+    uid_t uid[3];        /* real, effective, saved */
+    gid_t gid[3], *groups;
+    size_t group_count;
+    mode_t umask;
+    bool leads_session;
+    struct rlimit limit[RLIM_NLIMITS];
+};
+
+/*
+ * Looks at the process that is to be started again. command: what is to be started instead, with
+ * its arguments; NULL: the same as it was. Returns an exit code, and says why.
+ */
+int plan_make(struct plan *plan, int32_t pid, char **command);
+void plan_free(struct plan *plan);
+
+/*
+ * Starts it with the sockets, as they are numbered here. Returns its pid; -1: it could not be
+ * executed, which is said.
+ */
+pid_t plan_start(const struct plan *plan, const int *sockets, size_t count);
+
+/* A copy of that process's descriptor (pidfd_getfd(2)), which is closed on exec. -1: errno. */
+int plan_copy_descriptor(int pidfd, int fd);
+
+#endif

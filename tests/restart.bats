@@ -1,0 +1,157 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# weir restart: a new process in the place of the old one, under clients that stay and clients that
+# come all the time; none of them is refused, reset, or loses a request.
+# mutant: shim/drain/drain.c: s/keeps \? LISTENERS_KEEP :/0 ? LISTENERS_KEEP :/
+# needs: nginx-light redis-server memcached python3
+# seconds: 90
+# shellcheck shell=bash disable=SC2030,SC2031,SC2154
+
+load helpers
+load load
+
+setup() {
+    port=$((25000 + 10 * BATS_TEST_NUMBER))
+    export WEIR_RUN_DIR=$BATS_TEST_TMPDIR/run
+    WEIR=$ROOT/build/weir
+}
+
+# restart CODE ARGUMENT...: SERVER_PID is the new one's.
+restart() {
+    local code=$1 status=0 new
+    shift
+    new=$("$WEIR" restart "$@" 2>"$BATS_TEST_TMPDIR/said.log") || status=$?
+    cat "$BATS_TEST_TMPDIR/said.log"
+    echo "code $status, new $new"
+    [ "$status" = "$code" ]
+    [ -z "$new" ] || { SERVER_PID=$new && also_end "$new"; }
+}
+
+# under_load PROTOCOL COMMAND...: COMMAND, under 50 clients that stay and 10 that come again and again.
+under_load() {
+    local protocol=$1 kept new
+    shift
+    load_begins kept 10 "$PROGRAMS/load" --protocol "$protocol" --careful --connections 50 \
+        --pause 0-40 --seconds 60 "$port"
+    kept=$CLIENTS
+    load_begins new 10 "$PROGRAMS/load" --protocol "$protocol" --one-shot --connections 10 \
+        --pause 10-90 --seconds 60 "$port"
+    new=$CLIENTS
+    "$@"
+    pause 0.5
+    kill -INT "$kept" "$new" 2>/dev/null || true
+    CLIENTS=$kept load_ends kept
+    none_is unanswered reset truncated refused
+    CLIENTS=$new load_ends new
+    none_is unanswered reset truncated refused connect_reset
+}
+
+thrice() {
+    local old
+    for _ in 1 2 3; do
+        old=$SERVER_PID
+        restart 0 "$@" "$old"
+        [ "$SERVER_PID" != "$old" ]
+        not kill -0 "$old"
+        pause 0.2
+    done
+}
+
+@test "nginx, with two workers: three restarts, and nobody is refused" {
+    cat >"$BATS_TEST_TMPDIR/nginx.conf" <<END
+worker_processes 2; daemon off; pid $BATS_TEST_TMPDIR/pid; error_log stderr;
+events {}
+http {
+    access_log off; keepalive_requests 1000000;
+    server {
+        listen 127.0.0.1:$port; listen 127.0.0.1:$((port + 1)) reuseport;
+        listen unix:$BATS_TEST_TMPDIR/socket;
+        location / { return 200 "good\n"; }
+    }
+}
+END
+    serve server WEIR_STOP_SIGNALS=TERM WEIR_MODE=protocol -- \
+        /usr/sbin/nginx -c "$BATS_TEST_TMPDIR/nginx.conf" -e stderr
+    wait_port "$port"
+    under_load http thrice
+    [ "$(curl -s --unix-socket "$BATS_TEST_TMPDIR/socket" http://localhost/)" = good ]
+    [ "$(curl -s "http://127.0.0.1:$((port + 1))/")" = good ]
+    under_load http thrice --overlap
+}
+
+@test "redis: three restarts by its own command line, which its title has written over" {
+    serve server WEIR_STOP_SIGNALS=TERM -- redis-server --port "$port" --save '' \
+        --dir "$BATS_TEST_TMPDIR"
+    wait_port "$port"
+    under_load redis thrice
+}
+
+@test "memcached: three restarts" {
+    unset WEIR_RUN_DIR # it drops its privileges, and so does the new one
+    serve server WEIR_STOP_SIGNALS=TERM -- memcached -u nobody -l 127.0.0.1 -p "$port"
+    wait_port "$port"
+    under_load memcached thrice
+}
+
+# of PID: what it has from who started it.
+of() {
+    readlink "/proc/$1/cwd" "/proc/$1/fd/0"
+    grep -E '^(Uid|Gid|Groups|Umask)' "/proc/$1/status"
+    tr '\0' '\n' <"/proc/$1/environ" | grep -v ^WEIR_TREE= | sort
+}
+
+@test "the new one has the user, directory, descriptors and environment of the old one" {
+    local before
+    unset WEIR_RUN_DIR # there each user has one
+    serve server WEIR_STOP_SIGNALS=TERM GREETING='a b=c' -- /usr/bin/setpriv --reuid nobody \
+        --regid nogroup --groups 4,24 --no-new-privs \
+        /bin/sh -c "cd /usr/lib && umask 027 && exec /usr/bin/python3 \
+            $ROOT/tests/programs/adopter.py 127.0.0.1/$port"
+    wait_port "$port"
+    before=$(of "$SERVER_PID")
+    restart 0 "$SERVER_PID"
+    diff <(echo "$before") <(of "$SERVER_PID" | grep -v ^WEIR_HANDED=)
+}
+
+@test "another COMMAND may take the place" {
+    serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/python3 -m http.server "$port" --bind 127.0.0.1
+    wait_port "$port"
+    restart 0 "$SERVER_PID" --timeout 5s -- /usr/bin/python3 "$ROOT/tests/programs/adopter.py" \
+        "127.0.0.1/$port"
+    [ "$(timeout 10 cat <"/dev/tcp/127.0.0.1/$port")" -gt 0 ]
+}
+
+@test "what can't be done is said in a line, and the old one serves on" {
+    serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/python3 -m http.server "$port" --bind 127.0.0.1
+    wait_port "$port"
+    local old=$SERVER_PID
+    restart 4 $$
+    log_has said 'does not run under the shim'
+    restart 1 "$old" -- /no/such/program
+    log_has said '/no/such/program'
+    restart 1 --overlap "$old" -- /bin/false
+    log_has said "127.0.0.1:$port: the new one does not listen there, and the old one serves on"
+    restart 2 "$old" --ready 3x
+    log_has said '"3x" is not a duration'
+    restart 2
+    SERVER_PID=$old
+    curl -sf -o "$BATS_TEST_TMPDIR/page" "http://127.0.0.1:$port/"
+}
+
+@test "a new one that does not come: exit 1, and what nobody serves any more is named" {
+    serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/python3 -m http.server "$port" --bind 127.0.0.1
+    wait_port "$port"
+    restart 1 "$SERVER_PID" -- /bin/false
+    log_has said "127.0.0.1:$port: the new one does not listen there: it is closed"
+    not listening "$port"
+}
+
+@test "another user's program is exit 5, and is left alone" {
+    serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/python3 -m http.server "$port" --bind 127.0.0.1
+    wait_port "$port"
+    chmod 755 "$BATS_TEST_TMPDIR"
+    local status=0
+    setpriv --reuid nobody --regid nogroup --clear-groups "$WEIR" restart "$SERVER_PID" || status=$?
+    [ "$status" = 5 ]
+    curl -sf -o "$BATS_TEST_TMPDIR/page" "http://127.0.0.1:$port/"
+}
