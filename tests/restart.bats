@@ -52,7 +52,7 @@ thrice() {
         old=$SERVER_PID
         restart 0 "$@" "$old"
         [ "$SERVER_PID" != "$old" ]
-        not kill -0 "$old"
+        not readlink "/proc/$old/exe" # it may wait for its parent
         pause 0.2
     done
 }
