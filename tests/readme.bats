@@ -103,6 +103,23 @@ finishes() {
     wait_gone "$SERVER_PID" 5
 }
 
+@test "by the command: weir restart" {
+    local command new
+    your_daemon
+    block '^weir restart PID'
+    command=$(<"$temporary/block")
+    serve_bare server -- bash -c "exec weir run --stop-signals TERM your-daemon"
+    wait_port "$port"
+    new=$(bash -c "${command/PID/$SERVER_PID}")
+    also_end "$new"
+    [ "$new" != "$SERVER_PID" ]
+    wait_gone "$SERVER_PID" 5
+    conn_open client "$port"
+    conn_send "$client" 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
+    read_line answer "$client" 5
+    [[ $answer == *" 200 "* ]]
+}
+
 @test "make demo: nothing is lost under Weir" {
     block '^make demo'
     grep -q '^make test$' "$temporary/block"

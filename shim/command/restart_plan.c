@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "command/restart_plan.h"
 
+#include "base/start_record.h"
 #include "base/text.h"
 #include "command/check/libraries.h"
 #include "command/check/program.h"
 #include "command/proc/process.h"
 #include "command/say.h"
-#include "drain/environment.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +15,10 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC 4 /* linux/close_range.h, since 5.11 */
+#endif
 
 #define BLOCK_MOST (UINT64_C(8) << 20) /* execve(2): a quarter of the stack's limit */
 
@@ -33,7 +37,7 @@ static bool read_memory(int32_t pid, uint64_t from, void *into, size_t size)
 
 /* Finds the record in one mapping of the library. */
 static bool find_in(int32_t pid, const struct proc_mapping *mapping,
-                    struct environment_record *record)
+                    struct start_record *record)
 {
     size_t size = mapping->to - mapping->from, at = 0;
     char *copy = size < BLOCK_MOST ? malloc(size) : NULL;
@@ -41,14 +45,14 @@ static bool find_in(int32_t pid, const struct proc_mapping *mapping,
     if (copy && read_memory(pid, mapping->from, copy, size))
         for (; !found && at + sizeof *record <= size; at += sizeof(void *)) {
             memcpy(record, copy + at, sizeof *record);
-            found = !strncmp(record->mark, ENVIRONMENT_MARK, sizeof record->mark) && record->block;
+            found = !strncmp(record->mark, START_RECORD_MARK, sizeof record->mark) && record->block;
         }
     free(copy);
     return found && record->size && record->size < BLOCK_MOST;
 }
 
 /* Only memory of the process itself is looked at: no other process can write there. */
-static bool find_record(int32_t pid, struct environment_record *record)
+static bool find_record(int32_t pid, struct start_record *record)
 {
     struct proc_lines maps;
     struct proc_mapping mapping;
@@ -75,7 +79,7 @@ static bool is_inherited(const char *variable)
 
 static int read_start(struct plan *plan, int32_t pid)
 {
-    struct environment_record record;
+    struct start_record record;
     if (!find_record(pid, &record))
         return fail(EXIT_FAILED,
                     "pid %d: how it was started can't be read out of its memory: use its user or "
@@ -243,6 +247,15 @@ static void set_standard(const struct plan *plan)
         dup2(copy[fd], fd);
 }
 
+/* What whoever called `weir restart` has open is not the new one's. */
+static void keep_ours(void)
+{
+    if (syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
+        return;
+    for (int fd = 3; fd < 1024; fd++) /* Linux before 5.11 (close_range(2)) */
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
 static void run(const struct plan *plan, const int *sockets, size_t count, int report)
 {
     size_t variables = 0, used = 0;
@@ -250,6 +263,7 @@ static void run(const struct plan *plan, const int *sockets, size_t count, int r
         variables++;
     char *environment[variables + 2], entry[sizeof HANDED_NAME + 12 * count];
     int length = sprintf(entry, HANDED_NAME);
+    keep_ours();
     for (size_t i = 0; i < count; i++) {
         length += sprintf(entry + length, "%s%d", i ? "," : "", sockets[i]);
         fcntl(sockets[i], F_SETFD, 0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "drain/environment.h"
 
+#include "base/start_record.h"
 #include "base/libc.h"
 #include "base/sys.h"
 #include "base/text.h"
@@ -230,7 +231,7 @@ void environment_remember_words(int argc, char **argv)
 /* ---- for weir restart ---- */
 
 /* Read by others alone, which the compiler does not know. */
-static volatile struct environment_record record = {.mark = ENVIRONMENT_MARK};
+static volatile struct start_record record = {.mark = START_RECORD_MARK};
 
 /* Of a list, with a NUL behind each. */
 static size_t size_of(char *const *list, size_t count)

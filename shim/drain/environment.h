@@ -42,18 +42,7 @@ char *environment_mark_tree(const char *entry, char *room);
 /* Takes that mark off WEIR_TREE's value. Returns whether there was one. */
 bool environment_was_marked(char *value);
 
-/*
- * Keeps what `weir restart` starts the program again by, in a block that a program's title does not
- * write over: the directory, the words (none on musl), the variables, each with a NUL at its end.
- * It is found in the data of this library by its first bytes (shim/command/restart_plan.c): what
- * another process can write, as it can the state page, is not what root is to execute.
- */
-#define ENVIRONMENT_MARK "weir: started as"
-struct environment_record {
-    char mark[16]; /* without its NUL */
-    const char *block;
-    uint64_t size, words;
-};
+/* Keeps what `weir restart` starts the program again by (base/start_record.h). */
 void environment_record(int argc, char **argv, char *const *envp);
 
 /* Keeps this program's own command line, for environment_successors_tree. */

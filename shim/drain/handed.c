@@ -6,7 +6,6 @@
 #include "base/sock.h"
 #include "base/sys.h"
 #include "base/text.h"
-#include "conn/fork_detect.h"
 #include "drain/listener.h"
 
 #include <fcntl.h>
@@ -107,7 +106,7 @@ static void drop(struct handed *at)
 /* Takes it for this process: also one that it has bound to a descriptor which is closed by now. */
 static bool claim(struct handed *at)
 {
-    int32_t none = OWNER_NONE, me = fork_pid();
+    int32_t none = OWNER_NONE, me = (int32_t)sys0(SYS_getpid); /* fork_pid: may be the parent's */
     _Atomic int32_t *who = &owner[at - handed];
     return at->fd >= 0 && (atomic_compare_exchange_strong(who, &none, me) ||
                            (none == me && sock_inode(at->bound_to) != at->inode));
