@@ -10,6 +10,8 @@
 #include "tree/membership.h"
 #include "tree/pagefile.h"
 
+#include <sys/mman.h>
+
 #define TREE_NAME "WEIR_TREE="
 #define PRELOAD_NAME "LD_PRELOAD="
 
@@ -222,8 +224,14 @@ const char *environment_lost_preload(char *const *envp)
     return preload;
 }
 
+/* As main has them; there are none on musl. */
+static int argument_count;
+static char **arguments;
+
 void environment_remember_words(int argc, char **argv)
 {
+    argument_count = argc;
+    arguments = argv;
     for (int i = 0; i < argc && words_count < COUNT_OF(words); i++)
         words[words_count++] = hash_word(argv[i]);
 }
@@ -233,7 +241,6 @@ void environment_remember_words(int argc, char **argv)
 /* Read by others alone, which the compiler does not know. */
 static volatile struct start_record record = {.mark = START_RECORD_MARK};
 
-/* Of a list, with a NUL behind each. */
 static size_t size_of(char *const *list, size_t count)
 {
     size_t size = 0;
@@ -250,21 +257,21 @@ static char *put(char *to, char *const *list, size_t count)
     return to;
 }
 
-void environment_record(int argc, char **argv, char *const *envp)
+/* Not by malloc, whose first call is the program's: it makes system calls of its own. */
+void environment_record(char *const *envp)
 {
-    char directory[4096];
+    char directory[4096], *path = directory;
     long length = sys2(SYS_getcwd, directory, sizeof directory);
-    if (length <= 0 || *directory != '/')
-        directory[0] = '/', directory[length = 1] = '\0', length++;
-    size_t size = (size_t)length + size_of(argv, (size_t)argc) + size_of(envp, SIZE_MAX);
-    char *block = libc_allocate(size), *to = block;
-    if (!block)
+    if (length <= 0 || *directory != '/') /* getcwd(2): "(unreachable)" */
+        path = "/";
+    size_t count = (size_t)argument_count;
+    size_t size = size_of(&path, 1) + size_of(arguments, count) + size_of(envp, SIZE_MAX);
+    long at = sys6(SYS_mmap, NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at < 0 && at > -4096)
         return;
-    for (long i = 0; i < length; i++)
-        *to++ = directory[i];
-    to = put(to, argv, (size_t)argc);
-    put(to, envp, SIZE_MAX);
+    char *block = (char *)at;
+    put(put(put(block, &path, 1), arguments, count), envp, SIZE_MAX);
     record.block = block;
     record.size = size;
-    record.words = (uint64_t)argc;
+    record.words = count;
 }

@@ -200,10 +200,6 @@ static bool begin_serving(void)
 
 static void load(void);
 
-/* As main has them; there are none on musl. */
-static int word_count;
-static char **words;
-
 void start_settled(void)
 {
     if (UNLIKELY(atomic_load_explicit(&stage, memory_order_acquire) == STAGE_NOT_LOADED))
@@ -320,7 +316,7 @@ static void load(void)
     stage_began_tree =
         !environment_tree_value || membership_is_named_after_us(environment_tree_value);
     if (stage_began_tree) {
-        environment_record(word_count, words, envp);
+        environment_record(envp);
         warn_of_unknown(envp);
         if (!coordinator_joins(environment_tree_value, true)) {
             stand_aside(no_room_for_page);
@@ -347,8 +343,6 @@ static void load(void)
 __attribute__((constructor)) static void loaded(int argc, char **argv)
 {
     environment_remember_words(argc, argv);
-    word_count = argc;
-    words = argv;
     load();
 }
 #else
