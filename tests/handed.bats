@@ -77,7 +77,7 @@ all_answered() {
     # shellcheck disable=SC2046
     hand_over deaf "127.0.0.1/$port" -- $(adopter "127.0.0.1/$port")
     all_answered 1
-    wait_port "$port"
+    [ "$(timeout 10 cat <"/dev/tcp/127.0.0.1/$port")" -gt 0 ]
 }
 
 @test "of a group that shares a port, each socket is taken, also by processes that bind one each" {
@@ -114,6 +114,27 @@ os.execv(sys.argv[1], sys.argv[1:])' \"\$@\"; :" sh \
         $(adopter "127.0.0.1/$port" "127.0.0.1/$((port + 1))")
     all_answered 2
     not log_has starter WEIR_HANDED
+}
+
+@test "a program that is started by system or popen is given none" {
+    # shellcheck disable=SC2016,SC2046
+    hand_over "127.0.0.1/$port" -- "$PYTHON" -c 'import ctypes, os, sys
+look = b"""
+    for fd in /proc/self/fd/*; do
+        case $(readlink "$fd") in
+        socket:*) echo "given $fd" ;;
+        esac
+    done
+    echo looked
+"""
+libc = ctypes.CDLL(None)
+libc.system(look)
+libc.popen.restype = ctypes.c_void_p
+libc.pclose(ctypes.c_void_p(libc.popen(look, b"w")))
+os.execv(sys.argv[1], sys.argv[1:])' $(adopter "127.0.0.1/$port")
+    all_answered 1
+    [ "$(grep -c "^looked$" "$BATS_TEST_TMPDIR/starter.log")" = 2 ]
+    not log_has starter "^given"
 }
 
 @test "what nobody has bound when the program has served for 10 s is closed, and the log names it" {

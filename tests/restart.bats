@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # weir restart: a new process in the place of the old one, under clients that stay and clients that
 # come all the time; none of them is refused, reset, or loses a request.
-# mutant: shim/drain/drain.c: s/keeps \? LISTENERS_KEEP :/0 ? LISTENERS_KEEP :/
+# mutant: shim/drain/drain.c: s/keeps \? LISTENERS_KEEP :/keeps \&\& 0 ? LISTENERS_KEEP :/
 # needs: nginx-light redis-server memcached python3
 # seconds: 90
 # shellcheck shell=bash disable=SC2030,SC2031,SC2154
@@ -96,15 +96,15 @@ END
 # of PID: what it has from who started it.
 of() {
     readlink "/proc/$1/cwd" "/proc/$1/fd/0"
-    grep -E '^(Uid|Gid|Groups|Umask)' "/proc/$1/status"
+    grep -E '^(Uid|Gid|Groups|Umask|CapBnd|NoNewPrivs)' "/proc/$1/status"
     tr '\0' '\n' <"/proc/$1/environ" | grep -v ^WEIR_TREE= | sort
 }
 
-@test "the new one has the user, directory, descriptors and environment of the old one" {
+@test "the new one has the user, rights, directory, descriptors and environment of the old one" {
     local before
     unset WEIR_RUN_DIR # there each user has one
     serve server WEIR_STOP_SIGNALS=TERM GREETING='a b=c' -- /usr/bin/setpriv --reuid nobody \
-        --regid nogroup --groups 4,24 --no-new-privs \
+        --regid nogroup --groups 4,24 --no-new-privs --bounding-set -sys_admin,-net_raw \
         /bin/sh -c "cd /usr/lib && umask 027 && exec /usr/bin/python3 \
             $ROOT/tests/programs/adopter.py 127.0.0.1/$port"
     wait_port "$port"
@@ -136,6 +136,44 @@ of() {
     restart 2
     SERVER_PID=$old
     curl -sf -o "$BATS_TEST_TMPDIR/page" "http://127.0.0.1:$port/"
+}
+
+# is_left_alone WRAPPER...: a program that this one becomes.
+is_left_alone() {
+    port=$((port + 1))
+    serve server WEIR_STOP_SIGNALS=TERM -- "$@" /usr/bin/python3 -m http.server "$port" \
+        --bind 127.0.0.1
+    wait_port "$port"
+    local old=$SERVER_PID
+    restart 1 "$old"
+    log_has said "pid $old: it has namespaces, .* of its own"
+    curl -sf -o "$BATS_TEST_TMPDIR/page" "http://127.0.0.1:$port/"
+}
+
+@test "a program in a namespace or a seccomp filter of its own is left alone: its like would get out" {
+    is_left_alone /usr/bin/unshare --mount
+    is_left_alone /usr/bin/python3 -c 'import ctypes, os, struct, sys
+allow = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7FFF0000))
+libc = ctypes.CDLL(None)
+libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+if libc.prctl(22, 2, struct.pack("HP", 1, ctypes.addressof(allow))):  # PR_SET_SECCOMP
+    sys.exit("no filter")
+os.execv(sys.argv[1], sys.argv[1:])'
+}
+
+@test "an old one that takes long to end is waited for, and not killed" {
+    serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/python3 -c 'import signal, sys, time
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+def write_all(*_):
+    time.sleep(11)
+    print("all written", flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, write_all)
+HTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler).serve_forever()' "$port"
+    wait_port "$port"
+    restart 0 "$SERVER_PID"
+    log_has server '^all written$'
+    log_has said 'has not ended yet: waiting'
 }
 
 @test "a new one that does not come: exit 1, and what nobody serves any more is named" {

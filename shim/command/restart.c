@@ -14,15 +14,14 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 static const char help[] =
     "usage: weir restart PID [--timeout D] [--ready D] [--overlap] [-- COMMAND [ARG...]]\n"
     "\n"
-    "Puts a new process in the place of the tree that PID belongs to, and refuses nobody: takes "
-    "its\n"
-    "listening sockets, drains it, ends it, and starts COMMAND with them, or what the tree was\n"
+    "Puts a new process in the place of the tree that PID belongs to, and refuses nobody: takes\n"
+    "its listening sockets, drains it, ends it, and starts COMMAND with them, or what the tree "
+    "was\n"
     "started by. Who connects in between waits. Prints the new pid.\n"
     "\n"
     "  --timeout D   of the drain (250ms, 30s, 5m, 1h; 0: for ever), as in `weir drain`\n"
@@ -34,7 +33,7 @@ static const char help[] =
 
 #define SOCKETS_MOST 256
 #define POLL_MS 20
-#define END_MS 10000    /* how long the old one may take to end by its stop signal */
+#define LATE_MS 10000   /* an end by the stop signal that takes longer is worth a line */
 #define CLOSES_MS 11000 /* the new one has bound its addresses by then (shim/drain/handed.h) */
 #define READY_DEFAULT 30000
 
@@ -189,30 +188,24 @@ static bool any_lives(struct tree *tree)
     return false;
 }
 
-static void kill_all(struct tree *tree)
+static void send_stop_signal(struct tree *tree)
 {
-    say("pid %d: it has not ended within %d s, and is killed", tree_pid(tree), END_MS / 1000);
     for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next)
-        for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
-            int32_t pid = tree_process(part, i);
-            if (pid)
-                kill(pid, SIGKILL);
-        }
+        if (tree_any(part))
+            kill(tree_pid(part), stop_signal(part));
 }
 
+/* It may have much to write before it ends: how long is for the caller to judge, who can kill it.
+ */
 static void end(struct tree *tree)
 {
-    int32_t pid = tree_pid(tree);
-    int64_t until = sys_now_ms() + END_MS;
-    bool was_killed = false;
-    if (any_lives(tree))
-        kill(pid, stop_signal(tree));
+    int64_t says_at = sys_now_ms() + LATE_MS;
+    send_stop_signal(tree);
     while (any_lives(tree)) {
-        if (sys_now_ms() >= until && !was_killed) {
-            kill_all(tree);
-            was_killed = true;
-        } else if (sys_now_ms() >= until + END_MS) {
-            return;
+        if (says_at && sys_now_ms() >= says_at) {
+            say("pid %d: was sent signal %d %d s ago, and has not ended yet: waiting",
+                tree_pid(tree), stop_signal(tree), LATE_MS / 1000);
+            says_at = 0;
         }
         usleep(POLL_MS * 1000);
         budget_renew();
@@ -220,7 +213,8 @@ static void end(struct tree *tree)
     }
 }
 
-/* Drains the old one, and ends it. stdout is for the new one's pid. *over: it is out of the way. */
+/* Drains the old one, and ends it. stdout is for the new one's pid: what a drain prints goes to
+ * stderr. *over: the old one is out of the way. */
 static int drain(struct restart *restart, struct tree *tree, bool *over)
 {
     fflush(stdout);
@@ -298,7 +292,7 @@ static bool wait_until_ready(struct restart *restart)
             return true;
         if (taken && !first)
             first = now;
-        if ((first && now - first >= CLOSES_MS) || now - began >= restart->ready || interrupted)
+        if ((first && now - first >= CLOSES_MS) || now - began >= restart->ready)
             return false;
         if (has_ended && (!restart->fresh || !any_lives(restart->fresh)))
             return false;
@@ -307,19 +301,14 @@ static bool wait_until_ready(struct restart *restart)
     }
 }
 
-/* Says what nobody listens on now. A path leads nowhere, then. */
+/* Says what nobody listens on now. A path is left: it may lead elsewhere by now. */
 static void say_lost(const struct restart *restart, bool old_serves)
 {
     for (size_t i = 0; i < restart->sockets; i++) {
-        struct sockaddr_un un;
-        socklen_t len = sizeof un;
         if (has_socket(restart, i))
             continue;
         say("%s: the new one does not listen there%s", address_of(restart->socket[i]),
             old_serves ? ", and the old one serves on" : ": it is closed");
-        if (!old_serves && getsockname(restart->socket[i], (struct sockaddr *)&un, &len) == 0 &&
-            un.sun_family == AF_UNIX && len > sizeof un.sun_family && *un.sun_path)
-            unlink(un.sun_path);
     }
 }
 

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -36,8 +37,7 @@ static bool read_memory(int32_t pid, uint64_t from, void *into, size_t size)
 }
 
 /* Finds the record in one mapping of the library. */
-static bool find_in(int32_t pid, const struct proc_mapping *mapping,
-                    struct start_record *record)
+static bool find_in(int32_t pid, const struct proc_mapping *mapping, struct start_record *record)
 {
     size_t size = mapping->to - mapping->from, at = 0;
     char *copy = size < BLOCK_MOST ? malloc(size) : NULL;
@@ -149,6 +149,22 @@ static int find_program(struct plan *plan, int32_t pid)
 
 /* ---- as whom ---- */
 
+/* Whether a program that we start sees and may do what that process does. */
+static bool is_in_our_place(int32_t pid)
+{
+    static const char *const files[] = {"ns/user", "ns/mnt", "ns/pid", "ns/net"};
+    char path[64], root[2] = "";
+    uint64_t ours = 0, its = 0;
+    for (size_t i = 0; i < COUNT_OF(files); i++)
+        if (proc_namespace(pid, files[i]) != proc_namespace(0, files[i]))
+            return false;
+    snprintf(path, sizeof path, "/proc/%d/root", pid);
+    return readlink(path, root, sizeof root) == 1 && *root == '/' &&
+           proc_status(pid, "Seccomp:\t", 0, 10, &its) ==
+               proc_status(0, "Seccomp:\t", 0, 10, &ours) &&
+           its == ours;
+}
+
 static int read_status(struct plan *plan, int32_t pid)
 {
     char path[64], line[4096];
@@ -170,6 +186,9 @@ static int read_status(struct plan *plan, int32_t pid)
     }
     fclose(file);
     plan->umask = mask;
+    plan->bounding_set = UINT64_MAX;
+    proc_status(pid, "CapBnd:\t", 0, 16, &plan->bounding_set);
+    proc_status(pid, "NoNewPrivs:\t", 0, 10, &plan->no_new_privs);
     return EXIT_DONE;
 }
 
@@ -190,6 +209,11 @@ int plan_make(struct plan *plan, int32_t pid, char **command)
                     "pid %d: its sockets may not be taken: use its user, or root (ptrace(2), "
                     "PTRACE_MODE_ATTACH)",
                     pid);
+    if (!is_in_our_place(pid))
+        return fail(EXIT_FAILED,
+                    "pid %d: it has namespaces, a root directory or a seccomp filter of its own: "
+                    "call weir restart from in there (nsenter(1))",
+                    pid);
     int code = read_start(plan, pid);
     if (!code)
         code = read_status(plan, pid);
@@ -200,7 +224,8 @@ int plan_make(struct plan *plan, int32_t pid, char **command)
     if (!*plan->words)
         return fail(EXIT_USAGE, "pid %d: its command line is not known: -- COMMAND", pid);
     for (int i = 0; i < RLIM_NLIMITS; i++)
-        prlimit(pid, i, NULL, &plan->limit[i]);
+        if (prlimit(pid, i, NULL, &plan->limit[i]))
+            getrlimit(i, &plan->limit[i]);
     plan->leads_session = getsid(pid) == pid;
     return find_program(plan, command ? 0 : pid);
 }
@@ -221,9 +246,11 @@ static const char *become(const struct plan *plan)
 {
     uid_t me = geteuid();
     for (int i = 0; i < RLIM_NLIMITS; i++)
-        if (plan->limit[i].rlim_max)
-            setrlimit(i, &plan->limit[i]);
+        setrlimit(i, &plan->limit[i]);
     umask(plan->umask);
+    for (int i = 0; me == 0 && prctl(PR_CAPBSET_READ, i) >= 0; i++)
+        if (!(plan->bounding_set >> i & 1) && prctl(PR_CAPBSET_DROP, i))
+            return "its capabilities";
     if (me == 0 && setgroups(plan->group_count, plan->groups))
         return "its groups";
     if (setresgid(plan->gid[0], plan->gid[1], plan->gid[2]))
@@ -232,6 +259,8 @@ static const char *become(const struct plan *plan)
         return "its user";
     if (chdir(plan->directory))
         return "its directory";
+    if (plan->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        return "its no_new_privs";
     return NULL;
 }
 

@@ -18,6 +18,8 @@ struct plan {
     gid_t gid[3], *groups;
     size_t group_count;
     mode_t umask;
+    uint64_t bounding_set; /* capabilities(7) */
+    uint64_t no_new_privs; /* prctl(2) */
     bool leads_session;
     struct rlimit limit[RLIM_NLIMITS];
 };
@@ -25,6 +27,9 @@ struct plan {
 /*
  * Looks at the process that is to be started again. command: what is to be started instead, with
  * its arguments; NULL: the same as it was. Returns an exit code, and says why.
+ *
+ * The process itself says how it was started, and may have been broken into. So the new one gets no
+ * right that the old one would not have by an exec of its own.
  */
 int plan_make(struct plan *plan, int32_t pid, char **command);
 void plan_free(struct plan *plan);

@@ -266,7 +266,8 @@ void environment_record(char *const *envp)
         path = "/";
     size_t count = (size_t)argument_count;
     size_t size = size_of(&path, 1) + size_of(arguments, count) + size_of(envp, SIZE_MAX);
-    long at = sys6(SYS_mmap, NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    long at =
+        sys6(SYS_mmap, NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at < 0 && at > -4096)
         return;
     char *block = (char *)at;

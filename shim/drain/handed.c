@@ -9,6 +9,7 @@
 #include "drain/listener.h"
 
 #include <fcntl.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -76,7 +77,7 @@ static void take(int fd)
 void handed_take(char **envp)
 {
     const char *value = take_entry(envp);
-    if (!value)
+    if (!value || getauxval(AT_SECURE)) /* whoever starts such a program has not its rights */
         return;
     long at = sys6(SYS_mmap, NULL, HANDED_MOST * sizeof *owner, PROT_READ | PROT_WRITE,
                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -220,7 +221,7 @@ bool handed_keeps_path(const char *path)
 
 const char *handed_entry(void)
 {
-    static char entry[sizeof HANDED_NAME + HANDED_MOST * 8];
+    static char entry[sizeof HANDED_NAME + HANDED_MOST * 10]; /* nine digits, and a comma */
     struct text text = TEXT_ON(entry);
     if (!handed_any() || has_listened)
         return NULL;

@@ -14,9 +14,7 @@
     ({                                    \
         struct signals_exec exec;         \
         signals_exec_begins(&exec);       \
-        handed_exec_begins();             \
         __typeof__(call) result = (call); \
-        handed_exec_ends();               \
         signals_exec_ends(&exec);         \
         result;                           \
     })
@@ -27,12 +25,21 @@
         AROUND(call);        \
     })
 
+/* Of a program that gets an environment WITH_OURS. */
+#define HANDS_ON(call)                  \
+    ({                                  \
+        handed_exec_begins();           \
+        __typeof__(call) done = (call); \
+        handed_exec_ends();             \
+        done;                           \
+    })
+
 /* A process that becomes another program. */
 #define BECOMES(call)                                             \
     ({                                                            \
         if (!fork_is_new_child()) /* it has nothing of its own */ \
             membership_execs();                                   \
-        int failed = AROUND(call);                                \
+        int failed = AROUND(HANDS_ON(call));                      \
         if (!fork_is_new_child())                                 \
             membership_exec_failed();                             \
         failed;                                                   \
@@ -93,13 +100,15 @@ EXPORT int fexecve(int fd, char *const *argv, char *const *envp)
 EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
                        const posix_spawnattr_t *attr, char *const *argv, char *const *envp)
 {
-    return SPAWNS(libc_posix_spawn(pid, path, actions, attr, argv, WITH_OURS(argv, envp)));
+    return SPAWNS(
+        HANDS_ON(libc_posix_spawn(pid, path, actions, attr, argv, WITH_OURS(argv, envp))));
 }
 
 EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
                         const posix_spawnattr_t *attr, char *const *argv, char *const *envp)
 {
-    return SPAWNS(libc_posix_spawnp(pid, file, actions, attr, argv, WITH_OURS(argv, envp)));
+    return SPAWNS(
+        HANDS_ON(libc_posix_spawnp(pid, file, actions, attr, argv, WITH_OURS(argv, envp))));
 }
 
 EXPORT int execveat(int dir, const char *path, char *const *argv, char *const *envp, int flags)

@@ -5,6 +5,7 @@
  * those who wait in its queue with a socket that nobody can be led to any more.
  */
 #include "base/libc.h"
+#include "base/sys.h"
 #include "conn/fork_detect.h"
 #include "drain/handed.h"
 #include "drain/listener.h"
@@ -15,7 +16,7 @@ static bool is_kept(int dir, const char *path)
 {
     if (LIKELY(!handed_any()) && LIKELY(!listener_any_is_kept()))
         return false;
-    return path && (dir == AT_FDCWD || *path == '/') && !in_vfork_child() &&
+    return path && (dir == AT_FDCWD || *path == '/') && !in_vfork_child() && !sys_is_sandboxed() &&
            (handed_keeps_path(path) || listener_keeps_path(path));
 }
 

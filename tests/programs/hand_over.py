@@ -2,13 +2,26 @@
 # SPDX-License-Identifier: MIT
 # hand_over.py [deaf] ADDRESS... -- COMMAND...: listens at each address (adopter.py), puts a client into
 # each queue, and starts COMMAND with the sockets. Says of each client who has answered it.
+import ctypes
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 
 from adopter import address_of, open_socket
+
+
+def make_deaf(listener):
+    """As a drain does it, by either way (shim/base/sock_syns.c)."""
+    drops_syns = b"".join(struct.pack("HBBI", *step) for step in (
+        (0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 2), (6, 0, 0, 0), (6, 0, 0, 0xFFFFFFFF)))
+    steps = ctypes.create_string_buffer(drops_syns, len(drops_syns))
+    listener.setsockopt(socket.SOL_SOCKET, 26,  # SO_ATTACH_FILTER
+                        struct.pack("HP", len(drops_syns) // 8, ctypes.addressof(steps)))
+    listener.setsockopt(socket.IPPROTO_IP, 21, 255)  # IP_MINTTL
+
 
 words, command = sys.argv[1:sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1:]
 deaf = words[0] == "deaf"
@@ -21,7 +34,7 @@ for word in words[deaf:]:
     client.connect(listener.getsockname()[:2] if listener.family != socket.AF_UNIX else address_of(word))
     clients.append((word, client))
     if deaf:
-        listener.setsockopt(socket.IPPROTO_IP, 21, 255)  # IP_MINTTL
+        make_deaf(listener)
     listeners.append(listener)
 
 fds = [listener.fileno() for listener in listeners]
