@@ -151,18 +151,19 @@ void sock_admit_syns(int fd);
 void sock_clear_minttl(int fd);
 bool sock_had_minttl(int fd);
 
-/* Whether a listener has the MINTTL by which it drops SYNs. */
+/* Tells whether a listener has the MINTTL by which it drops SYNs. */
 bool sock_is_deaf(int fd);
 
 /*
- * A listener of a predecessor may take the place of a fresh socket that is bound to this address:
- * of the same kind, and with a path that still leads to a socket. sock_carry: gives it what has
- * been set on the fresh one, takes back what sock_drop_syns has done.
+ * Tells whether a listener may take the place of a fresh socket that is to be bound to this
+ * address: it is of the same kind, and has this address, by a path that still leads to a socket.
  */
 bool sock_may_take_place(int listener, int fresh, const struct sockaddr *addr, socklen_t len);
+
+/* Sets on a listener what has been set on a fresh socket. Undoes sock_drop_syns. */
 void sock_carry(int fresh, int listener);
 
-/* Whether this address is AF_UNIX's, and this path. */
+/* Tells whether an address is AF_UNIX's with this path. */
 bool sock_is_path(const struct sockaddr *addr, socklen_t len, const char *path);
 
 /* Accepts the next in the queue. -1: there is none. Closed on exec. */
@@ -183,8 +184,7 @@ uint64_t sock_inode(int fd);
  */
 int sock_half_open(int fd);
 
-/* Whether another socket listens on fd's port as well (socket(7), SO_REUSEPORT), and is known to.
- */
+/* Whether another socket listens on fd's port as well (socket(7), SO_REUSEPORT), and is known to. */
 bool sock_has_sibling(int fd);
 
 /* TCP_DEFER_ACCEPT (tcp(7)) is taken back: who has connected and sends nothing can be accepted. */

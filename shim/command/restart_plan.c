@@ -226,7 +226,6 @@ int plan_make(struct plan *plan, int32_t pid, char **command)
     for (int i = 0; i < RLIM_NLIMITS; i++)
         if (prlimit(pid, i, NULL, &plan->limit[i]))
             getrlimit(i, &plan->limit[i]);
-    plan->leads_session = getsid(pid) == pid;
     return find_program(plan, command ? 0 : pid);
 }
 
@@ -302,10 +301,9 @@ static void run(const struct plan *plan, const int *sockets, size_t count, int r
             environment[used++] = entry;
         environment[used++] = plan->variables[i];
     }
-    if (plan->leads_session)
-        setsid();
-    const char *failed = become(plan);
+    setsid(); /* no key that is pressed at the caller's terminal ends it */
     set_standard(plan);
+    const char *failed = become(plan);
     if (!failed) {
         failed = plan->path;
         execve(plan->path, plan->words, environment);

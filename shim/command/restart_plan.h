@@ -20,7 +20,6 @@ struct plan {
     mode_t umask;
     uint64_t bounding_set; /* capabilities(7) */
     uint64_t no_new_privs; /* prctl(2) */
-    bool leads_session;
     struct rlimit limit[RLIM_NLIMITS];
 };
 

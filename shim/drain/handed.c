@@ -19,14 +19,14 @@
 #define HANDED_LEAST 1000
 
 static struct handed {
-    int fd;         /* our copy; -1: there is none any more */
-    int bound_to;   /* the program's own descriptor, which has been bound and does not listen yet */
-    uint64_t inode; /* of the socket */
+    int fd;       /* our copy; -1: there is none any more */
+    int bound_to; /* the program's own descriptor, which has been bound and does not listen yet */
+    uint64_t inode;
 } handed[HANDED_MOST];
 static uint32_t handed_count; /* how many there were */
 _Atomic int handed_left;
 
-/* Whose each is: the pid of who has bound it. Shared with who is forked. */
+/* The pid of the process that has bound each. Shared across fork. */
 enum { OWNER_NONE = 0, OWNER_LISTENS = -1, OWNER_IS_LATE = -2 };
 static _Atomic int32_t *owner;
 
@@ -104,7 +104,8 @@ static void drop(struct handed *at)
     atomic_fetch_sub(&handed_left, 1);
 }
 
-/* Takes it for this process: also one that it has bound to a descriptor which is closed by now. */
+/* Claims one for this process: also one that it has bound to a descriptor which is closed by now.
+ */
 static bool claim(struct handed *at)
 {
     int32_t none = OWNER_NONE, me = (int32_t)sys0(SYS_getpid); /* fork_pid: may be the parent's */
@@ -113,7 +114,7 @@ static bool claim(struct handed *at)
                            (none == me && sock_inode(at->bound_to) != at->inode));
 }
 
-/* What the old one had done to it is taken back, and those who came in meanwhile may be deaf. */
+/* The predecessor's drain may have made it deaf, and with it those who came in since. */
 static bool put_in_place(struct handed *at, int fd)
 {
     if (sock_is_deaf(at->fd))

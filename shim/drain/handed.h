@@ -2,14 +2,14 @@
 /*
  * handed.h - listening sockets of a predecessor, for the bind() of the same address.
  *
- * Who starts a program (`weir restart`) hands them over in WEIR_HANDED=FD[,FD...]. The library
- * takes the variable out of the environment when it is loaded, and the descriptors out of the
- * program's way. A program that becomes another one, or starts one, before it listens (a shell,
- * start-stop- daemon) hands them on. bind() puts one in the place of the program's fresh socket;
- * clients who came between two programs wait in its queue.
+ * `weir restart` hands them over in WEIR_HANDED=FD[,FD...]. The library takes the variable out of
+ * the environment when it is loaded, and the descriptors out of the program's way. A program that
+ * becomes another one, or starts one, before it listens (a shell, start-stop-daemon) hands them on.
+ * bind() puts one in the place of the program's fresh socket. Clients who came between the two
+ * programs wait in its queue.
  *
  * Several processes of one program may hold copies (a daemon forks, workers bind one each of a
- * group with SO_REUSEPORT): who has which is told in memory that they share.
+ * group with SO_REUSEPORT). Memory that they share says which process has bound which.
  */
 #ifndef WEIR_HANDED_H
 #define WEIR_HANDED_H
@@ -26,39 +26,39 @@ static inline bool handed_any(void)
     return UNLIKELY(atomic_load_explicit(&handed_left, memory_order_relaxed) > 0);
 }
 
-/* At load: takes them, and the variable out of envp. */
+/* Takes them at load, and the variable out of envp. */
 void handed_take(char **envp);
 
 /* Puts the one of this address in the place of fd, a fresh socket that the program binds, with what
- * the program has set on it. Returns false where there is none: nothing has been done. */
+ * the program has set on it. Returns false if there is none: nothing has been done. */
 bool handed_adopt(int fd, const struct sockaddr *addr, socklen_t len);
 
-/* fd listens: it is the program's for good. Returns whether others are left, for which a thread is
- * to wait (handed_step). */
+/* Notes that fd listens: it is the program's for good. Returns whether others are left, for which
+ * the worker is to wait (handed_step). */
 bool handed_listens(int fd);
 
 /*
- * Closes what nobody has bound when the program has served for HANDED_MS, and says so. In the
- * worker. Returns the ms until it has to be looked at again; -1: never.
+ * Closes what nobody has bound when the program has served for HANDED_MS, and logs it. For the
+ * worker. Returns after how many ms to call it again; -1: never.
  */
 #define HANDED_MS 10000
 int64_t handed_step(int64_t now);
 
-/* Whether fd is one that nobody has bound. */
+/* Tells whether fd is our copy of one. */
 bool handed_has(int fd);
 
-/* The least number of those from this one on that the program must not close: it has not listened
- * yet, and what closes everything may be a wrapper. -1: there is none. */
+/* Returns the least of our copies from this number on, while the program has not listened: it must
+ * not close them, for it may be a wrapper that closes everything. -1: there is none. */
 int handed_next(unsigned int from);
 
-/* Whether the path is that of one, and nobody has bound it yet: an unlink would lose who waits. */
+/* Tells whether one that nobody has bound yet has this path: an unlink would lose who waits. */
 bool handed_keeps_path(const char *path);
 
-/*
- * The entry for the environment of a program that this process starts or becomes, which has not
- * listened; NULL: none. Around the call the descriptors are open across exec.
- */
+/* Returns the entry for the environment of a program that this one starts or becomes. NULL: this
+ * one has listened, or nothing is left. */
 const char *handed_entry(void);
+
+/* Open our copies across that exec, and close them across any other. */
 void handed_exec_begins(void);
 void handed_exec_ends(void);
 

@@ -25,20 +25,22 @@ void listener_sent(int fd);
  * process of the tree has made it. */
 void listener_inherited(int fd);
 
-/* Tells whether any has been kept for a successor; whether one of those is bound to this path. */
+/* How many have been kept for a successor. */
 extern HIDDEN _Atomic uint32_t listener_kept;
-bool listener_keeps_path(const char *path);
 
 static inline bool listener_any_is_kept(void)
 {
     return atomic_load_explicit(&listener_kept, memory_order_relaxed) > 0;
 }
 
+/* Tells whether one of those is bound to this path. */
+bool listener_keeps_path(const char *path);
+
 /* Tells whether there is any that takes part in a drain. */
 bool listener_any(void);
 
-/* Returns the mode of connections to this address, which is a connection's own (len 0: it has
- * none). MODE_OFF: none of our listeners has it, or its mode is that. */
+/* Returns the mode of connections to this address, which is a connection's own (len 0: it has none).
+ * MODE_OFF: none of our listeners has it, or its mode is that. */
 enum mode listener_mode_at(const struct sockaddr_storage *own, socklen_t len);
 
 /* Returns what is known of fd; of one that is not known, what holds for all. */

@@ -390,10 +390,9 @@ void worker_sees_listener(void)
 
 void worker_waits_for_bind(int fd)
 {
-    if (handed_listens(fd))
+    bool others_left = handed_listens(fd);
+    if (others_left || atomic_load(&pending) & RUNNING) /* which may wait for this one alone */
         worker_look();
-    else if (atomic_load(&pending) & RUNNING)
-        worker_look(); /* it waits for nobody any more */
 }
 
 void worker_forked(void)

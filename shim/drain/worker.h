@@ -27,7 +27,7 @@ void worker_order_tree(enum action action, const struct origin *origin);
 /* Has the thread look at what is ordered of the tree, and at the stop signals that wait. */
 void worker_look(void);
 
-/* fd listens; where others have been handed over that nobody has bound, a thread waits for that. */
+/* Notes that fd listens. Has the thread wait while others that were handed over are not bound. */
 void worker_waits_for_bind(int fd);
 
 /* Has a new listener stopped where a drain is on, or over. */

@@ -43,7 +43,7 @@ static void free_range(unsigned int first, unsigned int last)
         free_now((int)fd);
 }
 
-/* Whether a close of everything has come to a socket that the next program needs. */
+/* Tells whether a program that closes everything has come to a socket that the next one needs. */
 static bool is_handed(int fd)
 {
     if (!handed_any() || fd < 0 || handed_next((unsigned int)fd) != fd)
@@ -97,15 +97,14 @@ EXPORT FILE *freopen64(const char *path, const char *mode, FILE *file)
     return libc_freopen64(path, mode, file);
 }
 
-/* The least from this number on that the program knows nothing of, and that is to stay; -1: none.
- */
+/* Returns the least descriptor of ours from this number on that is to stay. -1: there is none. */
 static int next_kept(unsigned int from)
 {
     int lingers = in_vfork_child() ? -1 : lingering_next(from), handed = handed_next(from);
     return handed >= 0 && (lingers < 0 || handed < lingers) ? handed : lingers;
 }
 
-/* In pieces around those. */
+/* Closes in pieces around those. */
 static int close_around(unsigned int first, unsigned int last)
 {
     int result = 0;

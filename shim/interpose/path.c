@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * unlink, unlinkat, remove: the path of an AF_UNIX listener that goes from one program to the next
- * stays. The old one takes it away at its end, the new one before its bind, and both would leave
- * those who wait in its queue with a socket that nobody can be led to any more.
+ * stays. The old program removes it at its end, the new one before its bind: after either no client
+ * would find the socket.
  */
 #include "base/libc.h"
 #include "base/sys.h"
