@@ -77,7 +77,7 @@ all_answered() {
     # shellcheck disable=SC2046
     hand_over deaf "127.0.0.1/$port" -- $(adopter "127.0.0.1/$port")
     all_answered 1
-    [ "$(timeout 10 cat <"/dev/tcp/127.0.0.1/$port")" -gt 0 ]
+    [ "$(timeout 10 bash -c "cat </dev/tcp/127.0.0.1/$port")" -gt 0 ]
 }
 
 @test "of a group that shares a port, each socket is taken, also by processes that bind one each" {

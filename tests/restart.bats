@@ -118,7 +118,7 @@ of() {
     wait_port "$port"
     restart 0 "$SERVER_PID" --timeout 5s -- /usr/bin/python3 "$ROOT/tests/programs/adopter.py" \
         "127.0.0.1/$port"
-    [ "$(timeout 10 cat <"/dev/tcp/127.0.0.1/$port")" -gt 0 ]
+    [ "$(timeout 10 bash -c "cat </dev/tcp/127.0.0.1/$port")" -gt 0 ]
 }
 
 @test "what can't be done is said in a line, and the old one serves on" {
