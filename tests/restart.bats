@@ -161,6 +161,17 @@ if libc.prctl(22, 2, struct.pack("HP", 1, ctypes.addressof(allow))):  # PR_SET_S
 os.execv(sys.argv[1], sys.argv[1:])'
 }
 
+@test "pid 1 is left alone: its end would be that of all in its namespace" {
+    serve_bare server -- unshare --pid --fork --kill-child --mount-proc env "LD_PRELOAD=$WEIR_LIB" \
+        /usr/bin/python3 -m http.server "$port" --bind 127.0.0.1
+    wait_port "$port"
+    run nsenter --target "$(pgrep -P "$SERVER_PID")" --pid --mount "$WEIR" restart 1
+    echo "$output"
+    [ "$status" = 1 ]
+    [[ $output == *"pid 1: with its end"* ]]
+    curl -sf -o "$BATS_TEST_TMPDIR/page" "http://127.0.0.1:$port/"
+}
+
 @test "an old one that takes long to end is waited for, and not killed" {
     serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/python3 -c 'import signal, sys, time
 from http.server import HTTPServer, SimpleHTTPRequestHandler

@@ -357,6 +357,8 @@ static int restart_tree(struct restart *restart, struct tree *tree)
         return code;
     if (tree->page.phase != PHASE_SERVING)
         return fail(EXIT_FAILED, "pid %d: a drain of it is on already, or over", tree_pid(tree));
+    if (tree_pid(tree) == 1) /* pid_namespaces(7) */
+        return fail(EXIT_FAILED, "pid 1: with its end the kernel kills every process here");
     code = plan_make(&restart->plan, tree_pid(tree), restart->command);
     if (!code)
         code = take_all_sockets(restart, tree);

@@ -19,15 +19,15 @@
 #define HANDED_LEAST 1000
 
 static struct handed {
-    int fd;       /* our copy; -1: there is none any more */
-    int bound_to; /* the program's own descriptor, which has been bound and does not listen yet */
+    _Atomic int fd; /* our copy; -1: there is none any more */
+    int bound_to;   /* the program's own descriptor, which has been bound and does not listen yet */
     uint64_t inode;
 } handed[HANDED_MOST];
 static uint32_t handed_count; /* how many there were */
 _Atomic int handed_left;
 
 /* The pid of the process that has bound each. Shared across fork. */
-enum { OWNER_NONE = 0, OWNER_LISTENS = -1, OWNER_IS_LATE = -2 };
+enum { OWNER_NONE = 0, OWNER_BINDS = -1, OWNER_LISTENS = -2, OWNER_IS_LATE = -3 };
 static _Atomic int32_t *owner;
 
 static bool has_listened;
@@ -99,19 +99,29 @@ void handed_take(char **envp)
 
 static void drop(struct handed *at)
 {
-    sys1(SYS_close, at->fd);
-    at->fd = -1;
+    int fd =
+        atomic_exchange(&at->fd, -1); /* both the worker and a thread that listens may be here */
+    if (fd < 0)
+        return;
+    sys1(SYS_close, fd);
     atomic_fetch_sub(&handed_left, 1);
+}
+
+/* fork_pid may be the parent's. */
+static int32_t own_pid(void)
+{
+    return (int32_t)sys0(SYS_getpid);
 }
 
 /* Claims one for this process: also one that it has bound to a descriptor which is closed by now.
  */
 static bool claim(struct handed *at)
 {
-    int32_t none = OWNER_NONE, me = (int32_t)sys0(SYS_getpid); /* fork_pid: may be the parent's */
-    _Atomic int32_t *who = &owner[at - handed];
-    return at->fd >= 0 && (atomic_compare_exchange_strong(who, &none, me) ||
-                           (none == me && sock_inode(at->bound_to) != at->inode));
+    int32_t who = OWNER_NONE;
+    if (atomic_compare_exchange_strong(&owner[at - handed], &who, OWNER_BINDS))
+        return true;
+    return who == own_pid() && sock_inode(at->bound_to) != at->inode &&
+           atomic_compare_exchange_strong(&owner[at - handed], &who, OWNER_BINDS);
 }
 
 /* The predecessor's drain may have made it deaf, and with it those who came in since. */
@@ -131,11 +141,11 @@ bool handed_adopt(int fd, const struct sockaddr *addr, socklen_t len)
     for (struct handed *at = handed; at < handed + handed_count; at++) {
         if (at->fd < 0 || !sock_may_take_place(at->fd, fd, addr, len) || !claim(at))
             continue;
-        if (put_in_place(at, fd)) {
-            at->bound_to = fd;
+        bool is_placed = put_in_place(at, fd);
+        at->bound_to = fd;
+        atomic_store(&owner[at - handed], is_placed ? own_pid() : OWNER_NONE);
+        if (is_placed)
             return true;
-        }
-        atomic_store(&owner[at - handed], OWNER_NONE);
     }
     return false;
 }
@@ -177,12 +187,13 @@ int64_t handed_step(int64_t now)
     if (now < closes_at)
         return closes_at - now;
     for (struct handed *at = handed; at < handed + handed_count; at++) {
-        int32_t none = OWNER_NONE;
+        int32_t who = OWNER_NONE;
         if (at->fd < 0)
             continue;
-        if (atomic_compare_exchange_strong(&owner[at - handed], &none, OWNER_IS_LATE))
+        if (atomic_compare_exchange_strong(&owner[at - handed], &who, OWNER_IS_LATE))
             say_late(at);
-        drop(at);
+        if (who != OWNER_BINDS && who != own_pid()) /* a thread may be about to take our copy */
+            drop(at);
     }
     return -1;
 }
