@@ -301,8 +301,8 @@ completes() {
 @test "the completion has each command, and each option of each" {
     local command
     same "$(completes weir '')" "$(printf '%s\n' --help --version check close-idle drain drain-all \
-        list run status | sort)"
-    for command in run drain close-idle drain-all status check; do
+        list restart run status | sort)"
+    for command in run drain close-idle drain-all restart status check; do
         same "$(options "$command")" "$(completes weir "$command" --)"
     done
     same "$(options status)" "$(completes weir list --)"
@@ -334,7 +334,7 @@ completes() {
 @test "the completion has the pids of trees, and the command that weir run is to start" {
     serve_memcached "$FIRST/usr/local/lib/libweir.so"
     export WEIR_RUN_DIR=$run_dir
-    for command in drain status; do
+    for command in drain restart status; do
         completes weir "$command" '' | grep -qx "$SERVER_PID"
     done
     completes weir run --mode protocol memcach | grep -qx memcached
