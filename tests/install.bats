@@ -251,7 +251,7 @@ options() {
     local command option
     [ "$(options run | wc -l)" = $(($(settings "$ROOT" | wc -l) + 1)) ]
     described "$(page weir.1)" 'Fl -' | awk '{ print "-" $1 }' | sort -u >"$BATS_TEST_TMPDIR/items"
-    for command in run drain close-idle drain-all status list check; do
+    for command in run drain close-idle drain-all restart status list check; do
         grep -q "^\.Cm $command\$" "$(page weir.1)"
         for option in $(options "$command"); do
             grep -qx -- "$option" "$BATS_TEST_TMPDIR/items" ||
