@@ -106,7 +106,7 @@ test:
 	tests/run
 
 check:
-	tests/run unit calls goji settings queue descriptors fork signals
+	tests/run unit calls goji settings queue signals
 
 install: all
 	BUILD='$(BUILD)' PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)' scripts/install
