@@ -16,7 +16,8 @@ A client looks before it sends. A request is answered, or of the others the firs
 
   left      the client closed it before its answer: none but it knows that it waits for none
 
-Who has reset a connection, or had its answers whole, has lost nothing."""
+Who has reset a connection, or had its answers whole, has lost nothing. Whose handshake the server's
+kernel has forgotten (TCP_DEFER_ACCEPT, tcp(7)), and has sent nothing, has not either."""
 import json
 import random
 import select
@@ -105,6 +106,7 @@ class Connection:
         self.crossed_at = self.told_at = None  # the first request of that kind
         self.end = "open"
         self.heard_at = self.quiet = 0
+        self.left_at = 0
         self.local = 0
         self.answers = Answers()
         self.socket = socket.socket()
@@ -255,6 +257,7 @@ class Connection:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             if self.is_established():  # else the server was first
                 self.end = "has reset"
+        self.left_at = time.time()
         self.socket.close()
         raise Over
 
@@ -267,6 +270,17 @@ class Connection:
                     self.receive()
         except Over:
             pass
+        if self.end == "open" and not self.sent and not self.is_known_to_server():
+            self.end = "forgotten"
+
+    def is_known_to_server(self):
+        for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+            with open(path) as file:
+                for line in file:
+                    _, local, remote, state = line.split()[:4]
+                    if (local[-4:], remote[-4:]) == (f"{port:04X}", f"{self.local:04X}") and state != "03":
+                        return True
+        return False
 
     def ended(self, how):
         self.end = how
@@ -275,7 +289,7 @@ class Connection:
 
     def verdict(self):
         """Returns "lost", "crossed", "told", "left" or "", and why."""
-        if self.end in ("refused", "unconnected", "has reset"):
+        if self.end in ("refused", "unconnected", "has reset", "forgotten"):
             return "", ""
         if self.end == "left":
             return "left", ""
@@ -296,7 +310,7 @@ class Connection:
         return {"connection": self.number, "kind": self.kind, "port": self.local, "sent": self.sent,
                 "asked": self.asked, "answered": self.answered, "failed": self.answers.failed,
                 "received": self.received, "quiet_s": round(self.quiet, 3), "half": self.half, "notice": self.answers.notice,
-                "end": self.end, "verdict": verdict, "why": why}
+                "end": self.end, "left_at": self.left_at, "verdict": verdict, "why": why}
 
 
 KINDS = ["careful", "resting", "pipelined", "torn", "slow", "half_sent", "silent", "slow_reader",
@@ -331,7 +345,7 @@ if __name__ == "__main__":
     truths = [connection.truth() for connection in connections]
     for truth in truths:
         print(json.dumps(truth))
-    print(json.dumps({"connections": len(truths), "asked": sum(t["asked"] for t in truths),
+    print(json.dumps({"protocol": protocol, "connections": len(truths), "asked": sum(t["asked"] for t in truths),
                       "answered": sum(t["answered"] for t in truths),
                       **{verdict: sum(t["verdict"] == verdict for t in truths)
                          for verdict in ("lost", "crossed", "told", "left")}}))
