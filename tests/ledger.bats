@@ -197,6 +197,22 @@ time.sleep(60)' "${at#unix:}"
     figures 1 1 0 0
 }
 
+@test "mode reply: the second of two requests behind the half-close, which is not answered, is lost: exit 3" {
+    local fd request='GET / HTTP/1.1\r\nHost: x\r\n\r\n'
+    variables=(WEIR_MODE=reply)
+    start first
+    conn_open fd "$port"
+    conn_send "$fd" "$request"
+    wait_until 5 log_has server '^served$'
+    "$weir" drain "$SERVER_PID"
+    wait_until 5 log_has server '^ended$'
+    conn_send "$fd" "$request$request"
+    weir_exits 3 drain --wait "$SERVER_PID"
+    log_has server ': closed 127\.0\.0\.1:[0-9]+: in use, for it was sent something as it was closed$'
+    ends 0 1 1
+    figures 1 1 0 0
+}
+
 # ---- processes that die
 
 @test "a worker that is killed with a request in progress has lost it: exit 3, and the log names it" {

@@ -41,6 +41,13 @@ static inline enum fingerprint fingerprint_kind_of(uint64_t record)
 /* Whether fd still is the connection of this record, although the number may have changed hands. */
 bool conn_is_still(int fd, uint64_t record);
 
+/* In mode reply an answer ends what is in use. Whether the framing knows of a request behind it; of
+ * a program that writes past our wrappers it knows of no answer either. */
+static inline bool is_owed_more(const struct conn *conn)
+{
+    return tracker_has_answered(&conn->http) && tracker_state(&conn->http) == HTTP_IN_USE;
+}
+
 /* It is no HTTP: mode reply serves it from now on. Returns its record. */
 uint64_t conn_becomes_reply(struct conn *conn);
 

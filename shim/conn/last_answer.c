@@ -156,7 +156,8 @@ void notes_wrote(int fd, struct conn *conn, size_t done, bool whole, struct byte
 static bool is_last_end(const struct conn *conn, uint64_t record)
 {
     return record & CONN_SHUT && !(record & (CONN_READ_SINCE_SHUT | CONN_FIN | CONN_DISOWNED)) &&
-           !is_in_use(conn) && (record & CONN_GENERATION) == generation_now();
+           !is_in_use(conn) && !is_owed_more(conn) &&
+           (record & CONN_GENERATION) == generation_now();
 }
 
 /*

@@ -92,14 +92,15 @@ static void say_lost(const char *what, int fd, const struct sock_queues *queues,
     say_unsent(what, fd, queues, why);
 }
 
-/* In mode protocol the framing tells of an answer that is not whole; and of a request, unless the
+/* Where there is a framing it tells of an answer that is not whole; and of a request, unless the
  * answer before it has said that no more comes. */
 static bool is_owed(int fd, uint64_t record)
 {
     const struct conn *conn = table_find(fd);
-    if (mode_of(record) == MODE_REPLY)
+    bool by_reply = mode_of(record) == MODE_REPLY;
+    if (by_reply && (record & CONN_READ_SINCE_SHUT || !conn || !is_owed_more(conn)))
         return record & CONN_READ_SINCE_SHUT;
-    return mode_of(record) == MODE_PROTOCOL && conn && tracker_state(&conn->http) == HTTP_IN_USE &&
+    return conn && tracker_state(&conn->http) == HTTP_IN_USE &&
            (tracker_is_half_answered(&conn->http) || tracker_said_close(&conn->http) == HTTP_STAYS);
 }
 

@@ -7,6 +7,10 @@
 #   ledger_server.py ADDRESS hesitates     answers, and reads no more before the end is there and
 #                                          something has come all the same: then to the end, and closes
 #   ledger_server.py ADDRESS answers MS    answers with 300 kB, and closes after so long; 0: never
+#   ledger_server.py ADDRESS halves        answers HTTP with a half, and shuts the connection down when
+#                                          it has ended
+#   ledger_server.py ADDRESS first         answers HTTP; and of what comes behind the end the first
+#                                          request alone, and closes
 import fcntl
 import os
 import select
@@ -25,22 +29,56 @@ else:
     listener = socket.create_server(("127.0.0.1", int(address)))
 
 
-def hesitate(connection):
-    connection.send(connection.recv(100))
-    print("served", flush=True)
+def wait_for_end(connection):
     poll = select.poll()
     poll.register(connection, select.POLLRDHUP)
     poll.poll()
+
+
+def wait_for_more_behind_end(connection, least):
+    wait_for_end(connection)
     print("ended", flush=True)
-    while not fcntl.ioctl(connection, termios.FIONREAD, bytes(4)).strip(b"\0"):
+    while int.from_bytes(fcntl.ioctl(connection, termios.FIONREAD, bytes(4)), sys.byteorder) < least:
         time.sleep(0.01)
+
+
+def hesitate(connection):
+    connection.send(connection.recv(100))
+    print("served", flush=True)
+    wait_for_more_behind_end(connection, 1)
     while connection.recv(100):
         pass
     kept.remove(connection)
     connection.close()
 
 
+def answer_in_half(connection):
+    connection.recv(100)
+    connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
+    print("served", flush=True)
+    wait_for_end(connection)
+    connection.shutdown(socket.SHUT_WR)
+    kept.remove(connection)
+    connection.close()
+
+
+def answer_first(connection):
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    asked = b""
+    while not asked.endswith(b"\r\n\r\n"):
+        asked += connection.recv(100)
+    connection.send(answer)
+    print("served", flush=True)
+    wait_for_more_behind_end(connection, 2 * len(asked))
+    connection.recv(100)
+    connection.send(answer)
+    kept.remove(connection)
+    connection.close()
+
+
 def serve(connection):
+    if does in ("halves", "first"):
+        return answer_in_half(connection) if does == "halves" else answer_first(connection)
     if does == "reads":
         connection.recv(int(sys.argv[3]))
     elif does == "hesitates":

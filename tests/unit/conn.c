@@ -38,6 +38,16 @@ static void begin(enum mode mode)
     limits.first_look = INT64_MAX;
 }
 
+/* It has asked twice, and been answered once. */
+static void asks_twice(void)
+{
+    static const char asked[] = "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n";
+    static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    struct tracker *http = &table_find(FD)->http;
+    tracker_received_here(http, asked, sizeof asked - 1);
+    CHECK(tracker_sent_here(http, answer, sizeof answer - 1) == HTTP_IN_USE);
+}
+
 static uint64_t now(void)
 {
     return both_of(table_find(FD));
@@ -249,6 +259,10 @@ static void the_end_of_file_sends_our_fin_where_nothing_is_owed(void)
     fakes[FD].queues.unsent = 1;
     conn_read_end(FD);
     CHECK(!fakes[FD].shut_write && flags() == CONN_SHUT);
+    begin(MODE_REPLY); /* its framing knows of a second request */
+    set(CONN_SHUT);
+    asks_twice();
+    CHECK(!conn_read_end(FD) && !fakes[FD].shut_write && flags() == CONN_SHUT);
     begin(MODE_REPLY); /* the number is somebody else's */
     set(CONN_SHUT);
     fakes[FD].fingerprint = 78;
