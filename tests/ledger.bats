@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # What a drain says of its clients is true: who lost something is counted once, named in the log, and
 # the command's exit code is 3; status, the command and the log say the same.
-# mutant: shim/drain/drain.c: s/bool unread = queues.unread,/bool unread = false,/
+# mutant: shim/drain/drain.c: s/process_slot_count_loss\(in_use, cost.queues.unread,/process_slot_count_loss(in_use, false,/
+# mutant: shim/conn/force.c: s/!= MODE_REPLY\)/!= MODES)/
 # seconds: 70
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
@@ -177,6 +178,31 @@ time.sleep(60)' "${at#unix:}"
     log_has server ': gave up on 127\.0\.0\.1:[0-9]+: .* bytes unsent, 0 unread at the timeout$'
     ends 0 1 0
     figures 1 0 0 1
+}
+
+@test "mode reply: an answer after which it was not quiet may be a half: who is cut then is lost: exit 3" {
+    local fd
+    variables=(WEIR_MODE=reply WEIR_FIRST_BYTE=20s)
+    start halves
+    conn_open fd "$port"
+    conn_send "$fd" 'one\n'
+    wait_until 5 log_has server '^served$'
+    weir_exits 3 drain-all --wait "$SERVER_PID"
+    log_has server ': forced 127\.0\.0\.1:[0-9]+: in use '
+    ends 0 1 1
+    figures 1 1 0 0
+}
+
+@test "mode protocol: half an answer, whose connection the program shuts down behind the cut, is lost: exit 3" {
+    local fd
+    variables=(WEIR_MODE=protocol)
+    start halves
+    conn_open fd "$port"
+    conn_send "$fd" 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'
+    wait_until 5 log_has server '^served$'
+    weir_exits 3 drain-all --wait "$SERVER_PID"
+    ends 0 1 1
+    figures 1 1 0 0
 }
 
 # ---- what arrives as a connection is closed

@@ -235,14 +235,25 @@ void conn_finish(int fd, bool late);
 /* HTTP/2: tells the client to open no more streams, beside those that are open (goodbye.h). */
 void conn_warn(int fd);
 
-/* Shuts it both ways. Returns false if it is not to be done (any more); else the caller counts it
- * (table_count_forced). */
-bool conn_force(int fd);
+/* What a cut costs the client: bytes of its queues, and whether it was in use, idle or half-closed.
+ */
+struct conn_cost {
+    enum conn_class look;
+    struct sock_queues queues;
+};
 
-/* Whether a request has begun on it that we have seen, and is not answered. */
-bool conn_is_in_use(int fd);
+/*
+ * Shuts it both ways; cost->look: what conn_classify has just found. What that costs is found out
+ * behind the cut; threads of the program's are given until then to note what they did before it.
+ * Returns false if it is not to be done (any more); else the caller counts it (table_count_forced).
+ */
+bool conn_force(int fd, const struct conn_limits *limits, int64_t until, struct conn_cost *cost);
 
-/* What our FIN counts for among the bytes unsent until it is acknowledged. */
-uint32_t conn_fin_length(int fd);
+/* Whether it has been cut. */
+static inline bool conn_is_cut(int fd)
+{
+    const struct conn *conn = table_find(fd);
+    return conn && atomic_load_explicit(&conn->record, memory_order_relaxed) & CONN_FORCED;
+}
 
 #endif

@@ -41,6 +41,10 @@ static inline enum fingerprint fingerprint_kind_of(uint64_t record)
 /* Whether fd still is the connection of this record, although the number may have changed hands. */
 bool conn_is_still(int fd, uint64_t record);
 
+/* How long mode reply wants it to be quiet behind an answer. */
+struct conn_limits;
+int64_t quiet_needed(uint8_t state, const struct conn_limits *limits, const struct sock_info *info);
+
 /* In mode reply an answer ends what is in use. Whether the framing knows of a request behind it; of
  * a program that writes past our wrappers it knows of no answer either. */
 static inline bool is_owed_more(const struct conn *conn)

@@ -83,6 +83,13 @@ static __attribute__((noinline)) enum conn_class classify_silent(int fd, struct 
     return idle_after(limits->first_byte + SENT_AGAIN_MS + 2 * tried, silent);
 }
 
+int64_t quiet_needed(uint8_t state, const struct conn_limits *limits, const struct sock_info *info)
+{
+    int64_t quiet = state & STATE_ANSWERED_BEFORE ? limits->settle : limits->first_byte;
+    int64_t four_rounds = info->rtt_us / (1000 / 4);
+    return quiet > four_rounds ? quiet : four_rounds;
+}
+
 static inline enum conn_class classify_reply(int fd, struct conn *conn, uint8_t state,
                                              const struct conn_limits *limits,
                                              const struct sock_figures *figures)
@@ -103,9 +110,7 @@ static inline enum conn_class classify_reply(int fd, struct conn *conn, uint8_t 
     if (info->received_ms < info->sent_ms || (info->has && !info->has_sent))
         return CONN_IS_IN_USE;
 
-    int64_t quiet = state & STATE_ANSWERED_BEFORE ? limits->settle : limits->first_byte;
-    int64_t four_rounds = info->rtt_us / (1000 / 4);
-    return idle_after(quiet > four_rounds ? quiet : four_rounds, info->sent_ms);
+    return idle_after(quiet_needed(state, limits, info), info->sent_ms);
 }
 
 static enum conn_class classify_reply_by_kernel(int fd, struct conn *conn, uint8_t state,
@@ -334,35 +339,4 @@ void conn_finish(int fd, bool late)
             atomic_fetch_and(&conn->record, ~CONN_FIN);
     }
     sock_unguard(fd, pin);
-}
-
-uint32_t conn_fin_length(int fd)
-{
-    const struct conn *conn = table_find(fd);
-    return conn && !(atomic_load(&conn->record) & CONN_UNIX);
-}
-
-bool conn_is_in_use(int fd)
-{
-    const struct conn *conn = table_find(fd);
-    return conn && is_in_use(conn);
-}
-
-bool conn_force(int fd)
-{
-    struct conn *conn = table_find(fd);
-    uint64_t record = conn ? atomic_load(&conn->record) : 0;
-    int pin = record ? sock_guard(fd) : -1;
-    if (pin < 0)
-        return false;
-    bool still = conn_is_still(pin, record);
-    do {
-        if (!record || record & (CONN_FORCED | CONN_DISOWNED))
-            still = false;
-    } while (still && !atomic_compare_exchange_weak(&conn->record, &record,
-                                                    record | CONN_SHUT | CONN_FORCED));
-    if (still)
-        sock_shut_both(pin);
-    sock_unguard(fd, pin);
-    return still;
 }

@@ -99,39 +99,38 @@ static bool warn_one(int fd, void *context)
     return true;
 }
 
-/*
- * Cuts a connection. Of one that is idle, and has bytes in neither queue, nothing is lost. It is
- * looked at again behind the cut: a request may have come in since; and a peer that has put off its
- * acknowledgement has sent it with the one of our FIN (RFC 9293, 3.8.6.3).
- */
+/* How long threads of the program's get to note what they did right before a cut: for all
+ * connections together, since the closes of some wait meanwhile. */
+#define NOTED_WITHIN_MS 100
+
+/* Cuts a connection, and counts and names who loses something by it. */
 static bool force_one(int fd, void *context)
 {
-    const int64_t *now = context;
-    struct conn_limits none = {.now = *now};
-    enum conn_class look = conn_classify(fd, &none, true);
-    if (look == CONN_IS_GONE || look == CONN_IS_FORCED)
-        return true;
-    struct sock_queues before, queues;
-    sock_queues(fd, &before);
-    uint32_t fin = conn_fin_length(fd); /* before the cut: at the end of it the program may close */
+    const int64_t *until = context;
+    struct conn_limits limits = drain_limits();
+    struct conn_cost cost = {.look = conn_classify(fd, &limits, true)};
     struct log_line line;
-    drain_describe(&line, "forced ", fd, look, *now);
-    if (!conn_force(fd))
+    if (cost.look == CONN_IS_GONE || cost.look == CONN_IS_FORCED)
         return true;
-    if (look != CONN_IS_IN_USE && !conn_is_unchanged(fd) && conn_is_in_use(fd)) {
-        look = CONN_IS_IN_USE;
-        drain_describe(&line, "forced ", fd, look, *now);
-    }
-    sock_queues(fd, &queues);
-    bool unread = before.unread || queues.unread, unsent = queues.unsent > fin;
-    bool is_forced =
-        look == CONN_IS_IN_USE || (look == CONN_IS_SHUT && drain.by_timeout) || unread || unsent;
+    drain_name(&line, "forced ", fd); /* before the cut: a RST takes the peer's address along */
+    if (!conn_force(fd, &limits, *until, &cost))
+        return true;
+    bool in_use = cost.look == CONN_IS_IN_USE;
+    bool is_forced = in_use || (cost.look == CONN_IS_SHUT && drain.by_timeout) ||
+                     cost.queues.unread || cost.queues.unsent;
     table_count_forced(is_forced); /* its close waits for our claim */
     if (is_forced) {
-        process_slot_count_loss(look == CONN_IS_IN_USE, unread, unsent);
+        process_slot_count_loss(in_use, cost.queues.unread, cost.queues.unsent);
+        drain_describe(&line, fd, cost.look, &cost.queues, limits.now);
         log_keep(&line);
     }
     return true;
+}
+
+static void force_connections(void)
+{
+    int64_t until = sys_now_ms() + NOTED_WITHIN_MS;
+    walk(force_one, &until);
 }
 
 /* ---- steps ---- */
@@ -142,7 +141,7 @@ static void force_all(int64_t now, bool by_timeout)
     drain.by_timeout = by_timeout;
     if (!by_timeout && (!drain.until || now + CLOSE_MS < drain.until))
         drain.until = now + CLOSE_MS;
-    walk(force_one, &now);
+    force_connections();
 }
 
 static void begin_close_idle(int64_t now, const struct origin *origin, bool whole_tree)
@@ -340,7 +339,7 @@ static bool step_drain(int64_t now)
     make_room();
     bool accepting = stop_accepting();
     if (drain.forcing) {
-        walk(force_one, &now);
+        force_connections();
         walk(drain_count_one, &count);
     } else {
         shut_idle(&count, now);
@@ -354,8 +353,8 @@ static bool step_drain(int64_t now)
     bool timed_out = drain.until && now >= drain.until;
     if (timed_out && !drain.forcing) {
         force_all(now, true);
-        stop_accepting();      /* also on what has been left open for others of the tree */
-        walk(force_one, &now); /* what has been accepted meanwhile */
+        stop_accepting();    /* also on what has been left open for others of the tree */
+        force_connections(); /* what has been accepted meanwhile */
         lingering_times_out();
     }
     bool is_empty = !accepting && !lingers && !count.idle && !count.in_use && !count.shut;

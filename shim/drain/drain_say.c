@@ -28,23 +28,25 @@ static int64_t in_use_ms(int fd, int64_t now)
     return info.has && info.received_ms > draining ? info.received_ms : draining;
 }
 
-void drain_describe(struct log_line *line, const char *what, int fd, enum conn_class look,
-                    int64_t now)
+void drain_name(struct log_line *line, const char *what, int fd)
 {
-    struct sock_queues queues;
-    sock_queues(fd, &queues);
     log_begin(line, LOG_INFO);
     text_string(&line->text, what);
     sock_peer(fd, &line->text);
+}
+
+void drain_describe(struct log_line *line, int fd, enum conn_class look,
+                    const struct sock_queues *queues, int64_t now)
+{
     if (look == CONN_IS_SHUT)
         text_string(&line->text, ": idle, but the program does not close it, ");
     else if (look != CONN_IS_IN_USE)
         text_string(&line->text, ": idle, ");
     else
         text_add(&line->text, ": in use %lus, ", (uint64_t)in_use_ms(fd, now) / 1000);
-    text_add(&line->text, "%u bytes unsent", queues.unsent);
-    if (queues.unread)
-        text_add(&line->text, ", %u unread", queues.unread);
+    text_add(&line->text, "%u bytes unsent", queues->unsent);
+    if (queues->unread)
+        text_add(&line->text, ", %u unread", queues->unread);
 }
 
 struct oldest {
@@ -75,8 +77,11 @@ static bool name_one(int fd, void *context)
     struct conn_limits now = drain_limits();
     if (conn_classify(fd, &now, true) != CONN_IS_IN_USE)
         return true;
+    struct sock_queues queues;
     struct log_line line;
-    drain_describe(&line, "still waits for ", fd, CONN_IS_IN_USE, oldest->now);
+    sock_queues(fd, &queues);
+    drain_name(&line, "still waits for ", fd);
+    drain_describe(&line, fd, CONN_IS_IN_USE, &queues, oldest->now);
     log_keep(&line);
     return ++oldest->named < NAMED_MOST;
 }

@@ -20,9 +20,11 @@ void drain_say_begin(const char *what, const struct origin *origin, bool whole_t
 void drain_say_progress(int64_t now);
 void drain_say_waited_for(int64_t now);
 
-/* "forced 203.0.113.7:5123: in use 81s, ...": `what`, and fd, which is claimed; for log_keep. */
-void drain_describe(struct log_line *line, const char *what, int fd, enum conn_class look,
-                    int64_t now);
+/* "forced 203.0.113.7:5123", and behind it ": in use 81s, 0 bytes unsent": `what`, and fd, which is
+ * claimed; for log_keep. */
+void drain_name(struct log_line *line, const char *what, int fd);
+void drain_describe(struct log_line *line, int fd, enum conn_class look,
+                    const struct sock_queues *queues, int64_t now);
 
 /* "drained in ...", once the phase is PHASE_DRAINED; afterwards: what the program does then. */
 void drain_say_end(const char *afterwards);

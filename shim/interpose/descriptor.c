@@ -226,8 +226,8 @@ EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t 
 EXPORT int shutdown(int fd, int how)
 {
     int result = libc_shutdown(fd, how);
-    /* The program has said the last that it had to say. */
-    if (UNLIKELY(table_knows(fd)) && result == 0 && how != SHUT_RD)
+    /* The program has said the last that it had to say, if we have not cut it off. */
+    if (UNLIKELY(table_knows(fd)) && result == 0 && how != SHUT_RD && !conn_is_cut(fd))
         conn_event(fd, CONN_WROTE);
     return result;
 }

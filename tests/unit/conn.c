@@ -26,6 +26,15 @@ enum { FD = 7, COPY = 1000 };
 static struct conn_limits limits = {.settle = 100, .first_byte = 1000};
 static int64_t seen_at[FAKES];
 
+/* Cuts it as conn_classify finds it. */
+static struct conn_cost cost;
+
+static bool cut(int64_t ms)
+{
+    cost = (struct conn_cost){.look = conn_classify(FD, &limits, true)};
+    return conn_force(FD, &limits, sys_now_ms() + ms, &cost);
+}
+
 static void begin(enum mode mode)
 {
     enum kind was = table_take(FD);
@@ -195,7 +204,7 @@ static void one_that_was_disowned_is_nobody_s(void)
     CHECK(conn_disown(FD) == EALREADY && conn_mark(FD, true) == ENOENT);
     conn_event(FD, CONN_MARK_IDLE);
     conn_event(FD, CONN_READ);
-    CHECK(!conn_force(FD));
+    CHECK(!cut(0));
     CHECK(conn_classify(FD, &limits, true) == CONN_IS_GONE && !conn_shut(FD));
     CHECK(!fakes[FD].shut_read && !fakes[FD].shut_both);
     table_drop(FD, table_take(FD));
@@ -305,8 +314,8 @@ static void a_forced_one_is_shut_both_ways_once(void)
     begin(MODE_AUTOMATIC);
     conn_event(FD, CONN_READ);
     table_totals(&before);
-    CHECK(conn_force(FD));
-    CHECK(!conn_force(FD));
+    CHECK(cut(0));
+    CHECK(!cut(0));
     table_count_forced(true);
     CHECK(fakes[FD].shut_both == 1);
     CHECK(flags() == (CONN_IN_USE | CONN_SHUT | CONN_FORCED) && in_use_counted() == 0);
@@ -324,11 +333,209 @@ static void a_forced_one_of_which_nothing_is_lost_is_closed_idle(void)
     struct totals before, after;
     begin(MODE_AUTOMATIC);
     table_totals(&before);
-    CHECK(conn_force(FD));
+    CHECK(cut(0));
     table_count_forced(false);
     table_drop(FD, table_take(FD));
     table_totals(&after);
     CHECK(after.forced == before.forced && after.closed_idle == before.closed_idle + 1);
+}
+
+/* What the program does behind a cut: at that of a socket's shutdown, or when the drainer asks for
+ * the times, which it does each time that it is in doubt. */
+static struct {
+    bool reads, answers, closes; /* what a thread notes when it is asked for the times again */
+    bool takes_input, takes_output;
+    int asked;
+} behind;
+
+static void behind_the_cut(int fd, bool acts)
+{
+    if (acts && behind.takes_input)
+        fakes[fd].queues.unread = 0;
+    if (acts && behind.takes_output)
+        fakes[fd].queues.unsent = 0;
+    if (acts && behind.closes)
+        table_take(fd); /* whose end waits for the drainer's claim */
+    if (!fakes[fd].shut_both || ++behind.asked != 5)
+        return;
+    if (behind.reads)
+        conn_event(fd, CONN_READ);
+    if (behind.answers)
+        conn_event(fd, CONN_WROTE);
+}
+
+static void cuts_while(bool reads, bool answers, bool takes_input)
+{
+    memset(&behind, 0, sizeof behind);
+    behind.reads = reads, behind.answers = answers, behind.takes_input = takes_input;
+    fake_hook = behind_the_cut;
+    CHECK(cut(reads || answers ? 10000 : 5));
+    table_count_forced(true);
+    fake_hook = NULL;
+}
+
+static bool costs(enum conn_class look, uint32_t unread, uint32_t unsent)
+{
+    return cost.look == look && cost.queues.unread == unread && cost.queues.unsent == unsent;
+}
+
+static const struct sock_info answered_now = {
+    .has = true, .has_sent = true, .has_received = true, .is_whole = true, .received_ms = 1};
+static const struct sock_info asked_now = {
+    .has = true, .has_sent = true, .has_received = true, .is_whole = true, .sent_ms = 200};
+static const struct sock_info quiet_long = {.has = true,
+                                            .has_sent = true,
+                                            .has_received = true,
+                                            .is_whole = true,
+                                            .received_ms = 5000,
+                                            .sent_ms = 5000};
+
+static void a_cut_costs_who_is_in_use(void)
+{
+    begin(MODE_PROTOCOL);
+    fakes[FD].info = quiet_long;
+    cuts_while(false, false, false);
+    CHECK(costs(CONN_IS_WAITING, 0, 0) || costs(CONN_IS_IDLE, 0, 0));
+    begin(MODE_PROTOCOL);
+    fakes[FD].info = quiet_long;
+    conn_event(FD, CONN_READ);
+    set(CONN_IN_USE | CONN_ANSWERED);
+    cuts_while(false, false, false);
+    CHECK(costs(CONN_IS_IN_USE, 0, 0));
+}
+
+static void a_cut_waits_for_the_answer_that_a_thread_has_yet_to_note(void)
+{
+    begin(MODE_PROTOCOL);
+    fakes[FD].info = answered_now;
+    set(CONN_IN_USE | CONN_ANSWERED);
+    cuts_while(false, true, false);
+    CHECK(costs(CONN_IS_IDLE, 0, 0));
+    begin(MODE_PROTOCOL); /* it was a part of one */
+    fakes[FD].info = answered_now;
+    set(CONN_IN_USE | CONN_ANSWERED);
+    cuts_while(false, false, false);
+    CHECK(costs(CONN_IS_IN_USE, 0, 0));
+}
+
+static void a_cut_waits_for_the_request_that_a_thread_has_yet_to_note(void)
+{
+    for (int was_unread = 0; was_unread < 2; was_unread++) {
+        begin(MODE_AUTOMATIC);
+        fakes[FD].info = was_unread ? answered_now : asked_now;
+        fakes[FD].queues.unread = was_unread ? 5 : 0;
+        cuts_while(true, false, true);
+        CHECK(costs(CONN_IS_IN_USE, 0, 0), "was unread: %d", was_unread);
+    }
+    begin(MODE_PROTOCOL); /* it was in use by what was unread, and that has been answered */
+    fakes[FD].info = answered_now;
+    fakes[FD].queues.unread = 5;
+    cuts_while(true, true, true);
+    CHECK(costs(CONN_IS_IDLE, 0, 0));
+}
+
+static void a_cut_costs_what_is_unread(void)
+{
+    for (enum mode mode = MODE_MANUAL; mode <= MODE_AUTOMATIC; mode++) {
+        begin(mode);
+        fakes[FD].queues.unread = 5;
+        cuts_while(false, false, false);
+        CHECK(cost.queues.unread == 5);
+        begin(mode); /* it is gone, and nobody has noted who took it */
+        fakes[FD].queues.unread = 5;
+        cuts_while(false, false, true);
+        CHECK(cost.queues.unread == 5);
+    }
+    begin(MODE_MANUAL); /* where a read tells of nothing */
+    fakes[FD].queues.unread = 5;
+    cuts_while(true, false, true);
+    CHECK(cost.queues.unread == 5);
+}
+
+static void a_cut_costs_what_is_unsent_without_our_fin(void)
+{
+    static const struct {
+        uint64_t flags;
+        uint32_t unsent, costs;
+    } cases[] = {{0, 1, 0}, {0, 8, 7}, {CONN_UNIX, 1, 1}, {CONN_SHUT | CONN_FIN, 1, 0}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        begin(MODE_AUTOMATIC);
+        set(cases[i].flags);
+        fakes[FD].queues.unsent = cases[i].unsent;
+        cuts_while(false, false, false);
+        CHECK(cost.queues.unsent == cases[i].costs, "case %zu", i);
+    }
+    begin(MODE_PROTOCOL); /* the peer has acknowledged it with our FIN */
+    fakes[FD].info = answered_now;
+    fakes[FD].queues.unsent = 7;
+    memset(&behind, 0, sizeof behind);
+    behind.takes_output = true;
+    fake_hook = behind_the_cut;
+    CHECK(cut(5) && costs(CONN_IS_IDLE, 0, 0));
+    table_count_forced(true);
+    fake_hook = NULL;
+    begin(MODE_PROTOCOL); /* it has not */
+    fakes[FD].info = answered_now;
+    fakes[FD].queues.unsent = 7;
+    cuts_while(false, false, false);
+    CHECK(costs(CONN_IS_IN_USE, 0, 6));
+}
+
+static void a_cut_knows_one_that_the_program_is_about_to_close(void)
+{
+    begin(MODE_PROTOCOL);
+    fakes[FD].info = quiet_long;
+    fakes[FD].queues.unsent = 1;
+    set(CONN_IN_USE | CONN_ANSWERED);
+    memset(&behind, 0, sizeof behind);
+    behind.closes = true;
+    fake_hook = behind_the_cut;
+    CHECK(cut(5) && costs(CONN_IS_IN_USE, 0, 0));
+    table_count_forced(true);
+    fake_hook = NULL;
+    table_drop(FD, KIND_CONN);
+}
+
+static void by_mode_reply_one_is_in_use_at_a_cut_until_it_has_been_quiet(void)
+{
+    static const struct {
+        uint64_t flags;
+        uint32_t ms;
+        bool has_received, in_use;
+    } cases[] = {
+        {CONN_ANSWERED | CONN_SEASONED, 99, true, true},
+        {CONN_ANSWERED | CONN_SEASONED, 100, true, false},
+        {CONN_ANSWERED, 999, true, true},
+        {CONN_ANSWERED, 1000, true, false},
+        {CONN_ANSWERED, 999, false, false}, /* greeted, and has said nothing */
+        {CONN_ANSWERED | CONN_SEASONED | CONN_SHUT, 99, true, true},
+        {CONN_ANSWERED | CONN_SEASONED | CONN_SHUT, 100, true, false},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        begin(MODE_REPLY);
+        set(cases[i].flags);
+        fakes[FD].info = quiet_long;
+        fakes[FD].info.has_received = cases[i].has_received;
+        fakes[FD].info.sent_ms = cases[i].ms;
+        cuts_while(false, false, false);
+        CHECK((cost.look == CONN_IS_IN_USE) == cases[i].in_use, "case %zu", i);
+    }
+    begin(MODE_REPLY); /* its framing knows of a second request */
+    fakes[FD].info = quiet_long;
+    set(CONN_ANSWERED | CONN_SEASONED);
+    asks_twice();
+    cuts_while(false, false, false);
+    CHECK(cost.look == CONN_IS_IN_USE);
+    begin(MODE_REPLY); /* whose answers we don't see: of a program that uses stdio */
+    fakes[FD].info = quiet_long;
+    set(CONN_ANSWERED | CONN_SEASONED);
+    tracker_received_here(&table_find(FD)->http, "GET / HTTP/1.1\r\n", 16);
+    cuts_while(false, false, false);
+    CHECK(cost.look != CONN_IS_IN_USE);
+    begin(MODE_REPLY); /* of AF_UNIX no times are known */
+    set(CONN_ANSWERED | CONN_UNIX);
+    cuts_while(false, false, false);
+    CHECK(cost.look != CONN_IS_IN_USE);
 }
 
 /* ---- the drainer's look ---- */
@@ -863,6 +1070,17 @@ static const struct unit_test tests[] = {
     {"a forced connection is shut both ways, once", a_forced_one_is_shut_both_ways_once},
     {"a forced connection of which nothing is lost is closed idle",
      a_forced_one_of_which_nothing_is_lost_is_closed_idle},
+    {"a cut costs who is in use", a_cut_costs_who_is_in_use},
+    {"a cut waits for the answer that a thread has yet to note",
+     a_cut_waits_for_the_answer_that_a_thread_has_yet_to_note},
+    {"a cut waits for the request that a thread has yet to note",
+     a_cut_waits_for_the_request_that_a_thread_has_yet_to_note},
+    {"a cut costs what is unread", a_cut_costs_what_is_unread},
+    {"a cut costs what is unsent, without our FIN", a_cut_costs_what_is_unsent_without_our_fin},
+    {"a cut knows one that the program is about to close",
+     a_cut_knows_one_that_the_program_is_about_to_close},
+    {"by mode reply one is in use at a cut until it has been quiet",
+     by_mode_reply_one_is_in_use_at_a_cut_until_it_has_been_quiet},
     {"manual, automatic and deadline: what is idle", what_is_idle_in_the_first_three_modes},
     {"what is not the connection any more is gone", what_is_not_the_connection_is_gone},
     {"reply: what the kernel's figures come to", what_reply_makes_of_the_kernel_s_figures},

@@ -402,7 +402,8 @@ static void visit(int fd)
     else if (look == CONN_IS_SHUT)
         conn_finish(fd, true);
     if (one_in(200)) {
-        if (conn_force(fd))
+        struct conn_cost cost = {.look = look};
+        if (conn_force(fd, &limits, 0, &cost))
             table_count_forced(one_in(2));
         forces++;
     }
