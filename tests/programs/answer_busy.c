@@ -81,6 +81,7 @@ struct client {
     char bytes[65536]; // what has been received and not used yet
     size_t used, have;
     bool begun;     // a byte of the answer that is being read is there
+    bool told;      // the server has said that it ends the session
     double last_at; // when something was received last, in ms
 };
 
@@ -212,6 +213,18 @@ static enum end cache_answer(struct client *c)
     return skip(c, length + strlen("\r\nEND\r\n"));
 }
 
+// The server's own word that the session ends here, which is said where nothing is owed: what was asked
+// meanwhile has crossed it.
+static void postgres_ends(struct client *c, size_t length)
+{
+    static const char code[] = "C57P01";
+    const char *from = c->bytes + c->used, *end = from + length;
+    for (const char *at = from; at + sizeof code <= end; at++)
+        c->told |= !memcmp(at, code, sizeof code);
+    if (!c->told)
+        errx(1, "postgres says there is an error");
+}
+
 // Up to "ready for query".
 static enum end postgres_answer(struct client *c)
 {
@@ -224,9 +237,17 @@ static enum end postgres_answer(struct client *c)
         }
         char kind = c->bytes[c->used];
         memcpy(&length, c->bytes + c->used + 1, 4);
+        size_t whole = ntohl(length) + 1;
+        while (kind == 'E' && c->have - c->used < whole) {
+            enum end end = more(c);
+            if (end)
+                return end;
+        }
         if (kind == 'E')
-            errx(1, "postgres says there is an error");
-        enum end end = skip(c, ntohl(length) + 1);
+            postgres_ends(c, whole);
+        if (c->told)
+            return CLEAN_END;
+        enum end end = skip(c, whole);
         if (end || kind == 'Z')
             return end;
     }
@@ -283,7 +304,8 @@ static bool has_ended(const struct client *c)
 {
     char byte;
     ssize_t got = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    return got == 0 || (got < 0 && errno != EAGAIN);
+    return got == 0 || (got < 0 && errno != EAGAIN) ||
+           (got == 1 && options.protocol == POSTGRES && byte == 'E'); // see postgres_ends
 }
 
 // Every FIN acknowledges all that has arrived before it (load.c).
@@ -354,7 +376,7 @@ static bool ask(struct client *c)
             end = take_answer(c);
             cut = end && (c->begun || options.protocol == UPLOAD);
         }
-        if (end == CLEAN_END && !cut && i == 0 && has_crossed(c)) {
+        if (end == CLEAN_END && i == 0 && (c->told || (!cut && has_crossed(c)))) {
             crossed++;
             return false;
         }
