@@ -257,12 +257,21 @@ static void count(_Atomic uint64_t *at, uint64_t n)
     atomic_fetch_add_explicit(at, n, memory_order_relaxed);
 }
 
-void table_end(struct conn *conn, uint64_t record)
+/* A connection of this record is closed, which its counter says before the record is free: who finds
+ * none left any more finds each counted. n is -1 where it has not come to that. */
+static void count_closed(uint64_t record, uint64_t n)
 {
     struct shard *shard = table_shard();
+    count(record & CONN_SHUT ? &shard->closed_idle : &shard->closed_by_program, n);
+}
+
+void table_end(struct conn *conn, uint64_t record)
+{
+    uint64_t expected = record;
     atomic_store(&conn->state, STATE_SLOW); /* before the number can be another connection's */
-    if (atomic_compare_exchange_strong(&conn->record, &record, 0))
-        count(record & CONN_SHUT ? &shard->closed_idle : &shard->closed_by_program, 1);
+    count_closed(record, 1);
+    if (!atomic_compare_exchange_strong(&conn->record, &expected, 0))
+        count_closed(record, (uint64_t)-1);
 }
 
 void table_count_forced(bool is_lost)
@@ -289,8 +298,10 @@ static void unref(int fd, uint32_t number)
 {
     struct conn *conn = table_conn(number);
     uint64_t record = atomic_load_explicit(&conn->record, memory_order_relaxed);
-    uint64_t left;
+    uint64_t left, counted = 0;
     do {
+        if (counted)
+            count_closed(counted, (uint64_t)-1);
         if ((record & CONN_REFS) == CONN_REFS)
             left = has_descriptor(number) ? record : 0;
         else
@@ -299,11 +310,10 @@ static void unref(int fd, uint32_t number)
             atomic_store_explicit(&conn->state, STATE_SLOW, memory_order_relaxed);
         else if ((uint32_t)fd == number) /* which may be something else from now on */
             atomic_fetch_or(&conn->state, STATE_SLOW);
+        bool counts = record && !left && counts_here(record) && !(record & CONN_FORCED);
+        if ((counted = counts ? record : 0))
+            count_closed(counted, 1);
     } while (record && !atomic_compare_exchange_strong(&conn->record, &record, left));
-    if (record && !left && counts_here(record) && !(record & CONN_FORCED)) {
-        struct shard *shard = table_shard();
-        count(record & CONN_SHUT ? &shard->closed_idle : &shard->closed_by_program, 1);
-    }
 }
 
 static void drop(int fd, enum kind kind)

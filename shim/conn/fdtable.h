@@ -333,11 +333,14 @@ INLINE bool table_closes_fast(int fd)
     if (UNLIKELY(GLANCE(kind) != KIND_CONN) || UNLIKELY(GLANCE(&table.shares)) ||
         in_vfork_child() || UNLIKELY((record & odd) != (CONN_REF | GLANCE(&fork_page.mine))))
         return false;
+    _Atomic uint64_t *closed = &table_shard()->closed_by_program;
     atomic_store_explicit(&conn->state, STATE_SLOW, memory_order_relaxed);
-    if (UNLIKELY(!atomic_compare_exchange_strong(&conn->record, &record, 0)))
+    atomic_fetch_add_explicit(closed, 1, memory_order_relaxed); /* count_closed */
+    if (UNLIKELY(!atomic_compare_exchange_strong(&conn->record, &record, 0))) {
+        atomic_fetch_sub_explicit(closed, 1, memory_order_relaxed);
         return false; /* another thread has duplicated it, and it stays slow */
+    }
     atomic_store_explicit(kind, KIND_NONE, memory_order_release);
-    atomic_fetch_add_explicit(&table_shard()->closed_by_program, 1, memory_order_relaxed);
     return true;
 }
 
