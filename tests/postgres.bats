@@ -4,11 +4,14 @@
 # statements; what it has asked is answered before, and a transaction has time to end.
 # mutant: shim/http/parser_postgres.c: s/scan->mark.flags \|= CONTINUES/(void)scan/
 # seconds: 40
-# shellcheck shell=bash disable=SC2030,SC2031,SC2154
+# shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
 load configs
+load goodbye
 unset WEIR_MODE # the default, protocol
+
+CLIENT=pg_client.py
 
 setup() {
     port=$((26000 + 10 * BATS_TEST_NUMBER))
@@ -18,30 +21,6 @@ setup() {
 start() {
     postgres WEIR_SIGNAL=RTMIN+3 WEIR_TIMEOUT=60s "$@"
     server=$SERVER_PID
-}
-
-# client NAME HOW...: in the background, when it is ready.
-client() {
-    serve_bare "$1" -- /usr/bin/python3 "$ROOT/tests/programs/pg_client.py" "$port" "${@:2}"
-    wait_until 20 log_has "$1" '^ready$'
-}
-
-# drains: 0, nothing was lost; `took` milliseconds.
-drains() {
-    local began
-    began=$(now_ms)
-    timeout 70 "$ROOT/build/weir" drain --wait "$server" >"$BATS_TEST_TMPDIR/drained" 2>&1 || {
-        cat "$BATS_TEST_TMPDIR/drained"
-        return 1
-    }
-    took=$(($(now_ms) - began))
-    grep -q ': drained in .* 0 forced' "$BATS_TEST_TMPDIR/drained"
-}
-
-# says NAME LINE: a client that has ended.
-says() {
-    wait_until 10 log_has "$1" '^answered '
-    log_has "$1" "^$2$"
 }
 
 @test "what was asked is answered, a transaction ends, and each client is told by FATAL, 57P01" {

@@ -5,11 +5,14 @@
 # mutant: shim/http/parser_websocket.c: s/mark->count = scan->other.count/(void)mark/
 # needs: nodejs node-ws python3-websockets python3-tornado python3-aiohttp nginx-light haproxy
 # seconds: 40
-# shellcheck shell=bash disable=SC2030,SC2031,SC2154
+# shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
 load configs
+load goodbye
 unset WEIR_MODE # the default, protocol
+
+CLIENT=ws_client.py
 
 setup() {
     port=$((25000 + 10 * BATS_TEST_NUMBER))
@@ -23,30 +26,6 @@ start() {
     NODE_PATH=/usr/share/nodejs serve server WEIR_TIMEOUT=60s "$@" -- "${command[@]}"
     server=$SERVER_PID
     wait_port "$port"
-}
-
-# client NAME HOW...: in the background, when it is ready.
-client() {
-    serve_bare "$1" -- /usr/bin/python3 "$ROOT/tests/programs/ws_client.py" "$port" "${@:2}"
-    wait_until 20 log_has "$1" '^ready$'
-}
-
-# drains: 0, nothing was lost; `took` milliseconds.
-drains() {
-    local began
-    began=$(now_ms)
-    timeout 40 "$ROOT/build/weir" drain --wait "$server" >"$BATS_TEST_TMPDIR/drained" 2>&1 || {
-        cat "$BATS_TEST_TMPDIR/drained"
-        return 1
-    }
-    took=$(($(now_ms) - began))
-    grep -q ': drained in .* 0 forced' "$BATS_TEST_TMPDIR/drained"
-}
-
-# says NAME LINE: a client that has ended.
-says() {
-    wait_until 10 log_has "$1" '^answered '
-    log_has "$1" "^$2$"
 }
 
 # each_is_told LIBRARY: clients that have asked in different ways, and are answered before half of the

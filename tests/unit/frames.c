@@ -4,7 +4,7 @@
  * a frame until it is whole: talks of many streams, ordinary ones and some with a frame that does
  * not belong there, in pieces of any length. They come from a seed, and so does a failure.
  */
-#include "tracker_talk.h"
+#include "tracker_steps.h"
 
 #include "http/streams.h"
 
@@ -278,25 +278,8 @@ static void told_alike(void)
 
 static const struct {
     const char *name;
-    struct {
-        char kind; /* > read, < written, w written unseen; 0: no more */
-        const char *bytes;
-        size_t n;
-        enum tracker_state want;
-    } step[8];
+    struct talk_step step[8];
 } talks[] = {
-#define ASK(bytes, want)                    \
-    {                                       \
-        '>', bytes, sizeof(bytes) - 1, want \
-    }
-#define SAYS(bytes, want)                   \
-    {                                       \
-        '<', bytes, sizeof(bytes) - 1, want \
-    }
-#define UNSEEN(n, want)    \
-    {                      \
-        'w', NULL, n, want \
-    }
     {"a request and its answer",
      {ASK(BEGIN, HTTP_IDLE), SAYS(SETTINGS_OF, HTTP_IDLE), ASK(GET_OF("\1"), HTTP_IN_USE),
       SAYS(FRAME_OF("\1", "\1", "\4", "\1") "x", HTTP_IN_USE),
@@ -354,16 +337,8 @@ static void by_hand(void)
         for (size_t cut = 0; cut < 120; cut++) {
             struct tracker http = {0};
             for (size_t k = 0; k < COUNT_OF(talks[i].step) && talks[i].step[k].kind; k++) {
-                const char *bytes = talks[i].step[k].bytes;
-                size_t n = talks[i].step[k].n, first = bytes && cut < n ? cut : 0;
-                bool is_read = talks[i].step[k].kind == '>';
-                if (first)
-                    (is_read ? receive : answer)(&http, bytes, first);
-                if (bytes)
-                    (is_read ? receive : answer)(&http, bytes + first, n - first);
-                else
-                    bytes_sent(&http, NULL, n);
-                CHECK(tracker_state(&http) == talks[i].step[k].want, "%s, step %zu: %s",
+                take_step(&http, &talks[i].step[k], cut);
+                CHECK((int)tracker_state(&http) == talks[i].step[k].want, "%s, step %zu: %s",
                       talks[i].name, k + 1, told(&http));
             }
             tracker_reset(&http);

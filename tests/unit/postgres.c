@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* PostgreSQL as the tracker follows it (parser_postgres.c): talks by hand, cut anywhere. */
-#include "tracker_talk.h"
+#include "tracker_steps.h"
 
 #define STARTUP_TEXT "\0\0\0\x17\0\3\0\0user\0postgres\0\0"
 #define AUTHENTICATED "R\0\0\0\10\0\0\0\0S\0\0\0\12a\0bcd\0"
@@ -27,21 +27,8 @@ static char said(const struct tracker *http)
 
 static const struct {
     const char *name;
-    struct {
-        char kind; /* > read, < written; 0: no more */
-        const char *bytes;
-        size_t n;
-        char want;
-    } step[10];
+    struct talk_step step[10];
 } talks[] = {
-#define ASK(bytes, want)                    \
-    {                                       \
-        '>', bytes, sizeof(bytes) - 1, want \
-    }
-#define SAYS(bytes, want)                   \
-    {                                       \
-        '<', bytes, sizeof(bytes) - 1, want \
-    }
 #define BEGIN ASK(STARTUP_TEXT, '+'), SAYS(AUTHENTICATED, '+'), SAYS(READY("I"), '_')
     {"a statement and its answer",
      {BEGIN, ASK(QUERY, '+'), SAYS(ROW ROW, '+'), SAYS(READY("I"), '-')}},
@@ -85,12 +72,7 @@ static void by_hand(void)
         for (size_t cut = 0; cut < 60; cut++) {
             struct tracker http = {0};
             for (size_t k = 0; k < COUNT_OF(talks[i].step) && talks[i].step[k].kind; k++) {
-                const char *bytes = talks[i].step[k].bytes;
-                size_t n = talks[i].step[k].n, first = cut < n ? cut : 0;
-                bool is_read = talks[i].step[k].kind == '>';
-                if (first)
-                    (is_read ? receive : answer)(&http, bytes, first);
-                (is_read ? receive : answer)(&http, bytes + first, n - first);
+                take_step(&http, &talks[i].step[k], cut);
                 CHECK(said(&http) == talks[i].step[k].want, "%s, step %zu: %c", talks[i].name,
                       k + 1, said(&http));
             }

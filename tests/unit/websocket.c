@@ -3,7 +3,7 @@
  * WebSocket as the tracker follows it (parser_websocket.c): talks by hand, and talks from a seed
  * beside a plain parser, which keeps a frame until it is whole. In pieces of any length.
  */
-#include "tracker_talk.h"
+#include "tracker_steps.h"
 
 #define ROUNDS 6000
 #define PAYLOAD_MOST 300
@@ -182,25 +182,8 @@ static void told_alike(void)
 
 static const struct {
     const char *name;
-    struct {
-        char kind; /* > read, < written, w written unseen; 0: no more */
-        const char *bytes;
-        size_t n;
-        char want;
-    } step[8];
+    struct talk_step step[8];
 } talks[] = {
-#define ASK(bytes, want)                    \
-    {                                       \
-        '>', bytes, sizeof(bytes) - 1, want \
-    }
-#define SAYS(bytes, want)                   \
-    {                                       \
-        '<', bytes, sizeof(bytes) - 1, want \
-    }
-#define UNSEEN(n, want)    \
-    {                      \
-        'w', NULL, n, want \
-    }
 #define BEGIN ASK(ASKED, '+'), SAYS(SWITCH_TO("websocket"), '-')
     {"a message and its answer", {BEGIN, ASK(HELLO_ASKED, '?'), SAYS(HELLO, '-')}},
     {"capitals, and what comes behind the head at once",
@@ -242,15 +225,7 @@ static void by_hand(void)
         for (size_t cut = 0; cut < 120; cut++) {
             struct tracker http = {0};
             for (size_t k = 0; k < COUNT_OF(talks[i].step) && talks[i].step[k].kind; k++) {
-                const char *bytes = talks[i].step[k].bytes;
-                size_t n = talks[i].step[k].n, first = bytes && cut < n ? cut : 0;
-                bool is_read = talks[i].step[k].kind == '>';
-                if (first)
-                    (is_read ? receive : answer)(&http, bytes, first);
-                if (bytes)
-                    (is_read ? receive : answer)(&http, bytes + first, n - first);
-                else
-                    bytes_sent(&http, NULL, n);
+                take_step(&http, &talks[i].step[k], cut);
                 CHECK(said(&http) == talks[i].step[k].want, "%s, step %zu: %c", talks[i].name,
                       k + 1, said(&http));
             }
