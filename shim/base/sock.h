@@ -184,7 +184,8 @@ uint64_t sock_inode(int fd);
  */
 int sock_half_open(int fd);
 
-/* Whether another socket listens on fd's port as well (socket(7), SO_REUSEPORT), and is known to. */
+/* Whether another socket listens on fd's port as well (socket(7), SO_REUSEPORT), and is known to.
+ */
 bool sock_has_sibling(int fd);
 
 /* TCP_DEFER_ACCEPT (tcp(7)) is taken back: who has connected and sends nothing can be accepted. */

@@ -28,7 +28,8 @@ static const char help[] =
     "  --ready D     how long the new one may take until it listens (default 30s)\n"
     "  --overlap     start the new one first, and drain the old one when it listens\n"
     "\n"
-    "Exit codes: 0 done, and nothing was lost; 3 clients lost something; 1 the old one could not be\n"
+    "Exit codes: 0 done, and nothing was lost; 3 clients lost something; 1 the old one could not "
+    "be\n"
     "drained, or the new one does not listen on all.\n";
 
 #define SOCKETS_MOST 256

@@ -257,8 +257,8 @@ static void count(_Atomic uint64_t *at, uint64_t n)
     atomic_fetch_add_explicit(at, n, memory_order_relaxed);
 }
 
-/* A connection of this record is closed, which its counter says before the record is free: who finds
- * none left any more finds each counted. n is -1 where it has not come to that. */
+/* A connection of this record is closed, which its counter says before the record is free: who
+ * finds none left any more finds each counted. n is -1 where it has not come to that. */
 static void count_closed(uint64_t record, uint64_t n)
 {
     struct shard *shard = table_shard();

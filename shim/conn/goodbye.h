@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * goodbye.h - what a drain says to a client of HTTP/2, WebSocket or PostgreSQL before it closes the connection.
+ * goodbye.h - what a drain says to a client of HTTP/2, WebSocket or PostgreSQL before it closes the
+ * connection.
  *
  * HTTP/2 (RFC 9113, 6.8):
  *
@@ -13,11 +14,12 @@
  *     clients fail their next call.
  *
  * WebSocket (RFC 6455, 5.5.1): a Close between two messages, and our FIN. What crosses it and the
- *   client's own goes to the program, and the end behind it; what the program answers is nobody's. What it has not answered within WEIR_NOTICE, or at half of
- *   WEIR_TIMEOUT, is taken for a message that wants no answer.
+ *   client's own goes to the program, and the end behind it; what the program answers is nobody's.
+ * What it has not answered within WEIR_NOTICE, or at half of WEIR_TIMEOUT, is taken for a message
+ * that wants no answer.
  *
- * PostgreSQL (its manual, "Message Formats", ErrorResponse): FATAL, 57P01, as it says itself on a TERM,
- *   and our FIN, between two statements of a session that is in no transaction.
+ * PostgreSQL (its manual, "Message Formats", ErrorResponse): FATAL, 57P01, as it says itself on a
+ * TERM, and our FIN, between two statements of a session that is in no transaction.
  *
  * Each goes out between two frames of the program's: by the program's thread behind a write that
  * has ended the last stream; or by the drainer, which has claimed the connection, while the program

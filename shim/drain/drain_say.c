@@ -109,8 +109,8 @@ static bool speaks(bool whole_tree)
     return whole_tree ? coordinator_is_here() : !stage_is_dormant();
 }
 
-/* Of the tree, before the others are told: they may have closed what is idle when we come to say how
- * much it was. */
+/* Of the tree, before the others are told: they may have closed what is idle when we come to say
+ * how much it was. */
 static struct totals before_wake;
 static bool has_before_wake;
 

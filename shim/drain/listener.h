@@ -39,8 +39,8 @@ bool listener_keeps_path(const char *path);
 /* Tells whether there is any that takes part in a drain. */
 bool listener_any(void);
 
-/* Returns the mode of connections to this address, which is a connection's own (len 0: it has none).
- * MODE_OFF: none of our listeners has it, or its mode is that. */
+/* Returns the mode of connections to this address, which is a connection's own (len 0: it has
+ * none). MODE_OFF: none of our listeners has it, or its mode is that. */
 enum mode listener_mode_at(const struct sockaddr_storage *own, socklen_t len);
 
 /* Returns what is known of fd; of one that is not known, what holds for all. */

@@ -96,7 +96,8 @@ static bool is_deserted(int fd)
     return sock_half_open(fd) == 0 && sock_queue_length(fd) == 0;
 }
 
-/* Shuts the old one if nobody is on the way to it: SYNs are dropped for no longer than that takes. */
+/* Shuts the old one if nobody is on the way to it: SYNs are dropped for no longer than that takes.
+ */
 static bool shut_if_empty(const struct listener *listener, int old)
 {
     bool is_unix = listener->view.is_unix;

@@ -198,7 +198,8 @@ bool parser_is_websocket(union mark mark);
 const char *parser_run_session(struct scan *scan, const char *p, const char *end);
 enum place parser_begins_session(struct scan *scan, char c);
 bool parser_is_session(union mark mark);
-#define SESSION_IDLE 'I' /* what ReadyForQuery says outside of a transaction: an answer's mark.word */
+#define SESSION_IDLE \
+    'I' /* what ReadyForQuery says outside of a transaction: an answer's mark.word */
 
 /* Follows it through n bytes that nobody has seen: of a body or a chunk, or it is no HTTP. */
 void parser_skip(struct scan *scan, size_t n);

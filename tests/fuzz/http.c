@@ -244,8 +244,8 @@ PLAIN bool says_close(const struct talk *talk)
     return marks.closes[0];
 }
 
-/* A connection may become HTTP/2: by its first bytes, by a frame that nobody has asked for, by 101; or
- * WebSocket, by that.
+/* A connection may become HTTP/2: by its first bytes, by a frame that nobody has asked for, by 101;
+ * or WebSocket, by that.
  */
 static void look_for_http2(struct talk *talk)
 {

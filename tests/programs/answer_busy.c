@@ -213,8 +213,8 @@ static enum end cache_answer(struct client *c)
     return skip(c, length + strlen("\r\nEND\r\n"));
 }
 
-// The server's own word that the session ends here, which is said where nothing is owed: what was asked
-// meanwhile has crossed it.
+// The server's own word that the session ends here, which is said where nothing is owed: what was
+// asked meanwhile has crossed it.
 static void postgres_ends(struct client *c, size_t length)
 {
     static const char code[] = "C57P01";

@@ -226,8 +226,8 @@ static const struct talk talks[] = {
     /* The end of HTTP. */
     {"101",
      {ASK("GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: imap\r\n\r\n", "+1"),
-      SAYS("HTTP/1.1 101 Switching Protocols\r\nUpgrade: imap\r\n\r\n", "!"),
-      ASK("a login", "!"), SAYS(OK_2, "!")}},
+      SAYS("HTTP/1.1 101 Switching Protocols\r\nUpgrade: imap\r\n\r\n", "!"), ASK("a login", "!"),
+      SAYS(OK_2, "!")}},
     {"an upgrade that is not done",
      {ASK("GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", "+1"), SAYS(OK_2, "-"),
       ASK(GET, "+1"), SAYS(OK_2, "-")}},
