@@ -3,6 +3,9 @@
 # drain that loses nothing: `load goodbye`. CLIENT is the program, `server` the pid, `port` its port.
 # shellcheck shell=bash disable=SC2034,SC2154
 
+# Is there when the drain has begun: what a client is to do in it waits for that.
+export DRAINS=${BATS_TEST_TMPDIR:-/nonexistent}/drains
+
 # client NAME HOW...: in the background, when it is ready.
 client() {
     serve_bare "$1" -- /usr/bin/python3 "$ROOT/tests/programs/$CLIENT" "$port" "${@:2}"
@@ -13,6 +16,7 @@ client() {
 drains() {
     local began
     began=$(now_ms)
+    { wait_until 30 log_has server ': draining: ' && : >"$DRAINS"; } 3>&- &
     timeout 70 "$ROOT/build/weir" drain --wait "$server" >"$BATS_TEST_TMPDIR/drained" 2>&1 || {
         cat "$BATS_TEST_TMPDIR/drained"
         return 1

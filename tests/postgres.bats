@@ -25,7 +25,7 @@ start() {
 
 @test "what was asked is answered, a transaction ends, and each client is told by FATAL, 57P01" {
     local how
-    start
+    start WEIR_FIRST_BYTE=20s # for who has asked nothing yet
     for how in idle slow rows batch transaction fresh loop; do
         client "$how" "$how"
     done

@@ -5,14 +5,15 @@ statement answered, prints "ready" when it has asked what HOW wants, and at the 
 
 HOW:
   idle          says nothing more
-  fresh         has asked nothing yet, and does half a second later
+  fresh         has asked nothing yet, and does half a second into the drain
   slow          a statement that lasts two seconds
   rows          one that gives three rows, a second apart
-  batch         Parse and Bind, and a second later Execute and Sync
-  transaction   BEGIN, and a second later COMMIT
+  batch         Parse and Bind, and in the drain Execute and Sync
+  transaction   BEGIN, and in the drain COMMIT
   forgotten     BEGIN, and nothing more
   loop          asks again as soon as it has been answered
 """
+import os
 import socket
 import struct
 import sys
@@ -34,6 +35,14 @@ def ask(statement):
     global asked
     connection.sendall(message(b"Q", statement.encode() + b"\0"))
     asked += 1
+
+
+def await_drain():
+    """Until it has begun (goodbye.bash), and what is quiet would have been closed in it."""
+    end = time.monotonic() + 30
+    while not os.path.exists(os.environ["DRAINS"]) and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.7)
 
 
 def take(n):
@@ -86,14 +95,14 @@ print("ready", flush=True)
 end = "open"
 try:
     if how == "fresh":
-        time.sleep(0.5)
+        await_drain()
         ask("SELECT 1")
     elif how == "batch":
-        time.sleep(1)
+        await_drain()
         connection.sendall(message(b"E", b"\0" * 5) + message(b"S"))
         asked += 1
     elif how == "transaction":
-        time.sleep(1)
+        await_drain()
         ask("COMMIT")
     while True:
         if how == "loop":

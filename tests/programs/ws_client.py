@@ -10,7 +10,7 @@ HOW:
   none      sends a message that is never answered
   nones     one each 0.3 s, until it is closed
   loop      asks again as soon as it has been answered
-  halves    sends a message in two parts, a second apart, in the midst of a frame
+  halves    sends a message in two parts, cut in the midst of a frame, the second in the drain
   silent    idle, and it answers no Close
 """
 import os
@@ -40,6 +40,14 @@ def ask(text):
     global asked
     connection.sendall(frame(1, text))
     asked += 1
+
+
+def await_drain():
+    """Until it has begun (goodbye.bash), and what is quiet would have been closed in it."""
+    end = time.monotonic() + 30
+    while not os.path.exists(os.environ["DRAINS"]) and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.7)
 
 
 def take(n):
@@ -97,7 +105,7 @@ print("ready", flush=True)
 end = "open"
 try:
     if how == "halves":
-        time.sleep(1)
+        await_drain()
         connection.sendall(whole[30:])
         asked += 1
     while True:
