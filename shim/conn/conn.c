@@ -255,7 +255,8 @@ static void hears_http(struct conn *conn, size_t n, struct bytes bytes)
     if (state == HTTP_NOT || state == HTTP_IN_USE)
         conn_step(conn, CONN_READ);
     else if (is_in_use(conn) || (gate_drains() && tracker_frames(&conn->http) > FRAMES_HTTP2))
-        /* its last stream was reset; else it is an empty line, or a frame; or whole at once */
+        /* Its last stream was reset; or a message was read whole, which the drainer is to see: else
+         * it is an empty line, or a frame. */
         conn_step(conn, CONN_MARK_IDLE);
 }
 
@@ -361,7 +362,8 @@ bool conn_read(int fd, ssize_t got, bool has_room, struct bytes bytes)
         return false;
     if (got <= 0)
         return got == 0 && has_room && conn_read_end(fd);
-    if (UNLIKELY(atomic_load(&conn->record) & CONN_TOLD)) /* what comes behind our goodbye */
+    /* What comes behind our goodbye is not served, but the program has the client's Close. */
+    if (UNLIKELY(atomic_load(&conn->record) & CONN_TOLD))
         return tracker_frames(&conn->http) != FRAMES_WEBSOCKET;
     if (mode_now(conn) == MODE_PROTOCOL) {
         hears_http(conn, (size_t)got, bytes);

@@ -73,9 +73,9 @@ _Static_assert(STATE_HTTP == GATE_FAST_STATES, "the flags below it are the fast 
 /*
  * A connection's record: flags 0-16, descriptors 17-23, generation 24-31, fingerprint 32-63.
  */
-#define CONN_WRITES UINT64_C(0x01)   /* HTTP/2, in a drain: a write of the program's is under way */
-#define CONN_WARNED UINT64_C(0x02)   /* it has been told to open no more streams (goodbye.h) */
-#define CONN_TOLD UINT64_C(0x04)     /* and which one is the last, with our FIN */
+#define CONN_WRITES UINT64_C(0x01)   /* goodbye.h: a write of the program's is under way */
+#define CONN_WARNED UINT64_C(0x02)   /* HTTP/2: it has been told to open no more streams */
+#define CONN_TOLD UINT64_C(0x04)     /* the last word has been said, with our FIN */
 #define CONN_FIN UINT64_C(0x08)      /* we have sent our FIN: what is written goes nowhere */
 #define CONN_DISOWNED UINT64_C(0x10) /* the program's alone */
 #define CONN_WATCHED UINT64_C(0x80)  /* the program asks epoll for EPOLLRDHUP on it */

@@ -15,14 +15,14 @@
  *
  * WebSocket (RFC 6455, 5.5.1): a Close between two messages, and our FIN. What crosses it and the
  *   client's own goes to the program, and the end behind it; what the program answers is nobody's.
- * What it has not answered within WEIR_NOTICE, or at half of WEIR_TIMEOUT, is taken for a message
- * that wants no answer.
+ *   What it has not answered within WEIR_NOTICE, or at half of WEIR_TIMEOUT, is taken for a message
+ *   that wants no answer.
  *
  * PostgreSQL (its manual, "Message Formats", ErrorResponse): FATAL, 57P01, as it says itself on a
- * TERM, and our FIN, between two statements of a session that is in no transaction.
+ *   TERM, and our FIN, between two statements of a session that is in no transaction.
  *
  * Each goes out between two frames of the program's: by the program's thread behind a write that
- * has ended the last stream; or by the drainer, which has claimed the connection, while the program
+ * leaves nothing owed; or by the drainer, which has claimed the connection, while the program
  * is in no write. A program that says the second itself is left to it.
  */
 #ifndef WEIR_GOODBYE_H

@@ -7,8 +7,9 @@
  * counted apart, as a server may answer before it has read all (413, a "100-continue" refused): the
  * connection is idle when both are whole. HTTP/2 has streams: it is idle when none is open,
  * whatever frame came last (parser_frames.c, streams.h); WebSocket between two messages
- * (parser_websocket.c). Where the framing is not beyond doubt
- * (parser.h) the connection is no HTTP any more, for good, and is served as mode `reply` has it.
+ * (parser_websocket.c); PostgreSQL when each request has had its ReadyForQuery (parser_postgres.c).
+ * Where the framing is not beyond doubt (parser.h) the connection is no HTTP any more, for good,
+ * and is served as mode `reply` has it.
  *
  * In mode `http` from a connection's first byte on. In mode `reply` while a drain is on: an answer
  * that is whole by HTTP's own word is the surest sign that there is, and what is no HTTP shows it
@@ -128,7 +129,8 @@ static inline bool tracker_has_frames(const struct tracker *http)
  */
 bool tracker_is_unfinished(const struct tracker *http);
 
-/* Tells whether nothing has been asked yet: PostgreSQL has let its client in, and no more. */
+/* Tells whether nothing has been asked yet: PostgreSQL has let its client in, and no more. (Again
+ * after 256 requests: the client is then given WEIR_FIRST_BYTE for the next.) */
 bool tracker_has_only_begun(const struct tracker *http);
 
 /* Tells whether the server's next byte begins a frame, before which one of ours may stand, and it
