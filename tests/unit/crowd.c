@@ -309,12 +309,21 @@ static void step(struct owner *owner)
     agree(owner, i);
 }
 
+/* So little of a processor is left to the drainer at times that one round of the others' steps goes
+ * by in a few of its own: in the last round they go on until it has seen something. */
+static bool round_goes_on(uint64_t round, uint64_t steps_made, uint64_t steps_wanted)
+{
+    uint64_t made = steps * (rounds - OPEN_ROUNDS);
+    bool is_enough = claims > made / 50 && shuts > made / 1000 && forces && waits;
+    return steps_made < steps_wanted || (round + 1 == rounds && !is_enough);
+}
+
 static void *own(void *argument)
 {
     struct owner *owner = argument;
     dice = owner->random;
     for (uint64_t round = 0; round < rounds; round++) {
-        for (uint64_t n = 0; n < steps; n++)
+        for (uint64_t n = 0; round_goes_on(round, n, steps); n++)
             step(owner);
         atomic_fetch_sub(&busy, 1);
         pthread_barrier_wait(&still);
@@ -349,7 +358,7 @@ static void *share(void *argument)
     bool is_first = argument == &dice_of_sharer[0];
     dice = *(uint64_t *)argument;
     for (uint64_t round = 0; round < rounds; round++) {
-        for (uint64_t n = 0; n < 4 * steps; n++) {
+        for (uint64_t n = 0; round_goes_on(round, n, 4 * steps); n++) {
             int fd = shared[unit_random(&dice) % SHARED].fd;
             if (is_first && one_in(16))
                 end_shared();
@@ -510,11 +519,6 @@ static void stand_still(void)
         atomic_store(&busy, OWNERS + SHARERS);
         pthread_barrier_wait(&still);
     }
-    uint64_t made = steps * (rounds - OPEN_ROUNDS);
-    CHECK(claims > made / 50 && shuts > made / 1000 && forces && waits,
-          "%llu claims, %llu half-closes, %llu forced, %llu closes that met a claim: too few",
-          (unsigned long long)claims, (unsigned long long)shuts, (unsigned long long)forces,
-          (unsigned long long)waits);
 }
 
 static void forget_counts(void)
