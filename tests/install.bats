@@ -112,6 +112,7 @@ drwxr-xr-x share/man/man1
 -rw-r--r-- share/man/man1/weir.1
 drwxr-xr-x share/man/man7
 -rw-r--r-- share/man/man7/libweir.7
+-rw-r--r-- share/man/man7/weir-services.7
 drwxr-xr-x share/pkgconfig
 -rw-r--r-- share/pkgconfig/weir.pc
 drwxr-xr-x share/weir
@@ -201,7 +202,7 @@ page() {
 
 @test "the manual pages are shown without a warning" {
     local name locale
-    for name in weir.1 libweir.7; do
+    for name in weir.1 libweir.7 weir-services.7; do
         for locale in C C.UTF-8; do
             said=$(LC_ALL=$locale MANWIDTH=80 man --warnings=all -l "$(page "$name")" \
                 2>&1 >"$BATS_TEST_TMPDIR/shown")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# The README's commands, as they stand there. Where one would change this machine, or wants what is
+# The commands of README and weir-services(7), as they stand there. Where one would change this machine, or wants what is
 # no Debian package (docker, kubectl), a stand-in of the same name takes it, named in its test.
 # mutant: README.md: s/^weir run --stop-signals TERM your/weir run --stop-signal TERM your/
 # needs: python3-yaml nginx-light
@@ -20,24 +20,33 @@ setup() {
     PATH=$bin:$PATH
 }
 
-# blocks: each line of the README's blocks of commands, "NUMBER LINE".
+# blocks: each line of the blocks of commands in README, weir-services(7) and scripts/RESULTS.md,
+# "NUMBER LINE", without comments; a line that goes on is one line.
 blocks() {
-    awk '/^```sh$/ { inside = 1; number++; next } /^```$/ { inside = 0 } inside { print number, $0 }' \
-        "$ROOT/README.md"
+    {
+        cat "$ROOT/README.md" "$ROOT/scripts/RESULTS.md"
+        sed 's/^\.Bd -literal.*/```sh/; s/^\.Ed$/```/; s/\\e$/\\/; s#@PREFIX@#/usr/local#' \
+            "$ROOT/build/share/weir-services.7"
+    } | awk '/^```sh$/ { inside = 1; number++; next } /^```$/ { inside = 0 } inside { print number, $0 }' |
+        sed -E ':more; /\\$/ { N; s/ *\\\n[0-9]+ +/ /; b more }; s/ *# .*//'
 }
 
-# number_of REGEX: of the block in which a line matches.
+# number_of REGEX: of each block in which a line matches.
 number_of() {
     blocks | awk -v regex="$1" '{ line = $0; sub(/^[0-9]+ /, "", line) }
-                                line ~ regex { print $1; exit }'
+                                line ~ regex && !seen[$1]++ { print $1 }'
 }
 
-# block REGEX: the block in which a line matches, without comments, is in $temporary/block.
+# block REGEX: the block in which a line matches is in $temporary/block. One that stands in two places
+# is the same in both.
 block() {
-    local number
-    number=$(number_of "$1")
-    [ -n "$number" ] || { echo "no block has $1" >&2; return 1; }
-    blocks | sed -n "s/^$number //p" | sed 's/ *# .*//' >"$temporary/block"
+    local numbers number
+    mapfile -t numbers < <(number_of "$1")
+    [ "${#numbers[@]}" -gt 0 ] || { echo "no block has $1" >&2; return 1; }
+    blocks | sed -n "s/^${numbers[0]} //p" >"$temporary/block"
+    for number in "${numbers[@]:1}"; do
+        blocks | sed -n "s/^$number //p" | diff "$temporary/block" - || return 1
+    done
 }
 
 # run_block REGEX [SED-SCRIPT]: runs it, with the paths of this machine changed to ours.
@@ -120,13 +129,14 @@ finishes() {
     [[ $answer == *" 200 "* ]]
 }
 
-@test "make demo: nothing is lost under Weir" {
+@test "make demo: nothing is lost under Weir, and nobody refused" {
     block '^make demo'
     grep -q '^make test$' "$temporary/block"
     make -n test | grep -q '^tests/run$' # which is what runs here
     unset DEMO_ISOLATED
     make demo | tee "$temporary/demo"
-    grep -Eq '^kill -TERM, under Weir +[0-9]+ +0 ' "$temporary/demo"
+    grep -Eq '^stop: kill -TERM, under Weir +[0-9]+ +0 +0 ' "$temporary/demo"
+    grep -Eq '^restart: weir restart +[0-9]+ +0 +0 ' "$temporary/demo"
 }
 
 @test "install: the package can be installed, and make install puts weir where it is said to be" {
@@ -272,7 +282,7 @@ END
 
 @test "what stands in the text: scripts, files and subcommands are there, with these options" {
     local span word
-    grep -v '^ *#' README.md | grep -oE '`[^`]+`' | tr -d '`' | sort -u >"$temporary/spans"
+    cat README.md scripts/RESULTS.md | grep -v '^ *#' | grep -oE '`[^`]+`' | tr -d '`' | sort -u >"$temporary/spans"
     while read -r span; do
         word=${span%% *}
         case $word in
