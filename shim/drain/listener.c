@@ -11,7 +11,7 @@
 #include "tree/membership.h"
 
 _Atomic bool listener_dropped_syns;
-static __thread uint32_t swaps_seen; /* listener_swaps */
+__thread uint32_t listener_swaps_seen;
 
 static void describe(struct listener *listener, const struct sockaddr *addr, socklen_t len)
 {
@@ -195,12 +195,12 @@ bool listener_is_stopped(int fd)
     return listener && atomic_load(&listener->view.state) == STOPPED;
 }
 
-bool listener_would_wait(int fd)
+bool listener_was_swapped(int fd)
 {
     uint32_t now = atomic_load(&listener_swaps);
-    if (LIKELY(now == swaps_seen) || !listener_is_stopped(fd))
+    if (!listener_is_stopped(fd))
         return false;
-    swaps_seen = now;
+    listener_swaps_seen = now;
     return fork_thread.was_told;
 }
 

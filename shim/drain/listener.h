@@ -55,13 +55,23 @@ static inline bool listener_has_dropped_syns(void)
     return atomic_load_explicit(&listener_dropped_syns, memory_order_relaxed);
 }
 
+/* Counts the swaps, so that a thread can tell that one has been made since it looked last. */
+extern HIDDEN _Atomic uint32_t listener_swaps;
+extern HIDDEN __thread uint32_t listener_swaps_seen;
+bool listener_was_swapped(int fd);
+
 /*
  * Tells whether the accept on fd that the calling thread begins now must fail with EAGAIN: once in
  * a thread after a swap. A thread may have been told of a connection before that another one has
  * accepted since, and would wait for ever on a socket to which nobody connects. (select(2), "BUGS":
  * a wait may be in vain, so that most programs are prepared for EAGAIN.)
  */
-bool listener_would_wait(int fd);
+static inline bool listener_would_wait(int fd)
+{
+    return UNLIKELY(atomic_load_explicit(&listener_swaps, memory_order_relaxed) !=
+                    listener_swaps_seen) &&
+           listener_was_swapped(fd);
+}
 
 /* Tells whether a listener is in a set of select's, whose first `count` numbers count. */
 bool listener_is_in(const fd_set *set, int count);

@@ -64,9 +64,6 @@ void listener_forget(struct listener *listener);
 /* How many listen: told without a walk. */
 extern HIDDEN _Atomic int listener_count;
 
-/* Counts the swaps, so that a thread can tell that one has been made since it looked last. */
-extern HIDDEN _Atomic uint32_t listener_swaps;
-
 /* A listener was sent to somebody (SCM_RIGHTS). */
 extern HIDDEN _Atomic bool listener_was_sent;
 

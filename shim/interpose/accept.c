@@ -137,7 +137,7 @@ INLINE void accepted(int fd, int got, const struct sockaddr *from, socklen_t len
 
 INLINE int accept_on(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
-    if (!start_serving() || libc_is_behind() || (addr && !len) || (addr && (int)*len < 0))
+    if (!start_serving() || libc_is_behind() || (addr && (!len || (int)*len < 0)))
         return call(fd, addr, len, flags);
     if (UNLIKELY(listener_would_wait(fd)) && !sys_is_sandboxed() && blocks(fd)) {
         errno = EAGAIN;
