@@ -11,7 +11,7 @@ REQUIRED=(
     accept accept4
     read __read_chk readv recv __recv_chk recvfrom __recvfrom_chk recvmsg recvmmsg
     write writev send sendto sendmsg sendmmsg sendfile sendfile64 splice
-    setsockopt close fclose shutdown
+    getsockopt setsockopt close fclose shutdown
     unlink unlinkat remove
     dup dup2 dup3 fcntl fcntl64 close_range closefrom syscall
     __read __write __close __send __dup2 __fcntl

@@ -3,7 +3,7 @@
 # weir restart: a new process in the place of the old one, under clients that stay and clients that
 # come all the time; none of them is refused, reset, or loses a request.
 # mutant: shim/drain/drain.c: s/keeps \? LISTENERS_KEEP :/keeps \&\& 0 ? LISTENERS_KEEP :/
-# needs: nginx-light redis-server memcached python3
+# needs: nginx-light haproxy redis-server memcached python3
 # seconds: 90
 # shellcheck shell=bash disable=SC2030,SC2031,SC2154
 
@@ -79,6 +79,22 @@ END
     under_load http thrice --overlap
 }
 
+@test "HAProxy, which does not listen on a socket that says that it does: three restarts" {
+    cat >"$BATS_TEST_TMPDIR/haproxy.cfg" <<END
+defaults
+    mode http
+    timeout client 60s
+    timeout http-keep-alive 60s
+frontend web
+    bind 127.0.0.1:$port
+    http-request return status 200 content-type text/plain string good
+END
+    serve server WEIR_STOP_SIGNALS=TERM WEIR_MODE=protocol -- \
+        /usr/sbin/haproxy -db -f "$BATS_TEST_TMPDIR/haproxy.cfg"
+    wait_port "$port"
+    under_load http thrice
+}
+
 @test "redis: three restarts by its own command line, which its title has written over" {
     serve server WEIR_STOP_SIGNALS=TERM -- redis-server --port "$port" --save '' \
         --dir "$BATS_TEST_TMPDIR"
@@ -119,6 +135,35 @@ of() {
     restart 0 "$SERVER_PID" --timeout 5s -- /usr/bin/python3 "$ROOT/tests/programs/adopter.py" \
         "127.0.0.1/$port"
     [ "$(timeout 10 bash -c "cat </dev/tcp/127.0.0.1/$port")" -gt 0 ]
+}
+
+waits_at_port() {
+    [ "$(ss -Hltn "sport = :$port" | awk '{ print $2 }')" = "$1" ]
+}
+
+@test "more wait in between than the old one had room for in its queue" {
+    # python's has room for five
+    serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/python3 -m http.server "$port" --bind 127.0.0.1
+    wait_port "$port"
+    local old=$SERVER_PID go=$BATS_TEST_TMPDIR/go client clients=() restarting
+    "$WEIR" restart "$old" -- /bin/sh -c "until [ -e '$go' ]; do sleep 0.1; done
+        exec /usr/bin/python3 '$ROOT/tests/programs/adopter.py' 127.0.0.1/$port" \
+        >"$BATS_TEST_TMPDIR/new" 2>"$BATS_TEST_TMPDIR/said.log" &
+    restarting=$!
+    also_end "$restarting"
+    wait_gone "$old" 10
+    for _ in {1..30}; do
+        timeout 60 bash -c "cat </dev/tcp/127.0.0.1/$port" >>"$BATS_TEST_TMPDIR/answers" &
+        clients+=($!)
+    done
+    wait_until 30 waits_at_port 30
+    touch "$go"
+    wait "$restarting"
+    SERVER_PID=$(<"$BATS_TEST_TMPDIR/new")
+    also_end "$SERVER_PID"
+    for client in "${clients[@]}"; do
+        wait "$client"
+    done
 }
 
 @test "what can't be done is said in a line, and the old one serves on" {

@@ -91,6 +91,7 @@ int close_range(unsigned int first, unsigned int last, int flags);
     F(ssize_t, splice, (int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n, unsigned int flags), \
       (in, in_offset, out, out_offset, n, flags)) \
     F(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t len), (fd, level, name, value, len)) \
+    F(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *len), (fd, level, name, value, len)) \
     F(int, shutdown, (int fd, int how), (fd, how)) \
     F(int, unlink, (const char *path), (path)) \
     F(int, unlinkat, (int dir, const char *path, int flags), (dir, path, flags)) \

@@ -117,6 +117,9 @@ static void take_descriptor(int dir, const char *name, void *context)
     if (fd < 0 && errno != EBADF)
         taking->error = errno;
     if (fd >= 0 && is_listener(fd)) {
+        /* Nobody accepts for a while: as many as the kernel allows (somaxconn) may wait, until the
+         * new one says how many it wants (listen(2) of a socket that listens sets that alone). */
+        listen(fd, INT32_MAX);
         restart->socket[restart->sockets] = fd;
         restart->inode[restart->sockets++] = inode;
     } else if (fd >= 0) {

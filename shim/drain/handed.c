@@ -150,6 +150,15 @@ bool handed_adopt(int fd, const struct sockaddr *addr, socklen_t len)
     return false;
 }
 
+bool handed_awaits_listen(int fd)
+{
+    uint64_t inode = sock_inode(fd);
+    for (struct handed *at = handed; at < handed + handed_count; at++)
+        if (at->fd >= 0 && at->inode == inode)
+            return true;
+    return false;
+}
+
 bool handed_listens(int fd)
 {
     uint64_t inode = sock_inode(fd);

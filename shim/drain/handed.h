@@ -33,6 +33,9 @@ void handed_take(char **envp);
  * the program has set on it. Returns false if there is none: nothing has been done. */
 bool handed_adopt(int fd, const struct sockaddr *addr, socklen_t len);
 
+/* Tells whether fd is one on which the program has not called listen yet. */
+bool handed_awaits_listen(int fd);
+
 /* Notes that fd listens: it is the program's for good. Returns whether others are left, for which
  * the worker is to wait (handed_step). */
 bool handed_listens(int fd);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* bind, listen, accept, accept4, epoll_ctl: where connections come from. */
+/* bind, listen, getsockopt, accept, accept4, epoll_ctl: where connections come from. */
 #include "conn/conn.h"
 #include "drain/worker.h"
 #include "tree/coordinator.h"
@@ -35,6 +35,17 @@ EXPORT int listen(int fd, int backlog)
         if (handed_any())
             worker_waits_for_bind(fd);
     }
+    return result;
+}
+
+/* What bind has adopted listens already, and who finds that out has no need to call listen
+ * (HAProxy): it is to see what its own socket would say. */
+EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+    int result = libc_getsockopt(fd, level, name, value, len);
+    if (UNLIKELY(handed_any()) && name == SO_ACCEPTCONN && level == SOL_SOCKET && result == 0 &&
+        handed_awaits_listen(fd))
+        __builtin_memset(value, 0, *len);
     return result;
 }
 

@@ -76,6 +76,8 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
         return splice((int)a, P(b), (int)c, P(d), (size_t)e, (unsigned int)f);
     case SYS_setsockopt:
         return setsockopt((int)a, (int)b, (int)c, P(d), (socklen_t)e);
+    case SYS_getsockopt:
+        return getsockopt((int)a, (int)b, (int)c, P(d), P(e));
     case SYS_shutdown:
         return shutdown((int)a, (int)b);
     case SYS_close:

@@ -99,6 +99,8 @@ def main():
         if "options" in modes:
             set_options(listener)
         listener.bind(address_of(word))
+        if "options" in modes:
+            print("listens by itself", listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
         if "never" not in modes:
             listener.listen(100)
         if "options" in modes:
