@@ -8,22 +8,29 @@
 #include <errno.h>
 
 static const char help[] =
-    "usage: weir COMMAND ...\n"
+    "Usage: weir COMMAND ...\n"
     "\n"
     "  weir run [OPTION...] [--] COMMAND [ARG...]   run a program under the shim\n"
-    "  weir drain PID [--wait] [--timeout D]        drain the process tree that PID belongs to\n"
-    "  weir restart PID [--timeout D] [--ready D] [--overlap] [-- COMMAND [ARG...]]\n"
+    "  weir drain PID|NAME [--wait] [--timeout D]   drain the process tree that PID belongs to\n"
+    "  weir restart PID|NAME [--timeout D] [--ready D] [--overlap] [-- COMMAND [ARG...]]\n"
     "                                               a new one in its place, and nobody is refused\n"
-    "  weir close-idle PID [--wait]                 close its idle connections, and no more\n"
-    "  weir drain-all PID [--wait] [--timeout D]    close every connection of it\n"
-    "  weir status [PID] [--json | --prometheus] [--watch]\n"
+    "  weir close-idle PID|NAME [--wait]            close its idle connections, and no more\n"
+    "  weir drain-all PID|NAME [--wait] [--timeout D]\n"
+    "                                               close every connection of it\n"
+    "  weir status [PID|NAME] [--json | --prometheus] [--watch]\n"
     "                                               what it is doing\n"
     "  weir list                                    every process tree, a line each\n"
     "  weir check COMMAND|PID                       will the shim work there?\n"
     "  weir --version\n"
     "\n"
-    "`weir COMMAND --help` says more. Exit codes: 0 done, 1 failed, 2 usage, 3 the timeout forced\n"
-    "connections in use, 4 no such process or no shim in it, 5 not permitted.\n";
+    "NAME is a tree's systemd unit or its program, where that is one alone. `weir COMMAND --help`\n"
+    "says more. Exit codes: 0 done, 1 failed, 2 usage, 3 the timeout forced connections in use, 4 "
+    "no\n"
+    "such process or no shim in it, 5 not permitted.\n"
+    "\n"
+    "Examples:\n"
+    "  weir run --stop-signals TERM your-daemon\n"
+    "  weir drain nginx.service --wait\n";
 
 static const struct {
     const char *name;
@@ -45,11 +52,14 @@ static int run(int argc, char **argv)
         fputs(help, stdout);
         return EXIT_DONE;
     }
-    for (size_t i = 0; i < COUNT_OF(commands); i++)
+    struct near near = {.wrong = name};
+    for (size_t i = 0; i < COUNT_OF(commands); i++) {
         if (text_equal(name, commands[i].name))
             return commands[i].run(argc - 1, argv + 1);
+        near_try(&near, commands[i].name);
+    }
     if (argc > 1)
-        say("\"%s\" is not a command (see: weir --help)", escaped(name));
+        say("\"%s\" is not a command%s (see: weir --help)", escaped(name), near_text(&near, ""));
     else
         fputs(help, stderr);
     return EXIT_USAGE;

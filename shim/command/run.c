@@ -56,7 +56,11 @@ static void print_help(void)
     puts("\n"
          "Exit: COMMAND's. Where that was not begun: 1 it can't be found or executed, or\n"
          "the shim would not work in it (`weir check COMMAND` says more); 2 usage, or a\n"
-         "value that can't be parsed.");
+         "value that can't be parsed.\n"
+         "\n"
+         "Examples:\n"
+         "  weir run --stop-signals TERM your-daemon\n"
+         "  weir run --mode reply --timeout 1m --log /var/log/weir -- redis-server --port 7000");
 }
 
 /* Returns an exit code, or -1: go on. */
@@ -79,7 +83,7 @@ static int read_options(int argc, char **argv, struct run *run)
         run->value[option - 256] = optarg;
     }
     run->command = argv + optind;
-    return *run->command ? -1 : fail(EXIT_USAGE, "run: which COMMAND? `weir run --help` says more");
+    return *run->command ? -1 : say_usage(*argv, "which COMMAND?");
 }
 
 /* ---- the environment ---- */

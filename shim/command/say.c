@@ -31,14 +31,61 @@ int say_usage(const char *name, const char *format, ...)
     return EXIT_USAGE;
 }
 
+#define WORD_MOST 40
+
+/* How many letters have to be changed, put in or taken out (Levenshtein's distance). */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[WORD_MOST + 1], length = strlen(b);
+    if (strlen(a) > WORD_MOST || length > WORD_MOST)
+        return WORD_MOST;
+    for (size_t j = 0; j <= length; j++)
+        row[j] = j;
+    for (size_t i = 0; a[i]; i++) {
+        size_t corner = row[0]++;
+        for (size_t j = 0; j < length; j++) {
+            size_t above = row[j + 1], other = above < row[j] ? above : row[j];
+            row[j + 1] = a[i] == b[j] ? corner : 1 + (corner < other ? corner : other);
+            corner = above;
+        }
+    }
+    return row[length];
+}
+
+void near_try(struct near *near, const char *word)
+{
+    size_t far = strlen(near->wrong) > 3 ? 3 : 2, now = distance(near->wrong, word);
+    if (now >= (near->best ? near->distance : far))
+        return;
+    near->best = word;
+    near->distance = now;
+}
+
+const char *near_text(const struct near *near, const char *before)
+{
+    static char into[WORD_MOST + 32];
+    *into = '\0';
+    if (near->best)
+        snprintf(into, sizeof into, ", did you mean %s%s?", before, near->best);
+    return into;
+}
+
 int next_option(int argc, char **argv, const struct option *options)
 {
     opterr = 0;
     int c = getopt_long(argc, argv, text_equal(*argv, "run") ? "+:h" : ":h", options, NULL);
-    if (c == '?')
-        say("unrecognized option '%s' (see: weir %s --help)", escaped(argv[optind - 1]), *argv);
-    else if (c == ':')
-        say("option '%s' wants a value (see: weir %s --help)", escaped(argv[optind - 1]), *argv);
+    const char *given = c == '?' || c == ':' ? argv[optind - 1] : "";
+    if (c == '?') {
+        char wrong[WORD_MOST + 2];
+        snprintf(wrong, sizeof wrong, "%.*s", (int)strcspn(given, "="), given);
+        struct near near = {.wrong = wrong + strspn(wrong, "-")};
+        for (const struct option *option = options; option->name; option++)
+            near_try(&near, option->name);
+        say("unrecognized option '%s'%s (see: weir %s --help)", escaped(given),
+            near_text(&near, "--"), *argv);
+    } else if (c == ':') {
+        say("option '%s' wants a value (see: weir %s --help)", escaped(given), *argv);
+    }
     return c == ':' ? '?' : c;
 }
 
@@ -49,7 +96,7 @@ const char *escaped_array(const char *text, size_t size)
     char *into = ring[next++ % COUNT_OF(ring)];
     struct text out = {into, 0, sizeof ring[0]};
     char copy[605]; /* more than what is shown of it, so that it ends with "..." */
-    snprintf(copy, sizeof copy, "%.*s", (int)(size < sizeof copy ? size : sizeof copy), text);
+    snprintf(copy, sizeof copy, "%.*s", (int)(size < sizeof copy ? size : sizeof copy - 1), text);
     *into = '\0';
     text_escaped(&out, copy, 600);
     return into;

@@ -20,6 +20,17 @@ __attribute__((format(printf, 2, 3))) int fail(int code, const char *format, ...
 __attribute__((format(printf, 2, 3))) int say_usage(const char *name, const char *format, ...);
 
 /*
+ * The word, among those that are tried, that was probably meant by a wrong one. near_text: ", did
+ * you mean X?", or "" where none is near; valid until the next call.
+ */
+struct near {
+    const char *wrong, *best;
+    size_t distance;
+};
+void near_try(struct near *near, const char *word);
+const char *near_text(const struct near *near, const char *before);
+
+/*
  * Returns the next option of a subcommand, as getopt_long(3) does; -1: no more; '?': it is wrong,
  * and stderr says why. Options behind the first argument of `weir run` belong to that command.
  */

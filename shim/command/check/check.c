@@ -25,7 +25,11 @@ static const char usage[] =
     "What is a number is a PID: ./123 is the file.\n"
     "\n"
     "Exit: 0 it will work, 1 it will not (the last line says why), 2 usage, 4 no such\n"
-    "process, 5 not permitted.\n";
+    "process, 5 not permitted.\n"
+    "\n"
+    "Examples:\n"
+    "  weir check nginx\n"
+    "  weir check 4711\n";
 
 /* ---- a process ---- */
 
