@@ -8,6 +8,7 @@
 
 load helpers
 load configs
+load command
 
 setup_file() {
     built sanitized
@@ -26,65 +27,6 @@ teardown() {
 
 outside=() # files that other users can reach, for teardown to remove
 
-# weir ARGUMENT...: what it says stands in $said and $complained, its exit code in $code.
-weir() {
-    local PATIENT
-    code=0
-    take_patient 30
-    timeout "$PATIENT" "$ROOT/build/weir" "$@" >"$BATS_TEST_TMPDIR/said" 2>"$BATS_TEST_TMPDIR/complained" \
-        </dev/null 3>&- || code=$?
-    said=$(<"$BATS_TEST_TMPDIR/said")
-    complained=$(<"$BATS_TEST_TMPDIR/complained")
-}
-
-# weir_begins ARGUMENT...: the same in the background, as WEIR_PID. What it says goes to $saying.
-# typed_begins ARGUMENT...: on a terminal of its own.
-weir_begins() {
-    saying=$BATS_TEST_TMPDIR/saying
-    become "$ROOT/build/weir" "$@" </dev/null >"$saying" 2>&1 &
-    WEIR_PID=$!
-    also_end "$WEIR_PID"
-}
-
-typed_begins() {
-    saying=$BATS_TEST_TMPDIR/saying
-    become script -qfec "echo \$\$ >$saying.pid; exec $ROOT/build/weir $*" "$saying" \
-        </dev/null >/dev/null 2>&1 &
-    also_end $!
-    wait_until 5 test -s "$saying.pid"
-    WEIR_PID=$(<"$saying.pid")
-    also_end "$WEIR_PID"
-}
-
-says() {
-    local lines line count=0
-    mapfile -t lines <"$saying"
-    for line in "${lines[@]}"; do
-        [[ ! $line =~ $1 ]] || count=$((count + 1))
-    done
-    [ "$count" -ge "${2:-1}" ]
-}
-
-# weir_ends CODE: the one in the background does.
-weir_ends() {
-    code=0
-    wait_gone "$WEIR_PID" 10
-    wait "$WEIR_PID" || code=$?
-    cat "$saying"
-    [ "$code" = "$1" ]
-}
-
-# exits CODE ARGUMENT...
-exits() {
-    local wanted=$1
-    shift
-    weir "$@"
-    [ "$code" = "$wanted" ] || {
-        printf 'weir %s: exit %s, not %s\n%s\n%s\n' "$*" "$code" "$wanted" "$said" "$complained"
-        return 1
-    }
-}
-
 # is PID PYTHON: what is said of it as JSON, `d`, makes the expression true.
 is() {
     exits 0 status "$1" --json
@@ -100,11 +42,6 @@ value() {
     exits 0 status "$1" --json
     /usr/bin/python3 -I -S -c 'import json, sys; d = json.loads(sys.argv[1]); print(eval(sys.argv[2]))' \
         "$said" "$2"
-}
-
-as_root() {
-    [ "$(id -u)" = 0 ] || skip "not root"
-    setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null || skip "no other user"
 }
 
 as_nobody() {
@@ -186,7 +123,7 @@ make_page() {
     has "$said" 'weir drain PID'
     for command in drain close-idle drain-all restart status list; do
         exits 0 "$command" --help
-        has "$said" "usage: weir $command"
+        has "$said" "Usage: weir $command"
         [ -z "$complained" ]
     done
 }
@@ -378,11 +315,11 @@ holds() {
         /usr/bin/python3 -m json.tool <<<"$line" >/dev/null
     done <<<"$said"
     exits 0 list
-    [ "$(grep -Ec "^$first +redis-server +serving +0 +0 +0$" <<<"$said")" = 1 ]
-    [ "$(grep -Ec "^$second +nginx +serving +0 +0 +0$" <<<"$said")" = 1 ]
+    [ "$(grep -Ec "^$first +redis-server +serving +0 +0 +0 +[0-9.]+s +[^ ]+ +127.0.0.1:" <<<"$said")" = 1 ]
+    [ "$(grep -Ec "^$second +nginx +serving +0 +0 +0 +[0-9.]+s +[^ ]+ +127.0.0.1:$port$" <<<"$said")" = 1 ]
     exits 0 status
-    has "$said" "redis-server, pid $first: serving"
-    has "$said" "nginx, pid $second: serving"
+    [ "$(grep -Ec "^$first +[^ ]+ +127.0.0.1:.* +reply +serving +0 +0 +- +-$" <<<"$said")" = 1 ]
+    [ "$(grep -Ec "^$second +[^ ]+ +127.0.0.1:$port +reply +serving +0 +0 +- +-$" <<<"$said")" = 1 ]
 }
 
 @test "status --prometheus is what promtool accepts, for one tree and for all" {
@@ -544,7 +481,7 @@ while time.time() < end:
     start_redis
     ask_and_wait busy
     typed_begins drain "$SERVER_PID" --wait
-    wait_until 10 says $'\r\033\\[K.*: draining: 1 in use, 0 idle, .*left\r\033\\[K'
+    wait_until 10 says $'\r\033\\[K.*: .*draining.* \\[-+\\] 0 of 1 closed, .*left\r\033\\[K'
     # Interrupted: the line is gone, and the drain is not.
     kill -INT "$WEIR_PID"
     wait_gone "$WEIR_PID" 5

@@ -9,16 +9,20 @@
 #include "command/outside.h"
 #include "command/proc/process.h"
 #include "command/say.h"
+#include "command/table.h"
+#include "command/target.h"
 #include "command/view.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
-static const char help[] = "usage: weir %s PID [--wait]%s\n"
+static const char help[] = "Usage: weir %s PID|NAME [--wait]%s\n"
                            "\n"
-                           "%s, in the whole process tree that PID belongs to.\n"
+                           "%s, in the whole process tree that PID belongs to,\n"
+                           "or that is of this systemd unit or program.\n"
                            "\n"
                            "  --wait        stay until it is done%s\n";
 
@@ -28,6 +32,11 @@ static const char timeout_help[] =
     "Exit codes with --wait: 0 drained, and nothing was lost; 3 clients lost something: what was\n"
     "in use was forced, who had sent was turned away from an accept queue, or a process died with\n"
     "requests in progress; 1 the program died in the middle, or something still accepts.\n";
+
+static const char examples[] = "\n"
+                               "Examples:\n"
+                               "  weir %s 4711\n"
+                               "  weir %s nginx.service --wait\n";
 
 static const char *const does[] = {
     [ACTION_CLOSE_IDLE] = "Closes the connections that are idle now",
@@ -50,6 +59,7 @@ static int print_help(const char *name, enum action action)
                   "                closed (one that has just been answered is left alone)"
                 : "");
     fputs(idle ? "" : timeout_help, stdout);
+    printf(examples, name, name);
     return EXIT_DONE;
 }
 
@@ -95,9 +105,8 @@ static int read_options(int argc, char **argv, struct request *request)
         return say_usage(*argv, "--timeout: close-idle forces nothing, and has none");
     if (argc - optind != 1)
         return say_usage(*argv, "one PID, please");
-    if (!(request->pid = process_number(argv[optind])))
-        return say_usage(*argv, "\"%s\" is not a process's number", escaped(argv[optind]));
-    return -1;
+    int code = target_find(*argv, argv[optind], &request->pid);
+    return code ? code : -1;
 }
 
 /* ---- waking ---- */
@@ -192,13 +201,39 @@ static void clear(struct progress *progress)
     fflush(stdout);
 }
 
-/* "25.0s". Valid until the next call. */
-static const char *tenths(int64_t ms)
+#define BAR_MOST 40
+
+/* Draws what has been closed of all there is to close, as wide as the line has room for it. */
+static void draw_bar(const struct view *view, int room)
 {
-    static char into[32];
-    struct text text = TEXT_ON(into);
-    text_tenths(&text, ms);
-    return into;
+    uint64_t closed = view->drained.clean + view->drained.forced;
+    uint64_t all = closed + view->totals.tracked;
+    int wide = room < BAR_MOST ? room : BAR_MOST;
+    int full = all ? (int)((double)closed / (double)all * wide) : wide;
+    if (wide < 4)
+        return;
+    printf(" [");
+    for (int i = 0; i < wide; i++)
+        putchar(i < full ? '#' : '-');
+    printf("]");
+}
+
+/* "redis-server, pid 41: draining [####--] 4 of 6 closed, 21.9s left" */
+static void draw_on_terminal(const struct view *view)
+{
+    struct winsize size;
+    char end[80];
+    uint64_t closed = view->drained.clean + view->drained.forced;
+    int used =
+        snprintf(end, sizeof end, " %lu of %lu closed", closed, closed + view->totals.tracked);
+    if (view->left >= 0)
+        used += snprintf(end + used, sizeof end - (size_t)used, ", %s left", duration(view->left));
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) || !size.ws_col)
+        size.ws_col = 80;
+    used += printf("\r\033[K%s, pid %d: ", view->program, view->pid) - 4;
+    print_in(WARNING, "%s", view->phase_name);
+    draw_bar(view, size.ws_col - used - (int)strlen(view->phase_name) - 4);
+    printf("%s", end);
 }
 
 static void draw(struct progress *progress, const struct view *view)
@@ -208,13 +243,17 @@ static void draw(struct progress *progress, const struct view *view)
         return;
     progress->drawn_at = now;
     progress->is_drawn = progress->is_terminal;
-    printf("%s%s, pid %d: %s: %lu in use, %lu idle", progress->is_terminal ? "\r\033[K" : "",
-           view->program, view->pid, view->phase_name, view->totals.in_use, view->idle);
-    if (view->has_drain)
-        printf(", %s", tenths(view->elapsed));
-    if (view->left >= 0)
-        printf(", %s left", tenths(view->left));
-    printf("%s", progress->is_terminal ? "" : "\n");
+    if (progress->is_terminal) {
+        draw_on_terminal(view);
+    } else {
+        printf("%s, pid %d: %s: %lu in use, %lu idle", view->program, view->pid, view->phase_name,
+               view->totals.in_use, view->idle);
+        if (view->has_drain)
+            printf(", %s", duration(view->elapsed));
+        if (view->left >= 0)
+            printf(", %s left", duration(view->left));
+        printf("\n");
+    }
     fflush(stdout);
 }
 
@@ -279,13 +318,16 @@ static int say_drained(struct tree *tree, const struct view *view)
     if (say_outside(tree))
         undone = true;
     const struct totals *lost = &view->totals;
-    printf("%s, pid %d: %sdrained in %s: %lu closed clean, %lu forced, %lu of them in use",
-           view->program, view->pid, undone ? "not wholly " : "", tenths(view->elapsed),
-           view->drained.clean, view->drained.forced, lost->forced_in_use);
+    bool is_loss = lost->forced_in_use || lost->unread || lost->unsent;
+    printf("%s, pid %d: ", view->program, view->pid);
+    print_in(undone ? BAD : GOOD, "%sdrained", undone ? "not wholly " : "");
+    printf(" in %s: %lu closed clean, ", duration(view->elapsed), view->drained.clean);
+    print_in(is_loss ? BAD : PLAIN, "%lu forced, %lu of them in use", view->drained.forced,
+             lost->forced_in_use);
     if (lost->unread || lost->unsent)
-        printf("; %lu with bytes unread, %lu unsent", lost->unread, lost->unsent);
+        print_in(BAD, "; %lu with bytes unread, %lu unsent", lost->unread, lost->unsent);
     printf("\n");
-    if (lost->forced_in_use || lost->unread || lost->unsent)
+    if (is_loss)
         return EXIT_FORCED;
     return undone ? EXIT_FAILED : EXIT_DONE;
 }

@@ -283,8 +283,6 @@ int32_t tree_process(struct tree *tree, uint32_t index)
     return process_of(tree, &tree->known[index], line->pid, line->since);
 }
 
-#define TICK_MS 10 /* of a start time (state_page.c) */
-
 int32_t tree_first(struct tree *tree)
 {
     return process_of(tree, &tree->known[PAGE_SLOTS], tree->page.pid, tree->page.start * TICK_MS);

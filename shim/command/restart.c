@@ -7,6 +7,7 @@
 #include "command/proc/process.h"
 #include "command/restart_plan.h"
 #include "command/say.h"
+#include "command/target.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -17,20 +18,25 @@
 #include <sys/wait.h>
 
 static const char help[] =
-    "usage: weir restart PID [--timeout D] [--ready D] [--overlap] [-- COMMAND [ARG...]]\n"
+    "Usage: weir restart PID|NAME [--timeout D] [--ready D] [--overlap] [-- COMMAND [ARG...]]\n"
     "\n"
-    "Puts a new process in the place of the tree that PID belongs to, and refuses nobody: takes\n"
-    "its listening sockets, drains it, ends it, and starts COMMAND with them, or what the tree "
-    "was\n"
-    "started by. Who connects in between waits. Prints the new pid.\n"
+    "Puts a new process in the place of the tree that PID belongs to, or that is of this systemd\n"
+    "unit or program, and refuses nobody: takes its listening sockets, drains it, ends it, and "
+    "starts\n"
+    "COMMAND with them, or what the tree was started by. Who connects in between waits. Prints "
+    "the\n"
+    "new pid.\n"
     "\n"
     "  --timeout D   of the drain (250ms, 30s, 5m, 1h; 0: for ever), as in `weir drain`\n"
     "  --ready D     how long the new one may take until it listens (default 30s)\n"
     "  --overlap     start the new one first, and drain the old one when it listens\n"
     "\n"
-    "Exit codes: 0 done, and nothing was lost; 3 clients lost something; 1 the old one could not "
-    "be\n"
-    "drained, or the new one does not listen on all.\n";
+    "Exit codes: 0 done, and nothing was lost; 3 clients lost something; 1 the old one could not\n"
+    "be drained, or the new one does not listen on all.\n"
+    "\n"
+    "Examples:\n"
+    "  weir restart 4711 --overlap\n"
+    "  weir restart your-daemon -- /opt/your-daemon/2.0/bin/your-daemon\n";
 
 #define SOCKETS_MOST 256
 #define POLL_MS 20
@@ -74,10 +80,9 @@ static int read_options(int argc, char **argv, struct restart *restart)
     }
     if (optind == argc)
         return say_usage(*argv, "which PID?");
-    if (!(restart->pid = process_number(argv[optind])))
-        return say_usage(*argv, "\"%s\" is not a process's number", escaped(argv[optind]));
     restart->command = argv[optind + 1] ? argv + optind + 1 : NULL;
-    return -1;
+    int code = target_find(*argv, argv[optind], &restart->pid);
+    return code ? code : -1;
 }
 
 /* ---- its sockets ---- */

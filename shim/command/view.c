@@ -8,6 +8,8 @@
 #include "command/proc/sockets.h"
 #include "command/say.h"
 
+#include <time.h>
+
 /* ---- what is printed ---- */
 
 const char *const view_phases[PHASES] = {
@@ -318,9 +320,20 @@ static void take_drained(struct view *view, const struct tree *tree)
     view->drained = page_drained(&view->totals, &asked);
 }
 
+/* Since the process began that the tree is named after (the name of a page tells when). */
+static int64_t age_of(const struct page *page)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    uint64_t ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    uint64_t began = page->start * TICK_MS;
+    return ms > began ? (int64_t)(ms - began) : 0;
+}
+
 void view_take(struct view *view, struct tree *tree, bool with_oldest)
 {
-    *view = (struct view){.pid = tree_pid(tree)};
+    *view = (struct view){.pid = tree_pid(tree), .age = age_of(&tree->page)};
+    process_unit(view->pid, view->unit, sizeof view->unit);
     take_text(view->program, sizeof view->program, tree->page.program, sizeof tree->page.program);
     take_text(view->version, sizeof view->version, tree->page.version, sizeof tree->page.version);
     view->mode = mode_name(tree->page.settings.mode);

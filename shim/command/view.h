@@ -32,7 +32,8 @@ struct view_listener {
 
 struct view {
     int32_t pid;
-    char program[164], version[68];
+    char program[164], version[68], unit[260]; /* of systemd; "": none */
+    int64_t age;                               /* ms, of the first process */
     const char *mode;
     enum phase phase;
     const char *phase_name;
@@ -48,7 +49,9 @@ struct view {
     struct view_process *process;
     struct view_connection *oldest; /* those in use, the oldest first; OLDEST_MOST at most */
     uint64_t listeners, processes, oldests;
-    bool is_hidden; /* some process's connections in use may not be read */
+    bool is_hidden;                     /* some process's connections in use may not be read */
+    bool has_rates;                     /* they are wanted */
+    int64_t accepted_rate, closed_rate; /* tenths of a connection a second; -1: not known yet */
 };
 
 /* By enum phase. */
@@ -83,8 +86,9 @@ void view_take(struct view *view, struct tree *tree, bool with_oldest);
 
 void view_free(struct view *view);
 
-/* Trees one below the other; a line each. */
-void print_tables(const struct view *views, size_t count);
+/* For people: one tree, in detail; a line each, of what they do; and of what they are. */
+void print_details(const struct view *views, size_t count);
+void print_trees(const struct view *views, size_t count);
 void print_list(const struct view *views, size_t count);
 
 /* An object each, one a line. */

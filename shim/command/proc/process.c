@@ -3,6 +3,7 @@
 
 #include "base/sys.h"
 #include "base/text.h"
+#include "command/say.h"
 
 int32_t process_number(const char *text)
 {
@@ -56,6 +57,39 @@ bool process_variable(int32_t pid, const char *name, char *into, size_t size)
             value = NULL;
     proc_close_lines(&entries);
     return value && (size_t)snprintf(into, size, "%s", value) < size;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), more = strlen(end);
+    return length > more && text_equal(text + length - more, end);
+}
+
+/* Finds the innermost unit of a path (systemd.unit(5)). A scope is no service of the one that it
+ * lies in: user@1000.service has a user's sessions. */
+static const char *unit_of(char *path)
+{
+    for (char *slash; (slash = strrchr(path, '/')); *slash = '\0')
+        if (ends_with(slash, ".service"))
+            return slash + 1;
+        else if (ends_with(slash, ".scope"))
+            return NULL;
+    return NULL;
+}
+
+void process_unit(int32_t pid, char *into, size_t size)
+{
+    struct proc_lines groups;
+    const char *unit = NULL;
+    *into = '\0';
+    if (proc_open_lines(&groups, pid, "cgroup"))
+        return;
+    /* cgroups(7): "0::/system.slice/nginx.service" */
+    for (char *line; !unit && (line = proc_next_line(&groups));)
+        unit = unit_of(line);
+    if (unit)
+        snprintf(into, size, "%s", escaped(unit));
+    proc_close_lines(&groups);
 }
 
 #define USERS_MOST 256 /* the others share one */

@@ -22,6 +22,10 @@ int64_t process_uid(int32_t pid);
 /* A variable that the process was started with. False: there is none, or it may not be read. */
 bool process_variable(int32_t pid, const char *name, char *into, size_t size);
 
+/* The systemd unit that a process belongs to, escaped: "nginx.service", from its control group. "":
+ * none. */
+void process_unit(int32_t pid, char *into, size_t size);
+
 /*
  * How much work other users' processes and pages may cause in one run over all of them. A user may
  * have any number of mappings, processes and pages, and may fill a page with what is costly to
