@@ -60,7 +60,7 @@ static void print_help(void)
          "\n"
          "Examples:\n"
          "  weir run --stop-signals TERM your-daemon\n"
-         "  weir run --mode reply --timeout 1m --log /var/log/weir -- redis-server --port 7000");
+         "  weir run --timeout 1m --log syslog -- redis-server --port 7000");
 }
 
 /* Returns an exit code, or -1: go on. */
