@@ -51,6 +51,8 @@ const struct figure figures[] = {
     {LOSSES, "unsent", "with bytes unsent", AT(totals.unsent), "weir_losses_total", NULL, "kind"},
     {OTHERS, NULL, NULL, AT(processes), "weir_processes", "Processes of the tree that serve.",
      NULL},
+    {OTHERS, NULL, NULL, AT(accepting), "weir_listeners_accepting",
+     "Listeners that accept, but for those whose mode is off.", NULL},
     {TIMES, NULL, NULL, AT(oldest_ms), "weir_oldest_in_use_seconds",
      "How long the oldest connection has been in use.", NULL},
     {TIMES, NULL, NULL, AT(elapsed), "weir_drain_elapsed_seconds",
@@ -207,6 +209,7 @@ static void add_listener(struct view *view, const struct page_listener *listener
         return;
     view->listener = room;
     view->listener[view->listeners++] = one;
+    view->accepting += listener->state == PAGE_ACCEPTING && listener->mode != MODE_OFF;
 }
 
 static void add_page(struct view *view, struct tree *tree)
