@@ -101,6 +101,9 @@ drwxr-xr-x share/bash-completion/completions
 drwxr-xr-x share/doc
 drwxr-xr-x share/doc/weir
 drwxr-xr-x share/doc/weir/examples
+-rw-r--r-- share/doc/weir/examples/weir-alerts.yml
+-rw-r--r-- share/doc/weir/examples/weir-metrics.service
+-rw-r--r-- share/doc/weir/examples/weir-metrics.timer
 -rw-r--r-- share/doc/weir/examples/weir.conf
 -rw-r--r-- share/doc/weir/examples/weir.tmpfiles
 -rw-r--r-- share/doc/weir/examples/weir_apache2.conf
@@ -146,11 +149,39 @@ END
     grep -q '^prefix=/opt/weir$' "$root/opt/weir/share/pkgconfig/weir.pc"
     grep -q '^libdir=/opt/weir/lib/weir$' "$root/opt/weir/share/pkgconfig/weir.pc"
     grep -q 'LD_PRELOAD=/opt/weir/lib/weir/libweir.so' "$root/opt/weir/share/man/man7/libweir.7"
+    # No text names the default, and what they name instead is there.
+    [ "$(grep -rIl /usr/local "$root" | wc -l)" = 0 ]
+    grep -rIohE '/opt/weir/(bin|lib|share|include)[a-z0-9/._-]*[a-z0-9]' "$root/opt/weir/share" | sort -u \
+        >"$BATS_TEST_TMPDIR/named"
+    [ "$(wc -l <"$BATS_TEST_TMPDIR/named")" -ge 6 ]
+    while read -r path; do
+        [ -e "$root$path" ] || { echo "named, and not there: $path"; return 1; }
+    done <"$BATS_TEST_TMPDIR/named"
     make_at "$ROOT" uninstall "DESTDIR=$root" PREFIX=/opt/weir
     left=$(ls -A "$root")
     [ -z "$left" ]
     exits 2 make -C "$ROOT" install "DESTDIR=$root" PREFIX=usr
     has "$said" 'have to be absolute'
+}
+
+@test "make install says where things are, and what comes next" {
+    local prefix=$BATS_TEST_TMPDIR/prefix path
+    exits 0 make -C "$ROOT" --no-print-directory --silent install "PREFIX=$prefix"
+    grep -oE "${prefix}[^ :]*" <<<"$said" | sort -u >"$BATS_TEST_TMPDIR/named"
+    [ "$(wc -l <"$BATS_TEST_TMPDIR/named")" = 6 ]
+    while read -r path; do
+        [ -e "$path" ] || { echo "named, and not there: $path"; return 1; }
+    done <"$BATS_TEST_TMPDIR/named"
+    has "$said" "  $prefix/bin/weir check your-daemon"
+    PATH=$prefix/bin:$PATH exits 0 make -C "$ROOT" --no-print-directory --silent install "PREFIX=$prefix"
+    has "$said" '  weir check your-daemon'
+    # It is taken away again as it says.
+    exits 0 make -C "$ROOT" --no-print-directory --silent uninstall "PREFIX=$prefix"
+    [ ! -e "$prefix" ]
+    # What is moved elsewhere has no next step yet.
+    exits 0 make -C "$ROOT" --no-print-directory --silent install "DESTDIR=$BATS_TEST_TMPDIR/root"
+    has "$said" "$BATS_TEST_TMPDIR/root/usr/local/bin/weir"
+    lacks "$said" systemctl
 }
 
 @test "a file is renamed over the old one: a server that has that mapped goes on" {
@@ -332,12 +363,25 @@ completes() {
     [ "$count" -ge 50 ]
 }
 
-@test "the completion has the pids of trees, and the command that weir run is to start" {
+@test "the completion has the pids and names of trees, and the command that weir run is to start" {
     serve_memcached "$FIRST/usr/local/lib/libweir.so"
     export WEIR_RUN_DIR=$run_dir
     for command in drain restart status; do
         completes weir "$command" '' | grep -qx "$SERVER_PID"
     done
+    # By name, too, where it is one alone.
+    [ "$(completes weir drain memc)" = memcached ]
+    if [ "$(id -u)" = 0 ]; then
+        echo 0::/system.slice/cache.service >"$BATS_TEST_TMPDIR/cgroup"
+        mount --bind "$BATS_TEST_TMPDIR/cgroup" "/proc/$SERVER_PID/cgroup"
+        unit=$(completes weir restart ca)
+        umount "/proc/$SERVER_PID/cgroup"
+        [ "$unit" = cache.service ]
+    fi
+    completes weir check "${SERVER_PID%?}" | grep -qx "$SERVER_PID"
+    port=$((port + 1))
+    serve_memcached "$FIRST/usr/local/lib/libweir.so"
+    not grep -qx memcached <<<"$(completes weir drain memc)"
     completes weir run --mode protocol memcach | grep -qx memcached
     completes weir run -- memcach | grep -qx memcached
     # Its own completion, from there on.

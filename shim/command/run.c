@@ -60,7 +60,7 @@ static void print_help(void)
          "\n"
          "Examples:\n"
          "  weir run --stop-signals TERM your-daemon\n"
-         "  weir run --timeout 1m --log syslog -- redis-server --port 7000");
+         "  weir run --timeout 1m --log syslog -- redis-server /etc/redis/redis.conf");
 }
 
 /* Returns an exit code, or -1: go on. */
@@ -83,7 +83,7 @@ static int read_options(int argc, char **argv, struct run *run)
         run->value[option - 256] = optarg;
     }
     run->command = argv + optind;
-    return *run->command ? -1 : say_usage(*argv, "which COMMAND?");
+    return *run->command ? -1 : fail(EXIT_USAGE, "run: which COMMAND? `weir run --help` says more");
 }
 
 /* ---- the environment ---- */
