@@ -3,7 +3,8 @@
 # the command's exit code is 3; status, the command and the log say the same.
 # mutant: shim/drain/drain.c: s/process_slot_count_loss\(in_use, cost.queues.unread,/process_slot_count_loss(in_use, false,/
 # mutant: shim/conn/force.c: s/!= MODE_REPLY\)/!= MODES)/
-# seconds: 70
+# needs: ngircd
+# seconds: 75
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
@@ -436,4 +437,29 @@ subprocess.run(["sh", "-c", "echo helped; exit"], close_fds=False)
 time.sleep(60)' "$port"
     wait_until 5 log_has server '^helped$'
     [ "$(log server | grep -c ': ready: ')" = 1 ]
+}
+
+@test "children that end amid the drain, in which they have a part, are not told as dead" {
+    # ngircd's look up each client's name and identity, with a socket that they bind.
+    local round clients
+    printf '[Global]\nName=irc.example\nInfo=x\nListen=127.0.0.1\nPorts=%s\n' "$port" >"$BATS_TEST_TMPDIR/conf"
+    chmod 644 "$BATS_TEST_TMPDIR/conf"
+    for round in 1 2 3; do
+        serve server WEIR_STOP_SIGNALS=TERM WEIR_MODE=protocol -- ngircd -n -f "$BATS_TEST_TMPDIR/conf"
+        wait_port "$port"
+        timeout 60 /usr/bin/python3 -c "import socket, time
+while True:
+    time.sleep(0.01)
+    try:
+        socket.create_connection(('127.0.0.1', $port), 3).close()
+    except OSError:
+        pass" &
+        clients=$!
+        also_end "$clients"
+        wait_until 20 has_lines '.*Client unregistered' 30
+        weir_exits 0 drain --wait "$SERVER_PID"
+        has "$said" ' 0 forced, 0 of them in use'
+        kill "$clients" "$SERVER_PID"
+        wait_gone "$SERVER_PID" 10
+    done
 }

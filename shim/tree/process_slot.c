@@ -18,6 +18,7 @@ static int32_t slot_pid;
 static uint64_t slot_since;
 
 static bool foreign;       /* process_slot_is_foreign */
+static _Atomic bool ended; /* it is in exit: the worker still runs, and takes no slot again */
 static uint32_t own_flags; /* of this process's slot, which its children take along */
 
 /* For times in the page, on a program's own thread: without a system call (vdso(7)). */
@@ -153,7 +154,8 @@ void process_slot_fold_own(int32_t pid)
 
 void process_slot_take(void)
 {
-    if (LIKELY(atomic_load_explicit(&my_slot, memory_order_relaxed) != NO_SLOT) || !tree_page)
+    if (LIKELY(atomic_load_explicit(&my_slot, memory_order_relaxed) != NO_SLOT) || !tree_page ||
+        atomic_load(&ended))
         return;
     int32_t pid = fork_pid();
     if (!pid && !sys_is_sandboxed())
@@ -202,6 +204,7 @@ void process_slot_give_back(void)
         return;
     fold((uint32_t)(slot - tree_page->slot), false);
     table_count_in(NULL, 0);
+    atomic_store(&ended, true);
     atomic_store(&my_slot, NO_SLOT);
     slot_pid = 0;
     atomic_store(&slot->pid, 0);
@@ -212,6 +215,7 @@ bool process_slot_forked(struct process_slot_origin *parent)
     *parent = (struct process_slot_origin){slot_pid, slot_since};
     foreign = atomic_load(&fork_clones_foreigners);
     slot_pid = 0;
+    atomic_store(&ended, false);
     atomic_store(&my_slot, NO_SLOT);
     table_count_in(NULL, 0);
     return parent->pid > 0;
