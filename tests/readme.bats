@@ -152,7 +152,7 @@ END
     [ -e "$root/usr/local/lib/libweir.so" ]
     your_daemon
     ln -sf "$PROGRAMS/oldhttpd" "$bin/your-daemon"
-    run_block '^weir check your-daemon$'
+    weir check your-daemon
 }
 
 # installed: what make install puts there is in $root, and a stand-in looks at what is told of it.
@@ -269,6 +269,7 @@ END
             read -r _ _ name _ <<<"$rest"
             grep -q "^audit_$name()" scripts/audit
             ;;
+        scripts/screens) grep -q -- "^$rest)" scripts/screens ;;
         scripts/sweep) scripts/sweep --list | grep -qx "${rest%% *}" ;;
         *) return 1 ;;
         esac
