@@ -193,7 +193,7 @@ static bool find_word(const struct word *words, size_t count, const char *value,
 PARSE_WORD(parse_action, enum action, {"close-idle", ACTION_CLOSE_IDLE}, {"drain", ACTION_DRAIN},
            {"drain-all", ACTION_DRAIN_ALL})
 PARSE_WORD(parse_listeners, enum listeners, {"auto", LISTENERS_AUTO}, {"close", LISTENERS_CLOSE},
-           {"keep", LISTENERS_KEEP})
+           {"keep", LISTENERS_KEEP}, {"store", LISTENERS_STORE})
 PARSE_WORD(parse_children, bool, {"follow", false}, {"leave", true})
 PARSE_WORD(parse_level, enum log_level, {"error", LOG_ERROR}, {"info", LOG_INFO},
            {"debug", LOG_DEBUG})
@@ -415,9 +415,9 @@ static const struct setting table[] = {
     {"WEIR_NOTICE", NULL, parse_duration, IN(notice), DURATION,
      "protocol: how long a drain leaves an idle connection open, to answer its next request with a "
      "close notice; 0: closed at once. By default 5s, or half of WEIR_TIMEOUT where that is less"},
-    {"WEIR_LISTENERS", "auto", parse_listeners, IN(listeners), "one of auto, close, keep",
-     "at a drain: close them, keep them open and unaccepted, or auto: keep those inherited across "
-     "exec"},
+    {"WEIR_LISTENERS", "auto", parse_listeners, IN(listeners), "one of auto, close, keep, store",
+     "at a drain: close them, keep them open and unaccepted, auto: keep those inherited across exec, "
+     "or store: keep them, and hand them to the service manager for the next start"},
     {"WEIR_ON_DRAINED", "none", parse_any_signal, IN(on_drained), SIGNAL,
      "a signal that the first process of what was drained then gets, or none"},
     {"WEIR_CONTROL_SIGNAL", "RTMAX-3", parse_signal, IN(control_signal),

@@ -133,6 +133,9 @@ struct page_settings {
 #define ORDER_DRAIN (UINT64_C(1) << 32)
 #define ORDER_DRAIN_ALL (UINT64_C(1) << 33)
 
+/* Whether it leaves the listeners open: not yet known or as in the settings, yes, no. */
+enum page_keeps { KEEPS_AS_SET, KEEPS_ALL, KEEPS_NOT_STORED };
+
 struct page {
     char magic[8];
     uint32_t layout, size; /* PAGE_LAYOUT, sizeof(struct page) */
@@ -143,7 +146,7 @@ struct page {
     uint64_t start;
     /* The tree that this page is a part of, whose own page could not be opened: as pid, start. */
     int32_t tree_pid;
-    _Atomic uint32_t keeps_listeners; /* the drain that is asked for is to leave them open */
+    _Atomic uint32_t keeps_listeners; /* enum page_keeps: of the drain that is asked for */
     uint64_t tree_start;
     struct page_settings settings;
 

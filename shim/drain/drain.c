@@ -11,6 +11,7 @@
 #include "drain/drain_say.h"
 #include "drain/drain_state.h"
 #include "drain/listener_stop.h"
+#include "drain/listener_store.h"
 #include "drain/signals.h"
 #include "drain/unseen.h"
 #include "drain/walk.h"
@@ -163,8 +164,14 @@ static void begin_close_idle(int64_t now, const struct origin *origin, bool whol
 /* Returns whether the program may still accept somebody. */
 static bool stop_accepting(void)
 {
-    bool wake = false, keeps = drain.whole_tree && atomic_load(&tree_page->keeps_listeners);
-    enum listeners what = keeps ? LISTENERS_KEEP : settings_now()->listeners;
+    bool wake = false;
+    enum listeners what = drain.whole_tree && atomic_load(&tree_page->keeps_listeners) == KEEPS_ALL
+                              ? LISTENERS_KEEP
+                              : settings_now()->listeners;
+    if (what == LISTENERS_STORE)
+        what = listener_store(drain.whole_tree, drain.forcing);
+    if (what == LISTENERS_STORE)
+        return true;
     bool all = listener_stop_all(what, drain.forcing, drain.whole_tree, &wake);
     if (wake)
         signals_wake_threads();
@@ -437,6 +444,7 @@ bool drain_forked(void)
     drain.inherited = false;
     drain.first_look = 0;
     drain.whole_tree = false;
+    listener_store_forked();
     bool draining = drain_phase() == PHASE_DRAINING || drain_phase() == PHASE_DELAYING;
     atomic_store(&drain.phase, PHASE_SERVING);
     atomic_store(&drain.timed_out, false);

@@ -6,7 +6,10 @@
 #include "base/sock.h"
 #include "base/sys.h"
 #include "base/text.h"
+#include "drain/listen_fds.h"
 #include "drain/listener.h"
+#include "drain/listener_store.h"
+#include "tree/sd_notify.h"
 
 #include <fcntl.h>
 #include <sys/auxv.h>
@@ -74,17 +77,36 @@ static void take(int fd)
     atomic_fetch_add(&handed_left, 1);
 }
 
-void handed_take(char **envp)
+/* One of the service manager's, whose number is the program's. */
+static void take_stored(int fd)
 {
-    const char *value = take_entry(envp);
-    if (!value || getauxval(AT_SECURE)) /* whoever starts such a program has not its rights */
-        return;
+    take(fd);
+    if (!handed_has(fd))
+        sys1(SYS_close, fd);
+}
+
+static bool make_owners(void)
+{
     long at = sys6(SYS_mmap, NULL, HANDED_MOST * sizeof *owner, PROT_READ | PROT_WRITE,
                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (at < 0 && at > -4096)
-        return;
+        return false;
     owner = (void *)at;
-    while (*value) {
+    return true;
+}
+
+bool handed_take(char **envp)
+{
+    const char *value = take_entry(envp);
+    if (getauxval(AT_SECURE)) /* whoever starts such a program has not its rights */
+        return false;
+    bool stored = listen_fds_take(envp, take_stored);
+    if ((value || handed_count) && !make_owners()) {
+        handed_count = 0;
+        atomic_store(&handed_left, 0);
+        return false;
+    }
+    while (value && *value) {
         int fd = 0;
         const char *from = value;
         for (; *value >= '0' && *value <= '9' && fd < 100000000; value++)
@@ -93,6 +115,7 @@ void handed_take(char **envp)
             take(fd);
         value += *value != '\0';
     }
+    return stored;
 }
 
 /* ---- bound ---- */
@@ -189,18 +212,46 @@ static void say_late(const struct handed *at)
     log_send(&line);
 }
 
+/* Returns whether there are any. */
+static bool find_late(void)
+{
+    bool found = false;
+    for (struct handed *at = handed; at < handed + handed_count; at++) {
+        int32_t who = OWNER_NONE;
+        if (at->fd < 0 ||
+            !atomic_compare_exchange_strong(&owner[at - handed], &who, OWNER_IS_LATE))
+            continue;
+        say_late(at);
+        found = true;
+    }
+    return found;
+}
+
+/* In the manager's store they have one name, by which all are removed: so the others are sent
+ * again. */
+static void remove_from_store(void)
+{
+    if (settings_now()->listeners != LISTENERS_STORE || !sd_notify_has_manager())
+        return;
+    sd_notify_empties_store();
+    listener_store_again();
+    for (struct handed *at = handed; at < handed + handed_count; at++)
+        if (at->fd >= 0 && atomic_load(&owner[at - handed]) != OWNER_IS_LATE)
+            sd_notify_store(at->fd);
+}
+
 int64_t handed_step(int64_t now)
 {
     if (!handed_any() || !closes_at)
         return -1;
     if (now < closes_at)
         return closes_at - now;
+    if (find_late())
+        remove_from_store();
     for (struct handed *at = handed; at < handed + handed_count; at++) {
-        int32_t who = OWNER_NONE;
+        int32_t who = atomic_load(&owner[at - handed]);
         if (at->fd < 0)
             continue;
-        if (atomic_compare_exchange_strong(&owner[at - handed], &who, OWNER_IS_LATE))
-            say_late(at);
         if (who != OWNER_BINDS && who != own_pid()) /* a thread may be about to take our copy */
             drop(at);
     }

@@ -2,7 +2,8 @@
 /*
  * handed.h - listening sockets of a predecessor, for the bind() of the same address.
  *
- * `weir restart` hands them over in WEIR_HANDED=FD[,FD...]. The library takes the variable out of
+ * A service manager passes them on (listen_fds.h), or `weir restart` hands them over in
+ * WEIR_HANDED=FD[,FD...]. The library takes the variable out of
  * the environment when it is loaded, and the descriptors out of the program's way. A program that
  * becomes another one, or starts one, before it listens (a shell, start-stop-daemon) hands them on.
  * bind() puts one in the place of the program's fresh socket. Clients who came between the two
@@ -26,8 +27,9 @@ static inline bool handed_any(void)
     return UNLIKELY(atomic_load_explicit(&handed_left, memory_order_relaxed) > 0);
 }
 
-/* Takes them at load, and the variable out of envp. */
-void handed_take(char **envp);
+/* Takes them at load, and the variable out of envp; and those that the service manager has stored
+ * (listen_fds.h). Returns whether there are any of the latter. */
+bool handed_take(char **envp);
 
 /* Puts the one of this address in the place of fd, a fresh socket that the program binds, with what
  * the program has set on it. Returns false if there is none: nothing has been done. */
@@ -41,8 +43,8 @@ bool handed_awaits_listen(int fd);
 bool handed_listens(int fd);
 
 /*
- * Closes what nobody has bound when the program has served for HANDED_MS, and logs it. For the
- * worker. Returns after how many ms to call it again; -1: never.
+ * Closes what nobody has bound when the program has served for HANDED_MS, and logs it; and has the
+ * service manager remove it from its store. For the worker. Returns after how many ms to call it again; -1: never.
  */
 #define HANDED_MS 10000
 int64_t handed_step(int64_t now);

@@ -4,6 +4,7 @@
 #include "base/sock.h"
 #include "conn/fork_detect.h"
 #include "conn/fdtable.h"
+#include "drain/listen_fds.h"
 #include "drain/listener_entry.h"
 #include "drain/listener_epolls.h"
 #include "tree/coordinator.h"
@@ -107,6 +108,7 @@ void listener_inherited(int fd)
     describe(listener, (struct sockaddr *)&addr, len);
     /* One that a process of ours has made and handed to this one is the tree's to close. */
     listener->inherited = !membership_listens_at((struct sockaddr *)&addr, len);
+    listener->is_activated = listen_fds_has(fd);
     sock_note_port(listener->view.port);
     listens(fd, listener);
     tell_tree(listener);
@@ -122,6 +124,7 @@ void listener_duplicated(int fd, int to)
     copy->view.mode = from->view.mode;
     copy->view.is_unix = from->view.is_unix;
     copy->inherited = from->inherited;
+    copy->is_activated = from->is_activated;
     copy->is_own = from->is_own;
     copy->view.address = from->view.address;
     copy->view.port = from->view.port;

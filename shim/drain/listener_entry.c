@@ -71,6 +71,7 @@ struct listener *listener_take(int fd)
     at->view.address = 0;
     at->view.port = 0;
     at->inherited = false;
+    at->is_activated = false;
     at->is_own = false;
     at->in_page = 0;
     at->inode = 0;

@@ -16,6 +16,7 @@ struct listener {
     _Atomic int number; /* descriptor + 1 */
     struct listener_view view;
     bool inherited;        /* across exec: the process that started the tree shares it */
+    bool is_activated;     /* a service manager has given it to the program (LISTEN_FDS) */
     bool is_own;           /* the process `creator` has called listen itself */
     int creator;           /* the pid that listened; 0: not known */
     uint64_t generation;   /* of the process that listened */

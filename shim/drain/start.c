@@ -293,7 +293,15 @@ static void load(void)
         return;
     }
 
-    if (!settings_read(settings_to_fill(), envp, &complaint)) {
+    for (char **at = envp; *at; at++)
+        if (text_after(*at, "NOTIFY_SOCKET="))
+            sd_notify_remember(text_after(*at, "NOTIFY_SOCKET="));
+    /* Also where we stand aside: its bind would fail on what the service manager has stored. */
+    bool stored = handed_take(envp);
+    bool is_sound = settings_read(settings_to_fill(), envp, &complaint);
+    if (stored && (!is_sound || settings_now()->listeners != LISTENERS_STORE))
+        sd_notify_empties_store();
+    if (!is_sound) {
         log_say(LOG_ERROR, "%s: running without weir", complaint.text);
         /* One line for the whole tree: the programs that this one starts don't even load us. */
         environment_leave_children(envp);
@@ -302,7 +310,6 @@ static void load(void)
     }
     log_choose(settings_now());
     gate_make();
-    handed_take(envp);
     char *value = environment_tree(envp);
     if (environment_was_marked(value) && !membership_is_named_after_us(value) &&
         inherited_has_listener() && membership_succeeds(value)) {
@@ -310,9 +317,6 @@ static void load(void)
             *value = '\0'; /* what /proc/PID/environ shows as well */
     }
     environment_remember(envp, !settings_now()->leave_children);
-    for (char **at = envp; *at; at++)
-        if (text_after(*at, "NOTIFY_SOCKET="))
-            sd_notify_remember(text_after(*at, "NOTIFY_SOCKET="));
     stage_began_tree =
         !environment_tree_value || membership_is_named_after_us(environment_tree_value);
     if (stage_began_tree) {

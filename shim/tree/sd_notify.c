@@ -6,6 +6,9 @@
 #include "tree/membership.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 
 #define EVERY_MS 5000 /* as the log's lines of progress */
@@ -39,16 +42,33 @@ static bool is_heard(void)
     return manager_len && !sys_is_sandboxed() && coordinator_is_here();
 }
 
-/* False: the queue is full, and has room again in a moment. */
-static bool notify(const struct text *text)
+/* Sends a message, with a descriptor (-1: none). -EAGAIN: the queue is full, and has room again in a
+ * moment. */
+static long send_message(const char *at, size_t length, int passed)
 {
+    struct iovec part = {(char *)at, length};
+    union {
+        struct cmsghdr head;
+        char room[CMSG_SPACE(sizeof passed)];
+    } control = {.head = {CMSG_LEN(sizeof passed), SOL_SOCKET, SCM_RIGHTS}};
+    struct msghdr message = {&manager, manager_len, &part, 1, NULL, 0, 0};
+    if (passed >= 0) {
+        *(int *)CMSG_DATA(&control.head) = passed;
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control;
+    }
     long fd = sys3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
-        return true;
-    const int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
-    long sent = sys6(SYS_sendto, fd, text->at, text->used, flags, &manager, manager_len);
+        return fd;
+    long sent = sys3(SYS_sendmsg, fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     sys1(SYS_close, fd);
-    return sent != -EAGAIN;
+    return sent;
+}
+
+/* False: the queue is full. */
+static bool notify(const struct text *text)
+{
+    return send_message(text->at, text->used, -1) != -EAGAIN;
 }
 
 /* Within this time the manager hears of us again, or the service may be killed. */
@@ -68,9 +88,16 @@ static struct {
     int64_t due; /* the next */
 } told;
 
+/* What the store is asked by. */
+static struct {
+    int probe, barrier; /* our ends + 1; 0: there is none */
+    int64_t until;
+} asked;
+
 void sd_notify_forked(void)
 {
     told.due = 0;
+    asked.probe = asked.barrier = 0;
 }
 
 static void say_progress(struct text *text, int64_t now)
@@ -130,4 +157,77 @@ void sd_notify_end(const char *what)
     text_add(&text, "STATUS=Weir: %s", what);
     ask_for_time(&text, PROGRAM_ENDS_MS);
     notify(&text);
+}
+
+/* ---- the descriptor store ---- */
+
+/* sd_notify(3): FDSTOREREMOVE=1 removes all of that name. */
+#define NAMED "\nFDNAME=" SD_NOTIFY_STORED
+
+bool sd_notify_has_manager(void)
+{
+    return manager_len && !sys_is_sandboxed();
+}
+
+long sd_notify_store(int fd)
+{
+    static const char message[] = "FDSTORE=1" NAMED;
+    return send_message(message, sizeof message - 1, fd);
+}
+
+void sd_notify_empties_store(void)
+{
+    static const char message[] = "FDSTOREREMOVE=1" NAMED;
+    if (sd_notify_has_manager())
+        send_message(message, sizeof message - 1, -1);
+}
+
+/* Sends the other end of a pipe. Returns our end, or -errno. */
+static long send_pipe(const char *message)
+{
+    int ends[2];
+    long made = sys2(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK);
+    if (made < 0)
+        return made;
+    long sent = send_message(message, text_length(message), ends[1]);
+    sys1(SYS_close, ends[1]);
+    if (sent < 0)
+        sys1(SYS_close, ends[0]);
+    return sent < 0 ? sent : ends[0];
+}
+
+static bool is_hung_up(int fd)
+{
+    struct pollfd one = {fd, 0, 0};
+    struct timespec now = {0, 0};
+    return sys5(SYS_ppoll, &one, 1, &now, NULL, 8) > 0;
+}
+
+static void end_of(int *fd)
+{
+    if (*fd)
+        sys1(SYS_close, *fd - 1);
+    *fd = 0;
+}
+
+enum store_answer sd_notify_ask_store(int64_t now)
+{
+    if (!asked.probe) {
+        long fd = send_pipe("FDSTORE=1" NAMED);
+        if (fd < 0)
+            return fd == -EAGAIN ? STORE_SILENT : STORE_REFUSES;
+        asked.probe = (int)fd + 1;
+        asked.until = now + STORE_ANSWER_MS;
+    }
+    if (!asked.barrier) {
+        long fd = send_pipe("BARRIER=1");
+        asked.barrier = fd < 0 ? 0 : (int)fd + 1;
+    }
+    bool refuses = is_hung_up(asked.probe - 1);
+    if (!refuses && now < asked.until && !(asked.barrier && is_hung_up(asked.barrier - 1)))
+        return STORE_SILENT;
+    refuses = is_hung_up(asked.probe - 1); /* as it is behind the barrier */
+    end_of(&asked.probe);
+    end_of(&asked.barrier);
+    return refuses ? STORE_REFUSES : STORE_HAS_THEM;
 }

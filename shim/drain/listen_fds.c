@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+#include "drain/listen_fds.h"
+
+#include "base/sys.h"
+#include "base/text.h"
+#include "tree/sd_notify.h"
+
+#include <fcntl.h>
+
+#define FIRST 3 /* SD_LISTEN_FDS_START */
+
+static int passed; /* so many are the program's */
+
+static char *value_of(char *const *envp, const char *name)
+{
+    for (; *envp; envp++)
+        if (text_after(*envp, name))
+            return (char *)text_after(*envp, name);
+    return NULL;
+}
+
+static int number(const char *text)
+{
+    int value = 0;
+    for (; *text >= '0' && *text <= '9' && value < 100000000; text++)
+        value = value * 10 + (*text - '0');
+    return *text ? -1 : value;
+}
+
+static size_t name_length(const char *names)
+{
+    size_t length = 0;
+    while (names[length] && names[length] != ':')
+        length++;
+    return length;
+}
+
+static bool is_ours(const char *name, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (name[i] != SD_NOTIFY_STORED[i]) /* which ends with a NUL */
+            return false;
+    return length == sizeof SD_NOTIFY_STORED - 1;
+}
+
+static void move(int from, int to)
+{
+    if (from == to)
+        return;
+    long flags = sys2(SYS_fcntl, from, F_GETFD);
+    sys3(SYS_dup3, from, to, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
+    sys1(SYS_close, from);
+}
+
+static void remove_entries(char **envp)
+{
+    char **to = envp;
+    for (char **at = envp; *at; at++)
+        if (!text_after(*at, "LISTEN_"))
+            *to++ = *at;
+    *to = NULL;
+}
+
+int listen_fds_take(char **envp, void (*take)(int fd))
+{
+    char *pid = value_of(envp, "LISTEN_PID="), *fds = value_of(envp, "LISTEN_FDS=");
+    char *names = value_of(envp, "LISTEN_FDNAMES="), *name = names, *to = names;
+    int count = fds ? number(fds) : 0, own = 0;
+    if (!pid || number(pid) != sys0(SYS_getpid) || count <= 0)
+        return 0;
+    passed = count;
+    for (int i = 0; names && i < count; i++) {
+        size_t length = name_length(name);
+        bool ours = is_ours(name, length);
+        char *from = name;
+        name += length + (name[length] == ':');
+        if (ours) {
+            take(FIRST + i);
+            continue;
+        }
+        move(FIRST + i, FIRST + own);
+        if (own++)
+            *to++ = ':';
+        while (length--)
+            *to++ = *from++;
+    }
+    if (!names || own == count)
+        return 0;
+    *to = '\0';
+    passed = own;
+    struct text text = {fds, 0, text_length(fds) + 1};
+    if (own)
+        text_number(&text, (uint64_t)own);
+    else
+        remove_entries(envp);
+    return count - own;
+}
+
+bool listen_fds_has(int fd)
+{
+    return fd >= FIRST && fd < FIRST + passed;
+}
