@@ -43,10 +43,11 @@ all_answered() {
 @test "who waits in the queue of an address is served by whoever binds it: IPv4, IPv6, a path, a name" {
     local path=$BATS_TEST_TMPDIR/s addresses
     addresses=("127.0.0.1/$port" "0.0.0.0/$((port + 1))" "::/$((port + 2))" "6only/::1/$((port + 3))"
+        "::1/$((port + 4))"
         "$path" "@weir-handed-$port")
     # shellcheck disable=SC2046
     hand_over "${addresses[@]}" -- $(adopter "${addresses[@]}")
-    all_answered 6
+    all_answered 7
     log_has starter '^serving False$'
 }
 

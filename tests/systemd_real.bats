@@ -126,3 +126,145 @@ thrice() {
     starts
     sockets=2 under_load redis 6379 thrice
 }
+
+@test "lighttpd.service: three restarts" {
+    drops_in lighttpd.service weir.conf
+    starts
+    sockets=2 under_load http 80 thrice
+}
+
+@test "apache2.service: three restarts" {
+    drops_in apache2.service weir.conf weir_apache2.conf
+    starts
+    under_load http 80 thrice
+}
+
+@test "haproxy.service: three restarts" {
+    cat >>"$ROOT_OF/etc/haproxy/haproxy.cfg" <<END
+frontend web
+    bind 127.0.0.1:80
+    http-request return status 200 content-type text/plain string good
+END
+    drops_in haproxy.service weir.conf
+    starts
+    under_load http 80 thrice
+}
+
+# own NAME LINE... -- COMMAND...: a unit of that name, under the general drop-in.
+own() {
+    local name=$1 lines=()
+    shift
+    while [ "$1" != -- ]; do
+        lines+=("$1")
+        shift
+    done
+    shift
+    cp "$ROOT/tests/programs/adopter.py" "$ROOT_OF/srv"
+    printf '%s\n' '[Service]' "ExecStart=$*" "${lines[@]}" >"$ROOT_OF/etc/systemd/system/$name.service"
+    drops_in "$name.service" weir.conf
+}
+
+# answers PORT: a client in the machine is answered.
+answers() {
+    [ "$(timeout 10 "$ROOT/scripts/systemd-machine" net "$machine" bash -c "cat </dev/tcp/127.0.0.1/$1")" -gt 0 ]
+}
+
+# waits_for PORT: a client connects now, and WAITS is its pid.
+waits_for() {
+    "$ROOT/scripts/systemd-machine" net "$machine" bash -c \
+        "exec 5<>/dev/tcp/127.0.0.1/$1; echo connected; cat <&5" >"$BATS_TEST_TMPDIR/waits.log" &
+    WAITS=$!
+    also_end $WAITS
+    wait_until 10 log_has waits '^connected$'
+}
+
+@test "a stop empties the store, and a start listens anew" {
+    own stopped -- /usr/bin/python3 /srv/adopter.py 127.0.0.1/7001
+    starts
+    answers 7001
+    starts restart
+    stored 1
+    systemctl stop stopped
+    stored 0
+    starts
+    answers 7001
+}
+
+@test "a crash: who connects before the next start waits for it" {
+    own crashed Restart=on-failure RestartSec=2s -- /usr/bin/python3 /srv/adopter.py 127.0.0.1/7002
+    starts
+    starts restart
+    systemctl kill -s KILL crashed
+    wait_until 10 is_restarting
+    stored 1
+    waits_for 7002
+    wait "$WAITS"
+    log_has waits '^connected$'
+    log_has waits '^[0-9]+$'
+}
+
+is_restarting() {
+    [ "$(systemctl show -P SubState "$unit")" = auto-restart ]
+}
+
+@test "daemon-reexec: systemd takes the store along" {
+    own kept -- /usr/bin/python3 /srv/adopter.py 127.0.0.1/7003 127.0.0.1/7004 ::1/7003
+    starts
+    starts restart
+    systemctl daemon-reexec
+    stored 3
+    starts restart
+    stored 3
+    answers 7003
+    answers 7004
+    not grep -q 'not bound in' <(journal)
+}
+
+@test "a service that has few rights, and none to its files" {
+    own shut_in DynamicUser=yes ProtectSystem=strict ProtectProc=invisible ProtectHome=yes PrivateTmp=yes \
+        PrivateUsers=yes NoNewPrivileges=yes SystemCallFilter=@system-service CapabilityBoundingSet= \
+        -- /usr/bin/python3 /srv/adopter.py 127.0.0.1/7005
+    starts
+    starts restart
+    stored 1
+    starts restart
+    answers 7005
+    stored 1
+}
+
+@test "a socket unit's socket is the program's, what it binds itself is stored" {
+    printf '%s\n' '[Socket]' ListenStream=127.0.0.1:7006 FileDescriptorName=web \
+        >"$ROOT_OF/etc/systemd/system/activated.socket"
+    cat >"$ROOT_OF/srv/activated.py" <<'END'
+import os, select, socket
+print("given", os.environ["LISTEN_FDS"], os.environ["LISTEN_FDNAMES"], flush=True)
+own = socket.create_server(("127.0.0.1", 7007))
+while True:
+    for listener in select.select([own, socket.socket(fileno=os.dup(3))], [], [])[0]:
+        with listener.accept()[0] as client:
+            client.sendall(b"1\n")
+END
+    own activated -- /usr/bin/python3 /srv/activated.py
+    systemctl start activated.socket
+    starts
+    starts restart
+    stored 1
+    starts restart
+    stored 1
+    answers 7006
+    answers 7007
+    [ "$(journal | grep -c '^given')" = 3 ]
+    not grep -Ev ' 1 web$' <(journal | grep '^given')
+    systemctl stop activated.socket
+}
+
+@test "a store that is switched off: the restart is as without, and the log says what is missing" {
+    own off FileDescriptorStoreMax=0 -- /usr/bin/python3 /srv/adopter.py 127.0.0.1/7008
+    sed -i 's/^FileDescriptorStoreMax=.*/FileDescriptorStoreMax=0/' "$ROOT_OF/etc/systemd/system/off.service.d/weir.conf"
+    systemctl daemon-reload
+    starts
+    starts restart
+    stored 0
+    answers 7008
+    grep -q 'not stored for the next start: .*FileDescriptorStoreMax=' <(journal)
+}

@@ -160,6 +160,9 @@ bool sock_is_deaf(int fd);
  */
 bool sock_may_take_place(int listener, int fresh, const struct sockaddr *addr, socklen_t len);
 
+/* Tells whether a client finds this listener: its path, if it has one, still leads to a socket. */
+bool sock_is_reached(int listener);
+
 /* Sets on a listener what has been set on a fresh socket. Undoes sock_drop_syns. */
 void sock_carry(int fresh, int listener);
 

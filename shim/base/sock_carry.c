@@ -151,11 +151,22 @@ static bool is_same_address(const struct sockaddr *a, socklen_t a_len, const str
     return length == name_length(other, b_len) && is_same(one->sun_path, other->sun_path, length);
 }
 
-/* A path that is gone leads nobody to the socket that was bound to it. */
-static bool is_reached(const struct sockaddr *addr)
+/* net/ipv6/af_inet6.c, inet6_bind: of any other address it is set by the kernel. */
+static bool has_v4_as_well(const struct sockaddr *addr)
 {
+    const struct sockaddr_in6 *six = (const void *)addr;
+    return addr->sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&six->sin6_addr);
+}
+
+/* A path that is gone leads nobody to the socket that was bound to it. */
+bool sock_is_reached(int listener)
+{
+    struct sockaddr_storage own;
+    const struct sockaddr *addr = (const void *)&own;
     const struct sockaddr_un *un = (const void *)addr;
     struct stat status;
+    if (!sock_own_address(listener, &own))
+        return false;
     return addr->sa_family != AF_UNIX || !*un->sun_path ||
            (sys4(SYS_newfstatat, AT_FDCWD, un->sun_path, &status, 0) == 0 &&
             S_ISSOCK(status.st_mode));
@@ -166,12 +177,13 @@ bool sock_may_take_place(int listener, int fresh, const struct sockaddr *addr, s
     struct sockaddr_storage own;
     if (!is_same_option(listener, fresh, SOL_SOCKET, SO_DOMAIN) ||
         !is_same_option(listener, fresh, SOL_SOCKET, SO_TYPE) ||
-        !is_same_option(listener, fresh, SOL_SOCKET, SO_PROTOCOL) ||
-        !is_same_option(listener, fresh, IPPROTO_IPV6, IPV6_V6ONLY))
+        !is_same_option(listener, fresh, SOL_SOCKET, SO_PROTOCOL))
         return false;
     socklen_t own_len = sock_own_address(listener, &own);
     return own_len && is_same_address((struct sockaddr *)&own, own_len, addr, len) &&
-           is_reached((struct sockaddr *)&own);
+           (!has_v4_as_well(addr) ||
+            is_same_option(listener, fresh, IPPROTO_IPV6, IPV6_V6ONLY)) &&
+           sock_is_reached(listener);
 }
 
 bool sock_is_path(const struct sockaddr *addr, socklen_t len, const char *path)

@@ -2,15 +2,19 @@
 #include "drain/listener_store.h"
 
 #include "base/log.h"
+#include "base/sock.h"
 #include "base/state_page.h"
 #include "base/sys.h"
 #include "conn/fork_detect.h"
 #include "drain/listener_entry.h"
 #include "drain/listener_holders.h"
 #include "tree/coordinator.h"
+#include "tree/process_slot.h"
 #include "tree/sd_notify.h"
+#include "tree/wake.h"
 
 #include <errno.h>
+#include <sys/prctl.h>
 
 /* How long the coordinator may take: it may have other things to do first. */
 #define DECIDES_MOST_MS 3000
@@ -35,12 +39,57 @@ static long send_all(void)
     for (uint32_t i = 0; i < atomic_load(&listener_entries); i++) {
         const struct listener *listener = listener_entry(i);
         int fd = atomic_load_explicit(&listener->number, memory_order_acquire) - 1;
-        if (fd < 0 || !is_ours(listener))
+        if (fd < 0 || !is_ours(listener) || !sock_is_reached(fd))
             continue;
         long sent = sd_notify_store(fd);
         if (sent < 0)
             return sent;
         count++;
+    }
+    return count;
+}
+
+/* Those of another process, of which only the first descriptors are looked at. */
+#define LOOKED_AT 256
+
+static long send_those_of(int32_t pid)
+{
+    long count = 0, process = sys2(SYS_pidfd_open, pid, 0);
+    for (int fd = 0; process >= 0 && fd < LOOKED_AT && count >= 0; fd++) {
+        struct sockaddr_storage own;
+        long copy = sys3(SYS_pidfd_getfd, process, fd, 0);
+        if (copy < 0)
+            continue;
+        socklen_t len = sock_is_listener((int)copy) == 1 ? sock_own_address((int)copy, &own) : 0;
+        if (len && sock_is_reached((int)copy) &&
+            settings_mode(&settings_now()->mode, (struct sockaddr *)&own, len) != MODE_OFF) {
+            long sent = sd_notify_store((int)copy);
+            count = sent < 0 ? sent : count + 1;
+        }
+        sys1(SYS_close, copy);
+    }
+    if (process >= 0)
+        sys1(SYS_close, process);
+    return count;
+}
+
+/*
+ * A master may have no listener itself, and its workers, in a chroot, no way to the manager (HAProxy).
+ * Under a filter of systemd's (SystemCallFilter=) pidfd_getfd would be the end.
+ */
+static long send_others(void)
+{
+    long count = 0;
+    if (sys5(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) != 0)
+        return 0;
+    for (uint32_t i = 0; i < process_slots_used(); i++) {
+        int32_t pid = atomic_load(&tree_page->slot[i].pid);
+        if (pid <= 0 || pid == fork_pid() || !wake_reaches(pid))
+            continue;
+        long sent = send_those_of(pid);
+        if (sent < 0)
+            return sent;
+        count += sent;
     }
     return count;
 }
@@ -61,15 +110,21 @@ static void go_on(int64_t now)
                       refused[] = "the service manager's store is full, switched off or not for "
                                   "this process (FileDescriptorStoreMax= has to be more than there "
                                   "are listeners, and NotifyAccess=all)";
-    bool is_late = now - store.since >= DECIDES_MOST_MS;
+    bool has_none = false, is_late = now - store.since >= DECIDES_MOST_MS;
     if (!store.is_sent) {
         long sent = send_all();
+        if (sent == 0 && coordinator_is_here()) {
+            sent = send_others();
+            has_none = sent == 0;
+        }
         store.is_sent = sent >= 0;
         if (sent == -EAGAIN && !is_late)
             return;
         if (sent < 0 && coordinator_is_here())
             decide(false, sent == -EAGAIN ? no_answer : "the service manager can't be reached");
-        if (sent < 0)
+        else if (has_none)
+            decide(false, "none was found in the first process, nor by it in the others");
+        if (sent < 0 || has_none)
             return;
     }
     if (!coordinator_is_here())
