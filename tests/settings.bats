@@ -275,7 +275,7 @@ marked_pid() {
 
 @test "each action, listener policy, end, child policy and log level is accepted" {
     accepts WEIR_ACTION drain drain-all
-    accepts WEIR_LISTENERS close keep auto
+    accepts WEIR_LISTENERS close keep store auto
     accepts WEIR_ON_DRAINED none WINCH SIGWINCH 28
     accepts WEIR_CHILDREN follow leave
     accepts WEIR_LOG_LEVEL info

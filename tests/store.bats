@@ -6,7 +6,7 @@
 # mutant: shim/drain/listen_fds.c: s/if \(ours\)/if (0)/
 # needs: python3-minimal
 # seconds: 40
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2016,SC2154
 
 load helpers
 

@@ -416,8 +416,8 @@ static const struct setting table[] = {
      "protocol: how long a drain leaves an idle connection open, to answer its next request with a "
      "close notice; 0: closed at once. By default 5s, or half of WEIR_TIMEOUT where that is less"},
     {"WEIR_LISTENERS", "auto", parse_listeners, IN(listeners), "one of auto, close, keep, store",
-     "at a drain: close them, keep them open and unaccepted, auto: keep those inherited across exec, "
-     "or store: keep them, and hand them to the service manager for the next start"},
+     "at a drain: close them, keep them open and unaccepted, auto: keep those inherited across "
+     "exec, or store: keep them, and hand them to the service manager for the next start"},
     {"WEIR_ON_DRAINED", "none", parse_any_signal, IN(on_drained), SIGNAL,
      "a signal that the first process of what was drained then gets, or none"},
     {"WEIR_CONTROL_SIGNAL", "RTMAX-3", parse_signal, IN(control_signal),

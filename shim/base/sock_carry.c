@@ -181,8 +181,7 @@ bool sock_may_take_place(int listener, int fresh, const struct sockaddr *addr, s
         return false;
     socklen_t own_len = sock_own_address(listener, &own);
     return own_len && is_same_address((struct sockaddr *)&own, own_len, addr, len) &&
-           (!has_v4_as_well(addr) ||
-            is_same_option(listener, fresh, IPPROTO_IPV6, IPV6_V6ONLY)) &&
+           (!has_v4_as_well(addr) || is_same_option(listener, fresh, IPPROTO_IPV6, IPV6_V6ONLY)) &&
            sock_is_reached(listener);
 }
 

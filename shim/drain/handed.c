@@ -218,8 +218,7 @@ static bool find_late(void)
     bool found = false;
     for (struct handed *at = handed; at < handed + handed_count; at++) {
         int32_t who = OWNER_NONE;
-        if (at->fd < 0 ||
-            !atomic_compare_exchange_strong(&owner[at - handed], &who, OWNER_IS_LATE))
+        if (at->fd < 0 || !atomic_compare_exchange_strong(&owner[at - handed], &who, OWNER_IS_LATE))
             continue;
         say_late(at);
         found = true;

@@ -44,7 +44,8 @@ bool handed_listens(int fd);
 
 /*
  * Closes what nobody has bound when the program has served for HANDED_MS, and logs it; and has the
- * service manager remove it from its store. For the worker. Returns after how many ms to call it again; -1: never.
+ * service manager remove it from its store. For the worker. Returns after how many ms to call it
+ * again; -1: never.
  */
 #define HANDED_MS 10000
 int64_t handed_step(int64_t now);

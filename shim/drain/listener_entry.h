@@ -24,8 +24,8 @@ struct listener {
     int64_t closed_at;     /* CLOSING: SYNs have been dropped since */
     bool may_have_cookies; /* then handshakes may be under way of which the kernel knows nothing */
     int64_t moment_since;  /* ends_between has been tried since; 0: it has not */
-    int64_t empty_since; /* and the queue has been empty since */
-    uint64_t inode;      /* of its socket, as /proc tells it; 0: not asked yet */
+    int64_t empty_since;   /* and the queue has been empty since */
+    uint64_t inode;        /* of its socket, as /proc tells it; 0: not asked yet */
     enum held { HELD_BY_NOBODY, HELD_UNKNOWN, HELD } held; /* by who goes on when this one drains */
     int64_t unknown_since;                                 /* 0: it is known */
     /* Where it is held, or AF_UNIX: since when its queue is waited for (0: it is not), how many

@@ -74,8 +74,8 @@ static long send_those_of(int32_t pid)
 }
 
 /*
- * A master may have no listener itself, and its workers, in a chroot, no way to the manager (HAProxy).
- * Under a filter of systemd's (SystemCallFilter=) pidfd_getfd would be the end.
+ * A master may have no listener itself, and its workers, in a chroot, no way to the manager
+ * (HAProxy). Under a filter of systemd's (SystemCallFilter=) pidfd_getfd would be the end.
  */
 static long send_others(void)
 {
@@ -143,7 +143,8 @@ enum listeners listener_store(bool whole_tree, bool now)
         store.since = time;
     bool undecided = atomic_load(&tree_page->keeps_listeners) == KEEPS_AS_SET;
     if (!sd_notify_has_manager() && undecided && coordinator_is_here())
-        decide(false, "no service manager has said where it listens (NOTIFY_SOCKET, NotifyAccess=)");
+        decide(false,
+               "no service manager has said where it listens (NOTIFY_SOCKET, NotifyAccess=)");
     else if (undecided)
         go_on(time);
     switch (atomic_load(&tree_page->keeps_listeners)) {

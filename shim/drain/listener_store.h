@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * listener_store.h - WEIR_LISTENERS=store: the listeners go to the service manager, which gives them to
- * the next start (tree/sd_notify.h, listen_fds.h). In the worker thread.
+ * listener_store.h - WEIR_LISTENERS=store: the listeners go to the service manager, which gives
+ * them to the next start (tree/sd_notify.h, listen_fds.h). In the worker thread.
  */
 #ifndef WEIR_LISTENER_STORE_H
 #define WEIR_LISTENER_STORE_H

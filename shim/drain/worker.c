@@ -260,9 +260,13 @@ static void step_without_thread(void)
     stop_signals_step(now);
 }
 
-/* Does what can be done without waiting. */
-static void do_without_thread(const struct origin *origin)
+/* Does what can be done without waiting. Of sockets that nobody has bound yet (handed.h) that is
+ * nothing: they stay open here. */
+static void do_without_thread(uint32_t orders, const struct origin *origin)
 {
+    if (orders == ORDERED_LOOK && handed_any() && !stop_signals_held() &&
+        !coordinator_tree_drains())
+        return;
     if (coordinator_tree_drains() && !coordinator_is_here()) {
         step_without_thread();
         return;
@@ -275,7 +279,7 @@ static void do_without_thread(const struct origin *origin)
     stop_signals_release();
 }
 
-static bool make_thread(const struct origin *origin)
+static bool make_thread(uint32_t orders, const struct origin *origin)
 {
     void **self = thread_pointer();
     uint64_t mask;
@@ -293,7 +297,7 @@ static bool make_thread(const struct origin *origin)
     atomic_fetch_and(&pending, ~(uint32_t)(BARRED - 1));
     sys_block_signals(&mask);
     if (begin_step()) {
-        do_without_thread(origin);
+        do_without_thread(orders, origin);
         end_step();
     }
     sys_unblock_signals(&mask);
@@ -308,7 +312,7 @@ static bool leave(uint32_t orders, const struct origin *origin)
     } while (!atomic_compare_exchange_weak(&pending, &before, before | orders | running));
     if (before & RUNNING)
         sys_futex_wake(&pending);
-    return !running || make_thread(origin);
+    return !running || make_thread(orders, origin);
 }
 
 /* For how long the program's call waits for the thread, which ends all the same as soon as it can.

@@ -42,8 +42,8 @@ static bool is_heard(void)
     return manager_len && !sys_is_sandboxed() && coordinator_is_here();
 }
 
-/* Sends a message, with a descriptor (-1: none). -EAGAIN: the queue is full, and has room again in a
- * moment. */
+/* Sends a message, with a descriptor (-1: none). -EAGAIN: the queue is full, and has room again in
+ * a moment. */
 static long send_message(const char *at, size_t length, int passed)
 {
     struct iovec part = {(char *)at, length};

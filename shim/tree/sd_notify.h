@@ -4,8 +4,8 @@
  * library.
  *
  * The coordinator tells it, for a service manager listens to the service's main process alone
- * (NotifyAccess=main). Of a drain only STATUS= and EXTEND_TIMEOUT_USEC= are sent: after a STOPPING=1 a
- * program that runs on would be killed, and READY=1 is the program's own to say.
+ * (NotifyAccess=main). Of a drain only STATUS= and EXTEND_TIMEOUT_USEC= are sent: after a
+ * STOPPING=1 a program that runs on would be killed, and READY=1 is the program's own to say.
  *
  * EXTEND_TIMEOUT_USEC= is for TimeoutStopSec=, after which a service that is being stopped is
  * killed however much of WEIR_TIMEOUT is left (Debian's nginx: 5 s). By sd_notify(3) it counts only
@@ -37,8 +37,8 @@ int64_t sd_notify_step(int64_t now, bool stopping);
 void sd_notify_end(const char *what);
 
 /*
- * The descriptor store (FileDescriptorStoreMax=): what is in it outlives a restart, and the next start
- * finds it in LISTEN_FDS under this name. All have the same, so they are removed together.
+ * The descriptor store (FileDescriptorStoreMax=): what is in it outlives a restart, and the next
+ * start finds it in LISTEN_FDS under this name. All have the same, so they are removed together.
  */
 #define SD_NOTIFY_STORED "weir"
 

@@ -12,7 +12,8 @@
 //                                      P instead of CONNECTION NUMBER
 //   --careful                          watches for the server's close, and looks right before it
 //                                      sends; without it a close shows only in the next request
-//   --one-shot                         a new connection for each request
+//   --one-shot                         a new connection for each request; says at the end how long
+//                                      the slowest took from connect to its whole answer
 //
 // At the end it prints one line of NAME=NUMBER:
 //   answered       requests with a whole answer
@@ -85,6 +86,7 @@ struct connection {
     int number;
     double due;         // PAUSING: when the next request goes out
     double sent_at;     // when the last one went out
+    double opened_at;
     unsigned long sent; // requests on this connection
     bool answered_once;
     struct answer answer;
@@ -94,6 +96,7 @@ static int epoll;
 static int alive;         // connections that are not GONE
 static int not_yet_ready; // connections without a first answer
 static volatile sig_atomic_t stopped;
+static double slowest; // one-shot: s
 
 static double now(void)
 {
@@ -369,6 +372,8 @@ static void read_answer(struct connection *c)
         if (c->answer.part != WHOLE)
             continue;
         totals.answered++;
+        if (now() - c->opened_at > slowest)
+            slowest = now() - c->opened_at;
         first_answer_or_end(c);
         if (options.one_shot || c->answer.says_close)
             end_connection(c);
@@ -441,6 +446,7 @@ static void open_connection(struct connection *c)
         err(1, "socket");
     c->state = CONNECTING;
     c->sent = 0;
+    c->opened_at = now();
     if (connect(c->fd, (struct sockaddr *)&options.address, sizeof options.address) < 0 &&
         errno != EINPROGRESS) {
         if (errno == EADDRNOTAVAIL)
@@ -589,6 +595,8 @@ int main(int argc, char **argv)
         err(1, "start");
     alive = not_yet_ready = options.connections;
     run(connections);
+    if (options.one_shot)
+        fprintf(stderr, "load: the slowest took %.0f ms\n", slowest * 1e3);
     printf("answered=%lu unanswered=%lu reset=%lu truncated=%lu refused=%lu connect_reset=%lu "
            "open=%lu last_end_ms=%lu crossed=%lu idle_reset=%lu\n",
            totals.answered, totals.unanswered, totals.reset, totals.truncated, totals.refused,
