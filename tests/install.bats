@@ -345,8 +345,8 @@ completes() {
 
 @test "the completion has the values of an option, and weir accepts each" {
     local option value count=0 values
-    same "$(completes weir run --listeners '')" $'auto\nclose\nkeep'
-    same "$(completes weir run --listeners =)" $'auto\nclose\nkeep'
+    same "$(completes weir run --listeners '')" $'auto\nclose\nkeep\nstore'
+    same "$(completes weir run --listeners =)" $'auto\nclose\nkeep\nstore'
     [ "$(completes weir run --timeout 5s --mode = de)" = deadline ]
     same "$(completes weir run --log s)" $'stderr\nsyslog'
     same "$(completes weir drain --timeout =)" "$(completes weir drain --timeout '')"
