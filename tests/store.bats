@@ -3,7 +3,7 @@
 # WEIR_LISTENERS=store: at a drain the listeners go to the service manager's descriptor store, and bind()
 # takes them out of LISTEN_FDS at the next start. store_manager.py is the manager; systemd_real.bats
 # has systemd itself.
-# mutant: shim/drain/listen_fds.c: s/if \(ours\)/if (0)/
+# mutant: shim/drain/listen_fds.c: s/bool ours = is_ours/bool ours = !is_ours/
 # needs: python3-minimal
 # seconds: 40
 # shellcheck shell=bash disable=SC2016,SC2154

@@ -260,12 +260,11 @@ static void step_without_thread(void)
     stop_signals_step(now);
 }
 
-/* Does what can be done without waiting. Of sockets that nobody has bound yet (handed.h) that is
- * nothing: they stay open here. */
+/* Does what can be done without waiting. That is nothing where no drain is on, and the thread was
+ * to wait for the program to bind the sockets of its predecessor (handed.h). */
 static void do_without_thread(uint32_t orders, const struct origin *origin)
 {
-    if (orders == ORDERED_LOOK && handed_any() && !stop_signals_held() &&
-        !coordinator_tree_drains())
+    if (orders == ORDERED_LOOK && !stop_signals_held() && !coordinator_tree_drains())
         return;
     if (coordinator_tree_drains() && !coordinator_is_here()) {
         step_without_thread();
@@ -279,7 +278,7 @@ static void do_without_thread(uint32_t orders, const struct origin *origin)
     stop_signals_release();
 }
 
-static bool make_thread(uint32_t orders, const struct origin *origin)
+static bool make_thread(const struct origin *origin)
 {
     void **self = thread_pointer();
     uint64_t mask;
@@ -294,7 +293,7 @@ static bool make_thread(uint32_t orders, const struct origin *origin)
         return true;
 
     /* RLIMIT_NPROC. No handler of the program's is to run, and perhaps to leave, in the middle. */
-    atomic_fetch_and(&pending, ~(uint32_t)(BARRED - 1));
+    uint32_t orders = atomic_fetch_and(&pending, ~(uint32_t)(BARRED - 1)) & ORDERS;
     sys_block_signals(&mask);
     if (begin_step()) {
         do_without_thread(orders, origin);
@@ -312,7 +311,7 @@ static bool leave(uint32_t orders, const struct origin *origin)
     } while (!atomic_compare_exchange_weak(&pending, &before, before | orders | running));
     if (before & RUNNING)
         sys_futex_wake(&pending);
-    return !running || make_thread(orders, origin);
+    return !running || make_thread(origin);
 }
 
 /* For how long the program's call waits for the thread, which ends all the same as soon as it can.
