@@ -151,7 +151,6 @@ frontend web
 END
     drops_in haproxy.service weir.conf
     starts
-    never=() # of 200 a second it resets one now and then, without the library many more
     under_load http 80 thrice
 }
 

@@ -32,8 +32,15 @@ static bool is_ours(const struct listener *listener)
             (listener->is_own && listener->generation == generation_now()));
 }
 
+/* While nobody accepts as many wait as the kernel allows: who finds the queue full waits a second
+ * for its next SYN. listen(2) of a socket that listens sets that alone. */
+static void make_room_in(int fd)
+{
+    sys2(SYS_listen, fd, INT32_MAX);
+}
+
 /* Returns how many there are, or -errno. */
-static long send_all(void)
+static long send_all(bool drains)
 {
     long count = 0;
     for (uint32_t i = 0; i < atomic_load(&listener_entries); i++) {
@@ -44,6 +51,8 @@ static long send_all(void)
         long sent = sd_notify_store(fd);
         if (sent < 0)
             return sent;
+        if (drains)
+            make_room_in(fd);
         count++;
     }
     return count;
@@ -64,6 +73,7 @@ static long send_those_of(int32_t pid)
         if (len && sock_is_reached((int)copy) &&
             settings_mode(&settings_now()->mode, (struct sockaddr *)&own, len) != MODE_OFF) {
             long sent = sd_notify_store((int)copy);
+            make_room_in((int)copy);
             count = sent < 0 ? sent : count + 1;
         }
         sys1(SYS_close, copy);
@@ -112,7 +122,7 @@ static void go_on(int64_t now)
                                   "are listeners, and NotifyAccess=all)";
     bool has_none = false, is_late = now - store.since >= DECIDES_MOST_MS;
     if (!store.is_sent) {
-        long sent = send_all();
+        long sent = send_all(true);
         if (sent == 0 && coordinator_is_here()) {
             sent = send_others();
             has_none = sent == 0;
@@ -160,7 +170,7 @@ enum listeners listener_store(bool whole_tree, bool now)
 
 void listener_store_again(void)
 {
-    send_all();
+    send_all(false);
 }
 
 void listener_store_forked(void)
