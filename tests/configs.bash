@@ -32,7 +32,7 @@ postgres_bin=$(echo /usr/lib/postgresql/*/bin) # Debian has a directory for each
 as_postgres=(setpriv --reuid postgres --regid postgres --init-groups env HOME=/)
 
 # postgres [VAR=value...]: PostgreSQL, which refuses to run as root, on $port, and at a path in `sockets`
-# if that is set. The cluster is one for all tests of a file, made when the first needs it.
+# if that is set; with the options `postgres_also`. The cluster is one for all tests of a file, made when the first needs it.
 postgres() {
     local cluster=$BATS_FILE_TMPDIR/cluster
     cd /
@@ -45,7 +45,8 @@ postgres() {
     }
     serve_bare server -- "${as_postgres[@]}" "LD_PRELOAD=$WEIR_LIB" "$@" \
         "$postgres_bin/postgres" -D "$cluster" -p "$port" -c listen_addresses=127.0.0.1 \
-        -c "unix_socket_directories=${sockets:-}" -c fsync=off -c log_min_messages=fatal
+        -c "unix_socket_directories=${sockets:-}" -c fsync=off -c log_min_messages=fatal \
+        "${postgres_also[@]}"
     wait_port "$port"
     wait_until 10 "$postgres_bin/pg_isready" -q -h 127.0.0.1 -p "$port"
 }

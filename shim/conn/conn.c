@@ -458,6 +458,7 @@ void conn_closes(int fd, enum kind kind)
         !conn_is_still(fd, record))
         return;
     int saved = errno;
+    notes_close(record);
     lingering_before_close(fd, record);
     errno = saved;
 }

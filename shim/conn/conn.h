@@ -228,9 +228,9 @@ bool conn_shut(int fd);
 /*
  * Sends the FIN of a half-closed connection to which the program does not attend. What `reply`
  * takes for idle may be in the middle of a long answer (an FTP transfer): there only in the end
- * (late).
+ * (late). Of TLS the program has WEIR_SETTLE for an alert of its own.
  */
-void conn_finish(int fd, bool late);
+void conn_finish(int fd, const struct conn_limits *limits, bool late);
 
 /* HTTP/2: tells the client to open no more streams, beside those that are open (goodbye.h). */
 void conn_warn(int fd);

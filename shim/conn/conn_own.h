@@ -64,4 +64,7 @@ struct tracker *tracker_in_drain(struct conn *conn, bool begins);
 void notes_read(struct conn *conn, size_t n, struct bytes bytes);
 void notes_wrote(int fd, struct conn *conn, size_t done, bool whole, struct bytes bytes);
 
+/* Notes in a drain that the program closes the last descriptor of a connection of this record. */
+void notes_close(uint64_t record);
+
 #endif

@@ -78,6 +78,8 @@ _Static_assert(STATE_HTTP == GATE_FAST_STATES, "the flags below it are the fast 
 #define CONN_TOLD UINT64_C(0x04)     /* the last word has been said, with our FIN */
 #define CONN_FIN UINT64_C(0x08)      /* we have sent our FIN: what is written goes nowhere */
 #define CONN_DISOWNED UINT64_C(0x10) /* the program's alone */
+#define CONN_MET_END UINT64_C(0x20)  /* TLS: the program has met our end, and has the last word */
+#define CONN_SPOKE UINT64_C(0x40)    /* and has said it */
 #define CONN_WATCHED UINT64_C(0x80)  /* the program asks epoll for EPOLLRDHUP on it */
 #define CONN_UNIX UINT64_C(0x100)    /* fingerprint is of the listener's address */
 #define CONN_PORT UINT64_C(0x200)    /* fingerprint is of the peer's address and of our port */

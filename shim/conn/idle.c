@@ -309,13 +309,15 @@ void conn_warn(int fd)
         goodbye_warns(fd, conn);
 }
 
-void conn_finish(int fd, bool late)
+void conn_finish(int fd, const struct conn_limits *limits, bool late)
 {
     struct conn *conn = table_find(fd);
     uint64_t record = conn ? atomic_load(&conn->record) : 0;
     bool may_answer = mode_of(record) == MODE_REPLY || mode_of(record) == MODE_PROTOCOL;
     if (record & CONN_TOLD)
         return goodbye_lingers(fd, record);
+    if (record & CONN_MET_END)
+        late |= seen_ms(conn, atomic_load(&conn->state), limits) >= limits->settle;
     if (!(record & CONN_SHUT) || (may_answer && !late) ||
         record & (CONN_READ_SINCE_SHUT | CONN_FIN) || is_in_use(conn))
         return;

@@ -132,6 +132,8 @@ void notes_wrote(int fd, struct conn *conn, size_t done, bool whole, struct byte
     if (mode_of(record) != MODE_REPLY || !done)
         return;
     int saved = errno;
+    if (record & CONN_MET_END)
+        atomic_fetch_or(&conn->record, CONN_SPOKE);
     release_end(fd, number);
     enum reply_model_sign sign = sign_of(conn, done, bytes);
     if (record & CONN_SHUT)
@@ -180,6 +182,32 @@ static void await_follower(int fd, uint32_t number)
     }
 }
 
+/*
+ * Our FIN goes out in the read that meets the end: until the program closes, a client would send
+ * into the gap. But of TLS the program has the last word, which only it can say: a close_notify as
+ * a rule. Not on a connection that was in use a moment ago, nor once it has closed one without a
+ * word: there the gap would cost requests, and bring nothing.
+ */
+#define RARELY_USED 4 /* times WEIR_SETTLE without a byte */
+
+static _Atomic bool is_silent;
+
+static bool has_last_word(int fd, const struct conn *conn)
+{
+    struct sock_info info;
+    if (!tracker_is_tls(&conn->http) || atomic_load(&is_silent) ||
+        reply_model_held(table_number(conn)) == HOLD_END)
+        return false;
+    sock_info(fd, &info);
+    return info.received_ms >= RARELY_USED * settings_now()->settle;
+}
+
+void notes_close(uint64_t record)
+{
+    if ((record & (CONN_MET_END | CONN_SPOKE)) == CONN_MET_END)
+        atomic_store(&is_silent, true);
+}
+
 bool conn_read_end(int fd)
 {
     struct conn *conn = sys_is_sandboxed() ? NULL : table_find(fd);
@@ -188,10 +216,11 @@ bool conn_read_end(int fd)
         return false;
     await_follower(fd, table_number(conn));
     record = atomic_load(&conn->record);
+    uint64_t over = has_last_word(fd, conn) ? CONN_MET_END : CONN_FIN;
     do {
         if (!is_last_end(conn, record))
             return false;
-    } while (!atomic_compare_exchange_strong(&conn->record, &record, record | CONN_FIN));
+    } while (!atomic_compare_exchange_strong(&conn->record, &record, record | over));
 
     struct sock_queues queues;
     sock_queues(fd, &queues);
@@ -201,10 +230,13 @@ bool conn_read_end(int fd)
     bool ends = !queues.unread && !is_in_use(conn) &&
                 (!queues.unsent || reply_model_waits_for_answers(table_number(conn)));
     if (ends && !(queues.unread = sock_unread_now(fd))) {
-        sock_shut_write(fd);
+        if (over == CONN_MET_END) /* for WEIR_SETTLE: conn_finish */
+            atomic_fetch_and(&conn->state, (uint8_t)~STATE_SEEN);
+        else
+            sock_shut_write(fd);
         return false;
     }
-    atomic_fetch_and(&conn->record, ~CONN_FIN);
+    atomic_fetch_and(&conn->record, ~over);
     release_end(fd, table_number(conn));
     return queues.unread;
 }

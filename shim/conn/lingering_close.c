@@ -138,7 +138,8 @@ void lingering_before_close(int fd, uint64_t record)
     if (!atomic_load(&is_on) || sys_is_sandboxed())
         return;
     sock_queues(fd, &queues);
-    bool is_empty = !queues.unread && queues.unsent <= (record & CONN_FIN ? OUR_FIN : 0);
+    bool is_empty = !queues.unread && (queues.unsent <= (record & CONN_FIN ? OUR_FIN : 0) ||
+                                       record & CONN_MET_END); /* its last word */
     bool in_use = is_closed_in_use(fd, record);
     if (in_use)
         say_closed_in_use(fd);

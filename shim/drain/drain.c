@@ -89,7 +89,8 @@ static void shut_idle(struct drain_count *count, int64_t now)
 static bool finish_one(int fd, void *context)
 {
     const bool *late = context;
-    conn_finish(fd, *late);
+    struct conn_limits limits = drain_limits();
+    conn_finish(fd, &limits, *late);
     return true;
 }
 

@@ -214,8 +214,8 @@ static enum place on_start(struct scan *scan, char c)
         return NOT;
     if (!scan->is_answer && c == '\r')
         return START_LF;
+    mark->what = mark->flags & SPOKE || c != TLS_HANDSHAKE ? 0 : TLS_HANDSHAKE;
     mark->flags = SPOKE;
-    mark->what = 0;
     scan->left = 0;
     expect(scan, c == 'H' ? HEAD : c == 'C' ? CONNECT : NONE);
     if (scan->is_answer)

@@ -201,6 +201,10 @@ bool parser_is_session(union mark mark);
 #define SESSION_IDLE \
     'I' /* what ReadyForQuery says outside of a transaction: an answer's mark.word */
 
+/* The type of a client's first record, and so its first byte (RFC 8446, 5.1): what a request's
+ * mark.what is where it is no HTTP but TLS. */
+#define TLS_HANDSHAKE 22
+
 /* Follows it through n bytes that nobody has seen: of a body or a chunk, or it is no HTTP. */
 void parser_skip(struct scan *scan, size_t n);
 

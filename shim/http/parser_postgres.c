@@ -18,6 +18,7 @@
 #include "http/parser.h"
 
 enum { STARTUP_LEAST = 8, STARTUP_MOST = 10000, MAJOR_VERSION = 3 };
+enum { REQUESTS = 4 }; /* with which the version begins that asks for TLS: 1234.5679 */
 enum { LENGTH_LENGTH = 4, HEAD_LENGTH = 1 + LENGTH_LENGTH };
 #define LENGTH_MOST 0x3fffffffu
 
@@ -108,8 +109,10 @@ static enum place on_startup(struct scan *scan, uint8_t byte)
     if (index == LENGTH_LENGTH - 1)
         return scan->left >= STARTUP_LEAST && scan->left <= STARTUP_MOST ? STARTUP : NOT;
     if (index >= LENGTH_LENGTH && index < LENGTH_LENGTH + sizeof version &&
-        byte != version[index - LENGTH_LENGTH])
+        byte != version[index - LENGTH_LENGTH]) {
+        scan->mark.what = index == LENGTH_LENGTH && byte == REQUESTS ? TLS_HANDSHAKE : 0;
         return NOT;
+    }
     if (index < STARTUP_LEAST - 1)
         return STARTUP;
     scan->left -= STARTUP_LEAST;

@@ -342,6 +342,12 @@ uint32_t tracker_last_stream(const struct tracker *http)
     return atomic_load(&http->streams.last);
 }
 
+bool tracker_is_tls(const struct tracker *http)
+{
+    union mark request = mark_of(&http->requests);
+    return request.at == NOT && request.what == TLS_HANDSHAKE;
+}
+
 bool tracker_has_answered(const struct tracker *http)
 {
     return mark_of(&http->answers).flags & SPOKE;

@@ -138,6 +138,10 @@ bool tracker_has_only_begun(const struct tracker *http);
 bool tracker_takes_goodbye(const struct tracker *http);
 uint32_t tracker_last_stream(const struct tracker *http);
 
+/* Tells whether it is TLS: its client's first record was a handshake's, or PostgreSQL's has asked
+ * for it. (Its state is HTTP_NOT.) */
+bool tracker_is_tls(const struct tracker *http);
+
 /* Tells whether a byte of an answer was ever seen. */
 bool tracker_has_answered(const struct tracker *http);
 

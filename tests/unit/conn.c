@@ -13,7 +13,8 @@
 
 #define FLAGS                                                                                  \
     (CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED | CONN_FIN | CONN_DISOWNED | CONN_CUT_SHORT | \
-     CONN_SEEN | CONN_UNIX | CONN_PORT | CONN_FORCED | CONN_SHUT | CONN_READ_SINCE_SHUT)
+     CONN_SEEN | CONN_UNIX | CONN_PORT | CONN_FORCED | CONN_SHUT | CONN_READ_SINCE_SHUT |      \
+     CONN_MET_END | CONN_SPOKE)
 
 /* The next of all sets of these bits; 0 after the last. */
 static uint64_t next_set(uint64_t bits, uint64_t all)
@@ -282,19 +283,66 @@ static void the_end_of_file_sends_our_fin_where_nothing_is_owed(void)
     CHECK(conn_read_end(FD) && !fakes[FD].shut_write && flags() == CONN_SHUT);
 }
 
+/* A connection of TLS, quiet for so long, whose program meets our end. */
+static void meets_end_of_tls(uint32_t quiet_ms)
+{
+    begin(MODE_REPLY);
+    set(CONN_SHUT);
+    tracker_received_here(&table_find(FD)->http, "\x16\x03\x01", 3);
+    fakes[FD].info = (struct sock_info){.received_ms = quiet_ms};
+    CHECK(!conn_read_end(FD));
+}
+
+static void of_tls_the_program_has_the_last_word(void)
+{
+    const uint32_t rarely = 400;
+    settings_to_fill()->settle = 100;
+    meets_end_of_tls(rarely - 1);
+    CHECK(fakes[FD].shut_write && flags() == (CONN_SHUT | CONN_FIN));
+    meets_end_of_tls(rarely);
+    CHECK(!fakes[FD].shut_write && flags() == (CONN_SHUT | CONN_MET_END));
+    conn_finish(FD, &limits, false);
+    limits.now += limits.settle - 1;
+    conn_finish(FD, &limits, false);
+    CHECK(!fakes[FD].shut_write);
+    limits.now++;
+    conn_finish(FD, &limits, false);
+    CHECK(fakes[FD].shut_write == 1 && flags() & CONN_FIN);
+    meets_end_of_tls(rarely); /* while a request came in behind the end */
+    begin(MODE_REPLY);
+    set(CONN_SHUT);
+    tracker_received_here(&table_find(FD)->http, "\x16\x03\x01", 3);
+    fakes[FD].info.received_ms = rarely;
+    fakes[FD].queues.unread = 1;
+    CHECK(conn_read_end(FD) && !fakes[FD].shut_write && flags() == CONN_SHUT);
+
+    gate_shut(GATE_DRAINS, 0);
+    meets_end_of_tls(rarely);
+    call_write(FD, 24, 24); /* a close_notify */
+    CHECK(flags() & CONN_SPOKE && !fakes[FD].shut_write);
+    conn_closes(FD, KIND_CONN);
+    meets_end_of_tls(rarely);
+    CHECK(!fakes[FD].shut_write && flags() == (CONN_SHUT | CONN_MET_END));
+    conn_closes(FD, KIND_CONN); /* without a word: there the FIN goes out again */
+    meets_end_of_tls(rarely);
+    CHECK(fakes[FD].shut_write && flags() == (CONN_SHUT | CONN_FIN));
+    settings_to_fill()->settle = 0;
+    gate_shut(GATE_CLOSES_IDLE, 0);
+}
+
 static void the_drainer_sends_the_fin_of_one_that_is_left_lying(void)
 {
     static const uint64_t not_then[] = {0, CONN_SHUT | CONN_READ_SINCE_SHUT,
                                         CONN_SHUT | CONN_IN_USE, CONN_SHUT | CONN_FIN};
     begin(MODE_REPLY);
     set(CONN_SHUT);
-    conn_finish(FD, true);
-    conn_finish(FD, true);
+    conn_finish(FD, &limits, true);
+    conn_finish(FD, &limits, true);
     CHECK(fakes[FD].shut_write == 1 && flags() == (CONN_SHUT | CONN_FIN));
     for (size_t i = 0; i < COUNT_OF(not_then); i++) {
         begin(MODE_REPLY);
         set(not_then[i]);
-        conn_finish(FD, true);
+        conn_finish(FD, &limits, true);
         CHECK(!fakes[FD].shut_write && flags() == not_then[i], "case %zu", i);
     }
     for (int i = 0; i < 3; i++) {
@@ -303,7 +351,7 @@ static void the_drainer_sends_the_fin_of_one_that_is_left_lying(void)
         fakes[FD].queues.unread = i == 0;
         fakes[FD].queues.unsent = i == 1;
         fakes[FD].fingerprint = i == 2 ? 78 : 77;
-        conn_finish(FD, true);
+        conn_finish(FD, &limits, true);
         CHECK(!fakes[FD].shut_write && flags() == CONN_SHUT, "case %d", i);
     }
 }
@@ -1067,6 +1115,8 @@ static const struct unit_test tests[] = {
      the_end_of_file_sends_our_fin_where_nothing_is_owed},
     {"the drainer sends the FIN where the program does not attend",
      the_drainer_sends_the_fin_of_one_that_is_left_lying},
+    {"of TLS the program has the last word, and the FIN comes behind it",
+     of_tls_the_program_has_the_last_word},
     {"a forced connection is shut both ways, once", a_forced_one_is_shut_both_ways_once},
     {"a forced connection of which nothing is lost is closed idle",
      a_forced_one_of_which_nothing_is_lost_is_closed_idle},

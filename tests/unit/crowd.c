@@ -409,7 +409,7 @@ static void visit(int fd)
     if (look == CONN_IS_IDLE && one_in(8))
         shuts += conn_shut(fd);
     else if (look == CONN_IS_SHUT)
-        conn_finish(fd, true);
+        conn_finish(fd, &limits, true);
     if (one_in(200)) {
         struct conn_cost cost = {.look = look};
         if (conn_force(fd, &limits, 0, &cost))

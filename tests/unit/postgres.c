@@ -79,6 +79,34 @@ static void by_hand(void)
         }
 }
 
+static void tls_is_told(void)
+{
+    static const struct {
+        const char *bytes;
+        size_t n;
+        bool is_tls;
+    } first[] = {
+        {"\x16\x03\x01\2\0", 5, true}, {"\0\0\0\10\4\xd2\x16\x2f", 8, true},
+        {STARTUP_TEXT, 20, false},     {"\0\0\0\20\0\2", 6, false},
+        {"\x17\x03", 2, false},
+    };
+    for (size_t i = 0; i < COUNT_OF(first); i++)
+        for (size_t cut = 1; cut <= first[i].n; cut++) {
+            struct tracker http = {0};
+            receive(&http, first[i].bytes, cut);
+            if (cut < first[i].n)
+                receive(&http, first[i].bytes + cut, first[i].n - cut);
+            CHECK(tracker_is_tls(&http) == first[i].is_tls, "case %zu, cut %zu", i, cut);
+            tracker_reset(&http);
+            CHECK(!tracker_is_tls(&http));
+        }
+    struct tracker http = {0};
+    receive(&http, "GET / HTTP/1.1\r\n\r\n", 18);
+    answer(&http, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 38);
+    receive(&http, "\x16\x03\x01\2\0", 5);
+    CHECK(tracker_state(&http) == HTTP_NOT && !tracker_is_tls(&http));
+}
+
 /* As many as the count of what is owed has; one more is not followed. */
 static void many_at_once(void)
 {
@@ -101,6 +129,7 @@ static void many_at_once(void)
 
 static const struct unit_test tests[] = {
     {"talks by hand are told as they are, however they are cut", by_hand},
+    {"TLS is told by its first record, or by what asks for it", tls_is_told},
     {"of requests there may be 255 that are not answered", many_at_once},
 };
 
