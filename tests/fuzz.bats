@@ -51,6 +51,14 @@ finds_nothing() {
     finds_nothing http 12000
 }
 
+@test "HTTP/2: no frames, however cut, are told otherwise than a plain parser has them" {
+    finds_nothing frames 3000
+}
+
+@test "WebSocket: no frames, however cut, are told otherwise than a plain parser has them" {
+    finds_nothing websocket 3000
+}
+
 @test "a fuzz target finds what is wrong: a parser with a byte too many is caught" {
     # A copy of text.c whose put() forgets to leave room for the NUL.
     local copy=$BATS_TEST_TMPDIR/broken.c

@@ -5,6 +5,7 @@
  * not belong there, in pieces of any length. They come from a seed, and so does a failure.
  */
 #include "tracker_steps.h"
+#include "dice.h"
 
 #include "http/streams.h"
 
@@ -12,17 +13,6 @@
 #define STREAMS 200
 #define FRAME_MOST 64
 #define PREFACE_TEXT "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-static uint64_t dice;
-
-/* Below `most`. (xorshift64*, Vigna) */
-static uint32_t roll(uint32_t most)
-{
-    dice ^= dice >> 12;
-    dice ^= dice << 25;
-    dice ^= dice >> 27;
-    return (uint32_t)((dice * UINT64_C(0x2545f4914f6cdd1d)) >> 33) % most;
-}
 
 /* ---- the plain parser ---- */
 

@@ -34,6 +34,11 @@ static const char *unit_now = "start";
 
 #define SAY(...) fprintf(stderr, __VA_ARGS__)
 
+/* A fuzzer keeps the input of who aborts. */
+#ifndef UNIT_FAILS
+#define UNIT_FAILS _exit(1)
+#endif
+
 /* After the condition there may be what to say, as for SAY. */
 #define CHECK(condition, ...)                                                                     \
     do {                                                                                          \
@@ -41,7 +46,7 @@ static const char *unit_now = "start";
             fprintf(stderr, "not ok - %s\n%s:%d: %s:", unit_now, __FILE__, __LINE__, #condition); \
             fprintf(stderr, " " __VA_ARGS__);                                                     \
             fprintf(stderr, "\n");                                                                \
-            _exit(1);                                                                             \
+            UNIT_FAILS;                                                                           \
         }                                                                                         \
     } while (0)
 

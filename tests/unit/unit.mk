@@ -30,9 +30,11 @@ UNIT_websocket = $(UNIT_tracker)
 UNIT_postgres = $(UNIT_tracker)
 FUZZ_usual = shim/base/settings.c shim/base/text.c
 FUZZ_http = $(UNIT_tracker) # alone
+FUZZ_frames = $(UNIT_tracker)
+FUZZ_websocket = $(UNIT_tracker)
 
 UNITS = fdtable conn crowd settings text tracker close_header tracker_pieces frames websocket postgres libc_next sock reply_model
-FUZZERS = settings mode address escaped http
+FUZZERS = settings mode address escaped http frames websocket
 
 unit: $(UNITS:%=$(BUILD)/unit/asan/%) $(UNITS:%=$(BUILD)/unit/tsan/%)
 fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)

@@ -4,21 +4,11 @@
  * beside a plain parser, which keeps a frame until it is whole. In pieces of any length.
  */
 #include "tracker_steps.h"
+#include "dice.h"
 
 #define ROUNDS 6000
 #define PAYLOAD_MOST 300
 #define HEAD_MOST 14
-
-static uint64_t dice;
-
-/* Below `most`. (xorshift64*, Vigna) */
-static uint32_t roll(uint32_t most)
-{
-    dice ^= dice >> 12;
-    dice ^= dice << 25;
-    dice ^= dice >> 27;
-    return (uint32_t)((dice * UINT64_C(0x2545f4914f6cdd1d)) >> 33) % most;
-}
 
 #define ASKED                                                                      \
     "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" \
