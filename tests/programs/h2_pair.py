@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""h2_pair.py httpx|grpc PORT DIRECTORY: Python's httpx, or grpcio's channels, as clients of HTTP/2 in the
+clear, for scripts/h2-pairs. Ten connections, on each of which something is asked first:
+
+  slow   one stream that is answered after 3 s
+  loop   four connections, one request after the other
+  ten    one connection, ten such loops
+  idle   four connections that rest until DIRECTORY/next is there, and then ask once
+
+Who finds its connection closed opens another, and one that is refused asks no more. "ready"; and when
+all is over for each row "ROW LOST/ASKED"."""
+import asyncio
+import os
+import sys
+
+kind, port, directory = sys.argv[1:]
+rows = {row: [0, 0] for row in ("slow", "loop", "ten", "idle")}
+
+if kind == "httpx":
+    import httpx
+
+    class Channel:
+        def __init__(self):
+            self.client = httpx.AsyncClient(http1=False, http2=True, timeout=20)
+
+        async def get(self, path):
+            answer = await self.client.get(f"http://127.0.0.1:{port}{path}")
+            assert answer.status_code == 200, answer.status_code
+
+    def is_refused(error):
+        return isinstance(error, httpx.ConnectError)
+else:
+    import grpc
+
+    class Channel:
+        def __init__(self):
+            apart = [("grpc.use_local_subchannel_pool", 1)]
+            self.call = grpc.aio.insecure_channel(f"127.0.0.1:{port}", apart).unary_unary("/pair/get")
+
+        async def get(self, path):
+            await self.call(path.encode(), timeout=20)
+
+    def is_refused(error):
+        return "failed to connect" in str(error) or "onnection refused" in str(error)
+
+
+async def ask(row, channel, path):
+    try:
+        await channel.get(path)
+    except Exception as error:
+        if is_refused(error):
+            return False
+        if os.environ.get("PAIR_SAYS"):
+            print(row, repr(error), file=sys.stderr)
+        rows[row][0] += 1
+        rows[row][1] += 1
+        return False
+    rows[row][1] += 1
+    return True
+
+
+async def loop(row, channel):
+    while await ask(row, channel, "/"):
+        await asyncio.sleep(0.001)
+
+
+async def idle(channel):
+    while not os.path.exists(directory + "/next"):
+        await asyncio.sleep(0.02)
+    await ask("idle", channel, "/")
+
+
+async def main():
+    channels = [Channel() for _ in range(10)]
+    await asyncio.gather(*(channel.get("/") for channel in channels))
+    all_of_it = [ask("slow", channels[0], "/slow3")] + [loop("loop", one) for one in channels[1:5]] + \
+        [loop("ten", channels[5]) for _ in range(10)] + [idle(one) for one in channels[6:]]
+    tasks = [asyncio.ensure_future(one) for one in all_of_it]
+    await asyncio.sleep(0.3)
+    print("ready", flush=True)
+    await asyncio.wait(tasks, timeout=40)
+    print(" ".join(f"{row} {lost}/{asked}" for row, (lost, asked) in rows.items()), flush=True)
+    os._exit(0)
+
+
+asyncio.run(main())
