@@ -96,6 +96,8 @@ clients = [Client() for _ in range(count)]
 for client in clients:
     client.ask()
     answered += 1
+if not seconds:
+    time.sleep(1)  # more than four times WEIR_SETTLE: they rest
 print("ready", flush=True)
 due = [(time.monotonic() + seconds * random.random(), client) for client in clients]
 until = time.monotonic() + 60
