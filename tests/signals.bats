@@ -163,7 +163,7 @@ not_drained() {
     if log_has server 'draining'; then return 1; fi
 }
 
-# becomes CODE: the server executes CODE while a drain waits for its client, after SIGTERM.
+# becomes PROGRAM ARG...: the server does while a drain waits for its client, after SIGTERM.
 becomes() {
     local client
     serve server WEIR_STOP_SIGNALS=TERM WEIR_TIMEOUT=8s -- /usr/bin/python3 -c '
@@ -173,7 +173,7 @@ connection = listener.accept()[0]
 connection.recv(100)
 print("asked", flush=True)
 connection.recv(100)
-os.execv(sys.executable, [sys.executable, "-c", *sys.argv[2:], sys.argv[1]])' "$port" "$1"
+os.execv(sys.argv[2], sys.argv[2:])' "$port" "$@"
     wait_port "$port"
     conn_open client "$port"
     conn_send "$client" 'half a'
@@ -185,8 +185,21 @@ os.execv(sys.executable, [sys.executable, "-c", *sys.argv[2:], sys.argv[1]])' "$
 }
 
 @test "a stop signal that waits for a drain ends the program that the server becomes meanwhile" {
-    becomes 'import signal; signal.pause()'
+    becomes /usr/bin/python3 -c 'import signal; signal.pause()'
     wait "$SERVER_PID" || [ $? = 143 ]
+    log_has server 'drained in .*SIGTERM goes to the program'
+}
+
+@test "nor is it lost while a wrapper without the shim stands in between, and trees are listed" {
+    local go=$BATS_TEST_TMPDIR/go
+    export WEIR_RUN_DIR=$BATS_TEST_TMPDIR/run
+    mkfifo "$go"
+    (wait_until 10 log_has server '^between$' && "$ROOT/build/weir" list >"$go.list"; echo >"$go") 3>&- &
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    becomes /bin/busybox sh -c 'echo between; read -r line <"$0"; exec "$@"' "$go" \
+        /usr/bin/python3 -c 'import signal; signal.pause()'
+    wait "$SERVER_PID" || [ $? = 143 ]
+    [ -e "$go.list" ]
     log_has server 'drained in .*SIGTERM goes to the program'
 }
 

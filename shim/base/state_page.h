@@ -22,7 +22,7 @@
 #include "base/settings.h"
 
 #define PAGE_MAGIC "weirpage"
-#define PAGE_LAYOUT 9
+#define PAGE_LAYOUT 10
 
 #define PAGE_SLOTS 512    /* processes that are listed */
 #define PAGE_WIDE 16      /* slots whose processes have SHARDS shards, the others one */
@@ -159,6 +159,8 @@ struct page {
     struct origin idle_by;              /* who asked last to close what is idle */
     struct totals asked;                /* of the tree, when it was asked for */
     _Atomic int64_t since, ended;       /* of the drain: CLOCK_MONOTONIC, ms */
+    _Atomic int64_t execs_at;           /* a process of the tree is becoming another program since:
+                                           CLOCK_MONOTONIC, ms; 0: none is known to */
     _Atomic uint32_t timed_out;         /* it ended because its time was over */
     _Atomic uint32_t unlisted;          /* processes have found no free line since the start */
     _Atomic uint32_t is_named;          /* program is that of a process which listens */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tree/membership.h"
 
+#include "base/libc.h"
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/settings.h"
@@ -14,6 +15,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #define ANCESTORS_MOST 16
 
@@ -172,6 +174,7 @@ bool membership_begin(const char *value, bool first)
         }
         log_share(&tree_page->log);
         process_slot_fold_own(fork_ask_pid());
+        atomic_store(&tree_page->execs_at, 0);
     }
     process_slot_take();
     return true;
@@ -236,6 +239,14 @@ void membership_lives_on(void)
         process_slot_take();
 }
 
+/* Without a system call (vdso(7)). */
+static int64_t coarse_ms(void)
+{
+    struct timespec now = {0, 0};
+    libc_clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 static void take_back(uint64_t record)
 {
     handoff_take((uint32_t)(record >> CONN_FINGERPRINT_SHIFT));
@@ -253,6 +264,7 @@ void membership_execs(void)
                                               forked with them */
     if (atomic_load(&slot->pid) == fork_pid())
         atomic_fetch_or(&slot->flags, SLOT_EXECS);
+    atomic_store(&tree_page->execs_at, coarse_ms()); /* who looks for pages that nobody maps */
 }
 
 void membership_exec_failed(void)
@@ -262,6 +274,7 @@ void membership_exec_failed(void)
         return;
     if (atomic_load(&slot->pid) == fork_pid())
         atomic_fetch_and(&slot->flags, ~SLOT_EXECS);
+    atomic_store(&tree_page->execs_at, 0);
     table_each_untouched(take_back);
 }
 

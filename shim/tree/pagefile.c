@@ -345,6 +345,19 @@ static bool is_unused(int fd)
     return true;
 }
 
+/*
+ * Between an exec and the next program's start-up nobody maps the page, which may hold a drain's
+ * stop signal. How long that takes where a wrapper without us stands in between is not known.
+ */
+#define EXEC_MS 60000
+
+static bool is_between_programs(int fd)
+{
+    int64_t at = 0, now = sys_now_ms();
+    long got = sys4(SYS_pread64, fd, &at, sizeof at, offsetof(struct page, execs_at));
+    return got == sizeof at && at > now - EXEC_MS && at <= now;
+}
+
 bool pagefile_is_live(int dir, const char *name)
 {
     const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
@@ -354,7 +367,10 @@ bool pagefile_is_live(int dir, const char *name)
         !S_ISREG(status.st_mode) || status.st_uid != (uint32_t)sys0(SYS_geteuid))
         return false;
     long fd = sys4(SYS_openat, dir, name, flags, 0);
-    bool is_live = fd < 0 || !is_unused((int)fd);
+    /* Before the lease, which would keep the next program from opening it; and behind it, for an
+     * exec that has begun by then. */
+    bool is_live = fd < 0 || is_between_programs((int)fd) || !is_unused((int)fd) ||
+                   is_between_programs((int)fd);
     if (!is_live)
         sys3(SYS_unlinkat, dir, name, 0);
     if (fd >= 0)
