@@ -13,10 +13,11 @@ load processes
 setup() {
     port=$((9000 + 10 * BATS_TEST_NUMBER))
     run=$BATS_TEST_TMPDIR/run
+    gate=$BATS_TEST_TMPDIR/gate
     as_nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
 }
 
-# start_tree HOW [VAR=value...] [-- MS]: pg_tree; `head` is the pid with which it began, `server`
+# start_tree HOW [VAR=value...] [-- GATE]: pg_tree; `head` is the pid with which it began, `server`
 # that of the one that listens.
 start_tree() {
     local how=$1 variables=()
@@ -480,7 +481,8 @@ take_pid() {
 in_the_gap() {
     local client found
     mkdir "$BATS_TEST_TMPDIR/empty"
-    start_tree "$1" WEIR_STOP_SIGNALS=TERM PG_ROOT="$BATS_TEST_TMPDIR/empty" -- 900
+    mkfifo "$gate"
+    start_tree "$1" WEIR_STOP_SIGNALS=TERM PG_ROOT="$BATS_TEST_TMPDIR/empty" -- "$gate"
     conn_open client "$port"
     conn_send "$client" "ping\n"
     child_of 1
@@ -491,7 +493,9 @@ in_the_gap() {
     [ "$found" = 1 ]
     says accepted 1
     kill "${2:--USR2}" "$head"
-    wait_until 1 says phase draining
+    wait_until 5 says phase draining
+    says accepted 1
+    echo >"$gate"
     read_line answer "$client" 4
     [ "$answer" = ping ]
     says gaps 0
@@ -548,13 +552,16 @@ in_the_gap() {
 
 @test "TERM to the head waits for a connection that a child has not read yet" {
     local client
-    start_tree fork WEIR_STOP_SIGNALS=TERM -- 600
+    mkfifo "$gate"
+    start_tree fork WEIR_STOP_SIGNALS=TERM -- "$gate"
     conn_open client "$port"
     conn_send "$client" "ping\n"
     child_of 1
     kill "$head"
+    wait_until 5 says phase draining
     pause 0.3
     alive "$head"
+    echo >"$gate"
     read_line answer "$client" 2
     [ "$answer" = ping ]
     at_eof "$client" 2

@@ -1,7 +1,7 @@
 /* pg_tree: a line server that is a tree of processes, grown in one of several ways.
  * SPDX-License-Identifier: MIT
  *
- *   pg_tree HOW PORT [MS]      MS: how long a child waits before its first read
+ *   pg_tree HOW PORT [GATE]    GATE: a FIFO, of which a child takes a byte before its first read
  *
  *   one              serves one connection after the other
  *   fork, _Fork, clone, handler, thread     a child for each: by a raw clone, forked in a signal's
@@ -24,6 +24,8 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -43,7 +45,8 @@
 #define CHILDREN_MOST 1000
 
 static const char *how;
-static char *port, *pause_ms = "0";
+static char *port, *gate;
+static int gate_fd = -1; /* opened at the start: a child may have no right to, later */
 static int listener = -1;
 static volatile sig_atomic_t caught, forked;
 static pid_t idle_child[CHILDREN_MOST];
@@ -60,10 +63,18 @@ static bool is(const char *name)
     return !strcmp(how, name);
 }
 
-static void sleep_ms(long ms)
+static void open_gate(char *path)
 {
-    struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-    while (ms && nanosleep(&time, &time) < 0)
+    gate = path;
+    gate_fd = open(gate, O_RDWR); /* waits for nobody */
+    if (gate_fd < 0)
+        fail("pg_tree: the gate");
+}
+
+static void pass_gate(void)
+{
+    char byte;
+    while (gate && read(gate_fd, &byte, 1) < 0 && errno == EINTR)
         ;
 }
 
@@ -161,7 +172,7 @@ static void serve_one(int fd)
 static void exec_inetd(int fd)
 {
     dup2(fd, 0);
-    execl("/proc/self/exe", "pg_tree", "inetd", "0", pause_ms, NULL);
+    execl("/proc/self/exe", "pg_tree", "inetd", "0", gate, NULL);
     _exit(127);
 }
 
@@ -194,7 +205,7 @@ static void be_child(int fd)
         _exit(1);
     if (is("chroot") && (chroot(getenv("PG_ROOT")) || chdir("/")))
         _exit(1);
-    sleep_ms(atoi(pause_ms));
+    pass_gate();
     serve_one(fd);
     _exit(0);
 }
@@ -250,7 +261,7 @@ static int fork_receiver(void)
         close(ends[1]);
         close(listener);
         while ((fd = pass(ends[0], -1)) >= 0) {
-            sleep_ms(atoi(pause_ms));
+            pass_gate();
             serve_one(fd);
         }
         _exit(0);
@@ -288,17 +299,17 @@ static void fork_away(void)
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        fprintf(stderr, "usage: pg_tree HOW PORT [MS]\n");
+        fprintf(stderr, "usage: pg_tree HOW PORT [GATE]\n");
         return 2;
     }
     how = argv[1];
     port = argv[2];
     if (argc > 3)
-        pause_ms = argv[3];
+        open_gate(argv[3]);
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
     signal(SIGPIPE, SIG_IGN);
     if (is("inetd")) {
-        sleep_ms(atoi(pause_ms));
+        pass_gate();
         serve_one(0);
         return 0;
     }
