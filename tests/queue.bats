@@ -218,11 +218,11 @@ as_nobody() {
 streams() {
     local name line
     for name in a b c d; do
-        come "$name" --clients 1500 --every 2000 --patience 7 "$1"
+        come "$name" --clients 300 --every 2000 --endless --patience 60 "$1"
     done
     pause 1
     drain
-    wait_drained server 3
+    wait_drained server 20
     for name in a b c d; do
         wait "${CLIENTS_PID[$name]}"
         line=$(tail -n 1 "$BATS_TEST_TMPDIR/$name.log")

@@ -5,6 +5,7 @@
  *   queue_clients [OPTION...] ADDRESS      HOST:PORT, [HOST]:PORT, unix:PATH
  *     --clients N      1
  *     --every US       between two that connect; 0
+ *     --endless        who is gone comes again, until the first is refused: N at once at the most
  *     --send-after MS  of silence after a client has connected; 0
  *     --deaf MS        their kernel drops what comes for so long: their handshakes stay half done
  *     --patience S     they wait for their answer; 25
@@ -40,6 +41,7 @@
 
 static struct {
     int clients, every_us, send_after, deaf, patience;
+    bool endless;
     const char *expect;
 } options = {.clients = 1, .patience = 25, .expect = "pong"};
 
@@ -164,15 +166,28 @@ static void hear_again(void)
             setsockopt(clients[i].fd, SOL_SOCKET, SO_DETACH_FILTER, &(int){0}, sizeof(int));
 }
 
+static bool are_to_come(int begun)
+{
+    return options.endless ? !ends.refused : begun < options.clients;
+}
+
+/* Returns the place of the next one; NULL: all are taken. */
+static struct client *place(int begun)
+{
+    if (begun < options.clients)
+        return &clients[begun];
+    for (int i = 0; i < options.clients; i++)
+        if (clients[i].state == GONE)
+            return &clients[i];
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
-    static const struct option known[] = {{"clients", 1, NULL, 'c'},
-                                          {"every", 1, NULL, 'e'},
-                                          {"send-after", 1, NULL, 's'},
-                                          {"deaf", 1, NULL, 'd'},
-                                          {"patience", 1, NULL, 'p'},
-                                          {"expect", 1, NULL, 'x'},
-                                          {0}};
+    static const struct option known[] = {{"clients", 1, NULL, 'c'}, {"every", 1, NULL, 'e'},
+                                          {"endless", 0, NULL, 'n'}, {"send-after", 1, NULL, 's'},
+                                          {"deaf", 1, NULL, 'd'},    {"patience", 1, NULL, 'p'},
+                                          {"expect", 1, NULL, 'x'},  {0}};
     for (int option; (option = getopt_long(argc, argv, "+", known, NULL)) != -1;) {
         switch (option) {
         case 'c':
@@ -180,6 +195,9 @@ int main(int argc, char **argv)
             break;
         case 'e':
             options.every_us = atoi(optarg);
+            break;
+        case 'n':
+            options.endless = true;
             break;
         case 's':
             options.send_after = atoi(optarg);
@@ -211,17 +229,20 @@ int main(int argc, char **argv)
     bool said = false, hears = !options.deaf;
     for (int begun = 0, left = options.clients; left && now_us() < until;) {
         int connecting = 0;
-        while (begun < options.clients && now_us() >= since + (int64_t)begun * options.every_us) {
-            begin(&clients[begun++]);
-            if (begun == options.clients)
+        struct client *next;
+        while (are_to_come(begun) && now_us() >= since + (int64_t)begun * options.every_us &&
+               (next = place(begun))) {
+            begin(next);
+            if (++begun == options.clients)
                 puts("connecting");
         }
         if (!hears && now_us() >= since + options.deaf * INT64_C(1000)) {
             hear_again();
             hears = true;
         }
-        left = options.clients - begun;
-        for (int i = 0; i < begun; i++) {
+        int used = begun < options.clients ? begun : options.clients;
+        left = are_to_come(begun);
+        for (int i = 0; i < used; i++) {
             struct client *client = &clients[i];
             bool is_unix = address.any.sa_family == AF_UNIX;
             if (client->state == CONNECTING && is_unix)
@@ -241,8 +262,8 @@ int main(int argc, char **argv)
             printf("connected %d\n", options.clients - ends.refused);
             said = true;
         }
-        poll(polled, (nfds_t)begun, begun < options.clients ? options.every_us / 1000 : 5);
-        for (int i = 0; i < begun; i++)
+        poll(polled, (nfds_t)used, are_to_come(begun) ? options.every_us / 1000 : 5);
+        for (int i = 0; i < used; i++)
             if (polled[i].revents)
                 goes_on(&clients[i]);
     }
