@@ -334,6 +334,8 @@ time.sleep(60)' "$port" $((port + 1))
     weir_exits 1 drain --wait "$SERVER_PID"
     has "$said" "weir: pid $SERVER_PID still accepts on 127.0.0.1:$((port + 1)), by a socket that the shim does not see"
     lacks "$said" "127.0.0.1:$port"
+    log_has server ': not drained: a listener was made past libc \(descriptor [0-9]+\): it still accepts$'
+    log_has server ': not wholly drained in '
 }
 
 @test "what a tree keeps, leaves alone, or has begun as another tree does not count: exit 0" {

@@ -285,10 +285,9 @@ static void look_for_missed(void)
         else if (sock_connection((int)fd, &kind))
             connections++;
     }
-    bool is_partial = connections || listeners;
-    atomic_store(&drain.is_partial, is_partial);
-    if (!is_partial)
+    if (!connections && !listeners)
         return;
+    atomic_store(&drain.is_partial, true);
     process_slot_set_flag(SLOT_UNCOVERED, true);
     log_say(LOG_ERROR,
             "not drained: %u connections and %u listeners for which there was no room (descriptors "

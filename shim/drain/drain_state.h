@@ -24,7 +24,7 @@ extern HIDDEN struct drain {
     struct room notes;       /* struct drain_note */
     uint64_t tracked;        /* what the last walk has found */
     bool is_short;           /* of memory: has been told */
-    _Atomic bool is_partial; /* something goes on for which there was no room in the table */
+    _Atomic bool is_partial; /* something goes on that could not be drained */
     struct totals at_begin;  /* of this process */
 } drain;
 

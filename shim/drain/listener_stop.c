@@ -71,6 +71,14 @@ static void note_kept(int fd)
     atomic_store(&listener_kept, at + 1);
 }
 
+bool listener_stop_keeps(int fd)
+{
+    for (uint32_t i = 0; i < atomic_load(&listener_kept); i++)
+        if (atomic_load(&kept[i]) == fd)
+            return true;
+    return false;
+}
+
 bool listener_keeps_path(const char *path)
 {
     for (uint32_t i = 0; i < atomic_load(&listener_kept); i++) {

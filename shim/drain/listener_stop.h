@@ -16,4 +16,7 @@
  */
 bool listener_stop_all(enum listeners listeners, bool now, bool whole_tree, bool *wake);
 
+/* Tells whether fd is our own duplicate of a listener that is kept. */
+bool listener_stop_keeps(int fd);
+
 #endif

@@ -3,9 +3,14 @@
 
 #include "base/log.h"
 #include "base/proc.h"
+#include "base/settings.h"
 #include "base/sock.h"
 #include "conn/conn.h"
+#include "drain/drain_state.h"
+#include "drain/handed.h"
 #include "drain/listener.h"
+#include "drain/listener_stop.h"
+#include "tree/process_slot.h"
 
 /* Between two looks: a thread is not held up for so long behind its accept, as a rule. */
 #define AGAIN_MS 100
@@ -19,14 +24,14 @@ static struct {
 static uint32_t found_count, before_count;
 
 static int64_t again_at; /* 0: nobody looks before the end */
-static bool has_said;
+static bool has_said, has_listener;
 static bool has_tracked; /* some, in this look */
 
 void unseen_begin(void)
 {
     found_count = 0;
     again_at = 1;
-    has_said = false;
+    has_said = has_listener = false;
 }
 
 static int number_of(const char *name)
@@ -45,19 +50,42 @@ static bool was_found_before(int fd, uint64_t inode)
     return false;
 }
 
+/* A program that accepts past libc as well would not bear what is done to stop a listener. */
+static void name_listener(int fd)
+{
+    has_listener = true;
+    process_slot_set_flag(SLOT_UNCOVERED, true);
+    atomic_store(&drain.is_partial, true);
+    log_say(LOG_ERROR,
+            "not drained: a listener was made past libc (descriptor %d): it still accepts", fd);
+}
+
+/* Those that only the shim has are its own. */
+static bool is_unseen_listener(int fd)
+{
+    return sock_is_listener(fd) == 1 && !handed_has(fd) && !listener_stop_keeps(fd);
+}
+
 static void visit(int dir, const char *name, void *context)
 {
     int fd = number_of(name);
     struct sockaddr_storage own;
     enum fingerprint kind;
     (void)dir, (void)context;
-    if (fd < 0 || conn_is_known(fd) || !sock_connection(fd, &kind))
+    if (fd < 0 || conn_is_known(fd))
         return;
-    enum mode mode = listener_mode_at(&own, sock_own_address(fd, &own));
+    bool listens = !has_listener && is_unseen_listener(fd);
+    if (!listens && !sock_connection(fd, &kind))
+        return;
+    socklen_t len = sock_own_address(fd, &own);
+    enum mode mode = listens ? settings_mode(&settings_now()->mode, (struct sockaddr *)&own, len)
+                             : listener_mode_at(&own, len);
     if (mode == MODE_OFF)
         return;
     uint64_t inode = sock_inode(fd);
-    if (was_found_before(fd, inode)) {
+    if (was_found_before(fd, inode) && listens) {
+        name_listener(fd);
+    } else if (was_found_before(fd, inode)) {
         conn_inherited(fd, mode);
         has_tracked = true;
         if (!has_said)

@@ -4,7 +4,8 @@
  * system call, or by one that the program makes itself.
  *
  * In a drain they are found among the process's descriptors, by the address of one of its listeners,
- * and tracked from then on: what the kernel knows of them tells whether they are idle.
+ * and tracked from then on: what the kernel knows of them tells whether they are idle. A listener
+ * that was made so is named, and goes on.
  */
 #ifndef WEIR_UNSEEN_H
 #define WEIR_UNSEEN_H
