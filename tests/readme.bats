@@ -305,6 +305,26 @@ END
     [ "$(wc -l <"$temporary/spans")" -gt 50 ]
 }
 
+@test "weir(1): each of its examples does what it is for" {
+    local commands
+    your_daemon
+    ln -s your-daemon "$bin/nginx"
+    stands_in jq <<'END'
+/usr/bin/python3 -c 'import json, sys
+print(json.load(sys.stdin)[sys.argv[1][1:]])' "$@"
+END
+    mapfile -t commands < <(sed -n 's/^\.Dl \$ //p' build/share/weir.1)
+    [ "${#commands[@]}" = 3 ]
+    serve_bare server -- bash -c "exec ${commands[0]}"
+    wait_port "$port"
+    [[ $(bash -c "${commands[2]/status/status $SERVER_PID}") == *"'in_use': 0"* ]]
+    bash -c "${commands[1]/4711/$SERVER_PID}"
+    log_has server 'ready: .* drain on USR2,TERM, timeout 20s'
+    log_has server 'drained in .* 0 forced'
+    kill "$SERVER_PID"
+    wait_gone "$SERVER_PID" 5
+}
+
 @test "no block of commands in the README is left out here" {
     local regex
     sed -nE "s/^    (run_)?block '([^']*)'.*/\\2/p" "$BATS_TEST_FILENAME" | while read -r regex; do
