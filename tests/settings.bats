@@ -275,7 +275,12 @@ marked_pid() {
 
 @test "each action, listener policy, end, child policy and log level is accepted" {
     accepts WEIR_ACTION drain drain-all
-    accepts WEIR_LISTENERS close keep store auto
+    accepts WEIR_LISTENERS close keep auto
+    start_marked WEIR_LISTENERS=store # which has a word about who is not there to keep them
+    kill -USR2 "$SERVER_PID"
+    wait_drained marked 3
+    log_has marked 'not stored for the next start: no service manager has said where it listens'
+    another
     accepts WEIR_ON_DRAINED none WINCH SIGWINCH 28
     accepts WEIR_CHILDREN follow leave
     accepts WEIR_LOG_LEVEL info
