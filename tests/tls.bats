@@ -48,6 +48,28 @@ ends_well() {
     lacks "$(log busy)" reset
 }
 
+haproxy_config() {
+    cat >"$at/haproxy.cfg" <<END2
+defaults
+    mode http
+    timeout client 60s
+    timeout server 60s
+    timeout connect 5s
+frontend web
+    bind 127.0.0.1:$port ssl crt $BATS_FILE_TMPDIR/both.pem
+    http-request return status 200 content-type text/plain string "It works"
+END2
+}
+
+# never_rests KIND: clients that ask for the next thing 5 to 15 ms after each answer don't keep a drain
+# from its end, and lose nothing.
+never_rests() {
+    client restless "$1" 10 0.01
+    drains
+    wait_until 20 log_has restless '^answered '
+    log_has restless '^answered [0-9]+, lost 0, ended by '
+}
+
 @test "Apache: an idle connection ends with a close_notify" {
     cat >"$at/apache.conf" <<END2
 ServerName localhost
@@ -75,16 +97,7 @@ END2
 }
 
 @test "HAProxy: an idle connection ends with a close_notify" {
-    cat >"$at/haproxy.cfg" <<END2
-defaults
-    mode http
-    timeout client 60s
-    timeout server 60s
-    timeout connect 5s
-frontend web
-    bind 127.0.0.1:$port ssl crt $BATS_FILE_TMPDIR/both.pem
-    http-request return status 200 content-type text/plain string "It works"
-END2
+    haproxy_config
     begins haproxy -db -f "$at/haproxy.cfg"
     ends_well http close_notify
 }
@@ -134,4 +147,22 @@ END2
         --tls-cert-file "$certificate" --tls-key-file "$key" --tls-ca-cert-file "$certificate" \
         --tls-auth-clients no
     ends_well redis TLSV1_ALERT_DECODE_ERROR
+}
+
+@test "redis: clients that never rest are closed behind an answer" {
+    begins redis-server --bind 127.0.0.1 --port 0 --tls-port "$port" --save '' --dir "$at" \
+        --tls-cert-file "$certificate" --tls-key-file "$key" --tls-ca-cert-file "$certificate" \
+        --tls-auth-clients no
+    never_rests redis
+}
+
+@test "HAProxy: clients that never rest are closed behind an answer" {
+    haproxy_config
+    begins haproxy -db -f "$at/haproxy.cfg"
+    never_rests http
+}
+
+@test "Python: clients that never rest are closed behind an answer" {
+    begins /usr/bin/python3 "$ROOT/tests/programs/tls_server.py" "$port" "$key" "$certificate"
+    never_rests http
 }

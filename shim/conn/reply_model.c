@@ -131,8 +131,9 @@ static void sent_ahead(struct reply_model *model)
 void reply_model_looked_ahead(uint32_t number, bool has_sent)
 {
     struct reply_model *model = find(number);
-    if (!model || get(&model->full)) /* what there is more is of the same request */
+    if (!model || (get(&model->full) && has_sent)) /* what there is more is of the same request */
         return;
+    put(&model->full, 0); /* it took all there was: OpenSSL asks for as much as a record has */
     if (has_sent)
         sent_ahead(model);
     else if (!get(&model->writes))

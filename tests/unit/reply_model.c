@@ -71,8 +71,9 @@ static void an_answer_to_another_request_is_not(void)
     begin();
     for (int i = 0; i < 20; i++)
         round_of(100, 500, 1);
-    reply_model_read(NUMBER, 100, true, true); /* there may be more of it */
-    CHECK(writes(500) == REPLY_NONE);
+    reply_model_read(NUMBER, 100, true, true);
+    reply_model_looked_ahead(NUMBER, true); /* what there is more may be of it */
+    CHECK(reply_model_wrote(NUMBER, 500) == REPLY_NONE);
     CHECK(round_of(300, 500, 1) != REPLY_SURE);
 }
 
@@ -119,6 +120,21 @@ static void more_of_a_request_that_did_not_fit_is_not_ahead(void)
         round_of(50, 500, 10);
     }
     CHECK(reply_model_is_in_step(NUMBER));
+}
+
+/* OpenSSL asks for a record's head, and then for as many bytes as that has said. */
+static void a_read_that_took_all_there_was_ends_a_request_however_much_it_asked_for(void)
+{
+    begin();
+    int rounds = 0;
+    enum reply_model_sign sign = REPLY_NONE;
+    while (sign != REPLY_SURE || !reply_model_is_in_step(NUMBER)) {
+        CHECK(rounds++ < 10000);
+        clock_ms++;
+        reply_model_read(NUMBER, 5, true, true);
+        reply_model_read(NUMBER, 23, true, false);
+        sign = writes(29);
+    }
 }
 
 static void nor_who_has_sent_between_two_writes_of_it(void)
@@ -315,6 +331,8 @@ static const struct unit_test tests[] = {
      nor_whose_two_requests_were_read_at_once},
     {"more of a request that did not fit into the program's buffer is not the next one",
      more_of_a_request_that_did_not_fit_is_not_ahead},
+    {"a read that took all there was ends a request, however much it asked for",
+     a_read_that_took_all_there_was_ends_a_request_however_much_it_asked_for},
     {"a request in two pieces is one", a_request_in_two_pieces_is_no_second_one},
     {"an answer in many writes is one", an_answer_in_many_writes_is_one},
     {"answers of two kinds in turn are whole as the last of their kind, after a second",
