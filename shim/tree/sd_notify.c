@@ -50,8 +50,11 @@ static long send_message(const char *at, size_t length, int passed)
     union {
         struct cmsghdr head;
         char room[CMSG_SPACE(sizeof passed)];
-    } control = {.head = {CMSG_LEN(sizeof passed), SOL_SOCKET, SCM_RIGHTS}};
-    struct msghdr message = {&manager, manager_len, &part, 1, NULL, 0, 0};
+    } control = {.head = {.cmsg_len = CMSG_LEN(sizeof passed),
+                          .cmsg_level = SOL_SOCKET,
+                          .cmsg_type = SCM_RIGHTS}};
+    struct msghdr message = {
+        .msg_name = &manager, .msg_namelen = manager_len, .msg_iov = &part, .msg_iovlen = 1};
     if (passed >= 0) {
         *(int *)CMSG_DATA(&control.head) = passed;
         message.msg_control = &control;
