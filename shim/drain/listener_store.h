@@ -19,6 +19,7 @@ enum listeners listener_store(bool whole_tree, bool now);
 /* Sends them again, behind a removal of all. */
 void listener_store_again(void);
 
+/* In a child: it begins with nothing sent. */
 void listener_store_forked(void);
 
 #endif
