@@ -64,7 +64,7 @@ enum kind {
 #define STATE_SEEN 0x20            /* the drainer has seen it since it last changed */
 #define STATE_LOOKED 0x40          /* nothing has happened on it since the drainer's last look */
 #define STATE_SLOW 0x80            /* no fast path (first_state, table_forked) */
-_Static_assert(STATE_HTTP == GATE_FAST_STATES, "the flags below it are the fast path's");
+_Static_assert(STATE_SEEN == GATE_FAST_STATES, "the flags below it are the fast path's");
 
 /* The two between which most requests make it go. */
 #define STATE_REPLY_IDLE (STATE_ANSWERED | STATE_ANSWERED_BEFORE)
@@ -364,7 +364,7 @@ INLINE bool table_marks_fast(int fd, bool in_use)
  */
 INLINE bool table_follows(const struct conn *conn)
 {
-    return table_is_fast_state(GLANCE(&conn->state) - STATE_HTTP);
+    return table_is_fast_state(GLANCE(&conn->state));
 }
 
 static inline bool table_knows(int fd)

@@ -24,7 +24,7 @@ extern HIDDEN _Atomic uint32_t gate;
 /* While it is open: fork_page.fast_states, of which a connection's state has to be one less
  * (fdtable.h). So one comparison tells behind a call that the state is one for the fast path, that
  * no drain has begun, and that this is no child that knows of no fork yet: there it is 0. */
-#define GATE_FAST_STATES 0x10
+#define GATE_FAST_STATES 0x20
 
 /* Whether a drain is on (a close-idle is none). */
 static inline bool gate_drains(void)
