@@ -9,6 +9,7 @@
 #include "calls.h"
 #include "fake_sock.h"
 #include "base/libc.h"
+#include "conn/conn_own.h"
 #include "promised.h"
 
 #define FLAGS                                                                                  \
@@ -406,8 +407,11 @@ static void behind_the_cut(int fd, bool acts)
         table_take(fd); /* whose end waits for the drainer's claim */
     if (!fakes[fd].shut_both || ++behind.asked != 5)
         return;
-    if (behind.reads)
+    if (behind.reads) {
         conn_event(fd, CONN_READ);
+        fakes[fd].info.received_ms += 1000; /* and time goes by */
+        fakes[fd].info.sent_ms += 1000;
+    }
     if (behind.answers)
         conn_event(fd, CONN_WROTE);
 }
@@ -417,7 +421,8 @@ static void cuts_while(bool reads, bool answers, bool takes_input)
     memset(&behind, 0, sizeof behind);
     behind.reads = reads, behind.answers = answers, behind.takes_input = takes_input;
     fake_hook = behind_the_cut;
-    CHECK(cut(reads || answers ? 10000 : 5));
+    bool tells = (reads || answers) && mode_now(table_find(FD)) != MODE_MANUAL;
+    CHECK(cut(tells ? 10000 : 20));
     table_count_forced(true);
     fake_hook = NULL;
 }
