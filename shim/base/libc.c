@@ -6,6 +6,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <time.h>
 
 /* Weak: libdl's before glibc 2.34, which is not always there. */
 #pragma weak dlsym
@@ -145,4 +146,16 @@ void *libc_allocate(size_t size)
     bool is_own = !allocate || libc_next_object_has(&libc_itself, (const void *)allocate);
     void *room = is_own ? like_malloc(size) : NULL;
     return room || !allocate ? room : allocate(size);
+}
+
+int64_t libc_coarse_ns(void)
+{
+    struct timespec now = {0, 0};
+    libc_clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t libc_coarse_ms(void)
+{
+    return libc_coarse_ns() / 1000000;
 }

@@ -209,6 +209,13 @@ static inline bool libc_is_behind(void)
     return UNLIKELY(libc_behind - sys_stack_pointer() < LIBC_BEHIND_REACH);
 }
 
+/*
+ * A clock for a program's own thread, which needs no system call (vdso(7)), in ns and in ms:
+ * CLOCK_MONOTONIC as of the last tick (clock_gettime(2)), so that sys_now_ms is up to one ahead.
+ */
+int64_t libc_coarse_ns(void);
+int64_t libc_coarse_ms(void);
+
 /* Finds them all. May be called more than once and from several threads at a time. */
 void libc_find(void);
 

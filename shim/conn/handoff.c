@@ -4,15 +4,6 @@
 #include "base/libc.h"
 #include "conn/fdtable.h"
 
-#include <time.h>
-
-static uint64_t coarse_ms(void)
-{
-    struct timespec now = {0, 0};
-    libc_clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* Where an fingerprint may lie: a few slots in a row. */
 #define GAP_PROBES 8
 
@@ -24,7 +15,7 @@ static _Atomic uint64_t *gap_slot(uint32_t fingerprint, int probe)
 
 static uint64_t gap_entry(uint32_t fingerprint, uint64_t flags)
 {
-    return (uint64_t)fingerprint << 32 | flags | (coarse_ms() & HANDOFF_TIME);
+    return (uint64_t)fingerprint << 32 | flags | ((uint64_t)libc_coarse_ms() & HANDOFF_TIME);
 }
 
 /* Takes away an entry of this fingerprint and kind. */

@@ -4,8 +4,6 @@
 #include "base/libc.h"
 #include "base/room.h"
 
-#include <time.h>
-
 #define SAME_LEAST 8    /* answers in a row that were alike, before their length says anything */
 #define SIZES 8         /* lengths of answers that are remembered */
 #define ANSWERS_MANY 24 /* whole answers before the most writes that one had say anything */
@@ -81,9 +79,7 @@ bool reply_model_begin(uint32_t count, uint32_t most)
 
 static uint32_t now_ms(void)
 {
-    struct timespec now = {0, 0};
-    libc_clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+    return (uint32_t)libc_coarse_ms();
 }
 
 void reply_model_forget(uint32_t number)

@@ -16,13 +16,6 @@
 #include <errno.h>
 #include <threads.h>
 
-static int64_t coarse_ns(void)
-{
-    struct timespec now = {0, 0};
-    libc_clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static bool again(int result)
 {
     return UNLIKELY(result < 0) && signals_must_call_again();
@@ -33,7 +26,7 @@ static int64_t begin_ms(int ms)
 {
     signals_about_to_wait();
     fork_thread.was_told = true;
-    return ms > 0 ? coarse_ns() : 0;
+    return ms > 0 ? libc_coarse_ns() : 0;
 }
 
 /* A poll's result: whether a listener is among what is ready. */
@@ -57,21 +50,21 @@ static int left_ms(int ms, int64_t began)
 {
     if (ms <= 0)
         return ms;
-    int64_t left = ms - (coarse_ns() - began) / 1000000;
+    int64_t left = ms - (libc_coarse_ns() - began) / 1000000;
     return left > 0 ? (int)left : 0;
 }
 
 int64_t wait_begins(const struct timespec *limit)
 {
     signals_about_to_wait();
-    return limit && (limit->tv_sec || limit->tv_nsec) ? coarse_ns() : 0;
+    return limit && (limit->tv_sec || limit->tv_nsec) ? libc_coarse_ns() : 0;
 }
 
 const struct timespec *wait_left(const struct timespec *limit, int64_t began, struct timespec *left)
 {
     if (!began)
         return limit;
-    int64_t ns = (int64_t)limit->tv_sec * 1000000000 + limit->tv_nsec - (coarse_ns() - began);
+    int64_t ns = (int64_t)limit->tv_sec * 1000000000 + limit->tv_nsec - (libc_coarse_ns() - began);
     if (ns < 0)
         ns = 0;
     *left = (struct timespec){ns / 1000000000, ns % 1000000000};

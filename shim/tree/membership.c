@@ -15,7 +15,6 @@
 
 #include <errno.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #define ANCESTORS_MOST 16
 
@@ -239,14 +238,6 @@ void membership_lives_on(void)
         process_slot_take();
 }
 
-/* Without a system call (vdso(7)). */
-static int64_t coarse_ms(void)
-{
-    struct timespec now = {0, 0};
-    libc_clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static void take_back(uint64_t record)
 {
     handoff_take((uint32_t)(record >> CONN_FINGERPRINT_SHIFT));
@@ -264,7 +255,7 @@ void membership_execs(void)
                                               forked with them */
     if (atomic_load(&slot->pid) == fork_pid())
         atomic_fetch_or(&slot->flags, SLOT_EXECS);
-    atomic_store(&tree_page->execs_at, coarse_ms()); /* who looks for pages that nobody maps */
+    atomic_store(&tree_page->execs_at, libc_coarse_ms()); /* who looks for pages that nobody maps */
 }
 
 void membership_exec_failed(void)
