@@ -2,7 +2,7 @@
 # make          the shim, the command weir and their manual
 # make install  into PREFIX (/usr/local), below DESTDIR; make uninstall takes it away again
 # make test     everything that is promised, on real servers (installs what it needs, as root)
-# make check    what a change touches most, in two and a half minutes
+# make check    what a change touches most, in two minutes
 # make demo     a plain stop and a drain of the same server, side by side
 # make bench    what it costs: a table (tests/bench/bench.mk)
 # With V=1 each shows the commands that it runs.
@@ -105,8 +105,9 @@ $(BUILD)/tests/%: tests/programs/%.c Makefile $(BUILD)/compiler shim/weir.h
 test:
 	tests/run
 
+# These wait more than they compute.
 check:
-	tests/run unit calls goji settings queue signals
+	TEST_SIDE_BY_SIDE=$$((4 * $$(nproc))) tests/run unit calls goji settings queue signals
 
 install: all
 	BUILD='$(BUILD)' PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)' scripts/install

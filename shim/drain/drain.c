@@ -86,11 +86,15 @@ static void shut_idle(struct drain_count *count, int64_t now)
     walk(shut_due_one, count);
 }
 
+struct finish {
+    struct conn_limits limits;
+    bool late;
+};
+
 static bool finish_one(int fd, void *context)
 {
-    const bool *late = context;
-    struct conn_limits limits = drain_limits();
-    conn_finish(fd, &limits, *late);
+    const struct finish *finish = context;
+    conn_finish(fd, &finish->limits, finish->late);
     return true;
 }
 
@@ -321,7 +325,7 @@ static void finish_when_due(int64_t now)
     if (now < drain.finish_at)
         return;
     bool late = drain_phase() == PHASE_DRAINING && now >= drain.name_at;
-    walk(finish_one, &late);
+    walk(finish_one, &(struct finish){drain_limits(), late});
     if (drain_phase() == PHASE_DRAINING && now >= drain.warn_at)
         walk(warn_one, NULL);
     drain.finish_at = now + FINISH_AFTER_MS;
@@ -409,9 +413,9 @@ int64_t drain_step(void)
     }
     if (!more)
         return -1;
-    /* The walks take a sixty-fourth of a processor, as the looks do (LOOKS_PER_MS); or a step is 5
-     * ms. */
-    int64_t rest = (sys_now_ns() - began) * 64 / 1000000;
+    /* The walks take a hundredth of a processor, as the looks do (LOOKS_PER_MS); or a step is 5 ms.
+     */
+    int64_t rest = (sys_now_ns() - began) * 100 / 1000000;
     return rest < STEP_MS ? STEP_MS : rest > STEP_MOST_MS ? STEP_MOST_MS : rest;
 }
 
