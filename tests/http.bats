@@ -128,6 +128,14 @@ is_helped() {
         'http-request return status 200 content-type text/plain string "It works"' ''
 }
 
+# As Debian configures it. As such a user it forbids itself all threads (setrlimit(2), RLIMIT_NPROC).
+@test "HAProxy as nobody, where no thread can be made: clients that do not look lose nothing" {
+    haproxy_user='user nobody
+    group nogroup'
+    loses_nothing start_haproxy \
+        'http-request return status 200 content-type text/plain string "It works"' ''
+}
+
 @test "HAProxy before a server: clients that do not look lose nothing" {
     local origin=$((port + 90))
     port=$origin how=serve_bare name=origin start_node

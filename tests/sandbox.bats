@@ -402,7 +402,25 @@ no_thread() {
     [ "$(status_field "$SERVER_PID" Uid)" = 64731 ]
 }
 
-@test "where no thread can be made (RLIMIT_NPROC) a drain closes what is idle, and says so" {
+@test "where no thread can be made (RLIMIT_NPROC) a drain is one all the same" {
+    local late
+    no_thread
+    two_idle hi hi
+    conn_open late "$port"
+    kill -STOP "$SERVER_PID"
+    printf 'asked\n' >&"$late"
+    kill -USR2 "$SERVER_PID"
+    kill -CONT "$SERVER_PID"
+    all_at_eof 1 "$first" "$second"
+    [ "$(timeout 5 cat <&"$late")" = asked ]
+    wait_drained server
+    log_has server ': 3 closed clean, 0 forced; the program runs on$'
+    alive "$SERVER_PID"
+    [ "$(ls "/proc/$SERVER_PID/task")" = "$SERVER_PID" ]
+}
+
+@test "where neither a thread nor a timer can be made a drain closes what is idle, and says so" {
+    variables=(WEIR_CONTROL_SIGNAL=none)
     no_thread
     two_idle hi hi
     conn_open young "$port"
@@ -413,15 +431,16 @@ no_thread() {
     replies "$young" ho ho
     conn_open fd "$port"
     replies "$fd" hi hi
-    log_has server '^weir\[[0-9]+\] python3: no thread can be made'
+    log_has server '^weir\[[0-9]+\] python3: neither a thread nor a timer can be made'
     pause 1.2
     kill -USR2 "$SERVER_PID"
     all_at_eof 1 "$young" "$fd"
     alive "$SERVER_PID"
 }
 
-@test "where no thread can be made (RLIMIT_NPROC) a stop signal still ends the program" {
-    variables=(WEIR_STOP_SIGNALS=TERM)
+# ends_by_term [VAR=value...]
+ends_by_term() {
+    variables=(WEIR_STOP_SIGNALS=TERM "$@")
     no_thread
     two_idle hi hi
     kill -TERM "$SERVER_PID"
@@ -430,6 +449,14 @@ no_thread() {
     status=0
     wait "$SERVER_PID" || status=$?
     [ "$status" = 143 ]
+}
+
+@test "where no thread can be made (RLIMIT_NPROC) a stop signal still ends the program" {
+    ends_by_term
+}
+
+@test "where neither a thread nor a timer can be made a stop signal still ends the program" {
+    ends_by_term WEIR_CONTROL_SIGNAL=none
 }
 
 # --- helpers that a server starts

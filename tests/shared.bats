@@ -456,8 +456,7 @@ holds_listener() {
 }
 
 @test "HAProxy as nobody: a new one is sent the old one's listeners, and serves on" {
-    # Without the last it forbids itself all threads (setrlimit(2), RLIMIT_NPROC).
-    haproxy_is_replaced $'user nobody\n    group nogroup\n    insecure-fork-wanted'
+    haproxy_is_replaced $'user nobody\n    group nogroup'
 }
 
 # ---- what a program that polls meets

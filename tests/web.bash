@@ -139,12 +139,13 @@ start_python() {
         "$BATS_TEST_TMPDIR/executed" ${workers:+"$workers"}
 }
 
-# start_haproxy FRONTEND BACKENDS [VAR=value...]
+# start_haproxy FRONTEND BACKENDS [VAR=value...]; haproxy_user: lines of its section global.
 start_haproxy() {
     trigger=USR2
     cat >"$BATS_TEST_TMPDIR/haproxy.cfg" <<END2
 global
     maxconn 1000
+    ${haproxy_user:-}
 defaults
     mode http
     option http-keep-alive

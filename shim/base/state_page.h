@@ -70,7 +70,6 @@ struct page_slot {
 
 #define SLOT_SANDBOXED 1u  /* in a seccomp sandbox: it is waited for, and does not drain */
 #define SLOT_NOT_WOKEN 2u  /* the program uses the control signal itself: it is not to be sent */
-#define SLOT_THREADLESS 8u /* can make no thread: each control signal is a step of its drain */
 #define SLOT_UNCOVERED 16u /* was drained, but for what it had no room to know */
 #define SLOT_EXECS 4u      /* is about to be another program: what it counts is void */
 

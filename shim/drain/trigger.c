@@ -108,10 +108,10 @@ static void give_up_control(int sig)
             name);
 }
 
-/* Other processes wake us, by kill(2): anything else is the program's own affair. */
+/* Other processes wake us, by kill(2), and our timer: anything else is the program's own affair. */
 static bool wakes_us(const siginfo_t *info)
 {
-    return info->si_code == SI_USER && info->si_pid != fork_ask_pid();
+    return (info->si_code == SI_USER && info->si_pid != fork_ask_pid()) || worker_is_timer(info);
 }
 
 /* Acts on a signal. Returns whether the program gets it. */

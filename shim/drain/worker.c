@@ -9,6 +9,7 @@
 #include "drain/drain.h"
 #include "drain/drain_say.h"
 #include "drain/handed.h"
+#include "drain/signals.h"
 #include "drain/stop_signals.h"
 #include "tree/coordinator.h"
 #include "tree/membership.h"
@@ -18,6 +19,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <time.h>
 
 /* ---- pending orders ---- */
 
@@ -187,8 +189,8 @@ static int64_t sooner(int64_t a, int64_t b)
 
 /*
  * Whether the thread is in the middle of a step, or a signal's handler where no thread can be made.
- * There is one step at a time, for it changes memory that nothing locks. Another handler leaves it
- * to that step and to the next wake; the thread waits.
+ * There is one step at a time, for it changes memory that nothing locks. Another handler leaves its
+ * orders to that one; the thread waits.
  */
 static _Atomic uint32_t steps; /* 1: it is */
 
@@ -200,6 +202,36 @@ static bool begin_step(void)
 static void end_step(void)
 {
     atomic_store(&steps, 0);
+}
+
+/* Does what is due. Returns the ms until the next step; -1: nothing is left to do. */
+static int64_t step(void)
+{
+    uint32_t orders = atomic_fetch_and(&pending, ~(uint32_t)ORDERS) & ORDERS;
+    if (drain_phase() == PHASE_SERVING)
+        process_slot_count(); /* that alone may be what weir(1) has woken us for */
+    coordinator_count_asked();
+    if (orders & ORDERED_WAKE) {
+        drain_count_before_wake();
+        coordinator_wake();
+    }
+    begin_own(orders);
+    begin_trees();
+    /* Before the step: the first of it tells the figures of the beginning as well. */
+    int64_t notified = sd_notify_step(sys_now_ms(), stop_signals_held());
+    int64_t now = sys_now_ms(), wait = drain_step();
+    coordinator_keep_awake(now);
+    if (coordinator_tree_drains() && coordinator_is_here())
+        log_take();
+    if (drain_phase() == PHASE_DRAINED)
+        wait = sooner(wait, see_to_tree(now));
+    wait = sooner(wait, stop_signals_step(now));
+    wait = sooner(wait, handed_step(now));
+    if (!coordinator_tree_is_drained())
+        wait = sooner(wait, notified);
+    if (wait < 0)
+        log_take_ends();
+    return wait;
 }
 
 static void work(void)
@@ -215,67 +247,72 @@ static void work(void)
         }
         while (!begin_step())
             sys_futex_wait(&steps, 1, 1);
-        uint32_t orders = atomic_fetch_and(&pending, ~(uint32_t)ORDERS) & ORDERS;
-        if (drain_phase() == PHASE_SERVING)
-            process_slot_count(); /* that alone may be what weir(1) has woken us for */
-        coordinator_count_asked();
-        if (orders & ORDERED_WAKE) {
-            drain_count_before_wake();
-            coordinator_wake();
-        }
-        begin_own(orders);
-        begin_trees();
-        /* Before the step: the first of it tells the figures of the beginning as well. */
-        int64_t notified = sd_notify_step(sys_now_ms(), stop_signals_held());
-        int64_t now = sys_now_ms(), wait = drain_step();
-        coordinator_keep_awake(now);
-        if (coordinator_tree_drains() && coordinator_is_here())
-            log_take();
-        if (drain_phase() == PHASE_DRAINED)
-            wait = sooner(wait, see_to_tree(now));
-        wait = sooner(wait, stop_signals_step(now));
-        wait = sooner(wait, handed_step(now));
-        if (!coordinator_tree_is_drained())
-            wait = sooner(wait, notified);
+        int64_t wait = step();
         end_step();
-        if (wait < 0) {
-            log_take_ends();
+        if (wait < 0)
             thread_exit_if(&pending, RUNNING, 0);
-        } else {
+        else
             sys_futex_wait(&pending, RUNNING, wait);
-        }
     }
 }
 
-/* Does a step. The tree's coordinator drains, and wakes this process for each. */
-static void step_without_thread(void)
+/* ---- where no thread can be made ---- */
+
+/*
+ * HAProxy forbids itself all processes and threads (setrlimit(2), RLIMIT_NPROC). There a timer
+ * takes the thread's place: each step is made by the handler of the signal that it sends, on one of
+ * the program's threads, and says when the next one is due. What wakes the process makes one, too.
+ */
+static struct {
+    int id;
+    bool is_made;
+} timer;
+
+static bool make_timer(void)
 {
-    process_slot_set_flag(SLOT_THREADLESS, true);
-    coordinator_count_asked();
-    begin_trees();
-    drain_step();
-    int64_t now = sys_now_ms();
-    if (drain_phase() == PHASE_DRAINED)
-        see_to_tree(now);
-    stop_signals_step(now);
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL,
+                             .sigev_signo = settings_now()->control_signal,
+                             .sigev_value = {.sival_ptr = &timer}};
+    if (!timer.is_made && signals_held() & SIGNAL_BIT(event.sigev_signo))
+        timer.is_made = sys3(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer.id) == 0;
+    return timer.is_made;
 }
 
-/* Does what can be done without waiting. That is nothing where no drain is on, and the thread was
- * to wait for the program to bind the sockets of its predecessor (handed.h). */
-static void do_without_thread(uint32_t orders, const struct origin *origin)
+bool worker_is_timer(const siginfo_t *info)
 {
+    return info->si_code == SI_TIMER && info->si_value.sival_ptr == &timer;
+}
+
+/* Closes what is idle, once: nothing wakes this process again. */
+static void close_idle_once(const struct origin *origin)
+{
+    uint32_t orders = atomic_fetch_and(&pending, ~(uint32_t)ORDERS) & ORDERS;
     if (orders == ORDERED_LOOK && !stop_signals_held() && !coordinator_tree_drains())
-        return;
-    if (coordinator_tree_drains() && !coordinator_is_here()) {
-        step_without_thread();
-        return;
-    }
-    log_say(LOG_ERROR, "no thread can be made (RLIMIT_NPROC?): idle connections are closed once, "
-                       "and nobody waits for the rest");
+        return; /* the thread was to wait for the program to bind what was handed over */
+    log_say(LOG_ERROR, "neither a thread nor a timer can be made (RLIMIT_NPROC, RLIMIT_SIGPENDING, "
+                       "WEIR_CONTROL_SIGNAL?): idle connections are closed once, and nobody waits "
+                       "for the rest");
     struct drain_terms terms = {false, sys_now_ms(), 0};
     drain_begin(ACTION_CLOSE_IDLE, origin, &terms);
     stop_signals_hand_over();
     stop_signals_release();
+}
+
+/* Whoever finds a step under way, in a handler on another thread, leaves the order to it. */
+static bool step_without_thread(const struct origin *origin)
+{
+    bool has_timer = false;
+    while (atomic_load(&pending) & ORDERS && begin_step()) {
+        has_timer = make_timer();
+        int64_t wait = has_timer ? step() : -1;
+        if (!has_timer)
+            close_idle_once(origin);
+        struct itimerspec next = {.it_value = {wait / 1000, wait % 1000 * 1000000 + 1}};
+        if (wait >= 0)
+            sys4(SYS_timer_settime, timer.id, 0, &next, NULL);
+        end_step();
+    }
+    return has_timer;
 }
 
 static bool make_thread(const struct origin *origin)
@@ -288,19 +325,13 @@ static bool make_thread(const struct origin *origin)
         self[0] = self[2] = self;
         tid = thread_clone(THREAD_FLAGS, stack + sizeof stack, &thread_tid, 0, self, work);
     }
-    sys_unblock_signals(&mask);
-    if (tid >= 0)
-        return true;
-
-    /* RLIMIT_NPROC. No handler of the program's is to run, and perhaps to leave, in the middle. */
-    uint32_t orders = atomic_fetch_and(&pending, ~(uint32_t)(BARRED - 1)) & ORDERS;
-    sys_block_signals(&mask);
-    if (begin_step()) {
-        do_without_thread(orders, origin);
-        end_step();
+    bool works = tid >= 0;
+    if (!works) {
+        atomic_fetch_and(&pending, ~(uint32_t)(RUNNING | ENDS));
+        works = step_without_thread(origin);
     }
     sys_unblock_signals(&mask);
-    return false;
+    return works;
 }
 
 static bool leave(uint32_t orders, const struct origin *origin)
@@ -403,5 +434,6 @@ void worker_forked(void)
     atomic_store(&pending, 0);
     atomic_store(&first.taken, 0);
     ended = tree_ended = false;
+    timer.is_made = false; /* timer_create(2) */
     end_step();
 }

@@ -15,9 +15,11 @@
 #include "base/settings.h"
 #include "base/state_page.h"
 
+#include <signal.h>
+
 /*
- * Leaves an order for this process and makes sure that there is a thread. Returns false if none can
- * be made: idle connections were closed once instead.
+ * Leaves an order for this process and makes sure that there is a thread, or a timer in its place.
+ * Returns false if neither can be made: idle connections were closed once instead.
  */
 bool worker_order(enum action action, const struct origin *origin);
 
@@ -42,6 +44,9 @@ void worker_sees_listener(void);
  */
 void worker_steps_aside(void);
 void worker_comes_back(void);
+
+/* Tells whether a signal is that timer's, which has the thread look. */
+bool worker_is_timer(const siginfo_t *info);
 
 /* Begins anew in a child, which has no worker. */
 void worker_forked(void);

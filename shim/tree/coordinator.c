@@ -41,8 +41,8 @@ static struct {
 static bool ended_here; /* this process has seen the tree's drain to its end */
 static bool gave_up;    /* and some had not ended theirs */
 
-/* When processes are woken again that have not begun, and those without a thread. */
-static int64_t again_at, step_at;
+/* When processes are woken again that have not begun. */
+static int64_t again_at;
 static int64_t reap_at; /* when it is looked for those that have died */
 
 bool coordinator_joins(const char *name, bool first)
@@ -58,7 +58,7 @@ bool coordinator_joins(const char *name, bool first)
 void coordinator_forget(void)
 {
     ended_here = gave_up = false;
-    again_at = step_at = reap_at = 0;
+    again_at = reap_at = 0;
     orders_done = tree_page ? atomic_load(&tree_page->order) & ORDER_CLOSE_IDLE : 0;
     atomic_store(&own.is_head, false);
     atomic_store(&own.has_terms, false);
@@ -250,7 +250,6 @@ bool coordinator_tree_is_drained(void)
 #define GRACE_MS 2000
 #define WAKE_AGAIN_MS 500
 #define REAP_MS 100
-#define THREADLESS_MS 50
 
 /* The connections of a process. */
 static uint64_t tracked_by(uint32_t index)
@@ -376,10 +375,6 @@ void coordinator_keep_awake(int64_t now)
     if (now >= again_at) {
         again_at = now + WAKE_AGAIN_MS;
         wake_tree(WAKE_NOT_BEGUN);
-    }
-    if (now >= step_at) {
-        step_at = now + THREADLESS_MS;
-        wake_tree(WAKE_THREADLESS);
     }
 }
 

@@ -235,7 +235,7 @@ void process_slot_count(void)
 
 bool process_slots_have_counted(void)
 {
-    const uint32_t silent = SLOT_SANDBOXED | SLOT_NOT_WOKEN | SLOT_THREADLESS | SLOT_EXECS;
+    const uint32_t silent = SLOT_SANDBOXED | SLOT_NOT_WOKEN | SLOT_EXECS;
     for (uint32_t i = 0; i < process_slots_used(); i++) {
         const struct page_slot *slot = &tree_page->slot[i];
         if (atomic_load(&slot->pid) > 0 && !(atomic_load(&slot->flags) & silent) &&

@@ -64,19 +64,6 @@ static void wake_one(int32_t pid, const struct proc_file *file, const char *name
         say_refused(pid);
 }
 
-static bool is_to_wake(const struct page_slot *slot, enum wake which)
-{
-    switch (which) {
-    case WAKE_ALL:
-        return true;
-    case WAKE_NOT_BEGUN:
-        return atomic_load(&slot->phase) == PHASE_SERVING;
-    case WAKE_THREADLESS:
-        return atomic_load(&slot->flags) & SLOT_THREADLESS;
-    }
-    return false;
-}
-
 /* Writes the name of the page's file. "": there is none. */
 static void name_of(const struct page *page, char name[48])
 {
@@ -96,7 +83,8 @@ void wake_page(struct page *page, const struct proc_file *file, enum wake which)
         struct page_slot *slot = &page->slot[first++ % PAGE_SLOTS];
         int32_t pid = atomic_load(&slot->pid);
         if (pid > 0 && pid != fork_pid() && !(atomic_load(&slot->flags) & SLOT_NOT_WOKEN) &&
-            is_to_wake(slot, which) && proc_slot_lives(slot))
+            (which == WAKE_ALL || atomic_load(&slot->phase) == PHASE_SERVING) &&
+            proc_slot_lives(slot))
             wake_one(pid, file, name, &budget);
     }
 }
@@ -175,6 +163,5 @@ void wake_tree(enum wake which)
     if (!page_file.inode)
         proc_mapped_file(tree_page, &page_file);
     wake_page(tree_page, &page_file, which);
-    if (which != WAKE_THREADLESS)
-        see_to_unlisted(true);
+    see_to_unlisted(true);
 }

@@ -11,13 +11,12 @@
 #include "base/proc.h"
 #include "base/state_page.h"
 
-enum wake { WAKE_ALL, WAKE_NOT_BEGUN, WAKE_THREADLESS };
+enum wake { WAKE_ALL, WAKE_NOT_BEGUN };
 
 /* Wakes those processes of a page that map this file. */
 void wake_page(struct page *page, const struct proc_file *file, enum wake which);
 
-/* Wakes those of this process's tree; also those that found no free slot, but for WAKE_THREADLESS.
- */
+/* Wakes those of this process's tree; also those that found no free slot. */
 void wake_tree(enum wake which);
 
 /* Tells whether that process has the tree's page among its maps and can be woken. (weir(1) maps it
