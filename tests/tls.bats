@@ -4,8 +4,8 @@
 # close_notify as a rule, and the FIN behind it; of a program that says nothing, with the FIN alone.
 # Clients that look before they send lose nothing by the moment between the end and that word.
 # mutant: shim/http/tracker.c: s/request.what == TLS_HANDSHAKE/false/
-# needs: nginx-light apache2 haproxy nodejs redis-server postgresql openssl
-# seconds: 45
+# needs: h2o nginx-light apache2 haproxy nodejs redis-server postgresql openssl
+# seconds: 50
 # shellcheck disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
@@ -105,6 +105,36 @@ END2
 @test "Node: an idle connection ends with a close_notify" {
     begins node "$ROOT/tests/programs/tls_server.js" "$port" "$key" "$certificate"
     ends_well http close_notify
+}
+
+# serves_new COUNT: so many new connections.
+serves_new() {
+    local i
+    for ((i = 0; i < $1; i++)); do
+        curl -sfk --http1.1 -m 10 "https://127.0.0.1:$port/" >"$at/answer"
+        grep -q 'It works' "$at/answer"
+    done
+}
+
+# Its threads have it sign by a process of its own, and abort where that has closed their connection.
+@test "h2o: the process that has its key is asked on after a close-idle, and until the drain is over" {
+    cat >"$at/h2o.conf" <<END2
+user: root
+num-threads: 2
+pid-file: $at/pid
+listen: { host: 127.0.0.1, port: $port, ssl: { certificate-file: $certificate, key-file: $key } }
+hosts: { default: { paths: { /: { file.dir: $at/www } } } }
+END2
+    begins h2o -c "$at/h2o.conf"
+    serves_new 8
+    timeout 10 "$ROOT/build/weir" close-idle "$server"
+    wait_until 10 log_has server ': closing idle connections: '
+    serves_new 8
+    client busy http 20 0.25
+    drains
+    wait_until 70 log_has busy '^answered '
+    log_has busy '^answered [0-9]+, lost 0, ended by '
+    alive "$server"
 }
 
 @test "PostgreSQL: an idle session ends with a close_notify" {

@@ -233,6 +233,13 @@ void sock_unguard(int fd, int pin)
         sys1(SYS_close, pin);
 }
 
+int32_t sock_peer_pid(int fd)
+{
+    struct ucred peer = {0, 0, 0};
+    socklen_t len = sizeof peer;
+    return sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ? 0 : peer.pid;
+}
+
 bool sock_is_unconnected(int fd)
 {
     struct sockaddr_storage addr;

@@ -86,6 +86,10 @@ void sock_peer(int fd, struct text *text);
 int sock_guard(int fd);
 void sock_unguard(int fd, int pin);
 
+/* Returns the process that has connected an AF_UNIX socket (unix(7), SO_PEERCRED); 0: that is not
+ * known, or it is in a pid namespace that we don't see. */
+int32_t sock_peer_pid(int fd);
+
 /* A socket that is no longer connected (or not yet): its peer can't be asked for. */
 bool sock_is_unconnected(int fd);
 

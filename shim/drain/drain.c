@@ -65,7 +65,7 @@ static bool pacing_one(int fd, void *context)
 static bool shut_due_one(int fd, void *context)
 {
     struct drain_count *count = context;
-    if (conn_classify(fd, &count->limits, false) == CONN_IS_IDLE &&
+    if (drain_classify(fd, &count->limits, false) == CONN_IS_IDLE &&
         pacing_may_close(conn_quiet_ms(fd)) && conn_shut(fd)) {
         count->idle--;
         count->shut++;

@@ -3,6 +3,7 @@
 
 #include "base/settings.h"
 #include "base/sys.h"
+#include "tree/listener_list.h"
 
 struct drain drain;
 
@@ -57,6 +58,23 @@ static int64_t holds_ms(enum conn_class look)
     return lasts && lasts != CONN_LASTS ? lasts : all > least ? all : least;
 }
 
+/*
+ * Whether a process of the tree, which still serves, has connected to this one, its helper, and may
+ * ask it for what it needs to answer: h2o aborts where the process that has its keys has closed.
+ */
+static bool is_asked_by_tree(int fd)
+{
+    const struct conn *conn = table_find(fd);
+    return (drain.whole_tree || atomic_load(&drain.phase) <= PHASE_DELAYING) && conn &&
+           atomic_load(&conn->record) & CONN_UNIX && listener_list_may_ask(sock_peer_pid(fd));
+}
+
+enum conn_class drain_classify(int fd, const struct conn_limits *limits, bool verify)
+{
+    enum conn_class look = conn_classify(fd, limits, verify);
+    return look == CONN_IS_IDLE && is_asked_by_tree(fd) ? CONN_IS_WAITING : look;
+}
+
 enum conn_class drain_count(int fd, struct drain_count *count)
 {
     struct drain_note *note = count->verify ? NULL : note_of(fd);
@@ -64,7 +82,7 @@ enum conn_class drain_count(int fd, struct drain_count *count)
     if (note && count->limits.now < note->due && conn_is_unchanged(fd)) {
         look = note->look;
     } else {
-        look = conn_classify(fd, &count->limits, true);
+        look = drain_classify(fd, &count->limits, true);
         if (note)
             *note = (struct drain_note){count->limits.now + holds_ms(look), look};
     }

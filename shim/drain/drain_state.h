@@ -37,6 +37,9 @@ struct drain_note {
 /* The limits by which connections are looked at now (conn_classify). */
 struct conn_limits drain_limits(void);
 
+/* Tells what fd is (conn_classify). What a process of the tree itself may ask by is not idle. */
+enum conn_class drain_classify(int fd, const struct conn_limits *limits, bool verify);
+
 /* What a walk finds. */
 struct drain_count {
     struct conn_limits limits;

@@ -97,6 +97,20 @@ static bool listens_by_unix(int32_t pid)
     return false;
 }
 
+/* Whether that process, whose slot this is, is none that itself serves others by AF_UNIX. */
+static bool may_ask(const struct page_slot *slot, int32_t pid)
+{
+    return proc_slot_lives(slot) && (pid == atomic_load(&tree_page->head) || !listens_by_unix(pid));
+}
+
+bool listener_list_may_ask(int32_t pid)
+{
+    const struct page_slot *slot =
+        tree_page && pid > 0 && pid != fork_pid() ? process_slot_of(pid) : NULL;
+    return slot && atomic_load(&slot->phase) != PHASE_DRAINED &&
+           !(atomic_load(&slot->flags) & (SLOT_SANDBOXED | SLOT_NOT_WOKEN)) && may_ask(slot, pid);
+}
+
 bool listener_list_others_serve(void)
 {
     for (uint32_t i = 0; i < process_slots_used(); i++) {
@@ -106,8 +120,7 @@ bool listener_list_others_serve(void)
         if (pid <= 0 || pid == fork_pid())
             continue;
         page_slot_totals(&totals, tree_page, i);
-        if (totals.tracked && proc_slot_lives(slot) &&
-            (pid == atomic_load(&tree_page->head) || !listens_by_unix(pid)))
+        if (totals.tracked && may_ask(slot, pid))
             return true;
     }
     return false;

@@ -30,4 +30,7 @@ bool listener_list_made(const struct page *page, const struct sockaddr *addr, so
  */
 bool listener_list_others_serve(void);
 
+/* The same of one process, whose own drain is not over: whether it has connections or not. */
+bool listener_list_may_ask(int32_t pid);
+
 #endif
