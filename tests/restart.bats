@@ -3,8 +3,8 @@
 # weir restart: a new process in the place of the old one, under clients that stay and clients that
 # come all the time; none of them is refused, reset, or loses a request.
 # mutant: shim/drain/drain.c: s/keeps \? LISTENERS_KEEP :/keeps \&\& 0 ? LISTENERS_KEEP :/
-# needs: nginx-light haproxy redis-server memcached python3
-# seconds: 90
+# needs: nginx-light haproxy gunicorn redis-server memcached python3
+# seconds: 150
 # shellcheck shell=bash disable=SC2030,SC2031,SC2154
 
 load helpers
@@ -79,8 +79,10 @@ END
     under_load http thrice --overlap
 }
 
-@test "HAProxy, which does not listen on a socket that says that it does: three restarts" {
+# haproxy_config [LINE]: of the whole process, in front.
+haproxy_config() {
     cat >"$BATS_TEST_TMPDIR/haproxy.cfg" <<END
+${1:-}
 defaults
     mode http
     timeout client 60s
@@ -89,10 +91,88 @@ frontend web
     bind 127.0.0.1:$port
     http-request return status 200 content-type text/plain string good
 END
+}
+
+@test "HAProxy, which does not listen on a socket that says that it does: three restarts" {
+    haproxy_config
     serve server WEIR_STOP_SIGNALS=TERM WEIR_MODE=protocol -- \
         /usr/sbin/haproxy -db -f "$BATS_TEST_TMPDIR/haproxy.cfg"
     wait_port "$port"
     under_load http thrice
+}
+
+# whose_environment_lacks PID NAME
+whose_environment_lacks() {
+    tr '\0' '\n' <"/proc/$1/environ" >"$BATS_TEST_TMPDIR/environ"
+    not grep "$2" "$BATS_TEST_TMPDIR/environ"
+}
+
+@test "HAProxy's master, which has executed itself again: by what it was started first" {
+    haproxy_config
+    serve server WEIR_STOP_SIGNALS=TERM WEIR_MODE=protocol -- \
+        /usr/sbin/haproxy -W -f "$BATS_TEST_TMPDIR/haproxy.cfg"
+    wait_port "$port"
+    under_load http thrice
+    kill -USR2 "$SERVER_PID"
+    wait_until 20 log_has server 'Loading success'
+    under_load http thrice
+    not whose_environment_lacks "$SERVER_PID" HAPROXY_MWORKER_WAIT_ONLY
+}
+
+# is_succeeded NAME: by a process that its own SIGUSR2 makes, whose variables have NAME.
+is_succeeded() {
+    local old=$SERVER_PID
+    kill -USR2 "$old"
+    wait_until 20 of_program "$1" "$old"
+    also_end "$SERVER_PID"
+    kill -QUIT "$old"
+    wait_gone "$old" 20
+    not whose_environment_lacks "$SERVER_PID" "^$1="
+}
+
+# of_program NAME OLD: SERVER_PID is a master of another tree than OLD.
+of_program() {
+    local pid
+    for pid in $("$WEIR" list --json | sed -n 's/.*"pid": \([0-9]*\), "program".*/\1/p'); do
+        [ "$pid" = "$2" ] || SERVER_PID=$pid
+    done
+    [ "$SERVER_PID" != "$2" ] && ! whose_environment_lacks "$SERVER_PID" "^$1="
+}
+
+@test "what has succeeded nginx by SIGUSR2: by what its predecessor was started by" {
+    # It has no use for USR2 while its parent is there, and leaves out what it is not told to keep.
+    cat >"$BATS_TEST_TMPDIR/nginx.conf" <<END
+pid $BATS_TEST_TMPDIR/pid; error_log stderr;
+env LD_PRELOAD; env WEIR_TREE; env WEIR_RUN_DIR; env WEIR_STOP_SIGNALS; env WEIR_MODE; env WEIR_LOG;
+events {}
+http {
+    access_log off; keepalive_requests 1000000;
+    server { listen 127.0.0.1:$port; location / { return 200 "good\n"; } }
+}
+END
+    serve server WEIR_STOP_SIGNALS=TERM WEIR_MODE=protocol WEIR_LOG="$BATS_TEST_TMPDIR/server.log" \
+        -- /usr/sbin/nginx -c "$BATS_TEST_TMPDIR/nginx.conf" -e stderr
+    wait_until 10 test -s "$BATS_TEST_TMPDIR/pid"
+    wait_port "$port"
+    SERVER_PID=$(<"$BATS_TEST_TMPDIR/pid")
+    also_end "$SERVER_PID"
+    is_succeeded NGINX
+    under_load http thrice
+    whose_environment_lacks "$SERVER_PID" ^NGINX=
+}
+
+@test "what has succeeded gunicorn by SIGUSR2: by what its predecessor was started by" {
+    cat >"$BATS_TEST_TMPDIR/app.py" <<END
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+    return [b"good\n"]
+END
+    serve server WEIR_STOP_SIGNALS=TERM WEIR_MODE=protocol -- /usr/bin/python3 -m gunicorn \
+        --chdir "$BATS_TEST_TMPDIR" --threads 80 --keep-alive 60 --bind "127.0.0.1:$port" app:app
+    wait_port "$port"
+    is_succeeded GUNICORN_FD
+    under_load http thrice
+    whose_environment_lacks "$SERVER_PID" ^GUNICORN_FD=
 }
 
 @test "redis: three restarts by its own command line, which its title has written over" {

@@ -87,12 +87,16 @@ struct page_sums {
 };
 
 struct page_listener {
-    _Atomic int32_t pid;    /* who listened: the one whose close counts; 0: free; -1: being taken */
+    _Atomic int32_t pid;    /* who listened; 0: free; -1: being taken; or PAGE_LEFT */
     _Atomic uint32_t state; /* enum page_listener_state */
     uint16_t mode;          /* enum mode */
     uint16_t from_outside;  /* it was inherited across exec from outside of the tree */
     char address[116];      /* as text_address writes it, with a NUL */
 };
+
+/* Who listened has closed it, and has children, which may have it still (the workers of HAProxy's
+ * master): who reads the page is to ask the kernel. */
+#define PAGE_LEFT (-2)
 
 enum page_listener_state { PAGE_ACCEPTING, PAGE_CLOSING, PAGE_STOPPED, PAGE_KEPT, PAGE_STATES };
 

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <sys/un.h>
 
 /* ---- the processes ---- */
 
@@ -112,20 +111,6 @@ static bool is_substitute(const struct socket *socket)
                                      : IN6_IS_ADDR_LOOPBACK(&socket->own.sin6_addr);
 }
 
-static const char *address_of(const struct socket *socket)
-{
-    static char into[480];
-    struct text text = TEXT_ON(into);
-    *into = '\0';
-    if (socket->path) {
-        text_string(&text, "unix:");
-        text_escaped(&text, socket->path, sizeof(((struct sockaddr_un *)0)->sun_path));
-    } else {
-        text_address(&text, (const struct sockaddr *)&socket->own, sizeof socket->own);
-    }
-    return into;
-}
-
 /* ---- the sockets of one process ---- */
 
 struct outside {
@@ -148,7 +133,7 @@ static void name_process(const struct outside *outside, const char *does, const 
 
 static void look_at_listener(struct outside *outside, const struct socket *socket)
 {
-    const char *address = address_of(socket);
+    const char *address = sockets_address(socket);
     const struct page_listener *known = listed(outside->tree, address, false);
     bool is_off = known && known->mode == MODE_OFF;
     bool is_kept = known && known->state == PAGE_KEPT && outside->process->is_member;
@@ -160,7 +145,7 @@ static void look_at_listener(struct outside *outside, const struct socket *socke
 
 static void look_at_connection(struct outside *outside, const struct socket *socket)
 {
-    const char *address = address_of(socket);
+    const char *address = sockets_address(socket);
     const struct page_listener *known = listed(outside->tree, address, !socket->path);
     /* Of a half-close the kernel tells TCP's alone: on AF_UNIX the shim's word stands. */
     if (!known || known->mode == MODE_OFF || (socket->path && outside->process->is_member))

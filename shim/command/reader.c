@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "base/text.h"
 #include "command/proc/process.h"
+#include "command/proc/sockets.h"
 #include "command/say.h"
 #include "tree/pagefile.h"
 
@@ -170,6 +171,25 @@ static bool is_changing(const struct page *page)
     return false;
 }
 
+/* A listener that was left is there if its address listens: or if it does no more, for a drain. */
+static void settle_left(struct tree *tree)
+{
+    int32_t pid = 0;
+    for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
+        struct page_listener *at = &tree->page.listener[i];
+        char address[sizeof at->address + 1];
+        if (at->pid != PAGE_LEFT)
+            continue;
+        snprintf(address, sizeof address, "%.*s", (int)sizeof at->address, at->address);
+        if (!pid)
+            sockets_forget();
+        pid = pid ? pid : tree_any(tree);
+        at->pid = pid && (at->state != PAGE_ACCEPTING || sockets_listen_at(pid, address)) ? pid : 0;
+    }
+    if (pid)
+        sockets_forget();
+}
+
 bool tree_copy(struct tree *tree)
 {
     /* A line is changed in no time; one that stays so was left by a process that was killed. */
@@ -187,6 +207,7 @@ bool tree_copy(struct tree *tree)
             break;
         usleep(1000);
     }
+    settle_left(tree);
     for (struct tree *part = tree->attached; part; part = part->next)
         tree_copy(part); /* one that is cut off keeps its last figures */
     return true;

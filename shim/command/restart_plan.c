@@ -77,6 +77,15 @@ static bool is_inherited(const char *variable)
     return true;
 }
 
+/* Without the name that stands in front of each. "": there is none. */
+static char *next_string(char **at, char *end)
+{
+    char *string = *at < end ? *at : end;
+    *at = string + strlen(string) + 1;
+    const char *after = text_after(string, START_RECORD_NAME);
+    return after ? (char *)after : string + strlen(string);
+}
+
 static int read_start(struct plan *plan, int32_t pid)
 {
     struct start_record record;
@@ -89,21 +98,24 @@ static int read_start(struct plan *plan, int32_t pid)
     if (!plan->block || !read_memory(pid, (uintptr_t)record.block, plan->block, record.size))
         return fail(EXIT_FAILED, "pid %d: its memory can't be read: %s", pid, strerror(errno));
     plan->block[record.size] = '\0';
-    size_t count = 1;
+    size_t strings = 0;
     for (size_t i = 0; i < record.size; i++)
-        count += !plan->block[i];
-    char **list = calloc(2 * count + 2, sizeof *list), *end = plan->block + record.size;
+        strings += !plan->block[i];
+    char *end = plan->block + record.size, *at = plan->block;
+    char **list = calloc(strings + 2, sizeof *list);
     if (!list)
         return fail(EXIT_FAILED, "%s", strerror(errno));
+    uint64_t words = strtoul(next_string(&at, end), NULL, 10);
+    plan->directory = next_string(&at, end);
     plan->words = list;
-    plan->directory = plan->block;
-    char *at = plan->block + strlen(plan->block) + 1;
-    for (uint64_t i = 0; i < record.words && at < end; i++, at += strlen(at) + 1)
-        *list++ = at;
+    for (uint64_t i = 0; i < words && at < end; i++)
+        *list++ = next_string(&at, end);
     plan->variables = ++list;
-    for (; at < end; at += strlen(at) + 1)
-        if (is_inherited(at))
-            *list++ = at;
+    while (at < end) {
+        char *one = next_string(&at, end);
+        if (is_inherited(one))
+            *list++ = one;
+    }
     return EXIT_DONE;
 }
 

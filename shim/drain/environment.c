@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "drain/environment.h"
 
-#include "base/start_record.h"
 #include "base/libc.h"
 #include "base/sys.h"
 #include "base/text.h"
@@ -9,8 +8,6 @@
 #include "drain/listener.h"
 #include "tree/membership.h"
 #include "tree/pagefile.h"
-
-#include <sys/mman.h>
 
 #define TREE_NAME "WEIR_TREE="
 #define PRELOAD_NAME "LD_PRELOAD="
@@ -153,7 +150,7 @@ static uint32_t hash_word(const char *word)
     return hash;
 }
 
-static bool is_known_word(const char *word)
+bool environment_is_own_word(const char *word)
 {
     uint32_t hash = hash_word(word);
     for (uint32_t i = 0; i < words_count; i++)
@@ -167,7 +164,7 @@ long environment_successors_tree(char *const *argv, char *const *envp)
     if (!listener_any() || !argv || !envp)
         return -1;
     for (; *argv; argv++)
-        if (!is_known_word(*argv))
+        if (!environment_is_own_word(*argv))
             return -1;
     for (long i = 0; envp[i]; i++)
         if (text_after(envp[i], TREE_NAME))
@@ -224,55 +221,8 @@ const char *environment_lost_preload(char *const *envp)
     return preload;
 }
 
-/* As main has them; there are none on musl. */
-static int argument_count;
-static char **arguments;
-
 void environment_remember_words(int argc, char **argv)
 {
-    argument_count = argc;
-    arguments = argv;
     for (int i = 0; i < argc && words_count < COUNT_OF(words); i++)
         words[words_count++] = hash_word(argv[i]);
-}
-
-/* ---- for weir restart ---- */
-
-/* Read by others alone, which the compiler does not know. */
-static volatile struct start_record record = {.mark = START_RECORD_MARK};
-
-static size_t size_of(char *const *list, size_t count)
-{
-    size_t size = 0;
-    for (size_t i = 0; i < count && list[i]; i++)
-        size += text_length(list[i]) + 1;
-    return size;
-}
-
-static char *put(char *to, char *const *list, size_t count)
-{
-    for (size_t i = 0; i < count && list[i]; i++)
-        for (const char *from = list[i]; (*to++ = *from++);)
-            ;
-    return to;
-}
-
-/* Not by malloc, whose first call is the program's: it makes system calls of its own. */
-void environment_record(char *const *envp)
-{
-    char directory[4096], *path = directory;
-    long length = sys2(SYS_getcwd, directory, sizeof directory);
-    if (length <= 0 || *directory != '/') /* getcwd(2): "(unreachable)" */
-        path = "/";
-    size_t count = (size_t)argument_count;
-    size_t size = size_of(&path, 1) + size_of(arguments, count) + size_of(envp, SIZE_MAX);
-    long at =
-        sys6(SYS_mmap, NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (at < 0 && at > -4096)
-        return;
-    char *block = (char *)at;
-    put(put(put(block, &path, 1), arguments, count), envp, SIZE_MAX);
-    record.block = block;
-    record.size = size;
-    record.words = count;
 }

@@ -42,10 +42,10 @@ char *environment_mark_tree(const char *entry, char *room);
 /* Takes that mark off WEIR_TREE's value. Returns whether there was one. */
 bool environment_was_marked(char *value);
 
-/* Keeps this program's own command line, for environment_successors_tree and environment_record. */
+/* Keeps this program's own command line, for environment_successors_tree. */
 void environment_remember_words(int argc, char **argv);
 
-/* Keeps what `weir restart` starts the program again by (base/start_record.h). */
-void environment_record(char *const *envp);
+/* Tells whether it had this word. */
+bool environment_is_own_word(const char *word);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "conn/fdtable.h"
 #include "tree/listener_list.h"
+#include "tree/membership.h"
 
 /* More than any program is known to have; the drain of one that has more is not complete. Of what
  * is not used nothing is touched. */
@@ -95,7 +96,7 @@ void listener_forget(struct listener *listener)
 {
     if (atomic_load(&listener->view.state) && listener->view.mode != MODE_OFF)
         atomic_fetch_sub(&listener_count, 1);
-    listener_list_remove(listener->in_page);
+    listener_list_remove(listener->in_page, membership_has_forked());
     listener->in_page = 0;
     atomic_store(&listener->view.state, 0);
     atomic_store(&listener->number, 0);

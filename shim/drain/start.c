@@ -19,6 +19,7 @@
 #include "drain/handed.h"
 #include "drain/inherited.h"
 #include "drain/listener.h"
+#include "drain/record.h"
 #include "drain/signals_eintr.h"
 #include "drain/signals_mask.h"
 #include "drain/stage.h"
@@ -297,6 +298,7 @@ static void load(void)
         if (text_after(*at, "NOTIFY_SOCKET="))
             sd_notify_remember(text_after(*at, "NOTIFY_SOCKET="));
     /* Also where we stand aside: its bind would fail on what the service manager has stored. */
+    record_take(envp);
     bool stored = handed_take(envp);
     bool is_sound = settings_read(settings_to_fill(), envp, &complaint);
     if (stored && (!is_sound || settings_now()->listeners != LISTENERS_STORE))
@@ -320,7 +322,7 @@ static void load(void)
     stage_began_tree =
         !environment_tree_value || membership_is_named_after_us(environment_tree_value);
     if (stage_began_tree) {
-        environment_record(envp);
+        record_make(envp);
         warn_of_unknown(envp);
         if (!coordinator_joins(environment_tree_value, true)) {
             stand_aside(no_room_for_page);
@@ -347,6 +349,7 @@ static void load(void)
 __attribute__((constructor)) static void loaded(int argc, char **argv)
 {
     environment_remember_words(argc, argv);
+    record_remember_words(argc, argv);
     load();
 }
 #else

@@ -5,6 +5,7 @@
 #include "drain/signals_mask.h"
 #include "drain/environment.h"
 #include "drain/handed.h"
+#include "drain/record.h"
 #include "conn/fdtable.h"
 #include "tree/membership.h"
 
@@ -45,36 +46,77 @@
         failed;                                                   \
     })
 
-/*
- * envp, or a copy on the caller's stack: with what environment_lost_preload says in front, with the
- * sockets that this program hands on, and with WEIR_TREE's entry marked where
- * environment_successors_tree has found it.
- */
-#define WITH_OURS(argv, envp)                                                                  \
-    ({                                                                                         \
-        const char *preload =                                                                  \
-            envp && UNLIKELY(table_knows(0)) ? environment_lost_preload(envp) : NULL;          \
-        const char *sockets = envp && handed_any() ? handed_entry() : NULL;                    \
-        long tree = environment_successors_tree(argv, envp);                                   \
-        bool copies = preload || sockets || tree >= 0;                                         \
-        size_t count = 0, used = 0;                                                            \
-        while (copies && envp[count])                                                          \
-            count++;                                                                           \
-        char **copy = __builtin_alloca((count + 3) * sizeof *copy);                            \
-        char *marked = __builtin_alloca(tree >= 0 ? ENVIRONMENT_TREE_ROOM : 1);                \
-        if (preload)                                                                           \
-            copy[used++] = (char *)preload;                                                    \
-        for (size_t i = 0; copies && i <= count; i++) {                                        \
-            if (sockets && i == (count > 1)) /* neither first nor last, if it can */           \
-                copy[used++] = (char *)sockets;                                                \
-            copy[used++] = (long)i == tree ? environment_mark_tree(envp[i], marked) : envp[i]; \
-        }                                                                                      \
-        copies ? copy : envp;                                                                  \
+/* What an environment gets from us. */
+struct ours {
+    const char *preload; /* environment_lost_preload */
+    const char *sockets; /* handed_entry */
+    size_t record;       /* how many entries of record.h */
+    long tree;           /* environment_successors_tree */
+};
+
+/* Whether this process, which serves, becomes itself once more: or whatever it makes of itself, if
+ * it is the first of its tree. */
+static bool is_itself(char *const *argv, char *const *envp)
+{
+    return !fork_is_new_child() && !in_vfork_child() && membership_has_listened() &&
+           environment_tree(envp) &&
+           (membership_is_first() || (argv && *argv && environment_is_own_word(*argv)));
+}
+
+/* Returns whether there is anything. */
+static bool find_ours(struct ours *ours, char *const *argv, char *const *envp, bool becomes)
+{
+    ours->preload = envp && UNLIKELY(table_knows(0)) ? environment_lost_preload(envp) : NULL;
+    ours->sockets = envp && handed_any() ? handed_entry() : NULL;
+    ours->tree = environment_successors_tree(argv, envp);
+    ours->record =
+        ours->tree >= 0 || (envp && becomes && is_itself(argv, envp)) ? record_entries() : 0;
+    return ours->preload || ours->sockets || ours->tree >= 0 || ours->record;
+}
+
+static size_t count_entries(char *const *envp)
+{
+    size_t count = 0;
+    while (envp[count])
+        count++;
+    return count;
+}
+
+/* In the copy: the library's path in front, what is taken out again neither first nor last, if it
+ * can be. */
+static char **put_ours(const struct ours *ours, char *const *envp, char **copy, char *marked)
+{
+    size_t count = count_entries(envp), used = 0;
+    if (ours->preload)
+        copy[used++] = (char *)ours->preload;
+    for (size_t i = 0; i <= count; i++) {
+        if (i == (count > 1)) {
+            if (ours->sockets)
+                copy[used++] = (char *)ours->sockets;
+            record_put(copy + used, ours->record);
+            used += ours->record;
+        }
+        copy[used++] = (long)i == ours->tree ? environment_mark_tree(envp[i], marked) : envp[i];
+    }
+    return copy;
+}
+
+/* envp, or a copy on the caller's stack with what is ours. */
+#define WITH_OURS(argv, envp, becomes)                                               \
+    ({                                                                               \
+        struct ours ours;                                                            \
+        char *const *with = envp;                                                    \
+        if (find_ours(&ours, argv, envp, becomes)) {                                 \
+            size_t entries = count_entries(envp) + ours.record + 3;                  \
+            with = put_ours(&ours, envp, __builtin_alloca(entries * sizeof(char *)), \
+                            __builtin_alloca(ENVIRONMENT_TREE_ROOM));                \
+        }                                                                            \
+        with;                                                                        \
     })
 
 EXPORT int execve(const char *path, char *const *argv, char *const *envp)
 {
-    return BECOMES(libc_execve(path, argv, WITH_OURS(argv, envp)));
+    return BECOMES(libc_execve(path, argv, WITH_OURS(argv, envp, true)));
 }
 
 EXPORT int execv(const char *path, char *const *argv)
@@ -84,7 +126,7 @@ EXPORT int execv(const char *path, char *const *argv)
 
 EXPORT int execvpe(const char *file, char *const *argv, char *const *envp)
 {
-    return BECOMES(libc_execvpe(file, argv, WITH_OURS(argv, envp)));
+    return BECOMES(libc_execvpe(file, argv, WITH_OURS(argv, envp, true)));
 }
 
 EXPORT int execvp(const char *file, char *const *argv)
@@ -94,26 +136,26 @@ EXPORT int execvp(const char *file, char *const *argv)
 
 EXPORT int fexecve(int fd, char *const *argv, char *const *envp)
 {
-    return BECOMES(libc_fexecve(fd, argv, WITH_OURS(argv, envp)));
+    return BECOMES(libc_fexecve(fd, argv, WITH_OURS(argv, envp, true)));
 }
 
 EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
                        const posix_spawnattr_t *attr, char *const *argv, char *const *envp)
 {
     return SPAWNS(
-        HANDS_ON(libc_posix_spawn(pid, path, actions, attr, argv, WITH_OURS(argv, envp))));
+        HANDS_ON(libc_posix_spawn(pid, path, actions, attr, argv, WITH_OURS(argv, envp, false))));
 }
 
 EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
                         const posix_spawnattr_t *attr, char *const *argv, char *const *envp)
 {
     return SPAWNS(
-        HANDS_ON(libc_posix_spawnp(pid, file, actions, attr, argv, WITH_OURS(argv, envp))));
+        HANDS_ON(libc_posix_spawnp(pid, file, actions, attr, argv, WITH_OURS(argv, envp, false))));
 }
 
 EXPORT int execveat(int dir, const char *path, char *const *argv, char *const *envp, int flags)
 {
-    return BECOMES(libc_execveat(dir, path, argv, WITH_OURS(argv, envp), flags));
+    return BECOMES(libc_execveat(dir, path, argv, WITH_OURS(argv, envp, true), flags));
 }
 
 EXPORT int system(const char *command)

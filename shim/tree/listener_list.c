@@ -17,7 +17,7 @@ static int take_listener_over(const char *address, enum mode mode, bool from_out
     for (uint32_t i = 0; i < listeners_used(); i++) {
         struct page_listener *at = &tree_page->listener[i];
         int32_t pid = atomic_load(&at->pid);
-        if (pid > 0 && (pid == fork_pid() || !process_slot_of(pid)) &&
+        if ((pid == PAGE_LEFT || (pid > 0 && (pid == fork_pid() || !process_slot_of(pid)))) &&
             text_equal(at->address, address) &&
             atomic_compare_exchange_strong(&at->pid, &pid, fork_pid())) {
             at->mode = (uint16_t)mode;
@@ -29,10 +29,20 @@ static int take_listener_over(const char *address, enum mode mode, bool from_out
     return 0;
 }
 
-static bool hold_listener(struct page_listener *at)
+static bool hold_listener(struct page_listener *at, int32_t pid)
 {
-    int32_t none = 0;
-    return atomic_compare_exchange_strong(&at->pid, &none, -1);
+    return atomic_compare_exchange_strong(&at->pid, &pid, -1);
+}
+
+/* One that is free, or that was left. */
+static struct page_listener *find_listener(int32_t pid)
+{
+    for (uint32_t i = 0; i < listeners_used(); i++) {
+        struct page_listener *at = &tree_page->listener[i];
+        if (atomic_load(&at->pid) == pid && hold_listener(at, pid))
+            return at;
+    }
+    return NULL;
 }
 
 /* An entry that is held (pid -1), or NULL. */
@@ -40,16 +50,14 @@ static struct page_listener *free_listener(void)
 {
     uint32_t fresh;
     do {
-        for (uint32_t i = 0; i < listeners_used(); i++) {
-            struct page_listener *at = &tree_page->listener[i];
-            if (!atomic_load(&at->pid) && hold_listener(at))
-                return at;
-        }
+        struct page_listener *at = find_listener(0);
+        if (at)
+            return at;
         fresh = list_grows(&tree_page->listeners_used, PAGE_LISTENERS);
-        if (fresh < PAGE_LISTENERS && hold_listener(&tree_page->listener[fresh]))
+        if (fresh < PAGE_LISTENERS && hold_listener(&tree_page->listener[fresh], 0))
             return &tree_page->listener[fresh]; /* else another process has found it by then */
     } while (fresh < PAGE_LISTENERS);
-    return NULL;
+    return find_listener(PAGE_LEFT);
 }
 
 int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode, bool from_outside)
@@ -79,7 +87,8 @@ bool listener_list_made(const struct page *page, const struct sockaddr *addr, so
     text_address(&wanted, addr, len);
     for (uint32_t i = 0; page && i < page_used(&page->listeners_used, PAGE_LISTENERS); i++) {
         const struct page_listener *at = &page->listener[i];
-        if (atomic_load(&at->pid) > 0 && !at->from_outside && text_equal(at->address, address))
+        int32_t pid = atomic_load(&at->pid);
+        if ((pid > 0 || pid == PAGE_LEFT) && !at->from_outside && text_equal(at->address, address))
             return true;
     }
     return false;
@@ -138,10 +147,11 @@ enum page_listener_state listener_list_state(int index)
     return state < PAGE_STATES ? (enum page_listener_state)state : PAGE_ACCEPTING;
 }
 
-void listener_list_remove(int index)
+void listener_list_remove(int index, bool has_children)
 {
     generation_now(); /* a child closes its copies first of all */
     int32_t me = fork_pid();
     if (index && me)
-        atomic_compare_exchange_strong(&tree_page->listener[index - 1].pid, &me, 0);
+        atomic_compare_exchange_strong(&tree_page->listener[index - 1].pid, &me,
+                                       has_children ? PAGE_LEFT : 0);
 }

@@ -18,7 +18,8 @@ int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode
 void listener_list_set(int index, enum page_listener_state state);
 enum page_listener_state listener_list_state(int index);
 
-void listener_list_remove(int index);
+/* has_children: this process has, and they may have it still. */
+void listener_list_remove(int index, bool has_children);
 
 /* Tells whether a process of that page's tree has made a listener of this address itself. */
 bool listener_list_made(const struct page *page, const struct sockaddr *addr, socklen_t len);

@@ -94,6 +94,11 @@ void membership_listens(void)
         copy(tree_page->program, sizeof tree_page->program, log_program());
 }
 
+bool membership_has_listened(void)
+{
+    return tree_page && atomic_load(&tree_page->is_named);
+}
+
 static void log_no_file(int error)
 {
     char dir[900];

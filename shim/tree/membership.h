@@ -35,6 +35,9 @@ void membership_has_succeeded(void);
 /* This process listens: the tree is called after the first that does (not sh, env, pg_ctl). */
 void membership_listens(void);
 
+/* Tells whether a process of the tree has listened. */
+bool membership_has_listened(void);
+
 /* Returns what programs that this one starts are to find in WEIR_TREE: the page's path, or its
  * name. */
 const char *membership_name(void);

@@ -2,6 +2,7 @@
 #include "command/proc/sockets.h"
 
 #include "base/proc.h"
+#include "base/text.h"
 
 #include <fcntl.h>
 #include <linux/inet_diag.h>
@@ -11,6 +12,7 @@
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 /* The connections of one network, by inode once they have all been read. */
 static struct socket *sockets;
@@ -211,4 +213,27 @@ bool sockets_find(int32_t pid, int32_t fd, const struct socket **found)
         return false;
     *found = sockets_find_inode(pid, inode);
     return true;
+}
+
+const char *sockets_address(const struct socket *socket)
+{
+    static char into[480];
+    struct text text = TEXT_ON(into);
+    *into = '\0';
+    if (socket->path) {
+        text_string(&text, "unix:");
+        text_escaped(&text, socket->path, sizeof(((struct sockaddr_un *)0)->sun_path));
+    } else {
+        text_address(&text, (const struct sockaddr *)&socket->own, sizeof socket->own);
+    }
+    return into;
+}
+
+bool sockets_listen_at(int32_t pid, const char *address)
+{
+    read_sockets(pid);
+    for (size_t i = 0; i < count; i++)
+        if (sockets[i].listens && text_equal(sockets_address(&sockets[i]), address))
+            return true;
+    return false;
 }
