@@ -672,3 +672,21 @@ END
     ended_well 20
     all_answered waiting 300
 }
+
+has_waiting() {
+    [ "$(ss -Hltn "sport = :$port" | awk '{ print $2 }')" = "$1" ]
+}
+
+@test "WEIR_LISTENERS=keep: a loop whose listener no epoll_ctl has told of is not woken by who waits" {
+    serve server WEIR_LISTENERS=keep -- "$PROGRAMS/epoll_behind" "$port"
+    wait_port "$port"
+    they_connect first --clients 1 "$at"
+    wait_until 5 log_has server '^accepted$'
+    drain
+    ended_well 3
+    they_connect later --clients 2 --patience 6 "$at"
+    wait_until 5 has_waiting 2
+    pause 0.5
+    not log_has server 'woken for nobody'
+    kill "$SERVER_PID"
+}

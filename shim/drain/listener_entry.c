@@ -78,6 +78,7 @@ struct listener *listener_take(int fd)
     at->inode = 0;
     at->waits_since = at->moment_since = 0;
     at->unknown_since = 0;
+    at->has_sought_epolls = false;
     atomic_store(&at->is_dry, false);
     at->addr_len = 0;
     return at;

@@ -28,6 +28,7 @@ struct listener {
     uint64_t inode;        /* of its socket, as /proc tells it; 0: not asked yet */
     enum held { HELD_BY_NOBODY, HELD_UNKNOWN, HELD } held; /* by who goes on when this one drains */
     int64_t unknown_since;                                 /* 0: it is known */
+    bool seeks_epolls, has_sought_epolls;                  /* listener_epolls_find */
     /* Where it is held, or AF_UNIX: since when its queue is waited for (0: it is not), how many
      * were in it then and when it was looked at last, since when it has not become shorter, and how
      * many had been accepted by this process. */

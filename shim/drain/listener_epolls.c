@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "drain/listener_epolls.h"
 
+#include "base/proc.h"
+#include "base/sock.h"
 #include "base/sys.h"
+#include "base/text.h"
+#include "drain/listener_entry.h"
 #include "tree/holders.h"
 
 #include <fcntl.h>
@@ -60,6 +64,88 @@ void listener_registered(int epoll, int op, int fd, const struct epoll_event *ev
     at->event = *event;
     atomic_store(&at->number, fd + 1);
 }
+
+/* ---- as /proc tells them ---- */
+
+static bool is_known(int fd)
+{
+    for (uint32_t i = 0; i < atomic_load(&used); i++)
+        if (atomic_load(&registrations[i].number) == fd + 1)
+            return true;
+    return false;
+}
+
+/* A number behind its label. Moves *at behind it. */
+static uint64_t number_after(const char **at, const char *label, unsigned base)
+{
+    const char *digits = NULL;
+    uint64_t number = 0;
+    for (; **at && !digits; ++*at)
+        digits = text_after(*at, label);
+    while (digits && *digits == ' ')
+        digits++;
+    for (; digits && *digits; digits++) {
+        unsigned digit = *digits >= 'a' ? *digits - 'a' + 10u : *digits - (unsigned)'0';
+        if (digit >= base)
+            break;
+        number = number * base + digit;
+    }
+    return number;
+}
+
+/* proc(5), fdinfo: "tfd: 19 events: 19 data: ffff pos:0 ino:4d9f sdev:8", but for the first three
+ * and the second in hexadecimal. */
+static void read_member(int epoll, const char *at)
+{
+    if (!text_after(at, "tfd:"))
+        return;
+    int fd = (int)number_after(&at, "tfd:", 10);
+    struct listener *listener = listener_find(fd);
+    if (!listener || !listener->seeks_epolls)
+        return;
+    struct epoll_event event = {.events = (uint32_t)number_after(&at, "events:", 16)};
+    event.data.u64 = number_after(&at, "data:", 16);
+    if (number_after(&at, "ino:", 16) == sock_inode(fd))
+        listener_registered(epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+static void visit_descriptor(int dir, const char *name, void *context)
+{
+    char target[64], path[48];
+    struct text text = TEXT_ON(path);
+    struct proc_lines members;
+    const char *line, *digits = name;
+    (void)context;
+    long length = sys4(SYS_readlinkat, dir, name, target, sizeof target - 1);
+    target[length > 0 ? length : 0] = '\0';
+    if (!text_equal(target, "anon_inode:[eventpoll]"))
+        return;
+    int epoll = 0;
+    for (; *digits; digits++)
+        epoll = epoll * 10 + (*digits - '0');
+    text_add(&text, "fdinfo/%s", name);
+    if (proc_open_lines(&members, 0, path))
+        return;
+    while ((line = proc_next_line(&members)))
+        read_member(epoll, line);
+    proc_close_lines(&members);
+}
+
+void listener_epolls_find(void)
+{
+    bool seeks = false;
+    for (uint32_t i = 0; i < atomic_load(&listener_entries); i++) {
+        struct listener *at = listener_entry(i);
+        int fd = atomic_load(&at->number) - 1;
+        at->seeks_epolls = !at->has_sought_epolls && fd >= 0 && !is_known(fd);
+        at->has_sought_epolls = true;
+        seeks = seeks || at->seeks_epolls;
+    }
+    if (seeks && !sys_is_sandboxed())
+        proc_each_file("/proc/self/fd", visit_descriptor, NULL);
+}
+
+/* ---- */
 
 void listener_epolls_forget(int fd)
 {

@@ -12,6 +12,10 @@
 /* epoll_ctl(epoll, op, fd, event) has succeeded. */
 void listener_registered(int epoll, int op, int fd, const struct epoll_event *event);
 
+/* Looks for those of which nobody has told (io_uring), of listeners of which none is known: once.
+ * For the worker. */
+void listener_epolls_find(void);
+
 /* fd is closed. */
 void listener_epolls_forget(int fd);
 

@@ -347,6 +347,7 @@ static bool stop(struct listener *listener, int fd, enum then then, bool now, bo
 bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wake)
 {
     bool all = true;
+    listener_epolls_find();
     for (uint32_t i = 0; i < atomic_load(&listener_entries); i++) {
         struct listener *listener = listener_entry(i);
         int fd = atomic_load_explicit(&listener->number, memory_order_acquire) - 1;
