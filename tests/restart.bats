@@ -27,25 +27,6 @@ restart() {
     [ -z "$new" ] || { SERVER_PID=$new && also_end "$new"; }
 }
 
-# under_load PROTOCOL COMMAND...: COMMAND, under 50 clients that stay and 10 that come again and again.
-under_load() {
-    local protocol=$1 kept new
-    shift
-    load_begins kept 10 "$PROGRAMS/load" --protocol "$protocol" --careful --connections 50 \
-        --pause 0-40 --seconds 60 "$port"
-    kept=$CLIENTS
-    load_begins new 10 "$PROGRAMS/load" --protocol "$protocol" --one-shot --connections 10 \
-        --pause 10-90 --seconds 60 "$port"
-    new=$CLIENTS
-    "$@"
-    pause 0.5
-    kill -INT "$kept" "$new" 2>/dev/null || true
-    CLIENTS=$kept load_ends kept
-    none_is unanswered reset truncated refused
-    CLIENTS=$new load_ends new
-    none_is unanswered reset truncated refused connect_reset
-}
-
 thrice() {
     local old
     for _ in 1 2 3; do

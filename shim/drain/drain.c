@@ -10,6 +10,7 @@
 #include "conn/fdtable.h"
 #include "drain/drain_say.h"
 #include "drain/drain_state.h"
+#include "drain/listener.h"
 #include "drain/listener_stop.h"
 #include "drain/listener_store.h"
 #include "drain/signals.h"
@@ -229,6 +230,7 @@ static void stop_serving(int64_t now)
     drain.notice_until = now + notice;
     lingering_switch(true);
     unseen_begin();
+    listener_find_received();
     stop_accepting();
 }
 

@@ -96,22 +96,45 @@ void listener_listens(int fd)
     tell_tree(listener);
 }
 
-void listener_inherited(int fd)
+/* Adds one that the program has not made. Returns its entry; NULL: there is no room. */
+static struct listener *add_made(int fd)
 {
     struct sockaddr_storage addr;
     socklen_t len = sock_own_address(fd, &addr);
     struct listener *listener = len ? listener_take(fd) : NULL;
     if (!listener) {
         table_misses(fd);
-        return;
+        return NULL;
     }
     describe(listener, (struct sockaddr *)&addr, len);
-    /* One that a process of ours has made and handed to this one is the tree's to close. */
-    listener->inherited = !membership_listens_at((struct sockaddr *)&addr, len);
-    listener->is_activated = listen_fds_has(fd);
     sock_note_port(listener->view.port);
     listens(fd, listener);
+    return listener;
+}
+
+void listener_inherited(int fd)
+{
+    struct listener *listener = add_made(fd);
+    if (!listener)
+        return;
+    /* One that a process of ours has made and handed to this one is the tree's to close. */
+    listener->inherited =
+        !membership_listens_at((struct sockaddr *)&listener->addr, listener->addr_len);
+    listener->is_activated = listen_fds_has(fd);
     tell_tree(listener);
+}
+
+void listener_find_received(void)
+{
+    int high = (int)atomic_load(&table.high);
+    for (int fd = 0; fd < high; fd++) {
+        struct listener *listener =
+            table_kind(fd) == KIND_RECEIVED && sock_is_listener(fd) == 1 ? add_made(fd) : NULL;
+        if (!listener)
+            continue;
+        atomic_store(&listener_was_sent, true); /* whoever has sent it may have it still */
+        tell_tree(listener);
+    }
 }
 
 void listener_duplicated(int fd, int to)

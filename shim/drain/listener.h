@@ -25,6 +25,10 @@ void listener_sent(int fd);
  * process of the tree has made it. */
 void listener_inherited(int fd);
 
+/* Adds those that came over a socket (SCM_RIGHTS). For the worker: what came is not looked at
+ * before. */
+void listener_find_received(void);
+
 /* How many have been kept for a successor. */
 extern HIDDEN _Atomic uint32_t listener_kept;
 

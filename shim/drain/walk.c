@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/settings.h"
+#include "base/sock.h"
 #include "conn/conn.h"
 #include "conn/fdtable.h"
 
@@ -13,7 +14,9 @@ _Static_assert(STRIDE <= LOG_KEPT_MOST, "each may have a line in the log");
 static bool visit_one(int fd, walk_fn *visit, void *context)
 {
     enum kind kind = table_kind(fd);
-    if (kind == KIND_RECEIVED)
+    if (kind == KIND_RECEIVED && sock_is_listener(fd) == 1)
+        return true; /* listener_find_received */
+    else if (kind == KIND_RECEIVED)
         conn_received(fd, settings_now()->mode.rest);
     else if (kind != KIND_CONN && kind != KIND_ALIAS)
         return true;
