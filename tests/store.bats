@@ -125,6 +125,25 @@ os.execv(sys.argv[1], sys.argv[1:])'
     done
 }
 
+@test "a worker's own sockets are stored by its master, and a socket unit's are not" {
+    manage --own 2 "$PYTHON" -c '
+import os, select, socket, sys
+reader, writer = os.pipe()
+if os.fork():
+    os.close(3)
+    os.close(4)
+    print("serving False", flush=True)
+    os.wait()
+os.close(writer)
+own = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+given = [socket.socket(fileno=fd) for fd in (3, 4)]
+while not select.select([reader], [], [], 0.1)[0]:
+    pass' "$port"
+    wait_port "$port"
+    stops
+    is_told '^ended 15 store 1$'
+}
+
 @test "wrappers that become the program, or start it, hand on what was stored" {
     # shellcheck disable=SC2046
     manage /bin/sh -c 'exec /bin/sh -c "exec \"\$@\"" sh "$@"' sh $(adopter "127.0.0.1/$port")

@@ -9,6 +9,7 @@
 #include "drain/listener_entry.h"
 #include "drain/listener_holders.h"
 #include "tree/coordinator.h"
+#include "tree/listener_list.h"
 #include "tree/process_slot.h"
 #include "tree/sd_notify.h"
 #include "tree/wake.h"
@@ -70,8 +71,9 @@ static long send_those_of(int32_t pid)
         if (copy < 0)
             continue;
         socklen_t len = sock_is_listener((int)copy) == 1 ? sock_own_address((int)copy, &own) : 0;
-        if (len && sock_is_reached((int)copy) &&
-            settings_mode(&settings_now()->mode, (struct sockaddr *)&own, len) != MODE_OFF) {
+        const struct sockaddr *addr = (struct sockaddr *)&own;
+        if (len && sock_is_reached((int)copy) && !listener_list_is_from_outside(addr, len) &&
+            settings_mode(&settings_now()->mode, addr, len) != MODE_OFF) {
             long sent = sd_notify_store((int)copy);
             make_room_in((int)copy);
             count = sent < 0 ? sent : count + 1;

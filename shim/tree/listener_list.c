@@ -80,6 +80,12 @@ int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode
     return (int)(at - tree_page->listener) + 1;
 }
 
+static bool is_listed(const struct page_listener *at)
+{
+    int32_t pid = atomic_load(&at->pid);
+    return pid > 0 || pid == PAGE_LEFT;
+}
+
 bool listener_list_made(const struct page *page, const struct sockaddr *addr, socklen_t len)
 {
     char address[sizeof tree_page->listener->address];
@@ -87,8 +93,20 @@ bool listener_list_made(const struct page *page, const struct sockaddr *addr, so
     text_address(&wanted, addr, len);
     for (uint32_t i = 0; page && i < page_used(&page->listeners_used, PAGE_LISTENERS); i++) {
         const struct page_listener *at = &page->listener[i];
-        int32_t pid = atomic_load(&at->pid);
-        if ((pid > 0 || pid == PAGE_LEFT) && !at->from_outside && text_equal(at->address, address))
+        if (is_listed(at) && !at->from_outside && text_equal(at->address, address))
+            return true;
+    }
+    return false;
+}
+
+bool listener_list_is_from_outside(const struct sockaddr *addr, socklen_t len)
+{
+    char address[sizeof tree_page->listener->address];
+    struct text wanted = TEXT_ON(address);
+    text_address(&wanted, addr, len);
+    for (uint32_t i = 0; i < listeners_used(); i++) {
+        const struct page_listener *at = &tree_page->listener[i];
+        if (is_listed(at) && at->from_outside && text_equal(at->address, address))
             return true;
     }
     return false;

@@ -24,6 +24,9 @@ void listener_list_remove(int index, bool has_children);
 /* Tells whether a process of that page's tree has made a listener of this address itself. */
 bool listener_list_made(const struct page *page, const struct sockaddr *addr, socklen_t len);
 
+/* Tells whether the process that started the tree has handed over a listener of this address. */
+bool listener_list_is_from_outside(const struct sockaddr *addr, socklen_t len);
+
 /*
  * Tells whether another process of the tree has connections, and may ask this one for what it needs
  * to answer. A process that itself serves others by AF_UNIX does not count: two would wait for each

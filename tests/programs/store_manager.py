@@ -24,7 +24,7 @@ store = []  # (name, descriptor)
 address = f"\0weir-store-{os.getpid()}"
 receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 receiver.bind(address)
-own = [(f"own{i}", socket.create_server(("127.0.0.1", 0)).fileno()) for i in range(options.own)]
+own = [(f"own{i}", socket.create_server(("127.0.0.1", 0)).detach()) for i in range(options.own)]
 
 
 def say(*words):
