@@ -119,7 +119,7 @@ thrice() {
 @test "memcached.service, whose start is a wrapper: three restarts" {
     drops_in memcached.service weir.conf
     starts
-    under_load memcached 11211 thrice
+    sockets=$(grep -c "^-l" "$ROOT_OF/etc/memcached.conf") under_load memcached 11211 thrice
 }
 
 @test "redis-server.service: three restarts" {
