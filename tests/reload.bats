@@ -6,7 +6,7 @@
 # mutant: shim/drain/drain.c: s/^    listener_find_received\(\);//
 # needs: nginx-light haproxy gunicorn unicorn python3
 # seconds: 60
-# shellcheck shell=bash disable=SC2030,SC2031,SC2154
+# shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
 load load

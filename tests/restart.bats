@@ -60,10 +60,8 @@ END
     under_load http thrice --overlap
 }
 
-# haproxy_config [LINE]: of the whole process, in front.
 haproxy_config() {
     cat >"$BATS_TEST_TMPDIR/haproxy.cfg" <<END
-${1:-}
 defaults
     mode http
     timeout client 60s
@@ -82,10 +80,10 @@ END
     under_load http thrice
 }
 
-# whose_environment_lacks PID NAME
-whose_environment_lacks() {
+# has_variable PID NAME: it was started with that.
+has_variable() {
     tr '\0' '\n' <"/proc/$1/environ" >"$BATS_TEST_TMPDIR/environ"
-    not grep "$2" "$BATS_TEST_TMPDIR/environ"
+    grep -q "^$2=" "$BATS_TEST_TMPDIR/environ"
 }
 
 @test "HAProxy's master, which has executed itself again: by what it was started first" {
@@ -97,7 +95,29 @@ whose_environment_lacks() {
     kill -USR2 "$SERVER_PID"
     wait_until 20 log_has server 'Loading success'
     under_load http thrice
-    not whose_environment_lacks "$SERVER_PID" HAPROXY_MWORKER_WAIT_ONLY
+    has_variable "$SERVER_PID" HAPROXY_MWORKER_WAIT_ONLY
+}
+
+has_started() {
+    [ "$(sed -n 's/^started //p' "$BATS_TEST_TMPDIR/server.log" | xargs)" = "$1" ]
+}
+
+@test "a program that becomes itself again with another variable does not see what is handed on for it" {
+    cat >"$BATS_TEST_TMPDIR/again.py" <<'END'
+import os, socket, sys
+print("started", os.environ.get("AGAIN"), [name for name in os.environ if "STARTED" in name], flush=True)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+if "AGAIN" not in os.environ:
+    os.environ["AGAIN"] = "yes"
+    os.execv(sys.executable, [sys.executable] + sys.argv + ["-sf"])
+while True:
+    listener.accept()[0].close()
+END
+    serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/python3 "$BATS_TEST_TMPDIR/again.py" "$port"
+    wait_until 10 log_has server '^started yes'
+    wait_port "$port"
+    restart 0 "$SERVER_PID"
+    wait_until 10 has_started "None [] yes [] None [] yes []"
 }
 
 # is_succeeded NAME: by a process that its own SIGUSR2 makes, whose variables have NAME.
@@ -108,7 +128,7 @@ is_succeeded() {
     also_end "$SERVER_PID"
     kill -QUIT "$old"
     wait_gone "$old" 20
-    not whose_environment_lacks "$SERVER_PID" "^$1="
+    has_variable "$SERVER_PID" "$1"
 }
 
 # of_program NAME OLD: SERVER_PID is a master of another tree than OLD.
@@ -117,7 +137,7 @@ of_program() {
     for pid in $("$WEIR" list --json | sed -n 's/.*"pid": \([0-9]*\), "program".*/\1/p'); do
         [ "$pid" = "$2" ] || SERVER_PID=$pid
     done
-    [ "$SERVER_PID" != "$2" ] && ! whose_environment_lacks "$SERVER_PID" "^$1="
+    [ "$SERVER_PID" != "$2" ] && has_variable "$SERVER_PID" "$1"
 }
 
 @test "what has succeeded nginx by SIGUSR2: by what its predecessor was started by" {
@@ -139,7 +159,7 @@ END
     also_end "$SERVER_PID"
     is_succeeded NGINX
     under_load http thrice
-    whose_environment_lacks "$SERVER_PID" ^NGINX=
+    not has_variable "$SERVER_PID" NGINX
 }
 
 @test "what has succeeded gunicorn by SIGUSR2: by what its predecessor was started by" {
@@ -153,7 +173,7 @@ END
     wait_port "$port"
     is_succeeded GUNICORN_FD
     under_load http thrice
-    whose_environment_lacks "$SERVER_PID" ^GUNICORN_FD=
+    not has_variable "$SERVER_PID" GUNICORN_FD
 }
 
 @test "redis: three restarts by its own command line, which its title has written over" {
