@@ -109,6 +109,32 @@ idle_is_closed() {
     done
 }
 
+# late_is_served: a client that had no time to read what it was told for a while, and has asked again
+# meanwhile.
+late_is_served() {
+    local server=$SERVER_PID
+    client late late
+    drains "$server"
+    says late '^answered 2, failed 0, open 0, .*, goaways \[.most., 3\] beside \[1, 0\]: end$'
+}
+
+@test "Node: a request of a client that has not read for longer than WEIR_SETTLE that it is to send no more" {
+    start_node WEIR_LINGER=10s
+    late_is_served
+}
+
+@test "Apache: a request of a client that has not read for longer than WEIR_SETTLE that it is to send no more" {
+    WEIR_LINGER=10s start_apache
+    late_is_served
+}
+
+@test "Node: a client that does not answer our PING is waited for WEIR_LINGER long" {
+    start_node WEIR_LINGER=1s
+    client mute mute
+    drains "${STARTED[0]}"
+    says mute "^answered 1, failed 0, open 0, $told$"
+}
+
 @test "Node: a UNIX socket, of which the kernel knows no times" {
     port=$BATS_TEST_TMPDIR/h2.sock
     start_node
@@ -129,8 +155,8 @@ idle_is_closed() {
     says stay "^answered 1, failed 0, open 0, $told, and end$"
 }
 
-@test "Node: connections are idle whatever frame came last" {
-    start_node
+@test "Node: connections are idle whatever frame came last, and one whose client has answered our PING is closed" {
+    start_node WEIR_LINGER=10s
     idle_is_closed
 }
 

@@ -249,7 +249,10 @@ uint64_t conn_becomes_reply(struct conn *conn)
 
 static void hears_http(struct conn *conn, size_t n, struct bytes bytes)
 {
+    bool had_heard = tracker_has_heard(&conn->http);
     enum tracker_state state = tracker_received(&conn->http, bytes, n);
+    if (UNLIKELY(tracker_has_heard(&conn->http) && !had_heard) && bytes.iov)
+        tracker_hide_answer(bytes, n);
     if (state == HTTP_NOT)
         conn_becomes_reply(conn);
     if (state == HTTP_NOT || state == HTTP_IN_USE)

@@ -202,6 +202,7 @@ struct conn_limits {
     int64_t *seen_at;
     uint32_t seen_count;
     int64_t answer;     /* how long a message of a WebSocket may wait for its answer */
+    int64_t heard;      /* how long a client of HTTP/2 may take to answer our PING */
     int64_t first_look; /* sys_now_ms: what was first seen later was accepted in this drain */
 };
 

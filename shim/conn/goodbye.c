@@ -4,25 +4,20 @@
 #include "conn/conn_own.h"
 #include "conn/pacing.h"
 #include "base/sys.h"
+#include "http/parser.h"
 
 #include <errno.h>
 
 #define STREAM_MOST 0x7fffffffu
 
-/* Nothing of it is followed by our parser: it stands between two frames. */
+/* GOAWAY, NO_ERROR; and behind the first our PING. Nothing of it is followed by our parser: it
+ * stands between two frames. */
 static bool say(int fd, uint32_t last)
 {
-    enum { GOAWAY = 7, LENGTH = 8, NO_ERROR = 0 };
-    const unsigned char frame[9 + LENGTH] = {
-        [2] = LENGTH,
-        [3] = GOAWAY,
-        [9] = last >> 24 & 0xff,
-        [10] = last >> 16 & 0xff,
-        [11] = last >> 8 & 0xff,
-        [12] = last & 0xff,
-        [16] = NO_ERROR,
-    };
-    return sock_say(fd, frame, sizeof frame);
+    char frames[] = HEAD_OF_EIGHT("\7", "\0") "last\0\0\0\0" PING("\0");
+    for (int i = 0; i < 4; i++)
+        frames[PING_WHOLE - PING_LENGTH + i] = (char)(last >> (24 - 8 * i));
+    return sock_say(fd, frames, last == STREAM_MOST ? 2 * PING_WHOLE : PING_WHOLE);
 }
 
 /* WebSocket's Close, 1001: "going away" (RFC 6455, 7.4.1). */

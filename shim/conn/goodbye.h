@@ -7,11 +7,13 @@
  *
  *   GOAWAY, the last stream being the highest that there can be: open no more. While no stream is
  *     open, since some clients fail an open one at that; where there is no such moment, beside them
- *     from half of WEIR_TIMEOUT on. A request that crosses it is served.
- *   GOAWAY, the last stream being the last that the program has read of, and our FIN: a round trip
- *     and WEIR_SETTLE later, when none is open. What the program reads or says from then on is
- *     nobody's. It closes when the client has, or is told to after WEIR_LINGER: a reset makes some
- *     clients fail their next call.
+ *     from half of WEIR_TIMEOUT on. A request that crosses it is served. Behind it a PING, whose
+ *     answer the program gets as a frame of a type that there is not: Node takes one that it has
+ *     not asked for as an error.
+ *   GOAWAY, the last stream being the last that the program has read of, and our FIN: WEIR_SETTLE
+ *     behind that answer, or after WEIR_LINGER without one, when none is open. What the program
+ *     reads or says from then on is nobody's. It closes when the client has, or is told to after
+ *     WEIR_LINGER: a reset makes some clients fail their next call.
  *
  * WebSocket (RFC 6455, 5.5.1): a Close between two messages, and our FIN. What crosses it and the
  *   client's own goes to the program, and the end behind it; what the program answers is nobody's.

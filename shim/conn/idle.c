@@ -146,7 +146,7 @@ static int64_t quiet_ms(struct conn *conn, uint8_t state, const struct conn_limi
 }
 
 /*
- * HTTP/2 with no stream open: it is told to open no more, and a round trip later to close.
+ * HTTP/2 with no stream open: it is told to open no more, and to close when it has heard that.
  * WebSocket between two messages: it is closed, when what the client has said last has had time for
  * an answer. PostgreSQL: likewise, when its transaction has had time to end; it is quiet for a
  * moment first.
@@ -165,7 +165,10 @@ static enum conn_class classify_frames(int fd, struct conn *conn, uint8_t state,
     if (!is_warned && tracker_frames(&conn->http) != FRAMES_POSTGRES &&
         goodbye_may_be_said(fd, conn))
         return CONN_IS_IDLE;
-    return idle_after(limits->settle > four_rounds ? limits->settle : four_rounds, quiet);
+    int64_t needs = limits->settle > four_rounds ? limits->settle : four_rounds;
+    if (is_warned && !tracker_has_heard(&conn->http) && needs < limits->heard)
+        needs = limits->heard;
+    return idle_after(needs, quiet);
 }
 
 /* Idle is what owes nothing and has begun nothing; it is left open while it can still be told. */

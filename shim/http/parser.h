@@ -110,6 +110,7 @@ enum flag {
     SETTLED = 16,  /* the first frame has been SETTINGS */
     GOES_AWAY = 8, /* the server has said which stream is its last (either side: Close; the client: Terminate), */
     WARNED = 128,  /* or that it will */
+    HEARD = 64,    /* the client has read it: it has answered our PING */
 };
 /* clang-format on */
 
@@ -186,6 +187,14 @@ enum place parser_begins_frames(struct scan *scan, char c);
 enum place parser_switches_to_frames(struct scan *scan);
 void parser_skip_frame(struct scan *scan, size_t n);
 bool parser_is_framed(union mark mark);
+
+/* What our PING says, behind a GOAWAY, and the client's answer to it. */
+#define PING_LENGTH 8
+#define PING_OURS "\xfeweir\x0d\x0a\x1a"
+#define HEAD_OF_EIGHT(type, flags) "\0\0\10" type flags "\0\0\0\0" /* of stream 0 */
+#define PING(flags) HEAD_OF_EIGHT("\6", flags) PING_OURS
+#define PING_WHOLE (sizeof PING("\0") - 1)
+#define PING_TYPE_AT 3
 
 /* The same of WebSocket: what the client says behind an answer that switches to it. */
 const char *parser_run_websocket(struct scan *scan, const char *p, const char *end);

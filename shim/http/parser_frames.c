@@ -173,7 +173,7 @@ static void ends_block(struct scan *scan)
 static enum place ends(struct scan *scan)
 {
     union mark *mark = &scan->mark;
-    bool is_end = has_flag(scan, FLAG_END_STREAM);
+    bool is_end = has_flag(scan, FLAG_END_STREAM), is_ours = mark->index == PING_LENGTH;
     mark->index = 0;
     switch (type_of(scan)) {
     case TYPE_HEADERS:
@@ -190,6 +190,10 @@ static enum place ends(struct scan *scan)
         break;
     case TYPE_RST_STREAM:
         streams_end(scan->streams, stream_of(scan), ENDED_BY_RESET);
+        break;
+    case TYPE_PING:
+        if (!scan->is_answer && has_flag(scan, FLAG_ACK) && is_ours)
+            mark->flags |= HEARD;
         break;
     case TYPE_GOAWAY:
         if (!scan->is_answer)
@@ -249,6 +253,9 @@ static const char *on_rest(struct scan *scan, const char *p, size_t n)
             uint64_t byte = (uint8_t)p[i] & (scan->mark.index++ ? 0xff : 0x7f);
             scan->left |= byte << (STREAM_SHIFT + (4 - scan->mark.index) * 8u);
         }
+    if (type_of(scan) == TYPE_PING) /* how much of it is as ours */
+        for (size_t i = 0; i < n; i++)
+            scan->mark.index += p[i] == PING_OURS[PING_LENGTH - length + i];
     scan->left -= n;
     if (n == length)
         scan->mark.at = (uint8_t)ends(scan);

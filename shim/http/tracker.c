@@ -337,6 +337,23 @@ bool tracker_takes_goodbye(const struct tracker *http)
     return answer.at == MESSAGE || (answer.at == FRAME && answer.flags & SETTLED);
 }
 
+bool tracker_has_heard(const struct tracker *http)
+{
+    return mark_of(&http->requests).flags & HEARD;
+}
+
+void tracker_hide_answer(struct bytes bytes, size_t n)
+{
+    const char free_type = 0x2a;
+    for (size_t i = 0; i < bytes.count && n; i++) {
+        size_t part = bytes.iov[i].iov_len < n ? bytes.iov[i].iov_len : n;
+        char *answer = memmem(bytes.iov[i].iov_base, part, PING("\1"), PING_WHOLE);
+        if (answer)
+            answer[PING_TYPE_AT] = free_type;
+        n -= part;
+    }
+}
+
 uint32_t tracker_last_stream(const struct tracker *http)
 {
     return atomic_load(&http->streams.last);

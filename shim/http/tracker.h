@@ -138,6 +138,12 @@ bool tracker_has_only_begun(const struct tracker *http);
 bool tracker_takes_goodbye(const struct tracker *http);
 uint32_t tracker_last_stream(const struct tracker *http);
 
+/* Tells whether the client has answered the PING behind our GOAWAY, and so has read that. */
+bool tracker_has_heard(const struct tracker *http);
+
+/* That answer is among these bytes, of which n came: makes it a frame of no type that there is. */
+void tracker_hide_answer(struct bytes bytes, size_t n);
+
 /* Tells whether it is TLS: its client's first record was a handshake's, or PostgreSQL's has asked
  * for it. (Its state is HTTP_NOT.) */
 bool tracker_is_tls(const struct tracker *http);

@@ -10,6 +10,8 @@ of the server's frames have come, and how the connection ends ("end", "reset").
                 (of a stream that has been answered), or none
     upgrade N   asks for /slowN by HTTP/1.1 with Upgrade: h2c, and for / behind that
     stay        asks, and goes on sending when the server has ended the connection
+    mute        asks, and answers no PING from then on
+    late        asks, and again a second after the server has told it not to, before it has read that
     loop        one request after the other, each when the last is answered, until told to stop
 
 "ready" is said when the connection is as it is to be when the drain begins."""
@@ -44,7 +46,7 @@ class Client:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.got, self.next, self.open = b"", 1, {}
         self.answered, self.failed, self.goaways, self.beside = 0, 0, [], []
-        self.last, self.pings = b"", 0
+        self.last, self.pings, self.mute = b"", 0, False
 
     def begin(self):
         self.sock.sendall(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 2, 0)))
@@ -66,7 +68,8 @@ class Client:
         elif kind == SETTINGS and not flags & ACK:
             self.sock.sendall(frame(SETTINGS, ACK, 0))
         elif kind == PING and not flags & ACK:
-            self.sock.sendall(frame(PING, ACK, 0, payload))
+            if not self.mute:
+                self.sock.sendall(frame(PING, ACK, 0, payload))
         elif kind == PING:
             self.pings += 1
         elif kind == GOAWAY:
@@ -161,11 +164,16 @@ def main():
         client.sock.sendall(frame(RST_STREAM, 0, 1, b"\0\0\0\x08"))
     say("ready")
     began = time.monotonic()
+    client.mute = how == "mute"
     if how == "upload":
         for _ in range(int(count)):
             time.sleep(0.4)
             client.sock.sendall(frame(DATA, 0, stream, b"piece"))
         client.sock.sendall(frame(DATA, END_STREAM, stream, b""))
+    if how == "late":
+        select.select([client.sock], [], [], 20)
+        time.sleep(1)
+        client.ask("/")
     alive, ending = True, "open"
     try:
         while alive and time.monotonic() - began < 20:

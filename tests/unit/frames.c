@@ -7,6 +7,7 @@
 #include "tracker_steps.h"
 #include "dice.h"
 
+#include "http/parser.h"
 #include "http/streams.h"
 
 #define ROUNDS 4000
@@ -335,6 +336,35 @@ static void by_hand(void)
         }
 }
 
+/* The answer to our PING, and what is none, cut at each byte. */
+static void heard(void)
+{
+#define PING_OF(flags) FRAME_OF("\10", "\6", flags, "\0")
+    static const struct {
+        const char *name;
+        struct talk_step step;
+        bool is_heard;
+    } pings[] = {
+        {"its answer", ASK(BEGIN PING_OF("\1") PING_OURS, HTTP_IDLE), true},
+        {"behind another one", ASK(BEGIN PING_OF("\1") "abcdefgh" PING_OF("\1") PING_OURS, 0),
+         true},
+        {"to another one", ASK(BEGIN PING_OF("\1") "abcdefgh", HTTP_IDLE), false},
+        {"the client's own", ASK(BEGIN PING_OF("\0") PING_OURS, HTTP_IDLE), false},
+        {"a request's body",
+         ASK(BEGIN FRAME_OF("\2", "\1", "\4", "\1") "ab" FRAME_OF("\10", "\0", "\0", "\1")
+                 PING_OURS,
+             0),
+         false},
+    };
+    for (size_t i = 0; i < COUNT_OF(pings); i++)
+        for (size_t cut = 0; cut < 80; cut++) {
+            struct tracker http = {0};
+            take_step(&http, &pings[i].step, cut);
+            CHECK(tracker_has_heard(&http) == pings[i].is_heard, "%s", pings[i].name);
+            tracker_reset(&http);
+        }
+}
+
 /* Streams of all connections together, until there is no room; and again when that was given back.
  */
 static void no_room(void)
@@ -394,6 +424,7 @@ static void threads(void)
 
 static const struct unit_test tests[] = {
     {"talks by hand are told as they are, however they are cut", by_hand},
+    {"the answer to our PING is told from others", heard},
     {"a talk in frames is what the plain parser says, in pieces of any length", told_alike},
     {"there is room for many streams, and again for as many", no_room},
     {"a stream that three threads open and end is counted once", threads},
