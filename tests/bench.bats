@@ -95,6 +95,17 @@ followed() {
     [ "$new" -le 1450000 ]
 }
 
+@test "to follow a stream of HTTP/2 costs at most 1,100 instructions, and two messages of WebSocket 600" {
+    local stream message
+    stream=$(followed stream)
+    message=$(followed message)
+    echo "1,000 of them: $stream, $message"
+    [ "$stream" -gt 100000 ]
+    [ "$stream" -le 1100000 ]
+    [ "$message" -gt 100000 ]
+    [ "$message" -le 600000 ]
+}
+
 @test "the walk without a kernel closes each connection, in both modes" {
     local mode
     for mode in reply automatic; do

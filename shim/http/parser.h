@@ -186,7 +186,10 @@ const char *parser_run_frames(struct scan *scan, const char *p, const char *end)
 enum place parser_begins_frames(struct scan *scan, char c);
 enum place parser_switches_to_frames(struct scan *scan);
 void parser_skip_frame(struct scan *scan, size_t n);
-bool parser_is_framed(union mark mark);
+static inline bool parser_is_framed(union mark mark)
+{
+    return mark.at == FRAME || mark.at == FRAME_REST;
+}
 
 /* What our PING says, behind a GOAWAY, and the client's answer to it. */
 #define PING_LENGTH 8
@@ -201,12 +204,18 @@ const char *parser_run_websocket(struct scan *scan, const char *p, const char *e
 enum place parser_begins_websocket(struct scan *scan);
 enum place parser_switches_to_websocket(struct scan *scan);
 void parser_skip_message(struct scan *scan, size_t n);
-bool parser_is_websocket(union mark mark);
+static inline bool parser_is_websocket(union mark mark)
+{
+    return mark.at == MESSAGE || mark.at == MESSAGE_REST;
+}
 
 /* The same of PostgreSQL, from the first byte on. */
 const char *parser_run_session(struct scan *scan, const char *p, const char *end);
 enum place parser_begins_session(struct scan *scan, char c);
-bool parser_is_session(union mark mark);
+static inline bool parser_is_session(union mark mark)
+{
+    return mark.at == STARTUP || mark.at == SESSION || mark.at == SESSION_REST;
+}
 #define SESSION_IDLE \
     'I' /* what ReadyForQuery says outside of a transaction: an answer's mark.word */
 

@@ -62,11 +62,6 @@ static uint32_t stream_of(const struct scan *scan)
     return (uint32_t)(scan->left >> STREAM_SHIFT);
 }
 
-bool parser_is_framed(union mark mark)
-{
-    return mark.at == FRAME || mark.at == FRAME_REST;
-}
-
 enum place parser_begins_frames(struct scan *scan, char c)
 {
     bool is_first = !(scan->mark.flags & SPOKE), others = parser_is_framed(scan->other);
@@ -242,6 +237,19 @@ static enum place on_head(struct scan *scan, uint8_t byte)
     return mark->index < HEAD_LENGTH ? FRAME : begins(scan);
 }
 
+/* All of a head that lies here. */
+static enum place on_whole_head(struct scan *scan, const char *p)
+{
+    const uint8_t *head = (const uint8_t *)p;
+    uint32_t stream = (head[5] & 0x7fu) << 24 | (uint32_t)(head[6] << 16 | head[7] << 8 | head[8]);
+    if (scan->mark.flags & CONTINUES && stream != stream_of(scan))
+        return NOT;
+    scan->left =
+        (uint64_t)stream << STREAM_SHIFT | (uint32_t)(head[0] << 16 | head[1] << 8 | head[2]);
+    scan->mark.what = (uint16_t)(head[3] << 8 | head[4]);
+    return begins(scan);
+}
+
 /* So many bytes more of a payload. What a GOAWAY begins with is kept in place of its stream. */
 static const char *on_rest(struct scan *scan, const char *p, size_t n)
 {
@@ -269,10 +277,17 @@ const char *parser_run_frames(struct scan *scan, const char *p, const char *end)
         return on_preface(scan, p);
     if (!scan->streams)
         return end; /* a plan: there is nothing in a frame that it could change */
-    if (mark->at == FRAME_REST)
-        return on_rest(scan, p, (size_t)(end - p));
-    mark->at = (uint8_t)on_head(scan, (uint8_t)*p);
-    return p + 1;
+    while (p < end && parser_is_framed(*mark)) {
+        if (mark->at == FRAME_REST) {
+            p = on_rest(scan, p, (size_t)(end - p));
+        } else if (!mark->index && end - p >= HEAD_LENGTH) {
+            mark->at = (uint8_t)on_whole_head(scan, p);
+            p += HEAD_LENGTH;
+        } else {
+            mark->at = (uint8_t)on_head(scan, (uint8_t)*p++);
+        }
+    }
+    return p;
 }
 
 void parser_skip_frame(struct scan *scan, size_t n)

@@ -22,11 +22,6 @@ enum { REQUESTS = 4 }; /* with which the version begins that asks for TLS: 1234.
 enum { LENGTH_LENGTH = 4, HEAD_LENGTH = 1 + LENGTH_LENGTH };
 #define LENGTH_MOST 0x3fffffffu
 
-bool parser_is_session(union mark mark)
-{
-    return mark.at == STARTUP || mark.at == SESSION || mark.at == SESSION_REST;
-}
-
 enum place parser_begins_session(struct scan *scan, char c)
 {
     bool is_first = !(scan->mark.flags & SPOKE);

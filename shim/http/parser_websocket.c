@@ -47,11 +47,6 @@ static uint8_t second_of(union mark mark)
     return (uint8_t)mark.what;
 }
 
-bool parser_is_websocket(union mark mark)
-{
-    return mark.at == MESSAGE || mark.at == MESSAGE_REST;
-}
-
 enum place parser_switches_to_websocket(struct scan *scan)
 {
     if (scan->other.at != START || (uint8_t)(scan->other.count - scan->mark.count) != 1)
@@ -141,6 +136,23 @@ static enum place on_head(struct scan *scan, uint8_t byte)
     return scan->left ? MESSAGE_REST : ends(scan);
 }
 
+/* A head as most are, all of which lies here: 0: it is none. */
+static size_t on_whole_head(struct scan *scan, const char *p, const char *end)
+{
+    uint8_t first = (uint8_t)p[0];
+    size_t n = scan->is_answer ? 2 : 2 + MASK_LENGTH;
+    if (scan->mark.index || end - p < (ptrdiff_t)n)
+        return 0;
+    uint8_t second = (uint8_t)p[1], length = second & LENGTH_BITS;
+    if (length >= LENGTH_OF_2 || (bool)(second & MASK_BIT) == scan->is_answer ||
+        !is_sound(scan, first))
+        return 0;
+    scan->mark.what = (uint16_t)(first << 8 | second);
+    scan->left = length;
+    scan->mark.at = (uint8_t)(length ? MESSAGE_REST : ends(scan));
+    return n;
+}
+
 static size_t count_off(struct scan *scan, size_t n)
 {
     if (n > scan->left)
@@ -153,6 +165,8 @@ static size_t count_off(struct scan *scan, size_t n)
 
 const char *parser_run_websocket(struct scan *scan, const char *p, const char *end)
 {
+    if (p < end && scan->mark.at == MESSAGE)
+        p += on_whole_head(scan, p, end);
     while (p < end && scan->mark.at == MESSAGE)
         scan->mark.at = (uint8_t)on_head(scan, (uint8_t)*p++);
     if (p < end && scan->mark.at == MESSAGE_REST)

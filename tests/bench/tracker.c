@@ -9,6 +9,8 @@
  *   browser  a browser's request of 500 bytes and an answer of 300, the same each time
  *   new      the first again, but each request and each answer differs from those before it
  *   pieces   the first again, each in calls of 40 bytes
+ *   stream   HTTP/2: a request of 60 bytes, and an answer of two frames, each time of another
+ * stream message  WebSocket: a message of 20 bytes each way
  */
 #include "bench.h"
 
@@ -37,6 +39,17 @@
     "Accept-Encoding\r\nETag: \"65920080-267\"\r\nAccept-Ranges: bytes\r\n\r\n"          \
     "12345678901234567890"
 
+#define TEN "0123456789"
+#define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+#define SETTINGS "\0\0\0\4\0\0\0\0\0"
+#define STREAM_ASKED "\0\0\62\1\5\0\0\0\1" TEN TEN TEN TEN TEN
+#define STREAM_ANSWER "\0\0\62\1\4\0\0\0\1" TEN TEN TEN TEN TEN "\0\0\12\0\1\0\0\0\1" TEN
+#define UPGRADE "GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+#define UPGRADED \
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+#define MESSAGE_ASKED "\201\224mask" TEN TEN
+#define MESSAGE_ANSWER "\201\24" TEN TEN
+
 enum { REQUESTS = 1000 };
 
 /* One side's message; its digits in seven places count the requests, where they are to differ. */
@@ -45,15 +58,30 @@ struct text {
     size_t n, digits;
 };
 
+#define BYTES_OF(text) text, sizeof(text) - 1
+#define HTTP_OF(request, answer) BYTES_OF(request), BYTES_OF(answer), BYTES_OF(""), BYTES_OF("")
+
 static const struct bench_case {
-    const char *name, *request, *answer;
-    bool differs;
-    size_t most; /* bytes in a call */
+    const char *name;
+    enum { SAME, NUMBERED, STREAMS, MESSAGES } kind; /* behind the last none is in use */
+    size_t most;                                     /* bytes in a call */
+    const char *request;
+    size_t request_n;
+    const char *answer;
+    size_t answer_n;
+    const char *first; /* said before, by the client and by the server */
+    size_t first_n;
+    const char *first_answer;
+    size_t first_answer_n;
 } cases[] = {
-    {"same", SHORT_GET, SHORT_ANSWER, false, SIZE_MAX},
-    {"browser", BROWSER_GET, BROWSER_ANSWER, false, SIZE_MAX},
-    {"new", SHORT_GET, SHORT_ANSWER, true, SIZE_MAX},
-    {"pieces", SHORT_GET, SHORT_ANSWER, false, 40},
+    {"same", SAME, SIZE_MAX, HTTP_OF(SHORT_GET, SHORT_ANSWER)},
+    {"browser", SAME, SIZE_MAX, HTTP_OF(BROWSER_GET, BROWSER_ANSWER)},
+    {"new", NUMBERED, SIZE_MAX, HTTP_OF(SHORT_GET, SHORT_ANSWER)},
+    {"pieces", SAME, 40, HTTP_OF(SHORT_GET, SHORT_ANSWER)},
+    {"stream", STREAMS, SIZE_MAX, BYTES_OF(STREAM_ASKED), BYTES_OF(STREAM_ANSWER),
+     BYTES_OF(PREFACE SETTINGS), BYTES_OF(SETTINGS)},
+    {"message", MESSAGES, SIZE_MAX, BYTES_OF(MESSAGE_ASKED), BYTES_OF(MESSAGE_ANSWER),
+     BYTES_OF(UPGRADE), BYTES_OF(UPGRADED)},
 };
 
 typedef enum tracker_state tell_fn(struct tracker *http, const char *bytes, size_t n);
@@ -74,9 +102,18 @@ static void renumber(struct text *text, long number)
         text->bytes[text->digits + i] = (char)('0' + number % 10);
 }
 
-static struct text text_of(const char *bytes, const char *differs_at)
+/* Its frames are of the stream of this number. */
+static void restream(struct text *text, uint32_t stream)
 {
-    struct text text = {.n = strlen(bytes), .digits = (size_t)(strstr(bytes, differs_at) - bytes)};
+    for (size_t at = 0; at < text->n; at += 9 + (unsigned char)text->bytes[at + 2])
+        for (int i = 0; i < 4; i++)
+            text->bytes[at + 5 + (size_t)i] = (char)(stream >> (24 - 8 * i));
+}
+
+static struct text text_of(const char *bytes, size_t n, const char *differs_at)
+{
+    const char *digits = strstr(bytes, differs_at);
+    struct text text = {.n = n, .digits = digits ? (size_t)(digits - bytes) : 0};
     memcpy(text.bytes, bytes, text.n);
     return text;
 }
@@ -99,14 +136,22 @@ static void run(const struct bench_case *one, bool is_bare, long from, long to)
     static struct tracker http;
     tell_fn *received = is_bare ? bare_received : tracker_received_here;
     tell_fn *sent = is_bare ? bare_sent : tracker_sent_here;
-    struct text request = text_of(one->request, "0000000");
-    struct text answer = text_of(one->answer, "00:00:00 GMT");
+    struct text request = text_of(one->request, one->request_n, "0000000");
+    struct text answer = text_of(one->answer, one->answer_n, "00:00:00 GMT");
+    if (!from && !is_bare && one->first_n) {
+        tracker_received_here(&http, one->first, one->first_n);
+        tracker_sent_here(&http, one->first_answer, one->first_answer_n);
+    }
     for (long i = from; i < to; i++) {
-        if (one->differs) {
+        if (one->kind == STREAMS) {
+            restream(&request, 2 * (uint32_t)i + 1);
+            restream(&answer, 2 * (uint32_t)i + 1);
+        } else if (one->kind == NUMBERED) {
             renumber(&request, i);
             renumber(&answer, i);
         }
-        if (tell(&http, received, &request, one->most) != HTTP_IN_USE ||
+        enum tracker_state asked = tell(&http, received, &request, one->most);
+        if (asked != (one->kind == MESSAGES && !is_bare ? HTTP_IDLE : HTTP_IN_USE) ||
             tell(&http, sent, &answer, one->most) != HTTP_IDLE)
             errx(1, "%s: it is not followed", one->name);
     }
