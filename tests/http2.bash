@@ -86,6 +86,30 @@ END2
     wait_port "$port"
 }
 
+start_h2o() {
+    local at=$BATS_TEST_TMPDIR
+    start_slow
+    mkdir "$at/www" && echo 'It works' >"$at/www/index.html"
+    cat >"$at/h2o.conf" <<END2
+listen: { host: 127.0.0.1, port: $port }
+user: root
+num-threads: 2
+hosts:
+  default:
+    paths:
+      /: { file.dir: $at/www }
+$(for n in 1 2 3; do echo "      /slow$n: { proxy.reverse.url: \"http://127.0.0.1:$((port + 1))/slow$n\" }"; done)
+END2
+    begins -- h2o -c "$at/h2o.conf"
+    wait_port "$port"
+}
+
+start_hypercorn() {
+    begins -- /usr/bin/python3 -m hypercorn --bind "127.0.0.1:$port" \
+        "file:$ROOT/tests/programs/asgi_server.py:serve"
+    wait_port "$port"
+}
+
 start_nghttpd() {
     mkdir "$BATS_TEST_TMPDIR/www" && echo 'It works' >"$BATS_TEST_TMPDIR/www/index.html"
     begins -- \

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-// h2_pair.js PORT [DIRECTORY]: Node as a client of HTTP/2 in the clear, for scripts/h2-pairs: pair.py has
-// what is asked. Who finds its session closed opens another, and one that is refused asks no more.
+// h2_pair.js node|grpcjs PORT DIRECTORY: Node as a client of HTTP/2 in the clear, or grpc-js, for
+// scripts/h2-pairs; else as h2_pair.py.
 "use strict";
 const fs = require("fs");
 const http2 = require("http2");
-const [port, directory] = process.argv.slice(2);
+const [kind, port, directory] = process.argv.slice(2);
 const told = name => fs.existsSync(`${directory}/${name}`);
 const sleep = ms => new Promise(wake => setTimeout(wake, ms));
 const rows = { slow: [0, 0], loop: [0, 0], ten: [0, 0], idle: [0, 0] };
 
-class Channel {
+class Session {
     get(path) {
         return new Promise((answered, failed) => {
             if (!this.session || this.session.closed || this.session.destroyed) {
@@ -19,11 +19,28 @@ class Channel {
             const stream = this.session.request({ ":path": path });
             let ended = false;
             stream.on("error", failed);
+            stream.on("response", headers => { if (headers[":status"] !== 200)
+                failed(new Error(`status ${headers[":status"]}`)); });
             stream.on("end", () => { ended = true; });
             stream.on("close", () => (ended && !stream.rstCode ? answered() :
                                       failed(new Error(`stream: ${stream.rstCode}`))));
             stream.resume();
         });
+    }
+}
+
+class Call {
+    constructor() {
+        const grpc = require("@grpc/grpc-js");
+        this.client = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(),
+                                      { "grpc.use_local_subchannel_pool": 1 });
+    }
+
+    get(path) {
+        const as_is = bytes => bytes, deadline = { deadline: Date.now() + 20000 };
+        return new Promise((answered, failed) => this.client.makeUnaryRequest(
+            "/pair/get", as_is, as_is, Buffer.from(path), deadline,
+            (error, answer) => (error ? failed(error) : answered(answer))));
     }
 }
 
@@ -44,7 +61,7 @@ async function ask(row, channel, path) {
 }
 
 async function loop(row, channel) {
-    while (await ask(row, channel, "/"))
+    while (!told("next") && await ask(row, channel, "/"))
         await sleep(1);
 }
 
@@ -57,7 +74,7 @@ async function idle(channel) {
 (async () => {
     const channels = [];
     for (let i = 0; i < 10; i++)
-        channels.push(new Channel());
+        channels.push(kind === "grpcjs" ? new Call() : new Session());
     await Promise.all(channels.map(channel => channel.get("/")));
     const all = [ask("slow", channels[0], "/slow3")];
     for (let i = 1; i < 5; i++)

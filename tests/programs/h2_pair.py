@@ -3,7 +3,7 @@
 clear, for scripts/h2-pairs. Ten connections, on each of which something is asked first:
 
   slow   one stream that is answered after 3 s
-  loop   four connections, one request after the other
+  loop   four connections, one request after the other, until the next server is there
   ten    one connection, ten such loops
   idle   four connections that rest until DIRECTORY/next is there, and then ask once
 
@@ -60,7 +60,7 @@ async def ask(row, channel, path):
 
 
 async def loop(row, channel):
-    while await ask(row, channel, "/"):
+    while not os.path.exists(directory + "/next") and await ask(row, channel, "/"):
         await asyncio.sleep(0.001)
 
 
