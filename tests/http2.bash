@@ -106,7 +106,7 @@ END2
 
 start_hypercorn() {
     begins -- /usr/bin/python3 -m hypercorn --bind "127.0.0.1:$port" \
-        "file:$ROOT/tests/programs/asgi_server.py:serve"
+        "$ROOT/tests/programs/asgi_server.py:serve"
     wait_port "$port"
 }
 
