@@ -139,6 +139,26 @@ END
     each_is_told_by_proxy
 }
 
+@test "Chromium: an idle page is told by a Close, and takes it for a clean one" {
+    command -v chromium >/dev/null || skip "there is no chromium (300 MB)"
+    cat >"$BATS_TEST_TMPDIR/page.html" <<END
+<script>
+const socket = new WebSocket("ws://127.0.0.1:$port/");
+socket.onmessage = message => console.log("answered " + message.data);
+socket.onopen = () => socket.send("hello");
+socket.onclose = event => console.log("closed " + event.code + " " + event.wasClean);
+</script>
+END
+    start ws
+    serve_bare page HOME="$BATS_TEST_TMPDIR" -- chromium --headless --no-sandbox --disable-gpu \
+        --disable-background-networking --user-data-dir="$BATS_TEST_TMPDIR/chromium" \
+        --enable-logging=stderr --remote-debugging-port=$((port + 1)) "file://$BATS_TEST_TMPDIR/page.html"
+    wait_until 60 log_has page '"answered hello"'
+    drains
+    wait_until 10 log_has page '"closed 1001 true"'
+    log_has server '^closed 1001$'
+}
+
 @test "who is idle is closed at once, whatever frame came last" {
     start ws
     client idle idle
