@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Servers of HTTP/2 in the clear, under the shim unless `how` is serve_bare: `load http2` after helpers and
-# configs. SERVER_PID, on $port.
+# configs. SERVER_PID, on $port. Where `tls` is a directory, nginx, HAProxy and Apache speak TLS by the
+# key.pem, certificate.pem and both.pem in it.
 # shellcheck shell=bash disable=SC2154
 
 begins() {
@@ -30,7 +31,8 @@ events {}
 http {
     $(nginx_paths)
     server {
-        listen 127.0.0.1:$port http2;
+        listen 127.0.0.1:$port ${tls:+ssl} http2;
+        ${tls:+ssl_certificate $tls/certificate.pem; ssl_certificate_key $tls/key.pem;}
         root $at/www;
         location /slow { proxy_pass http://127.0.0.1:$((port + 1)); }
     }
@@ -50,7 +52,7 @@ defaults
     timeout server 60s
     timeout connect 5s
 listen web
-    bind 127.0.0.1:$port proto h2
+    bind 127.0.0.1:$port ${tls:+ssl crt $tls/both.pem alpn h2,http/1.1} $([ -n "${tls:-}" ] || echo proto h2)
     server slow 127.0.0.1:$((port + 1))
 END2
     begins -- haproxy -db -f "$BATS_TEST_TMPDIR/haproxy.cfg"
@@ -76,7 +78,11 @@ LoadModule http2_module $modules/mod_http2.so
 LoadModule proxy_module $modules/mod_proxy.so
 LoadModule proxy_http_module $modules/mod_proxy_http.so
 DirectoryIndex index.html
-Protocols h2c http/1.1
+Protocols ${tls:+h2} h2c http/1.1
+${tls:+LoadModule ssl_module $modules/mod_ssl.so
+SSLEngine on
+SSLCertificateFile $tls/certificate.pem
+SSLCertificateKeyFile $tls/key.pem}
 ProxyPassMatch ^(/slow.*)$ http://127.0.0.1:$((port + 1))\$1
 StartServers 1
 ServerLimit 1

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// h2_pair PORT DIRECTORY: Go's net/http by golang.org/x/net/http2 as a client of HTTP/2 in the clear; else as
+// h2_pair URL DIRECTORY: Go's net/http as a client of HTTP/2, in the clear by golang.org/x/net/http2; else as
 // h2_pair.py.
 package main
 
@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -23,12 +24,16 @@ var rows = map[string]*[2]int{"slow": {}, "loop": {}, "ten": {}, "idle": {}}
 var lock sync.Mutex
 
 func channel() *http.Client {
+	if strings.HasPrefix(os.Args[1], "https") {
+		any := &tls.Config{InsecureSkipVerify: true}
+		return &http.Client{Transport: &http.Transport{TLSClientConfig: any, ForceAttemptHTTP2: true}, Timeout: 20 * time.Second}
+	}
 	dial := func(network, addr string, _ *tls.Config) (net.Conn, error) { return net.Dial(network, addr) }
 	return &http.Client{Transport: &http2.Transport{AllowHTTP: true, DialTLS: dial}, Timeout: 20 * time.Second}
 }
 
 func get(client *http.Client, path string) error {
-	answer, err := client.Get("http://127.0.0.1:" + os.Args[1] + path)
+	answer, err := client.Get(os.Args[1] + path)
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// h2_pair.js node|grpcjs PORT DIRECTORY: Node as a client of HTTP/2 in the clear, or grpc-js, for
-// scripts/h2-pairs; else as h2_pair.py.
+// h2_pair.js node|https|grpcjs URL DIRECTORY: Node as a client of HTTP/2, or of HTTPS with an agent, or grpc-js,
+// for scripts/h2-pairs; else as h2_pair.py.
 "use strict";
 const fs = require("fs");
 const http2 = require("http2");
-const [kind, port, directory] = process.argv.slice(2);
+const https = require("https");
+const [kind, url, directory] = process.argv.slice(2);
 const told = name => fs.existsSync(`${directory}/${name}`);
 const sleep = ms => new Promise(wake => setTimeout(wake, ms));
 const rows = { slow: [0, 0], loop: [0, 0], ten: [0, 0], idle: [0, 0] };
@@ -13,7 +14,7 @@ class Session {
     get(path) {
         return new Promise((answered, failed) => {
             if (!this.session || this.session.closed || this.session.destroyed) {
-                this.session = http2.connect(`http://127.0.0.1:${port}`);
+                this.session = http2.connect(url, { rejectUnauthorized: false });
                 this.session.on("error", failed);
             }
             const stream = this.session.request({ ":path": path });
@@ -32,7 +33,7 @@ class Session {
 class Call {
     constructor() {
         const grpc = require("@grpc/grpc-js");
-        this.client = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(),
+        this.client = new grpc.Client(url.replace(/.*\//, ""), grpc.credentials.createInsecure(),
                                       { "grpc.use_local_subchannel_pool": 1 });
     }
 
@@ -41,6 +42,20 @@ class Call {
         return new Promise((answered, failed) => this.client.makeUnaryRequest(
             "/pair/get", as_is, as_is, Buffer.from(path), deadline,
             (error, answer) => (error ? failed(error) : answered(answer))));
+    }
+}
+
+class Agent {
+    constructor() {
+        this.agent = new https.Agent({ keepAlive: true, rejectUnauthorized: false });
+    }
+
+    get(path) {
+        return new Promise((answered, failed) => https.get(url + path, { agent: this.agent }, answer => {
+            answer.on("error", failed).on("end", answered).resume();
+            if (answer.statusCode !== 200)
+                failed(new Error(`status ${answer.statusCode}`));
+        }).on("error", failed));
     }
 }
 
@@ -74,7 +89,7 @@ async function idle(channel) {
 (async () => {
     const channels = [];
     for (let i = 0; i < 10; i++)
-        channels.push(kind === "grpcjs" ? new Call() : new Session());
+        channels.push(kind === "grpcjs" ? new Call() : kind === "https" ? new Agent() : new Session());
     await Promise.all(channels.map(channel => channel.get("/")));
     const all = [ask("slow", channels[0], "/slow3")];
     for (let i = 1; i < 5; i++)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""h2_pair.py httpx|grpc PORT DIRECTORY: Python's httpx, or grpcio's channels, as clients of HTTP/2 in the
-clear, for scripts/h2-pairs. Ten connections, on each of which something is asked first:
+"""h2_pair.py httpx|requests|grpc URL DIRECTORY: Python's httpx, or grpcio's channels, as clients of HTTP/2, or
+requests as one of HTTP/1.1, for scripts/h2-pairs. Ten connections, on each of which something is asked first:
 
   slow   one stream that is answered after 3 s
   loop   four connections, one request after the other, until the next server is there
@@ -13,7 +13,7 @@ import asyncio
 import os
 import sys
 
-kind, port, directory = sys.argv[1:]
+kind, url, directory = sys.argv[1:]
 rows = {row: [0, 0] for row in ("slow", "loop", "ten", "idle")}
 
 if kind == "httpx":
@@ -21,21 +21,37 @@ if kind == "httpx":
 
     class Channel:
         def __init__(self):
-            self.client = httpx.AsyncClient(http1=False, http2=True, timeout=20)
+            self.client = httpx.AsyncClient(http1=False, http2=True, verify=False, timeout=20)
 
         async def get(self, path):
-            answer = await self.client.get(f"http://127.0.0.1:{port}{path}")
+            answer = await self.client.get(url + path)
             assert answer.status_code == 200, answer.status_code
 
     def is_refused(error):
         return isinstance(error, httpx.ConnectError)
+elif kind == "requests":
+    import requests
+    import urllib3
+
+    urllib3.disable_warnings()
+
+    class Channel:
+        def __init__(self):
+            self.session = requests.Session()
+            self.session.verify = False
+
+        async def get(self, path):
+            await asyncio.to_thread(lambda: self.session.get(url + path, timeout=20).raise_for_status())
+
+    def is_refused(error):
+        return "onnection refused" in str(error)
 else:
     import grpc
 
     class Channel:
         def __init__(self):
             apart = [("grpc.use_local_subchannel_pool", 1)]
-            self.call = grpc.aio.insecure_channel(f"127.0.0.1:{port}", apart).unary_unary("/pair/get")
+            self.call = grpc.aio.insecure_channel(url.split("/")[-1], apart).unary_unary("/pair/get")
 
         async def get(self, path):
             await self.call(path.encode(), timeout=20)
