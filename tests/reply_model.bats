@@ -302,6 +302,87 @@ END2
     streams --path /sometimes --requests 300 -- start_slow_asyncio
 }
 
+# answers_in_pieces REQUEST LINES DRAIN_AT: asks on $client for so many lines; the drain begins when so
+# many have come.
+answers_in_pieces() {
+    local line i
+    conn_send "$client" "$1"
+    for ((i = 0; i < $2; i++)); do
+        [ "$i" != "$3" ] || kill -s "$trigger" "$SERVER_PID"
+        read_line line "$client" 5
+        [ "$line" = "piece $i" ]
+    done
+}
+
+# It stops at its client's end of file, and nothing but its pauses says that an answer goes on.
+start_pausing() {
+    serve server WEIR_FIRST_BYTE=4s -- /usr/bin/python3 -c '
+import select, socket, sys, threading
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+def answer(connection):
+    while asked := connection.recv(100):
+        for piece in range(int(asked)):
+            connection.send(b"piece %d\n" % piece)
+            if select.select([connection], [], [], 0.4)[0]:
+                break
+    connection.close()
+while True:
+    threading.Thread(target=answer, args=listener.accept()[:1], daemon=True).start()' "$port"
+    wait_port "$port"
+}
+
+@test "an answer with pauses longer than WEIR_SETTLE, of a server that stops at the end, is not cut" {
+    local client
+    start_pausing
+    conn_open client "$port"
+    answers_in_pieces 1 1 -
+    pause 0.5
+    answers_in_pieces 1 1 -
+    pause 0.5
+    answers_in_pieces 9 9 3
+    at_eof "$client" 10
+    wait_drained server 5
+    log_has server ": 1 closed clean, 0 forced; the program runs on$"
+}
+
+@test "such an answer that has only begun is not cut either: another one tells of the pauses" {
+    local client other line
+    start_pausing
+    conn_open client "$port"
+    conn_open other "$port"
+    answers_in_pieces 1 1 -
+    pause 0.5
+    answers_in_pieces 1 1 -
+    conn_send "$other" 5
+    for _ in 1 2 3 4 5; do
+        read_line line "$other" 5
+    done
+    pause 0.5
+    answers_in_pieces 9 9 1
+    all_at_eof 10 "$client" "$other"
+    wait_drained server 5
+    log_has server ": 2 closed clean, 0 forced; the program runs on$"
+}
+
+@test "nginx: an answer whose rate is limited is not cut, in mode reply as well" {
+    local client
+    mkdir "$temporary/files"
+    for i in {0..39}; do
+        printf 'piece %d %0500d\n' "$i" 0
+    done >"$temporary/files/large"
+    echo small >"$temporary/files/small"
+    start_nginx "location /large { limit_rate 10k; output_buffers 1 2k; sendfile off; }" \
+        WEIR_FIRST_BYTE=3s
+    curl -s -S -m 60 "http://127.0.0.1:$port/"{small,small,large} >"$temporary/got" &
+    client=$!
+    wait_until 20 grep -q '^piece 8 ' "$temporary/got"
+    kill -s "$trigger" "$SERVER_PID"
+    wait "$client"
+    cmp "$temporary/got" <(cat "$temporary/files/"{small,small,large})
+    wait_drained server 5
+    log_has server ": 1 closed clean, 0 forced; the program runs on$"
+}
+
 @test "nginx as a proxy passes on an answer in pieces: it is not aborted" {
     streams --path /stream --requests 3 -- start_slow_nginx 'proxy_buffering off;'
 }

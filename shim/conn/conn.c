@@ -398,6 +398,8 @@ void conn_wrote(int fd, struct conn *conn, size_t asked, ssize_t done, struct by
     }
     if (cut || owes_or_greets(conn))
         conn_step(conn, cut ? CONN_CUT : CONN_WROTE);
+    else
+        reply_model_goes_on(table_number(conn), (uint32_t)settings_now()->first_byte);
     if (gate_drains())
         notes_wrote(fd, conn, done < 0 ? 0 : (size_t)done, !cut, bytes);
 }

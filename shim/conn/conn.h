@@ -204,6 +204,7 @@ struct conn_limits {
     int64_t answer;     /* how long a message of a WebSocket may wait for its answer */
     int64_t heard;      /* how long a client of HTTP/2 may take to answer our PING */
     int64_t first_look; /* sys_now_ms: what was first seen later was accepted in this drain */
+    int64_t pause_most; /* how long a pause that is expected within an answer may be */
 };
 
 /*

@@ -43,7 +43,8 @@ bool conn_is_still(int fd, uint64_t record);
 
 /* How long mode reply wants it to be quiet behind an answer. */
 struct conn_limits;
-int64_t quiet_needed(uint8_t state, const struct conn_limits *limits, const struct sock_info *info);
+int64_t quiet_needed(const struct conn *conn, const struct conn_limits *limits,
+                     const struct sock_info *info);
 
 /* In mode reply an answer ends what is in use. Whether the framing knows of a request behind it; of
  * a program that writes past our wrappers it knows of no answer either. */

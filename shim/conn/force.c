@@ -50,8 +50,7 @@ static bool may_say_more(int fd, const struct conn *conn, const struct conn_limi
         return false;
     sock_info(fd, &info);
     int64_t quiet = info.sent_ms < info.received_ms ? info.sent_ms : info.received_ms;
-    return is_owed_more(conn) ||
-           (info.has_received && quiet < quiet_needed(atomic_load(&conn->state), limits, &info));
+    return is_owed_more(conn) || (info.has_received && quiet < quiet_needed(conn, limits, &info));
 }
 
 static bool shut_both(int fd, struct conn *conn)

@@ -44,14 +44,6 @@ static enum conn_class idle_after(int64_t needs, int64_t has)
     return has >= needs ? CONN_IS_IDLE : CONN_IS_WAITING;
 }
 
-/* Reply, AF_UNIX: no figures but the queues. */
-static __attribute__((noinline)) enum conn_class classify_unix(struct conn *conn, uint8_t state,
-                                                               const struct conn_limits *limits)
-{
-    int64_t quiet = state & STATE_ANSWERED_BEFORE ? limits->settle : limits->first_byte;
-    return idle_after(quiet, seen_ms(conn, state, limits));
-}
-
 /*
  * A first request that was lost comes again after 1 s, and once more after 2 (RFC 6298, 2.1
  * and 5.7); each time after twice as long as before (5.5), so that one which has been tried for a
@@ -83,11 +75,40 @@ static __attribute__((noinline)) enum conn_class classify_silent(int fd, struct 
     return idle_after(limits->first_byte + SENT_AGAIN_MS + 2 * tried, silent);
 }
 
-int64_t quiet_needed(uint8_t state, const struct conn_limits *limits, const struct sock_info *info)
+static int64_t longer(int64_t a, int64_t b)
 {
-    int64_t quiet = state & STATE_ANSWERED_BEFORE ? limits->settle : limits->first_byte;
+    return a > b ? a : b;
+}
+
+/*
+ * Nothing but its pauses says that an answer goes on. One that the program has made tells how long
+ * the next may be. Of an answer that began before the drain they are not known, but how long its
+ * last byte came behind its request is: it is given as long again, and so is one that has only
+ * begun where another took so long.
+ */
+static int64_t pause_expected(const struct conn *conn, const struct conn_limits *limits,
+                              const struct sock_info *info)
+{
+    int64_t took = info->received_ms - info->sent_ms;
+    int64_t pause = reply_model_pause_ms(table_number(conn), took > 0 ? took : 0);
+    return pause * 2 < limits->pause_most ? pause * 2 : limits->pause_most;
+}
+
+int64_t quiet_needed(const struct conn *conn, const struct conn_limits *limits,
+                     const struct sock_info *info)
+{
+    bool answered_before = atomic_load(&conn->state) & STATE_ANSWERED_BEFORE;
+    int64_t quiet = answered_before ? limits->settle : limits->first_byte;
     int64_t four_rounds = info->rtt_us / (1000 / 4);
-    return quiet > four_rounds ? quiet : four_rounds;
+    return longer(longer(quiet, four_rounds), pause_expected(conn, limits, info));
+}
+
+/* Reply, AF_UNIX: no figures but the queues. */
+static __attribute__((noinline)) enum conn_class classify_unix(struct conn *conn, uint8_t state,
+                                                               const struct conn_limits *limits)
+{
+    static const struct sock_info none;
+    return idle_after(quiet_needed(conn, limits, &none), seen_ms(conn, state, limits));
 }
 
 static inline enum conn_class classify_reply(int fd, struct conn *conn, uint8_t state,
@@ -110,7 +131,11 @@ static inline enum conn_class classify_reply(int fd, struct conn *conn, uint8_t 
     if (info->received_ms < info->sent_ms || (info->has && !info->has_sent))
         return CONN_IS_IN_USE;
 
-    return idle_after(quiet_needed(state, limits, info), info->sent_ms);
+    int64_t needed = quiet_needed(conn, limits, info);
+    /* The first look at all of them tells how long answers take (pause_expected). */
+    if (limits->first_look == INT64_MAX && info->sent_ms < limits->pause_most)
+        return CONN_IS_WAITING;
+    return idle_after(needed, info->sent_ms);
 }
 
 static enum conn_class classify_reply_by_kernel(int fd, struct conn *conn, uint8_t state,

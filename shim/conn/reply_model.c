@@ -104,6 +104,31 @@ bool reply_model_wrote_on_within(uint32_t number, uint32_t ms)
            now_ms() - get(&model->wrote_at) <= ms;
 }
 
+static field_t has_pieces;             /* 1: an answer has had several writes */
+static field_t longest_pause;          /* ms, between two writes of an answer in a drain */
+static _Atomic int64_t longest_before; /* ms, that an answer which began before it has taken */
+
+void reply_model_goes_on(uint32_t number, uint32_t most)
+{
+    if (!get(&has_pieces))
+        put(&has_pieces, 1);
+    const struct reply_model *model = find(number);
+    uint32_t at = model ? get(&model->wrote_at) : 0, pause = at ? now_ms() - at : 0;
+    if (pause > get(&longest_pause) && pause <= most)
+        put(&longest_pause, pause);
+}
+
+int64_t reply_model_pause_ms(uint32_t number, int64_t took)
+{
+    const struct reply_model *model = find(number);
+    int64_t pause = get(&longest_pause);
+    if (!get(&has_pieces) || !model || get(&model->watched_from))
+        return pause;
+    if (took > atomic_load(&longest_before))
+        atomic_store(&longest_before, took);
+    return atomic_load(&longest_before) > pause ? atomic_load(&longest_before) : pause;
+}
+
 void reply_model_holds(uint32_t number, enum reply_model_hold hold)
 {
     struct reply_model *model = find(number);

@@ -73,6 +73,19 @@ enum reply_model_hold { HOLD_NONE, HOLD_WRITE, HOLD_END };
 void reply_model_holds(uint32_t number, enum reply_model_hold hold);
 enum reply_model_hold reply_model_held(uint32_t number);
 
+/*
+ * A write has added to an answer that seemed to be whole; also before a drain. It is followed by
+ * reply_model_wrote. A pause longer than `most` ms teaches nothing.
+ */
+void reply_model_goes_on(uint32_t number, uint32_t most);
+
+/*
+ * Returns how long a pause within its answer may be, as far as others were, on any connection. The
+ * last byte of the answer came `took` ms behind the request: that tells where the answer began
+ * before the drain.
+ */
+int64_t reply_model_pause_ms(uint32_t number, int64_t took);
+
 /* Whether the client has waited for the last answers, as far as is known. */
 bool reply_model_waits_for_answers(uint32_t number);
 

@@ -22,17 +22,19 @@ struct conn_limits drain_limits(void)
     bool draining = atomic_load(&drain.phase) > PHASE_DELAYING;
     int64_t now = sys_now_ms(), settle = at_least(settings->settle);
     int64_t answer = !draining ? settle : now < drain.warn_at ? drain.notice : 0;
-    return (struct conn_limits){.settle = settle,
-                                .first_byte = at_least(settings->first_byte),
-                                .notice_until = draining ? drain.notice_until : 0,
-                                .now = now,
-                                .seen_at = draining ? atomic_load(&drain.seen.at) : NULL,
-                                .seen_count = atomic_load(&drain.seen.count),
-                                .answer = answer,
-                                .heard = answer < settings->linger ? answer : settings->linger,
-                                .first_look = drain.inherited    ? 0
-                                              : drain.first_look ? drain.first_look
-                                                                 : INT64_MAX};
+    return (struct conn_limits){
+        .settle = settle,
+        .first_byte = at_least(settings->first_byte),
+        .notice_until = draining ? drain.notice_until : 0,
+        .now = now,
+        .seen_at = draining ? atomic_load(&drain.seen.at) : NULL,
+        .seen_count = atomic_load(&drain.seen.count),
+        .answer = answer,
+        .heard = answer < settings->linger ? answer : settings->linger,
+        .pause_most = draining && now < drain.warn_at ? at_least(settings->first_byte) : 0,
+        .first_look = drain.inherited    ? 0
+                      : drain.first_look ? drain.first_look
+                                         : INT64_MAX};
 }
 
 /* A look costs a system call or three, and so many of them a ms are what a drain may cost. */

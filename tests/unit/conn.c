@@ -47,6 +47,7 @@ static void begin(enum mode mode)
     limits.seen_at = seen_at;
     limits.seen_count = FAKES;
     limits.first_look = INT64_MAX;
+    limits.pause_most = 0;
 }
 
 /* It has asked twice, and been answered once. */
@@ -503,6 +504,42 @@ static void a_cut_costs_what_is_unread(void)
     fakes[FD].queues.unread = 5;
     cuts_while(true, false, true);
     CHECK(cost.queues.unread == 5);
+}
+
+/* An answer whose last byte came so long after the request, so long ago. */
+static enum conn_class answered(bool began_before, uint32_t took, uint32_t quiet)
+{
+    begin(MODE_REPLY);
+    limits.pause_most = 1000;
+    limits.first_look = 1;
+    reply_model_forget(FD);
+    if (!began_before)
+        reply_model_read(FD, 10, false, true);
+    set(CONN_ANSWERED | CONN_SEASONED);
+    fakes[FD].info = quiet_long;
+    fakes[FD].info.has_received = true;
+    fakes[FD].info.sent_ms = quiet;
+    fakes[FD].info.received_ms = quiet + took;
+    return conn_classify(FD, &limits, true);
+}
+
+static void by_mode_reply_an_answer_with_pauses_has_longer(void)
+{
+    CHECK(reply_model_begin(FAKES, FAKES));
+    reply_model_goes_on(FD, 1000);
+    CHECK(answered(false, 300, 100) == CONN_IS_IDLE, "what began in the drain is known");
+    CHECK(answered(true, 300, 599) == CONN_IS_WAITING);
+    CHECK(answered(true, 300, 600) == CONN_IS_IDLE);
+    CHECK(answered(true, 0, 599) == CONN_IS_WAITING, "another one has taken so long");
+    CHECK(answered(true, 0, 600) == CONN_IS_IDLE);
+    CHECK(answered(true, 5000, 999) == CONN_IS_WAITING);
+    CHECK(answered(true, 5000, 1000) == CONN_IS_IDLE, "that is the most");
+    limits.pause_most = 0;
+    fakes[FD].info.sent_ms = 100;
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE, "the drain has no time for it");
+    CHECK(answered(false, 300, 200) == CONN_IS_IDLE);
+    limits.first_look = INT64_MAX;
+    CHECK(conn_classify(FD, &limits, true) == CONN_IS_WAITING, "the others were not looked at yet");
 }
 
 static void a_cut_costs_what_is_unsent_without_our_fin(void)
@@ -1134,6 +1171,8 @@ static const struct unit_test tests[] = {
     {"a cut costs what is unsent, without our FIN", a_cut_costs_what_is_unsent_without_our_fin},
     {"a cut knows one that the program is about to close",
      a_cut_knows_one_that_the_program_is_about_to_close},
+    {"by mode reply an answer with pauses has longer",
+     by_mode_reply_an_answer_with_pauses_has_longer},
     {"by mode reply one is in use at a cut until it has been quiet",
      by_mode_reply_one_is_in_use_at_a_cut_until_it_has_been_quiet},
     {"manual, automatic and deadline: what is idle", what_is_idle_in_the_first_three_modes},

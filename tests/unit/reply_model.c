@@ -318,6 +318,24 @@ static void the_clock_may_turn_over(void)
     is_out_of_step();
 }
 
+static void a_pause_in_one_answer_tells_of_the_others(void)
+{
+    begin();
+    round_of(100, 500, 1);
+    CHECK(reply_model_pause_ms(NUMBER, 50) == 0);
+    clock_ms += 300;
+    reply_model_goes_on(NUMBER, 1000);
+    writes(500);
+    CHECK(reply_model_pause_ms(NUMBER, 50) == 300);
+    clock_ms += 2000;
+    reply_model_goes_on(NUMBER, 1000);
+    writes(500);
+    CHECK(reply_model_pause_ms(NUMBER, 50) == 300, "nobody waits for so long");
+    CHECK(reply_model_pause_ms(NUMBER + 1, 0) == 300);
+    CHECK(reply_model_pause_ms(NUMBER + 1, 400) == 400, "it began before");
+    CHECK(reply_model_pause_ms(NUMBER, 400) == 300);
+}
+
 static const struct unit_test tests[] = {
     {"an answer as long as the last ones, to a request as long, is whole", equal_answers_are_whole},
     {"one to another request is not", an_answer_to_another_request_is_not},
@@ -343,6 +361,7 @@ static const struct unit_test tests[] = {
     {"a kind that is usual is not forgotten", a_kind_that_is_usual_is_not_forgotten},
     {"where an answer has gone on none ends", where_an_answer_has_gone_on_none_ends},
     {"a new connection has waited for nothing", a_new_connection_has_waited_for_nothing},
+    {"a pause in one answer tells of the others", a_pause_in_one_answer_tells_of_the_others},
     {"the clock may turn over", the_clock_may_turn_over},
 };
 
