@@ -3,8 +3,8 @@
 # Listeners and servers of odd kinds: what is in use is answered, what is idle is closed, and the
 # drain ends with it.
 # mutant: shim/base/sock.c: s/unread == 1\) &&/unread == 2) \&\&/
-# needs: nftables nginx-light php8.2-fpm php8.4-fpm
-# seconds: 30
+# needs: nftables rsyslog nginx-light php8.2-fpm php8.4-fpm
+# seconds: 40
 # shellcheck shell=bash disable=SC2030,SC2031,SC2154
 
 load helpers
@@ -99,6 +99,80 @@ END2
 @test "a server that speaks first, and late: who waited long to be accepted is greeted all the same" {
     start late "$port" -- WEIR_MODE=reply WEIR_FIRST_BYTE=1s
     they_are_served "$port" late 2
+}
+
+# start_syslog: it takes lines by TCP, and never says anything.
+start_syslog() {
+    cat >"$BATS_TEST_TMPDIR/rsyslog.conf" <<END2
+global(workDirectory="$BATS_TEST_TMPDIR")
+module(load="imtcp")
+input(type="imtcp" port="$port" address="127.0.0.1")
+action(type="omfile" file="$BATS_TEST_TMPDIR/lines")
+END2
+    serve server WEIR_FIRST_BYTE=300ms WEIR_NOTICE=3s WEIR_TIMEOUT=20s "$@" -- \
+        rsyslogd -n -f "$BATS_TEST_TMPDIR/rsyslog.conf" -i "$BATS_TEST_TMPDIR/pid"
+    wait_port "$port"
+}
+
+# has_logged N: so many lines have come to it.
+has_logged() {
+    [ "$(wc -l <"$BATS_TEST_TMPDIR/lines")" = "$1" ]
+}
+
+@test "rsyslog: a client that logs, and is never answered, is closed when it is quiet, and has lost nothing" {
+    local client
+    start_syslog
+    conn_open client "$port"
+    for n in 1 2 3 4; do
+        conn_send "$client" '<13>some line\n'
+        wait_until 5 has_logged "$n"
+    done
+    kill -USR2 "$SERVER_PID"
+    wait_until 5 draining
+    conn_send "$client" '<13>some line\n'
+    wait_until 5 has_logged 5
+    at_eof "$client" 9
+    wait_drained server 2
+    log_has server ': drained in .*: 1 closed clean, 0 forced'
+}
+
+@test "a request in pieces, that nobody has answered yet, is not taken for such a client's" {
+    local client answer
+    # It gives up at its client's end of file.
+    serve server WEIR_FIRST_BYTE=300ms WEIR_NOTICE=6s WEIR_TIMEOUT=20s -- /usr/bin/python3 -c '
+import select, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+client, have = listener.accept()[0], b""
+while not have.endswith(b"\n"):
+    have += client.recv(4096)
+    print("heard", have, flush=True)
+if not select.select([client], [], [], 1.5)[0]:
+    client.sendall(have)
+    client.recv(4096)
+client.close()
+select.select([], [], [])' "$port"
+    wait_port "$port"
+    conn_open client "$port"
+    for n in 1 2 3 4 5; do
+        conn_send "$client" 'piece '
+        wait_until 5 has_heard "$n"
+    done
+    conn_send "$client" '\n'
+    kill -USR2 "$SERVER_PID"
+    read_line answer "$client" 10
+    [ "$answer" = "piece piece piece piece piece " ]
+    at_eof "$client" 5
+    wait_drained server 5
+    log_has server ': drained in .*: 1 closed clean, 0 forced'
+}
+
+draining() {
+    log_has server ': draining: '
+}
+
+# has_heard N: the server has read so many pieces.
+has_heard() {
+    [ "$(log server | grep -c '^heard ')" -ge "$1" ]
 }
 
 # start_php: php-fpm, and nginx before it, which keeps its connections (FastCGI).

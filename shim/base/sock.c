@@ -205,6 +205,8 @@ void sock_info(int fd, struct sock_info *info)
     info->received_ms = tcp.tcpi_last_data_recv;
     info->sent_ms = tcp.tcpi_last_data_sent;
     info->rtt_us = tcp.tcpi_rtt;
+    info->received = tcp.tcpi_bytes_received;
+    info->segments = tcp.tcpi_data_segs_in;
 }
 
 void sock_peer(int fd, struct text *text)

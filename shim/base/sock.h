@@ -71,6 +71,8 @@ struct sock_info {
     bool has_received; /* has the peer ever sent a byte */
     bool is_whole;     /* neither side has sent a FIN or RST */
     uint32_t received_ms, sent_ms, rtt_us;
+    uint64_t received; /* bytes, in so many segments */
+    uint32_t segments;
 };
 
 void sock_info(int fd, struct sock_info *info);

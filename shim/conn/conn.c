@@ -378,6 +378,13 @@ bool conn_read(int fd, ssize_t got, bool has_room, struct bytes bytes)
     return false;
 }
 
+static _Atomic bool any_answered;
+
+bool conn_any_answered(void)
+{
+    return atomic_load(&any_answered);
+}
+
 /* A greeting is an answer: its writes are seen, and what is read behind it is not answered by it.
  */
 static bool owes_or_greets(const struct conn *conn)
@@ -396,6 +403,8 @@ void conn_wrote(int fd, struct conn *conn, size_t asked, ssize_t done, struct by
         says_http(fd, conn, cut, state);
         return;
     }
+    if (!atomic_load_explicit(&any_answered, memory_order_relaxed))
+        atomic_store_explicit(&any_answered, true, memory_order_relaxed);
     if (cut || owes_or_greets(conn))
         conn_step(conn, cut ? CONN_CUT : CONN_WROTE);
     else

@@ -41,6 +41,9 @@ static inline enum fingerprint fingerprint_kind_of(uint64_t record)
 /* Whether fd still is the connection of this record, although the number may have changed hands. */
 bool conn_is_still(int fd, uint64_t record);
 
+/* Whether the process has ever answered on a connection of mode reply. */
+bool conn_any_answered(void);
+
 /* How long mode reply wants it to be quiet behind an answer. */
 struct conn_limits;
 int64_t quiet_needed(const struct conn *conn, const struct conn_limits *limits,

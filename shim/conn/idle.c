@@ -89,7 +89,7 @@ static int64_t longer(int64_t a, int64_t b)
 static int64_t pause_expected(const struct conn *conn, const struct conn_limits *limits,
                               const struct sock_info *info)
 {
-    int64_t took = info->received_ms - info->sent_ms;
+    int64_t took = (int64_t)info->received_ms - info->sent_ms;
     int64_t pause = reply_model_pause_ms(table_number(conn), took > 0 ? took : 0);
     return pause * 2 < limits->pause_most ? pause * 2 : limits->pause_most;
 }
@@ -111,6 +111,21 @@ static __attribute__((noinline)) enum conn_class classify_unix(struct conn *conn
     return idle_after(quiet_needed(conn, limits, &none), seen_ms(conn, state, limits));
 }
 
+/*
+ * A client that speaks on and on, a little at a time, to a program that has never answered anybody
+ * (lines for a log) is owed nothing. A request may come in pieces, too, and its answer take long:
+ * so it is to be quiet for as long as an answer may take. What sends much at a time may be an
+ * upload.
+ */
+#define ONE_WAY_LEAST 4   /* segments */
+#define ONE_WAY_MOST 1024 /* bytes in one of them */
+
+static bool is_one_way(const struct sock_info *info)
+{
+    return info->has_received && !info->has_sent && !conn_any_answered() &&
+           info->segments >= ONE_WAY_LEAST && info->received / info->segments < ONE_WAY_MOST;
+}
+
 static inline enum conn_class classify_reply(int fd, struct conn *conn, uint8_t state,
                                              const struct conn_limits *limits,
                                              const struct sock_figures *figures)
@@ -118,6 +133,8 @@ static inline enum conn_class classify_reply(int fd, struct conn *conn, uint8_t 
     const struct sock_info *info = &figures->info;
     if (figures->queues.unread || figures->queues.unsent)
         return CONN_IS_IN_USE;
+    if (state & STATE_IN_USE && is_one_way(info))
+        return idle_after(longer(limits->answer, limits->first_byte), info->received_ms);
     if (state & STATE_IN_USE && !is_answered_unseen(state, info))
         return CONN_IS_IN_USE;
     if (UNLIKELY(!info->has_received)) {

@@ -682,92 +682,92 @@ static void what_reply_makes_of_the_kernel_s_figures(void)
         {"silent for long, but greeted just now",
          CONN_ANSWERED,
          {0},
-         {true, true, false, true, 5000, 999, 0},
+         {true, true, false, true, 5000, 999, 0, 0, 0},
          CONN_IS_WAITING},
         {"unread",
          CONN_ANSWERED | CONN_SEASONED,
          {1, 0},
-         {true, true, true, true, 5000, 5000, 0},
+         {true, true, true, true, 5000, 5000, 0, 0, 0},
          CONN_IS_IN_USE},
         {"unsent",
          CONN_ANSWERED | CONN_SEASONED,
          {0, 1},
-         {true, true, true, true, 5000, 5000, 0},
+         {true, true, true, true, 5000, 5000, 0, 0, 0},
          CONN_IS_IN_USE},
         {"asked, not answered",
          CONN_IN_USE,
          {0},
-         {true, false, true, true, 5000, 5000, 0},
+         {true, false, true, true, 5000, 5000, 0, 0, 0},
          CONN_IS_IN_USE},
         {"asked, answered by stdio",
          CONN_IN_USE,
          {0},
-         {true, true, true, true, 5000, 5000, 0},
+         {true, true, true, true, 5000, 5000, 0, 0, 0},
          CONN_IS_IDLE},
         {"asked, answered by stdio just now",
          CONN_IN_USE,
          {0},
-         {true, true, true, true, 5000, 10, 0},
+         {true, true, true, true, 5000, 10, 0, 0, 0},
          CONN_IS_WAITING},
         {"asked again after an answer",
          CONN_IN_USE | CONN_ANSWERED | CONN_SEASONED,
          {0},
-         {true, true, true, true, 5000, 5000, 0},
+         {true, true, true, true, 5000, 5000, 0, 0, 0},
          CONN_IS_IN_USE},
         {"its write was cut short",
          CONN_IN_USE | CONN_CUT_SHORT,
          {0},
-         {true, true, true, true, 5000, 5000, 0},
+         {true, true, true, true, 5000, 5000, 0, 0, 0},
          CONN_IS_IN_USE},
         {"first answer, not long ago",
          CONN_ANSWERED,
          {0},
-         {true, true, true, true, 999, 999, 0},
+         {true, true, true, true, 999, 999, 0, 0, 0},
          CONN_IS_WAITING},
         {"first answer, long ago",
          CONN_ANSWERED,
          {0},
-         {true, true, true, true, 1000, 1000, 0},
+         {true, true, true, true, 1000, 1000, 0, 0, 0},
          CONN_IS_IDLE},
         {"seasoned, settling",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
-         {true, true, true, true, 99, 99, 0},
+         {true, true, true, true, 99, 99, 0, 0, 0},
          CONN_IS_WAITING},
         {"seasoned, settled",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
-         {true, true, true, true, 100, 100, 0},
+         {true, true, true, true, 100, 100, 0, 0, 0},
          CONN_IS_IDLE},
         {"seasoned, far away",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
-         {true, true, true, true, 399, 399, 100000},
+         {true, true, true, true, 399, 399, 100000, 0, 0},
          CONN_IS_WAITING},
         {"seasoned, four round trips",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
-         {true, true, true, true, 400, 400, 100000},
+         {true, true, true, true, 400, 400, 100000, 0, 0},
          CONN_IS_IDLE},
         {"the peer spoke last",
          CONN_ANSWERED | CONN_SEASONED,
          {0},
-         {true, true, true, true, 200, 5000, 0},
+         {true, true, true, true, 200, 5000, 0, 0, 0},
          CONN_IS_IN_USE},
         {"half-closed",
          CONN_SHUT | CONN_ANSWERED,
          {0},
-         {true, true, true, true, 1, 1, 0},
+         {true, true, true, true, 1, 1, 0, 0, 0},
          CONN_IS_SHUT},
         {"half-closed, answer owed",
          CONN_SHUT | CONN_READ_SINCE_SHUT,
          {0},
-         {true, true, true, true, 1, 1, 0},
+         {true, true, true, true, 1, 1, 0, 0, 0},
          CONN_IS_IN_USE},
         {"forced",
          CONN_SHUT | CONN_FORCED | CONN_IN_USE,
          {0},
-         {true, true, true, true, 1, 1, 0},
+         {true, true, true, true, 1, 1, 0, 0, 0},
          CONN_IS_FORCED},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -796,7 +796,7 @@ static void what_reply_makes_of_one_that_was_deaf(void)
     }
     fakes[FD].info.received_ms = 14500;
     CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE);
-    fakes[FD].info = (struct sock_info){true, true, true, true, 1000, 1000, 0};
+    fakes[FD].info = (struct sock_info){true, true, true, true, 1000, 1000, 0, 0, 0};
     set(CONN_ANSWERED);
     CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE, "it has been heard since");
 }
@@ -880,7 +880,7 @@ static void one_answered_by_stdio_is_half_closed(void)
 {
     begin(MODE_REPLY);
     conn_event(FD, CONN_READ);
-    fakes[FD].info = (struct sock_info){true, true, true, true, 5000, 5000, 0};
+    fakes[FD].info = (struct sock_info){true, true, true, true, 5000, 5000, 0, 0, 0};
     CHECK(conn_classify(FD, &limits, false) == CONN_IS_IDLE && conn_shut(FD));
     CHECK(flags() == CONN_SHUT && in_use_counted() == 0);
 }
@@ -906,7 +906,7 @@ static void begin_answered(enum mode mode)
 {
     begin(mode);
     limits.seen_at = NULL;
-    fakes[FD].info = (struct sock_info){true, true, true, true, 5000, 5000, 0};
+    fakes[FD].info = (struct sock_info){true, true, true, true, 5000, 5000, 0, 0, 0};
     if (mode == MODE_REPLY)
         set(CONN_ANSWERED | CONN_SEASONED);
 }
@@ -1144,7 +1144,37 @@ static void who_watches_for_the_end_is_not_half_closed(void)
     gate_shut(GATE_CLOSES_IDLE, 0);
 }
 
+/* It has spoken in so many segments, last so long ago. */
+static enum conn_class spoke(uint32_t segments, uint32_t bytes, uint32_t ms, bool has_sent)
+{
+    begin(MODE_REPLY);
+    limits.answer = 3000;
+    conn_event(FD, CONN_READ);
+    fakes[FD].info = quiet_long;
+    fakes[FD].info.has_received = true;
+    fakes[FD].info.has_sent = has_sent;
+    fakes[FD].info.received_ms = ms;
+    fakes[FD].info.sent_ms = 70000;
+    fakes[FD].info.received = bytes;
+    fakes[FD].info.segments = segments;
+    return conn_classify(FD, &limits, true);
+}
+
+static void who_is_never_answered_and_speaks_on_is_idle_once_quiet(void)
+{
+    CHECK(spoke(4, 400, 2999, false) == CONN_IS_WAITING);
+    CHECK(spoke(4, 400, 3000, false) == CONN_IS_IDLE && conn_shut(FD));
+    CHECK(spoke(3, 300, 60000, false) == CONN_IS_IN_USE, "a request in pieces");
+    CHECK(spoke(4, 4096, 60000, false) == CONN_IS_IN_USE, "an upload");
+    CHECK(spoke(4, 400, 60000, true) == CONN_IS_IN_USE, "it was answered before");
+    conn_wrote(FD, table_find(FD), 5, 5, (struct bytes){0});
+    CHECK(spoke(4, 400, 3000, false) == CONN_IS_IN_USE, "here others are answered");
+    limits.answer = 0;
+}
+
 static const struct unit_test tests[] = {
+    {"who is never answered and speaks on is idle once quiet",
+     who_is_never_answered_and_speaks_on_is_idle_once_quiet}, /* first: nobody was answered yet */
     {"each mode makes the steps that INTERFACE.md gives it", each_mode_makes_its_steps},
     {"each event leaves the other flags alone", each_event_leaves_the_other_flags_alone},
     {"a wrapper's short way ends where the long one does",
