@@ -56,6 +56,11 @@ built() {
         make -C "$ROOT" --no-print-directory --silent -j"$PROCESSORS" "$@" >&2 3>&-
 }
 
+# library NAME: where ld.so finds it.
+library() {
+    ldconfig -p | awk -v name="$1" '$1 == name { print $NF; exit }'
+}
+
 # serve NAME [VAR=value...] -- COMMAND...
 # Starts COMMAND in the background under the shim, with these variables; SERVER_PID is its pid.
 serve() {

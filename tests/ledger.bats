@@ -3,7 +3,7 @@
 # the command's exit code is 3; status, the command and the log say the same.
 # mutant: shim/drain/drain.c: s/process_slot_count_loss\(in_use, cost.queues.unread,/process_slot_count_loss(in_use, false,/
 # mutant: shim/conn/force.c: s/!= MODE_REPLY\)/!= MODES)/
-# needs: ngircd
+# needs: ngircd libsocket-wrapper torsocks
 # seconds: 75
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
@@ -336,6 +336,68 @@ time.sleep(60)' "$port" $((port + 1))
     lacks "$said" "127.0.0.1:$port"
     log_has server ': not drained: a listener was made past libc \(descriptor [0-9]+\): it still accepts$'
     log_has server ': not wholly drained in '
+}
+
+# wrapped PRELOAD: a server, whose sockets socket_wrapper makes AF_UNIX's, and its client $fd.
+wrapped() {
+    local preload=$1 sockets=$BATS_TEST_TMPDIR/sockets
+    mkdir -p "$sockets"
+    serve server "LD_PRELOAD=$preload" "SOCKET_WRAPPER_DIR=$sockets" SOCKET_WRAPPER_DEFAULT_IFACE=2 -- \
+        /usr/bin/python3 "$ROOT/tests/programs/kinds.py" plain "$port"
+    wait_until 10 compgen -G "$sockets/T*"
+    wait_until 10 wrapped_answers
+}
+
+# wrapped_answers: the first client is answered, and says "end" when the server closes.
+wrapped_answers() {
+    local server=$SERVER_PID
+    serve_bare client "LD_PRELOAD=$SOCKET_WRAPPER" "SOCKET_WRAPPER_DIR=$BATS_TEST_TMPDIR/sockets" \
+        SOCKET_WRAPPER_DEFAULT_IFACE=3 -- /usr/bin/python3 -c '
+import socket, sys
+client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+client.send(b"ask\n")
+print(client.recv(100).decode(), end="", flush=True)
+client.recv(100)
+print("end", flush=True)' "$port"
+    SERVER_PID=$server
+    wait_until 5 log_has client '^ok ask$|Refused'
+    log_has client '^ok ask$'
+}
+
+SOCKET_WRAPPER=$(library libsocket_wrapper.so)
+
+@test "in front of socket_wrapper: nothing accepts any more, and no connection is left: exit 0" {
+    wrapped "$WEIR_LIB:$SOCKET_WRAPPER"
+    weir_exits 0 drain --wait "$SERVER_PID"
+    wait_until 5 log_has client '^end$'
+    not wrapped_answers
+    log_has client Refused
+    is_quiet "$SERVER_PID"
+}
+
+@test "behind socket_wrapper, which hides its listeners: exit 1, and it is named" {
+    wrapped "$SOCKET_WRAPPER:$WEIR_LIB"
+    weir_exits 1 drain --wait "$SERVER_PID"
+    has "$said" "pid $SERVER_PID still accepts on unix:"
+    log_has server ': not wholly drained in '
+    wrapped_answers
+}
+
+@test "behind torsocks, which accepts by a system call of its own: the connection is drained, exit 0" {
+    local fd answer torsocks
+    torsocks=$(dpkg -L libtorsocks torsocks 2>/dev/null | grep '/libtorsocks\.so$')
+    serve server "LD_PRELOAD=$torsocks:$WEIR_LIB" TORSOCKS_ALLOW_INBOUND=1 -- \
+        /usr/bin/python3 "$ROOT/tests/programs/kinds.py" plain "$port"
+    wait_port "$port"
+    conn_open fd "$port"
+    conn_send "$fd" 'ask\n'
+    read_line answer "$fd" 5
+    [ "$answer" = "ok ask" ]
+    weir_exits 0 drain --wait "$SERVER_PID"
+    at_eof "$fd" 2
+    not listening "$port"
+    log_has server ': connections were accepted past libc '
+    ends 1 0 0
 }
 
 @test "what a tree keeps, leaves alone, or has begun as another tree does not count: exit 0" {

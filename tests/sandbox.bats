@@ -544,10 +544,6 @@ same_helper() {
 
 # --- other preloads
 
-library() {
-    ldconfig -p | awk -v name="$1" '$1 == name { print $NF; exit }'
-}
-
 JEMALLOC=$(library libjemalloc.so.2)
 # faketime(1) keeps it outside of ld.so's directories.
 FAKETIME=$(dirname "$(library libc.so.6)")

@@ -60,6 +60,19 @@ static void ask_address(int fd, struct listener *listener)
         describe(listener, (struct sockaddr *)&addr, len);
 }
 
+void listener_ask_kernel(int fd, struct listener *listener)
+{
+    struct sockaddr_storage addr;
+    enum mode mode = listener->view.mode; /* of the address that the program knows */
+    if (listener->view.is_unix || sock_family(fd) != AF_UNIX)
+        return;
+    socklen_t len = sock_own_address(fd, &addr);
+    if (!len)
+        return;
+    describe(listener, (struct sockaddr *)&addr, len);
+    listener->view.mode = mode;
+}
+
 /* For who asks for the tree's state. */
 static void tell_tree(struct listener *listener)
 {

@@ -60,6 +60,12 @@ struct listener *listener_take(int fd);
 /* Says so in the table. */
 void listener_set_kind(int fd, const struct listener *listener, enum kind kind);
 
+/*
+ * Describes fd as the kernel knows it, where another library has made an AF_UNIX socket of what the
+ * program takes for TCP's (socket_wrapper): as such it is stopped, and its connections found.
+ */
+void listener_ask_kernel(int fd, struct listener *listener);
+
 /* Frees an entry. */
 void listener_forget(struct listener *listener);
 

@@ -357,6 +357,7 @@ bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wak
             listener_forget(listener);
             continue;
         }
+        listener_ask_kernel(fd, listener);
         bool keep = is_kept(listener, what);
         if (!keep && whole_tree && !now && is_needed(listener)) {
             atomic_store(&listener->is_dry, false); /* an empty queue is not its last */
