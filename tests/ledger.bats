@@ -323,6 +323,8 @@ time.sleep(60)' "$port" $((port + 1))
     weir_exits 1 drain --wait "$SERVER_PID"
     has "$said" "weir: pid $child still accepts on 127.0.0.1:$((port + 1)), without the shim"
     has "$said" 'not wholly drained in '
+    log_has server ": not drained: pid $child runs without the shim, and still accepts$"
+    log_has server ': not wholly drained in '
     kill -KILL "$child"
     wait_until 5 not listening $((port + 1))
     weir_exits 0 drain --wait "$SERVER_PID"

@@ -7,6 +7,7 @@
 #include "conn/fdtable.h"
 #include "drain/drain_state.h"
 #include "drain/stage.h"
+#include "drain/uncovered.h"
 #include "drain/walk.h"
 #include "tree/coordinator.h"
 #include "tree/membership.h"
@@ -204,10 +205,11 @@ void drain_say_end(const char *afterwards)
         table_totals(&totals);
     struct page_drained done =
         page_drained(&totals, drain.whole_tree ? &tree_page->asked : &drain.at_begin);
+    bool partial = drain.whole_tree ? process_slot_any_has(SLOT_UNCOVERED) ||
+                                          coordinator_gave_up() || uncovered_accepts()
+                                    : atomic_load(&drain.is_partial);
     log_begin(&line, LOG_INFO);
     const char *what = line.buffer + line.text.used;
-    bool partial = drain.whole_tree ? process_slot_any_has(SLOT_UNCOVERED) || coordinator_gave_up()
-                                    : atomic_load(&drain.is_partial);
     text_string(&line.text, partial ? "not wholly drained in " : "drained in ");
     text_tenths(&line.text, sys_now_ms() - drain.since);
     text_add(&line.text, ": %lu closed clean, %lu forced; %s", done.clean, done.forced, afterwards);

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+#include "drain/uncovered.h"
+
+#include "base/log.h"
+#include "base/proc.h"
+#include "base/settings.h"
+#include "base/sys.h"
+#include "base/text.h"
+#include "conn/fork_detect.h"
+#include "tree/membership.h"
+#include "tree/process_slot.h"
+
+#define PROCESSES_MOST 64  /* that are looked at */
+#define LISTENING_MOST 256 /* sockets of one process's network */
+#define MAPPINGS_MOST 4096 /* of one process, among which the shim is looked for */
+
+static struct {
+    int32_t pid[PROCESSES_MOST];
+    uint32_t count;
+} family;
+
+static struct {
+    uint64_t inode[LISTENING_MOST];
+    uint32_t count;
+} listening;
+
+static void add_child(int32_t child)
+{
+    if (family.count < PROCESSES_MOST)
+        family.pid[family.count++] = child;
+}
+
+static bool has_shim(int32_t pid)
+{
+    static struct proc_file shim;
+    struct proc_lines maps;
+    struct proc_mapping mapping;
+    uint32_t budget = MAPPINGS_MOST;
+    bool has = false;
+    if ((!shim.inode && !proc_mapped_file((const void *)(uintptr_t)has_shim, &shim)) ||
+        proc_open_lines(&maps, pid, "maps"))
+        return true; /* as far as is known */
+    while (!has && proc_next_mapping(&maps, &budget, &mapping))
+        has = mapping.file.inode == shim.inode && mapping.file.device == shim.device;
+    proc_close_lines(&maps);
+    return has;
+}
+
+/* ---- the listeners of a network, as /proc/PID/net/tcp tells them ---- */
+
+static const char *word(const char *at, int which)
+{
+    for (;; which--) {
+        while (*at == ' ')
+            at++;
+        if (!which)
+            return at;
+        while (*at && *at != ' ')
+            at++;
+    }
+}
+
+static uint64_t number(const char *at, unsigned base)
+{
+    uint64_t value = 0;
+    for (;; at++) {
+        unsigned digit = *at >= '0' && *at <= '9'   ? (unsigned)(*at - '0')
+                         : *at >= 'A' && *at <= 'F' ? (unsigned)(*at - 'A') + 10
+                                                    : base;
+        if (digit >= base)
+            return value;
+        value = value * base + digit;
+    }
+}
+
+/* Whether the tree has a listener of this port that takes no part in its drains. */
+static bool is_off(uint64_t port)
+{
+    for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
+        const struct page_listener *at = &tree_page->listener[i];
+        const char *colon = NULL;
+        for (uint32_t c = 0; c < sizeof at->address && at->address[c]; c++)
+            if (at->address[c] == ':')
+                colon = &at->address[c];
+        if (atomic_load(&at->pid) > 0 && at->mode == MODE_OFF && colon &&
+            number(colon + 1, 10) == port)
+            return true;
+    }
+    return false;
+}
+
+/* "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ..." (proc(5)). */
+static void read_listening(int32_t pid, const char *name)
+{
+    struct proc_lines lines;
+    const char *line;
+    if (proc_open_lines(&lines, pid, name))
+        return;
+    while ((line = proc_next_line(&lines)) && listening.count < LISTENING_MOST) {
+        const char *port = word(line, 1);
+        while (*port && *port != ':')
+            port++;
+        if (number(word(line, 3), 16) == 0x0A && !is_off(number(port + (*port == ':'), 16)))
+            listening.inode[listening.count++] = number(word(line, 9), 10);
+    }
+    proc_close_lines(&lines);
+}
+
+static void visit_descriptor(int dir, const char *name, void *context)
+{
+    bool *listens = context;
+    char target[64];
+    long length = sys4(SYS_readlinkat, dir, name, target, sizeof target - 1);
+    target[length > 0 ? length : 0] = '\0';
+    const char *inode = text_after(target, "socket:[");
+    for (uint32_t i = 0; inode && i < listening.count; i++)
+        *listens = *listens || listening.inode[i] == number(inode, 10);
+}
+
+static bool listens(int32_t pid)
+{
+    char path[48];
+    struct text text = TEXT_ON(path);
+    bool found = false;
+    listening.count = 0;
+    read_listening(pid, "net/tcp");
+    read_listening(pid, "net/tcp6");
+    text_add(&text, "/proc/%lu/fd", (uint64_t)pid);
+    if (listening.count)
+        proc_each_file(path, visit_descriptor, &found);
+    return found;
+}
+
+bool uncovered_accepts(void)
+{
+    family.count = 0;
+    if (!tree_page || settings_now()->leave_children)
+        return false;
+    proc_each_child(fork_pid(), add_child);
+    for (uint32_t i = 0; i < family.count; i++) {
+        int32_t pid = family.pid[i];
+        if (!process_slot_lives(pid) && !has_shim(pid) && listens(pid)) {
+            log_say(LOG_ERROR, "not drained: pid %lu runs without the shim, and still accepts",
+                    (uint64_t)pid);
+            return true;
+        }
+        proc_each_child(pid, add_child);
+    }
+    return false;
+}
