@@ -15,7 +15,10 @@ static void say_lost(int fd, uint32_t unread)
     log_begin(&line, LOG_INFO);
     text_string(&line.text, "forced ");
     sock_peer(fd, &line.text);
-    text_add(&line.text, ": in the accept queue, %u unread", unread);
+    if (unread)
+        text_add(&line.text, ": in the accept queue, %u unread", unread);
+    else /* it inherited MINTTL */
+        text_string(&line.text, ": in the accept queue, and what it may have sent was dropped");
     log_keep(&line);
 }
 

@@ -40,7 +40,7 @@ may_be |= {t["port"]: t for t in truths if t["end"] == "has reset" and t["left_a
 named, lines = set(), {}
 for line in log:
     found = re.search(r": (?:forced|gave up on|closed) 127\.0\.0\.1:(\d+): (.*)", line)
-    if found and (" in use" in line or re.search(r"[1-9]\d*(?: bytes)? (?:unsent|unread)|unread$", line)):
+    if found and (" in use" in line or re.search(r"[1-9]\d*(?: bytes)? (?:unsent|unread)|unread$|may have sent", line)):
         named.add(int(found[1]))
         lines[int(found[1])] = line.strip()
 died = sum(int(n) for n in re.findall(r"in the middle of the drain: (\d+) conn", "".join(log)))
@@ -52,6 +52,10 @@ unacknowledged = {t["port"]: t for t in truths
                   if t["port"] in lines and not t["verdict"] and t["received"] and t["quiet_s"] < 0.3
                   and re.search(r": .*, [1-9]\d* bytes unsent(, 0 unread.*)?$", lines[t["port"]])}
 may_be |= unacknowledged
+
+# What was sent while its handshake was under way was dropped, and only the client knows whether it was.
+unheard = {t["port"]: t for t in truths if "may have sent" in lines.get(t["port"], "") and not t["verdict"]}
+may_be |= unheard
 
 # In mode reply, which serves all but HTTP, one is in use until it has been quiet, and no program tells
 # whether more was to come.
@@ -103,6 +107,8 @@ if code != "none":
 
 if unacknowledged:
     print(f"    {len(unacknowledged)} told lost by bytes that they had, and had not acknowledged yet")
+if unheard:
+    print(f"    {len(unheard)} told lost that may have sent while the listener heard nobody, and had not")
 if quick:
     print(f"    {len(quick)} told in use that had their answers, and had not been quiet for as long as mode reply wants")
 for one in mismatches:
