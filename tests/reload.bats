@@ -68,6 +68,7 @@ END
         /usr/sbin/nginx -c "$BATS_TEST_TMPDIR/nginx.conf" -e stderr
     wait_until 10 test -s "$file"
     wait_port "$port"
+    wait_gone "$SERVER_PID" 10
     also_end "$(<"$file")"
     under_load http succeeds_twice QUIT
 }
