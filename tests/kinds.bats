@@ -101,6 +101,15 @@ END2
     they_are_served "$port" late 2
 }
 
+@test "a UNIX listener that is looked at by a timer, as proftpd's: the drain does not wait for it" {
+    start polls "$port" "$BATS_TEST_TMPDIR/polled"
+    wait_unix "$BATS_TEST_TMPDIR/polled"
+    kill -USR2 "$SERVER_PID"
+    wait_drained server 3
+    log_has server ': drained in .* 0 forced'
+    alive "$SERVER_PID"
+}
+
 # start_syslog: it takes lines by TCP, and never says anything.
 start_syslog() {
     cat >"$BATS_TEST_TMPDIR/rsyslog.conf" <<END2
