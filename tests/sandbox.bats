@@ -351,6 +351,11 @@ END
     wait_until 5 log_has server 'master up'
 }
 
+# worker_is_known: it has come to its accept, which makes it one of the tree.
+worker_is_known() {
+    "$ROOT/build/weir" status "$SERVER_PID" --json | grep -Eq '"processes": \[\{.*\}, \{'
+}
+
 @test "a master with another effective user than root tells its worker of a third user" {
     local client
     start_drops effective
@@ -367,6 +372,7 @@ END
 
 @test "a master that is no longer root says at once which worker it can't tell" {
     start_drops all
+    wait_until 5 worker_is_known
     kill -TERM "$SERVER_PID"
     wait_until 2 log_has server 'this process may not signal it, for it runs as another user'
     not log_has server 'drained in '
