@@ -118,7 +118,7 @@ module(load="imtcp")
 input(type="imtcp" port="$port" address="127.0.0.1")
 action(type="omfile" file="$BATS_TEST_TMPDIR/lines")
 END2
-    serve server WEIR_FIRST_BYTE=300ms WEIR_NOTICE=3s WEIR_TIMEOUT=20s "$@" -- \
+    serve server WEIR_FIRST_BYTE=300ms WEIR_NOTICE=3s WEIR_TIMEOUT=20s -- \
         rsyslogd -n -f "$BATS_TEST_TMPDIR/rsyslog.conf" -i "$BATS_TEST_TMPDIR/pid"
     wait_port "$port"
 }
