@@ -319,7 +319,7 @@ static ssize_t wrote_pieces(struct conn *conn, ssize_t done, size_t asked, struc
     if (LIKELY(is_all(done, asked))) {
         if (LIKELY(table_writes_fast(conn)))
             return done;
-        if (LIKELY(table_follows(conn))) {
+        if (LIKELY(GLANCE(&conn->state) & STATE_HTTP) && LIKELY(table_follows(conn))) {
             conn_follows_pieces(conn, bytes, asked);
             return done;
         }
