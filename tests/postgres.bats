@@ -40,6 +40,16 @@ start() {
     says loop 'answered [0-9]+ of [0-9]+, told 57P01: (end|reset)'
 }
 
+@test "a close-idle tells who is idle, and leaves a transaction alone" {
+    start
+    client idle idle
+    client transaction transaction
+    "$ROOT/build/weir" close-idle "$server"
+    says idle 'answered 1 of 1, told 57P01: end'
+    drains
+    says transaction 'answered 3 of 3, told 57P01: end'
+}
+
 @test "a transaction that is forgotten is closed after WEIR_NOTICE, and its client is told nothing" {
     start WEIR_NOTICE=1s
     client forgotten forgotten

@@ -169,6 +169,18 @@ END
     says pong 'answered 1 of 1, closed 1001, pong 1: end'
 }
 
+@test "a close-idle tells who is idle, and leaves alone who waits for an answer" {
+    start ws
+    client idle idle
+    client slow slow 2
+    "$ROOT/build/weir" close-idle "$server"
+    says idle 'answered 1 of 1, closed 1001, pong 0: end'
+    wait_until 5 told_program 1
+    not log_has server "^gone$"
+    drains
+    says slow 'answered 2 of 2, closed 1001, pong 0: end'
+}
+
 @test "a message that nobody answers is waited for WEIR_NOTICE; it is between two messages all the same" {
     start ws WEIR_NOTICE=2s
     client none none

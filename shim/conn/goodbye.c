@@ -55,7 +55,9 @@ static void say_last(int fd, const struct tracker *http)
 bool goodbye_may_be_said(int fd, const struct conn *conn)
 {
     uint64_t record = atomic_load(&conn->record);
-    return mode_of(record) == MODE_PROTOCOL && gate_drains() && table_kind(fd) == KIND_CONN &&
+    /* A close-idle looks once, and so has no time for the two words of HTTP/2. */
+    bool is_time = gate_drains() || (!gate_is_open() && tracker_frames(&conn->http) > FRAMES_HTTP2);
+    return mode_of(record) == MODE_PROTOCOL && is_time && table_kind(fd) == KIND_CONN &&
            (record & CONN_REFS) == CONN_REF && tracker_takes_goodbye(&conn->http);
 }
 
@@ -97,7 +99,7 @@ static void closes_behind_answer(int fd, struct conn *conn)
 void goodbye_leaves(int fd, struct conn *conn)
 {
     int saved = errno;
-    bool is_moment = tracker_state(&conn->http) == HTTP_IDLE &&
+    bool is_moment = gate_drains() && tracker_state(&conn->http) == HTTP_IDLE &&
                      pacing_lets(fingerprint_of(atomic_load(&conn->record)));
     if (is_moment)
         warn(fd, conn);

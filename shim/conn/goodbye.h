@@ -23,9 +23,10 @@
  * PostgreSQL (its manual, "Message Formats", ErrorResponse): FATAL, 57P01, as it says itself on a
  *   TERM, and our FIN, between two statements of a session that is in no transaction.
  *
- * Each goes out between two frames of the program's: by the program's thread behind a write that
- * leaves nothing owed; or by the drainer, which has claimed the connection, while the program
- * is in no write. A program that says the second itself is left to it.
+ * A close-idle says the last two as well. Each goes out between two frames of the program's: by
+ * the program's thread behind a write that leaves nothing owed; or by the drainer, which has
+ * claimed the connection, while the program is in no write. A program that says the second itself
+ * is left to it.
  */
 #ifndef WEIR_GOODBYE_H
 #define WEIR_GOODBYE_H
@@ -33,9 +34,9 @@
 #include "conn/conn.h"
 
 /*
- * A write to the connection begins, in a drain: waits for the drainer, if it is about to say
- * something. Returns whether goodbye_leaves has to be called behind it, where the program's bytes
- * have been followed.
+ * A write to the connection begins, in a drain or a close-idle: waits for the drainer, if it is
+ * about to say something. Returns whether goodbye_leaves has to be called behind it, where the
+ * program's bytes have been followed.
  */
 bool goodbye_enters(int fd, struct conn *conn);
 void goodbye_leaves(int fd, struct conn *conn);

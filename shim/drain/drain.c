@@ -162,7 +162,7 @@ static void begin_close_idle(int64_t now, const struct origin *origin, bool whol
     drain_say_begin("closing idle connections: ", origin, whole_tree, &totals);
     drain.sweeping = true;
     drain.finish_at = now + FINISH_AFTER_MS;
-    drain.sweep_until = now + CLOSE_IDLE_MOST_MS;
+    drain.sweep_until = now + CLOSE_IDLE_MOST_MS + settings_now()->linger;
     atomic_fetch_add(&drain.sweeps, 1);
     sys_futex_wake(&drain.sweeps);
 }

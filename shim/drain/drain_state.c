@@ -21,7 +21,7 @@ struct conn_limits drain_limits(void)
     const struct settings *settings = settings_now();
     bool draining = atomic_load(&drain.phase) > PHASE_DELAYING;
     int64_t now = sys_now_ms(), settle = at_least(settings->settle);
-    int64_t answer = !draining ? settle : now < drain.warn_at ? drain.notice : 0;
+    int64_t answer = !draining ? settings->notice : now < drain.warn_at ? drain.notice : 0;
     return (struct conn_limits){
         .settle = settle,
         .first_byte = at_least(settings->first_byte),

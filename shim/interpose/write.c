@@ -142,7 +142,7 @@ static bool begins(struct writing *writing)
     struct conn *conn = writing->conn = conn_enters(writing->fd);
     if (UNLIKELY(!conn))
         return true;
-    writing->entered = gate_drains() && goodbye_enters(writing->fd, conn);
+    writing->entered = !gate_is_open() && goodbye_enters(writing->fd, conn);
     if (conn_is_over(writing->fd, conn)) {
         if (writing->entered)
             goodbye_leaves(writing->fd, conn);

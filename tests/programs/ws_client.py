@@ -74,7 +74,7 @@ def hear():
             connection.sendall(frame(8, payload[:2]))
     elif opcode & 15 == 10:
         pongs += 1
-    elif opcode & 0x80:
+    elif opcode & 0x88 == 0x80:  # a server pings after a while, too
         answered += 1
 
 
