@@ -40,6 +40,7 @@ static const char help[] =
 
 #define SOCKETS_MOST 256
 #define POLL_MS 20
+#define FORKS_MS 1000   /* between two processes of one that becomes a daemon */
 #define LATE_MS 10000   /* an end by the stop signal that takes longer is worth a line */
 #define CLOSES_MS 11000 /* the new one has bound its addresses by then (shim/drain/handed.h) */
 #define READY_DEFAULT 30000
@@ -287,11 +288,24 @@ static void find_fresh(struct restart *restart)
     }
 }
 
+/* A daemon ends its first process when it has forked the one that goes on, which is in the page
+ * from its first call that matters on. Returns whether any lives within that time. */
+static bool fresh_lives(struct restart *restart)
+{
+    for (int64_t until = sys_now_ms() + FORKS_MS; !any_lives(restart->fresh);) {
+        if (sys_now_ms() >= until)
+            return false;
+        usleep(POLL_MS * 1000);
+        budget_renew();
+        tree_copy(restart->fresh);
+    }
+    return true;
+}
+
 /* Waits until the new one listens on all. Returns whether it does. */
 static bool wait_until_ready(struct restart *restart)
 {
-    int64_t began = sys_now_ms(), first = 0;
-    bool has_ended = false;
+    int64_t began = sys_now_ms(), first = 0, ended_at = 0;
     for (;;) {
         budget_renew();
         find_fresh(restart);
@@ -303,9 +317,10 @@ static bool wait_until_ready(struct restart *restart)
             first = now;
         if ((first && now - first >= CLOSES_MS) || now - began >= restart->ready)
             return false;
-        if (has_ended && (!restart->fresh || !any_lives(restart->fresh)))
+        if (ended_at && (restart->fresh ? !fresh_lives(restart) : now - ended_at >= FORKS_MS))
             return false;
-        has_ended = has_ended || waitpid(restart->started, NULL, WNOHANG) == restart->started;
+        if (!ended_at && waitpid(restart->started, NULL, WNOHANG) == restart->started)
+            ended_at = now;
         usleep(POLL_MS * 1000);
     }
 }
@@ -327,7 +342,7 @@ static int start(struct restart *restart, bool old_serves)
     restart->started = plan_start(&restart->plan, restart->socket, restart->sockets);
     if (restart->started > 0 && wait_until_ready(restart))
         return EXIT_DONE;
-    bool lives = restart->fresh && any_lives(restart->fresh);
+    bool lives = restart->fresh && fresh_lives(restart);
     say_lost(restart, old_serves);
     if (lives && old_serves) {
         say("pid %d: it is ended again", tree_pid(restart->fresh));
@@ -374,7 +389,7 @@ static int restart_tree(struct restart *restart, struct tree *tree)
     if (code)
         return code;
     code = restart->overlaps ? overlapping(restart, tree) : one_after_the_other(restart, tree);
-    if (restart->fresh && any_lives(restart->fresh))
+    if (restart->fresh && fresh_lives(restart))
         printf("%d\n", tree_pid(restart->fresh));
     return code;
 }
