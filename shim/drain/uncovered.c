@@ -73,9 +73,9 @@ static uint64_t number(const char *at, unsigned base)
     }
 }
 
-/* Whether the tree has a listener of this port that takes no part in its drains, or was handed over
- * to it: who shares that goes on by right. */
-static bool is_exempt(uint64_t port)
+/* Whether the tree has made or been given a listener of this port: who shares that goes on by
+ * right, as a successor does. */
+static bool is_listed(uint64_t port)
 {
     for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
         const struct page_listener *at = &tree_page->listener[i];
@@ -83,8 +83,7 @@ static bool is_exempt(uint64_t port)
         for (uint32_t c = 0; c < sizeof at->address && at->address[c]; c++)
             if (at->address[c] == ':')
                 colon = &at->address[c];
-        if (atomic_load(&at->pid) > 0 && (at->mode == MODE_OFF || at->from_outside) && colon &&
-            number(colon + 1, 10) == port)
+        if (atomic_load(&at->pid) && colon && number(colon + 1, 10) == port)
             return true;
     }
     return false;
@@ -101,7 +100,7 @@ static void read_listening(int32_t pid, const char *name)
         const char *port = word(line, 1);
         while (*port && *port != ':')
             port++;
-        if (number(word(line, 3), 16) == 0x0A && !is_exempt(number(port + (*port == ':'), 16)))
+        if (number(word(line, 3), 16) == 0x0A && !is_listed(number(port + (*port == ':'), 16)))
             listening.inode[listening.count++] = number(word(line, 9), 10);
     }
     proc_close_lines(&lines);

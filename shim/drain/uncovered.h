@@ -9,9 +9,9 @@
 #include "base/common.h"
 
 /*
- * Returns whether a process that descends from this one has no shim and accepts by TCP, and names
- * it in the log: a drain that has ended here has not ended there. Reads /proc: for the worker
- * alone.
+ * Returns whether a process that descends from this one has no shim and accepts by TCP, at a port
+ * that the state page does not list, and names it in the log: a drain that has ended here has not
+ * ended there. Reads /proc: for the worker alone.
  */
 bool uncovered_accepts(void);
 
