@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # A server puts a new one in its place by itself, with its listening sockets, and the old one is drained
 # when it is told to end: under clients that stay and clients that come all the time, none of them is
-# refused, reset, or loses a request.
+# refused, reset, or loses a request. (Of HAProxy's master: those that come.)
 # mutant: shim/drain/drain.c: s/^    listener_find_received\(\);//
 # needs: nginx-light haproxy gunicorn unicorn python3
 # seconds: 60
@@ -145,9 +145,17 @@ workers_replace() {
     done
 }
 
-@test "HAProxy's master: two reloads by USR2" {
+# The old worker ends by a soft stop of its own (USR1 to it alone), by which it can lose what clients
+# that stay have just asked.
+@test "HAProxy's master: two reloads by USR2, and no new client is refused or loses a request" {
     haproxy_config ''
     serve server WEIR_STOP_SIGNALS=TERM -- /usr/sbin/haproxy -W -f "$BATS_TEST_TMPDIR/haproxy.cfg"
     wait_port "$port"
-    under_load http workers_replace
+    load_begins new 10 "$PROGRAMS/load" --protocol http --one-shot --connections 10 \
+        --pause 10-90 --seconds 60 "$port"
+    workers_replace
+    pause 0.5
+    kill -INT "$CLIENTS"
+    load_ends new
+    none_is unanswered reset truncated refused connect_reset
 }
