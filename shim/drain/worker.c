@@ -273,7 +273,7 @@ static bool make_timer(void)
     struct sigevent event = {.sigev_notify = SIGEV_SIGNAL,
                              .sigev_signo = settings_now()->control_signal,
                              .sigev_value = {.sival_ptr = &timer}};
-    if (!timer.is_made && signals_held() & SIGNAL_BIT(event.sigev_signo))
+    if (!timer.is_made && event.sigev_signo && signals_held() & SIGNAL_BIT(event.sigev_signo))
         timer.is_made = sys3(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer.id) == 0;
     return timer.is_made;
 }
@@ -298,10 +298,11 @@ static void close_idle_once(const struct origin *origin)
     stop_signals_release();
 }
 
-/* Whoever finds a step under way, in a handler on another thread, leaves the order to it. */
+/* Whoever finds a step under way, in a handler on another thread, leaves the order to it. Returns
+ * false if there is no timer. */
 static bool step_without_thread(const struct origin *origin)
 {
-    bool has_timer = false;
+    bool has_timer = true;
     while (atomic_load(&pending) & ORDERS && begin_step()) {
         has_timer = make_timer();
         int64_t wait = has_timer ? step() : -1;
