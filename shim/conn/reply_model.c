@@ -8,13 +8,15 @@
 #define SIZES 8         /* lengths of answers that are remembered */
 #define ANSWERS_MANY 24 /* whole answers before the most writes that one had say anything */
 #define WAITS_LEAST 3   /* answers that a client has waited for, before it may be one that waits */
-#define WAITS_MANY 24   /* before it is one */
+#define WAITS_MANY 32   /* before it is one */
 #define WAITS_AGAIN 64  /* the same where it has sent ahead before */
 #define SLOW_MS 20      /* between two writes of an answer: it is streamed */
 /*
  * A stream in both directions can keep step for a thousand rounds, where its sender and its
  * receiver take turns: that is 30 ms, and no count of answers tells it from a client that waits.
- * Sooner or later it sends ahead.
+ * Sooner or later it sends ahead. Where that is in one of twenty rounds, it has been seen before it
+ * is taken for one that waits, whichever the round in which the drain begins: the first
+ * SAME_LEAST of WAITS_MANY may be over before two at once are told from one (were_several).
  *
  * Only a look before a write tells. A request that is there after one can be the next: the writer
  * was preempted, as a rule by the client that it has woken.
