@@ -183,21 +183,23 @@ def flood(connection, seconds):
 
 def lockstep(connection, seconds, rounds, ahead="apart"):
     """A stream that seems to wait for what comes back, but in one of so many rounds it sends a second
-    block: a moment later ("apart"), or "together" with the first, as a late server finds the two."""
+    block: a moment later ("apart"), or "together" with the first, as a late server finds the two. One
+    that was kept from it until the first came back has not sent ahead, and does so in the next round."""
     upgrade(connection, "/websocket?0.001")
     begun()
-    block, number, owed = bytes(range(200)), 0, 0
+    block, number, owed, next_ahead = bytes(range(200)), 0, 0, int(rounds)
     stop = time.monotonic() + float(seconds)
     while time.monotonic() < stop or owed:
         while owed < len(block) and time.monotonic() < stop:
             number += 1
-            blocks = [block]
-            if number % int(rounds) == 0:
-                blocks = [block, block] if ahead == "apart" else [block + block]
-            for i, piece in enumerate(blocks):
-                time.sleep(0.0003 * i)
-                connection.sendall(piece)
-                owed += len(piece)
+            is_ahead = number >= next_ahead
+            connection.sendall(2 * block if is_ahead and ahead == "together" else block)
+            if is_ahead and ahead == "apart":
+                time.sleep(0.0003)
+                connection.sendall(block)
+            owed += len(block) * (1 + is_ahead)
+            if is_ahead and (ahead == "together" or not select.select([connection], [], [], 0)[0]):
+                next_ahead = number + int(rounds)
         got = connection.recv(BLOCK)
         if not got:
             fail(f"{owed} bytes of block {number} did not come back")
