@@ -6,6 +6,8 @@ import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Random;
 
 public class PoolClient {
@@ -29,12 +31,15 @@ public class PoolClient {
         }
     }
 
+    static volatile long end;
+
     public static void main(String[] arguments) throws Exception {
         URI uri = URI.create("http://127.0.0.1:" + arguments[0] + "/slow?0.01");
-        long end = System.currentTimeMillis() + (long) (1000 * Double.parseDouble(arguments[1]));
+        List<Thread> workers = new ArrayList<>();
+        end = System.currentTimeMillis() + (long) (1000 * Double.parseDouble(arguments[1]));
         for (int i = 0; i < Integer.parseInt(arguments[2]); i++) {
             int worker = i;
-            new Thread(() -> {
+            workers.add(new Thread(() -> {
                 Random random = new Random();
                 try {
                     for (int number = 1; System.currentTimeMillis() < end; number++) {
@@ -44,7 +49,19 @@ public class PoolClient {
                 } catch (Exception error) {
                     System.out.println("lost: " + error);
                 }
-            }).start();
+            }));
         }
+        workers.forEach(Thread::start);
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> { // at a SIGTERM as well
+            end = 0;
+            try {
+                for (Thread worker : workers)
+                    worker.join();
+            } catch (InterruptedException error) {
+                Runtime.getRuntime().halt(1);
+            }
+            System.out.flush();
+            Runtime.getRuntime().halt(0);
+        }));
     }
 }

@@ -9,6 +9,7 @@ import (
 	"math/rand"
 	"net/http"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,13 +43,30 @@ func main() {
 	seconds, _ := strconv.ParseFloat(os.Args[2], 64)
 	workers, _ := strconv.Atoi(os.Args[3])
 	client.Transport = &http.Transport{MaxIdleConnsPerHost: workers}
-	end := time.Now().Add(time.Duration(seconds * float64(time.Second)))
+	ended := make(chan struct{})
+	go func() {
+		told := make(chan os.Signal, 1)
+		signal.Notify(told, syscall.SIGTERM)
+		select {
+		case <-told:
+		case <-time.After(time.Duration(seconds * float64(time.Second))):
+		}
+		close(ended)
+	}()
+	goesOn := func() bool {
+		select {
+		case <-ended:
+			return false
+		default:
+			return true
+		}
+	}
 	var all sync.WaitGroup
 	for worker := 0; worker < workers; worker++ {
 		all.Add(1)
 		go func(worker int) {
 			defer all.Done()
-			for number := 1; time.Now().Before(end); number++ {
+			for number := 1; goesOn(); number++ {
 				fmt.Println(post(fmt.Sprintf("%d-%d", worker, number)))
 				time.Sleep(time.Duration(rand.Intn(3000)) * time.Microsecond)
 			}
