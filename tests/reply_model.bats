@@ -455,7 +455,7 @@ fifty_are_in() {
     postgres WEIR_SIGNAL=RTMIN+3
     "$postgres_bin/pgbench" -h 127.0.0.1 -p "$port" -U postgres -i -q postgres 3>&- \
         >"$temporary/init.out" 2>&1
-    "$postgres_bin/pgbench" -h 127.0.0.1 -p "$port" -U postgres -n -S -c 50 -j 2 -T 6 \
+    "$postgres_bin/pgbench" -h 127.0.0.1 -p "$port" -U postgres -n -S -c 50 -j 2 -T 60 \
         postgres 3>&- >"$temporary/pgbench.out" 2>"$temporary/pgbench.log" &
     CLIENTS=$!
     LOGGED+=(pgbench)
