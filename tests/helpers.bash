@@ -84,7 +84,7 @@ serve_bare() {
     {
         [ ${#variables[@]} = 0 ] || export "${variables[@]}"
         become "$@"
-    } </dev/null >"$BATS_TEST_TMPDIR/$name.log" 2>&1 &
+    } </dev/null >>"$BATS_TEST_TMPDIR/$name.log" 2>&1 & # which others open for themselves (WEIR_LOG)
     SERVER_PID=$!
     LOGGED+=("$name")
     STARTED+=("$SERVER_PID")
