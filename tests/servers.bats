@@ -328,6 +328,7 @@ ends_on_term() {
     conn_send "$fd" 'GET /slow10 HTTP/1.1\r\n\r\n'
     pause 0.2
     kill -TERM "$SERVER_PID"
+    wait_until 5 log_has server 'draining: SIGTERM'
     pause 1.2
     is_open "$fd"
     alive "$SERVER_PID"
