@@ -12,6 +12,12 @@ descendants() {
     done
 }
 
+# has_forked PID: a worker. nginx's master loses a signal that comes before: it is only noted until others
+# are blocked, and then waited for.
+has_forked() {
+    [ -n "$(<"/proc/$1/task/$1/children")" ]
+}
+
 # child_of NUMBER: the pid of the child that the server named as that one ("child PID", a line each)
 # goes to `child`.
 child_of() {

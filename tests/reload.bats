@@ -10,6 +10,7 @@
 
 load helpers
 load load
+load processes
 
 setup() {
     port=$((28000 + 10 * BATS_TEST_NUMBER))
@@ -24,11 +25,6 @@ setup() {
 is_another() {
     local new
     new=$(cat "$1" 2>/dev/null) && [ -n "$new" ] && [ "$new" != "$2" ] && alive "$new"
-}
-
-# has_forked PID: a worker.
-has_forked() {
-    [ -n "$(<"/proc/$1/task/$1/children")" ]
 }
 
 # succeeds_twice STOP: USR2 makes the successor, STOP ends the old one. gunicorn's has FILE.2 until then.
@@ -70,6 +66,7 @@ END
     wait_port "$port"
     wait_gone "$SERVER_PID" 10
     also_end "$(<"$file")"
+    wait_until 10 has_forked "$(<"$file")"
     under_load http succeeds_twice QUIT
 }
 

@@ -9,6 +9,7 @@
 
 load helpers
 load load
+load processes
 
 setup() {
     port=$((25000 + 10 * BATS_TEST_NUMBER))
@@ -170,6 +171,7 @@ END
     wait_gone "$SERVER_PID" 10
     SERVER_PID=$(<"$BATS_TEST_TMPDIR/pid")
     also_end "$SERVER_PID"
+    wait_until 10 has_forked "$SERVER_PID"
     is_succeeded NGINX
     under_load http thrice
     not has_variable "$(<"$BATS_TEST_TMPDIR/pid")" NGINX # it has become a daemon

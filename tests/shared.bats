@@ -8,6 +8,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load processes
 
 setup() {
     port=$((16000 + 10 * BATS_TEST_NUMBER))
@@ -309,7 +310,8 @@ replaces() {
     load_on
     kill -USR2 "$old"
     wait_until 20 is_replaced "$3" "$old"
-    pause 1 # its workers
+    new=$(cat "$3.2" 2>/dev/null || cat "$3")
+    wait_until 20 has_forked "$new"
     kill -s "$stop" "$old"
     wait_gone "$old" 15
     wait_until 20 has_its_place "$3" "$old"
@@ -394,7 +396,9 @@ END
         -- /usr/sbin/nginx -p "$BATS_TEST_TMPDIR" -c "$BATS_TEST_TMPDIR/nginx.conf"
     wait_until 10 test -s "$BATS_TEST_TMPDIR/pid"
     wait_port "$port"
+    wait_gone "$SERVER_PID" 10
     also_end "$(<"$BATS_TEST_TMPDIR/pid")"
+    wait_until 10 has_forked "$(<"$BATS_TEST_TMPDIR/pid")"
     replaces "$(<"$BATS_TEST_TMPDIR/pid")" QUIT "$BATS_TEST_TMPDIR/pid"
 }
 
