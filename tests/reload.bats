@@ -136,17 +136,22 @@ has_reloaded() {
     [ "$(grep -c "Reloading HAProxy" "$BATS_TEST_TMPDIR/server.log")" = "$1" ]
 }
 
+has_loaded() {
+    [ "$(grep -c "Loading success" "$BATS_TEST_TMPDIR/server.log")" = "$1" ]
+}
+
 # reload N: HAProxy's master, for the Nth time. A USR2 that comes before its loop is lost
-# (findings/haproxy-early-reload-lost.sh).
+# (findings/haproxy-early-reload-lost.sh): right before that it says that it has loaded.
 reload() {
     kill -USR2 "$SERVER_PID"
-    poll_until 3 has_reloaded "$1"
+    poll_until 1 has_reloaded "$1"
 }
 
 workers_replace() {
     local old n
     for n in 1 2; do
         old=$(<"/proc/$SERVER_PID/task/$SERVER_PID/children")
+        wait_until 20 has_loaded "$n"
         wait_until 20 reload "$n"
         wait_gone "${old%% *}" 20
         wait_until 20 has_forked "$SERVER_PID"
