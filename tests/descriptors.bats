@@ -104,7 +104,7 @@ moved_is_drained() {
     pause 0.3
     is_open "$client"
     tracks "$other" 2
-    at_eof "$client" 2
+    at_eof "$client" 3
     wait_until 2 tracks "$other" 1
 }
 

@@ -152,7 +152,7 @@ static void serve_calls(int fd)
     }
     close(fd);
     if (copy >= 0) {
-        sleep(1);
+        sleep(2);
         close(copy);
     }
 }
