@@ -116,7 +116,7 @@ does_not_get_in() {
 }
 
 is_refused() {
-    run comes 2 "$@"
+    run comes "$(patient 2)" "$@"
     [ "$status" = 1 ]
 }
 
