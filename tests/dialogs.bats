@@ -3,7 +3,7 @@
 # Dialogs of many commands, whose client pauses for 50 ms before each, in mode reply: at whatever
 # moment a drain comes, a dialog is finished or closed between two commands, never in the middle of
 # one.
-# mutant: shim/drain/drain_state.c: s/\.settle = at_least\(settings->settle\)/.settle = 0/
+# mutant: shim/drain/drain_state.c: s/settle = at_least\(settings->settle\)/settle = 0/
 # needs: dovecot-imapd
 # seconds: 34
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154

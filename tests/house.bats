@@ -72,6 +72,20 @@ steps() {
 #include "tree/pagefile.h"' ]
 }
 
+# changes FILE EXPRESSION: sed's does.
+changes() {
+    sed -E "$2" "$1" >"$BATS_TEST_TMPDIR/changed" && not cmp -s "$1" "$BATS_TEST_TMPDIR/changed"
+}
+
+@test "each test file names one mutant of the library, which changes it (scripts/mutants)" {
+    local file mutant
+    cd "$ROOT"
+    for file in tests/*.bats; do
+        mutant=$(sed -n 's/^# mutant: //p; /^$/q' "$file")
+        changes "${mutant%%: *}" "${mutant#*: }" || { echo "$file: \"$mutant\""; return 1; }
+    done
+}
+
 # circle DIRECTORY: a circle of includes among the files below it; a .c and its .h are one. Nothing
 # where there is none.
 circle() {

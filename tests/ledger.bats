@@ -2,7 +2,6 @@
 # What a drain says of its clients is true: who lost something is counted once, named in the log, and
 # the command's exit code is 3; status, the command and the log say the same.
 # mutant: shim/drain/drain.c: s/process_slot_count_loss\(in_use, cost.queues.unread,/process_slot_count_loss(in_use, false,/
-# mutant: shim/conn/force.c: s/!= MODE_REPLY\)/!= MODES)/
 # needs: ngircd libsocket-wrapper torsocks
 # seconds: 75
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # weir restart: a new process in the place of the old one, under clients that stay and clients that
 # come all the time; none of them is refused, reset, or loses a request.
-# mutant: shim/drain/drain.c: s/keeps \? LISTENERS_KEEP :/keeps \&\& 0 ? LISTENERS_KEEP :/
+# mutant: shim/drain/drain.c: s/\? LISTENERS_KEEP$/? LISTENERS_CLOSE/
 # needs: nginx-light haproxy gunicorn redis-server memcached python3
 # seconds: 150
 # shellcheck shell=bash disable=SC2030,SC2031,SC2154
