@@ -221,8 +221,12 @@ static void postgres_ends(struct client *c, size_t length)
     const char *from = c->bytes + c->used, *end = from + length;
     for (const char *at = from; at + sizeof code <= end; at++)
         c->told |= !memcmp(at, code, sizeof code);
-    if (!c->told)
-        errx(1, "postgres says there is an error");
+    if (c->told)
+        return;
+    fprintf(stderr, "answer_busy: postgres says there is an error:");
+    for (const char *field = from + 5; field < end && *field; field += strlen(field) + 1)
+        fprintf(stderr, " %s", field);
+    errx(1, "answer %lu of a connection", c->answered + 1);
 }
 
 // Up to "ready for query".
