@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Where a file lies says what it may use: each folder of shim/ is a floor, and a floor uses those below
 # it (README, "How it works").
-# mutant: shim/base/sys.c: s/"base.sys.h"/"drain\/drain.h"/
+# mutant: shim/base/sys.c: s/"base.sys.h"/&\n#include "drain\/drain.h"/
 # seconds: 5
 
 load helpers
