@@ -19,6 +19,7 @@ setup() {
 # client NAME KIND ARGUMENT...: in the background; waits until it is in the middle.
 client() {
     new_log "$1"
+    client_at=$(now_ms)
     PATIENCE=$(patience) /usr/bin/python3 "$ROOT/tests/programs/answer_client.py" "$2" "$port" \
         "${@:3}" 3>&- \
         >"$temporary/$1.log" 2>&1 &
@@ -40,12 +41,13 @@ is_whole() {
     log_has "$1" '^whole$'
 }
 
-# ends_after MS MS: the drain took at least and at most so long, and forced nothing.
+# ends_after MS MOST: the drain ended at least so long after the client began, which its exchange takes; it
+# took no more than MOST, and forced nothing.
 ends_after() {
     wait_drained server 3
     took=$(($(now_ms) - began))
     echo "drained after $took ms"
-    [ "$took" -ge "$1" ]
+    [ $((began + took - client_at)) -ge "$1" ]
     within "$took" "$2"
     log_has server "^weir\[$SERVER_PID\] .*: drained in [0-9.]+m?s: .* 0 forced; the program runs on"
     alive "$SERVER_PID"
@@ -119,7 +121,7 @@ start_asyncio() {
     client reader download /large "$large" 4
     drains
     is_whole reader "$CLIENT"
-    ends_after 2000 5500
+    ends_after 3900 5500
 }
 
 @test "Python: 256 MiB to a slow reader arrive whole" {
@@ -127,7 +129,7 @@ start_asyncio() {
     client reader download "/$large" "$large" 4
     drains
     is_whole reader "$CLIENT"
-    ends_after 2000 5500
+    ends_after 3900 5500
 }
 
 @test "nginx: 256 MiB that are being received are received" {
@@ -136,7 +138,7 @@ start_asyncio() {
     drains
     is_whole writer "$CLIENT"
     [ "$(stat -c %s "$temporary/files/received")" = "$large" ]
-    ends_after 2000 5500
+    ends_after 3900 5500
 }
 
 @test "Python: 256 MiB that are being received are received" {
@@ -144,7 +146,7 @@ start_asyncio() {
     client writer upload / "$large" 4
     drains
     is_whole writer "$CLIENT"
-    ends_after 2000 5500
+    ends_after 3900 5500
 }
 
 @test "a long poll that is answered after five seconds is answered" {
@@ -153,7 +155,7 @@ start_asyncio() {
     sleep 0.3
     drains
     is_whole poll "$CLIENT"
-    ends_after 4000 6500
+    ends_after 4900 6500
 }
 
 @test "nginx: a pipeline of a hundred requests is answered, to the last" {
@@ -185,7 +187,7 @@ start_asyncio() {
     client reader tls /large "$large" 5
     drains
     is_whole reader "$CLIENT"
-    ends_after 2000 9000
+    ends_after 4900 9000
 }
 
 @test "nginx: a TLS handshake whose client pauses is finished, and its request is answered" {
@@ -212,7 +214,7 @@ unhurried=(WEIR_SETTLE=5s WEIR_FIRST_BYTE=5s)
     sleep 0.3
     drains
     is_whole both "$CLIENT"
-    ends_after 1500 5000
+    ends_after 2900 5000
 }
 
 @test "a stream whose sender seems to wait for what comes back is not cut" {
@@ -221,7 +223,7 @@ unhurried=(WEIR_SETTLE=5s WEIR_FIRST_BYTE=5s)
     sleep 0.3
     drains
     is_whole one "$CLIENT"
-    ends_after 1500 5000
+    ends_after 2900 5000
 }
 
 @test "a stream whose sender seems to wait, and whose blocks a late server reads together, is not cut" {
@@ -230,7 +232,7 @@ unhurried=(WEIR_SETTLE=5s WEIR_FIRST_BYTE=5s)
     sleep 0.3
     drains
     is_whole one "$CLIENT"
-    ends_after 1500 5000
+    ends_after 2900 5000
 }
 
 @test "messages to and fro: none is lost, and the drain ends between two or with the last" {
