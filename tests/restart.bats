@@ -331,12 +331,77 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler).serve_fore
     log_has said 'has not ended yet: waiting'
 }
 
-@test "a new one that does not come: exit 1, and what nobody serves any more is named" {
+# comes_back ARGUMENT...: the restart fails, and another process serves as the old one did.
+comes_back() {
+    local old=$SERVER_PID
+    restart 1 "$old" "$@"
+    [ "$SERVER_PID" != "$old" ]
+    log_has said "^weir: what was there before is started again"
+    log_has said "^weir: pid $SERVER_PID: it serves as before"
+}
+
+nginx_config() {
+    echo "daemon off; pid $BATS_TEST_TMPDIR/pid; error_log stderr; $1 events {}
+        http { access_log off; keepalive_requests 1000000; server { listen 127.0.0.1:$port;
+            location / { return 200 \"good\n\"; } } }"
+}
+
+nginx_comes_back() {
+    comes_back -- /usr/sbin/nginx -c "$BATS_TEST_TMPDIR/broken.conf" -e stderr
+    log_has server 'unknown directive "no_such_thing"'
+    comes_back --ready 1s -- /bin/sleep 1000
+    log_has said ': it is ended again'
+    comes_back -- /usr/bin/env --unset LD_PRELOAD /bin/false
+    comes_back --ready 1s -- /usr/bin/env --unset LD_PRELOAD /bin/sleep 1000
+    log_has said 'it does not run under the shim, and is ended again'
+}
+
+@test "a COMMAND that fails, of nginx: the old one's is started again, and no client notices" {
+    nginx_config '' >"$BATS_TEST_TMPDIR/nginx.conf"
+    nginx_config 'no_such_thing;' >"$BATS_TEST_TMPDIR/broken.conf"
+    serve server WEIR_STOP_SIGNALS=TERM WEIR_MODE=protocol -- \
+        /usr/sbin/nginx -c "$BATS_TEST_TMPDIR/nginx.conf" -e stderr
+    wait_port "$port"
+    under_load http nginx_comes_back
+}
+
+@test "a COMMAND that fails, of redis: the old one's is started again, and no client notices" {
+    local options=(--port "$port" --save '' --dir "$BATS_TEST_TMPDIR")
+    serve server WEIR_STOP_SIGNALS=TERM -- redis-server "${options[@]}"
+    wait_port "$port"
+    under_load redis comes_back -- redis-server "${options[@]}" --no-such-thing 1
+}
+
+@test "a COMMAND that fails, of Python: the old one's is started again" {
     serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/python3 -m http.server "$port" --bind 127.0.0.1
     wait_port "$port"
-    restart 1 "$SERVER_PID" -- /bin/false
+    comes_back -- /usr/bin/python3 -m no_such_module
+    comes_back -- /usr/bin/python3 -c 'raise SystemExit(1)'
+    curl -sf -o "$BATS_TEST_TMPDIR/page" "http://127.0.0.1:$port/"
+}
+
+@test "its own command line, which fails now: exit 1, and what nobody serves any more is named" {
+    cp "$ROOT/tests/programs/adopter.py" "$BATS_TEST_TMPDIR/server.py"
+    serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/python3 "$BATS_TEST_TMPDIR/server.py" "127.0.0.1/$port"
+    wait_port "$port"
+    rm "$BATS_TEST_TMPDIR/server.py"
+    restart 1 "$SERVER_PID"
     log_has said "127.0.0.1:$port: the new one does not listen there: it is closed"
     not listening "$port"
+}
+
+@test "a COMMAND that its user may not execute, in a directory that he may not enter: nothing is done" {
+    local old
+    unset WEIR_RUN_DIR # there each user has one
+    serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/setpriv --reuid nobody --regid nogroup \
+        --clear-groups /usr/bin/python3 -m http.server "$port" --bind 127.0.0.1
+    wait_port "$port"
+    install -m 700 /bin/true "$BATS_TEST_TMPDIR/mine"
+    old=$SERVER_PID
+    restart 1 "$old" -- "$BATS_TEST_TMPDIR/mine"
+    log_has said 'mine: Permission denied'
+    SERVER_PID=$old
+    curl -s -o "$BATS_TEST_TMPDIR/page" "http://127.0.0.1:$port/"
 }
 
 @test "another user's program is exit 5, and is left alone" {

@@ -31,6 +31,8 @@ static const char help[] =
     "  --ready D     how long the new one may take until it listens (default 30s)\n"
     "  --overlap     start the new one first, and drain the old one when it listens\n"
     "\n"
+    "Where COMMAND does not come up, what was there before is started again, or serves on.\n"
+    "\n"
     "Exit codes: 0 done, and nothing was lost; 3 clients lost something; 1 the old one could not\n"
     "be drained, or the new one does not listen on all.\n"
     "\n"
@@ -325,37 +327,73 @@ static bool wait_until_ready(struct restart *restart)
     }
 }
 
-/* Says what nobody listens on now. A path is left: it may lead elsewhere by now. */
-static void say_lost(const struct restart *restart, bool old_serves)
+/* Says where the new one does not listen, and what becomes of that. A path is left: it may lead
+ * elsewhere by now. */
+static void say_lost(const struct restart *restart, const char *becomes)
 {
-    for (size_t i = 0; i < restart->sockets; i++) {
-        if (has_socket(restart, i))
-            continue;
-        say("%s: the new one does not listen there%s", address_of(restart->socket[i]),
-            old_serves ? ", and the old one serves on" : ": it is closed");
-    }
+    for (size_t i = 0; i < restart->sockets; i++)
+        if (!has_socket(restart, i))
+            say("%s: the new one does not listen there%s", address_of(restart->socket[i]), becomes);
 }
 
-/* Starts the new one. Returns an exit code. */
-static int start(struct restart *restart, bool old_serves)
+/* Returns whether it listens on all. */
+static bool start(struct restart *restart)
 {
     restart->started = plan_start(&restart->plan, restart->socket, restart->sockets);
-    if (restart->started > 0 && wait_until_ready(restart))
-        return EXIT_DONE;
-    bool lives = restart->fresh && fresh_lives(restart);
-    say_lost(restart, old_serves);
-    if (lives && old_serves) {
-        say("pid %d: it is ended again", tree_pid(restart->fresh));
-        end(restart->fresh);
-    } else if (restart->started > 0 && !restart->fresh && kill(restart->started, 0) == 0) {
-        say("pid %d: it does not run under the shim, and is left alone", restart->started);
-    } else if (restart->started > 0 && !lives) {
-        say("pid %d: it has ended: its own log may say why", restart->started);
+    return restart->started > 0 && wait_until_ready(restart);
+}
+
+/* The new one does not do what it was started for. Returns whether it lives; which is said. */
+static bool is_left(struct restart *restart, const char *what)
+{
+    if (restart->fresh && fresh_lives(restart)) {
+        say("pid %d: it is %s", tree_pid(restart->fresh), what);
+        return true;
     }
-    return EXIT_FAILED;
+    tree_free(restart->fresh);
+    if (!restart->fresh && restart->started > 0 && kill(restart->started, 0) == 0) {
+        say("pid %d: it does not run under the shim, and is %s", restart->started, what);
+        return true;
+    }
+    if (restart->started > 0)
+        say("pid %d: it has ended: its own log may say why", restart->started);
+    restart->fresh = NULL;
+    return false;
+}
+
+static void end_new(struct restart *restart)
+{
+    if (!is_left(restart, "ended again"))
+        return;
+    if (restart->fresh)
+        end(restart->fresh);
+    else
+        kill(-restart->started, SIGTERM); /* its session */
+    tree_free(restart->fresh);
+    restart->fresh = NULL;
 }
 
 /* ---- both ---- */
+
+static int fail_to_start(struct restart *restart)
+{
+    bool waits = is_left(restart, "left running") && !count_taken(restart);
+    say_lost(restart, waits ? " yet: who connects waits" : ": it is closed");
+    return EXIT_FAILED;
+}
+
+/* Another command has failed, and nobody serves: what was there before does again. */
+static int go_back(struct restart *restart)
+{
+    end_new(restart);
+    say("what was there before is started again");
+    if (restart->ready < READY_DEFAULT)
+        restart->ready = READY_DEFAULT;
+    if (plan_go_back(&restart->plan) || !start(restart))
+        return fail_to_start(restart);
+    say("pid %d: it serves as before", tree_pid(restart->fresh));
+    return EXIT_FAILED;
+}
 
 static int one_after_the_other(struct restart *restart, struct tree *tree)
 {
@@ -363,15 +401,19 @@ static int one_after_the_other(struct restart *restart, struct tree *tree)
     int code = drain(restart, tree, &over);
     if (!over)
         return code ? code : EXIT_FAILED;
-    int started = start(restart, false);
-    return started ? started : code;
+    if (start(restart))
+        return code;
+    return restart->command && !count_taken(restart) ? go_back(restart) : fail_to_start(restart);
 }
 
 static int overlapping(struct restart *restart, struct tree *tree)
 {
     bool over;
-    int code = start(restart, true);
-    return code ? code : drain(restart, tree, &over);
+    if (start(restart))
+        return drain(restart, tree, &over);
+    say_lost(restart, ", and the old one serves on");
+    end_new(restart);
+    return EXIT_FAILED;
 }
 
 static int restart_tree(struct restart *restart, struct tree *tree)
@@ -384,6 +426,8 @@ static int restart_tree(struct restart *restart, struct tree *tree)
     if (tree_pid(tree) == 1) /* pid_namespaces(7) */
         return fail(EXIT_FAILED, "pid 1: with its end the kernel kills every process here");
     code = plan_make(&restart->plan, tree_pid(tree), restart->command);
+    if (!code)
+        code = plan_try(&restart->plan);
     if (!code)
         code = take_all_sockets(restart, tree);
     if (code)

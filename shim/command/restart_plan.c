@@ -107,7 +107,7 @@ static int read_start(struct plan *plan, int32_t pid)
         return fail(EXIT_FAILED, "%s", strerror(errno));
     uint64_t words = strtoul(next_string(&at, end), NULL, 10);
     plan->directory = next_string(&at, end);
-    plan->words = list;
+    plan->words = plan->own_words = list;
     for (uint64_t i = 0; i < words && at < end; i++)
         *list++ = next_string(&at, end);
     plan->variables = ++list;
@@ -132,11 +132,11 @@ static const char *variable(const struct plan *plan, const char *name)
 }
 
 /* Its own PATH, and its directory, tell which file is meant. */
-static int find_program(struct plan *plan, int32_t pid)
+static int find_program(struct plan *plan)
 {
     struct check check = {0};
     const char *path = variable(plan, "PATH="), *own = getenv("PATH");
-    char before[PATH_MAX], exe[64], copy[own ? strlen(own) + 1 : 1];
+    char before[PATH_MAX], copy[own ? strlen(own) + 1 : 1];
     strcpy(copy, own ? own : "");
     bool has_cwd = getcwd(before, sizeof before), works;
     if (chdir(plan->directory))
@@ -144,10 +144,9 @@ static int find_program(struct plan *plan, int32_t pid)
     if (path)
         setenv("PATH", path, 1);
     works = check_find(*plan->words, plan->path, &check);
-    snprintf(exe, sizeof exe, "/proc/%d/exe", pid);
-    ssize_t length = works || !pid ? -1 : readlink(exe, plan->path, sizeof plan->path - 1);
-    if (length > 0) { /* its first word is a name that it was given */
-        plan->path[length] = '\0';
+    if (!works && plan->words == plan->own_words && *plan->exe) {
+        /* its first word is a name that it was given */
+        memcpy(plan->path, plan->exe, sizeof plan->path);
         works = access(plan->path, X_OK) == 0;
     }
     works = works && check_command(plan->path, &check);
@@ -231,6 +230,10 @@ int plan_make(struct plan *plan, int32_t pid, char **command)
         code = read_status(plan, pid);
     if (code)
         return code;
+    char exe[64];
+    snprintf(exe, sizeof exe, "/proc/%d/exe", pid);
+    ssize_t length = readlink(exe, plan->exe, sizeof plan->exe - 1);
+    plan->exe[length > 0 ? length : 0] = '\0';
     if (command)
         plan->words = command;
     if (!*plan->words)
@@ -238,7 +241,15 @@ int plan_make(struct plan *plan, int32_t pid, char **command)
     for (int i = 0; i < RLIM_NLIMITS; i++)
         if (prlimit(pid, i, NULL, &plan->limit[i]))
             getrlimit(i, &plan->limit[i]);
-    return find_program(plan, command ? 0 : pid);
+    return find_program(plan);
+}
+
+int plan_go_back(struct plan *plan)
+{
+    plan->words = plan->own_words;
+    if (!*plan->words)
+        return fail(EXIT_FAILED, "by what the old one was started is not known");
+    return find_program(plan);
 }
 
 void plan_free(struct plan *plan)
@@ -296,6 +307,7 @@ static void keep_ours(void)
         fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
+/* Without sockets: only tries. */
 static void run(const struct plan *plan, const int *sockets, size_t count, int report)
 {
     size_t variables = 0, used = 0;
@@ -318,7 +330,10 @@ static void run(const struct plan *plan, const int *sockets, size_t count, int r
     const char *failed = become(plan);
     if (!failed) {
         failed = plan->path;
-        execve(plan->path, plan->words, environment);
+        if (sockets)
+            execve(plan->path, plan->words, environment);
+        else if (faccessat(AT_FDCWD, plan->path, X_OK, AT_EACCESS) == 0)
+            _exit(EXIT_DONE);
     }
     char said[PATH_MAX + 100];
     int size = snprintf(said, sizeof said, "%s: %s", escaped(failed), strerror(errno));
@@ -349,4 +364,10 @@ pid_t plan_start(const struct plan *plan, const int *sockets, size_t count)
     said[got] = '\0';
     waitpid(pid, NULL, 0);
     return fail(-1, "%s", said);
+}
+
+int plan_try(const struct plan *plan)
+{
+    pid_t pid = plan_start(plan, NULL, 0);
+    return pid > 0 && waitpid(pid, NULL, 0) == pid ? EXIT_DONE : EXIT_FAILED;
 }

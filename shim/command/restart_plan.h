@@ -12,7 +12,9 @@
 struct plan {
     char *block; /* what the following point into */
     char *directory, **words, **variables;
-    char path[PATH_MAX]; /* of the program */
+    char **own_words;    /* by which it was started: they point into the block */
+    char exe[PATH_MAX];  /* the file that it runs now; "": it can't be read */
+    char path[PATH_MAX]; /* of the program that is to be started */
     int std[3];          /* copies of its standard descriptors; -1: it has none */
     uid_t uid[3];        /* real, effective, saved */
     gid_t gid[3], *groups;
@@ -32,6 +34,12 @@ struct plan {
  */
 int plan_make(struct plan *plan, int32_t pid, char **command);
 void plan_free(struct plan *plan);
+
+/* Makes it a plan of what was there before, in place of the command. Returns an exit code. */
+int plan_go_back(struct plan *plan);
+
+/* Does all that starts it but its exec. Returns an exit code, and says what can't be done. */
+int plan_try(const struct plan *plan);
 
 /*
  * Starts it with the sockets, as they are numbered here. Returns its pid; -1: it could not be
