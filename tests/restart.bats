@@ -365,6 +365,22 @@ nginx_comes_back() {
     under_load http nginx_comes_back
 }
 
+@test "a COMMAND that listens, and fails then: an address that somebody else has" {
+    nginx_config '' >"$BATS_TEST_TMPDIR/nginx.conf"
+    nginx_config '' | sed "s/listen [^;]*;/& listen 127.0.0.1:$((port + 1));/" >"$BATS_TEST_TMPDIR/taken.conf"
+    serve_bare other -- /usr/bin/python3 -m http.server "$((port + 1))" --bind 127.0.0.1
+    wait_port "$((port + 1))"
+    serve server WEIR_STOP_SIGNALS=TERM WEIR_MODE=protocol -- \
+        /usr/sbin/nginx -c "$BATS_TEST_TMPDIR/nginx.conf" -e stderr
+    wait_port "$port"
+    local old=$SERVER_PID command=(/usr/sbin/nginx -c "$BATS_TEST_TMPDIR/taken.conf" -e stderr)
+    restart 1 --overlap "$old" -- "${command[@]}"
+    log_has server "to 127.0.0.1:$((port + 1)) failed .*Address already in use"
+    log_has said "127.0.0.1:$port: the new one does not listen there, and the old one serves on"
+    SERVER_PID=$old
+    under_load http comes_back -- "${command[@]}"
+}
+
 @test "a COMMAND that fails, of redis: the old one's is started again, and no client notices" {
     local options=(--port "$port" --save '' --dir "$BATS_TEST_TMPDIR")
     serve server WEIR_STOP_SIGNALS=TERM -- redis-server "${options[@]}"

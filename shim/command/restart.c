@@ -45,6 +45,7 @@ static const char help[] =
 #define FORKS_MS 1000   /* between two processes of one that becomes a daemon */
 #define LATE_MS 10000   /* an end by the stop signal that takes longer is worth a line */
 #define CLOSES_MS 11000 /* the new one has bound its addresses by then (shim/drain/handed.h) */
+#define SERVES_MS 5000  /* who listens for so long serves, whatever it waits in */
 #define READY_DEFAULT 30000
 
 struct restart {
@@ -304,17 +305,39 @@ static bool fresh_lives(struct restart *restart)
     return true;
 }
 
-/* Waits until the new one listens on all. Returns whether it does. */
+/* A program may listen and then fail in the rest of its start (an address that somebody else has, a
+ * file that can't be read). */
+static bool fresh_serves(struct restart *restart)
+{
+    for (struct tree *part = restart->fresh; part;
+         part = part == restart->fresh ? part->attached : part->next) {
+        struct totals totals;
+        page_add_all(&totals, &part->page);
+        if (totals.accepted)
+            return true;
+        for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
+            int32_t pid = tree_process(part, i);
+            if (pid && process_waits(pid))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Waits until the new one listens on all, and waits for clients. Returns whether it does. */
 static bool wait_until_ready(struct restart *restart)
 {
-    int64_t began = sys_now_ms(), first = 0, ended_at = 0;
+    int64_t began = sys_now_ms(), first = 0, all_at = 0, ended_at = 0;
     for (;;) {
         budget_renew();
         find_fresh(restart);
         size_t taken = count_taken(restart);
         int64_t now = sys_now_ms();
-        if (taken == restart->sockets)
-            return true;
+        if (taken == restart->sockets) {
+            all_at = all_at ? all_at : now;
+            if (now - all_at >= SERVES_MS || fresh_serves(restart))
+                return true;
+        }
         if (taken && !first)
             first = now;
         if ((first && now - first >= CLOSES_MS) || now - began >= restart->ready)

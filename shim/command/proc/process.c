@@ -5,6 +5,10 @@
 #include "base/text.h"
 #include "command/say.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+
 int32_t process_number(const char *text)
 {
     int64_t pid = 0;
@@ -90,6 +94,39 @@ void process_unit(int32_t pid, char *into, size_t size)
     if (unit)
         snprintf(into, size, "%s", escaped(unit));
     proc_close_lines(&groups);
+}
+
+static const long waits[] = {
+#ifdef SYS_epoll_wait /* not on aarch64 */
+    SYS_epoll_wait,  SYS_poll,  SYS_select,
+#endif
+    SYS_epoll_pwait, SYS_ppoll, SYS_pselect6, SYS_accept, SYS_accept4, SYS_io_uring_enter,
+};
+
+static void look_at_thread(int dir, const char *name, void *context)
+{
+    char path[48], said[24] = "";
+    bool *found = context;
+    snprintf(path, sizeof path, "%s/syscall", name);
+    if (*name == '.')
+        return;
+    int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : read(fd, said, sizeof said - 1);
+    if (got < 0 && errno != ESRCH && errno != ENOENT)
+        *found = true;
+    for (size_t i = 0; got > 0 && *said != 'r' && i < COUNT_OF(waits); i++) /* "running" */
+        *found |= atol(said) == waits[i];
+    if (fd >= 0)
+        close(fd);
+}
+
+bool process_waits(int32_t pid)
+{
+    char path[64];
+    bool found = false;
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    proc_each_file(path, look_at_thread, &found);
+    return found;
 }
 
 #define USERS_MOST 256 /* the others share one */

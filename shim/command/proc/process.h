@@ -26,6 +26,10 @@ bool process_variable(int32_t pid, const char *name, char *into, size_t size);
  * none. */
 void process_unit(int32_t pid, char *into, size_t size);
 
+/* Whether a thread of the process sleeps in a call by which a server waits for clients. True where
+ * the kernel does not say in which (proc(5), /proc/PID/syscall). */
+bool process_waits(int32_t pid);
+
 /*
  * How much work other users' processes and pages may cause in one run over all of them. A user may
  * have any number of mappings, processes and pages, and may fill a page with what is costly to
