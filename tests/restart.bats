@@ -208,6 +208,44 @@ END
     under_load memcached thrice
 }
 
+# restarts_from WAY...: a server that is started in this way, whose first process ends then.
+restarts_from() {
+    port=$((port + 1))
+    serve starter WEIR_STOP_SIGNALS=TERM WEIR_LOG=none -- "$@"
+    wait_port "$port"
+    wait_gone "$SERVER_PID" 10
+    SERVER_PID=$(ss -Hltnp "sport = :$port" | sed -n 's/.*pid=\([0-9]*\).*/\1/p')
+    also_end "$SERVER_PID"
+    of "$SERVER_PID" >"$BATS_TEST_TMPDIR/before"
+    restart 0 "$SERVER_PID"
+    diff "$BATS_TEST_TMPDIR/before" <(of "$SERVER_PID" | grep -v ^WEIR_HANDED=)
+    [ "$(timeout 10 bash -c "cat </dev/tcp/127.0.0.1/$port")" -gt 0 ]
+}
+
+@test "a server that a shell, setsid or start-stop-daemon leaves behind: by its own command line" {
+    local server="/usr/bin/python3 $ROOT/tests/programs/adopter.py 127.0.0.1"
+    cd /usr/lib
+    restarts_from /bin/sh -c "$server/$((port + 1)) &"
+    restarts_from /bin/bash -c "(cd /usr && GREETING=hello nohup $server/$((port + 1))) &"
+    # shellcheck disable=SC2086
+    restarts_from /usr/bin/setsid --fork $server/$((port + 1))
+    restarts_from /sbin/start-stop-daemon --start --background --chdir /usr --make-pidfile \
+        --pidfile "$BATS_TEST_TMPDIR/pid" --startas /usr/bin/python3 -- \
+        "$ROOT/tests/programs/adopter.py" "127.0.0.1/$((port + 1))"
+}
+
+@test "a shell that waits for its server: both end, and come again" {
+    serve server WEIR_STOP_SIGNALS=TERM -- /bin/sh -c \
+        "/usr/bin/python3 $ROOT/tests/programs/adopter.py 127.0.0.1/$port & wait"
+    wait_port "$port"
+    local old=$SERVER_PID child
+    child=$(<"/proc/$old/task/$old/children")
+    restart 0 "$old"
+    not readlink "/proc/${child% }/exe"
+    [ "$SERVER_PID" != "$old" ]
+    [ "$(timeout 10 bash -c "cat </dev/tcp/127.0.0.1/$port")" -gt 0 ]
+}
+
 # of PID: what it has from who started it.
 of() {
     readlink "/proc/$1/cwd" "/proc/$1/fd/0"

@@ -54,7 +54,8 @@ struct restart {
     bool overlaps;
     char **command; /* NULL: as it was started */
     struct plan plan;
-    int socket[SOCKETS_MOST]; /* duplicates of the tree's listeners */
+    int socket[SOCKETS_MOST]; /* duplicates of the tree's listeners; -1: closed again */
+    char *address[SOCKETS_MOST];
     uint64_t inode[SOCKETS_MOST];
     size_t sockets;
     pid_t started;
@@ -106,6 +107,27 @@ static bool has_inode(const struct restart *restart, uint64_t inode)
     return false;
 }
 
+/* malloc'ed. */
+static char *address_of(int fd)
+{
+    char into[480] = "";
+    struct sockaddr_storage addr;
+    socklen_t len = sizeof addr;
+    struct text text = TEXT_ON(into);
+    if (getsockname(fd, (struct sockaddr *)&addr, &len) == 0)
+        text_address(&text, (struct sockaddr *)&addr, len);
+    return strdup(into);
+}
+
+/* So that the new one may close one of them and bind its address anew. */
+static void release_sockets(struct restart *restart)
+{
+    for (size_t i = 0; i < restart->sockets; i++) {
+        close(restart->socket[i]);
+        restart->socket[i] = -1;
+    }
+}
+
 struct taking {
     struct restart *restart;
     int pidfd, error;
@@ -130,6 +152,7 @@ static void take_descriptor(int dir, const char *name, void *context)
          * new one says how many it wants (listen(2) of a socket that listens sets that alone). */
         listen(fd, INT32_MAX);
         restart->socket[restart->sockets] = fd;
+        restart->address[restart->sockets] = address_of(fd);
         restart->inode[restart->sockets++] = inode;
     } else if (fd >= 0) {
         close(fd);
@@ -167,19 +190,6 @@ static int take_all_sockets(struct restart *restart, struct tree *tree)
     return code;
 }
 
-/* Valid until the next call. */
-static const char *address_of(int fd)
-{
-    static char into[480];
-    struct sockaddr_storage addr;
-    socklen_t len = sizeof addr;
-    struct text text = TEXT_ON(into);
-    *into = '\0';
-    if (getsockname(fd, (struct sockaddr *)&addr, &len) == 0)
-        text_address(&text, (struct sockaddr *)&addr, len);
-    return into;
-}
-
 /* ---- the old one ends ---- */
 
 /* The page is not to be trusted: it tells of one of three, and of no other. */
@@ -213,8 +223,12 @@ static void send_stop_signal(struct tree *tree)
 static void end(struct tree *tree)
 {
     int64_t says_at = sys_now_ms() + LATE_MS;
-    send_stop_signal(tree);
+    int32_t told = 0;
     while (any_lives(tree)) {
+        int32_t head = tree_pid(tree);
+        if (head != told) /* a shell that waits for its daemon ends without telling it */
+            send_stop_signal(tree);
+        told = head;
         if (says_at && sys_now_ms() >= says_at) {
             say("pid %d: was sent signal %d %d s ago, and has not ended yet: waiting",
                 tree_pid(tree), stop_signal(tree), LATE_MS / 1000);
@@ -261,7 +275,7 @@ static bool is_listed(const struct tree *tree, const char *address)
 
 static bool has_socket(const struct restart *restart, size_t index)
 {
-    return restart->fresh && is_listed(restart->fresh, address_of(restart->socket[index]));
+    return restart->fresh && is_listed(restart->fresh, restart->address[index]);
 }
 
 static size_t count_taken(const struct restart *restart)
@@ -324,6 +338,12 @@ static bool fresh_serves(struct restart *restart)
     return false;
 }
 
+/* Whether what was there before can be started with the sockets, should this one fail. */
+static bool has_way_back(const struct restart *restart)
+{
+    return !restart->overlaps && restart->plan.words != restart->plan.own_words;
+}
+
 /* Waits until the new one listens on all, and waits for clients. Returns whether it does. */
 static bool wait_until_ready(struct restart *restart)
 {
@@ -335,6 +355,8 @@ static bool wait_until_ready(struct restart *restart)
         int64_t now = sys_now_ms();
         if (taken == restart->sockets) {
             all_at = all_at ? all_at : now;
+            if (!has_way_back(restart))
+                release_sockets(restart);
             if (now - all_at >= SERVES_MS || fresh_serves(restart))
                 return true;
         }
@@ -356,7 +378,7 @@ static void say_lost(const struct restart *restart, const char *becomes)
 {
     for (size_t i = 0; i < restart->sockets; i++)
         if (!has_socket(restart, i))
-            say("%s: the new one does not listen there%s", address_of(restart->socket[i]), becomes);
+            say("%s: the new one does not listen there%s", restart->address[i], becomes);
 }
 
 /* Returns whether it listens on all. */
@@ -426,7 +448,8 @@ static int one_after_the_other(struct restart *restart, struct tree *tree)
         return code ? code : EXIT_FAILED;
     if (start(restart))
         return code;
-    return restart->command && !count_taken(restart) ? go_back(restart) : fail_to_start(restart);
+    return has_way_back(restart) && !count_taken(restart) ? go_back(restart)
+                                                          : fail_to_start(restart);
 }
 
 static int overlapping(struct restart *restart, struct tree *tree)

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "conn/fdtable.h"
 #include "drain/listener.h"
+#include "drain/stage.h"
 #include "tree/membership.h"
 #include "tree/pagefile.h"
 
@@ -112,17 +113,24 @@ void environment_name_tree(char **envp)
     environ = with_name;
 }
 
-char *environment_tree(char *const *envp)
+long environment_find_tree(char *const *envp)
 {
-    for (; *envp; envp++)
-        if (text_after(*envp, TREE_NAME))
-            return *envp + sizeof TREE_NAME - 1;
-    return NULL;
+    for (long i = 0; envp[i]; i++)
+        if (text_after(envp[i], TREE_NAME))
+            return i;
+    return -1;
 }
 
-/* ---- successors ---- */
+char *environment_tree(char *const *envp)
+{
+    long at = environment_find_tree(envp);
+    return at < 0 ? NULL : envp[at] + sizeof TREE_NAME - 1;
+}
 
-#define SUCCESSOR_MARK "?" /* at the end of WEIR_TREE's value */
+/* ---- marks in WEIR_TREE's value ---- */
+
+#define SUCCESSOR_MARK "?" /* at its end: it is taken away as a whole there */
+#define START_MARK '+'     /* in place of its first slash: in the block of strings no gap is left */
 
 /* The words of this program's command line, as it was started, hashed (FNV-1a). */
 static uint32_t words[64];
@@ -159,33 +167,43 @@ bool environment_is_own_word(const char *word)
     return false;
 }
 
-long environment_successors_tree(char *const *argv, char *const *envp)
+static bool are_own_words(char *const *argv)
 {
-    if (!listener_any() || !argv || !envp)
-        return -1;
-    for (; *argv; argv++)
-        if (!environment_is_own_word(*argv))
-            return -1;
-    for (long i = 0; envp[i]; i++)
-        if (text_after(envp[i], TREE_NAME))
-            return i;
-    return -1;
+    while (*argv && environment_is_own_word(*argv))
+        argv++;
+    return !*argv;
 }
 
-char *environment_mark_tree(const char *entry, char *room)
+enum environment_mark environment_mark_for(char *const *argv)
+{
+    if (listener_any())
+        return argv && are_own_words(argv) ? MARK_SUCCESSOR : MARK_NONE;
+    return stage_is_dormant() ? MARK_START : MARK_NONE;
+}
+
+char *environment_put_mark(const char *entry, enum environment_mark mark, char *room)
 {
     struct text text = {room, 0, ENVIRONMENT_TREE_ROOM};
-    text_add(&text, "%s" SUCCESSOR_MARK, entry);
+    char *value = room + sizeof TREE_NAME - 1;
+    text_add(&text, "%s", entry);
+    if (mark == MARK_SUCCESSOR)
+        text_string(&text, SUCCESSOR_MARK);
+    if (mark == MARK_START && *value == '/')
+        *value = START_MARK;
     return room;
 }
 
-bool environment_was_marked(char *value)
+enum environment_mark environment_take_mark(char *value)
 {
     size_t length = value ? text_length(value) : 0;
+    if (length && *value == START_MARK) {
+        *value = '/';
+        return MARK_START;
+    }
     if (!length || value[length - 1] != *SUCCESSOR_MARK)
-        return false;
+        return MARK_NONE;
     value[length - 1] = '\0';
-    return true;
+    return MARK_SUCCESSOR;
 }
 
 /*

@@ -32,17 +32,25 @@ const char *environment_lost_preload(char *const *envp);
  * unicorn by USR2): that is a tree of its own, where a worker that was started in the same way is
  * one of ours. A worker is told by its arguments that it is one, a successor finds nothing there
  * that its predecessor was not told as well. So where that is so, the program is told in WEIR_TREE
- * that it may be a successor: which entry of envp that is, or -1; and the entry that it is to get
- * instead, in room of ENVIRONMENT_TREE_ROOM bytes.
+ * that it may be a successor (MARK_SUCCESSOR).
+ *
+ * Where this one serves nothing (a shell, start-stop-daemon), the program may be the one that goes
+ * on when this one has ended: it is told to remember how it was started (MARK_START, record.h).
  */
+enum environment_mark { MARK_NONE, MARK_SUCCESSOR, MARK_START };
+enum environment_mark environment_mark_for(char *const *argv);
+
+/* Which entry is WEIR_TREE's. -1: there is none. */
+long environment_find_tree(char *const *envp);
+
+/* That entry with a mark, in room of ENVIRONMENT_TREE_ROOM bytes. */
 #define ENVIRONMENT_TREE_ROOM 300
-long environment_successors_tree(char *const *argv, char *const *envp);
-char *environment_mark_tree(const char *entry, char *room);
+char *environment_put_mark(const char *entry, enum environment_mark mark, char *room);
 
-/* Takes that mark off WEIR_TREE's value. Returns whether there was one. */
-bool environment_was_marked(char *value);
+/* Takes the mark off WEIR_TREE's value (NULL: there is none), and returns it. */
+enum environment_mark environment_take_mark(char *value);
 
-/* Keeps this program's own command line, for environment_successors_tree. */
+/* Keeps this program's own command line, for environment_mark_for. */
 void environment_remember_words(int argc, char **argv);
 
 /* Tells whether it had this word. */

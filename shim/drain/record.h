@@ -18,7 +18,8 @@ void record_remember_words(int argc, char **argv);
 /* Takes a record that was handed on, and its entries out of envp. */
 void record_take(char **envp);
 
-/* Makes one of this program's words, its directory and envp; unless one was taken. */
+/* Makes one of this program's words, its directory and envp; unless one was taken. For the first of
+ * a tree, and for what is started by one that serves nothing (environment.h, MARK_START). */
 void record_make(char *const *envp);
 
 /* How many entries there are to hand on; and puts that many there. */

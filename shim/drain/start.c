@@ -313,7 +313,8 @@ static void load(void)
     log_choose(settings_now());
     gate_make();
     char *value = environment_tree(envp);
-    if (environment_was_marked(value) && !membership_is_named_after_us(value) &&
+    enum environment_mark mark = environment_take_mark(value);
+    if (mark == MARK_SUCCESSOR && !membership_is_named_after_us(value) &&
         inherited_has_listener() && membership_succeeds(value)) {
         for (; *value; value++)
             *value = '\0'; /* what /proc/PID/environ shows as well */
@@ -321,8 +322,9 @@ static void load(void)
     environment_remember(envp, !settings_now()->leave_children);
     stage_began_tree =
         !environment_tree_value || membership_is_named_after_us(environment_tree_value);
-    if (stage_began_tree) {
+    if (stage_began_tree || mark == MARK_START)
         record_make(envp);
+    if (stage_began_tree) {
         warn_of_unknown(envp);
         if (!coordinator_joins(environment_tree_value, true)) {
             stand_aside(no_room_for_page);

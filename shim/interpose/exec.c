@@ -51,7 +51,8 @@ struct ours {
     const char *preload; /* environment_lost_preload */
     const char *sockets; /* handed_entry */
     size_t record;       /* how many entries of record.h */
-    long tree;           /* environment_successors_tree */
+    enum environment_mark mark;
+    long tree; /* the entry that gets it; -1: none */
 };
 
 /* Whether this process, which serves, becomes itself once more: or whatever it makes of itself, if
@@ -68,9 +69,10 @@ static bool find_ours(struct ours *ours, char *const *argv, char *const *envp, b
 {
     ours->preload = envp && UNLIKELY(table_knows(0)) ? environment_lost_preload(envp) : NULL;
     ours->sockets = envp && handed_any() ? handed_entry() : NULL;
-    ours->tree = environment_successors_tree(argv, envp);
-    ours->record =
-        ours->tree >= 0 || (envp && becomes && is_itself(argv, envp)) ? record_entries() : 0;
+    ours->mark = envp ? environment_mark_for(argv) : MARK_NONE;
+    ours->tree = ours->mark ? environment_find_tree(envp) : -1;
+    bool succeeds = ours->mark == MARK_SUCCESSOR && ours->tree >= 0;
+    ours->record = succeeds || (envp && becomes && is_itself(argv, envp)) ? record_entries() : 0;
     return ours->preload || ours->sockets || ours->tree >= 0 || ours->record;
 }
 
@@ -96,7 +98,8 @@ static char **put_ours(const struct ours *ours, char *const *envp, char **copy, 
             record_put(copy + used, ours->record);
             used += ours->record;
         }
-        copy[used++] = (long)i == ours->tree ? environment_mark_tree(envp[i], marked) : envp[i];
+        copy[used++] =
+            (long)i == ours->tree ? environment_put_mark(envp[i], ours->mark, marked) : envp[i];
     }
     return copy;
 }
