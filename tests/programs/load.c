@@ -3,7 +3,8 @@
 // SPDX-License-Identifier: MIT
 //
 // load [OPTION...] PORT               on 127.0.0.1
-//   --protocol http|redis|memcached|line    http; line: a line out, any line back
+//   --protocol http|redis|memcached|postgres|line    http; line: a line out, any line back;
+//                                      postgres: user postgres, without a password, and SELECT 1
 //   --connections N                    50
 //   --seconds S                        10; it ends earlier when all connections are gone
 //   --pause MIN-MAX                    ms between an answer and the next request; 0-250
@@ -50,7 +51,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum protocol { HTTP, REDIS, MEMCACHED, LINE };
+enum protocol { HTTP, REDIS, MEMCACHED, POSTGRES, LINE };
 
 static struct {
     enum protocol protocol;
@@ -335,8 +336,34 @@ static void on_line(struct answer *a)
         a->part = WHOLE; // the trailer's empty line
 }
 
+// Messages of a type, a length that counts itself, and a body. An answer ends with ReadyForQuery;
+// an error (protocol 3.0, FATAL) in place of the first of them is the server's last word, no answer.
+static void feed_postgres(struct answer *a, const char *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (a->part == WHOLE)
+            errx(1, "%zu bytes after the end of an answer", count - i);
+        if (a->skip > 0) {
+            a->part = --a->skip == 0 && a->line[0] == 'Z' ? WHOLE : HEAD;
+            continue;
+        }
+        a->line[a->line_length++] = bytes[i];
+        a->begun |= a->line[0] != 'E';
+        if (a->line_length < 5)
+            continue;
+        uint32_t length;
+        memcpy(&length, a->line + 1, sizeof length);
+        a->skip = ntohl(length) - sizeof length;
+        a->line_length = 0;
+    }
+}
+
 static void feed(struct answer *a, const char *bytes, size_t count)
 {
+    if (options.protocol == POSTGRES) {
+        feed_postgres(a, bytes, count);
+        return;
+    }
     a->begun = true;
     for (size_t i = 0; i < count;) {
         if (a->part == WHOLE)
@@ -390,6 +417,8 @@ static bool look(struct connection *c)
 {
     char byte;
     ssize_t got = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (got > 0 && options.protocol == POSTGRES && byte == 'E')
+        got = 0; // it says why it ends the connection
     if (got > 0)
         errx(1, "data that nobody asked for");
     if (got < 0 && errno == EAGAIN)
@@ -398,8 +427,20 @@ static bool look(struct connection *c)
     return true;
 }
 
+// The first request is the startup message.
+static int write_postgres(char *to, const struct connection *c)
+{
+    static const char startup[] = "\0\0\0\x17\0\3\0\0user\0postgres\0";
+    static const char query[] = "Q\0\0\0\x0dSELECT 1";
+    size_t size = c->sent ? sizeof query : sizeof startup;
+    memcpy(to, c->sent ? query : startup, size);
+    return (int)size;
+}
+
 static int write_request(char *to, size_t room, const struct connection *c)
 {
+    if (options.protocol == POSTGRES)
+        return write_postgres(to, c);
     const char *path = options.path;
     if (options.protocol == HTTP)
         return snprintf(to, room, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path ? path : "/");
@@ -532,10 +573,12 @@ static enum protocol protocol(const char *name)
         return REDIS;
     if (strcmp(name, "memcached") == 0)
         return MEMCACHED;
+    if (strcmp(name, "postgres") == 0)
+        return POSTGRES;
     if (strcmp(name, "line") == 0)
         return LINE;
     if (strcmp(name, "http") != 0)
-        errx(2, "--protocol: \"%s\" is none of http, redis, memcached, line", name);
+        errx(2, "--protocol: \"%s\" is none of http, redis, memcached, postgres, line", name);
     return HTTP;
 }
 
