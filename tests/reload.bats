@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # A server puts a new one in its place by itself, with its listening sockets, and the old one is drained
 # when it is told to end: under clients that stay and clients that come all the time, none of them is
-# refused, reset, or loses a request. (Of HAProxy's master: those that come.)
+# refused, reset, or loses a request. (Of HAProxy's master: those that come; or all, by an option of its own.)
 # mutant: shim/drain/drain.c: s/^    listener_find_received\(\);//
 # needs: nginx-light haproxy gunicorn unicorn python3
 # seconds: 60
@@ -106,6 +106,7 @@ defaults
     mode http
     timeout client 60s
     timeout http-keep-alive 60s
+    ${2:-}
 frontend web
     bind 127.0.0.1:$port
     http-request return status 200 content-type text/plain string good
@@ -171,4 +172,15 @@ workers_replace() {
     kill -INT "$CLIENTS"
     load_ends new
     none_is unanswered reset truncated refused connect_reset
+}
+
+@test "HAProxy's master with idle-close-on-response: two reloads, and clients that do not look lose nothing" {
+    haproxy_config '' 'option idle-close-on-response'
+    serve server WEIR_STOP_SIGNALS=TERM -- /usr/sbin/haproxy -W -f "$BATS_TEST_TMPDIR/haproxy.cfg"
+    wait_port "$port"
+    load_begins kept 10 "$PROGRAMS/load" --protocol http --connections 50 --pause 0-40 --seconds 120 "$port"
+    workers_replace
+    kill -INT "$CLIENTS" 2>/dev/null || true # its last connection may have gone with the first worker
+    load_ends kept
+    none_is unanswered reset truncated refused
 }
