@@ -85,8 +85,8 @@ struct connection {
     enum { GONE, CONNECTING, PAUSING, WAITING } state;
     int fd; // -1 while a one-shot client pauses between two connections
     int number;
-    double due;         // PAUSING: when the next request goes out
-    double sent_at;     // when the last one went out
+    double due;     // PAUSING: when the next request goes out
+    double sent_at; // when the last one went out
     double opened_at;
     unsigned long sent; // requests on this connection
     bool answered_once;
@@ -337,7 +337,8 @@ static void on_line(struct answer *a)
 }
 
 // Messages of a type, a length that counts itself, and a body. An answer ends with ReadyForQuery;
-// an error (protocol 3.0, FATAL) in place of the first of them is the server's last word, no answer.
+// an error (protocol 3.0, FATAL) in place of the first of them is the server's last word, no
+// answer.
 static void feed_postgres(struct answer *a, const char *bytes, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
