@@ -68,6 +68,10 @@ passes() {
     passes postgres
 }
 
+@test "TLS is followed by its records until its first answer, wherever the bytes are cut" {
+    passes tls
+}
+
 @test "HTTP/1.x looked at many bytes at once is what it is byte by byte" {
     passes tracker_pieces
 }

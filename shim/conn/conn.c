@@ -326,7 +326,7 @@ struct tracker *conn_plans(struct conn *conn)
         sys_is_sandboxed())
         return NULL;
     struct tracker *http = &conn->http;
-    if (tracker_has_frames(http))
+    if (tracker_has_frames(http) || tracker_is_tls(http))
         return NULL;
     bool begins = tracker_state(http) == HTTP_IN_USE && pacing_lets(fingerprint_of(record));
     return begins || close_header_is_pending(http) ? http : NULL;

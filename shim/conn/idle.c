@@ -213,6 +213,19 @@ static enum conn_class classify_frames(int fd, struct conn *conn, uint8_t state,
     return idle_after(needs, quiet);
 }
 
+/*
+ * TLS, in which nothing was asked since the first answer. As mode reply has it; but who has read
+ * what may be no answer yet is given as long as an answer may take.
+ */
+static enum conn_class classify_tls(struct conn *conn, uint8_t state,
+                                    const struct conn_limits *limits, const struct sock_info *info)
+{
+    int64_t needed = quiet_needed(conn, limits, info);
+    if (tracker_is_in_doubt(&conn->http))
+        needed = longer(needed, limits->answer);
+    return idle_after(needed, quiet_ms(conn, state, limits, info));
+}
+
 /* Idle is what owes nothing and has begun nothing; it is left open while it can still be told. */
 static enum conn_class classify_http(int fd, struct conn *conn, uint8_t state,
                                      const struct conn_limits *limits)
@@ -231,6 +244,8 @@ static enum conn_class classify_http(int fd, struct conn *conn, uint8_t state,
         return classify_silent(fd, conn, state, limits, &info);
     if (tracker_has_frames(&conn->http))
         return classify_frames(fd, conn, state, limits, &info);
+    if (tracker_is_tls(&conn->http))
+        return classify_tls(conn, state, limits, &info);
     if (tracker_has_records(&conn->http)) /* which can't be told, and is idle beyond doubt */
         return idle_after(limits->settle, quiet_ms(conn, state, limits, &info));
     return idle_after(limits->notice_until, limits->now);

@@ -15,7 +15,8 @@
 struct tracker *tracker_in_drain(struct conn *conn, bool begins)
 {
     enum tracker_state state = tracker_state(&conn->http);
-    return state == HTTP_NOT || (state == HTTP_NONE && !begins) ? NULL : &conn->http;
+    bool is_unknown = state == HTTP_NOT || (state == HTTP_NONE && !begins);
+    return is_unknown || tracker_is_tls(&conn->http) ? NULL : &conn->http;
 }
 
 void notes_read(struct conn *conn, size_t n, struct bytes bytes)
@@ -215,7 +216,7 @@ bool conn_read_end(int fd)
     if (!conn || !is_last_end(conn, record) || !conn_is_still(fd, record))
         return false;
     await_follower(fd, table_number(conn));
-    record = atomic_load(&conn->record);
+    record = tracker_is_tls(&conn->http) ? conn_becomes_reply(conn) : atomic_load(&conn->record);
     uint64_t over = has_last_word(fd, conn) ? CONN_MET_END : CONN_FIN;
     do {
         if (!is_last_end(conn, record))

@@ -201,6 +201,8 @@ static enum place on_start(struct scan *scan, char c)
 {
     union mark *mark = &scan->mark;
     bool all_answered = scan->other.count == mark->count;
+    if (parser_begins_tls(scan, c) != START)
+        return RECORD_TLS;
     if (parser_begins_records(scan, c))
         return RECORD;
     enum place frames = parser_begins_frames(scan, c);
@@ -214,7 +216,7 @@ static enum place on_start(struct scan *scan, char c)
         return NOT;
     if (!scan->is_answer && c == '\r')
         return START_LF;
-    mark->what = mark->flags & SPOKE || c != TLS_HANDSHAKE ? 0 : TLS_HANDSHAKE;
+    mark->what = 0;
     mark->flags = SPOKE;
     scan->left = 0;
     expect(scan, c == 'H' ? HEAD : c == 'C' ? CONNECT : NONE);
@@ -554,6 +556,10 @@ const char *parser_run(struct scan *scan, const char *p, const char *end)
         case SESSION:
         case SESSION_REST:
             p = parser_run_session(scan, p, end);
+            continue;
+        case RECORD_TLS:
+        case RECORD_TLS_REST:
+            p = parser_run_tls(scan, p, end);
             continue;
         case BODY_TO_END:
         case NOT:

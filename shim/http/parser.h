@@ -2,7 +2,7 @@
 /*
  * parser.h - one side of an HTTP/1.0 or 1.1 connection, followed by its bytes: where in a message
  * each is, and what ends it. (And of FastCGI: parser_records.c, of HTTP/2: parser_frames.c, of
- * WebSocket: parser_websocket.c, and of PostgreSQL: parser_postgres.c.)
+ * WebSocket: parser_websocket.c, of PostgreSQL: parser_postgres.c, and of TLS: parser_tls.c.)
  *
  * Pure: memory in, memory out, no call of anybody's (and of HTTP/2 the streams that are open).
  * Nothing is held back or looked ahead for: a head is looked at once, a body is counted, wherever
@@ -11,7 +11,7 @@
  *
  *   the whole connection is no HTTP from                    because
  *   ------------------------------------------------------ ----------------------------------------
- *   a first byte that begins no method; a method with       TLS, other protocols; who reads
+ *   a first byte that begins no method; a method with       other protocols; who reads
  *     small letters or more than tchar                        "head" as HEAD?
  *   a request line without version, with one that is not    HTTP/0.9, PROXY v1;
  *     HTTP/1.0 or HTTP/1.1, with other than single spaces     some servers split at other spaces
@@ -92,6 +92,8 @@ enum place {
     STARTUP,     /* PostgreSQL: the client's first message (parser_postgres.c) */
     SESSION,     /* the head of a message */
     SESSION_REST,
+    RECORD_TLS,  /* TLS: the head of a record (parser_tls.c) */
+    RECORD_TLS_REST,
     NOT,
 };
 
@@ -104,6 +106,7 @@ enum flag {
     CLOSES = 32, /* a `close` is out */
     NOTICED = 64,
     RECORDS = 128, /* FastCGI, from the first byte on */
+    DOUBTED = 2,   /* TLS: what the server has said may be no answer */
     /* HTTP/2, WebSocket and PostgreSQL: */
     CONTINUES = 2, /* a header block, a message or a request is not whole, */
     ENDS = 4,      /* and is the last of its stream */
@@ -222,6 +225,14 @@ static inline bool parser_is_session(union mark mark)
 /* The type of a client's first record, and so its first byte (RFC 8446, 5.1): what a request's
  * mark.what is where it is no HTTP but TLS. */
 #define TLS_HANDSHAKE 22
+
+/* The same of TLS, from the first byte on. NOT: the first answer has been seen, or it is no TLS. */
+const char *parser_run_tls(struct scan *scan, const char *p, const char *end);
+enum place parser_begins_tls(struct scan *scan, char c);
+static inline bool parser_is_tls(union mark mark)
+{
+    return mark.at == RECORD_TLS || mark.at == RECORD_TLS_REST;
+}
 
 /* Follows it through n bytes that nobody has seen: of a body or a chunk, or it is no HTTP. */
 void parser_skip(struct scan *scan, size_t n);

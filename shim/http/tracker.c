@@ -66,6 +66,9 @@ static enum tracker_state state_of(const struct tracker *http, union mark reques
                        answer.count == request.count;
         return is_idle ? HTTP_IDLE : HTTP_IN_USE;
     }
+    if (UNLIKELY(parser_is_tls(request)))
+        return answer.count != request.count || answer.at == RECORD_TLS_REST ? HTTP_IN_USE
+                                                                             : HTTP_NONE;
     if (!is_between(request) || answer.count != request.count)
         return HTTP_IN_USE; /* an answer that has begun is owed until it is out */
     return request.flags & SPOKE ? HTTP_IDLE : HTTP_NONE;
@@ -339,7 +342,8 @@ bool tracker_takes_goodbye(const struct tracker *http)
 
 bool tracker_has_heard(const struct tracker *http)
 {
-    return mark_of(&http->requests).flags & HEARD;
+    union mark request = mark_of(&http->requests);
+    return parser_is_framed(request) && request.flags & HEARD;
 }
 
 void tracker_hide_answer(struct bytes bytes, size_t n)
@@ -362,7 +366,13 @@ uint32_t tracker_last_stream(const struct tracker *http)
 bool tracker_is_tls(const struct tracker *http)
 {
     union mark request = mark_of(&http->requests);
-    return request.at == NOT && request.what == TLS_HANDSHAKE;
+    return (request.at == NOT || parser_is_tls(request)) && request.what == TLS_HANDSHAKE;
+}
+
+bool tracker_is_in_doubt(const struct tracker *http)
+{
+    union mark answer = mark_of(&http->answers);
+    return parser_is_tls(answer) && answer.flags & DOUBTED;
 }
 
 bool tracker_has_answered(const struct tracker *http)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * tracker.h - what is asked and what is owed on a connection that speaks HTTP/1.0, 1.1 or 2,
- * WebSocket, FastCGI or PostgreSQL's protocol, from the bytes that the program reads and writes.
+ * WebSocket, FastCGI or PostgreSQL's protocol, from the bytes that the program reads and writes;
+ * and in TLS, until that has had its first answer (parser_tls.c).
  *
  * A connection is idle when no request has begun and no answer is owed. Request and answer are
  * counted apart, as a server may answer before it has read all (413, a "100-continue" refused): the
@@ -145,8 +146,13 @@ bool tracker_has_heard(const struct tracker *http);
 void tracker_hide_answer(struct bytes bytes, size_t n);
 
 /* Tells whether it is TLS: its client's first record was a handshake's, or PostgreSQL's has asked
- * for it. (Its state is HTTP_NOT.) */
+ * for it. (Its state is HTTP_NOT when the first answer has been seen; HTTP_IN_USE or, where nothing
+ * is owed, HTTP_NONE before.) */
 bool tracker_is_tls(const struct tracker *http);
+
+/* Tells whether what the server has said last in there may be no answer, and the client still
+ * waits for its first one. */
+bool tracker_is_in_doubt(const struct tracker *http);
 
 /* Tells whether a byte of an answer was ever seen. */
 bool tracker_has_answered(const struct tracker *http);

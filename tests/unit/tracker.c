@@ -337,7 +337,7 @@ struct broken {
 
 static const struct broken requests[] = {
     /* No HTTP/1.x at all. */
-    BREAKS("", "\x16\x03\x01\x02"),
+    BREAKS("", "\x17\x03\x01\x02"),
     BREAKS("", "\n"),
     BREAKS("", " GET"),
     BREAKS("", "get / HTTP/1.1"),

@@ -15,25 +15,26 @@ UNIT_tsan = $(CLANG) -fsanitize=thread -DPARSER_PLAIN
 UNIT_fuzz = $(CLANG) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 UNIT_fdtable = shim/conn/fdtable.c shim/base/room.c shim/conn/gate.c shim/base/state_page.c shim/base/text.c shim/conn/fork_detect.c shim/base/libc.c shim/base/libc_next.c shim/base/sys.c shim/http/streams.c
-UNIT_conn = tests/unit/fake_sock.c shim/conn/conn.c shim/conn/idle.c shim/conn/force.c shim/conn/goodbye.c shim/conn/last_answer.c shim/http/parser.c shim/http/head_cache.c shim/http/parser_head.c shim/http/parser_records.c shim/http/parser_frames.c shim/http/parser_websocket.c shim/http/parser_postgres.c shim/http/tracker.c shim/http/close_header.c shim/conn/reply_model.c shim/conn/pacing.c shim/base/settings.c $(UNIT_fdtable)
+UNIT_conn = tests/unit/fake_sock.c shim/conn/conn.c shim/conn/idle.c shim/conn/force.c shim/conn/goodbye.c shim/conn/last_answer.c shim/http/parser.c shim/http/head_cache.c shim/http/parser_head.c shim/http/parser_records.c shim/http/parser_frames.c shim/http/parser_websocket.c shim/http/parser_postgres.c shim/http/parser_tls.c shim/http/tracker.c shim/http/close_header.c shim/conn/reply_model.c shim/conn/pacing.c shim/base/settings.c $(UNIT_fdtable)
 UNIT_crowd = $(UNIT_conn)
 UNIT_settings = shim/base/settings.c shim/base/text.c
 UNIT_text = shim/base/text.c
 UNIT_libc_next = $(UNIT_fdtable)
 UNIT_reply_model = shim/conn/reply_model.c shim/base/room.c shim/base/libc.c shim/base/libc_next.c shim/base/sys.c shim/base/text.c
 UNIT_sock = shim/base/sock.c shim/base/sys.c shim/base/text.c
-UNIT_tracker = shim/http/parser.c shim/http/head_cache.c shim/http/parser_head.c shim/http/parser_records.c shim/http/parser_frames.c shim/http/parser_websocket.c shim/http/parser_postgres.c shim/http/streams.c shim/http/tracker.c shim/http/close_header.c
+UNIT_tracker = shim/http/parser.c shim/http/head_cache.c shim/http/parser_head.c shim/http/parser_records.c shim/http/parser_frames.c shim/http/parser_websocket.c shim/http/parser_postgres.c shim/http/parser_tls.c shim/http/streams.c shim/http/tracker.c shim/http/close_header.c
 UNIT_close_header = $(UNIT_tracker)
 UNIT_tracker_pieces = $(UNIT_tracker)
 UNIT_frames = $(UNIT_tracker)
 UNIT_websocket = $(UNIT_tracker)
 UNIT_postgres = $(UNIT_tracker)
+UNIT_tls = $(UNIT_tracker)
 FUZZ_usual = shim/base/settings.c shim/base/text.c
 FUZZ_http = $(UNIT_tracker) # alone
 FUZZ_frames = $(UNIT_tracker)
 FUZZ_websocket = $(UNIT_tracker)
 
-UNITS = fdtable conn crowd settings text tracker close_header tracker_pieces frames websocket postgres libc_next sock reply_model
+UNITS = fdtable conn crowd settings text tracker close_header tracker_pieces frames websocket postgres tls libc_next sock reply_model
 FUZZERS = settings mode address escaped http frames websocket
 
 unit: $(UNITS:%=$(BUILD)/unit/asan/%) $(UNITS:%=$(BUILD)/unit/tsan/%)
