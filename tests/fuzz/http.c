@@ -245,7 +245,7 @@ PLAIN bool says_close(const struct talk *talk)
 }
 
 /* A connection may become HTTP/2: by its first bytes, by a frame that nobody has asked for, by 101;
- * or WebSocket, by that.
+ * or WebSocket, by that. Or it is TLS, by its first byte.
  */
 static void look_for_http2(struct talk *talk)
 {
@@ -254,7 +254,7 @@ static void look_for_http2(struct talk *talk)
         talk->is_http2 = true;
     if (written->n && written->bytes[0] == '\0' && !talk->has_begun)
         talk->is_http2 = true;
-    if (tracker_has_frames(&http) || tracker_has_frames(&single))
+    if (tracker_has_frames(&http) || tracker_has_frames(&single) || tracker_is_tls(&http))
         talk->is_http2 = true;
 }
 
