@@ -110,17 +110,22 @@ static bool warn_one(int fd, void *context)
  * connections together, since the closes of some wait meanwhile. */
 #define NOTED_WITHIN_MS 100
 
+struct forcing {
+    struct conn_limits limits;
+    int64_t noted_by; /* ms, CLOCK_MONOTONIC */
+};
+
 /* Cuts a connection, and counts and names who loses something by it. */
 static bool force_one(int fd, void *context)
 {
-    const int64_t *until = context;
-    struct conn_limits limits = drain_limits();
-    struct conn_cost cost = {.look = conn_classify(fd, &limits, true)};
+    const struct forcing *forcing = context;
+    const struct conn_limits *limits = &forcing->limits;
+    struct conn_cost cost = {.look = conn_classify(fd, limits, true)};
     struct log_line line;
     if (cost.look == CONN_IS_GONE || cost.look == CONN_IS_FORCED)
         return true;
     drain_name(&line, "forced ", fd); /* before the cut: a RST takes the peer's address along */
-    if (!conn_force(fd, &limits, *until, &cost))
+    if (!conn_force(fd, limits, forcing->noted_by, &cost))
         return true;
     bool in_use = cost.look == CONN_IS_IN_USE;
     bool is_forced = in_use || (cost.look == CONN_IS_SHUT && drain.by_timeout) ||
@@ -128,7 +133,7 @@ static bool force_one(int fd, void *context)
     table_count_forced(is_forced); /* its close waits for our claim */
     if (is_forced) {
         process_slot_count_loss(in_use, cost.queues.unread, cost.queues.unsent);
-        drain_describe(&line, fd, cost.look, &cost.queues, limits.now);
+        drain_describe(&line, fd, cost.look, &cost.queues, limits->now);
         log_keep(&line);
     }
     return true;
@@ -136,8 +141,8 @@ static bool force_one(int fd, void *context)
 
 static void force_connections(void)
 {
-    int64_t until = sys_now_ms() + NOTED_WITHIN_MS;
-    walk(force_one, &until);
+    struct conn_limits limits = drain_limits();
+    walk(force_one, &(struct forcing){limits, limits.now + NOTED_WITHIN_MS});
 }
 
 /* ---- steps ---- */

@@ -38,7 +38,7 @@ struct conn_limits drain_limits(void)
 }
 
 /* A look costs a system call or three, and so many of them a ms are what a drain may cost. */
-#define LOOKS_PER_MS 3
+#define LOOKS_PER_MS 2
 #define AGAIN_MS 5    /* where only the kernel knows when it is over */
 #define VERIFY_MS 100 /* a connection that was closed where we don't see it is found out */
 
