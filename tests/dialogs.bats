@@ -5,7 +5,7 @@
 # one.
 # mutant: shim/drain/drain_state.c: s/settle = at_least\(settings->settle\)/settle = 0/
 # needs: dovecot-imapd
-# seconds: 34
+# seconds: 40
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
@@ -222,4 +222,25 @@ GREETS_LATE="WEIR_FIRST_BYTE=5s"
     kill -s RTMIN+3 "$SERVER_PID"
     all_end_well 40
     drained 10
+}
+
+# Dovecot's processes ask each other by AF_UNIX sockets, on which their master listens: as long as one
+# has a client of its own, they go on.
+@test "IMAP (dovecot): who logs in when the drain comes is logged in, and served" {
+    local client line
+    start_dovecot WEIR_MODE=reply "$GREETS_LATE"
+    exec {client}<>"/dev/tcp/127.0.0.1/$port"
+    read -r -t 20 -u "$client" line
+    printf 'a LOGIN user sec' >&"$client"
+    pause 0.3
+    kill -USR2 "$SERVER_PID"
+    wait_until 10 log_has weir 'draining: '
+    pause 1 # what nobody needs has ended by then
+    printf 'ret\r\n' >&"$client"
+    read -r -t 20 -u "$client" line
+    has "$line" 'a OK'
+    printf 'b LOGOUT\r\n' >&"$client"
+    read -r -t 20 -u "$client" line
+    has "$line" '* BYE'
+    exec {client}>&-
 }

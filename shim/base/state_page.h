@@ -22,7 +22,7 @@
 #include "base/settings.h"
 
 #define PAGE_MAGIC "weirpage"
-#define PAGE_LAYOUT 10
+#define PAGE_LAYOUT 11
 
 #define PAGE_SLOTS 512    /* processes that are listed */
 #define PAGE_WIDE 16      /* slots whose processes have SHARDS shards, the others one */
@@ -66,6 +66,9 @@ struct page_slot {
     _Atomic uint32_t given_up; /* by the tree's watcher: its connections count as forced */
     _Atomic uint32_t counted;  /* of which order it has told what was in use (page_order_number) */
     _Atomic uint32_t counts;   /* how often it has told */
+    /* In a drain, as it has told last: its connections whose clients are no processes of the tree,
+     * and 1 (0: it has not told), and the others. */
+    _Atomic uint32_t outside, of_tree;
 };
 
 #define SLOT_SANDBOXED 1u  /* in a seccomp sandbox: it is waited for, and does not drain */
@@ -87,11 +90,12 @@ struct page_sums {
 };
 
 struct page_listener {
-    _Atomic int32_t pid;    /* who listened; 0: free; -1: being taken; or PAGE_LEFT */
-    _Atomic uint32_t state; /* enum page_listener_state */
-    uint16_t mode;          /* enum mode */
-    uint16_t from_outside;  /* it was inherited across exec from outside of the tree */
-    char address[116];      /* as text_address writes it, with a NUL */
+    _Atomic int32_t pid;             /* who listened; 0: free; -1: being taken; or PAGE_LEFT */
+    _Atomic uint32_t state;          /* enum page_listener_state */
+    uint16_t mode;                   /* enum mode */
+    uint16_t from_outside;           /* it was inherited across exec from outside of the tree */
+    _Atomic uint32_t serves_outside; /* AF_UNIX: who is no process of the tree has connected */
+    char address[112];               /* as text_address writes it, with a NUL */
 };
 
 /* Who listened has closed it, and has children, which may have it still (the workers of HAProxy's

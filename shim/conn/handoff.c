@@ -63,6 +63,19 @@ bool handoff_any_sent(void)
     return tree_page && atomic_load_explicit(&tree_page->sends, memory_order_relaxed);
 }
 
+bool handoff_any_is_new(void)
+{
+    uint64_t now = (uint64_t)libc_coarse_ms();
+    if (!tree_page || !atomic_load(&tree_page->handoffs_used))
+        return false;
+    for (uint32_t i = 0; i < PAGE_HANDOFFS; i++) {
+        uint64_t entry = atomic_load(&tree_page->handoff[i]);
+        if (entry && !(entry & HANDOFF_ADOPTED) && ((now - entry) & HANDOFF_TIME) < HANDOFF_UNIX_MS)
+            return true;
+    }
+    return false;
+}
+
 bool handoff_is_apart(void)
 {
     return tree_page && tree_page->tree_pid != tree_page->pid;

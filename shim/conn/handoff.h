@@ -20,6 +20,9 @@ void handoff_release(uint64_t record);
 void handoff_note_sent(void);
 bool handoff_any_sent(void);
 
+/* Whether a connection has been on its way between two processes for less than 2 s. */
+bool handoff_any_is_new(void);
+
 /* Whether this process has a page beside its tree's, which it may not open: what the tree has
  * released can't be looked up there. */
 bool handoff_is_apart(void);

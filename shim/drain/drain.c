@@ -367,6 +367,7 @@ static bool step_drain(int64_t now)
     }
     drain.tracked = count.idle + count.in_use + count.shut;
     table_publish_in_use(count.in_use);
+    process_slot_tell_clients(drain.tracked - count.of_tree, count.of_tree);
     bool lingers = lingering_step(now); /* after the table, out of which it may have come */
     bool timed_out = drain.until && now >= drain.until;
     if (timed_out && !drain.forcing) {

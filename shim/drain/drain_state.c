@@ -61,33 +61,43 @@ static int64_t holds_ms(enum conn_class look)
 }
 
 /*
- * Whether a process of the tree, which still serves, has connected to this one, its helper, and may
- * ask it for what it needs to answer: h2o aborts where the process that has its keys has closed.
+ * Whether another process of the tree has connected to this one, its helper. It may ask it for what
+ * it needs to answer (h2o aborts where the process that has its keys has closed), so that such a
+ * connection stays as long as any process of the tree serves somebody else.
  */
-static bool is_asked_by_tree(int fd)
+static bool is_of_tree(int fd)
 {
     const struct conn *conn = table_find(fd);
     return (drain.whole_tree || atomic_load(&drain.phase) <= PHASE_DELAYING) && conn &&
-           atomic_load(&conn->record) & CONN_UNIX && listener_list_may_ask(sock_peer_pid(fd));
+           atomic_load(&conn->record) & CONN_UNIX && listener_list_is_of_tree(sock_peer_pid(fd));
+}
+
+static bool may_be_asked(int fd)
+{
+    return is_of_tree(fd) && listener_list_tree_serves(0);
 }
 
 enum conn_class drain_classify(int fd, const struct conn_limits *limits, bool verify)
 {
     enum conn_class look = conn_classify(fd, limits, verify);
-    return look == CONN_IS_IDLE && is_asked_by_tree(fd) ? CONN_IS_WAITING : look;
+    return look == CONN_IS_IDLE && may_be_asked(fd) ? CONN_IS_WAITING : look;
 }
 
 enum conn_class drain_count(int fd, struct drain_count *count)
 {
     struct drain_note *note = count->verify ? NULL : note_of(fd);
     enum conn_class look;
+    bool of_tree;
     if (note && count->limits.now < note->due && conn_is_unchanged(fd)) {
         look = note->look;
+        of_tree = note->of_tree;
     } else {
         look = drain_classify(fd, &count->limits, true);
+        of_tree = look != CONN_IS_GONE && is_of_tree(fd);
         if (note)
-            *note = (struct drain_note){count->limits.now + holds_ms(look), look};
+            *note = (struct drain_note){count->limits.now + holds_ms(look), look, of_tree};
     }
+    count->of_tree += of_tree;
     count->idle += look == CONN_IS_IDLE || look == CONN_IS_WAITING;
     count->in_use += look == CONN_IS_IN_USE;
     count->shut += look == CONN_IS_SHUT || look == CONN_IS_FORCED;

@@ -32,6 +32,7 @@ extern HIDDEN struct drain {
 struct drain_note {
     int64_t due; /* sys_now_ms */
     enum conn_class look;
+    bool of_tree; /* another process of the tree has connected to this one */
 };
 
 /* The limits by which connections are looked at now (conn_classify). */
@@ -45,6 +46,7 @@ struct drain_count {
     struct conn_limits limits;
     bool verify; /* also those that nothing is done to, and what was noted does not count */
     uint64_t idle, in_use, shut;
+    uint64_t of_tree; /* among these */
 };
 
 /* Looks at fd, which is claimed, and counts it. */

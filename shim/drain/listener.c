@@ -2,6 +2,7 @@
 #include "drain/listener.h"
 
 #include "base/sock.h"
+#include "base/sys.h"
 #include "conn/fork_detect.h"
 #include "conn/fdtable.h"
 #include "drain/listen_fds.h"
@@ -10,6 +11,7 @@
 #include "tree/coordinator.h"
 #include "tree/listener_list.h"
 #include "tree/membership.h"
+#include "tree/process_slot.h"
 
 _Atomic bool listener_dropped_syns;
 __thread uint32_t listener_swaps_seen;
@@ -41,6 +43,16 @@ void listener_bound(int fd, const struct sockaddr *addr, socklen_t len)
     atomic_store(&listener->view.state, 0);
     describe(listener, addr, len);
     listener_set_kind(fd, listener, KIND_BOUND);
+}
+
+void listener_met(int fd, int got)
+{
+    const struct listener *listener = listener_find(fd);
+    if (!listener || listener_list_may_serve_outside(listener->in_page))
+        return;
+    int32_t peer = sys_is_sandboxed() ? 0 : sock_peer_pid(got);
+    if (peer <= 0 || !process_slot_of(peer))
+        listener_list_serves_outside(listener->in_page);
 }
 
 bool listener_any(void)

@@ -40,6 +40,10 @@ static inline bool listener_any_is_kept(void)
 /* Tells whether one of those is bound to this path. */
 bool listener_keeps_path(const char *path);
 
+/* Notes whether it is a process of the tree that got, accepted from an AF_UNIX listener, is
+ * connected to: one system call, until somebody else was seen. */
+void listener_met(int fd, int got);
+
 /* Tells whether there is any that takes part in a drain. */
 bool listener_any(void);
 

@@ -76,7 +76,7 @@ struct listener *listener_take(int fd)
     at->is_own = false;
     at->in_page = 0;
     at->inode = 0;
-    at->waits_since = at->moment_since = 0;
+    at->waits_since = at->moment_since = at->needed_at = 0;
     at->unknown_since = 0;
     at->has_sought_epolls = false;
     atomic_store(&at->is_dry, false);

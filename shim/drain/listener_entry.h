@@ -25,6 +25,7 @@ struct listener {
     bool may_have_cookies; /* then handshakes may be under way of which the kernel knows nothing */
     int64_t moment_since;  /* ends_between has been tried since; 0: it has not */
     int64_t empty_since;   /* and the queue has been empty since */
+    int64_t needed_at;     /* AF_UNIX: when others of the tree might need it last; 0: not so far */
     uint64_t inode;        /* of its socket, as /proc tells it; 0: not asked yet */
     enum held { HELD_BY_NOBODY, HELD_UNKNOWN, HELD } held; /* by who goes on when this one drains */
     int64_t unknown_since;                                 /* 0: it is known */

@@ -255,14 +255,24 @@ static bool is_quiet(struct listener *listener, int fd)
 }
 
 /*
- * Tells whether other processes of the tree may still need it to answer what they have received.
- * They ask a helper that has made an AF_UNIX listener of its own (Apache's mod_cgid for each CGI
- * request, an application behind an nginx of the same tree) as long as one has a connection.
+ * Tells whether other processes of the tree may still need it to answer what they have received, as
+ * long as one has a connection, or may accept one. They ask a helper that has made an AF_UNIX
+ * listener of its own (Apache's mod_cgid for each CGI request, an application behind an nginx of
+ * the same tree), or one that shares its parent's, to which nobody else connects (Postfix' cleanup,
+ * which its master starts for the first mail).
  */
-static bool is_needed(const struct listener *listener)
+static bool is_needed(struct listener *listener)
 {
-    return listener->view.is_unix && listener->is_own && listener->generation == generation_now() &&
-           !coordinator_is_here() && listener_list_others_serve();
+    bool is_helper =
+        listener->is_own && listener->generation == generation_now() && !coordinator_is_here();
+    if (!listener->view.is_unix ||
+        (!is_helper && listener_list_may_serve_outside(listener->in_page)))
+        return false;
+    int64_t now = sys_now_ms();
+    if (listener_list_tree_serves(fork_pid()))
+        listener->needed_at = now;
+    /* A connection may be between two processes, which both don't count it. */
+    return listener->needed_at && now - listener->needed_at < UNIX_QUIET_MS;
 }
 
 /*

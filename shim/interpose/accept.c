@@ -134,6 +134,7 @@ INLINE void accepted(int fd, int got, const struct sockaddr *from, socklen_t len
     if (UNLIKELY(view->is_unix) || UNLIKELY(from->sa_family == AF_UNIX)) {
         fingerprint = view->address;
         kind = FINGERPRINT_OWN;
+        listener_met(fd, got);
     } else if (LIKELY(view->port)) {
         fingerprint = sock_hash_port(fingerprint, view->port);
         kind = FINGERPRINT_PEER_AND_PORT;

@@ -4,11 +4,22 @@
 #include "base/proc.h"
 #include "base/text.h"
 #include "conn/fork_detect.h"
+#include "conn/handoff.h"
 #include "tree/process_slot.h"
 
 static uint32_t listeners_used(void)
 {
     return page_used(&tree_page->listeners_used, PAGE_LISTENERS);
+}
+
+/* Whether any process has said so of a listener of this address. */
+static bool outside_is_served_at(const char *address)
+{
+    for (uint32_t i = 0; i < listeners_used(); i++)
+        if (atomic_load(&tree_page->listener[i].serves_outside) &&
+            text_equal(tree_page->listener[i].address, address))
+            return true;
+    return false;
 }
 
 /* An entry of this address whose process is gone: it is the successor's now. */
@@ -71,10 +82,12 @@ int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode
     struct page_listener *at = known ? NULL : free_listener();
     if (!at)
         return known;
+    atomic_store(&at->serves_outside, 0); /* of what it was before */
     struct text text = TEXT_ON(at->address);
     text_string(&text, address);
     at->mode = (uint16_t)mode;
     at->from_outside = from_outside;
+    atomic_store(&at->serves_outside, outside_is_served_at(address));
     atomic_store(&at->state, PAGE_ACCEPTING);
     atomic_store(&at->pid, fork_pid());
     return (int)(at - tree_page->listener) + 1;
@@ -112,45 +125,63 @@ bool listener_list_is_from_outside(const struct sockaddr *addr, socklen_t len)
     return false;
 }
 
-/* Whether that process has an AF_UNIX listener which takes part in a drain. */
-static bool listens_by_unix(int32_t pid)
+void listener_list_serves_outside(int index)
+{
+    const char *address = tree_page->listener[index - 1].address;
+    for (uint32_t i = 0; i < listeners_used(); i++)
+        if (text_equal(tree_page->listener[i].address, address))
+            atomic_store(&tree_page->listener[i].serves_outside, 1);
+}
+
+bool listener_list_may_serve_outside(int index)
+{
+    return !index || atomic_load(&tree_page->listener[index - 1].serves_outside);
+}
+
+/* Whether that process drains, or is still to: who does not may listen for ever. */
+static bool is_to_drain(const struct page_slot *slot)
+{
+    return slot && atomic_load(&slot->phase) != PHASE_DRAINED &&
+           !(atomic_load(&slot->flags) & (SLOT_SANDBOXED | SLOT_NOT_WOKEN)) &&
+           proc_slot_lives(slot);
+}
+
+/* Whether a client from outside may still be accepted, but by process `but`. */
+static bool may_be_accepted(int32_t but)
 {
     for (uint32_t i = 0; i < listeners_used(); i++) {
         const struct page_listener *at = &tree_page->listener[i];
-        if (atomic_load(&at->pid) == pid && at->mode != MODE_OFF &&
-            text_after(at->address, "unix:"))
+        uint32_t state = atomic_load(&at->state);
+        int32_t pid = atomic_load(&at->pid);
+        if ((state == PAGE_ACCEPTING || state == PAGE_CLOSING) && at->mode != MODE_OFF && pid > 0 &&
+            pid != but && !text_after(at->address, "unix:") && is_to_drain(process_slot_of(pid)))
             return true;
     }
     return false;
 }
 
-/* Whether that process, whose slot this is, is none that itself serves others by AF_UNIX. */
-static bool may_ask(const struct page_slot *slot, int32_t pid)
+static bool serves_outside(uint32_t index)
 {
-    return proc_slot_lives(slot) && (pid == atomic_load(&tree_page->head) || !listens_by_unix(pid));
+    const struct page_slot *slot = &tree_page->slot[index];
+    uint32_t told = atomic_load(&slot->outside), of_tree = told ? atomic_load(&slot->of_tree) : 0;
+    struct totals totals;
+    page_slot_totals(&totals, tree_page, index);
+    return (told > 1 || totals.tracked > of_tree) && proc_slot_lives(slot);
 }
 
-bool listener_list_may_ask(int32_t pid)
+bool listener_list_tree_serves(int32_t but)
 {
-    const struct page_slot *slot =
-        tree_page && pid > 0 && pid != fork_pid() ? process_slot_of(pid) : NULL;
-    return slot && atomic_load(&slot->phase) != PHASE_DRAINED &&
-           !(atomic_load(&slot->flags) & (SLOT_SANDBOXED | SLOT_NOT_WOKEN)) && may_ask(slot, pid);
-}
-
-bool listener_list_others_serve(void)
-{
-    for (uint32_t i = 0; i < process_slots_used(); i++) {
-        struct page_slot *slot = &tree_page->slot[i];
-        int32_t pid = atomic_load(&slot->pid);
-        struct totals totals;
-        if (pid <= 0 || pid == fork_pid())
-            continue;
-        page_slot_totals(&totals, tree_page, i);
-        if (totals.tracked && may_ask(slot, pid))
+    for (uint32_t i = 0; tree_page && i < process_slots_used(); i++) {
+        int32_t pid = atomic_load(&tree_page->slot[i].pid);
+        if (pid > 0 && pid != but && serves_outside(i))
             return true;
     }
-    return false;
+    return tree_page && (may_be_accepted(but) || handoff_any_is_new());
+}
+
+bool listener_list_is_of_tree(int32_t pid)
+{
+    return tree_page && pid > 0 && is_to_drain(process_slot_of(pid));
 }
 
 void listener_list_set(int index, enum page_listener_state state)

@@ -27,14 +27,19 @@ bool listener_list_made(const struct page *page, const struct sockaddr *addr, so
 /* Tells whether the process that started the tree has handed over a listener of this address. */
 bool listener_list_is_from_outside(const struct sockaddr *addr, socklen_t len);
 
-/*
- * Tells whether another process of the tree has connections, and may ask this one for what it needs
- * to answer. A process that itself serves others by AF_UNIX does not count: two would wait for each
- * other.
- */
-bool listener_list_others_serve(void);
+/* AF_UNIX: a client of that listener is no process of the tree, as whoever else has it sees as
+ * well; and whether that is so, or not known. */
+void listener_list_serves_outside(int index);
+bool listener_list_may_serve_outside(int index);
 
-/* The same of one process, whose own drain is not over: whether it has connections or not. */
-bool listener_list_may_ask(int32_t pid);
+/*
+ * Tells whether any process of the tree but `but` (0: none) has connections, or may still accept
+ * some, whose clients are no processes of the tree: to answer them it may have to ask another one.
+ */
+bool listener_list_tree_serves(int32_t but);
+
+/* Tells whether that process, which has connected to this one, is another of the tree that drains
+ * with it. */
+bool listener_list_is_of_tree(int32_t pid);
 
 #endif

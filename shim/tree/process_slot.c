@@ -170,6 +170,7 @@ void process_slot_take(void)
         atomic_store(&slot->table, (uint64_t)(uintptr_t)&table);
         atomic_store(&slot->generation, (uint32_t)generation_now());
         atomic_store(&slot->flags, own_flags);
+        atomic_store(&slot->outside, 0);
         shards = page_shards((uint32_t)found, &count);
     } else {
         atomic_fetch_add(&tree_page->unlisted, 1);
@@ -250,6 +251,15 @@ void process_slot_set_phase(enum phase phase)
     struct page_slot *slot = process_slot_now();
     if (slot)
         atomic_store(&slot->phase, phase);
+}
+
+void process_slot_tell_clients(uint64_t outside, uint64_t of_tree)
+{
+    struct page_slot *slot = process_slot_now();
+    if (!slot)
+        return;
+    atomic_store(&slot->of_tree, (uint32_t)of_tree);
+    atomic_store(&slot->outside, (uint32_t)outside + 1);
 }
 
 void process_slot_set_flag(uint32_t flag, bool on)

@@ -62,6 +62,7 @@ void process_slot_count(void);
 bool process_slots_have_counted(void);
 
 void process_slot_set_phase(enum phase phase);
+void process_slot_tell_clients(uint64_t outside, uint64_t of_tree);
 void process_slot_set_flag(uint32_t flag, bool on);
 void process_slot_count_loss(bool in_use, bool unread, bool unsent);
 
