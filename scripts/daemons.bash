@@ -1059,3 +1059,306 @@ daemon_ncat() {
         'while read -r line && [ "$line" != bye ]; do echo "got $line"; done')
     lines 7001
 }
+
+daemon_clamd() {
+    packages=(clamav-daemon clamdscan)
+    mkdir -p "$place/db"
+    write db/a.hdb <<<'44d88612fea8a8f36de82e1278abb02f:68:A.Test'
+    write clamd.conf <<END
+TCPSocket 3310
+TCPAddr 127.0.0.1
+DatabaseDirectory $place/db
+Foreground yes
+LogFile $place/log/clamd
+END
+    command=(clamd -c "$place/clamd.conf")
+    half='zPI' rest='NG\0' answer=PONG port=3310 closes=1
+    client=(clamdscan -c "$place/clamd.conf" --stream "$place/clamd.conf") expect='Infected files: 0'
+}
+
+daemon_spamd() {
+    packages=(spamd spamc)
+    mkdir -p "$place/rules"
+    write rules/a.pre <<<'loadplugin Mail::SpamAssassin::Plugin::Check'
+    write rules/a.cf <<END
+use_bayes 0
+body A /hello/
+score A 1
+END
+    command=(spamd -x -L -m 2 --min-children=2 -p 7830 -i 127.0.0.1 -A 127.0.0.1 -u nobody
+        "--siteconfigpath=$place/rules" "--configpath=$place/rules" -r "$place/pid"
+        -s "$place/log/spamd")
+    port=7830
+    half='PING SPAMC/1.2\r' rest='\n\r\n' answer=PONG closes=1
+    client=(spamc -d 127.0.0.1 -p 7830 -R) client_says='Subject: a\n\nhello\n' expect='1\.0/|1/5'
+    varies='/child states/d' # when it looks
+}
+
+daemon_inspircd() {
+    packages=(libargon2-1 libgnutls30 libldap-2.5-0 libmaxminddb0 libre2-9 libtre5 libhttp-parser2.9) apart=(inspircd)
+    write inspircd.conf <<END
+<server name="irc.test" description="a" network="test">
+<admin name="a" nick="a" email="a@a.test">
+<bind address="127.0.0.1" port="6667" type="clients">
+<connect name="all" allow="*" localmax="50" globalmax="50" resolvehostnames="no" timeout="60">
+<options prefixquit="">
+<pid file="$place/pid">
+END
+    user=nobody
+    command=(inspircd --nofork --nolog "--config=$place/inspircd.conf")
+    port=6667
+    before='NICK i\r\nUSER i i i :i\r\n' half='NICK a\r\nUSER a a a :' rest='a\r\n' answer=' 376 | 422 '
+    client=(socat -t 3 - TCP:127.0.0.1:6667)
+    client_says='NICK b\r\nUSER b b b :b\r\nQUIT\r\n' expect=' 001 b |Client exited'
+}
+
+daemon_transmission() {
+    packages=(transmission-daemon)
+    user=nobody environment=("HOME=$place")
+    command=(transmission-daemon -f -g "$place/conf" -p 9092 -r 127.0.0.1 -i 127.0.0.1 --no-portmap -w "$place")
+    http 9092 /transmission/rpc
+    half='GET /transmission/rpc HTTP/1.1\r\nHost: 127.0.' rest='0.1\r\n\r\n'
+    answer='^HTTP/1.1 409' expect='^HTTP/1.1 409'
+}
+
+daemon_aria2() {
+    packages=(aria2)
+    command=(aria2c --no-conf --enable-rpc --rpc-listen-port=6801 "--dir=$place" --enable-dht=false --quiet
+        "--log=$place/log/aria2" --log-level=notice)
+    http 6801 '/jsonrpc?method=aria2.getVersion&id=a'
+}
+
+daemon_prosody() {
+    packages=(prosody)
+    write prosody.cfg.lua <<END
+modules_enabled = { "saslauth"; "ping"; }
+modules_disabled = { "s2s"; "tls"; }
+interfaces = { "127.0.0.1" }
+c2s_ports = { 5222 }
+c2s_require_encryption = false
+data_path = "$place"
+pidfile = "$place/pid"
+log = { info = "$place/log/prosody" }
+VirtualHost "a.test"
+END
+    user=nobody
+    command=(prosody -F --config "$place/prosody.cfg.lua")
+    port=5222
+    half="<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' to='a.te"
+    rest="st'>" answer='stream:features'
+    client=(socat "-,ignoreeof" TCP:127.0.0.1:5222) client_says="$half$rest</stream:stream>"
+    expect='stream:features' varies='s/c2s[0-9a-f]+/session/'
+}
+
+daemon_coturn() {
+    packages=(coturn)
+    command=(turnserver -n -c /dev/null --listening-ip=127.0.0.1 --listening-port=3478 --no-tls --no-dtls --no-cli
+        --no-udp --allow-loopback-peers --relay-ip=127.0.0.1 "--pidfile=$place/pid" --log-file=stdout
+        "--userdb=$place/db" --user=a:b --realm=test)
+    port=3478
+    # A STUN binding request.
+    half='\x00\x01\x00\x00\x21\x12\xa4\x42' rest='aaaabbbbcccc' answer='aaaabbbbcccc'
+    client=(socat -t 1 - TCP:127.0.0.1:3478)
+    client_says='\x00\x01\x00\x00\x21\x12\xa4\x42aaaabbbbdddd' expect='aaaabbbbdddd'
+}
+
+daemon_pure_ftpd() {
+    packages=(pure-ftpd-common libsodium23) apart=(pure-ftpd)
+    command=(pure-ftpd -S "127.0.0.1,2121" -e -H -g "$place/pid" -A)
+    port=2121 greeting='^220' half='SY' rest='ST\r\n' answer='530|215'
+    client=(socat -t 3 - TCP:127.0.0.1:2121) client_says='QUIT\r\n' expect='221'
+}
+
+daemon_smbd() {
+    packages=(samba smbclient)
+    mkdir -p "$place"/{state,private,lock,cache,share}
+    write smb.conf <<END
+[global]
+interfaces = lo
+bind interfaces only = yes
+smb ports = 4450
+state directory = $place/state
+lock directory = $place/lock
+cache directory = $place/cache
+private dir = $place/private
+pid directory = $place
+ncalrpc dir = $place/ncalrpc
+log file = $place/log/smbd
+map to guest = bad user
+guest account = nobody
+disable spoolss = yes
+[share]
+path = $place/share
+guest ok = yes
+END
+    command=(setsid smbd -F --no-process-group -s "$place/smb.conf")
+    port=4450 closes=1
+    client=(smbclient -p 4450 -N -s "$place/smb.conf" -L 127.0.0.1) expect='share .*Disk'
+}
+
+daemon_starman() {
+    packages=(starman)
+    write app.psgi <<'END'
+sub { [200, ['Content-Type' => 'text/plain'], ["good\n"]] }
+END
+    command=(starman --listen 127.0.0.1:5000 --workers 3 "$place/app.psgi")
+    http 5000
+}
+
+daemon_hypnotoad() {
+    packages=(libmojolicious-perl)
+    write app.pl <<END
+use Mojolicious::Lite -signatures;
+app->config(hypnotoad => {listen => ['http://127.0.0.1:5001'], workers => 2, pid_file => '$place/pid'});
+get '/' => {text => "good\n"};
+app->start;
+END
+    command=(hypnotoad -f "$place/app.pl")
+    http 5001
+}
+
+daemon_nghttpx() {
+    packages=(nghttp2-proxy)
+    command=(nghttpx --conf=/dev/null '--frontend=127.0.0.1,3000;no-tls'
+        '--backend=127.0.0.1,7000' "--accesslog-file=$place/log/access")
+    http 3000
+    closes=1 varies='s/ [0-9a-f]{8} / id /' # a name of its own
+}
+
+prepare_nghttpx() {
+    http_server 7000
+}
+
+daemon_uhub() {
+    packages=(uhub)
+    write uhub.conf <<END
+server_port=1511
+server_bind_addr=127.0.0.1
+hub_name=a
+file_acl=$place/acl
+END
+    write acl <<<''
+    command=(uhub -c "$place/uhub.conf")
+    port=1511
+    half='HSUP ADBASE' rest=' ADTIGR\n' answer=ISUP
+    client=(socat -t 1 - TCP:127.0.0.1:1511) client_says='HSUP ADBASE ADTIGR\n' expect=ISUP
+}
+
+daemon_radicale() {
+    packages=(radicale)
+    command=(/usr/bin/python3 -m radicale --server-hosts 127.0.0.1:5232
+        --storage-filesystem-folder "$place/store" --auth-type none)
+    http 5232 /.web/
+    closes=1
+}
+
+daemon_opentracker() {
+    packages=(opentracker)
+    user=nobody
+    command=(opentracker -i 127.0.0.1 -p 6969 -d "$place")
+    http 6969 /stats
+    answer='^HTTP/1' expect='^HTTP/1' closes=1
+}
+
+daemon_sniproxy() {
+    packages=(sniproxy)
+    write sniproxy.conf <<END
+user nobody
+pidfile $place/pid
+listener 127.0.0.1:7001 {
+    proto http
+}
+table {
+    .* 127.0.0.1:7000
+}
+END
+    command=(sniproxy -f -c "$place/sniproxy.conf")
+    http 7001
+}
+
+prepare_sniproxy() {
+    http_server 7000
+}
+
+daemon_kamailio() {
+    packages=(kamailio)
+    write kamailio.cfg <<END
+#!KAMAILIO
+children=2
+tcp_children=2
+log_stderror=yes
+mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/"
+loadmodule "sl.so"
+listen=tcp:127.0.0.1:5060
+request_route { sl_send_reply("200", "OK"); }
+END
+    command=(kamailio -DD -E -f "$place/kamailio.cfg" -P "$place/pid" -Y "$place")
+    port=5060
+    half='OPTIONS sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1;branch=z9hG4bKa\r\n'
+    rest='From: <sip:a@a>;tag=a\r\nTo: <sip:a@127.0.0.1>\r\n'
+    rest+='Call-ID: a\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 5\r\nContent-Length: 0\r\n\r\n' answer='SIP/2.0 200'
+    client=(socat -t 1 - TCP:127.0.0.1:5060) client_says="$half$rest" expect='SIP/2.0 200'
+}
+
+daemon_mumble() {
+    packages=(mumble-server openssl)
+    write mumble.ini <<END
+database=$place/db
+host=127.0.0.1
+port=64738
+logfile=
+uname=
+END
+    user=nobody environment=("HOME=$place")
+    command=(murmurd -fg -ini "$place/mumble.ini")
+    port=64738 closes=1
+    client=(openssl s_client -connect 127.0.0.1:64738) expect='CONNECTED'
+    varies="s/set to '.*'/set/"
+}
+
+daemon_postfix() {
+    packages=(libicu72 libdb5.3 libnsl2 libsasl2-2) apart=(postfix)
+    mkdir -p "$place"/{conf,queue,data}
+    write conf/main.cf <<END
+compatibility_level = 3.6
+myhostname = a.test
+queue_directory = $place/queue
+data_directory = $place/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+shlib_directory = /usr/lib/postfix
+meta_directory = $place/conf
+mail_owner = list
+setgid_group = mail
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mydestination = a.test
+local_recipient_maps =
+alias_maps =
+import_environment = MAIL_CONFIG LD_PRELOAD WEIR_TREE WEIR_LOG WEIR_STOP_SIGNALS
+END
+    write conf/master.cf <<END
+127.0.0.1:2525 inet n - n - - smtpd
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+anvil unix - - n - 1 anvil
+proxymap unix - - n - - proxymap
+local unix - - n - - discard
+END
+    command=(/usr/lib/postfix/sbin/master -d -c "$place/conf")
+    environment=("MAIL_CONFIG=$place/conf")
+    port=2525 greeting='^220' before='EHLO a.test\r\nRSET\r\n' answer='^250 2\.(0\.0|1\.5) '
+    # For whom it is decides another process, which is started for the first mail.
+    half='EHLO a.test\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@a.te' rest='st>\r\n'
+    varies='s/[0-9A-F]+: client/id: client/'
+    client=(socat -t 3 - TCP:127.0.0.1:2525) client_says='EHLO a.test\r\nQUIT\r\n' expect='221'
+}
+
+prepare_postfix() {
+    mkdir -p "$place"/queue/{active,bounce,corrupt,defer,deferred,flush,hold,incoming} \
+        "$place"/queue/{private,maildrop,public,pid,saved,trace}
+    chown list "$place"/queue/* "$place/data"
+    chown root "$place/queue/pid"
+}
