@@ -11,7 +11,6 @@
 #include "drain/listener_epolls.h"
 #include "drain/listener_holders.h"
 #include "drain/listener_queue.h"
-#include "tree/coordinator.h"
 #include "tree/listener_list.h"
 #include "tree/process_slot.h"
 
@@ -256,17 +255,13 @@ static bool is_quiet(struct listener *listener, int fd)
 
 /*
  * Tells whether other processes of the tree may still need it to answer what they have received, as
- * long as one has a connection, or may accept one. They ask a helper that has made an AF_UNIX
- * listener of its own (Apache's mod_cgid for each CGI request, an application behind an nginx of
- * the same tree), or one that shares its parent's, to which nobody else connects (Postfix' cleanup,
- * which its master starts for the first mail).
+ * long as one has a connection, or may accept one: a helper's, by which they ask (Apache's mod_cgid
+ * for each CGI request; Postfix' cleanup, which its master starts for the first mail). Nobody from
+ * outside has connected to such a listener.
  */
 static bool is_needed(struct listener *listener)
 {
-    bool is_helper =
-        listener->is_own && listener->generation == generation_now() && !coordinator_is_here();
-    if (!listener->view.is_unix ||
-        (!is_helper && listener_list_may_serve_outside(listener->in_page)))
+    if (!listener->view.is_unix || listener_list_may_serve_outside(listener->in_page))
         return false;
     int64_t now = sys_now_ms();
     if (listener_list_tree_serves(fork_pid()))

@@ -26,7 +26,7 @@ class Lost(Exception):
 
 class Dialog:
     def __init__(self, port):
-        self.connection = socket.create_connection(("127.0.0.1", port), timeout=12)
+        self.connection = socket.create_connection(("127.0.0.1", port), timeout=40)
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         self.doing = "the greeting"
@@ -63,7 +63,7 @@ class Dialog:
             pass
         except ConnectionError as error:
             raise Lost(f"{error} after {self.doing}") from error
-        self.connection.settimeout(12)
+        self.connection.settimeout(40)
         self.doing = text
         self.send(text.encode() + b"\r\n")
 
@@ -150,7 +150,7 @@ class Ftp(Dialog):
             *_, high, low = re.findall(r"\d+", self.code("227"))
             try:
                 data = socket.create_connection(
-                    ("127.0.0.1", int(high) * 256 + int(low)), timeout=12
+                    ("127.0.0.1", int(high) * 256 + int(low)), timeout=40
                 )
             except ConnectionRefusedError as error:
                 raise Closed(f"RETR {name}, without a transfer's connection") from error
