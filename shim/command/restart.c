@@ -396,13 +396,13 @@ static bool is_left(struct restart *restart, const char *what)
         return true;
     }
     tree_free(restart->fresh);
-    if (!restart->fresh && restart->started > 0 && kill(restart->started, 0) == 0) {
+    restart->fresh = NULL;
+    if (restart->started > 0 && kill(restart->started, 0) == 0) {
         say("pid %d: it does not run under the shim, and is %s", restart->started, what);
         return true;
     }
     if (restart->started > 0)
         say("pid %d: it has ended: its own log may say why", restart->started);
-    restart->fresh = NULL;
     return false;
 }
 
