@@ -1351,7 +1351,7 @@ END
     environment=("MAIL_CONFIG=$place/conf")
     port=2525 greeting='^220' before='EHLO a.test\r\nRSET\r\n' answer='^250 2\.(0\.0|1\.5) '
     # For whom it is decides another process, which is started for the first mail.
-    half='EHLO a.test\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@a.te' rest='st>\r\n'
+    half='EHLO a.te' rest='st\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@a.test>\r\n'
     varies='s/[0-9A-F]+: client/id: client/'
     client=(socat -t 3 - TCP:127.0.0.1:2525) client_says='EHLO a.test\r\nQUIT\r\n' expect='221'
 }
