@@ -528,7 +528,7 @@ uint32_t proc_open_handoffs(const _Atomic uint64_t *gaps, uint32_t count, int32_
     for (uint32_t i = 0; i < count; i++) {
         uint64_t entry = atomic_load(&gaps[i]);
         bool counts = entry && !(entry & HANDOFF_ADOPTED), is_unix = counts && entry & HANDOFF_UNIX;
-        open[i] = is_unix && (((uint64_t)now - entry) & HANDOFF_TIME) < HANDOFF_UNIX_MS;
+        open[i] = is_unix && handoff_is_new(entry, now);
         wanted[i] = counts && !is_unix ? entry : 0;
         sockets += wanted[i] != 0;
     }

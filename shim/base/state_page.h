@@ -90,12 +90,12 @@ struct page_sums {
 };
 
 struct page_listener {
-    _Atomic int32_t pid;             /* who listened; 0: free; -1: being taken; or PAGE_LEFT */
-    _Atomic uint32_t state;          /* enum page_listener_state */
-    uint16_t mode;                   /* enum mode */
-    uint16_t from_outside;           /* it was inherited across exec from outside of the tree */
-    _Atomic uint32_t serves_outside; /* AF_UNIX: who is no process of the tree has connected */
-    char address[112];               /* as text_address writes it, with a NUL */
+    _Atomic int32_t pid;            /* who listened; 0: free; -1: being taken; or PAGE_LEFT */
+    _Atomic uint32_t state;         /* enum page_listener_state */
+    uint16_t mode;                  /* enum mode */
+    uint8_t from_outside;           /* it was inherited across exec from outside of the tree */
+    _Atomic uint8_t serves_outside; /* AF_UNIX: who is no process of the tree has connected */
+    char address[116];              /* as text_address writes it, with a NUL */
 };
 
 /* Who listened has closed it, and has children, which may have it still (the workers of HAProxy's
@@ -198,6 +198,11 @@ struct page {
                          */
 #define HANDOFF_TIME (HANDOFF_UNIX - 1)
 #define HANDOFF_UNIX_MS 2000
+
+static inline bool handoff_is_new(uint64_t entry, int64_t now)
+{
+    return (((uint64_t)now - entry) & HANDOFF_TIME) < HANDOFF_UNIX_MS;
+}
 
 /* The page of this process's tree; NULL before membership_begin, and in weir(1). */
 extern HIDDEN struct page *tree_page;

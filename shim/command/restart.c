@@ -354,9 +354,9 @@ static bool wait_until_ready(struct restart *restart)
         size_t taken = count_taken(restart);
         int64_t now = sys_now_ms();
         if (taken == restart->sockets) {
-            all_at = all_at ? all_at : now;
-            if (!has_way_back(restart))
+            if (!all_at && !has_way_back(restart))
                 release_sockets(restart);
+            all_at = all_at ? all_at : now;
             if (now - all_at >= SERVES_MS || fresh_serves(restart))
                 return true;
         }

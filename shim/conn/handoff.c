@@ -65,12 +65,12 @@ bool handoff_any_sent(void)
 
 bool handoff_any_is_new(void)
 {
-    uint64_t now = (uint64_t)libc_coarse_ms();
+    int64_t now = libc_coarse_ms();
     if (!tree_page || !atomic_load(&tree_page->handoffs_used))
         return false;
     for (uint32_t i = 0; i < PAGE_HANDOFFS; i++) {
         uint64_t entry = atomic_load(&tree_page->handoff[i]);
-        if (entry && !(entry & HANDOFF_ADOPTED) && ((now - entry) & HANDOFF_TIME) < HANDOFF_UNIX_MS)
+        if (entry && !(entry & HANDOFF_ADOPTED) && handoff_is_new(entry, now))
             return true;
     }
     return false;

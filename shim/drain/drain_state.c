@@ -72,15 +72,19 @@ static bool is_of_tree(int fd)
            atomic_load(&conn->record) & CONN_UNIX && listener_list_is_of_tree(sock_peer_pid(fd));
 }
 
-static bool may_be_asked(int fd)
+static enum conn_class classify(int fd, const struct conn_limits *limits, bool verify,
+                                bool *of_tree)
 {
-    return is_of_tree(fd) && listener_list_tree_serves(0);
+    enum conn_class look = conn_classify(fd, limits, verify);
+    *of_tree = look != CONN_IS_GONE && is_of_tree(fd);
+    return look == CONN_IS_IDLE && *of_tree && listener_list_tree_serves(0) ? CONN_IS_WAITING
+                                                                            : look;
 }
 
 enum conn_class drain_classify(int fd, const struct conn_limits *limits, bool verify)
 {
-    enum conn_class look = conn_classify(fd, limits, verify);
-    return look == CONN_IS_IDLE && may_be_asked(fd) ? CONN_IS_WAITING : look;
+    bool of_tree;
+    return classify(fd, limits, verify, &of_tree);
 }
 
 enum conn_class drain_count(int fd, struct drain_count *count)
@@ -92,8 +96,7 @@ enum conn_class drain_count(int fd, struct drain_count *count)
         look = note->look;
         of_tree = note->of_tree;
     } else {
-        look = drain_classify(fd, &count->limits, true);
-        of_tree = look != CONN_IS_GONE && is_of_tree(fd);
+        look = classify(fd, &count->limits, true, &of_tree);
         if (note)
             *note = (struct drain_note){count->limits.now + holds_ms(look), look, of_tree};
     }

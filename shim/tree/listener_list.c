@@ -7,6 +7,12 @@
 #include "conn/handoff.h"
 #include "tree/process_slot.h"
 
+#include <sys/un.h>
+
+_Static_assert(sizeof((struct page_listener *)NULL)->address >
+                   sizeof "unix:" + sizeof((struct sockaddr_un *)NULL)->sun_path,
+               "any path has room");
+
 static uint32_t listeners_used(void)
 {
     return page_used(&tree_page->listeners_used, PAGE_LISTENERS);
@@ -82,12 +88,12 @@ int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode
     struct page_listener *at = known ? NULL : free_listener();
     if (!at)
         return known;
-    atomic_store(&at->serves_outside, 0); /* of what it was before */
+    bool outside = outside_is_served_at(address);
     struct text text = TEXT_ON(at->address);
     text_string(&text, address);
     at->mode = (uint16_t)mode;
     at->from_outside = from_outside;
-    atomic_store(&at->serves_outside, outside_is_served_at(address));
+    atomic_store(&at->serves_outside, outside);
     atomic_store(&at->state, PAGE_ACCEPTING);
     atomic_store(&at->pid, fork_pid());
     return (int)(at - tree_page->listener) + 1;
@@ -160,6 +166,8 @@ static bool may_be_accepted(int32_t but)
     return false;
 }
 
+/* What it has told may be older than its last accept, which of_tree tells, or its last close, by
+ * which that is too high: then `outside` tells. */
 static bool serves_outside(uint32_t index)
 {
     const struct page_slot *slot = &tree_page->slot[index];
