@@ -21,7 +21,7 @@
 //   unanswered     sent; a clean end came instead of the first byte of an answer
 //   reset          sent; a reset came instead of the first byte of an answer
 //   truncated      sent; the connection ended in the middle of the answer
-//   refused        connections refused
+//   refused        connections refused; postgres: or told that "the database system is starting up"
 //   connect_reset  connections reset (one-shot, careful: or ended) before their first request went
 //                  out
 //   open           connections still open at the end
@@ -30,6 +30,7 @@
 //                  itself says so: it does not acknowledge the request
 //   idle_reset     connections reset between two requests: nothing was lost by that
 // The first five that lose a request, and that are still open, are named on stderr.
+#define _GNU_SOURCE // memmem
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <err.h>
@@ -74,7 +75,7 @@ enum part { HEAD, HEADER, CHUNK_SIZE, TRAILER, BODY, WHOLE };
 struct answer {
     enum part part;
     bool begun; // a byte of it is there
-    bool chunked, until_close, says_close;
+    bool chunked, until_close, says_close, starting_up;
     uint64_t skip;   // bytes to pass over before the next line
     uint64_t length; // Content-Length; UINT64_MAX: none
     size_t line_length;
@@ -229,6 +230,8 @@ static void ended_by_server(struct connection *c, int error)
     } else if (c->state == WAITING) {
         if (c->answer.until_close && !error)
             totals.answered++;
+        else if (c->answer.starting_up)
+            totals.refused++;
         else if (c->answer.begun)
             lose(c, &totals.truncated, "truncated");
         else if (error)
@@ -337,15 +340,25 @@ static void on_line(struct answer *a)
 }
 
 // Messages of a type, a length that counts itself, and a body. An answer ends with ReadyForQuery;
-// an error (protocol 3.0, FATAL) in place of the first of them is the server's last word, no
-// answer.
+// an error (protocol 3.0, FATAL) in place of the first of them, or behind the last, is the server's
+// last word, no answer.
 static void feed_postgres(struct answer *a, const char *bytes, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
+        if (a->part == WHOLE && bytes[i] == 'E') {
+            a->says_close = true;
+            return;
+        }
         if (a->part == WHOLE)
             errx(1, "%zu bytes after the end of an answer", count - i);
         if (a->skip > 0) {
-            a->part = --a->skip == 0 && a->line[0] == 'Z' ? WHOLE : HEAD;
+            if (a->line[0] == 'E' && a->line_length < sizeof a->line - 1)
+                a->line[++a->line_length] = bytes[i];
+            if (--a->skip > 0)
+                continue;
+            a->part = a->line[0] == 'Z' ? WHOLE : HEAD;
+            a->starting_up |= memmem(a->line + 1, a->line_length, "C57P03", 7) != NULL;
+            a->line_length = 0;
             continue;
         }
         a->line[a->line_length++] = bytes[i];
