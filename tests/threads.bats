@@ -8,6 +8,7 @@
 # shellcheck disable=SC2030,SC2031,SC2154
 
 load helpers
+load lines
 
 setup() {
     port=$((10000 + 100 * BATS_TEST_NUMBER))
@@ -144,6 +145,29 @@ handlers() {
 
 @test "the handler of a stop signal runs on the stack that it was installed for" {
     handlers other_stack own_stack
+}
+
+# Varnish: what crashes there tells by a handler, and no two threads crash at once.
+@test "threads that share a signal stack for crashes take no signal of ours on it" {
+    local round client
+    for round in 1 2 3; do
+        serve "server$round" -- "$PROGRAMS/shared_stack" "$port" faults
+        wait_port "$port"
+        log_has "server$round" '^on a signal stack: no$'
+        conn_open client "$port"
+        echoes "$client"
+        kill -USR2 "$SERVER_PID"
+        wait_drained "server$round" 10
+        kill -0 "$SERVER_PID"
+        kill "$SERVER_PID"
+        wait_gone "$SERVER_PID"
+    done
+}
+
+@test "a program that takes other signals on signal stacks has ours there, too" {
+    serve server -- "$PROGRAMS/shared_stack" "$port" all
+    wait_port "$port"
+    log_has server '^on a signal stack: yes$'
 }
 
 @test "a handler for SIGSEGV, with SA_RESETHAND and a stack of its own, repairs and returns" {

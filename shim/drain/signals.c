@@ -14,6 +14,22 @@
 signals_fn *signals_our_handler;
 static _Atomic uint64_t off_stack; /* our handler is not called on the thread's own signal stack */
 
+/* The program has threads take signals that come at any time on signal stacks of their own. Go
+ * does, whose threads may run on stacks too small for a handler. */
+static _Atomic bool uses_stacks;
+
+/* Of what a thread brings upon itself. A stack that is for these alone may be one for all threads
+ * (Varnish): two of our handlers at once would destroy each other's frames there. */
+#define FAULTS                                                                            \
+    (SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGILL) | SIGNAL_BIT(SIGFPE) | \
+     SIGNAL_BIT(SIGTRAP) | SIGNAL_BIT(SIGSYS) | SIGNAL_BIT(SIGABRT))
+
+static bool asks_for_stack(int sig, const struct sigaction *action)
+{
+    return sig > 0 && sig < SIGNALS && !(SIGNAL_BIT(sig) & FAULTS) && signals_handles(action) &&
+           action->sa_flags & SA_ONSTACK;
+}
+
 /* Installs ours. A handler of the program's that it calls is to find the stack that it asked for.
  */
 static bool install_ours(int sig, bool on_stack, struct sigaction *old)
@@ -33,9 +49,37 @@ static bool install_ours(int sig, bool on_stack, struct sigaction *old)
 static void choose_stack(int sig)
 {
     const struct sigaction *action = signals_program(sig);
-    bool on_stack = !signals_handles(action) || action->sa_flags & SA_ONSTACK;
+    bool on_stack =
+        signals_handles(action) ? action->sa_flags & SA_ONSTACK : atomic_load(&uses_stacks);
     if (on_stack == !!(atomic_load(&off_stack) & SIGNAL_BIT(sig)))
         install_ours(sig, on_stack, NULL);
+}
+
+static void note_stacks(int sig, const struct sigaction *action)
+{
+    if (LIKELY(!asks_for_stack(sig, action)) || in_vfork_child() ||
+        atomic_exchange(&uses_stacks, true))
+        return;
+    for (int ours = 1; ours < SIGNALS; ours++)
+        if (signals_is_ours(ours))
+            choose_stack(ours);
+}
+
+/* Of handlers that were installed by the system call itself. Libc's would change errno. */
+static void look_for_stacks(void)
+{
+    for (int sig = 1; sig < SIGNALS && !atomic_load(&uses_stacks); sig++) {
+        struct {
+            sighandler_t handler; /* the kernel's struct sigaction begins with these */
+            unsigned long flags;
+            long rest[18];
+        } kernel = {SIG_DFL, 0, {0}};
+        if (signals_is_ours(sig) ||
+            sys4(SYS_rt_sigaction, sig, NULL, &kernel, sizeof(uint64_t)) != 0)
+            continue;
+        note_stacks(
+            sig, &(struct sigaction){.sa_handler = kernel.handler, .sa_flags = (int)kernel.flags});
+    }
 }
 
 bool signals_take(int sig, signals_fn *handler)
@@ -46,7 +90,8 @@ bool signals_take(int sig, signals_fn *handler)
         return true;
     signals_our_handler = handler;
     signals_keep_action(sig);
-    if (!install_ours(sig, true, signals_program(sig)))
+    look_for_stacks();
+    if (!install_ours(sig, atomic_load(&uses_stacks), signals_program(sig)))
         return false;
     signals_unwrap(sig, signals_program(sig));
     choose_stack(sig);
@@ -199,6 +244,8 @@ void signals_deliver_in_vfork_child(int sig, siginfo_t *info, void *context)
 
 bool signals_action(int sig, const struct sigaction *action, struct sigaction *old)
 {
+    if (action)
+        note_stacks(sig, action);
     if (!signals_is_ours(sig))
         return false;
     if (in_vfork_child()) {
