@@ -55,6 +55,43 @@ static void log_no_substitute(int fd, int error)
 
 /* ---- swapped ---- */
 
+/* What a swap has in hand: the substitute, the old one. A child that is forked in the middle of it
+ * has both as well, and closes them when it drains: else it would keep the old one open. */
+enum { SUBSTITUTE, OLD, IN_HAND };
+
+static struct {
+    _Atomic int number; /* the descriptor and one more; 0: none */
+    uint64_t inode;
+    uint64_t generation; /* of the process that has made it */
+} in_hand[IN_HAND];
+
+static void take_in_hand(int which, int fd)
+{
+    in_hand[which].inode = sock_inode(fd);
+    in_hand[which].generation = generation_now();
+    atomic_store(&in_hand[which].number, fd + 1);
+}
+
+/* Forgotten first: the number may be another's as soon as it is closed. */
+static void let_go(int which)
+{
+    int fd = atomic_exchange(&in_hand[which].number, 0) - 1;
+    if (fd >= 0)
+        sys1(SYS_close, fd);
+}
+
+static void let_go_of_parents(void)
+{
+    for (int which = 0; which < IN_HAND; which++) {
+        int fd = atomic_load(&in_hand[which].number) - 1;
+        if (fd < 0 || in_hand[which].generation == generation_now())
+            continue;
+        if (sock_inode(fd) == in_hand[which].inode)
+            let_go(which);
+        atomic_store(&in_hand[which].number, 0);
+    }
+}
+
 /* What is kept is held by a duplicate, for a successor that shares it: our only descriptor. */
 #define KEPT_LEAST 100
 
@@ -134,11 +171,14 @@ static bool swap(struct listener *listener, int fd, enum then then, bool now)
         atomic_store(&listener->view.state, STOPPED); /* as far as it can be */
         return true;
     }
+    take_in_hand(SUBSTITUTE, substitute);
     if (listener_epolls_is_shared(fd)) /* which goes on telling of clients, who are the others' */
         sock_never_block(substitute);
     long old = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, then == THEN_KEEP ? KEPT_LEAST : 3);
     if (old < 0)
         old = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+    if (old >= 0 && then != THEN_KEEP)
+        take_in_hand(OLD, (int)old);
 
     if (listener_epolls_missed())
         log_say(LOG_ERROR,
@@ -147,7 +187,7 @@ static bool swap(struct listener *listener, int fd, enum then then, bool now)
 
     /* First quiet, then dead: an epoll that saw the old one shut would spin. */
     listener_epolls_put(fd, substitute);
-    sys1(SYS_close, substitute);
+    let_go(SUBSTITUTE);
     atomic_store(&listener->view.state, STOPPED);
     atomic_fetch_add(&listener_swaps, 1);
     if (old >= 0 && then == THEN_KEEP)
@@ -169,7 +209,7 @@ static bool swap(struct listener *listener, int fd, enum then then, bool now)
         listener->closed_at = sys_now_ms();
         atomic_store(&listener->view.state, shut ? CLOSING : LISTENING);
     }
-    sys1(SYS_close, old);
+    let_go(OLD);
     return is_over;
 }
 
@@ -352,6 +392,7 @@ static bool stop(struct listener *listener, int fd, enum then then, bool now, bo
 bool listener_stop_all(enum listeners what, bool now, bool whole_tree, bool *wake)
 {
     bool all = true;
+    let_go_of_parents();
     listener_epolls_find();
     for (uint32_t i = 0; i < atomic_load(&listener_entries); i++) {
         struct listener *listener = listener_entry(i);
