@@ -90,6 +90,30 @@ is_answered() {
     [ "$(grep -c '^ended 15 store 6$' "$BATS_TEST_TMPDIR/manager.log")" = 3 ]
 }
 
+# Varnish does, to find out what it can have.
+@test "a program that first listens elsewhere, and closes all that it has not opened, finds them" {
+    local between
+    # shellcheck disable=SC2046
+    manage $(adopter tries "127.0.0.1/$port" "127.0.0.1/$((port + 1))")
+    stops
+    conn_open between "$port"
+    starts_again
+    is_answered "$between"
+}
+
+# So does Varnish, when its worker has ended.
+@test "a program that binds again as it ends finds its addresses free, and they stay in the store" {
+    local between
+    # shellcheck disable=SC2046
+    manage $(adopter again "127.0.0.1/$port" "127.0.0.1/$((port + 1))")
+    stops
+    is_told '^bound again$'
+    is_told '^ended 0 store 2$'
+    conn_open between "$port"
+    starts_again
+    is_answered "$between"
+}
+
 @test "a manager that does not know barriers has taken what it has not closed" {
     # shellcheck disable=SC2046
     manage --mute $(adopter "127.0.0.1/$port")

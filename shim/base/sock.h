@@ -166,11 +166,12 @@ bool sock_is_deaf(int fd);
  */
 bool sock_may_take_place(int listener, int fresh, const struct sockaddr *addr, socklen_t len);
 
+/* Has the listener take that place, with what has been set on the fresh socket. Undoes
+ * sock_drop_syns. Returns whether it has. */
+bool sock_take_place(int listener, int fresh);
+
 /* Tells whether a client finds this listener: its path, if it has one, still leads to a socket. */
 bool sock_is_reached(int listener);
-
-/* Sets on a listener what has been set on a fresh socket. Undoes sock_drop_syns. */
-void sock_carry(int fresh, int listener);
 
 /* Tells whether an address is AF_UNIX's with this path. */
 bool sock_is_path(const struct sockaddr *addr, socklen_t len, const char *path);

@@ -84,7 +84,7 @@ static void carry_buffer(int from, int to, int name, int forced)
         set_int(to, SOL_SOCKET, name, wanted / 2);
 }
 
-void sock_carry(int from, int to)
+static void carry(int from, int to)
 {
     sock_admit_syns(to);
     for (size_t i = 0; i < COUNT_OF(options); i++)
@@ -183,6 +183,13 @@ bool sock_may_take_place(int listener, int fresh, const struct sockaddr *addr, s
     return own_len && is_same_address((struct sockaddr *)&own, own_len, addr, len) &&
            (!has_v4_as_well(addr) || is_same_option(listener, fresh, IPPROTO_IPV6, IPV6_V6ONLY)) &&
            sock_is_reached(listener);
+}
+
+bool sock_take_place(int listener, int fresh)
+{
+    carry(fresh, listener);
+    long flags = sys2(SYS_fcntl, fresh, F_GETFD);
+    return sys3(SYS_dup3, listener, fresh, flags & FD_CLOEXEC ? O_CLOEXEC : 0) >= 0;
 }
 
 bool sock_is_path(const struct sockaddr *addr, socklen_t len, const char *path)

@@ -33,7 +33,7 @@ _Atomic int handed_left;
 enum { OWNER_NONE = 0, OWNER_BINDS = -1, OWNER_LISTENS = -2, OWNER_IS_LATE = -3 };
 static _Atomic int32_t *owner;
 
-static bool has_listened;
+static bool has_listened; /* on one of them. Varnish first tries whether it can listen at all */
 static int64_t closes_at; /* what is left is closed then; 0: not yet known */
 
 /* ---- taken ---- */
@@ -152,9 +152,7 @@ static bool put_in_place(struct handed *at, int fd)
 {
     if (sock_is_deaf(at->fd))
         atomic_store(&listener_dropped_syns, true);
-    sock_carry(fd, at->fd);
-    long flags = sys2(SYS_fcntl, fd, F_GETFD);
-    return sys3(SYS_dup3, at->fd, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0) >= 0;
+    return sock_take_place(at->fd, fd);
 }
 
 bool handed_adopt(int fd, const struct sockaddr *addr, socklen_t len)
@@ -190,8 +188,8 @@ bool handed_listens(int fd)
             continue;
         atomic_store(&owner[at - handed], OWNER_LISTENS);
         drop(at);
+        has_listened = true;
     }
-    has_listened = true;
     if (!closes_at)
         closes_at = sys_now_ms() + HANDED_MS;
     return handed_any();

@@ -115,6 +115,17 @@ bool listener_stop_keeps(int fd)
     return false;
 }
 
+bool listener_binds_again(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    if (settings_now()->listeners !=
+        LISTENERS_STORE) /* else a successor may accept from it by now */
+        return false;
+    for (uint32_t i = 0; i < atomic_load(&listener_kept); i++)
+        if (sock_may_take_place(atomic_load(&kept[i]), fd, addr, len))
+            return sock_take_place(atomic_load(&kept[i]), fd);
+    return false;
+}
+
 bool listener_keeps_path(const char *path)
 {
     for (uint32_t i = 0; i < atomic_load(&listener_kept); i++) {

@@ -1,18 +1,20 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-# adopter.py [options] [unlink] [twice] [never] [apart] ADDRESS...: a server that binds and listens, and
-# answers each client with the number of its listener's inode. options: says what its sockets are
+# adopter.py [options] [unlink] [twice] [never] [apart] [tries] [again] ADDRESS...: a server that binds and
+# listens, and answers each client with the number of its listener's inode. options: says what its sockets are
 # like; unlink: takes a path away before; twice: binds and closes, and binds again; never: binds and
-# does not listen; apart: a child of its own binds each.
+# does not listen; apart: a child of its own binds each; tries: listens on a port of the kernel's before, and
+# closes all that it has not opened; again: at SIGTERM closes all, binds again, and ends.
 # ADDRESS: HOST/PORT, 6only/HOST/PORT, group/HOST/PORT (SO_REUSEPORT), a path, or @NAME.
 import fcntl
 import os
 import select
+import signal
 import socket
 import struct
 import sys
 
-MODES = {"options", "unlink", "twice", "never", "apart"}
+MODES = {"options", "unlink", "twice", "never", "apart", "tries", "again"}
 
 
 def address_of(word):
@@ -81,9 +83,24 @@ def serve(listeners, parent):
             client.close()
 
 
+def bind_again(listeners, words):
+    for listener in listeners:
+        listener.close()
+    for word in words:
+        listener = open_socket(word)
+        listener.bind(address_of(word))
+        listener.listen(100)
+    print("bound again", flush=True)
+    os._exit(0)
+
+
 def main():
     modes = [word for word in sys.argv[1:] if word in MODES]
     words = [word for word in sys.argv[1:] if word not in MODES]
+    if "tries" in modes:
+        with socket.create_server(("127.0.0.1", 0)):
+            pass
+        os.closerange(3, 65536)
     if "apart" in modes:
         while len(words) > 1 and os.fork() == 0:
             words = words[1:]
@@ -109,6 +126,8 @@ def main():
     if "never" in modes:
         print("bound", flush=True)
         return
+    if "again" in modes:
+        signal.signal(signal.SIGTERM, lambda *_: bind_again(listeners, words))
     serve(listeners, os.getppid() if "apart" in modes else None)
 
 
