@@ -402,7 +402,9 @@ static bool is_left(struct restart *restart, const char *what)
         return true;
     }
     if (restart->started > 0)
-        say("pid %d: it has ended: its own log may say why", restart->started);
+        say("pid %d: it has ended: its own log may say why%s", restart->started,
+            restart->plan.uid[0] == getuid() ? ""
+                                             : "; it had the rights that the old one had kept");
     return false;
 }
 
