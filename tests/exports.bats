@@ -15,7 +15,7 @@ REQUIRED=(
     unlink unlinkat remove
     dup dup2 dup3 fcntl fcntl64 close_range closefrom syscall
     __read __write __close __send __dup2 __fcntl
-    bind listen epoll_ctl
+    bind connect listen epoll_ctl
     sigaction __sigaction signal sigblock sigsetmask siggetmask
     weir_mark_idle weir_mark_in_use weir_disown weir_close_idle weir_drain weir_drain_all
     weir_counts

@@ -101,6 +101,19 @@ is_answered() {
     is_answered "$between"
 }
 
+# PgBouncer, of its UNIX socket. Others are none of its own.
+@test "a program that asks by a connection whether its like runs already finds nobody there" {
+    local path=$BATS_TEST_TMPDIR/s between
+    # shellcheck disable=SC2046
+    manage $(adopter asks unlink "127.0.0.1/$port" "6only/::/$((port + 1))" "$path" "@weir-store-$port")
+    stops
+    conn_open between "$port"
+    starts_again
+    is_answered "$between"
+    is_told '^ended 15 store 4$'
+    not is_told 'somebody is at'
+}
+
 # So does Varnish, when its worker has ended.
 @test "a program that binds again as it ends finds its addresses free, and they stay in the store" {
     local between

@@ -59,6 +59,7 @@ int close_range(unsigned int first, unsigned int last, int flags);
     F(int, accept, (int fd, struct sockaddr *addr, socklen_t *len), (fd, addr, len)) \
     F(int, accept4, (int fd, struct sockaddr *addr, socklen_t *len, int flags), (fd, addr, len, flags)) \
     F(int, bind, (int fd, const struct sockaddr *addr, socklen_t len), (fd, addr, len)) \
+    F(int, connect, (int fd, const struct sockaddr *addr, socklen_t len), (fd, addr, len)) \
     F(int, listen, (int fd, int backlog), (fd, backlog)) \
     F(ssize_t, __read, (int fd, void *buf, size_t n), (fd, buf, n)) \
     F(ssize_t, __write, (int fd, const void *buf, size_t n), (fd, buf, n)) \

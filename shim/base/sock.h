@@ -166,6 +166,10 @@ bool sock_is_deaf(int fd);
  */
 bool sock_may_take_place(int listener, int fresh, const struct sockaddr *addr, socklen_t len);
 
+/* Tells whether a socket would reach this listener by this address of its own: the listener's, or
+ * loopback's where it listens on all. */
+bool sock_leads_to(int listener, int fd, const struct sockaddr *addr, socklen_t len);
+
 /* Has the listener take that place, with what has been set on the fresh socket. Undoes
  * sock_drop_syns. Returns whether it has. */
 bool sock_take_place(int listener, int fresh);

@@ -172,12 +172,42 @@ bool sock_is_reached(int listener)
             S_ISSOCK(status.st_mode));
 }
 
+static bool is_same_kind(int listener, int fresh)
+{
+    return is_same_option(listener, fresh, SOL_SOCKET, SO_DOMAIN) &&
+           is_same_option(listener, fresh, SOL_SOCKET, SO_TYPE) &&
+           is_same_option(listener, fresh, SOL_SOCKET, SO_PROTOCOL);
+}
+
+/* Puts "all" in the place of loopback's address. */
+static void widen(struct sockaddr_storage *addr)
+{
+    struct sockaddr_in *four = (void *)addr;
+    struct sockaddr_in6 *six = (void *)addr;
+    if (addr->ss_family == AF_INET && ntohl(four->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET)
+        four->sin_addr.s_addr = INADDR_ANY;
+    else if (addr->ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&six->sin6_addr))
+        six->sin6_addr = (struct in6_addr)IN6ADDR_ANY_INIT;
+}
+
+bool sock_leads_to(int listener, int fd, const struct sockaddr *addr, socklen_t len)
+{
+    struct sockaddr_storage own, wide = {0};
+    if (len < sizeof addr->sa_family || len > sizeof wide || !is_same_kind(listener, fd))
+        return false;
+    for (socklen_t i = 0; i < len; i++)
+        ((char *)&wide)[i] = ((const char *)addr)[i];
+    widen(&wide);
+    socklen_t own_len = sock_own_address(listener, &own);
+    const struct sockaddr *listens = (const void *)&own;
+    return own_len && (is_same_address(listens, own_len, addr, len) ||
+                       is_same_address(listens, own_len, (const void *)&wide, len));
+}
+
 bool sock_may_take_place(int listener, int fresh, const struct sockaddr *addr, socklen_t len)
 {
     struct sockaddr_storage own;
-    if (!is_same_option(listener, fresh, SOL_SOCKET, SO_DOMAIN) ||
-        !is_same_option(listener, fresh, SOL_SOCKET, SO_TYPE) ||
-        !is_same_option(listener, fresh, SOL_SOCKET, SO_PROTOCOL))
+    if (!is_same_kind(listener, fresh))
         return false;
     socklen_t own_len = sock_own_address(listener, &own);
     return own_len && is_same_address((struct sockaddr *)&own, own_len, addr, len) &&

@@ -171,6 +171,15 @@ bool handed_adopt(int fd, const struct sockaddr *addr, socklen_t len)
     return false;
 }
 
+bool handed_is_at(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    for (struct handed *at = handed; at < handed + handed_count; at++)
+        if (at->fd >= 0 && atomic_load(&owner[at - handed]) == OWNER_NONE &&
+            sock_leads_to(at->fd, fd, addr, len))
+            return true;
+    return false;
+}
+
 bool handed_awaits_listen(int fd)
 {
     uint64_t inode = sock_inode(fd);

@@ -35,6 +35,9 @@ bool handed_take(char **envp);
  * the program has set on it. Returns false if there is none: nothing has been done. */
 bool handed_adopt(int fd, const struct sockaddr *addr, socklen_t len);
 
+/* Tells whether a connection of fd to this address would lead to one that nobody has bound yet. */
+bool handed_is_at(int fd, const struct sockaddr *addr, socklen_t len);
+
 /* Tells whether fd is one on which the program has not called listen yet. */
 bool handed_awaits_listen(int fd);
 

@@ -28,6 +28,17 @@ EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
     return result;
 }
 
+/* A program may ask by a connection whether its like runs already (PgBouncer): what its predecessor
+ * has left for it is nobody who runs. */
+EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    if (UNLIKELY(handed_any()) && addr && !in_vfork_child() && handed_is_at(fd, addr, len)) {
+        errno = ECONNREFUSED;
+        return -1;
+    }
+    return libc_connect(fd, addr, len);
+}
+
 EXPORT int listen(int fd, int backlog)
 {
     bool serving = start_serving(); /* before it listens: it is not an inherited one */

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-# adopter.py [options] [unlink] [twice] [never] [apart] [tries] [again] ADDRESS...: a server that binds and
+# adopter.py [options] [unlink] [twice] [never] [apart] [tries] [again] [asks] ADDRESS...: a server that binds and
 # listens, and answers each client with the number of its listener's inode. options: says what its sockets are
 # like; unlink: takes a path away before; twice: binds and closes, and binds again; never: binds and
 # does not listen; apart: a child of its own binds each; tries: listens on a port of the kernel's before, and
-# closes all that it has not opened; again: at SIGTERM closes all, binds again, and ends.
+# closes all that it has not opened; again: at SIGTERM closes all, binds again, and ends; asks:
+# connects to each address before, and ends where somebody is there, and leaves a path as it is.
 # ADDRESS: HOST/PORT, 6only/HOST/PORT, group/HOST/PORT (SO_REUSEPORT), a path, or @NAME.
 import fcntl
 import os
@@ -14,7 +15,7 @@ import socket
 import struct
 import sys
 
-MODES = {"options", "unlink", "twice", "never", "apart", "tries", "again"}
+MODES = {"options", "unlink", "twice", "never", "apart", "tries", "again", "asks"}
 
 
 def address_of(word):
@@ -83,6 +84,15 @@ def serve(listeners, parent):
             client.close()
 
 
+def somebody_is_at(word):
+    with open_socket(word) as probe:
+        try:
+            probe.connect(address_of(word))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+    return True
+
+
 def bind_again(listeners, words):
     for listener in listeners:
         listener.close()
@@ -107,7 +117,9 @@ def main():
         words = words[:1]
     listeners = []
     for word in words:
-        if "unlink" in modes and word.startswith("/"):
+        if "asks" in modes and somebody_is_at(word):
+            sys.exit("somebody is at " + word)
+        if "unlink" in modes and word.startswith("/") and os.path.exists(word):
             os.unlink(word)
         if "twice" in modes:
             with open_socket(word) as probe:
