@@ -8,6 +8,7 @@
 #include "drain/listen_fds.h"
 #include "drain/listener_entry.h"
 #include "drain/listener_epolls.h"
+#include "drain/listener_stop.h"
 #include "tree/coordinator.h"
 #include "tree/listener_list.h"
 #include "tree/membership.h"
@@ -189,8 +190,10 @@ void listener_gone(int fd)
 {
     listener_epolls_forget(fd);
     struct listener *listener = listener_find_bound(fd);
-    if (listener)
+    if (listener) {
+        listener_closes(listener, fd);
         listener_forget(listener);
+    }
 }
 
 void listener_sent(int fd)

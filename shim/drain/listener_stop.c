@@ -11,6 +11,7 @@
 #include "drain/listener_epolls.h"
 #include "drain/listener_holders.h"
 #include "drain/listener_queue.h"
+#include "tree/coordinator.h"
 #include "tree/listener_list.h"
 #include "tree/process_slot.h"
 
@@ -95,34 +96,52 @@ static void let_go_of_parents(void)
 /* What is kept is held by a duplicate, for a successor that shares it: our only descriptor. */
 #define KEPT_LEAST 100
 
-static _Atomic int kept[PAGE_LISTENERS];
+static _Atomic int kept[PAGE_LISTENERS + 1]; /* the descriptor and one more; 0: not yet there */
 _Atomic uint32_t listener_kept;
 
+/* The worker, and a thread that closes one. */
 static void note_kept(int fd)
 {
-    uint32_t at = atomic_load(&listener_kept);
-    if (at == COUNT_OF(kept))
+    if (atomic_load(&listener_kept) < PAGE_LISTENERS)
+        atomic_store(&kept[atomic_fetch_add(&listener_kept, 1)], fd + 1);
+}
+
+static int kept_number(uint32_t i)
+{
+    return atomic_load(&kept[i]) - 1;
+}
+
+static bool is_stored(void)
+{
+    return settings_now()->listeners == LISTENERS_STORE && tree_page &&
+           atomic_load(&tree_page->keeps_listeners) == KEEPS_ALL;
+}
+
+void listener_closes(const struct listener *listener, int fd)
+{
+    if (!is_stored() || !coordinator_is_here() || atomic_load(&listener->view.state) == STOPPED ||
+        sock_is_listener(fd) != 1)
         return;
-    atomic_store(&kept[at], fd);
-    atomic_store(&listener_kept, at + 1);
+    long copy = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, KEPT_LEAST);
+    if (copy >= 0)
+        note_kept((int)copy);
 }
 
 bool listener_stop_keeps(int fd)
 {
     for (uint32_t i = 0; i < atomic_load(&listener_kept); i++)
-        if (atomic_load(&kept[i]) == fd)
+        if (kept_number(i) == fd)
             return true;
     return false;
 }
 
 bool listener_binds_again(int fd, const struct sockaddr *addr, socklen_t len)
 {
-    if (settings_now()->listeners !=
-        LISTENERS_STORE) /* else a successor may accept from it by now */
+    if (!is_stored()) /* else a successor may accept from it by now */
         return false;
     for (uint32_t i = 0; i < atomic_load(&listener_kept); i++)
-        if (sock_may_take_place(atomic_load(&kept[i]), fd, addr, len))
-            return sock_take_place(atomic_load(&kept[i]), fd);
+        if (sock_may_take_place(kept_number(i), fd, addr, len))
+            return sock_take_place(kept_number(i), fd);
     return false;
 }
 
@@ -130,7 +149,7 @@ bool listener_keeps_path(const char *path)
 {
     for (uint32_t i = 0; i < atomic_load(&listener_kept); i++) {
         struct sockaddr_storage own;
-        socklen_t len = sock_own_address(atomic_load(&kept[i]), &own);
+        socklen_t len = sock_own_address(kept_number(i), &own);
         if (len && sock_is_path((struct sockaddr *)&own, len, path))
             return true;
     }
