@@ -114,6 +114,29 @@ reload() {
     has_variable "$SERVER_PID" HAPROXY_MWORKER_WAIT_ONLY
 }
 
+# is_head PID: the command tells the tree by this process.
+is_head() {
+    "$WEIR" list | grep -q "^$1 "
+}
+
+@test "HAProxy's master, as a daemon: it leads its tree also after it has executed itself again" {
+    haproxy_config
+    serve server WEIR_STOP_SIGNALS=TERM WEIR_MODE=protocol WEIR_LOG="$BATS_TEST_TMPDIR/weir.log" -- \
+        /usr/sbin/haproxy -W -D -p "$BATS_TEST_TMPDIR/pid" -f "$BATS_TEST_TMPDIR/haproxy.cfg"
+    wait_port "$port"
+    wait_gone "$SERVER_PID"
+    SERVER_PID=$(<"$BATS_TEST_TMPDIR/pid")
+    also_end "$SERVER_PID"
+    wait_until 10 is_head "$SERVER_PID"
+    under_load http thrice
+    SERVER_PID=$(<"$BATS_TEST_TMPDIR/pid")
+    also_end "$SERVER_PID"
+    wait_until 10 is_head "$SERVER_PID"
+    kill -TERM "$SERVER_PID"
+    wait_gone "$SERVER_PID" 20
+    grep 'drained in .*: 0 closed clean, 0 forced; SIGTERM goes to the program$' "$BATS_TEST_TMPDIR/weir.log"
+}
+
 has_started() {
     [ "$(sed -n 's/^started //p' "$BATS_TEST_TMPDIR/server.log" | xargs)" = "$1" ]
 }

@@ -108,6 +108,10 @@ int64_t sys_tick_ms(void);
 void sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t ms);
 void sys_futex_wake(const _Atomic uint32_t *word);
 
+/* Tells whether this process has a child, which may have ended. waitid(2): WNOWAIT leaves it to the
+ * program. */
+bool sys_has_children(void);
+
 /* Blocks every signal for the calling thread; the old mask goes to *old. Undone by sys_unblock. */
 void sys_block_signals(uint64_t *old);
 void sys_unblock_signals(const uint64_t *old);

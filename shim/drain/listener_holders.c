@@ -11,9 +11,6 @@
 #include "tree/membership.h"
 #include "tree/process_slot.h"
 
-#include <errno.h>
-#include <sys/wait.h>
-
 /* Who else holds a listener is looked up anew where what was found is older than that, before what
  * can't be undone. */
 #define HELD_MS 20
@@ -48,13 +45,6 @@ static void is_held_elsewhere(uint64_t inode)
             listener_entry(i)->held = HELD;
 }
 
-/* waitid(2): WNOWAIT leaves a child that has ended to the program. */
-static bool has_children(void)
-{
-    siginfo_t info; /* it may be NULL, which valgrind does not know */
-    return sys5(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT, NULL) != -ECHILD;
-}
-
 /*
  * Finds out of each listener whether somebody holds it who goes on when this process drains (or its
  * tree).
@@ -63,7 +53,7 @@ static void look_for_holders(bool whole_tree)
 {
     static const struct holders_visitor visitor = {is_wanted, is_held_elsewhere,
                                                    listener_epolls_shared};
-    is_alone = !atomic_load(&listener_was_sent) && !membership_has_forked() && !has_children();
+    is_alone = !atomic_load(&listener_was_sent) && !membership_has_forked() && !sys_has_children();
     for (uint32_t i = 0; i < atomic_load(&listener_entries); i++) {
         struct listener *listener = listener_entry(i);
         listener->held = HELD_BY_NOBODY;

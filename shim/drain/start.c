@@ -342,6 +342,8 @@ static void load(void)
     }
     inherits_alone = !stage_began_tree;
     inherited_take(start_serving);
+    if (!stage_began_tree && membership_leads(environment_tree_value))
+        start_serving();
     inherits_alone = false;
     membership_has_succeeded();
 }

@@ -155,6 +155,19 @@ bool membership_succeeds(const char *value)
     return false;
 }
 
+bool membership_leads(const char *value)
+{
+    if (!sys_has_children() || !value || *value != '/')
+        return false;
+    struct page *page = pagefile_open(value);
+    bool leads = false;
+    for (uint32_t i = 0; page && i < PAGE_SLOTS && !leads; i++)
+        leads = proc_slot_lives(&page->slot[i]) && proc_descends(atomic_load(&page->slot[i].pid));
+    if (page)
+        sys2(SYS_munmap, page, sizeof *page);
+    return leads;
+}
+
 void membership_has_succeeded(void)
 {
     if (predecessor)

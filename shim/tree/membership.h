@@ -32,6 +32,10 @@ bool membership_begin(const char *name, bool first);
 bool membership_succeeds(const char *name);
 void membership_has_succeeded(void);
 
+/* Tells whether processes of that tree descend from this one, which so was of it before it became
+ * another program: HAProxy's master becomes itself again, and has no listener then. */
+bool membership_leads(const char *name);
+
 /* This process listens: the tree is called after the first that does (not sh, env, pg_ctl). */
 void membership_listens(void);
 
