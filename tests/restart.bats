@@ -63,6 +63,8 @@ END
 
 haproxy_config() {
     cat >"$BATS_TEST_TMPDIR/haproxy.cfg" <<END
+global
+    stats socket $BATS_TEST_TMPDIR/admin.sock
 defaults
     mode http
     timeout client 60s

@@ -14,7 +14,9 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 static const char help[] =
@@ -99,6 +101,19 @@ static bool is_listener(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens;
 }
 
+/* HAProxy binds its admin socket to one path, and gives it another: nobody can come by the first.
+ */
+static bool is_reached(int fd)
+{
+    struct sockaddr_un addr = {0};
+    socklen_t len = sizeof addr - 1;
+    struct stat status;
+    if (getsockname(fd, (struct sockaddr *)&addr, &len) != 0 || addr.sun_family != AF_UNIX ||
+        *addr.sun_path != '/')
+        return true;
+    return stat(addr.sun_path, &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
 static bool has_inode(const struct restart *restart, uint64_t inode)
 {
     for (size_t i = 0; i < restart->sockets; i++)
@@ -147,7 +162,7 @@ static void take_descriptor(int dir, const char *name, void *context)
     int fd = plan_copy_descriptor(taking->pidfd, atoi(name));
     if (fd < 0 && errno != EBADF)
         taking->error = errno;
-    if (fd >= 0 && is_listener(fd)) {
+    if (fd >= 0 && is_listener(fd) && is_reached(fd)) {
         /* Nobody accepts for a while: as many as the kernel allows (somaxconn) may wait, until the
          * new one says how many it wants (listen(2) of a socket that listens sets that alone). */
         listen(fd, INT32_MAX);
