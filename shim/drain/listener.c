@@ -8,7 +8,7 @@
 #include "drain/listen_fds.h"
 #include "drain/listener_entry.h"
 #include "drain/listener_epolls.h"
-#include "drain/listener_stop.h"
+#include "drain/listener_kept.h"
 #include "tree/coordinator.h"
 #include "tree/listener_list.h"
 #include "tree/membership.h"

@@ -29,23 +29,6 @@ void listener_inherited(int fd);
  * before. */
 void listener_find_received(void);
 
-/* How many have been kept for a successor. */
-extern HIDDEN _Atomic uint32_t listener_kept;
-
-static inline bool listener_any_is_kept(void)
-{
-    return atomic_load_explicit(&listener_kept, memory_order_relaxed) > 0;
-}
-
-/* Tells whether one of those is bound to this path. */
-bool listener_keeps_path(const char *path);
-
-/*
- * Does bind(2) of an address of which the store has the listener: the program has closed it, and
- * binds again as it ends (Varnish, when its worker has ended). Returns false if there is none.
- */
-bool listener_binds_again(int fd, const struct sockaddr *addr, socklen_t len);
-
 /* Notes whether it is a process of the tree that got, accepted from an AF_UNIX listener, is
  * connected to: one system call, until somebody else was seen. */
 void listener_met(int fd, int got);

@@ -10,8 +10,8 @@
 #include "drain/listener.h"
 #include "drain/listener_epolls.h"
 #include "drain/listener_holders.h"
+#include "drain/listener_kept.h"
 #include "drain/listener_queue.h"
-#include "tree/coordinator.h"
 #include "tree/listener_list.h"
 #include "tree/process_slot.h"
 
@@ -93,69 +93,6 @@ static void let_go_of_parents(void)
     }
 }
 
-/* What is kept is held by a duplicate, for a successor that shares it: our only descriptor. */
-#define KEPT_LEAST 100
-
-static _Atomic int kept[PAGE_LISTENERS + 1]; /* the descriptor and one more; 0: not yet there */
-_Atomic uint32_t listener_kept;
-
-/* The worker, and a thread that closes one. */
-static void note_kept(int fd)
-{
-    if (atomic_load(&listener_kept) < PAGE_LISTENERS)
-        atomic_store(&kept[atomic_fetch_add(&listener_kept, 1)], fd + 1);
-}
-
-static int kept_number(uint32_t i)
-{
-    return atomic_load(&kept[i]) - 1;
-}
-
-static bool is_stored(void)
-{
-    return settings_now()->listeners == LISTENERS_STORE && tree_page &&
-           atomic_load(&tree_page->keeps_listeners) == KEEPS_ALL;
-}
-
-void listener_closes(const struct listener *listener, int fd)
-{
-    if (!is_stored() || !coordinator_is_here() || atomic_load(&listener->view.state) == STOPPED ||
-        sock_is_listener(fd) != 1)
-        return;
-    long copy = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, KEPT_LEAST);
-    if (copy >= 0)
-        note_kept((int)copy);
-}
-
-bool listener_stop_keeps(int fd)
-{
-    for (uint32_t i = 0; i < atomic_load(&listener_kept); i++)
-        if (kept_number(i) == fd)
-            return true;
-    return false;
-}
-
-bool listener_binds_again(int fd, const struct sockaddr *addr, socklen_t len)
-{
-    if (!is_stored()) /* else a successor may accept from it by now */
-        return false;
-    for (uint32_t i = 0; i < atomic_load(&listener_kept); i++)
-        if (sock_may_take_place(kept_number(i), fd, addr, len))
-            return sock_take_place(kept_number(i), fd);
-    return false;
-}
-
-bool listener_keeps_path(const char *path)
-{
-    for (uint32_t i = 0; i < atomic_load(&listener_kept); i++) {
-        struct sockaddr_storage own;
-        socklen_t len = sock_own_address(kept_number(i), &own);
-        if (len && sock_is_path((struct sockaddr *)&own, len, path))
-            return true;
-    }
-    return false;
-}
-
 enum then {
     THEN_KEEP,          /* the old one stays open, for a successor */
     THEN_LEAVE,         /* it is closed here, and others go on with it */
@@ -204,9 +141,7 @@ static bool swap(struct listener *listener, int fd, enum then then, bool now)
     take_in_hand(SUBSTITUTE, substitute);
     if (listener_epolls_is_shared(fd)) /* which goes on telling of clients, who are the others' */
         sock_never_block(substitute);
-    long old = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, then == THEN_KEEP ? KEPT_LEAST : 3);
-    if (old < 0)
-        old = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+    long old = then == THEN_KEEP ? listener_keep(fd) : sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
     if (old >= 0 && then != THEN_KEEP)
         take_in_hand(OLD, (int)old);
 
@@ -220,8 +155,6 @@ static bool swap(struct listener *listener, int fd, enum then then, bool now)
     let_go(SUBSTITUTE);
     atomic_store(&listener->view.state, STOPPED);
     atomic_fetch_add(&listener_swaps, 1);
-    if (old >= 0 && then == THEN_KEEP)
-        note_kept((int)old);
     if (old < 0 || then == THEN_KEEP)
         return true;
     if (now && then >= THEN_CLOSE)

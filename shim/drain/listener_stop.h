@@ -4,7 +4,6 @@
 #define WEIR_LISTENER_STOP_H
 
 #include "base/settings.h"
-#include "drain/listener_entry.h"
 
 /*
  * Goes on with stopping every listener that takes part in a drain. New SYNs are dropped; once the
@@ -16,14 +15,5 @@
  * interrupted, and then waits on that one.
  */
 bool listener_stop_all(enum listeners listeners, bool now, bool whole_tree, bool *wake);
-
-/* Tells whether fd is our own duplicate of a listener that is kept. */
-bool listener_stop_keeps(int fd);
-
-/*
- * Notes that the program is about to close this one. Its first process keeps one that the store
- * has, and that is not swapped: a worker has made it listen (Varnish). See listener_binds_again.
- */
-void listener_closes(const struct listener *listener, int fd);
 
 #endif

@@ -9,7 +9,7 @@
 #include "drain/drain_state.h"
 #include "drain/handed.h"
 #include "drain/listener.h"
-#include "drain/listener_stop.h"
+#include "drain/listener_kept.h"
 #include "tree/process_slot.h"
 
 /* Between two looks: a thread is not held up for so long behind its accept, as a rule. */
@@ -63,7 +63,7 @@ static void name_listener(int fd)
 /* Those that only the shim has are its own. */
 static bool is_unseen_listener(int fd)
 {
-    return sock_is_listener(fd) == 1 && !handed_has(fd) && !listener_stop_keeps(fd);
+    return sock_is_listener(fd) == 1 && !handed_has(fd) && !listener_keeps(fd);
 }
 
 static void visit(int dir, const char *name, void *context)

@@ -7,6 +7,7 @@
 #include "drain/handed.h"
 #include "drain/listener.h"
 #include "drain/listener_epolls.h"
+#include "drain/listener_kept.h"
 #include "drain/signals_eintr.h"
 #include "drain/start.h"
 #include "base/sys.h"

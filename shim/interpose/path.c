@@ -8,7 +8,7 @@
 #include "base/sys.h"
 #include "conn/fork_detect.h"
 #include "drain/handed.h"
-#include "drain/listener.h"
+#include "drain/listener_kept.h"
 
 #include <fcntl.h>
 
