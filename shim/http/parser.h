@@ -189,6 +189,12 @@ const char *parser_run_frames(struct scan *scan, const char *p, const char *end)
 enum place parser_begins_frames(struct scan *scan, char c);
 enum place parser_switches_to_frames(struct scan *scan);
 void parser_skip_frame(struct scan *scan, size_t n);
+
+/* Passes the frames of DATA and the header blocks that lie here whole, which is most of HTTP/2, on
+ * a side that is behind a frame, and in no header block. Returns where one of another kind begins,
+ * or one that may not come here. */
+const char *parser_pass_frames(union streams *streams, bool is_answer, union mark other,
+                               const char *p, const char *end);
 static inline bool parser_is_framed(union mark mark)
 {
     return mark.at == FRAME || mark.at == FRAME_REST;

@@ -39,7 +39,13 @@ enum {
 };
 enum { FLAG_END_STREAM = 0x1, FLAG_ACK = 0x1, FLAG_END_HEADERS = 0x4 };
 
-/* scan.left: the frame's length, or what is to come of it, and above it its stream. */
+struct head {
+    uint32_t length, stream;
+    uint8_t type, flags;
+};
+
+/* Of a frame that is not whole scan.left has the length that is to come, and above it the stream;
+ * that one of a header block, too. */
 #define STREAM_SHIFT 32
 #define LENGTH_MASK UINT64_C(0xffffffff)
 #define STREAM_MOST 0x7fffffffu
@@ -52,14 +58,26 @@ static uint8_t type_of(const struct scan *scan)
     return (uint8_t)(scan->mark.what >> 8);
 }
 
-static bool has_flag(const struct scan *scan, uint8_t flag)
-{
-    return scan->mark.what & flag;
-}
-
 static uint32_t stream_of(const struct scan *scan)
 {
     return (uint32_t)(scan->left >> STREAM_SHIFT);
+}
+
+static struct head head_of(const struct scan *scan)
+{
+    return (struct head){(uint32_t)scan->left, stream_of(scan), type_of(scan),
+                         (uint8_t)scan->mark.what};
+}
+
+static uint32_t number_at(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+INLINE struct head head_at(const char *p)
+{
+    const uint8_t *head = (const uint8_t *)p;
+    return (struct head){number_at(head) >> 8, number_at(head + 5) & STREAM_MOST, head[3], head[4]};
 }
 
 enum place parser_begins_frames(struct scan *scan, char c)
@@ -81,11 +99,8 @@ enum place parser_switches_to_frames(struct scan *scan)
 {
     if (scan->other.at != START || (uint8_t)(scan->other.count - scan->mark.count) != 1)
         return NOT;
-    if (scan->streams) {
-        if (!streams_open(scan->streams, 1))
-            return NOT;
-        streams_end(scan->streams, 1, ENDED_BY_CLIENT);
-    }
+    if (scan->streams && !streams_open(scan->streams, 1, true))
+        return NOT;
     scan->mark.count++;
     scan->mark.flags = SPOKE;
     scan->mark.index = 0;
@@ -111,31 +126,31 @@ static const char *on_preface(struct scan *scan, const char *p)
 }
 
 /* Whether a client may have opened a stream of this number. */
-static bool is_known(const struct scan *scan, uint32_t stream)
+static bool is_known(const union streams *streams, uint32_t stream)
 {
-    return stream % 2 && stream <= atomic_load(&scan->streams->last);
+    return stream % 2 && stream <= atomic_load_explicit(&streams->last, memory_order_acquire);
 }
 
 /* Whether a frame of this head may come here. */
-static bool is_sound(const struct scan *scan)
+static bool is_sound(const struct scan *scan, struct head head)
 {
-    uint32_t stream = stream_of(scan);
-    uint64_t length = scan->left & LENGTH_MASK;
-    uint8_t type = type_of(scan), flags = scan->mark.flags;
-    bool is_ack = has_flag(scan, FLAG_ACK);
-    if (!(flags & SETTLED) && (type != TYPE_SETTINGS || is_ack))
+    uint32_t stream = head.stream, length = head.length;
+    uint8_t flags = scan->mark.flags;
+    bool is_ack = head.flags & FLAG_ACK;
+    if (!(flags & SETTLED) && (head.type != TYPE_SETTINGS || is_ack))
         return false;
-    if (!(flags & CONTINUES) != (type != TYPE_CONTINUATION))
+    if (flags & CONTINUES ? head.type != TYPE_CONTINUATION || stream != stream_of(scan)
+                          : head.type == TYPE_CONTINUATION)
         return false;
-    switch (type) {
+    switch (head.type) {
     case TYPE_DATA:
-        return is_known(scan, stream);
+        return is_known(scan->streams, stream);
     case TYPE_HEADERS:
-        return scan->is_answer ? is_known(scan, stream) : stream % 2;
+        return scan->is_answer ? is_known(scan->streams, stream) : stream % 2;
     case TYPE_PRIORITY:
         return stream && length == 5;
     case TYPE_RST_STREAM:
-        return is_known(scan, stream) && length == 4;
+        return is_known(scan->streams, stream) && length == 4;
     case TYPE_SETTINGS:
         return !stream && length % 6 == 0 && !(is_ack && length);
     case TYPE_PUSH_PROMISE:
@@ -150,70 +165,74 @@ static bool is_sound(const struct scan *scan)
     return true;
 }
 
-/* A header block has come to an end, and with it this side of the stream where it says so. */
-static void ends_block(struct scan *scan)
+/* This side of a stream ends. */
+static void ends_side(union streams *streams, bool is_answer, uint32_t stream)
 {
-    union mark *mark = &scan->mark;
-    if (!has_flag(scan, FLAG_END_HEADERS)) {
-        mark->flags |= CONTINUES;
-        return;
-    }
-    if (mark->flags & ENDS)
-        streams_end(scan->streams, stream_of(scan),
-                    scan->is_answer ? ENDED_BY_SERVER : ENDED_BY_CLIENT);
-    mark->flags &= (uint8_t) ~(CONTINUES | ENDS);
+    streams_end(streams, stream, is_answer ? ENDED_BY_SERVER : ENDED_BY_CLIENT);
 }
 
 /* The frame is whole. */
-static enum place ends(struct scan *scan)
+static void ends(struct scan *scan, struct head head)
 {
     union mark *mark = &scan->mark;
-    bool is_end = has_flag(scan, FLAG_END_STREAM), is_ours = mark->index == PING_LENGTH;
+    bool is_ours = mark->index == PING_LENGTH;
     mark->index = 0;
-    switch (type_of(scan)) {
-    case TYPE_HEADERS:
-        if (is_end)
-            mark->flags |= ENDS;
-        /* fallthrough */
-    case TYPE_CONTINUATION:
-        ends_block(scan);
-        break;
+    switch (head.type) {
     case TYPE_DATA:
-        if (is_end)
-            streams_end(scan->streams, stream_of(scan),
-                        scan->is_answer ? ENDED_BY_SERVER : ENDED_BY_CLIENT);
+        if (head.flags & FLAG_END_STREAM)
+            ends_side(scan->streams, scan->is_answer, head.stream);
+        break;
+    case TYPE_HEADERS:
+    case TYPE_CONTINUATION:
+        if (!(head.flags & FLAG_END_HEADERS)) {
+            mark->flags |= CONTINUES;
+            scan->left = (uint64_t)head.stream << STREAM_SHIFT;
+            break;
+        }
+        if (mark->flags & ENDS)
+            ends_side(scan->streams, scan->is_answer, head.stream);
+        mark->flags &= (uint8_t) ~(CONTINUES | ENDS);
         break;
     case TYPE_RST_STREAM:
-        streams_end(scan->streams, stream_of(scan), ENDED_BY_RESET);
+        streams_end(scan->streams, head.stream, ENDED_BY_RESET);
         break;
     case TYPE_PING:
-        if (!scan->is_answer && has_flag(scan, FLAG_ACK) && is_ours)
+        if (!scan->is_answer && head.flags & FLAG_ACK && is_ours)
             mark->flags |= HEARD;
         break;
     case TYPE_GOAWAY:
         if (!scan->is_answer)
             break;
-        mark->flags |= stream_of(scan) < STREAM_MOST ? GOES_AWAY : WARNED;
-        streams_end_above(scan->streams, stream_of(scan));
+        mark->flags |= head.stream < STREAM_MOST ? GOES_AWAY : WARNED;
+        streams_end_above(scan->streams, head.stream);
         break;
     }
-    return FRAME;
 }
 
-/* The head is whole. A stream is open from here on. */
-static enum place begins(struct scan *scan)
+/* The head is whole, and n bytes are here of what follows it. FRAME: so is the frame. A stream is
+ * open from here on. */
+static enum place begins(struct scan *scan, struct head head, size_t n)
 {
     union mark *mark = &scan->mark;
-    if (!is_sound(scan))
+    if (!is_sound(scan, head))
         return NOT;
     mark->flags |= SETTLED;
-    bool opens = !scan->is_answer && type_of(scan) == TYPE_HEADERS &&
-                 stream_of(scan) > atomic_load(&scan->streams->last) &&
-                 !(scan->other.flags & GOES_AWAY);
-    if (opens && !streams_open(scan->streams, stream_of(scan)))
-        return NOT;
     mark->index = 0;
-    return scan->left & LENGTH_MASK ? FRAME_REST : ends(scan);
+    if (head.type == TYPE_HEADERS) {
+        bool is_new = !scan->is_answer && !is_known(scan->streams, head.stream);
+        if (is_new && !(scan->other.flags & GOES_AWAY) &&
+            !streams_open(scan->streams, head.stream, false))
+            return NOT;
+        if (head.flags & FLAG_END_STREAM)
+            mark->flags |= ENDS;
+    }
+    if (head.length <= n && head.type != TYPE_PING && head.type != TYPE_GOAWAY) {
+        ends(scan, head);
+        return FRAME;
+    }
+    mark->what = (uint16_t)(head.type << 8 | head.flags);
+    scan->left = (uint64_t)head.stream << STREAM_SHIFT | head.length;
+    return FRAME_REST;
 }
 
 /* The next byte of a head. A block goes on in the stream in which it has begun. */
@@ -234,20 +253,24 @@ static enum place on_head(struct scan *scan, uint8_t byte)
             return NOT;
         scan->left = (scan->left & ~mask) | bits;
     }
-    return mark->index < HEAD_LENGTH ? FRAME : begins(scan);
+    return mark->index < HEAD_LENGTH ? FRAME : begins(scan, head_of(scan), 0);
 }
 
-/* All of a head that lies here. */
-static enum place on_whole_head(struct scan *scan, const char *p)
+/* A head that lies here, and its frame if that does. */
+static const char *on_whole_head(struct scan *scan, const char *p, size_t n)
 {
-    const uint8_t *head = (const uint8_t *)p;
-    uint32_t stream = (head[5] & 0x7fu) << 24 | (uint32_t)(head[6] << 16 | head[7] << 8 | head[8]);
-    if (scan->mark.flags & CONTINUES && stream != stream_of(scan))
-        return NOT;
-    scan->left =
-        (uint64_t)stream << STREAM_SHIFT | (uint32_t)(head[0] << 16 | head[1] << 8 | head[2]);
-    scan->mark.what = (uint16_t)(head[3] << 8 | head[4]);
-    return begins(scan);
+    struct head head = head_at(p);
+    scan->mark.at = (uint8_t)begins(scan, head, n - HEAD_LENGTH);
+    return p + HEAD_LENGTH + (scan->mark.at == FRAME ? head.length : 0);
+}
+
+static void pass_rest(struct scan *scan, size_t n)
+{
+    scan->left -= n;
+    if (scan->left & LENGTH_MASK)
+        return;
+    scan->mark.at = FRAME;
+    ends(scan, head_of(scan));
 }
 
 /* So many bytes more of a payload. What a GOAWAY begins with is kept in place of its stream. */
@@ -264,9 +287,7 @@ static const char *on_rest(struct scan *scan, const char *p, size_t n)
     if (type_of(scan) == TYPE_PING) /* how much of it is as ours */
         for (size_t i = 0; i < n; i++)
             scan->mark.index += p[i] == PING_OURS[PING_LENGTH - length + i];
-    scan->left -= n;
-    if (n == length)
-        scan->mark.at = (uint8_t)ends(scan);
+    pass_rest(scan, n);
     return p + n;
 }
 
@@ -281,11 +302,31 @@ const char *parser_run_frames(struct scan *scan, const char *p, const char *end)
         if (mark->at == FRAME_REST) {
             p = on_rest(scan, p, (size_t)(end - p));
         } else if (!mark->index && end - p >= HEAD_LENGTH) {
-            mark->at = (uint8_t)on_whole_head(scan, p);
-            p += HEAD_LENGTH;
+            p = on_whole_head(scan, p, (size_t)(end - p));
         } else {
             mark->at = (uint8_t)on_head(scan, (uint8_t)*p++);
         }
+    }
+    return p;
+}
+
+const char *parser_pass_frames(union streams *streams, bool is_answer, union mark other,
+                               const char *p, const char *end)
+{
+    while (end - p >= HEAD_LENGTH) {
+        struct head head = head_at(p);
+        bool is_end = head.flags & FLAG_END_STREAM;
+        bool is_block = head.type == TYPE_HEADERS && head.flags & FLAG_END_HEADERS;
+        if (!(is_block || head.type == TYPE_DATA) || head.length > end - p - HEAD_LENGTH)
+            break;
+        if (is_known(streams, head.stream)) {
+            if (is_end)
+                ends_side(streams, is_answer, head.stream);
+        } else if (is_answer || !is_block || head.stream % 2 == 0 || other.flags & GOES_AWAY ||
+                   !streams_open(streams, head.stream, is_end)) {
+            break;
+        }
+        p += HEAD_LENGTH + head.length;
     }
     return p;
 }
@@ -297,7 +338,5 @@ void parser_skip_frame(struct scan *scan, size_t n)
         scan->mark.at = NOT;
         return;
     }
-    scan->left -= n;
-    if (n == length)
-        scan->mark.at = (uint8_t)ends(scan);
+    pass_rest(scan, n);
 }

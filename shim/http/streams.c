@@ -72,14 +72,15 @@ static _Atomic uint32_t *free_entry(union streams *streams)
     return &lists[list].entry[0];
 }
 
-bool streams_open(union streams *streams, uint32_t number)
+bool streams_open(union streams *streams, uint32_t number, bool has_ended)
 {
     _Atomic uint32_t *entry = free_entry(streams);
     if (!entry)
         return false;
+    atomic_store_explicit(&streams->last, number, memory_order_release);
     atomic_fetch_add(&streams->open, 1);
-    atomic_store(&streams->last, number);
-    atomic_store(entry, ENTRY(number, BOTH_OPEN));
+    atomic_store_explicit(entry, ENTRY(number, has_ended ? CLIENT_ENDED : BOTH_OPEN),
+                          memory_order_release);
     return true;
 }
 

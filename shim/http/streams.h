@@ -27,8 +27,9 @@ _Static_assert(sizeof(union streams) == sizeof(uint64_t), "one word");
 /* What has ended a stream; the first two are one side's word. */
 enum stream_end { ENDED_BY_CLIENT, ENDED_BY_SERVER, ENDED_BY_RESET };
 
-/* Opens a stream, whose number is higher than the last one's. False: there is no room. */
-bool streams_open(union streams *streams, uint32_t number);
+/* Opens a stream, whose number is higher than the last one's, and which its client may have ended
+ * by then. False: there is no room. */
+bool streams_open(union streams *streams, uint32_t number, bool has_ended);
 
 /* A stream that is not open (any more) stays so. */
 void streams_end(union streams *streams, uint32_t number, enum stream_end end);

@@ -45,8 +45,9 @@ static bool is_between(union mark mark)
 /* No frame, and no header block or message, has begun on this side. */
 static bool is_between_frames(union mark mark)
 {
+    const union mark begun = {.index = UINT8_MAX, .flags = CONTINUES};
     bool is_head = mark.at == FRAME || mark.at == MESSAGE || mark.at == SESSION;
-    return mark.at == START || (is_head && !mark.index && !(mark.flags & CONTINUES));
+    return mark.at == START || (is_head && !(mark.all & begun.all));
 }
 
 static enum tracker_state state_of(const struct tracker *http, union mark request,
@@ -117,6 +118,20 @@ static __attribute__((noinline)) enum tracker_state pass_other(struct tracker *h
             parser_skip(&scan, n);
         tracker_keep(http, &scan);
     }
+    return state_now(http, is_answer);
+}
+
+/* On a side that is in HTTP/2. */
+static __attribute__((noinline)) enum tracker_state
+pass_frames(struct tracker *http, bool is_answer, const char *bytes, size_t n)
+{
+    union mark own = mark_of(is_answer ? &http->answers : &http->requests);
+    union mark other = mark_of(is_answer ? &http->requests : &http->answers);
+    const char *end = bytes + n;
+    if (own.flags & SETTLED && is_between_frames(own))
+        bytes = parser_pass_frames(&http->streams, is_answer, other, bytes, end);
+    if (bytes < end)
+        return pass_other(http, is_answer, bytes, (size_t)(end - bytes));
     return state_now(http, is_answer);
 }
 
@@ -222,7 +237,7 @@ INLINE enum tracker_state pass(struct tracker *http, bool is_answer, const char 
     struct tracker_side *side = is_answer ? &http->answers : &http->requests;
     union mark mark = {.all = atomic_load_explicit(&side->mark, memory_order_relaxed)};
     if (UNLIKELY(mark.all & odd.all))
-        return pass_other(http, is_answer, bytes, n);
+        return (parser_is_framed(mark) ? pass_frames : pass_other)(http, is_answer, bytes, n);
     union mark other = mark_of(is_answer ? &http->requests : &http->answers);
     uint8_t owed = is_answer ? other.count - mark.count : mark.count - other.count;
     if (is_answer ? !owed : owed >= OUTSTANDING || other.at == NOT)

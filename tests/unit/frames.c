@@ -13,6 +13,7 @@
 #define ROUNDS 4000
 #define STREAMS 200
 #define FRAME_MOST 64
+#define FRAMES_AT_ONCE 3
 #define PREFACE_TEXT "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 /* ---- the plain parser ---- */
@@ -122,6 +123,12 @@ static void plain_byte(struct plain *plain, int side, unsigned char byte)
     from->n = 0;
 }
 
+static void plain_bytes(struct plain *plain, int side, const char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        plain_byte(plain, side, (unsigned char)bytes[i]);
+}
+
 static unsigned int plain_open(const struct plain *plain)
 {
     unsigned int open = 0;
@@ -221,17 +228,22 @@ static void converse(void)
     tracker_reset(&pieces);
     size_t turns = 4 + roll(120);
     for (size_t turn = 0; turn < turns; turn++) {
-        char bytes[200 + 9 + FRAME_MOST];
+        char bytes[200 + FRAMES_AT_ONCE * (9 + FRAME_MOST)];
         int side = turn == 0 ? roll(8) == 0 : (int)roll(2);
         size_t n = 0;
         if (side == 0 && !plain.side[0].has_preface)
             n = strlen(strcpy(bytes, PREFACE_TEXT));
         n += make(bytes + n, &plain, side);
+        size_t heard = 0; /* of several in one call all but the last */
+        for (size_t more = roll(4) ? 0 : roll(FRAMES_AT_ONCE); more; more--) {
+            plain_bytes(&plain, side, bytes + heard, n - heard);
+            heard = n;
+            n += make(bytes + n, &plain, side);
+        }
         for (size_t at = 0, end; at < n; at = end) {
-            end = at + 1 + (roll(2) ? roll((uint32_t)(n - at)) : n - at - 1);
+            end = heard || roll(2) ? n : at + 1 + roll((uint32_t)(n - at));
             (side ? answer : receive)(&pieces, bytes + at, end - at);
-            for (size_t i = at; i < end; i++)
-                plain_byte(&plain, side, (unsigned char)bytes[i]);
+            plain_bytes(&plain, side, bytes + at + heard, end - at - heard);
             CHECK(tracker_state(&pieces) == plain_state(&plain), "turn %zu: %s, and not %u", turn,
                   told(&pieces), plain_state(&plain));
             if (!plain.is_not)
@@ -373,7 +385,7 @@ static void no_room(void)
     for (int round = 0; round < 3; round++) {
         uint32_t count = 0, had = 0;
         for (uint32_t i = 0; i < COUNT_OF(many); i++)
-            for (uint32_t n = 1; n < 600 && streams_open(&many[i], n); n += 2)
+            for (uint32_t n = 1; n < 600 && streams_open(&many[i], n, false); n += 2)
                 count++;
         CHECK(count > 200000 && (!had || had == count), "%u streams", count);
         had = count;
@@ -413,7 +425,7 @@ static void threads(void)
     pthread_create(&client, NULL, end_client_halves, NULL);
     pthread_create(&server, NULL, end_server_halves, NULL);
     for (uint32_t n = 1; n <= OPENED; n += 2) {
-        CHECK(streams_open(&shared, n));
+        CHECK(streams_open(&shared, n, false));
         atomic_store(&opened, n);
     }
     pthread_join(client, NULL);
