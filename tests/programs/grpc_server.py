@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""grpc_server.py PORT: grpcio; /slowN is answered after N seconds, all else at once."""
+"""grpc_server.py PORT: grpcio; /slowN is answered after N seconds, all else at once; the method /pair/stream
+answers N by N messages, a tenth of a second apart."""
 import concurrent.futures
 import sys
 import time
@@ -13,8 +14,16 @@ def answer(path, _):
     return b"It works"
 
 
+def stream(count, _):
+    for _ in range(int(count)):
+        yield b"more"
+        time.sleep(0.1)
+
+
 class Handler(grpc.GenericRpcHandler):
-    def service(self, _):
+    def service(self, call):
+        if call.method == "/pair/stream":
+            return grpc.unary_stream_rpc_method_handler(stream)
         return grpc.unary_unary_rpc_method_handler(answer)
 
 

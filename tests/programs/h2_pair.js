@@ -9,6 +9,9 @@ const [kind, url, directory] = process.argv.slice(2);
 const told = name => fs.existsSync(`${directory}/${name}`);
 const sleep = ms => new Promise(wake => setTimeout(wake, ms));
 const rows = { slow: [0, 0], loop: [0, 0], ten: [0, 0], idle: [0, 0] };
+if (kind === "grpcjs")
+    rows.stream = [0, 0];
+let untold = 0;
 
 class Session {
     get(path) {
@@ -42,6 +45,13 @@ class Call {
         return new Promise((answered, failed) => this.client.makeUnaryRequest(
             "/pair/get", as_is, as_is, Buffer.from(path), deadline,
             (error, answer) => (error ? failed(error) : answered(answer))));
+    }
+
+    stream(count, on_message) {
+        const as_is = bytes => bytes, deadline = { deadline: Date.now() + 35000 };
+        return new Promise((ended, failed) => this.client.makeServerStreamRequest(
+            "/pair/stream", as_is, as_is, Buffer.from(String(count)), deadline)
+            .on("data", on_message).on("error", failed).on("end", ended));
     }
 }
 
@@ -80,6 +90,19 @@ async function loop(row, channel) {
         await sleep(1);
 }
 
+async function stream(channel) {
+    let left = Number(process.env.PAIR_STREAM || 30);
+    rows.stream[1]++;
+    try {
+        await channel.stream(left, () => left--);
+        untold += left > 0;
+    } catch (error) {
+        if (process.env.PAIR_SAYS)
+            console.error("stream", error.message);
+    }
+    rows.stream[0] += left > 0;
+}
+
 async function idle(channel) {
     while (!told("next"))
         await sleep(20);
@@ -88,7 +111,7 @@ async function idle(channel) {
 
 (async () => {
     const channels = [];
-    for (let i = 0; i < 10; i++)
+    for (let i = 0; i < (kind === "grpcjs" ? 11 : 10); i++)
         channels.push(kind === "grpcjs" ? new Call() : kind === "https" ? new Agent() : new Session());
     await Promise.all(channels.map(channel => channel.get("/")));
     const all = [ask("slow", channels[0], "/slow3")];
@@ -98,9 +121,12 @@ async function idle(channel) {
         all.push(loop("ten", channels[5]));
     for (let i = 6; i < 10; i++)
         all.push(idle(channels[i]));
+    for (let i = 0; i < 4 && kind === "grpcjs"; i++)
+        all.push(stream(channels[10]));
     await sleep(300);
     console.log("ready");
     await Promise.race([Promise.all(all), sleep(40000)]);
-    console.log(Object.entries(rows).map(([row, [lost, asked]]) => `${row} ${lost}/${asked}`).join(" "));
+    console.log(Object.entries(rows).map(([row, [lost, asked]]) => `${row} ${lost}/${asked}`).join(" ") +
+                (untold ? ` (${untold} untold)` : ""));
     process.exit(0);
 })();
