@@ -146,6 +146,7 @@ size_t close_header_took(struct tracker *http, const struct rewrite *plan, size_
 {
     struct scan scan;
     tracker_scan(&scan, http, true);
+    scan.streams = &http->streams;
     size_t own = 0;
     for (int i = 0; i < plan->count && taken; i++) {
         const char *bytes = plan->piece[i].iov_base;

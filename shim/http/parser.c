@@ -178,7 +178,7 @@ bool parser_begins_tunnel(const struct scan *scan)
 static enum place end_answer_head(struct scan *scan)
 {
     uint16_t status = scan->mark.what;
-    if (status == (101 | TO_H2C))
+    if (status == (101 | TO_H2C) || status == 101) /* Jetty 9 does not name it */
         return parser_switches_to_frames(scan);
     if (status == (101 | TO_WEBSOCKET))
         return parser_switches_to_websocket(scan);

@@ -34,7 +34,9 @@
  *     has been read to the end
  *   a status line that is not HTTP/1.0 or 1.1, three        ICY, and what came before HTTP/1.0
  *     digits from 100 on, a space or the line's end
- *   101 (but to h2c or websocket), and 2xx to CONNECT       a tunnel from here on
+ *   101 (but to h2c or websocket, or to what it does not    a tunnel from here on
+ *     name and the next bytes show to be h2c), and 2xx to
+ *     CONNECT
  *   CONNECT with a body; a byte behind a CONNECT that has   the tunnel's, or the next request's?
  *     not been answered
  *   more than 32 requests outstanding                       that many are remembered
