@@ -313,6 +313,8 @@ static const struct {
     {"an upgrade that is answered before the preface",
      {ASK(ASKED, HTTP_IN_USE), SAYS(SWITCH_TO("h2c") SETTINGS_OF GET_OF("\1"), HTTP_IDLE),
       ASK(BEGIN, HTTP_IDLE)}},
+    {"a request before any SETTINGS",
+     {ASK(PREFACE_TEXT, HTTP_IDLE), ASK(GET_OF("\1"), HTTP_NOT)}},
     {"an upgrade whose answer does not name it",
      {ASK(ASKED, HTTP_IN_USE),
       SAYS("HTTP/1.1 101 Switching Protocols\r\n\r\n" SETTINGS_OF, HTTP_IN_USE),
