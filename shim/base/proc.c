@@ -71,32 +71,6 @@ char *proc_next_line(struct proc_lines *lines)
     }
 }
 
-static const char *skip_word(const char *at)
-{
-    while (*at == ' ')
-        at++;
-    while (*at && *at != ' ')
-        at++;
-    while (*at == ' ')
-        at++;
-    return at;
-}
-
-static uint64_t number_at(const char **at, unsigned base)
-{
-    uint64_t number = 0;
-    for (;; ++*at) {
-        unsigned char c = (unsigned char)**at;
-        unsigned digit = c >= '0' && c <= '9'   ? c - '0' + 0u
-                         : c >= 'a' && c <= 'f' ? c - 'a' + 10u
-                         : c >= 'A' && c <= 'F' ? c - 'A' + 10u
-                                                : 99;
-        if (digit >= base)
-            return number;
-        number = number * base + digit;
-    }
-}
-
 enum sight { UNSEEN, ENDED, SEEN }; /* UNSEEN: /proc does not show the process */
 
 /* Reads a process's start time. */
@@ -118,14 +92,11 @@ static enum sight read_start_time(int32_t pid, uint64_t *start)
             name_end = at;
     if (!name_end)
         return UNSEEN;
-    at = name_end + 1;
-    while (*at == ' ')
-        at++;
+    at = text_skip_words(name_end, 1);
     if (*at == 'Z' || *at == 'X')
         return ENDED; /* a zombie */
-    for (int field = 3; field < 22; field++)
-        at = skip_word(at);
-    *start = number_at(&at, 10);
+    at = text_skip_words(at, 22 - 3);
+    *start = text_take_number(&at, 10);
     return SEEN;
 }
 
@@ -176,7 +147,7 @@ bool proc_status(int32_t pid, const char *label, int index, unsigned base, uint6
     while (!value && (line = proc_next_line(&lines)))
         value = text_after(line, label);
     for (bool more = value; more; more = index-- && *value++ == '\t')
-        *number = number_at(&value, base);
+        *number = text_take_number(&value, base);
     proc_close_lines(&lines);
     return value;
 }
@@ -212,6 +183,26 @@ long proc_each_file(const char *path, proc_visit_fn *visit, void *context)
     return 0;
 }
 
+long proc_link(int dir, const char *name, char target[64])
+{
+    long length = sys4(SYS_readlinkat, dir, name, target, 63);
+    target[length > 0 ? length : 0] = '\0';
+    return length;
+}
+
+uint64_t proc_socket_of(const char *target)
+{
+    const char *inode = text_after(target, "socket:[");
+    return inode ? text_take_number(&inode, 10) : 0;
+}
+
+uint64_t proc_socket(int dir, const char *name)
+{
+    char target[64];
+    proc_link(dir, name, target);
+    return proc_socket_of(target);
+}
+
 struct each_process {
     void (*visit)(int32_t pid, void *context);
     void *context;
@@ -221,7 +212,7 @@ static void visit_name(int dir, const char *name, void *context)
 {
     const struct each_process *each = context;
     (void)dir;
-    uint64_t pid = number_at(&name, 10);
+    uint64_t pid = text_take_number(&name, 10);
     if (!*name && pid && pid <= INT32_MAX)
         each->visit((int32_t)pid, each->context);
 }
@@ -232,44 +223,33 @@ void proc_each_process(void (*visit)(int32_t pid, void *context), void *context)
     proc_each_file("/proc", visit_name, &each);
 }
 
-/* "PID PID ", of one thread. */
-static void each_in(int fd, void (*visit)(int32_t child))
-{
-    char buffer[512];
-    int64_t pid = 0;
-    for (long got; (got = sys3(SYS_read, fd, buffer, sizeof buffer)) > 0;) {
-        for (long i = 0; i < got; i++) {
-            if (buffer[i] >= '0' && buffer[i] <= '9' && pid < INT32_MAX / 10) {
-                pid = pid * 10 + (buffer[i] - '0');
-            } else {
-                if (pid)
-                    visit((int32_t)pid);
-                pid = 0;
-            }
-        }
-    }
-}
+struct each_child {
+    int32_t pid;
+    void (*visit)(int32_t child);
+};
 
+/* "PID PID ", of one thread. */
 static void each_of_thread(int dir, const char *name, void *context)
 {
-    void (**visit)(int32_t) = context;
-    char path[48];
-    struct text text = TEXT_ON(path);
-    if (*name == '.')
+    const struct each_child *each = context;
+    char file[48];
+    struct text text = TEXT_ON(file);
+    struct proc_lines children;
+    (void)dir;
+    text_add(&text, "task/%s/children", name);
+    if (*name == '.' || proc_open_lines(&children, each->pid, file))
         return;
-    text_string(&text, name);
-    text_string(&text, "/children");
-    long fd = sys4(SYS_openat, dir, path, O_RDONLY | O_CLOEXEC, 0);
-    if (fd < 0)
-        return;
-    each_in((int)fd, *visit);
-    sys1(SYS_close, fd);
+    children.end = ' ';
+    for (const char *child; (child = proc_next_line(&children));)
+        each->visit((int32_t)text_take_number(&child, 10));
+    proc_close_lines(&children);
 }
 
 void proc_each_child(int32_t pid, void (*visit)(int32_t child))
 {
     char path[64];
-    proc_each_file(path_of(path, pid, "task"), each_of_thread, &visit);
+    struct each_child each = {pid, visit};
+    proc_each_file(path_of(path, pid, "task"), each_of_thread, &each);
 }
 
 int proc_catches(int32_t pid, int sig)
@@ -360,19 +340,19 @@ bool proc_next_mapping(struct proc_lines *maps, uint32_t *budget, struct proc_ma
     if (!line)
         return false;
     --*budget;
-    mapping->from = number_at(&at, 16);
+    mapping->from = text_take_number(&at, 16);
     at += *at == '-';
-    mapping->to = number_at(&at, 16);
-    at = skip_word(line);
+    mapping->to = text_take_number(&at, 16);
+    at = text_skip_words(line, 1);
     bool is_whole = *at && at[1] && at[2] && at[3];
     mapping->is_code = is_whole && at[2] == 'x';
     mapping->is_shared = is_whole && at[3] == 's';
-    at = skip_word(skip_word(at));
-    uint64_t major = number_at(&at, 16);
+    at = text_skip_words(at, 2);
+    uint64_t major = text_take_number(&at, 16);
     at += *at == ':';
-    mapping->file.device = major << 32 | number_at(&at, 16);
+    mapping->file.device = major << 32 | text_take_number(&at, 16);
     at += *at == ' ';
-    mapping->file.inode = number_at(&at, 10);
+    mapping->file.inode = text_take_number(&at, 10);
     while (*at == ' ')
         at++;
     mapping->path = line + (at - line);
@@ -447,10 +427,10 @@ static socklen_t address_at(const char *at, struct sockaddr_storage *into, uint1
             word[c] = at[i * 8 + c];
         word[8] = '\0';
         const char *number = word;
-        words[i] = (uint32_t)number_at(&number, 16);
+        words[i] = (uint32_t)text_take_number(&number, 16);
     }
     const char *number = at + digits + 1;
-    *port = htons((uint16_t)number_at(&number, 16));
+    *port = htons((uint16_t)text_take_number(&number, 16));
     *into = (struct sockaddr_storage){0};
     if (count == 1) {
         struct sockaddr_in *in = (void *)into;
@@ -469,11 +449,11 @@ static socklen_t address_at(const char *at, struct sockaddr_storage *into, uint1
 static bool can_send(const char *at)
 {
     enum { ESTABLISHED = 1, CLOSE_WAIT = 8 }; /* net/tcp_states.h */
-    uint64_t state = number_at(&at, 16);
+    uint64_t state = text_take_number(&at, 16);
     at += *at == ' ';
-    number_at(&at, 16);
+    text_take_number(&at, 16);
     at += *at == ':';
-    return state == ESTABLISHED || (state == CLOSE_WAIT && number_at(&at, 16));
+    return state == ESTABLISHED || (state == CLOSE_WAIT && text_take_number(&at, 16));
 }
 
 /* A line "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...": the
@@ -482,17 +462,18 @@ static uint32_t fingerprint_at(const char *line)
 {
     struct sockaddr_storage own, peer;
     uint16_t port, peers_port;
-    const char *at = skip_word(line);
+    const char *at = text_skip_words(line, 1);
     if (!address_at(at, &own, &port))
         return 0;
-    at = skip_word(at);
+    at = text_skip_words(at, 1);
     socklen_t len = address_at(at, &peer, &peers_port);
-    at = skip_word(at);
+    at = text_skip_words(at, 1);
     if (!len || !can_send(at))
         return 0;
-    for (int word = 3; word < 9; word++)
-        at = skip_word(at);
-    return number_at(&at, 10) ? sock_hash_port(sock_hash((struct sockaddr *)&peer, len), port) : 0;
+    at = text_skip_words(at, 9 - 3);
+    return text_take_number(&at, 10)
+               ? sock_hash_port(sock_hash((struct sockaddr *)&peer, len), port)
+               : 0;
 }
 
 /* Marks the entries of which there is a socket. Returns how many are left; -1: not known. */

@@ -90,6 +90,15 @@ bool proc_user(int32_t pid, uint32_t *uid);
 typedef void proc_visit_fn(int dir, const char *name, void *context);
 long proc_each_file(const char *dir, proc_visit_fn *visit, void *context);
 
+/* Reads a link of /proc/PID/fd, by that directory (an open descriptor) and its name there. Returns
+ * its length or -errno; target is "" then. */
+long proc_link(int dir, const char *name, char target[64]);
+
+/* Returns the inode of the socket that such a link leads to, or says that it leads to. 0: to none.
+ */
+uint64_t proc_socket(int dir, const char *name);
+uint64_t proc_socket_of(const char *target);
+
 /* Calls visit for each process that /proc shows. */
 void proc_each_process(void (*visit)(int32_t pid, void *context), void *context);
 

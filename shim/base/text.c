@@ -201,3 +201,31 @@ size_t text_length(const char *string)
         n++;
     return n;
 }
+
+uint64_t text_take_number(const char **at, unsigned int base)
+{
+    uint64_t number = 0;
+    for (;; ++*at) {
+        unsigned char c = (unsigned char)**at;
+        unsigned int digit = c >= '0' && c <= '9'   ? c - '0' + 0u
+                             : c >= 'a' && c <= 'f' ? c - 'a' + 10u
+                             : c >= 'A' && c <= 'F' ? c - 'A' + 10u
+                                                    : base;
+        if (digit >= base)
+            return number;
+        number = number > (UINT64_MAX - digit) / base ? UINT64_MAX : number * base + digit;
+    }
+}
+
+const char *text_skip_words(const char *at, int count)
+{
+    for (; count; count--) {
+        while (*at == ' ')
+            at++;
+        while (*at && *at != ' ')
+            at++;
+        while (*at == ' ')
+            at++;
+    }
+    return at;
+}

@@ -42,4 +42,11 @@ bool text_equal(const char *a, const char *b);
 const char *text_after(const char *string, const char *prefix);
 size_t text_length(const char *string);
 
+/* Reads a number of digits of that base from *at, and moves *at behind it. What is larger than all
+ * numbers is UINT64_MAX. */
+uint64_t text_take_number(const char **at, unsigned int base);
+
+/* Returns what stands behind so many words, and the spaces around them. */
+const char *text_skip_words(const char *at, int count);
+
 #endif

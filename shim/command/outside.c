@@ -157,13 +157,8 @@ static void look_at_connection(struct outside *outside, const struct socket *soc
 static void look_at_descriptor(int dir, const char *name, void *context)
 {
     struct outside *outside = context;
-    char target[64];
-    uint64_t inode;
-    ssize_t length = readlinkat(dir, name, target, sizeof target - 1);
-    target[length > 0 ? length : 0] = '\0';
-    if (sscanf(target, "socket:[%lu", &inode) != 1)
-        return;
-    const struct socket *socket = sockets_find_inode(outside->process->pid, inode);
+    uint64_t inode = proc_socket(dir, name);
+    const struct socket *socket = inode ? sockets_find_inode(outside->process->pid, inode) : NULL;
     if (socket && socket->listens)
         look_at_listener(outside, socket);
     else if (socket && socket->can_talk)

@@ -152,12 +152,8 @@ static void take_descriptor(int dir, const char *name, void *context)
 {
     struct taking *taking = context;
     struct restart *restart = taking->restart;
-    char target[64];
-    uint64_t inode;
-    ssize_t length = readlinkat(dir, name, target, sizeof target - 1);
-    target[length > 0 ? length : 0] = '\0';
-    if (sscanf(target, "socket:[%lu", &inode) != 1 || has_inode(restart, inode) ||
-        restart->sockets == SOCKETS_MOST)
+    uint64_t inode = proc_socket(dir, name);
+    if (!inode || has_inode(restart, inode) || restart->sockets == SOCKETS_MOST)
         return;
     int fd = plan_copy_descriptor(taking->pidfd, atoi(name));
     if (fd < 0 && errno != EBADF)

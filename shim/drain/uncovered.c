@@ -4,7 +4,6 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/settings.h"
-#include "base/sys.h"
 #include "base/text.h"
 #include "conn/fork_detect.h"
 #include "tree/membership.h"
@@ -48,42 +47,17 @@ static bool has_shim(int32_t pid)
 
 /* ---- the listeners of a network, as /proc/PID/net/tcp tells them ---- */
 
-static const char *word(const char *at, int which)
-{
-    for (;; which--) {
-        while (*at == ' ')
-            at++;
-        if (!which)
-            return at;
-        while (*at && *at != ' ')
-            at++;
-    }
-}
-
-static uint64_t number(const char *at, unsigned base)
-{
-    uint64_t value = 0;
-    for (;; at++) {
-        unsigned digit = *at >= '0' && *at <= '9'   ? (unsigned)(*at - '0')
-                         : *at >= 'A' && *at <= 'F' ? (unsigned)(*at - 'A') + 10
-                                                    : base;
-        if (digit >= base)
-            return value;
-        value = value * base + digit;
-    }
-}
-
 /* Whether the tree has made or been given a listener of this port: who shares that goes on by
  * right, as a successor does. */
 static bool is_listed(uint64_t port)
 {
     for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
         const struct page_listener *at = &tree_page->listener[i];
-        const char *colon = NULL;
+        const char *port_there = NULL;
         for (uint32_t c = 0; c < sizeof at->address && at->address[c]; c++)
             if (at->address[c] == ':')
-                colon = &at->address[c];
-        if (atomic_load(&at->pid) && colon && number(colon + 1, 10) == port)
+                port_there = &at->address[c + 1];
+        if (atomic_load(&at->pid) && port_there && text_take_number(&port_there, 10) == port)
             return true;
     }
     return false;
@@ -97,11 +71,13 @@ static void read_listening(int32_t pid, const char *name)
     if (proc_open_lines(&lines, pid, name))
         return;
     while ((line = proc_next_line(&lines)) && listening.count < LISTENING_MOST) {
-        const char *port = word(line, 1);
+        const char *port = text_skip_words(line, 1), *state = text_skip_words(port, 2);
+        const char *inode = text_skip_words(state, 6);
         while (*port && *port != ':')
             port++;
-        if (number(word(line, 3), 16) == 0x0A && !is_listed(number(port + (*port == ':'), 16)))
-            listening.inode[listening.count++] = number(word(line, 9), 10);
+        port += *port == ':';
+        if (text_take_number(&state, 16) == 0x0A && !is_listed(text_take_number(&port, 16)))
+            listening.inode[listening.count++] = text_take_number(&inode, 10);
     }
     proc_close_lines(&lines);
 }
@@ -109,12 +85,9 @@ static void read_listening(int32_t pid, const char *name)
 static void visit_descriptor(int dir, const char *name, void *context)
 {
     bool *listens = context;
-    char target[64];
-    long length = sys4(SYS_readlinkat, dir, name, target, sizeof target - 1);
-    target[length > 0 ? length : 0] = '\0';
-    const char *inode = text_after(target, "socket:[");
+    uint64_t inode = proc_socket(dir, name);
     for (uint32_t i = 0; inode && i < listening.count; i++)
-        *listens = *listens || listening.inode[i] == number(inode, 10);
+        *listens = *listens || listening.inode[i] == inode;
 }
 
 static bool listens(int32_t pid)

@@ -5,6 +5,7 @@
 #include "base/proc.h"
 #include "base/settings.h"
 #include "base/sock.h"
+#include "base/text.h"
 #include "conn/conn.h"
 #include "drain/drain_state.h"
 #include "drain/handed.h"
@@ -34,14 +35,6 @@ void unseen_begin(void)
     has_said = has_listener = false;
 }
 
-static int number_of(const char *name)
-{
-    int fd = *name >= '0' && *name <= '9' ? 0 : -1;
-    for (; *name >= '0' && *name <= '9' && fd < INT32_MAX / 10; name++)
-        fd = fd * 10 + (*name - '0');
-    return fd;
-}
-
 static bool was_found_before(int fd, uint64_t inode)
 {
     for (uint32_t i = 0; i < before_count; i++)
@@ -68,11 +61,13 @@ static bool is_unseen_listener(int fd)
 
 static void visit(int dir, const char *name, void *context)
 {
-    int fd = number_of(name);
     struct sockaddr_storage own;
     enum fingerprint kind;
     (void)dir, (void)context;
-    if (fd < 0 || conn_is_known(fd))
+    if (*name == '.')
+        return;
+    int fd = (int)text_take_number(&name, 10);
+    if (conn_is_known(fd))
         return;
     bool listens = !has_listener && is_unseen_listener(fd);
     if (!listens && !sock_connection(fd, &kind))

@@ -26,49 +26,30 @@ struct look {
     bool for_epolls;
 };
 
-static int64_t number_in(const char *digits)
-{
-    int64_t number = 0;
-    if (*digits < '0' || *digits > '9')
-        return -1;
-    for (; *digits >= '0' && *digits <= '9' && number < INT64_MAX / 16; digits++)
-        number = number * 10 + (*digits - '0');
-    return number;
-}
-
-static bool is_same_link(int dir, const char *name, const char *target)
-{
-    char now[64];
-    long length = sys4(SYS_readlinkat, dir, name, now, sizeof now - 1);
-    now[length > 0 ? length : 0] = '\0';
-    return text_equal(now, target);
-}
-
 static void visit_descriptor(int dir, const char *name, void *context)
 {
     struct look *look = context;
     char target[64];
     if (*name == '.')
         return;
-    long length = sys4(SYS_readlinkat, dir, name, target, sizeof target - 1);
+    long length = proc_link(dir, name, target);
     if (length < 0) {
         look->is_hidden = look->is_hidden || length == -EACCES || length == -EPERM;
         return;
     }
-    target[length] = '\0';
     if (look->for_epolls) {
         if (text_equal(target, "anon_inode:[eventpoll]"))
-            look->visitor->has_epoll(look->pid, (int)number_in(name));
+            look->visitor->has_epoll(look->pid, (int)text_take_number(&name, 10));
         return;
     }
-    const char *inode = text_after(target, "socket:[");
-    if (!inode || !look->visitor->is_wanted((uint64_t)number_in(inode)))
+    uint64_t inode = proc_socket_of(target);
+    if (!inode || !look->visitor->is_wanted(inode))
         return;
     if (look->is == UNKNOWN)
         look->is = look->whole_tree && coordinator_has_process(look->pid) ? DRAINS : GOES_ON;
     /* Still so: it may have been one of the tree's a moment ago, which has called exec since. */
-    if (look->is == GOES_ON && is_same_link(dir, name, target))
-        look->visitor->held((uint64_t)number_in(inode));
+    if (look->is == GOES_ON && proc_socket(dir, name) == inode)
+        look->visitor->held(inode);
 }
 
 /* Whether it is one of the tree's, or of those that these have started. */

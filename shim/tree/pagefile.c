@@ -95,17 +95,11 @@ static bool choose_dir(int i, const struct settings *settings, char *const *envp
 
 /* ---- names ---- */
 
-/* Reads a decimal number of at most `most` from *at, and moves *at behind it. */
 static bool take_number(const char **at, uint64_t most, uint64_t *number)
 {
     const char *from = *at;
-    for (*number = 0; **at >= '0' && **at <= '9'; ++*at) {
-        uint64_t digit = (uint64_t)(**at - '0');
-        if (*number > (most - digit) / 10)
-            return false;
-        *number = *number * 10 + digit;
-    }
-    return *at > from;
+    *number = text_take_number(at, 10);
+    return *at > from && *number <= most;
 }
 
 bool pagefile_parse_name(const char *path, int32_t *pid, uint64_t *start)
@@ -116,7 +110,7 @@ bool pagefile_parse_name(const char *path, int32_t *pid, uint64_t *start)
         if (*c == '/')
             at = c + 1;
     if (!take_number(&at, INT32_MAX, &number) || !number || *at++ != '.' ||
-        !take_number(&at, UINT64_MAX, start))
+        !take_number(&at, UINT64_MAX - 1, start))
         return false;
     *pid = (int32_t)number;
     /* A page of an older version has no namespace in its name. */

@@ -177,6 +177,29 @@ static void comparisons(void)
     CHECK(text_length("") == 0 && text_length("abc") == 3);
 }
 
+static void check_number(const char *string, unsigned int base, uint64_t want, const char *rest)
+{
+    uint64_t number = text_take_number(&string, base);
+    CHECK(number == want && !strcmp(string, rest), "%lu, and \"%s\" is left", number, string);
+}
+
+static void numbers_read(void)
+{
+    check_number("4711 x", 10, 4711, " x");
+    check_number("", 10, 0, "");
+    check_number("-1", 10, 0, "-1");
+    check_number("12ab", 10, 12, "ab");
+    check_number("1f90:0", 16, 0x1f90, ":0");
+    check_number("0100007F", 16, 0x0100007F, "");
+    check_number("0228", 8, 022, "8");
+    check_number("18446744073709551615", 10, UINT64_MAX, "");
+    check_number("18446744073709551616]", 10, UINT64_MAX, "]");
+    check_number("99999999999999999999999", 10, UINT64_MAX, "");
+    CHECK(!strcmp(text_skip_words("  a  bc d", 1), "bc d"));
+    CHECK(!strcmp(text_skip_words("  a  bc d", 2), "d"));
+    CHECK(!strcmp(text_skip_words("  a  bc d", 4), ""));
+}
+
 static const struct unit_test tests[] = {
     {"numbers, tenths and durations", numbers},
     {"what is not printable ASCII is escaped, and what is too long ends with dots", escapes},
@@ -187,6 +210,7 @@ static const struct unit_test tests[] = {
     {"addresses of AF_UNIX", unix_addresses},
     {"an address of another kind, or cut, is unknown", strange_addresses},
     {"comparisons", comparisons},
+    {"numbers are read to their end, and words passed over", numbers_read},
 };
 
 int main(void)

@@ -11,11 +11,8 @@
 
 int32_t process_number(const char *text)
 {
-    int64_t pid = 0;
-    for (; *text; text++)
-        if (*text < '0' || *text > '9' || (pid = pid * 10 + (*text - '0')) > INT32_MAX)
-            return 0;
-    return (int32_t)pid;
+    uint64_t pid = text_take_number(&text, 10);
+    return *text || pid > INT32_MAX ? 0 : (int32_t)pid;
 }
 
 struct sought {

@@ -204,15 +204,11 @@ const struct socket *sockets_find_inode(int32_t pid, uint64_t inode)
 
 bool sockets_find(int32_t pid, int32_t fd, const struct socket **found)
 {
-    char path[64], target[64];
-    uint64_t inode;
+    char path[64];
     snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
-    ssize_t length = readlink(path, target, sizeof target - 1);
-    target[length > 0 ? length : 0] = '\0';
-    if (sscanf(target, "socket:[%lu", &inode) != 1)
-        return false;
-    *found = sockets_find_inode(pid, inode);
-    return true;
+    uint64_t inode = proc_socket(AT_FDCWD, path);
+    *found = inode ? sockets_find_inode(pid, inode) : NULL;
+    return inode;
 }
 
 const char *sockets_address(const struct socket *socket)
