@@ -263,17 +263,9 @@ static void draw(struct progress *progress, const struct view *view)
 static bool is_over(struct tree *tree)
 {
     bool over = tree->page.phase == PHASE_DRAINED, parts_are = true;
-    for (struct tree *part = tree->attached; part; part = part->next)
+    for (struct tree *part = tree->attached; part; part = part->attached)
         parts_are = parts_are && (part->page.phase == PHASE_DRAINED || !tree_any(part));
     return over && (parts_are || tree->page.timed_out); /* nobody waits for them any more */
-}
-
-static bool any_lives(struct tree *tree)
-{
-    struct tree *part = tree;
-    while (part && !tree_any(part))
-        part = part == tree ? tree->attached : part->next;
-    return part;
 }
 
 /* Names the processes without which the drain has ended. Returns whether there are any. */
@@ -357,9 +349,9 @@ static int wait_for(struct tree *tree, enum action action)
     while (code < 0) {
         struct view view;
         budget_renew();
-        bool lives = any_lives(tree), is_there = tree_copy(tree);
+        bool lives = tree_lives(tree), is_there = tree_copy(tree);
         /* Of the last copy nobody may be left but those that they have made since. */
-        if (!lives && !(lives = any_lives(tree)))
+        if (!lives && !(lives = tree_lives(tree)))
             is_there = tree_copy(tree) && is_there; /* what they wrote before they ended */
         view_take(&view, tree, false);
         bool done = action == ACTION_CLOSE_IDLE ? is_still(&still, &view) : is_over(tree);
@@ -403,7 +395,7 @@ static int act(struct tree *tree, const struct request *request)
     if (error)
         return fail(exit_code(error), "pid %d: its state page %s can't be written: %s",
                     tree_pid(tree), escaped(tree->path), strerror(error));
-    for (struct tree *part = tree->attached; part; part = part->next)
+    for (struct tree *part = tree->attached; part; part = part->attached)
         ask_page(part, request, &woken);
     if (was_over) {
         if (!request->wait)
@@ -427,8 +419,8 @@ int act_check(struct tree *tree, int32_t pid, int64_t timeout)
 
 static int keep(struct tree *tree, bool keeps)
 {
-    int error = tree_keep(tree, keeps);
-    for (struct tree *part = tree->attached; part && !error; part = part->next)
+    int error = 0;
+    for (struct tree *part = tree; part && !error; part = part->attached)
         error = tree_keep(part, keeps);
     return error;
 }
@@ -440,7 +432,7 @@ int act_drain_keeping(struct tree *tree, int32_t pid, int64_t timeout, bool *ove
     int code = error ? fail(exit_code(error), "pid %d: its state page %s can't be written: %s",
                             tree_pid(tree), escaped(tree->path), strerror(error))
                      : act(tree, &request);
-    *over = tree_copy(tree) && (is_over(tree) || !any_lives(tree));
+    *over = tree_copy(tree) && (is_over(tree) || !tree_lives(tree));
     if (!*over)
         keep(tree, false);
     return code;

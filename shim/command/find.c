@@ -282,10 +282,12 @@ static void take_parts(struct tree **list, struct tree *tree)
         }
         *at = one->next;
         one->next = NULL;
-        if (same || !tree_any(one))
+        if (same || !tree_any(one)) {
             tree_free(one);
-        else
-            push(&tree->attached, one);
+        } else {
+            one->attached = tree->attached;
+            tree->attached = one;
+        }
     }
 }
 
@@ -429,9 +431,8 @@ bool find_is_of_another(int32_t pid, const struct tree *tree)
     if (look_at(pid, NULL, PAGES_OF_PROCESS, &look))
         return false;
     bool ours = false, others = look.trees || look.error == OTHER_LAYOUT;
-    for (const struct tree *at = look.trees; at; at = at->next)
-        ours = ours || tree_is(at, tree->name, &tree->file) ||
-               is_in(tree->attached, at->name, &at->file);
+    for (const struct tree *part = tree; part; part = part->attached)
+        ours = ours || is_in(look.trees, part->name, &part->file);
     tree_free(look.trees);
     return others && !ours;
 }

@@ -53,7 +53,7 @@ static struct family gather(struct tree *tree)
 {
     struct family family = {0};
     proc_each_process(add_process, &family);
-    for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next) {
+    for (struct tree *part = tree; part; part = part->attached) {
         add_member(&family, tree_first(part));
         for (uint32_t i = 0; i < PAGE_SLOTS; i++)
             add_member(&family, tree_process(part, i));
@@ -83,8 +83,7 @@ static const char *port_in(const char *address)
 static const struct page_listener *listed(const struct tree *tree, const char *address,
                                           bool by_port)
 {
-    const struct tree *part = tree;
-    for (; part; part = part == tree ? tree->attached : part->next) {
+    for (const struct tree *part = tree; part; part = part->attached) {
         for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
             const struct page_listener *at = &part->page.listener[i];
             char text[sizeof at->address + 1];
@@ -171,7 +170,7 @@ static void look_at_descriptor(int dir, const char *name, void *context)
 static uint64_t disowned_by(struct tree *tree)
 {
     struct totals totals = {0};
-    for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next) {
+    for (struct tree *part = tree; part; part = part->attached) {
         for (uint32_t i = 0; i <= PAGE_SLOTS; i++)
             page_add_slot(&totals, &part->page, i, true);
         page_add_gone(&totals, &part->page.gone);

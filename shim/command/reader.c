@@ -190,7 +190,7 @@ static void settle_left(struct tree *tree)
         sockets_forget();
 }
 
-bool tree_copy(struct tree *tree)
+static bool copy_page(struct tree *tree)
 {
     /* A line is changed in no time; one that stays so was left by a process that was killed. */
     for (int tries = 0; tries < 5; tries++) {
@@ -208,9 +208,15 @@ bool tree_copy(struct tree *tree)
         usleep(1000);
     }
     settle_left(tree);
-    for (struct tree *part = tree->attached; part; part = part->next)
-        tree_copy(part); /* one that is cut off keeps its last figures */
     return true;
+}
+
+bool tree_copy(struct tree *tree)
+{
+    bool is_whole = copy_page(tree);
+    while (is_whole && (tree = tree->attached))
+        copy_page(tree); /* one that is cut off keeps its last figures */
+    return is_whole;
 }
 
 bool tree_is(const struct tree *tree, const char *name, const struct proc_file *file)
@@ -315,6 +321,13 @@ int32_t tree_any(struct tree *tree)
     for (uint32_t i = 0; !pid && i < PAGE_SLOTS; i++)
         pid = tree_process(tree, i);
     return pid;
+}
+
+bool tree_lives(struct tree *tree)
+{
+    while (tree && !tree_any(tree))
+        tree = tree->attached;
+    return tree;
 }
 
 static bool has(struct tree *tree, int32_t pid)

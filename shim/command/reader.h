@@ -26,7 +26,7 @@ struct known {
 
 struct tree {
     struct tree *next;     /* in a list of trees */
-    struct tree *attached; /* pages of its processes that could not open its page */
+    struct tree *attached; /* the tree's next page, of processes that could not open its own */
     int fd;
     struct proc_file file;
     uint32_t uid;  /* who owns the file */
@@ -84,6 +84,9 @@ int32_t tree_first(struct tree *tree);
 
 /* Any process of the page that lives; those of attached pages do not count. 0: none. */
 int32_t tree_any(struct tree *tree);
+
+/* Whether any process of the tree lives, whichever of its pages has it. */
+bool tree_lives(struct tree *tree);
 
 /* The pid that users know the tree by: its first process's, in our namespace if that lives; else
  * that of the topmost of those that do; else what the first's was. */

@@ -190,7 +190,7 @@ static int take_sockets(struct restart *restart, int32_t pid)
 static int take_all_sockets(struct restart *restart, struct tree *tree)
 {
     int code = EXIT_DONE;
-    for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next)
+    for (struct tree *part = tree; part; part = part->attached)
         for (uint32_t i = 0; i < PAGE_SLOTS && !code; i++) {
             int32_t pid = tree_process(part, i);
             code = pid ? take_sockets(restart, pid) : EXIT_DONE;
@@ -214,17 +214,9 @@ static int stop_signal(const struct tree *tree)
     return SIGTERM;
 }
 
-static bool any_lives(struct tree *tree)
-{
-    for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next)
-        if (tree_any(part))
-            return true;
-    return false;
-}
-
 static void send_stop_signal(struct tree *tree)
 {
-    for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next)
+    for (struct tree *part = tree; part; part = part->attached)
         if (tree_any(part))
             kill(tree_pid(part), stop_signal(part));
 }
@@ -235,7 +227,7 @@ static void end(struct tree *tree)
 {
     int64_t says_at = sys_now_ms() + LATE_MS;
     int32_t told = 0;
-    while (any_lives(tree)) {
+    while (tree_lives(tree)) {
         int32_t head = tree_pid(tree);
         if (head != told) /* a shell that waits for its daemon ends without telling it */
             send_stop_signal(tree);
@@ -273,7 +265,7 @@ static int drain(struct restart *restart, struct tree *tree, bool *over)
  * them stands for all. */
 static bool is_listed(const struct tree *tree, const char *address)
 {
-    for (const struct tree *part = tree; part; part = part == tree ? tree->attached : part->next)
+    for (const struct tree *part = tree; part; part = part->attached)
         for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
             const struct page_listener *at = &part->page.listener[i];
             char text[sizeof at->address + 1];
@@ -320,7 +312,7 @@ static void find_fresh(struct restart *restart)
  * from its first call that matters on. Returns whether any lives within that time. */
 static bool fresh_lives(struct restart *restart)
 {
-    for (int64_t until = sys_now_ms() + FORKS_MS; !any_lives(restart->fresh);) {
+    for (int64_t until = sys_now_ms() + FORKS_MS; !tree_lives(restart->fresh);) {
         if (sys_now_ms() >= until)
             return false;
         usleep(POLL_MS * 1000);
@@ -334,8 +326,7 @@ static bool fresh_lives(struct restart *restart)
  * file that can't be read). */
 static bool fresh_serves(struct restart *restart)
 {
-    for (struct tree *part = restart->fresh; part;
-         part = part == restart->fresh ? part->attached : part->next) {
+    for (struct tree *part = restart->fresh; part; part = part->attached) {
         struct totals totals;
         page_add_all(&totals, &part->page);
         if (totals.accepted)

@@ -292,7 +292,7 @@ static void add_in_use(struct view *view, int32_t pid, const struct in_use *in_u
 
 static void take_oldest(struct view *view, struct tree *tree)
 {
-    for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next) {
+    for (struct tree *part = tree; part; part = part->attached) {
         for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
             const struct page_slot *line = &part->page.slot[i];
             struct in_use in_use = {0};
@@ -316,8 +316,7 @@ static void take_oldest(struct view *view, struct tree *tree)
 static void take_drained(struct view *view, const struct tree *tree)
 {
     struct totals asked = {0};
-    const struct tree *part = tree;
-    for (; part; part = part == tree ? tree->attached : part->next)
+    for (const struct tree *part = tree; part; part = part->attached)
         if (part->page.by_taken == 2 && part->page.asked.tracked != PAGE_NOT_COUNTED)
             page_add_totals(&asked, &part->page.asked);
     view->drained = page_drained(&view->totals, &asked);
@@ -341,7 +340,7 @@ void view_take(struct view *view, struct tree *tree, bool with_oldest)
     take_text(view->version, sizeof view->version, tree->page.version, sizeof tree->page.version);
     view->mode = mode_name(tree->page.settings.mode);
     take_drain(view, &tree->page);
-    for (struct tree *part = tree; part; part = part == tree ? tree->attached : part->next) {
+    for (struct tree *part = tree; part; part = part->attached) {
         add_page(view, part);
         add_handed_on(view, part);
     }
