@@ -186,10 +186,7 @@ static bool descends(int32_t pid, const struct tree *tree, const struct scan *sc
 
 static void add_stranger(struct scan *scan, int32_t pid)
 {
-    void *room = realloc(scan->strangers, (scan->strangers_count + 1) * sizeof *scan->strangers);
-    if (!room)
-        return;
-    scan->strangers = room;
+    scan->strangers = grow(scan->strangers, scan->strangers_count, sizeof *scan->strangers);
     scan->strangers[scan->strangers_count++] = pid;
 }
 

@@ -34,10 +34,7 @@ static struct relative *find(const struct family *family, int32_t pid)
 static void add_process(int32_t pid, void *context)
 {
     struct family *family = context;
-    void *room = realloc(family->at, (family->count + 1) * sizeof *family->at);
-    if (!room)
-        return;
-    family->at = room;
+    family->at = grow(family->at, family->count, sizeof *family->at);
     family->at[family->count++] = (struct relative){.pid = pid, .parent = proc_parent(pid)};
 }
 

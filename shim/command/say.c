@@ -107,6 +107,14 @@ const char *escaped(const char *text)
     return escaped_array(text, SIZE_MAX);
 }
 
+void *grow(void *list, size_t count, size_t size)
+{
+    void *room = realloc(list, (count + 1) * size);
+    if (!room)
+        exit(fail(EXIT_FAILED, "%s", strerror(errno)));
+    return room;
+}
+
 const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');

@@ -45,6 +45,10 @@ const char *escaped_array(const char *text, size_t size);
 /* Returns the part of a path behind the last slash. */
 const char *base_name(const char *path);
 
+/* Memory, as malloc(3) gives it, for one more at the end of a list of `count` things of that size.
+ * weir ends where there is none. */
+void *grow(void *list, size_t count, size_t size);
+
 /* Returns the exit code for an errno of open(2): EXIT_FORBIDDEN or EXIT_FAILED. */
 int exit_code(int error);
 

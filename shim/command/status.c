@@ -128,10 +128,7 @@ static void show(struct tree *trees, const struct request *request)
     size_t count = 0;
     struct view *views = NULL;
     for (struct tree *tree = trees; tree; tree = tree->next) {
-        void *more = realloc(views, (count + 1) * sizeof *views);
-        if (!more)
-            break;
-        views = more;
+        views = grow(views, count, sizeof *views);
         tree_copy(tree); /* or the last figures that there were */
         view_take(&views[count++], tree, request->print != print_list);
     }

@@ -76,10 +76,7 @@ static struct {
 
 static void add(enum color color, char *text)
 {
-    void *room = realloc(table.cell, (table.cells + 1) * sizeof *table.cell);
-    if (!room)
-        exit(fail(EXIT_FAILED, "%s", strerror(errno)));
-    table.cell = room;
+    table.cell = grow(table.cell, table.cells, sizeof *table.cell);
     table.cell[table.cells++] = (struct cell){text, color};
 }
 

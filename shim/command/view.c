@@ -116,10 +116,7 @@ static void add_process(struct view *view, int32_t pid, const struct totals *cou
                         const struct page_slot *line)
 {
     bool can_drain = !(line->flags & (SLOT_SANDBOXED | SLOT_NOT_WOKEN));
-    void *room = realloc(view->process, (view->processes + 1) * sizeof *view->process);
-    if (!room)
-        return;
-    view->process = room;
+    view->process = grow(view->process, view->processes, sizeof *view->process);
     view->process[view->processes++] = (struct view_process){
         .pid = pid,
         .tracked = counts->tracked,
@@ -204,10 +201,7 @@ static void add_listener(struct view *view, const struct page_listener *listener
         if (text_equal(at->address, one.address) && at->mode == one.mode && at->state == one.state)
             return;
     }
-    void *room = realloc(view->listener, (view->listeners + 1) * sizeof *view->listener);
-    if (!room)
-        return;
-    view->listener = room;
+    view->listener = grow(view->listener, view->listeners, sizeof *view->listener);
     view->listener[view->listeners++] = one;
     view->accepting += listener->state == PAGE_ACCEPTING && listener->mode != MODE_OFF;
 }
@@ -270,11 +264,7 @@ static int by_age(const void *a, const void *b)
 /* Adds those of one process. */
 static void add_in_use(struct view *view, int32_t pid, const struct in_use *in_use)
 {
-    size_t count = view->oldests + in_use->count;
-    void *room = in_use->count ? realloc(view->oldest, count * sizeof *view->oldest) : NULL;
-    if (!room)
-        return;
-    view->oldest = room;
+    view->oldest = grow(view->oldest, view->oldests + in_use->count, sizeof *view->oldest);
     for (size_t i = 0; i < in_use->count; i++) {
         struct view_connection *connection = &view->oldest[view->oldests];
         *connection = (struct view_connection){.pid = pid, .in_use_ms = -1};

@@ -3,6 +3,7 @@
 
 #include "base/proc.h"
 #include "base/text.h"
+#include "command/say.h"
 
 #include <fcntl.h>
 #include <linux/inet_diag.h>
@@ -16,19 +17,13 @@
 
 /* The connections of one network, by inode once they have all been read. */
 static struct socket *sockets;
-static size_t count, room;
+static size_t count;
 static uint32_t network; /* whose they are; 0: nobody's */
 
 static struct socket *add(void)
 {
-    if (count == room) {
-        size_t more = room ? room * 2 : 256;
-        struct socket *at = realloc(sockets, more * sizeof *at);
-        if (!at)
-            return NULL;
-        sockets = at;
-        room = more;
-    }
+    if (!(count & (count - 1))) /* a power of two: twice as many */
+        sockets = grow(sockets, 2 * count, sizeof *sockets);
     struct socket *socket = &sockets[count++];
     *socket = (struct socket){.quiet_ms = -1};
     return socket;
@@ -78,8 +73,6 @@ static void add_tcp(const struct nlmsghdr *header)
     if (header->nlmsg_len < NLMSG_LENGTH(sizeof *message) || !message->idiag_inode)
         return;
     struct socket *socket = add();
-    if (!socket)
-        return;
     socket->inode = message->idiag_inode;
     socket->listens = message->idiag_state == TCP_LISTEN;
     socket->can_talk =
@@ -151,8 +144,6 @@ static void add_unix(int32_t pid)
             !inode)
             continue;
         struct socket *socket = add();
-        if (!socket)
-            break;
         socket->inode = inode;
         socket->path = strdup(line + at);
         socket->listens = flags & 1 << 16; /* include/linux/net.h: __SO_ACCEPTCON */
