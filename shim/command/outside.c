@@ -129,7 +129,7 @@ static void name_process(const struct outside *outside, const char *does, const 
 
 static void look_at_listener(struct outside *outside, const struct socket *socket)
 {
-    const char *address = sockets_address(socket);
+    const char *address = sockets_address(socket, &socket->own);
     const struct page_listener *known = listed(outside->tree, address, false);
     bool is_off = known && known->mode == MODE_OFF;
     bool is_kept = known && known->state == PAGE_KEPT && outside->process->is_member;
@@ -141,7 +141,7 @@ static void look_at_listener(struct outside *outside, const struct socket *socke
 
 static void look_at_connection(struct outside *outside, const struct socket *socket)
 {
-    const char *address = sockets_address(socket);
+    const char *address = sockets_address(socket, &socket->own);
     const struct page_listener *known = listed(outside->tree, address, !socket->path);
     /* Of a half-close the kernel tells TCP's alone: on AF_UNIX the shim's word stands. */
     if (!known || known->mode == MODE_OFF || (socket->path && outside->process->is_member))

@@ -14,7 +14,6 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 
 #ifndef CLOSE_RANGE_CLOEXEC
@@ -30,19 +29,13 @@ int plan_copy_descriptor(int pidfd, int fd)
 
 /* ---- how it was started ---- */
 
-static bool read_memory(int32_t pid, uint64_t from, void *into, size_t size)
-{
-    struct iovec local = {into, size}, remote = {(void *)(uintptr_t)from, size};
-    return process_vm_readv(pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
-}
-
 /* Finds the record in one mapping of the library. */
 static bool find_in(int32_t pid, const struct proc_mapping *mapping, struct start_record *record)
 {
     size_t size = mapping->to - mapping->from, at = 0;
     char *copy = size < BLOCK_MOST ? malloc(size) : NULL;
     bool found = false;
-    if (copy && read_memory(pid, mapping->from, copy, size))
+    if (copy && process_memory(pid, mapping->from, copy, size))
         for (; !found && at + sizeof *record <= size; at += sizeof(void *)) {
             memcpy(record, copy + at, sizeof *record);
             found = !strncmp(record->mark, START_RECORD_MARK, sizeof record->mark) && record->block;
@@ -95,7 +88,7 @@ static int read_start(struct plan *plan, int32_t pid)
                     "root, or say what to start (-- COMMAND)",
                     pid);
     plan->block = malloc(record.size + 1);
-    if (!plan->block || !read_memory(pid, (uintptr_t)record.block, plan->block, record.size))
+    if (!plan->block || !process_memory(pid, (uintptr_t)record.block, plan->block, record.size))
         return fail(EXIT_FAILED, "pid %d: its memory can't be read: %s", pid, strerror(errno));
     plan->block[record.size] = '\0';
     size_t strings = 0;

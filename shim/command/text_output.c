@@ -100,7 +100,7 @@ static void print_oldest(const struct view *view)
     table_end();
     if (shown < view->totals.in_use && shown == OLDEST_SHOWN)
         printf("  and %lu more\n", view->totals.in_use - shown);
-    if (view->is_hidden)
+    if (view->is_hidden && view->totals.in_use)
         printf("\n  Which connections are in use can't be seen in every process: look as root.\n");
 }
 

@@ -146,16 +146,58 @@ static void have_it_told(struct tree *tree, uint32_t index)
     }
 }
 
-/* By the process's memory; where that may not be read, by what the process tells. */
-static void count_in_use(struct tree *tree, uint32_t index, int32_t pid, struct totals *counts)
+/* ---- which connections are in use ---- */
+
+static int by_age(const void *a, const void *b)
+{
+    const struct view_connection *one = a, *other = b;
+    return one->in_use_ms > other->in_use_ms ? -1 : one->in_use_ms < other->in_use_ms;
+}
+
+/* Adds those of one process. */
+static void add_in_use(struct view *view, int32_t pid, const struct in_use *in_use)
+{
+    view->oldest = grow(view->oldest, view->oldests + in_use->fds, sizeof *view->oldest);
+    for (size_t i = 0; i < in_use->fds; i++) {
+        struct view_connection *connection = &view->oldest[view->oldests];
+        const struct socket *socket;
+        if (!sockets_find(pid, in_use->fd[i], &socket))
+            continue; /* it was closed on a path that the shim does not see, or just now */
+        *connection =
+            (struct view_connection){.pid = pid, .in_use_ms = socket ? socket->quiet_ms : -1};
+        snprintf(connection->peer, sizeof connection->peer, "%s",
+                 socket ? sockets_address(socket, &socket->peer) : "?");
+        view->oldests++;
+    }
+    if (view->oldests)
+        qsort(view->oldest, view->oldests, sizeof *view->oldest, by_age);
+    if (view->oldests > OLDEST_MOST)
+        view->oldests = OLDEST_MOST;
+}
+
+/*
+ * By the process's memory; where that may not be read, by what the process tells. In a drain it
+ * tells at each step, by what the kernel knows.
+ */
+static void count_in_use(struct view *view, struct tree *tree, uint32_t index, int32_t pid,
+                         struct totals *counts)
 {
     const struct page_slot *slot = &tree->page.slot[index];
     struct budget *budget = budget_of(tree->uid);
-    int64_t began = sys_now_ms();
-    if (slot->phase == PHASE_DRAINING) /* it tells at each step, by what the kernel knows */
+    bool has_told = slot->phase == PHASE_DRAINING;
+    struct in_use in_use = {0};
+    if (has_told && !view->with_oldest)
         return;
-    if (budget->time_ms > 0 &&
-        !memory_count_in_use(pid, slot->table, slot->generation, &counts->in_use)) {
+    int64_t began = sys_now_ms();
+    bool has_time = budget->time_ms > 0;
+    bool is_known =
+        has_time && memory_in_use(pid, slot->table, slot->generation, view->with_oldest, &in_use);
+    add_in_use(view, pid, &in_use);
+    free(in_use.fd);
+    view->is_hidden |= !is_known;
+    if (!has_told && is_known) {
+        counts->in_use = in_use.count;
+    } else if (!has_told && has_time) {
         have_it_told(tree, index);
         *counts = (struct totals){0};
         page_add_slot(counts, &tree->page, index, true);
@@ -163,6 +205,8 @@ static void count_in_use(struct tree *tree, uint32_t index, int32_t pid, struct 
     budget->time_ms -= sys_now_ms() - began;
     page_settle(counts);
 }
+
+/* ---- the lines of a page ---- */
 
 static void add_line(struct view *view, struct tree *tree, uint32_t index)
 {
@@ -174,7 +218,7 @@ static void add_line(struct view *view, struct tree *tree, uint32_t index)
     if (pid) {
         /* One that the tree has given up has its connections still. */
         uint64_t lost = counts.forced_in_use - page->slot[index].forced_in_use;
-        count_in_use(tree, index, pid, &counts);
+        count_in_use(view, tree, index, pid, &counts);
         counts.tracked += lost;
         add_process(view, pid, &counts, &page->slot[index]);
         counts.tracked -= lost;
@@ -236,70 +280,6 @@ static void add_handed_on(struct view *view, struct tree *tree)
     view->totals.closed_by_program -= count; /* who handed it on has counted a close */
 }
 
-/* ---- which connections are in use ---- */
-
-static void describe(struct view_connection *connection, const struct socket *socket)
-{
-    struct text text = TEXT_ON(connection->peer);
-    *connection->peer = '\0';
-    if (!socket) {
-        text_string(&text, "?");
-        return;
-    }
-    connection->in_use_ms = socket->quiet_ms;
-    if (socket->path) {
-        text_string(&text, "unix:");
-        text_escaped(&text, socket->path, sizeof(((struct sockaddr_un *)0)->sun_path));
-    } else {
-        text_address(&text, (const struct sockaddr *)&socket->peer, sizeof socket->peer);
-    }
-}
-
-static int by_age(const void *a, const void *b)
-{
-    const struct view_connection *one = a, *other = b;
-    return one->in_use_ms > other->in_use_ms ? -1 : one->in_use_ms < other->in_use_ms;
-}
-
-/* Adds those of one process. */
-static void add_in_use(struct view *view, int32_t pid, const struct in_use *in_use)
-{
-    view->oldest = grow(view->oldest, view->oldests + in_use->count, sizeof *view->oldest);
-    for (size_t i = 0; i < in_use->count; i++) {
-        struct view_connection *connection = &view->oldest[view->oldests];
-        *connection = (struct view_connection){.pid = pid, .in_use_ms = -1};
-        const struct socket *socket;
-        if (!sockets_find(pid, in_use->fd[i], &socket))
-            continue; /* it was closed on a path that the shim does not see, or just now */
-        describe(connection, socket);
-        view->oldests++;
-    }
-    if (view->oldests)
-        qsort(view->oldest, view->oldests, sizeof *view->oldest, by_age);
-    if (view->oldests > OLDEST_MOST)
-        view->oldests = OLDEST_MOST;
-}
-
-static void take_oldest(struct view *view, struct tree *tree)
-{
-    for (struct tree *part = tree; part; part = part->attached) {
-        for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
-            const struct page_slot *line = &part->page.slot[i];
-            struct in_use in_use = {0};
-            int32_t pid = line->pid > 0 ? tree_process(part, i) : 0;
-            if (!pid)
-                continue;
-            struct budget *budget = budget_of(part->uid);
-            int64_t began = sys_now_ms();
-            if (budget->time_ms <= 0 || !memory_in_use(pid, line->table, line->generation, &in_use))
-                view->is_hidden = true;
-            add_in_use(view, pid, &in_use);
-            free(in_use.fd);
-            budget->time_ms -= sys_now_ms() - began;
-        }
-    }
-}
-
 /* ---- all of it ---- */
 
 /* How the connections have ended of a drain that is on, or over. */
@@ -324,7 +304,8 @@ static int64_t age_of(const struct page *page)
 
 void view_take(struct view *view, struct tree *tree, bool with_oldest)
 {
-    *view = (struct view){.pid = tree_pid(tree), .age = age_of(&tree->page)};
+    *view = (struct view){
+        .pid = tree_pid(tree), .age = age_of(&tree->page), .with_oldest = with_oldest};
     process_unit(view->pid, view->unit, sizeof view->unit);
     take_text(view->program, sizeof view->program, tree->page.program, sizeof tree->page.program);
     take_text(view->version, sizeof view->version, tree->page.version, sizeof tree->page.version);
@@ -337,8 +318,8 @@ void view_take(struct view *view, struct tree *tree, bool with_oldest)
     page_settle_tree(&view->totals);
     take_drained(view, tree);
     view->idle = view->totals.tracked - view->totals.in_use;
-    if (with_oldest && view->totals.in_use)
-        take_oldest(view, tree);
+    if (!view->totals.in_use) /* by the kernel's word, in a drain */
+        view->oldests = 0;
     if (view->oldests && view->oldest[0].in_use_ms > 0)
         view->oldest_ms = view->oldest[0].in_use_ms;
     sockets_forget();

@@ -50,6 +50,7 @@ struct view {
     struct view_connection *oldest; /* those in use, the oldest first; OLDEST_MOST at most */
     uint64_t listeners, processes, oldests;
     uint64_t accepting;                 /* of the listeners, but for those whose mode is off */
+    bool with_oldest;                   /* those in use are looked for */
     bool is_hidden;                     /* some process's connections in use may not be read */
     bool has_rates;                     /* they are wanted */
     int64_t accepted_rate, closed_rate; /* tenths of a connection a second; -1: not known yet */

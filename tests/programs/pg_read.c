@@ -17,6 +17,8 @@
 #include "../../shim/base/text.c"
 
 #include "../../shim/base/proc.c"
+#include "../../shim/command/say.c"
+#include "../../shim/command/proc/process.c"
 #include "../../shim/command/proc/memory.c"
 
 #include <dirent.h>
@@ -24,7 +26,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-static int fail(const char *what)
+static int refuse(const char *what)
 {
     perror(what);
     return 1;
@@ -70,8 +72,9 @@ static void print_line(const struct page *page, uint32_t index, struct totals *s
     bool is_lost = index < PAGE_SLOTS && !proc_slot_lives(line);
     page_add_slot(&one, page, index, !is_lost);
     page_settle(&one);
-    if (pid && !is_lost)
-        memory_count_in_use(pid, line->table, line->generation, &one.in_use);
+    struct in_use in_use;
+    if (pid && !is_lost && memory_in_use(pid, line->table, line->generation, false, &in_use))
+        one.in_use = in_use.count;
     if (pid)
         printf("process %" PRId32 " lives %d tracked %" PRIu64 " in_use %" PRIu64
                " accepted %" PRIu64 " closed %" PRId64 " phase %u flags %u\n",
@@ -124,11 +127,11 @@ static int forge(const char *path, int32_t pid)
 {
     struct page *page = map_page(path);
     if (!page)
-        return fail(path);
+        return refuse(path);
     struct page copy = *page;
     copy.pid = pid;
     copy.start = proc_start_time(pid);
-    return fwrite(&copy, sizeof copy, 1, stdout) == 1 ? 0 : fail("pg_read");
+    return fwrite(&copy, sizeof copy, 1, stdout) == 1 ? 0 : refuse("pg_read");
 }
 
 int main(int argc, char **argv)
@@ -144,7 +147,7 @@ int main(int argc, char **argv)
         return 2;
     }
     if (stat(argv[1], &status) < 0)
-        return fail(argv[1]);
+        return refuse(argv[1]);
     snprintf(path, sizeof path, "%s", argv[1]);
     if (S_ISDIR(status.st_mode) && !find_page(argv[1], path, sizeof path))
         return 1;

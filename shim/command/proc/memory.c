@@ -1,20 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "command/proc/memory.h"
 
+#include "command/proc/process.h"
+#include "command/say.h"
 #include "conn/fdtable.h"
-
-#include <sys/uio.h>
 
 /* Of numbers that are read at a time. */
 #define BLOCK 1024
 #define LIMIT_MOST (UINT32_C(1) << 24) /* descriptors of a process: fs.nr_open is a million */
-
-static bool read_memory(int32_t pid, uint64_t address, void *into, size_t size)
-{
-    struct iovec local = {into, size};
-    struct iovec remote = {(void *)(uintptr_t)address, size};
-    return process_vm_readv(pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
-}
 
 /* Where entry n of an array of the other process lies: whatever it is, it is no pointer here. */
 #define ENTRY(array, n) ((uint64_t)(uintptr_t)(array) + (uint64_t)(n) * sizeof *(array))
@@ -26,63 +19,54 @@ static bool is_in_use(const struct conn *conn, uint32_t generation)
            (conn->state & STATE_IN_USE || record & CONN_READ_SINCE_SHUT);
 }
 
-static bool read_table(int32_t pid, uint64_t address, uint32_t generation, struct table *table)
-{
-    return generation && !(generation & ~CONN_GENERATION) &&
-           read_memory(pid, address, table, sizeof *table) && table->limit % TABLE_BLOCK == 0 &&
-           table->limit <= LIMIT_MOST && table->high <= table->limit;
-}
+/* A block of the table's arrays: what each number is, which record it leads to, and the records. */
+static uint8_t kind[BLOCK];
+static uint32_t alias[BLOCK];
+static struct conn conn[BLOCK];
 
-bool memory_count_in_use(int32_t pid, uint64_t address, uint32_t generation, uint64_t *count)
+/* Lists a number of the block, if it leads to a record in use that has not been taken yet: a bit
+ * for each, since several may lead to one. False: the record can't be read. */
+static bool list(int32_t pid, const struct table *table, uint32_t from, uint32_t i,
+                 uint32_t generation, uint8_t *taken, struct in_use *in_use)
 {
-    static struct conn conn[BLOCK];
-    struct table table;
-    uint64_t found = 0;
-    if (!read_table(pid, address, generation, &table))
-        return false;
-    for (uint32_t from = 0; from < table.high; from += BLOCK) {
-        uint32_t n = table.high - from < BLOCK ? table.high - from : BLOCK;
-        if (!read_memory(pid, ENTRY(table.conn, from), conn, n * sizeof *conn))
+    uint32_t number = from + i;
+    struct conn seen = conn[i];
+    if (kind[i] == KIND_ALIAS && alias[i] < table->limit) {
+        number = alias[i];
+        if (!process_memory(pid, ENTRY(table->conn, number), &seen, sizeof seen))
             return false;
-        for (uint32_t i = 0; i < n; i++)
-            found += is_in_use(&conn[i], generation);
+    } else if (kind[i] != KIND_CONN) {
+        return true;
     }
-    *count = found;
+    if (!is_in_use(&seen, generation) || taken[number / 8] >> (number % 8) & 1 ||
+        in_use->fds == IN_USE_MOST)
+        return true;
+    taken[number / 8] |= (uint8_t)(1 << (number % 8));
+    in_use->fd = grow(in_use->fd, in_use->fds, sizeof *in_use->fd);
+    in_use->fd[in_use->fds++] = (int32_t)(from + i);
     return true;
 }
 
-bool memory_in_use(int32_t pid, uint64_t address, uint32_t generation, struct in_use *in_use)
+bool memory_in_use(int32_t pid, uint64_t address, uint32_t generation, bool lists,
+                   struct in_use *in_use)
 {
-    static uint8_t kind[BLOCK];
-    static uint32_t alias[BLOCK];
-    static struct conn conn[BLOCK];
     struct table table;
-    if (!in_use->fd && !(in_use->fd = malloc(IN_USE_MOST * sizeof *in_use->fd)))
+    *in_use = (struct in_use){0};
+    if (!generation || generation & ~CONN_GENERATION ||
+        !process_memory(pid, address, &table, sizeof table) || table.limit % TABLE_BLOCK ||
+        table.limit > LIMIT_MOST || table.high > table.limit)
         return false;
-    if (!read_table(pid, address, generation, &table))
-        return false;
-
-    /* A bit for each record that has been taken, by an alias or by its own descriptor. */
-    uint8_t *taken = calloc(table.limit / 8 + 1, 1);
-    bool could_read = taken != NULL;
+    uint8_t *taken = lists ? calloc(table.limit / 8 + 1, 1) : NULL;
+    bool could_read = taken || !lists;
     for (uint32_t from = 0; could_read && from < table.high; from += BLOCK) {
-        uint32_t count = table.limit - from < BLOCK ? table.limit - from : BLOCK;
-        could_read = read_memory(pid, ENTRY(table.kind, from), kind, count) &&
-                     read_memory(pid, ENTRY(table.conn, from), conn, count * sizeof *conn) &&
-                     read_memory(pid, ENTRY(table.alias, from), alias, count * sizeof *alias);
-        for (uint32_t i = 0; could_read && i < count && in_use->count < IN_USE_MOST; i++) {
-            uint32_t number = from + i;
-            struct conn seen = conn[i];
-            if (kind[i] == KIND_ALIAS && alias[i] < table.limit) {
-                number = alias[i];
-                could_read = read_memory(pid, ENTRY(table.conn, number), &seen, sizeof seen);
-            } else if (kind[i] != KIND_CONN) {
-                continue;
-            }
-            if (!is_in_use(&seen, generation) || taken[number / 8] >> (number % 8) & 1)
-                continue;
-            taken[number / 8] |= (uint8_t)(1 << (number % 8));
-            in_use->fd[in_use->count++] = (int32_t)(from + i);
+        uint32_t count = table.high - from < BLOCK ? table.high - from : BLOCK;
+        could_read = process_memory(pid, ENTRY(table.conn, from), conn, count * sizeof *conn) &&
+                     (!lists || (process_memory(pid, ENTRY(table.kind, from), kind, count) &&
+                                 process_memory(pid, ENTRY(table.alias, from), alias,
+                                                count * sizeof *alias)));
+        for (uint32_t i = 0; could_read && i < count; i++) {
+            in_use->count += is_in_use(&conn[i], generation);
+            could_read = !lists || list(pid, &table, from, i, generation, taken, in_use);
         }
     }
     free(taken);

@@ -7,22 +7,20 @@
 
 #include "base/common.h"
 
-#define IN_USE_MOST 65536 /* so many are looked at */
+#define IN_USE_MOST 65536 /* so many are listed */
 
-/* The descriptors of connections in use. */
 struct in_use {
-    int32_t *fd;
-    size_t count;
+    uint64_t count;
+    int32_t *fd; /* malloc'ed: their descriptors, if they are listed */
+    size_t fds;
 };
 
 /*
- * Adds the connections in use of a process, whose `struct table` lies at this address and whose
- * records are of this generation. Trusts nothing that it reads there. False: the memory may not be
- * read, or makes no sense.
+ * Counts the connections in use of a process, whose `struct table` lies at this address and whose
+ * records are of this generation, and lists them, if asked to. Trusts nothing that it reads there.
+ * False: the memory may not be read, or makes no sense.
  */
-bool memory_in_use(int32_t pid, uint64_t table, uint32_t generation, struct in_use *in_use);
-
-/* How many there are, without a limit. */
-bool memory_count_in_use(int32_t pid, uint64_t table, uint32_t generation, uint64_t *count);
+bool memory_in_use(int32_t pid, uint64_t table, uint32_t generation, bool lists,
+                   struct in_use *in_use);
 
 #endif

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 int32_t process_number(const char *text)
 {
@@ -91,6 +92,12 @@ void process_unit(int32_t pid, char *into, size_t size)
     if (unit)
         snprintf(into, size, "%s", escaped(unit));
     proc_close_lines(&groups);
+}
+
+bool process_memory(int32_t pid, uint64_t address, void *into, size_t size)
+{
+    struct iovec local = {into, size}, remote = {(void *)(uintptr_t)address, size};
+    return process_vm_readv(pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
 }
 
 static const long waits[] = {

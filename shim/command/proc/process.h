@@ -26,6 +26,9 @@ bool process_variable(int32_t pid, const char *name, char *into, size_t size);
  * none. */
 void process_unit(int32_t pid, char *into, size_t size);
 
+/* Copies memory of the process. False: it may not be read, or is not there. */
+bool process_memory(int32_t pid, uint64_t address, void *into, size_t size);
+
 /* Whether a thread of the process sleeps in a call by which a server waits for clients. True where
  * the kernel does not say in which (proc(5), /proc/PID/syscall). */
 bool process_waits(int32_t pid);

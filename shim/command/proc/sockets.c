@@ -202,7 +202,7 @@ bool sockets_find(int32_t pid, int32_t fd, const struct socket **found)
     return inode;
 }
 
-const char *sockets_address(const struct socket *socket)
+const char *sockets_address(const struct socket *socket, const struct sockaddr_in6 *end)
 {
     static char into[480];
     struct text text = TEXT_ON(into);
@@ -211,7 +211,7 @@ const char *sockets_address(const struct socket *socket)
         text_string(&text, "unix:");
         text_escaped(&text, socket->path, sizeof(((struct sockaddr_un *)0)->sun_path));
     } else {
-        text_address(&text, (const struct sockaddr *)&socket->own, sizeof socket->own);
+        text_address(&text, (const struct sockaddr *)end, sizeof *end);
     }
     return into;
 }
@@ -220,7 +220,8 @@ bool sockets_listen_at(int32_t pid, const char *address)
 {
     read_sockets(pid);
     for (size_t i = 0; i < count; i++)
-        if (sockets[i].listens && text_equal(sockets_address(&sockets[i]), address))
+        if (sockets[i].listens &&
+            text_equal(sockets_address(&sockets[i], &sockets[i].own), address))
             return true;
     return false;
 }

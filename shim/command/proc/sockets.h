@@ -30,8 +30,9 @@ bool sockets_find(int32_t pid, int32_t fd, const struct socket **found);
 const struct socket *sockets_find_inode(int32_t pid, uint64_t inode);
 void sockets_forget(void);
 
-/* Writes what a socket is bound to as the state page has it. Valid until the next call. */
-const char *sockets_address(const struct socket *socket);
+/* Writes an end of a socket (own or peer) as the state page has it: of AF_UNIX there is one. Valid
+ * until the next call. */
+const char *sockets_address(const struct socket *socket, const struct sockaddr_in6 *end);
 
 /* Tells whether a socket in that process's network listens at this address. */
 bool sockets_listen_at(int32_t pid, const char *address);
