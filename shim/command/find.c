@@ -450,7 +450,7 @@ const char *find_version(int32_t pid)
         return NULL;
     const char *version = look.error == OTHER_LAYOUT ? tree_other_version : NULL;
     if (look.trees)
-        version = escaped_array(look.trees->page.version, sizeof look.trees->page.version);
+        version = escaped(look.trees->page.version);
     tree_free(look.trees);
     return version;
 }

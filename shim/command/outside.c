@@ -83,10 +83,8 @@ static const struct page_listener *listed(const struct tree *tree, const char *a
     for (const struct tree *part = tree; part; part = part->attached) {
         for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
             const struct page_listener *at = &part->page.listener[i];
-            char text[sizeof at->address + 1];
-            snprintf(text, sizeof text, "%.*s", (int)sizeof at->address, at->address);
-            if (at->pid > 0 &&
-                text_equal(by_port ? port_in(text) : text, by_port ? port_in(address) : address))
+            if (at->pid > 0 && text_equal(by_port ? port_in(at->address) : at->address,
+                                          by_port ? port_in(address) : address))
                 return at;
         }
     }

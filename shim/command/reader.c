@@ -19,6 +19,14 @@
 
 char tree_other_version[96];
 
+/* Its texts end, whoever has written them. */
+static void end_texts(struct page *page)
+{
+    page->program[sizeof page->program - 1] = '\0';
+    for (size_t i = 0; i < PAGE_LISTENERS; i++)
+        page->listener[i].address[sizeof page->listener[i].address - 1] = '\0';
+}
+
 /* Reads the page of an open descriptor, whatever file it may be of. Every layout begins alike. */
 static int read_page(int fd, struct page *page)
 {
@@ -27,11 +35,13 @@ static int read_page(int fd, struct page *page)
         return got < 0 ? errno : NOT_A_PAGE;
     if (memcmp(page->magic, PAGE_MAGIC, sizeof page->magic))
         return NOT_A_PAGE;
+    page->version[sizeof page->version - 1] = '\0';
     if (page->layout != PAGE_LAYOUT || page->size != sizeof *page) {
         snprintf(tree_other_version, sizeof tree_other_version, "%s (layout %u)",
-                 escaped_array(page->version, sizeof page->version), page->layout);
+                 escaped(page->version), page->layout);
         return OTHER_LAYOUT;
     }
+    end_texts(page);
     return page_is_sound(page, (size_t)got) ? 0 : NOT_SOUND;
 }
 
@@ -177,14 +187,13 @@ static void settle_left(struct tree *tree)
     int32_t pid = 0;
     for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
         struct page_listener *at = &tree->page.listener[i];
-        char address[sizeof at->address + 1];
         if (at->pid != PAGE_LEFT)
             continue;
-        snprintf(address, sizeof address, "%.*s", (int)sizeof at->address, at->address);
         if (!pid)
             sockets_forget();
         pid = pid ? pid : tree_any(tree);
-        at->pid = pid && (at->state != PAGE_ACCEPTING || sockets_listen_at(pid, address)) ? pid : 0;
+        at->pid =
+            pid && (at->state != PAGE_ACCEPTING || sockets_listen_at(pid, at->address)) ? pid : 0;
     }
     if (pid)
         sockets_forget();

@@ -4,7 +4,8 @@
  *
  * A process that can write the page may have put anything into it, and may cut the file off at any
  * time. So the page is never mapped: each read takes a copy by pread, and an order is written by
- * pwrite. The copy is checked here. Its texts and indexes are used through view.h only.
+ * pwrite. The copy is checked here, and its texts are ended. They are escaped, and its indexes
+ * used, through view.h only.
  */
 #ifndef WEIR_COMMAND_READER_H
 #define WEIR_COMMAND_READER_H

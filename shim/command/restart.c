@@ -268,9 +268,7 @@ static bool is_listed(const struct tree *tree, const char *address)
     for (const struct tree *part = tree; part; part = part->attached)
         for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
             const struct page_listener *at = &part->page.listener[i];
-            char text[sizeof at->address + 1];
-            snprintf(text, sizeof text, "%.*s", (int)sizeof at->address, at->address);
-            if (at->pid > 0 && at->state == PAGE_ACCEPTING && text_equal(text, address))
+            if (at->pid > 0 && at->state == PAGE_ACCEPTING && text_equal(at->address, address))
                 return true;
         }
     return false;

@@ -109,9 +109,11 @@ static void set_variables(const struct run *run)
 static void warn_of_unknown(void)
 {
     const char *entry;
-    for (size_t at = 0; (entry = settings_unknown(environ, &at));)
-        say("%s: no setting has this name; it is ignored",
-            escaped_array(entry, strcspn(entry, "=")));
+    for (size_t at = 0; (entry = settings_unknown(environ, &at));) {
+        char name[256];
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(entry, "="), entry);
+        say("%s: no setting has this name; it is ignored", escaped(name));
+    }
 }
 
 /* Puts the library in front of what is preloaded already, and takes another of the name out. */

@@ -89,22 +89,15 @@ int next_option(int argc, char **argv, const struct option *options)
     return c == ':' ? '?' : c;
 }
 
-const char *escaped_array(const char *text, size_t size)
+const char *escaped(const char *text)
 {
     static char ring[8][1024];
     static unsigned int next;
     char *into = ring[next++ % COUNT_OF(ring)];
     struct text out = {into, 0, sizeof ring[0]};
-    char copy[605]; /* more than what is shown of it, so that it ends with "..." */
-    snprintf(copy, sizeof copy, "%.*s", (int)(size < sizeof copy ? size : sizeof copy - 1), text);
     *into = '\0';
-    text_escaped(&out, copy, 600);
+    text_escaped(&out, text, 600);
     return into;
-}
-
-const char *escaped(const char *text)
-{
-    return escaped_array(text, SIZE_MAX);
 }
 
 void *grow(void *list, size_t count, size_t size)

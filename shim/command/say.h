@@ -37,10 +37,9 @@ const char *near_text(const struct near *near, const char *before);
 struct option;
 int next_option(int argc, char **argv, const struct option *options);
 
-/* Returns a text from outside as a terminal may show it; or one in an array, which it may fill
- * without an end. Valid until the eighth call after this one. */
+/* Returns a text from outside as a terminal may show it. Valid until the eighth call after this
+ * one. */
 const char *escaped(const char *text);
-const char *escaped_array(const char *text, size_t size);
 
 /* Returns the part of a path behind the last slash. */
 const char *base_name(const char *path);

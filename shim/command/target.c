@@ -13,7 +13,7 @@ static bool has_name(const struct tree *tree, const char *unit, const char *name
 {
     const char *rest = text_after(unit, name);
     return (rest && (!*rest || text_equal(rest, service))) ||
-           text_equal(name, escaped_array(tree->page.program, sizeof tree->page.program));
+           text_equal(name, escaped(tree->page.program));
 }
 
 static int no_tree(const char *command, const char *name)

@@ -69,12 +69,6 @@ uint64_t figure_of(const struct view *view, const struct figure *figure)
 
 /* ---- the drain ---- */
 
-/* A text of the page, which need not end. */
-static void take_text(char *into, size_t room, const char *text, size_t size)
-{
-    snprintf(into, room, "%s", escaped_array(text, size));
-}
-
 static const char *mode_name(uint32_t mode)
 {
     const char *name = mode < MODES ? settings_mode_name((enum mode)mode) : NULL;
@@ -239,7 +233,7 @@ static void add_listener(struct view *view, const struct page_listener *listener
                                     listener->state < PAGE_STATES ? states[listener->state] : "?"};
     if (listener->pid <= 0)
         return;
-    take_text(one.address, sizeof one.address, listener->address, sizeof listener->address);
+    snprintf(one.address, sizeof one.address, "%s", escaped(listener->address));
     for (size_t i = 0; i < view->listeners; i++) { /* SO_REUSEPORT: one for each worker */
         const struct view_listener *at = &view->listener[i];
         if (text_equal(at->address, one.address) && at->mode == one.mode && at->state == one.state)
@@ -307,8 +301,8 @@ void view_take(struct view *view, struct tree *tree, bool with_oldest)
     *view = (struct view){
         .pid = tree_pid(tree), .age = age_of(&tree->page), .with_oldest = with_oldest};
     process_unit(view->pid, view->unit, sizeof view->unit);
-    take_text(view->program, sizeof view->program, tree->page.program, sizeof tree->page.program);
-    take_text(view->version, sizeof view->version, tree->page.version, sizeof tree->page.version);
+    snprintf(view->program, sizeof view->program, "%s", escaped(tree->page.program));
+    snprintf(view->version, sizeof view->version, "%s", escaped(tree->page.version));
     view->mode = mode_name(tree->page.settings.mode);
     take_drain(view, &tree->page);
     for (struct tree *part = tree; part; part = part->attached) {
