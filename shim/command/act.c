@@ -10,7 +10,6 @@
 #include "command/proc/process.h"
 #include "command/say.h"
 #include "command/table.h"
-#include "command/target.h"
 #include "command/view.h"
 
 #include <errno.h>
@@ -105,8 +104,7 @@ static int read_options(int argc, char **argv, struct request *request)
         return say_usage(*argv, "--timeout: close-idle forces nothing, and has none");
     if (argc - optind != 1)
         return say_usage(*argv, "one PID, please");
-    int code = target_find(*argv, argv[optind], &request->pid);
-    return code ? code : -1;
+    return -1;
 }
 
 /* ---- waking ---- */
@@ -445,7 +443,7 @@ int command_act(int argc, char **argv)
     int code = read_options(argc, argv, &request);
     if (code >= 0)
         return code;
-    code = find_tree(request.pid, &tree);
+    code = find_target(*argv, argv[optind], &request.pid, &tree);
     if (!code)
         code = check(tree, &request);
     if (!code)

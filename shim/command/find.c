@@ -374,29 +374,13 @@ static int find_by_name(int32_t pid, bool is_nameless, struct tree **tree)
     return EXIT_DONE;
 }
 
-/* The tree whose first process was of this pid, which is nobody's any more: a daemon that has
- * forked itself away is known by it to those who started it, and to its own log. NULL: there is
- * none. */
-static struct tree *find_left_behind(int32_t pid)
-{
-    struct tree *list = kill(pid, 0) && errno == ESRCH ? find_trees() : NULL, *found = NULL;
-    while (list) {
-        struct tree *one = list;
-        list = one->next;
-        one->next = NULL;
-        if (!found && !one->is_foreign && tree_was(one, pid) && tree_any(one))
-            found = one;
-        else
-            tree_free(one);
-    }
-    return found;
-}
-
-int find_tree(int32_t pid, struct tree **tree)
+static int find_tree(int32_t pid, struct tree **tree)
 {
     struct look look;
     int code, error = look_at(pid, NULL, 1, &look);
-    if (error && (*tree = find_left_behind(pid)))
+    /* A daemon that has forked itself away is known by its first process to those who started it,
+     * and to its own log. */
+    if (error && kill(pid, 0) && errno == ESRCH && (*tree = find_begun_by(pid)))
         return EXIT_DONE;
     if (error)
         return no_process(pid, error);
@@ -500,4 +484,78 @@ struct tree *find_trees(void)
             tree_free(tree);
     }
     return sorted;
+}
+
+struct tree *find_begun_by(int32_t pid)
+{
+    struct tree *found = NULL;
+    for (struct tree *list = find_trees(), *next; list; list = next) {
+        next = list->next;
+        list->next = NULL;
+        if (!found && !list->is_foreign && tree_was(list, pid))
+            found = list;
+        else
+            tree_free(list);
+    }
+    return found;
+}
+
+/* ---- by name ---- */
+
+static const char service[] = ".service";
+
+/* Whether the tree has this name. unit: its own; "": it has none. */
+static bool has_name(const struct tree *tree, const char *unit, const char *name)
+{
+    const char *rest = text_after(unit, name);
+    return (rest && (!*rest || text_equal(rest, service))) ||
+           text_equal(name, escaped(tree->page.program));
+}
+
+static int no_tree(const char *command, const char *name)
+{
+    const char *suffix = strstr(name, service);
+    if (suffix && text_equal(suffix, service))
+        return fail(EXIT_NO_SHIM, "%s: no tree of this unit runs under the shim (see: weir list)",
+                    escaped(name));
+    return say_usage(command,
+                     "\"%s\" is not a process's number, nor the unit or the program of a tree: "
+                     "`weir list` has those",
+                     escaped(name));
+}
+
+/* The number of a process of the tree that is meant. Of a number nothing is looked at yet. */
+static int find_pid(const char *command, const char *name, int32_t *pid)
+{
+    char pids[512], unit[260];
+    size_t count = 0, used = 0;
+    if (!name[strspn(name, "0123456789")]) { /* or nothing */
+        *pid = process_number(name);
+        return *pid ? EXIT_DONE
+                    : say_usage(command, "\"%s\" is not a process's number", escaped(name));
+    }
+    struct tree *trees = find_trees();
+    for (struct tree *tree = trees; tree; tree = tree->next) {
+        process_unit(tree_pid(tree), unit, sizeof unit);
+        if (!has_name(tree, unit, name))
+            continue;
+        *pid = tree_pid(tree);
+        if (used < sizeof pids)
+            used += (size_t)snprintf(pids + used, sizeof pids - used, "%s%d%s%s", count ? ", " : "",
+                                     *pid, *unit ? " " : "", unit);
+        count++;
+    }
+    tree_free(trees);
+    if (!count)
+        return no_tree(command, name);
+    if (count > 1)
+        return say_usage(command, "%zu trees are \"%s\": which one, of pid %s?", count,
+                         escaped(name), pids);
+    return EXIT_DONE;
+}
+
+int find_target(const char *command, const char *name, int32_t *pid, struct tree **tree)
+{
+    int code = find_pid(command, name, pid);
+    return code ? code : find_tree(*pid, tree);
 }

@@ -8,10 +8,16 @@
 #include "command/reader.h"
 
 /*
- * The tree that a process belongs to, with the pages that are attached to it. Returns an exit code,
- * and says on stderr why where it is not EXIT_DONE.
+ * Finds the tree that `weir COMMAND NAME` is about, with the pages that are attached to it, and a
+ * process of it: NAME is a number, the tree's systemd unit (nginx.service, or nginx) or its
+ * program, where one tree alone has it. Returns an exit code, and says on stderr why where it is
+ * not EXIT_DONE.
  */
-int find_tree(int32_t pid, struct tree **tree);
+int find_target(const char *command, const char *name, int32_t *pid, struct tree **tree);
+
+/* Finds the tree whose first process, or the one that acted for it later, had this pid. NULL: none
+ * that lives did. */
+struct tree *find_begun_by(int32_t pid);
 
 /* Whether a process has the pages of other trees alone: a tree that it began, or belongs to. */
 bool find_is_of_another(int32_t pid, const struct tree *tree);

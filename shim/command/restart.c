@@ -7,7 +7,6 @@
 #include "command/proc/process.h"
 #include "command/restart_plan.h"
 #include "command/say.h"
-#include "command/target.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -88,8 +87,7 @@ static int read_options(int argc, char **argv, struct restart *restart)
     if (optind == argc)
         return say_usage(*argv, "which PID?");
     restart->command = argv[optind + 1] ? argv + optind + 1 : NULL;
-    int code = target_find(*argv, argv[optind], &restart->pid);
-    return code ? code : -1;
+    return -1;
 }
 
 /* ---- its sockets ---- */
@@ -291,19 +289,10 @@ static size_t count_taken(const struct restart *restart)
  * away by now. */
 static void find_fresh(struct restart *restart)
 {
-    if (restart->fresh) {
+    if (restart->fresh)
         tree_copy(restart->fresh);
-        return;
-    }
-    for (struct tree *list = find_trees(); list;) {
-        struct tree *one = list;
-        list = one->next;
-        one->next = NULL;
-        if (!restart->fresh && tree_was(one, restart->started))
-            restart->fresh = one;
-        else
-            tree_free(one);
-    }
+    else
+        restart->fresh = find_begun_by(restart->started);
 }
 
 /* A daemon ends its first process when it has forked the one that goes on, which is in the page
@@ -493,7 +482,7 @@ int command_restart(int argc, char **argv)
     int code = read_options(argc, argv, &restart);
     if (code >= 0)
         return code;
-    code = find_tree(restart.pid, &tree);
+    code = find_target(*argv, argv[optind], &restart.pid, &tree);
     if (!code)
         code = restart_tree(&restart, tree);
     plan_free(&restart.plan);

@@ -6,7 +6,6 @@
 #include "command/find.h"
 #include "command/proc/process.h"
 #include "command/say.h"
-#include "command/target.h"
 #include "command/view.h"
 
 #include <getopt.h>
@@ -78,10 +77,9 @@ static int read_options(int argc, char **argv, struct request *request)
     }
     if (argc - optind > 1)
         return say_usage(*argv, "one PID at most");
-    int code = optind < argc ? target_find(*argv, argv[optind], &request->pid) : EXIT_DONE;
-    if (request->pid && request->print == print_trees)
+    if (optind < argc && request->print == print_trees)
         request->print = print_details;
-    return code ? code : -1;
+    return -1;
 }
 
 /* What a tree had counted when it was shown last. */
@@ -177,7 +175,7 @@ int command_status(int argc, char **argv)
     int code = read_options(argc, argv, &request);
     if (code >= 0)
         return code;
-    if (request.pid && (code = find_tree(request.pid, &trees)))
+    if (optind < argc && (code = find_target(*argv, argv[optind], &request.pid, &trees)))
         return code;
     if (request.watch) {
         watch(trees, &request);
