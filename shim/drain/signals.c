@@ -82,13 +82,12 @@ static void look_for_stacks(void)
     }
 }
 
-bool signals_take(int sig, signals_fn *handler)
+bool signals_take(int sig)
 {
     uint64_t mask = SIGNAL_BIT(sig), before = 0;
     atomic_fetch_and(&signals_handed_over, ~SIGNAL_BIT(sig)); /* it serves only now */
     if (signals_is_ours(sig))
         return true;
-    signals_our_handler = handler;
     signals_keep_action(sig);
     look_for_stacks();
     if (!install_ours(sig, atomic_load(&uses_stacks), signals_program(sig)))

@@ -19,7 +19,7 @@
 extern HIDDEN signals_fn *signals_our_handler;
 
 /* Takes sig, and keeps the program's action. Returns false if the kernel refuses. */
-bool signals_take(int sig, signals_fn *handler);
+bool signals_take(int sig);
 
 /* Tell whether the program has a handler of its own for sig; whether it ignores it. */
 bool signals_has_handler(int sig);

@@ -24,12 +24,12 @@ static _Atomic uint64_t released;    /* infos is of one that is on its way to th
 static _Atomic int64_t held_since;   /* of the first */
 static LATE siginfo_t infos[65];     /* each as the program is to get it */
 
-void stop_signals_take(uint64_t set, signals_fn *handler)
+void stop_signals_take(uint64_t set)
 {
     stops = set;
     for (int sig = 1; sig < 65; sig++)
         if (stops & SIGNAL_BIT(sig))
-            signals_take(sig, handler);
+            signals_take(sig);
     if (stops)
         signals_wrap();
 }

@@ -10,7 +10,7 @@
 #include "drain/signals.h"
 
 /* Takes these signals: the kernel is to call handler for them. */
-void stop_signals_take(uint64_t set, signals_fn *handler);
+void stop_signals_take(uint64_t set);
 
 /* Those that have been taken, as bits; 0 before. */
 uint64_t stop_signals_all(void);

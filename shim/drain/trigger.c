@@ -232,7 +232,7 @@ static void install_control(int sig)
 {
     if (!sig || atomic_load(&control) == sig)
         return;
-    if (atomic_load(&control_yielded) || signals_has_handler(sig) || !signals_take(sig, on_signal))
+    if (atomic_load(&control_yielded) || signals_has_handler(sig) || !signals_take(sig))
         give_up_control(sig);
     else
         atomic_store(&control, sig);
@@ -240,7 +240,8 @@ static void install_control(int sig)
 
 void trigger_install(const struct settings *settings)
 {
-    stop_signals_take(settings->stop_signals, on_signal);
+    signals_our_handler = on_signal;
+    stop_signals_take(settings->stop_signals);
     install_control(settings->control_signal);
     int sig = settings->signal;
     if (!sig || atomic_load(&trigger) == sig)
@@ -248,7 +249,7 @@ void trigger_install(const struct settings *settings)
     if (atomic_load(&yielded) || signals_has_handler(sig)) {
         atomic_store(&yielded, true);
         say_yielded(sig);
-    } else if (signals_take(sig, on_signal)) {
+    } else if (signals_take(sig)) {
         atomic_store(&trigger, sig);
     }
 }
@@ -299,7 +300,7 @@ void trigger_entered_sandbox(bool was_in, bool failed)
         process_slot_set_flag(SLOT_SANDBOXED, was_in);
     }
     if (failed && !was_in)
-        stop_signals_take(stop_signals_all(), on_signal);
+        stop_signals_take(stop_signals_all());
     worker_comes_back();
 }
 
