@@ -2,14 +2,15 @@
 #include "drain/signals.h"
 
 #include "base/libc.h"
+#include "base/proc.h"
 #include "base/sys.h"
+#include "base/text.h"
 #include "conn/fork_detect.h"
 #include "drain/signals_eintr.h"
 #include "drain/signals_handlers.h"
 #include "drain/signals_view.h"
 
 #include <errno.h>
-#include <fcntl.h>
 
 signals_fn *signals_our_handler;
 static _Atomic uint64_t off_stack; /* our handler is not called on the thread's own signal stack */
@@ -298,43 +299,34 @@ static int wake_signal(void)
     return 0;
 }
 
-/* getdents64(2) */
-struct entry {
-    uint64_t inode;
-    int64_t next;
-    uint16_t length;
-    uint8_t type;
-    char name[];
+struct sending {
+    siginfo_t info;
+    int threads;
 };
+
+static void send_to_thread(int dir, const char *name, void *context)
+{
+    struct sending *to = context;
+    long tid = (long)text_take_number(&name, 10);
+    (void)dir;
+    if (tid && tid != sys0(SYS_gettid))
+        to->threads += !to->info.si_signo || sys4(SYS_rt_tgsigqueueinfo, to->info.si_pid, tid,
+                                                  to->info.si_signo, &to->info) == 0;
+}
 
 /* Sends a cookie to every other thread. Returns how many there are; -1: they can't be told. */
 static int send_to_threads(char *cookie)
 {
-    char buffer[2048] __attribute__((aligned(8)));
-    siginfo_t info = {.si_signo = wake_signal(), .si_code = SI_QUEUE};
-    long pid = sys0(SYS_getpid), own_tid = sys0(SYS_gettid), n;
-    int threads = 0;
-    info.si_pid = (int)pid;
-    info.si_value.sival_ptr = cookie;
-    long tasks =
-        sys4(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    if (tasks < 0) { /* a chroot: the first thread is the only one that we know */
-        if (info.si_signo)
-            sys4(SYS_rt_tgsigqueueinfo, pid, pid, info.si_signo, &info);
+    struct sending to = {.info = {.si_signo = wake_signal(), .si_code = SI_QUEUE}};
+    int pid = (int)sys0(SYS_getpid), sig = to.info.si_signo;
+    to.info.si_pid = pid;
+    to.info.si_value.sival_ptr = cookie;
+    if (proc_each_file("/proc/self/task", send_to_thread, &to) < 0) {
+        if (sig) /* a chroot: the first thread is the only one that we know */
+            sys4(SYS_rt_tgsigqueueinfo, pid, pid, sig, &to.info);
         return -1;
     }
-    while ((n = sys3(SYS_getdents64, tasks, buffer, sizeof buffer)) > 0) {
-        for (long at = 0; at < n; at += ((struct entry *)(buffer + at))->length) {
-            long tid = 0;
-            for (const char *digit = ((struct entry *)(buffer + at))->name; *digit >= '0'; digit++)
-                tid = tid * 10 + (*digit - '0');
-            if (tid > 0 && tid != own_tid)
-                threads += !info.si_signo ||
-                           sys4(SYS_rt_tgsigqueueinfo, pid, tid, info.si_signo, &info) == 0;
-        }
-    }
-    sys1(SYS_close, tasks);
-    return threads && !info.si_signo ? -1 : threads;
+    return to.threads && !sig ? -1 : to.threads;
 }
 
 void signals_wake_threads(void)
