@@ -152,12 +152,10 @@ bool proc_status(int32_t pid, const char *label, int index, unsigned base, uint6
     return value;
 }
 
-bool proc_user(int32_t pid, uint32_t *uid)
+int64_t proc_user(int32_t pid)
 {
     uint64_t effective; /* "Uid:" is real, effective, saved, file system */
-    bool known = proc_status(pid, "Uid:\t", 1, 10, &effective);
-    *uid = known ? (uint32_t)effective : 0;
-    return known;
+    return proc_status(pid, "Uid:\t", 1, 10, &effective) ? (int64_t)effective : -1;
 }
 
 /* getdents64(2) */

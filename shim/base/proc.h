@@ -80,8 +80,8 @@ bool proc_opened_file(int fd, struct proc_file *file);
 #define PROC_MAPS_BUDGET (1 << 18)
 int proc_maps(int32_t pid, const struct proc_file *file, const char *name, uint32_t *budget);
 
-/* Reads a process's effective user. False: not known. */
-bool proc_user(int32_t pid, uint32_t *uid);
+/* Returns a process's effective user. -1: not known. */
+int64_t proc_user(int32_t pid);
 
 /*
  * Calls visit with the directory (an open descriptor) and name of each file of a directory. Follows

@@ -53,7 +53,7 @@ static int look_at(int32_t pid, const struct tree *known, int most, struct look 
 {
     struct proc_lines maps;
     struct proc_mapping mapping;
-    struct budget *budget = budget_of((uint32_t)process_uid(pid));
+    struct budget *budget = budget_of((uint32_t)proc_user(pid));
     *look = (struct look){0};
     int error = proc_open_lines(&maps, pid, "maps");
     if (error)
@@ -353,7 +353,7 @@ static int find_by_name(int32_t pid, bool is_nameless, struct tree **tree)
             "written: send it WEIR_SIGNAL, or start it with WEIR_RUN_DIR set to a directory that "
             "can",
             pid);
-    int64_t user = process_uid(pid);
+    int64_t user = proc_user(pid);
     uint32_t uid = user < 0 ? geteuid() : (uint32_t)user;
     int error = tree_open_at(AT_FDCWD, name, uid, tree);
     if (error == ENOENT) { /* it may have another root */
@@ -461,7 +461,7 @@ static bool is_false(struct tree *tree)
 {
     int32_t pid = tree->page.pid;
     return tree->uid != geteuid() && tree->uid != 0 && !tree->is_foreign && !tree_first(tree) &&
-           proc_start_time(pid) == tree->page.start && process_uid(pid) != tree->uid;
+           proc_start_time(pid) == tree->page.start && proc_user(pid) != tree->uid;
 }
 
 struct tree *find_trees(void)

@@ -121,7 +121,7 @@ static int open_found(int path_fd, const char *path, uint32_t uid, int32_t pid,
 
 int tree_open_mapped(int32_t pid, const struct proc_mapping *mapping, struct tree **tree)
 {
-    int64_t user = process_uid(pid);
+    int64_t user = proc_user(pid);
     uint32_t uid = user < 0 ? geteuid() : (uint32_t)user;
     char path[PATH_MAX + 64];
     int worst = ENOENT;

@@ -122,8 +122,10 @@ static int find_part(struct part *part, int32_t pid)
 {
     int fd = -1;
     *part = (struct part){.pid = pid, .start = proc_start_time(pid)};
-    if (!part->start || !proc_user(pid, &part->uid))
+    int64_t uid = proc_user(pid);
+    if (!part->start || uid < 0)
         return -1;
+    part->uid = (uint32_t)uid;
     for (; fd < 0 && part->dir < DIRS; part->dir++)
         fd = open_part(part);
     part->dir--;

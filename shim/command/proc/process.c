@@ -41,12 +41,6 @@ int32_t process_outer_pid(uint32_t uid, uint32_t namespace, int32_t inner)
     return sought.outer;
 }
 
-int64_t process_uid(int32_t pid)
-{
-    uint32_t uid;
-    return proc_user(pid, &uid) ? (int64_t)uid : -1;
-}
-
 bool process_variable(int32_t pid, const char *name, char *into, size_t size)
 {
     struct proc_lines entries;

@@ -16,9 +16,6 @@ int32_t process_number(const char *text);
  */
 int32_t process_outer_pid(uint32_t uid, uint32_t namespace, int32_t inner);
 
-/* The effective user of a process. -1: no such process. */
-int64_t process_uid(int32_t pid);
-
 /* A variable that the process was started with. False: there is none, or it may not be read. */
 bool process_variable(int32_t pid, const char *name, char *into, size_t size);
 
