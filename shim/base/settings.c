@@ -18,18 +18,13 @@ static bool parse_duration(const char *value, void *into)
         int64_t ms;
     } units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
 
-    int64_t number = 0;
     const char *at = value;
-    for (; *at >= '0' && *at <= '9'; at++) {
-        number = number * 10 + (*at - '0');
-        if (number > DURATION_MOST)
-            return false;
-    }
+    uint64_t number = text_take_number(&at, 10);
     if (at == value)
         return false;
     for (size_t i = 0; i < COUNT_OF(units); i++) {
-        if (text_equal(at, units[i].unit) && number <= DURATION_MOST / units[i].ms) {
-            *(int64_t *)into = number * units[i].ms;
+        if (text_equal(at, units[i].unit) && number <= (uint64_t)(DURATION_MOST / units[i].ms)) {
+            *(int64_t *)into = (int64_t)number * units[i].ms;
             return true;
         }
     }
@@ -58,14 +53,9 @@ static const struct {
 /* A number below `most`, whole. -1: is none. */
 static int small_number(const char *value, int most)
 {
-    int number = 0;
-    if (!*value)
-        return -1;
-    for (; *value; value++) {
-        if (*value < '0' || *value > '9' || (number = number * 10 + (*value - '0')) > most)
-            return -1;
-    }
-    return number;
+    const char *end = value;
+    uint64_t number = text_take_number(&end, 10);
+    return end == value || *end || number > (uint64_t)most ? -1 : (int)number;
 }
 
 /* The signal's number, or 0. */
