@@ -79,18 +79,11 @@ static bool is_known(int fd)
 static uint64_t number_after(const char **at, const char *label, unsigned base)
 {
     const char *digits = NULL;
-    uint64_t number = 0;
     for (; **at && !digits; ++*at)
         digits = text_after(*at, label);
     while (digits && *digits == ' ')
         digits++;
-    for (; digits && *digits; digits++) {
-        unsigned digit = *digits >= 'a' ? *digits - 'a' + 10u : *digits - (unsigned)'0';
-        if (digit >= base)
-            break;
-        number = number * base + digit;
-    }
-    return number;
+    return digits ? text_take_number(&digits, base) : 0;
 }
 
 /* proc(5), fdinfo: "tfd: 19 events: 19 data: ffff pos:0 ino:4d9f sdev:8", but for the first three
@@ -114,16 +107,13 @@ static void visit_descriptor(int dir, const char *name, void *context)
     char target[64], path[48];
     struct text text = TEXT_ON(path);
     struct proc_lines members;
-    const char *line, *digits = name;
+    const char *line;
     (void)context;
-    long length = sys4(SYS_readlinkat, dir, name, target, sizeof target - 1);
-    target[length > 0 ? length : 0] = '\0';
+    proc_link(dir, name, target);
     if (!text_equal(target, "anon_inode:[eventpoll]"))
         return;
-    int epoll = 0;
-    for (; *digits; digits++)
-        epoll = epoll * 10 + (*digits - '0');
     text_add(&text, "fdinfo/%s", name);
+    int epoll = (int)text_take_number(&name, 10);
     if (proc_open_lines(&members, 0, path))
         return;
     while ((line = proc_next_line(&members)))
