@@ -230,15 +230,14 @@ static void add_file(int dir, const char *name, void *context)
 static void add_dirs(struct scan *scan)
 {
     const char *own = getenv("WEIR_RUN_DIR"), *runtime = getenv("XDG_RUNTIME_DIR");
-    char of_user[64], by_uid[64], of_session[PATH_MAX] = "";
-    snprintf(of_user, sizeof of_user, "/run/user/%u/weir", geteuid());
-    snprintf(by_uid, sizeof by_uid, "/dev/shm/weir-%u", geteuid());
-    if (runtime && strlen(runtime) < PATH_MAX - sizeof "/weir")
-        snprintf(of_session, sizeof of_session, "%s/weir", runtime);
-    const char *const paths[] = {"/run/weir", of_user, by_uid, own ? own : "", of_session};
-    for (size_t i = 0; i < COUNT_OF(paths); i++)
-        if (*paths[i] == '/')
-            proc_each_file(paths[i], add_file, scan);
+    char path[PATH_MAX];
+    for (uint32_t i = 0; pagefile_usual_directory(i, geteuid(), path); i++)
+        proc_each_file(path, add_file, scan);
+    if (own && *own == '/')
+        proc_each_file(own, add_file, scan);
+    if (runtime && *runtime == '/' &&
+        snprintf(path, sizeof path, "%s/weir", runtime) < (int)sizeof path)
+        proc_each_file(path, add_file, scan);
 }
 
 /* ---- pages that are attached to another ---- */

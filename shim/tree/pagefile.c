@@ -55,42 +55,42 @@ static const char *variable(char *const *envp, const char *name)
     return NULL;
 }
 
+bool pagefile_usual_directory(uint32_t i, uint32_t uid, char dir[PAGEFILE_PATH])
+{
+    struct text text = {dir, 0, PAGEFILE_PATH};
+    *dir = '\0';
+    if (i == 0)
+        text_string(&text, "/run/weir");
+    else if (i == 1)
+        text_add(&text, "/run/user/%u/weir", uid);
+    else
+        text_add(&text, "/dev/shm/weir-%u", uid);
+    return i < PAGEFILE_DIRECTORIES;
+}
+
 /*
  * The i-th directory to try. False: no more. "": not this one. The one that the user has named is
  * the only one, but for what runs as another user in a tree (inetd's services): subtrees.c finds
  * it there.
  */
-static bool choose_dir(int i, const struct settings *settings, char *const *envp, uint32_t uid,
-                       struct text *path, mode_t *mode)
+static bool choose_dir(uint32_t i, const struct settings *settings, char *const *envp, uint32_t uid,
+                       char path[PAGEFILE_PATH], mode_t *mode)
 {
     const char *runtime = variable(envp, "XDG_RUNTIME_DIR=");
-    *mode = 0700;
-    path->used = 0;
-    *path->at = '\0';
+    struct text text = {path, 0, PAGEFILE_PATH};
+    *mode = i == 0 ? 0755 : 0700;
+    *path = '\0';
     if (*settings->run_dir && i == 0) {
-        text_string(path, settings->run_dir);
-        *mode = 0755;
+        text_string(&text, settings->run_dir);
         return true;
     }
     if (*settings->run_dir)
         i = i == 1 && variable(envp, "WEIR_TREE=") ? 2 : 3;
-    switch (i) {
-    case 0:
-        text_string(path, "/run/weir");
-        *mode = 0755;
-        return true;
-    case 1:
-        if (runtime && *runtime == '/' && text_length(runtime) < 150) {
-            text_string(path, runtime);
-            text_string(path, "/weir");
-        }
-        return true;
-    case 2:
-        text_string(path, "/dev/shm/weir-");
-        text_number(path, uid);
-        return true;
-    }
-    return false;
+    if (i != 1) /* of the user's session: it says where that is */
+        return pagefile_usual_directory(i, uid, path);
+    if (runtime && *runtime == '/' && text_length(runtime) < 150)
+        text_add(&text, "%s/weir", runtime);
+    return true;
 }
 
 /* ---- names ---- */
@@ -295,13 +295,12 @@ struct page *pagefile_make(const struct settings *settings, char *const *envp, i
                            uint64_t start, char path[PAGEFILE_PATH], int *error)
 {
     uint32_t uid = (uint32_t)sys0(SYS_geteuid);
-    struct text text = {path, 0, PAGEFILE_PATH};
     char name[48];
     struct text file = TEXT_ON(name);
     mode_t mode;
     page_name(&file, pid, start, proc_namespace(0, "ns/pid"));
     *error = ENOENT;
-    for (int i = 0; choose_dir(i, settings, envp, uid, &text, &mode); i++) {
+    for (uint32_t i = 0; choose_dir(i, settings, envp, uid, path, &mode); i++) {
         if (!*path)
             continue;
         long dir = open_dir(path, *settings->run_dir && i == 0, mode, uid);
@@ -312,8 +311,8 @@ struct page *pagefile_make(const struct settings *settings, char *const *envp, i
         struct page *page = make_at((int)dir, name, pid, start, settings->stop_signals, error);
         sys1(SYS_close, dir);
         if (page) {
-            text_string(&text, "/");
-            text_string(&text, name);
+            struct text whole = {path, text_length(path), PAGEFILE_PATH};
+            text_add(&whole, "/%s", name);
             return page;
         }
     }

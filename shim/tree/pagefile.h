@@ -67,6 +67,11 @@ bool pagefile_is_live(int dir, const char *name);
 /* Removes the pages of trees that are gone from the directory of this one. */
 void pagefile_clean(const char *path);
 
+/* The i-th of the directories in which a process of this user has its page, where it is not told
+ * another one. False: there are no more. */
+#define PAGEFILE_DIRECTORIES 3
+bool pagefile_usual_directory(uint32_t i, uint32_t uid, char dir[PAGEFILE_PATH]);
+
 /* The directory of a path, with its slash; "": it has none. */
 void pagefile_directory(const char *path, char dir[PAGEFILE_PATH]);
 

@@ -77,26 +77,15 @@ static uint32_t parts_count;
 
 static LATE struct page copy;
 
-enum { DIRS = 4 };
+enum { DIRS = 1 + PAGEFILE_DIRECTORIES };
 
-/* A run directory that a process of this user may have its page in (pagefile.c). */
+/* A run directory that a process of this user may have its page in: the tree's, or a usual one. */
 static void directory_of(const struct part *part, char path[PAGEFILE_PATH])
 {
-    struct text text = {path, 0, PAGEFILE_PATH};
-    *path = '\0';
-    switch (part->dir) {
-    case 0:
+    if (part->dir)
+        pagefile_usual_directory(part->dir - 1, part->uid, path);
+    else
         pagefile_directory(membership_name(), path);
-        return;
-    case 1:
-        text_string(&text, "/run/weir");
-        return;
-    case 2:
-        text_add(&text, "/run/user/%u/weir", part->uid);
-        return;
-    default:
-        text_add(&text, "/dev/shm/weir-%u", part->uid);
-    }
 }
 
 /* Opens its page, and takes a copy. -1: there is none that names this tree. */
