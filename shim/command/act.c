@@ -132,33 +132,33 @@ static int ask_page(struct tree *tree, const struct request *request, struct wok
 
 /* ---- what stands in the way ---- */
 
-static int check(struct tree *tree, const struct request *request)
+int act_check(struct tree *tree, int32_t pid, int64_t timeout)
 {
-    int32_t pid = tree_pid(tree);
+    int32_t first = tree_pid(tree);
     if (tree->is_foreign)
         return fail(EXIT_FAILED,
                     "pid %d lives in another pid namespace, whose processes can't be told apart "
                     "from here: run `weir` inside its container",
-                    request->pid);
+                    pid);
     if (tree->is_part && proc_start_time(tree->page.tree_pid) == tree->page.tree_start)
         return fail(
             EXIT_FORBIDDEN,
             "pid %d: it belongs to the tree of pid %d, whose state page this user may not open: "
             "use that one's user, or root",
-            request->pid, tree->page.tree_pid);
+            pid, tree->page.tree_pid);
     if (tree->page.settings.control_signal == 0)
         return fail(EXIT_FAILED,
                     "pid %d: it was started with WEIR_CONTROL_SIGNAL=none, so that nothing can "
                     "wake it: send it WEIR_SIGNAL, or start it with a control signal",
-                    pid);
+                    first);
     if (!tree_signal_is_harmless(tree))
         return fail(EXIT_FAILED,
                     "pid %d: its state page says that signal %d wakes it, which could do "
                     "harm, and is not sent: send it WEIR_SIGNAL",
-                    pid, tree->page.settings.control_signal);
-    if (request->timeout > 0 && tree->page.settings.delay >= request->timeout)
+                    first, tree->page.settings.control_signal);
+    if (timeout > 0 && tree->page.settings.delay >= timeout)
         return fail(EXIT_USAGE, "--timeout: it is not longer than WEIR_DELAY of pid %d (%ld ms)",
-                    pid, tree->page.settings.delay);
+                    first, tree->page.settings.delay);
     return EXIT_DONE;
 }
 
@@ -384,6 +384,12 @@ static int wait_for(struct tree *tree, enum action action)
 
 /* ---- acting ---- */
 
+static int fail_to_write(struct tree *tree, int error)
+{
+    return fail(exit_code(error), "pid %d: its state page %s can't be written: %s", tree_pid(tree),
+                escaped(tree->path), strerror(error));
+}
+
 static int act(struct tree *tree, const struct request *request)
 {
     struct woken woken = {0};
@@ -391,8 +397,7 @@ static int act(struct tree *tree, const struct request *request)
     int error = ask_page(tree, request, &woken);
     bool had_news = woken.had_news;
     if (error)
-        return fail(exit_code(error), "pid %d: its state page %s can't be written: %s",
-                    tree_pid(tree), escaped(tree->path), strerror(error));
+        return fail_to_write(tree, error);
     for (struct tree *part = tree->attached; part; part = part->attached)
         ask_page(part, request, &woken);
     if (was_over) {
@@ -409,12 +414,6 @@ static int act(struct tree *tree, const struct request *request)
 
 /* ---- for a restart ---- */
 
-int act_check(struct tree *tree, int32_t pid, int64_t timeout)
-{
-    struct request request = {.pid = pid, .action = ACTION_DRAIN, .timeout = timeout};
-    return check(tree, &request);
-}
-
 static int keep(struct tree *tree, bool keeps)
 {
     int error = 0;
@@ -427,9 +426,7 @@ int act_drain_keeping(struct tree *tree, int32_t pid, int64_t timeout, bool *ove
 {
     struct request request = {.pid = pid, .action = ACTION_DRAIN, .timeout = timeout, .wait = true};
     int error = keep(tree, true);
-    int code = error ? fail(exit_code(error), "pid %d: its state page %s can't be written: %s",
-                            tree_pid(tree), escaped(tree->path), strerror(error))
-                     : act(tree, &request);
+    int code = error ? fail_to_write(tree, error) : act(tree, &request);
     *over = tree_copy(tree) && (is_over(tree) || !tree_lives(tree));
     if (!*over)
         keep(tree, false);
@@ -445,7 +442,7 @@ int command_act(int argc, char **argv)
         return code;
     code = find_target(*argv, argv[optind], &request.pid, &tree);
     if (!code)
-        code = check(tree, &request);
+        code = act_check(tree, request.pid, request.timeout);
     if (!code)
         code = act(tree, &request);
     tree_free(tree);
