@@ -374,6 +374,8 @@ SOCKET_WRAPPER=$(library libsocket_wrapper.so)
     not wrapped_answers
     log_has client Refused
     is_quiet "$SERVER_PID"
+    ends 1 0 0
+    has "$("$weir" status "$SERVER_PID" --json)" '"accepted": 1,'
 }
 
 @test "behind socket_wrapper, which hides its listeners: exit 1, and it is named" {

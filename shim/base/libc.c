@@ -105,6 +105,11 @@ void libc_find(void)
     errno = saved;
 }
 
+bool libc_listen_is_anothers(void)
+{
+    return libc_listen == behind_listen;
+}
+
 #ifdef __GLIBC__
 /*
  * Memory that glibc's free takes without its malloc having been called, which at load would set up

@@ -217,6 +217,9 @@ static inline bool libc_is_behind(void)
 int64_t libc_coarse_ns(void);
 int64_t libc_coarse_ms(void);
 
+/* Whether another library's listen stands between ours and libc's, as socket_wrapper's does. */
+bool libc_listen_is_anothers(void);
+
 /* Finds them all. May be called more than once and from several threads at a time. */
 void libc_find(void);
 

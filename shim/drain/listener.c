@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "drain/listener.h"
 
+#include "base/libc.h"
 #include "base/sock.h"
 #include "base/sys.h"
 #include "conn/fork_detect.h"
@@ -120,6 +121,8 @@ void listener_listens(int fd)
     listener->is_own = true;
     membership_listens();
     tell_tree(listener);
+    if (UNLIKELY(libc_listen_is_anothers())) /* and the kernel's addresses are its connections' */
+        listener_ask_kernel(fd, listener);
 }
 
 /* Adds one that the program has not made. Returns its entry; NULL: there is no room. */
