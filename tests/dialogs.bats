@@ -244,3 +244,21 @@ GREETS_LATE="WEIR_FIRST_BYTE=5s"
     has "$line" '* BYE'
     exec {client}>&-
 }
+
+# Dovecot's auth asks its anvil so at each log-in, and ends where that has closed.
+@test "a helper that is asked the same without a pause stays as long as a client waits" {
+    local client line
+    serve server "WEIR_LOG=$temporary/weir.log" -- /usr/bin/python3 \
+        "$ROOT/tests/programs/helper_asked.py" "$port" "$temporary/helper" "$temporary/asked"
+    wait_port "$port"
+    exec {client}<>"/dev/tcp/127.0.0.1/$port"
+    echo ask >&"$client"
+    kill -USR2 "$SERVER_PID"
+    wait_until 10 log_has weir 'draining: '
+    pause 1 # so many answers that are alike show a client that waits for them
+    touch "$temporary/asked"
+    read -r -t 20 -u "$client" line
+    has "$line" 'asked '
+    drained 10
+    exec {client}>&-
+}

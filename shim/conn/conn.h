@@ -228,6 +228,12 @@ int64_t conn_quiet_ms(int fd);
 bool conn_shut(int fd);
 
 /*
+ * Lets the write that completes an answer end an AF_UNIX connection of a client that never rests.
+ * Whether a process of the tree itself asks by it, and needs it still, only the drainer can tell.
+ */
+void conn_lets_answer_end(int fd);
+
+/*
  * Sends the FIN of a half-closed connection to which the program does not attend. What `reply`
  * takes for idle may be in the middle of a long answer (an FTP transfer): there only in the end
  * (late). Of TLS the program has WEIR_SETTLE for an alert of its own.

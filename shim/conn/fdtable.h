@@ -85,8 +85,9 @@ _Static_assert(STATE_SEEN == GATE_FAST_STATES, "the flags below it are the fast 
 #define CONN_PORT UINT64_C(0x200)    /* fingerprint is of the peer's address and of our port */
 #define CONN_MODE_SHIFT 10
 #define CONN_MODE (UINT64_C(0x7) << CONN_MODE_SHIFT)
-#define CONN_FORCED UINT64_C(0x2000) /* we have shut it both ways while it may have been in use */
-#define CONN_SHUT UINT64_C(0x8000)   /* we have shut its reading side */
+#define CONN_FORCED UINT64_C(0x2000)  /* we have shut it both ways while it may have been in use */
+#define CONN_MAY_END UINT64_C(0x4000) /* AF_UNIX: conn_lets_answer_end */
+#define CONN_SHUT UINT64_C(0x8000)    /* we have shut its reading side */
 #define CONN_READ_SINCE_SHUT UINT64_C(0x10000) /* and not written to since then */
 #define CONN_REF (UINT64_C(1) << 17)
 #define CONN_REFS (UINT64_C(0x7f) << 17)

@@ -362,6 +362,15 @@ bool conn_shut(int fd)
     return false;
 }
 
+void conn_lets_answer_end(int fd)
+{
+    struct conn *conn = table_find(fd);
+    uint64_t record = conn ? atomic_load(&conn->record) : 0;
+    while ((record & (CONN_UNIX | CONN_MAY_END)) == CONN_UNIX &&
+           !atomic_compare_exchange_weak(&conn->record, &record, record | CONN_MAY_END))
+        ;
+}
+
 void conn_warn(int fd)
 {
     struct conn *conn = table_find(fd);

@@ -34,7 +34,8 @@ void notes_read(struct conn *conn, size_t n, struct bytes bytes)
 /* Whether the connection of a record may be closed by the write that completes an answer. */
 static bool may_end(uint64_t record)
 {
-    return !(record & (CONN_FIN | CONN_DISOWNED)) && mode_of(record) == MODE_REPLY &&
+    bool is_kept = (record & (CONN_UNIX | CONN_MAY_END)) == CONN_UNIX;
+    return !(record & (CONN_FIN | CONN_DISOWNED)) && mode_of(record) == MODE_REPLY && !is_kept &&
            (record & CONN_GENERATION) == generation_now() && !sys_is_sandboxed() &&
            pacing_lets(fingerprint_of(record));
 }

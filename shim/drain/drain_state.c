@@ -75,10 +75,13 @@ static bool is_of_tree(int fd)
 static enum conn_class classify(int fd, const struct conn_limits *limits, bool verify,
                                 bool *of_tree)
 {
+    *of_tree = is_of_tree(fd);
+    bool is_kept = *of_tree && listener_list_tree_serves(0);
+    if (!is_kept)
+        conn_lets_answer_end(fd);
     enum conn_class look = conn_classify(fd, limits, verify);
-    *of_tree = look != CONN_IS_GONE && is_of_tree(fd);
-    return look == CONN_IS_IDLE && *of_tree && listener_list_tree_serves(0) ? CONN_IS_WAITING
-                                                                            : look;
+    *of_tree = *of_tree && look != CONN_IS_GONE;
+    return look == CONN_IS_IDLE && is_kept ? CONN_IS_WAITING : look;
 }
 
 enum conn_class drain_classify(int fd, const struct conn_limits *limits, bool verify)
