@@ -262,3 +262,19 @@ GREETS_LATE="WEIR_FIRST_BYTE=5s"
     drained 10
     exec {client}>&-
 }
+
+# As Dovecot's imap-login hands them to imap.
+@test "a client that goes from process to process is not overlooked by those who are asked for it" {
+    local client line feeder
+    serve server "WEIR_LOG=$temporary/weir.log" -- /usr/bin/python3 \
+        "$ROOT/tests/programs/handed_round.py" "$port" "$temporary" "$temporary/enough"
+    wait_port "$port"
+    exec {client}<>"/dev/tcp/127.0.0.1/$port"
+    head -c 100000 /dev/zero >&"$client" # of which each reads a byte
+    kill -USR2 "$SERVER_PID"
+    wait_until 10 log_has weir 'draining: '
+    touch "$temporary/enough"
+    read -r -t 20 -u "$client" line
+    has "$line" asked
+    exec {client}>&-
+}

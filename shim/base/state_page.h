@@ -173,7 +173,7 @@ struct page {
     _Atomic uint32_t is_named;          /* program is that of a process which listens */
     _Atomic uint32_t unlisted_given_up; /* as in struct page_slot, of all of those */
     _Atomic uint32_t handoffs_used;     /* a connection has been handed on, ever: look at handoff */
-    _Atomic uint32_t sends;             /* and sent over a socket (SCM_RIGHTS) */
+    _Atomic uint32_t sends;             /* and sent over a socket (SCM_RIGHTS): how often */
     _Atomic uint32_t slots_used, listeners_used; /* list_grows */
 
     struct page_sums gone;

@@ -46,6 +46,14 @@ static void tell_first(void)
     }
 }
 
+void (*conn_on_arrival)(void);
+
+static void tell_arrival(void)
+{
+    if (gate_drains() && conn_on_arrival)
+        conn_on_arrival();
+}
+
 static inline uint64_t fresh_record(enum mode mode, uint32_t fingerprint, enum fingerprint kind)
 {
     return (uint64_t)fingerprint << CONN_FINGERPRINT_SHIFT | generation_now() | CONN_REF |
@@ -63,6 +71,7 @@ void conn_accepted(int fd, enum mode mode, uint32_t fingerprint, enum fingerprin
     if (gate_drains())
         reply_model_forget((uint32_t)fd);
     table_add(fd, fresh_record(mode, fingerprint, kind), false);
+    tell_arrival();
 }
 
 void (*conn_on_adopt)(void);
@@ -95,6 +104,7 @@ void conn_received(int fd, enum mode mode)
                       false); /* from outside of the page */
     else if (handoff_take(fingerprint))
         table_promote(fd, fresh_record(mode, fingerprint, kind), true);
+    tell_arrival();
 }
 
 /* Whether the connection is known by another descriptor: inetd gives it to a service three times.
@@ -125,6 +135,7 @@ void conn_uses_received(int fd)
         tell_adopts();
         reply_model_forget((uint32_t)fd);
         table_add(fd, fresh_record(settings_now()->mode.rest, fingerprint, kind), true);
+        tell_arrival();
         handoff_adopt(fingerprint);
     }
     errno = saved;
@@ -146,6 +157,7 @@ void conn_adopt(struct conn *conn)
      * cut is counted as that. */
     if (!(record & CONN_FORCED))
         atomic_fetch_sub_explicit(&table_shard()->closed_by_program, 1, memory_order_relaxed);
+    tell_arrival();
     handoff_adopt(fingerprint_of(record));
 }
 

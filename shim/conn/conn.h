@@ -36,6 +36,9 @@ extern HIDDEN void (*conn_on_first)(void);
 /* Called before a connection of another process's becomes this one's; NULL: nobody waits. */
 extern HIDDEN void (*conn_on_adopt)(void);
 
+/* Called behind each connection that begins in this process while it drains. */
+extern HIDDEN void (*conn_on_arrival)(void);
+
 /* fd came across exec, from outside of the tree: it is tracked if it is a stream socket with a
  * peer.
  */

@@ -55,7 +55,7 @@ void handoff_release(uint64_t record)
 void handoff_note_sent(void)
 {
     if (tree_page)
-        atomic_store(&tree_page->sends, 1);
+        atomic_fetch_add(&tree_page->sends, 1);
 }
 
 bool handoff_any_sent(void)

@@ -354,6 +354,7 @@ static bool step_close_idle(int64_t now)
 static bool step_drain(int64_t now)
 {
     struct drain_count count = {.limits = drain_limits()};
+    uint32_t arrived = process_slot_arrivals();
     make_room();
     bool accepting = stop_accepting();
     if (drain.forcing) {
@@ -367,7 +368,7 @@ static bool step_drain(int64_t now)
     }
     drain.tracked = count.idle + count.in_use + count.shut;
     table_publish_in_use(count.in_use);
-    process_slot_tell_clients(drain.tracked - count.of_tree, count.of_tree);
+    process_slot_tell_clients(drain.tracked - count.of_tree, count.of_tree, arrived);
     bool lingers = lingering_step(now); /* after the table, out of which it may have come */
     bool timed_out = drain.until && now >= drain.until;
     if (timed_out && !drain.forcing) {

@@ -190,6 +190,7 @@ static bool begin_serving(void)
     table.on_shared = handoff_release;
     lingering_on_loss = process_slot_count_loss;
     conn_on_adopt = adopts;
+    conn_on_arrival = process_slot_arrived;
     if (!coordinator_joins(environment_tree_value, stage_began_tree)) {
         stand_aside(no_room_for_page);
         return false;

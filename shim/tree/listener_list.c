@@ -174,17 +174,21 @@ static bool serves_outside(uint32_t index)
     uint32_t told = atomic_load(&slot->outside), of_tree = told ? atomic_load(&slot->of_tree) : 0;
     struct totals totals;
     page_slot_totals(&totals, tree_page, index);
-    return (told > 1 || totals.tracked > of_tree) && proc_slot_lives(slot);
+    bool has_changed = atomic_load(&slot->outside) != told;
+    return (told > 1 || totals.tracked > of_tree || has_changed) && proc_slot_lives(slot);
 }
 
 bool listener_list_tree_serves(int32_t but)
 {
+    uint32_t sends = tree_page ? atomic_load(&tree_page->sends) : 0;
     for (uint32_t i = 0; tree_page && i < process_slots_used(); i++) {
         int32_t pid = atomic_load(&tree_page->slot[i].pid);
         if (pid > 0 && pid != but && serves_outside(i))
             return true;
     }
-    return tree_page && (may_be_accepted(but) || handoff_any_is_new());
+    /* A client that has been sent meanwhile may have gone where nobody looks any more. */
+    return tree_page && (may_be_accepted(but) || handoff_any_is_new() ||
+                         atomic_load(&tree_page->sends) != sends);
 }
 
 bool listener_list_is_of_tree(int32_t pid)

@@ -253,13 +253,30 @@ void process_slot_set_phase(enum phase phase)
         atomic_store(&slot->phase, phase);
 }
 
-void process_slot_tell_clients(uint64_t outside, uint64_t of_tree)
+static _Atomic uint32_t arrivals;
+
+uint32_t process_slot_arrivals(void)
+{
+    return atomic_load(&arrivals);
+}
+
+void process_slot_arrived(void)
+{
+    struct page_slot *slot = process_slot_now();
+    atomic_fetch_add(&arrivals, 1);
+    if (slot)
+        atomic_store(&slot->outside, 0);
+}
+
+void process_slot_tell_clients(uint64_t outside, uint64_t of_tree, uint32_t arrived)
 {
     struct page_slot *slot = process_slot_now();
     if (!slot)
         return;
     atomic_store(&slot->of_tree, (uint32_t)of_tree);
     atomic_store(&slot->outside, (uint32_t)outside + 1);
+    if (atomic_load(&arrivals) != arrived)
+        atomic_store(&slot->outside, 0);
 }
 
 void process_slot_set_flag(uint32_t flag, bool on)

@@ -62,7 +62,16 @@ void process_slot_count(void);
 bool process_slots_have_counted(void);
 
 void process_slot_set_phase(enum phase phase);
-void process_slot_tell_clients(uint64_t outside, uint64_t of_tree);
+
+/*
+ * Tells the page what a walk over its connections has found. One that arrives makes that void until
+ * the next walk: with a close of another the sum is as it was. arrived: process_slot_arrivals
+ * before the walk.
+ */
+void process_slot_tell_clients(uint64_t outside, uint64_t of_tree, uint32_t arrived);
+uint32_t process_slot_arrivals(void);
+void process_slot_arrived(void);
+
 void process_slot_set_flag(uint32_t flag, bool on);
 void process_slot_count_loss(bool in_use, bool unread, bool unsent);
 
