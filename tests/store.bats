@@ -101,6 +101,26 @@ is_answered() {
     is_answered "$between"
 }
 
+has_begun() {
+    [ "$(grep -c '^begins$' "$BATS_TEST_TMPDIR/manager.log")" = "$1" ]
+}
+
+@test "who waits still does so where the next start is stopped before it has bound" {
+    local between
+    # shellcheck disable=SC2046
+    manage $(adopter "late=$BATS_TEST_TMPDIR/late" "127.0.0.1/$port")
+    stops
+    conn_open between "$port"
+    : >"$BATS_TEST_TMPDIR/late"
+    kill -HUP "$SERVER_PID"
+    wait_until 10 has_begun 2
+    stops
+    rm "$BATS_TEST_TMPDIR/late"
+    starts_again
+    is_answered "$between"
+    [ "$(grep -c '^ended 15 store 1$' "$BATS_TEST_TMPDIR/manager.log")" = 2 ]
+}
+
 # PgBouncer, of its UNIX socket. Others are none of its own.
 @test "a program that asks by a connection whether its like runs already finds nobody there" {
     local path=$BATS_TEST_TMPDIR/s between

@@ -4,7 +4,8 @@
 # clients that stay and clients that come all the time, 200 a second, refuses nobody.
 # mutant: shim/tree/sd_notify.c: s/"FDSTORE=1" NAMED;/"FDSTORE=0" NAMED;/
 # needs: systemd systemd-container nginx-light memcached redis-server lighttpd apache2 apache2-bin haproxy
-# seconds: 90
+# needs: varnish pgbouncer php8.2-fpm php8.4-fpm
+# seconds: 120
 # shellcheck shell=bash disable=SC2028,SC2154
 
 load helpers
@@ -152,6 +153,34 @@ END
     drops_in haproxy.service weir.conf
     starts
     under_load http 80 thrice
+}
+
+# Its manager tries first whether it can listen, closes all that it has not opened, and binds again when its
+# worker has ended. Its threads share one signal stack.
+@test "varnish.service: three restarts" {
+    drops_in varnish.service weir.conf
+    starts
+    "$ROOT/scripts/systemd-machine" net "$machine" bash -c \
+        'until exec 3<>/dev/tcp/127.0.0.1/6081; do sleep 0.1; done' 2>/dev/null # its configuration is compiled
+    sockets=3 under_load http 6081 thrice
+    [ "$(systemctl show -P Result varnish)" = success ]
+    not grep -q 'died signal' <(journal)
+}
+
+@test "php-fpm and pgbouncer, which ask their UNIX sockets whether they run already: three restarts" {
+    local path
+    for path in /usr/lib/systemd/system/php*-fpm.service; do
+        drops_in "${path##*/}" weir.conf
+        starts
+        sockets=1 thrice
+        systemctl stop "$unit"
+    done
+    drops_in pgbouncer.service weir.conf
+    sed -i 's/^Environment=WEIR_STOP_SIGNALS=.*/Environment=WEIR_STOP_SIGNALS=INT/' \
+        "$ROOT_OF/etc/systemd/system/$unit.d/weir.conf"
+    systemctl daemon-reload
+    starts
+    sockets=2 thrice
 }
 
 # own NAME LINE... -- COMMAND...: a unit of that name, under the general drop-in.

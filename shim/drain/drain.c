@@ -10,6 +10,7 @@
 #include "conn/fdtable.h"
 #include "drain/drain_say.h"
 #include "drain/drain_state.h"
+#include "drain/handed.h"
 #include "drain/listener.h"
 #include "drain/listener_stop.h"
 #include "drain/listener_store.h"
@@ -180,7 +181,7 @@ static bool stop_accepting(void)
                               ? LISTENERS_KEEP
                               : settings_now()->listeners;
     if (what == LISTENERS_STORE)
-        what = listener_store(drain.whole_tree, drain.forcing);
+        what = listener_store(drain.whole_tree, drain.forcing, handed_any());
     if (what == LISTENERS_STORE)
         return true;
     bool all = listener_stop_all(what, drain.forcing, drain.whole_tree, &wake);

@@ -116,7 +116,7 @@ static void decide(bool has_them, const char *why)
 }
 
 /* Sends what there is, and finds out whether the store has taken it. */
-static void go_on(int64_t now)
+static void go_on(int64_t now, bool awaits_bind)
 {
     static const char no_answer[] = "the service manager does not answer",
                       refused[] = "the service manager's store is full, switched off or not for "
@@ -127,7 +127,7 @@ static void go_on(int64_t now)
         long sent = send_all(true);
         if (sent == 0 && coordinator_is_here()) {
             sent = send_others();
-            has_none = sent == 0;
+            has_none = sent == 0 && !awaits_bind; /* which the store still has */
         }
         store.is_sent = sent >= 0;
         if (sent == -EAGAIN && !is_late)
@@ -146,7 +146,7 @@ static void go_on(int64_t now)
         decide(answer == STORE_HAS_THEM, answer == STORE_REFUSES ? refused : no_answer);
 }
 
-enum listeners listener_store(bool whole_tree, bool now)
+enum listeners listener_store(bool whole_tree, bool now, bool awaits_bind)
 {
     if (!whole_tree || store.is_over)
         return LISTENERS_AUTO;
@@ -158,7 +158,7 @@ enum listeners listener_store(bool whole_tree, bool now)
         decide(false,
                "no service manager has said where it listens (NOTIFY_SOCKET, NotifyAccess=)");
     else if (undecided)
-        go_on(time);
+        go_on(time, awaits_bind);
     switch (atomic_load(&tree_page->keeps_listeners)) {
     case KEEPS_ALL:
         return LISTENERS_KEEP;

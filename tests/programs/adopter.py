@@ -5,7 +5,8 @@
 # like; unlink: takes a path away before; twice: binds and closes, and binds again; never: binds and
 # does not listen; apart: a child of its own binds each; tries: listens on a port of the kernel's before, and
 # closes all that it has not opened; again: at SIGTERM closes all, binds again, and ends; asks:
-# connects to each address before, and ends where somebody is there, and leaves a path as it is.
+# connects to each address before, and ends where somebody is there, and leaves a path as it is;
+# late=FILE: binds when there is no such file.
 # ADDRESS: HOST/PORT, 6only/HOST/PORT, group/HOST/PORT (SO_REUSEPORT), a path, or @NAME.
 import fcntl
 import os
@@ -14,6 +15,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 
 MODES = {"options", "unlink", "twice", "never", "apart", "tries", "again", "asks"}
 
@@ -106,7 +108,11 @@ def bind_again(listeners, words):
 
 def main():
     modes = [word for word in sys.argv[1:] if word in MODES]
-    words = [word for word in sys.argv[1:] if word not in MODES]
+    late = [word[5:] for word in sys.argv[1:] if word.startswith("late=")]
+    words = [word for word in sys.argv[1:] if word not in MODES and not word.startswith("late=")]
+    print("begins", flush=True)
+    while any(map(os.path.exists, late)):
+        time.sleep(0.05)
     if "tries" in modes:
         with socket.create_server(("127.0.0.1", 0)):
             pass
