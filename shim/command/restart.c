@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* weir restart: a new process in the place of a tree, with its listening sockets. */
+#include "base/libc_versions.h"
 #include "base/sys.h"
 #include "base/text.h"
 #include "command/act.h"
@@ -109,7 +110,7 @@ static bool is_reached(int fd)
     if (getsockname(fd, (struct sockaddr *)&addr, &len) != 0 || addr.sun_family != AF_UNIX ||
         *addr.sun_path != '/')
         return true;
-    return stat(addr.sun_path, &status) == 0 && S_ISSOCK(status.st_mode);
+    return glibc_stat(addr.sun_path, &status) == 0 && S_ISSOCK(status.st_mode);
 }
 
 static bool has_inode(const struct restart *restart, uint64_t inode)
