@@ -455,3 +455,29 @@ mutant() {
     [[ $result =~ hit\ ([0-9]+) ]]
     [ "${BASH_REMATCH[1]}" -gt 0 ]
 }
+
+# ---- the last moment ----
+
+# sleeps: a thread of the server is in nanosleep(2), which is the mutant's.
+sleeps() {
+    grep -q "^$(printf '#include <sys/syscall.h>\nSYS_nanosleep\n' | gcc -E - | tail -n 1) " \
+        "/proc/$SERVER_PID"/task/*/syscall
+}
+
+@test "a request that comes between the last look at its connection and our FIN is told as lost" {
+    local client
+    mutant late shim/conn/last_answer.c -e '1i #include <time.h>' \
+        -e 's/^\( *\)sock_shut_write(fd);/\1sys2(SYS_nanosleep, (\&(struct timespec){2, 0}), NULL), sock_shut_write(fd);/'
+    WEIR_LIB=$mutant
+    serve server "${quick[@]:0:2}" -- "$PROGRAMS/fd_moves" stay "$port"
+    wait_port "$port"
+    conn_open client "$port"
+    echoes "$client"
+    kill -USR2 "$SERVER_PID"
+    wait_until 10 sleeps
+    conn_send "$client" 'late\n'
+    at_eof "$client" 10
+    wait_drained server
+    log_has server 'closed .*: in use, for it was sent something as it was closed$'
+    log_has server 'drained in .*: 0 closed clean, 1 forced'
+}
