@@ -117,12 +117,17 @@ static bool is_closed_in_use(int fd, uint64_t record)
     return info.has && info.is_whole;
 }
 
-/* What lies unread behind our FIN came before it, and behind the look that found nothing: to what
- * comes later the kernel says RST (net/ipv4/tcp_input.c, tcp_rcv_state_process). */
-static bool is_unheard(uint64_t record, const struct sock_queues *queues)
+/*
+ * What lies unread behind our FIN came before it, and behind the look that found nothing: to what
+ * comes later the kernel says RST (net/ipv4/tcp_input.c, tcp_rcv_state_process). No answer is owed
+ * to it where the one before has said that no more comes.
+ */
+static bool is_unheard(int fd, uint64_t record, const struct sock_queues *queues)
 {
     const uint64_t both = CONN_SHUT | CONN_FIN;
-    return (record & (both | CONN_TOLD | CONN_UNIX)) == both && queues->unread;
+    const struct conn *conn = table_find(fd);
+    return (record & (both | CONN_TOLD | CONN_UNIX)) == both && queues->unread &&
+           !(conn && tracker_said_close(&conn->http) != HTTP_STAYS);
 }
 
 static void say_closed_in_use(int fd)
@@ -148,7 +153,7 @@ void lingering_before_close(int fd, uint64_t record)
     sock_queues(fd, &queues);
     bool is_empty = !queues.unread && (queues.unsent <= (record & CONN_FIN ? OUR_FIN : 0) ||
                                        record & CONN_MET_END); /* its last word */
-    bool in_use = is_closed_in_use(fd, record) || is_unheard(record, &queues);
+    bool in_use = is_closed_in_use(fd, record) || is_unheard(fd, record, &queues);
     if (in_use)
         say_closed_in_use(fd);
     bool is_told =
