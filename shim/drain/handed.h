@@ -56,8 +56,9 @@ int64_t handed_step(int64_t now);
 /* Tells whether fd is our copy of one. */
 bool handed_has(int fd);
 
-/* Returns the least of our copies from this number on, while the program has not listened: it must
- * not close them, for it may be a wrapper that closes everything. -1: there is none. */
+/* Returns the least of our copies from this number on, while the program has listened on none of
+ * them: it must not close them, for it may be a wrapper that closes everything. -1: there is none.
+ */
 int handed_next(unsigned int from);
 
 /* Tells whether one that nobody has bound yet has this path: an unlink would lose who waits. */
