@@ -108,7 +108,7 @@ has_begun() {
 @test "who waits still does so where the next start is stopped before it has bound" {
     local between
     # shellcheck disable=SC2046
-    manage $(adopter "late=$BATS_TEST_TMPDIR/late" "127.0.0.1/$port")
+    manage $(adopter tries "late=$BATS_TEST_TMPDIR/late" "127.0.0.1/$port")
     stops
     conn_open between "$port"
     : >"$BATS_TEST_TMPDIR/late"

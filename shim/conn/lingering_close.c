@@ -125,9 +125,10 @@ static bool is_closed_in_use(int fd, uint64_t record)
 static bool is_unheard(int fd, uint64_t record, const struct sock_queues *queues)
 {
     const uint64_t both = CONN_SHUT | CONN_FIN;
+    if ((record & (both | CONN_TOLD | CONN_UNIX)) != both || !queues->unread)
+        return false;
     const struct conn *conn = table_find(fd);
-    return (record & (both | CONN_TOLD | CONN_UNIX)) == both && queues->unread &&
-           !(conn && tracker_said_close(&conn->http) != HTTP_STAYS);
+    return !conn || tracker_said_close(&conn->http) == HTTP_STAYS;
 }
 
 static void say_closed_in_use(int fd)

@@ -66,21 +66,27 @@ static void note_stacks(int sig, const struct sigaction *action)
             choose_stack(ours);
 }
 
-/* Of handlers that were installed by the system call itself. Libc's would change errno. */
+/* Reads the handler and the flags that the kernel has. Libc's sigaction would change errno. */
+static bool read_action(int sig, struct sigaction *action)
+{
+    struct {
+        sighandler_t handler; /* the kernel's struct sigaction begins with these */
+        unsigned long flags;
+        long rest[18];
+    } kernel = {SIG_DFL, 0, {0}};
+    if (sys4(SYS_rt_sigaction, sig, NULL, &kernel, sizeof(uint64_t)) != 0)
+        return false;
+    *action = (struct sigaction){.sa_handler = kernel.handler, .sa_flags = (int)kernel.flags};
+    return true;
+}
+
+/* Of handlers that were installed by the system call itself. */
 static void look_for_stacks(void)
 {
-    for (int sig = 1; sig < SIGNALS && !atomic_load(&uses_stacks); sig++) {
-        struct {
-            sighandler_t handler; /* the kernel's struct sigaction begins with these */
-            unsigned long flags;
-            long rest[18];
-        } kernel = {SIG_DFL, 0, {0}};
-        if (signals_is_ours(sig) ||
-            sys4(SYS_rt_sigaction, sig, NULL, &kernel, sizeof(uint64_t)) != 0)
-            continue;
-        note_stacks(
-            sig, &(struct sigaction){.sa_handler = kernel.handler, .sa_flags = (int)kernel.flags});
-    }
+    struct sigaction action;
+    for (int sig = 1; sig < SIGNALS && !atomic_load(&uses_stacks); sig++)
+        if (!signals_is_ours(sig) && read_action(sig, &action))
+            note_stacks(sig, &action);
 }
 
 bool signals_take(int sig)
@@ -121,16 +127,12 @@ bool signals_is_ignored(int sig)
 
 bool signals_is_default(int sig)
 {
-    struct {
-        sighandler_t handler; /* the kernel's struct sigaction begins with it */
-        long rest[19];
-    } action = {SIG_DFL, {0}};
+    struct sigaction action;
     if (atomic_load(&signals_ever_blocked) & SIGNAL_BIT(sig))
         return false;
     if (signals_is_ours(sig))
         return signals_program(sig)->sa_handler == SIG_DFL;
-    return sys4(SYS_rt_sigaction, sig, NULL, &action, sizeof(uint64_t)) == 0 &&
-           action.handler == SIG_DFL;
+    return read_action(sig, &action) && action.sa_handler == SIG_DFL;
 }
 
 bool signals_is_default_here(int sig)

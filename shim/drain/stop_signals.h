@@ -9,7 +9,7 @@
 
 #include "drain/signals.h"
 
-/* Takes these signals: the kernel is to call handler for them. */
+/* Takes these signals: the kernel is to call our handler for them. */
 void stop_signals_take(uint64_t set);
 
 /* Those that have been taken, as bits; 0 before. */

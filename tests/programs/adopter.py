@@ -110,13 +110,13 @@ def main():
     modes = [word for word in sys.argv[1:] if word in MODES]
     late = [word[5:] for word in sys.argv[1:] if word.startswith("late=")]
     words = [word for word in sys.argv[1:] if word not in MODES and not word.startswith("late=")]
-    print("begins", flush=True)
-    while any(map(os.path.exists, late)):
-        time.sleep(0.05)
     if "tries" in modes:
         with socket.create_server(("127.0.0.1", 0)):
             pass
         os.closerange(3, 65536)
+    print("begins", flush=True)
+    while any(map(os.path.exists, late)):
+        time.sleep(0.05)
     if "apart" in modes:
         while len(words) > 1 and os.fork() == 0:
             words = words[1:]
