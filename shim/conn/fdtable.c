@@ -142,6 +142,17 @@ static bool counts_here(uint64_t record)
     return (record & CONN_GENERATION) == generation_now() && !(record & CONN_DISOWNED);
 }
 
+bool table_has_counted(void)
+{
+    uint32_t high = atomic_load(&table.high);
+    for (uint32_t number = 0; number < high; number++) {
+        uint64_t record = atomic_load(&table_conn(number)->record);
+        if (record && counts_here(record) && !(record & CONN_FORCED))
+            return false;
+    }
+    return true;
+}
+
 uint64_t table_in_use(void)
 {
     uint64_t in_use = 0;
@@ -257,8 +268,8 @@ static void count(_Atomic uint64_t *at, uint64_t n)
     atomic_fetch_add_explicit(at, n, memory_order_relaxed);
 }
 
-/* A connection of this record is closed, which its counter says before the record is free: who
- * finds none left any more finds each counted. n is -1 where it has not come to that. */
+/* A connection of this record is closed, which its counter says before the record is free
+ * (table_has_counted). n is -1 where it has not come to that. */
 static void count_closed(uint64_t record, uint64_t n)
 {
     struct shard *shard = table_shard();

@@ -159,6 +159,10 @@ void table_count_in(struct shard *shards, uint32_t count);
 /* This process's figures. in_use is counted by a walk over the states. */
 void table_totals(struct totals *totals);
 
+/* Whether each close is in the figures: a number leaves the table before its connection is counted,
+ * and a thread that waits for a claim meanwhile is held up between the two. */
+bool table_has_counted(void);
+
 /* The walk alone; and tells the page how many there are, for those who can't walk here. */
 uint64_t table_in_use(void);
 void table_publish_in_use(uint64_t now);

@@ -22,6 +22,7 @@
 #include "tree/process_slot.h"
 
 #include <errno.h>
+#include <time.h>
 
 #define STEP_MS 5 /* between two walks over the table of a drain */
 #define STEP_MOST_MS 100
@@ -314,9 +315,15 @@ static bool end_unseen_one(int fd, void *context)
     return true;
 }
 
+/* For how long closes that are under way may keep the end back. */
+#define COUNTED_MS 100
+
 static void end(void)
 {
+    static const struct timespec moment = {0, 1000000};
     walk(end_unseen_one, NULL);
+    for (int ms = 0; ms < COUNTED_MS && !table_has_counted(); ms++)
+        sys2(SYS_nanosleep, &moment, NULL);
     struct totals totals;
     table_totals(&totals);
     atomic_store(&drain.timed_out, drain.by_timeout && totals.forced > drain.at_begin.forced);

@@ -105,6 +105,18 @@ static void a_failed_dup2_restores_it(void)
     CHECK_NEWS(.tracked = -1, .closed_by_program = 1);
 }
 
+/* Its number is out of the table already, so that a walk finds nothing. */
+static void a_close_under_way_is_not_counted_yet(void)
+{
+    CHECK(table_has_counted());
+    table_add(7, FRESH, false);
+    enum kind was = table_take(7);
+    CHECK(!table_knows(7) && !table_has_counted());
+    table_drop(7, was);
+    CHECK(table_has_counted());
+    CHECK_NEWS(.accepted = 1, .closed_by_program = 1);
+}
+
 static void one_in_use_is_uncounted_as_such(void)
 {
     table_add(7, FRESH, false);
@@ -513,6 +525,7 @@ static const struct unit_test tests[] = {
     {"accept makes a connection", accept_makes_a_connection},
     {"close ends it", close_ends_it},
     {"a dup2 that failed restores what it was", a_failed_dup2_restores_it},
+    {"a close that is under way is not counted yet", a_close_under_way_is_not_counted_yet},
     {"a connection in use is uncounted as such", one_in_use_is_uncounted_as_such},
     {"no figure is below zero between two threads' steps", no_figure_is_below_zero},
     {"a connection goes with its last descriptor", a_connection_goes_with_its_last_descriptor},
