@@ -74,7 +74,7 @@ is_ready() {
 # starts: and listens.
 starts() {
     local since
-    since=$(date +%s)
+    since=$(date +%s.%6N)
     systemctl "${1:-start}" "$unit"
     wait_until 10 is_ready "$since"
 }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """tls_first.py PORT HOW PATH: asks over TLS for one thing, which is its connection's first, and says "whole" or
 "lost"; "asked" when the server has said what it says of itself before. HOW: by HTTP/2 (h2), in a record behind
-that of its preface (h2-apart), or by HTTP/1.1 (http1); the end of its handshake goes out with it. And in HTTP/2
+that of its preface, when the server's SETTINGS have come (h2-apart), or by HTTP/1.1 (http1); else the end of its
+handshake goes out with it. And in HTTP/2
 what acknowledges the server's SETTINGS behind the answer (h2-stays): it says "ended" at its end."""
 import socket
 import ssl
@@ -45,11 +46,6 @@ while True:
     except ssl.SSLWantReadError:
         plain.sendall(goes.read())
         receives()
-for ask in ASKS.get(how, [PREFACE + REQUEST]):
-    tls.write(ask)
-plain.sendall(goes.read())
-if is_http1:
-    print("asked", flush=True)
 
 
 def frames(got):
@@ -76,15 +72,30 @@ def reads():
             return b""
 
 
-got, is_told = b"", is_http1
-while not is_whole(got):
-    more = reads()
-    if not more:
-        sys.exit("lost")
-    got += more
-    if not is_told and (SETTINGS, 0, 0) in frames(got):
-        is_told = True
-        print("asked", flush=True)
+def until(is_there, got):
+    while not is_there(got):
+        more = reads()
+        if not more:
+            sys.exit("lost")
+        got += more
+    return got
+
+
+def is_settled(got):
+    return is_http1 or (SETTINGS, 0, 0) in frames(got)
+
+
+# nginx says its SETTINGS of itself, or with what acknowledges ours where those came first.
+got = b""
+if how == "h2-apart":
+    plain.sendall(goes.read())
+    got = until(is_settled, got)
+for ask in ASKS.get(how, [PREFACE + REQUEST]):
+    tls.write(ask)
+plain.sendall(goes.read())
+got = until(is_settled, got)
+print("asked", flush=True)
+until(is_whole, got)
 print("whole", flush=True)
 if how == "h2-stays":
     tls.write(frame(SETTINGS, ACK, 0))
