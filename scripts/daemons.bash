@@ -1362,3 +1362,67 @@ prepare_postfix() {
     chown list "$place"/queue/* "$place/data"
     chown root "$place/queue/pid"
 }
+
+daemon_postgrey() {
+    packages=(postgrey)
+    mkdir -p "$place/db" && chown nobody "$place/db"
+    user=nobody
+    command=(postgrey --inet=127.0.0.1:10023 "--dbdir=$place/db" --user=nobody --group=nogroup)
+    port=10023
+    half='request=smtpd_access_policy\nprotocol_state=RCPT\nprotocol_name=SMTP\nclient_address=127.0.0.1\nclient_name=a.te'
+    rest='st\nsender=a@a.test\nrecipient=b@b.test\n\n' answer='^action='
+    client=(socat -t 3 - TCP:127.0.0.1:10023)
+    client_says='request=smtpd_access_policy\nclient_address=127.0.0.2\nclient_name=c\nsender=c@c.test\nrecipient=d@d.test\n\n'
+    expect='^action='
+}
+
+daemon_minidlna() {
+    packages=(minidlna)
+    mkdir -p "$place/media"
+    write minidlna.conf <<END
+network_interface=lo
+port=8200
+media_dir=$place/media
+db_dir=$place/db
+log_dir=$place/log
+inotify=no
+END
+    command=(minidlnad -S -f "$place/minidlna.conf" -P "$place/pid" -R)
+    http 8200
+    half='' rest='' closes=1 # it takes what the first read gives for the whole
+    varies='s/[0-9:.]* *//g'
+}
+
+daemon_upsd() {
+    packages=(nut-server)
+    mkdir -p "$place/nut"
+    printf '%s\n' 'LISTEN 127.0.0.1 3493' 'ALLOW_NO_DEVICE true' | write nut/upsd.conf
+    : | write nut/ups.conf
+    : | write nut/upsd.users
+    environment=("NUT_CONFPATH=$place/nut" "NUT_STATEPATH=$place")
+    command=(/lib/nut/upsd -F -u root) # the one in the path wants /etc/nut's leave
+    port=3493
+    half='VE' rest='R\n' answer='^Network UPS Tools'
+    client=(socat -t 3 - TCP:127.0.0.1:3493) client_says='NETVER\nLOGOUT\n' expect='^OK Goodbye|Goodbye'
+}
+
+daemon_exim() {
+    packages=(exim4-daemon-light)
+    write exim.conf 644 <<END
+primary_hostname = a.test
+spool_directory = $place/spool
+log_file_path = $place/log/%s
+exim_user = nobody
+exim_group = nogroup
+host_lookup =
+rfc1413_hosts =
+acl_smtp_rcpt = accept
+begin acl
+begin routers
+END
+    mkdir -p "$place/spool" && chown nobody "$place/spool"
+    command=(exim4 -bdf -oX 2525 -oP "$place/pid" -C "$place/exim.conf")
+    port=2525 greeting='^220 ' hello=''
+    half='NO' rest='OP\r\n' answer='^250 '
+    client=(socat -t 3 - TCP:127.0.0.1:2525) client_says='EHLO b\r\nQUIT\r\n' expect='^221 '
+}
