@@ -180,6 +180,45 @@ time.sleep(60)' "${at#unix:}"
     figures 1 0 0 1
 }
 
+# is_held: or has been.
+is_held() {
+    [ "$(awk '{ print $3 }' "/proc/$SERVER_PID/stat")" = t ] || log_has strace DELAYED
+}
+
+is_traced() {
+    [ "$(sed -n 's/^TracerPid:\t//p' "/proc/$SERVER_PID/status")" != 0 ]
+}
+
+# Its thread is held in the middle of the close, as the shim logs what is lost by it.
+@test "an answer that the program is closing as a drain-all comes is lost once: exit 3" {
+    local server
+    serve server WEIR_LINGER=0 -- /usr/bin/python3 -c '
+import signal, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+connection = listener.accept()[0]
+signal.signal(signal.SIGHUP, lambda *_: connection.close())
+connection.recv(100)
+connection.setblocking(False)
+connection.send(bytes(300000))
+print("served", flush=True)
+while True:
+    signal.pause()' "$port"
+    wait_port "$port"
+    a_slow_reader
+    wait_until 5 log_has server '^served$'
+    server=$SERVER_PID
+    serve_bare strace -- strace -qq -e trace=write,writev -e inject=write,writev:delay_enter=1000000 -p "$server"
+    SERVER_PID=$server
+    wait_until 5 is_traced
+    "$weir" drain "$SERVER_PID"
+    wait_until 5 not listening "$port"
+    kill -HUP "$SERVER_PID"
+    wait_until 5 is_held
+    weir_exits 3 drain-all --wait "$SERVER_PID"
+    ends 0 1 0
+    "$weir" status "$SERVER_PID" --json | grep -q '"losses": {"forced_in_use": 0, "unread": 0, "unsent": 1}'
+}
+
 @test "mode reply: an answer after which it was not quiet may be a half: who is cut then is lost: exit 3" {
     local fd
     variables=(WEIR_MODE=reply WEIR_FIRST_BYTE=20s)

@@ -477,14 +477,14 @@ void conn_closes(int fd, enum kind kind)
 {
     if (LIKELY(!gate_drains()) || sys_is_sandboxed() || (kind != KIND_CONN && kind != KIND_ALIAS))
         return;
-    uint32_t number = table_number_of(fd, kind);
-    uint64_t record = atomic_load(&table_conn(number)->record);
+    const struct conn *conn = table_conn(table_number_of(fd, kind));
+    uint64_t record = atomic_load(&conn->record);
     if (!record || (record & CONN_REFS) != CONN_REF ||
         (record & CONN_GENERATION) != generation_now() || record & (CONN_DISOWNED | CONN_FORCED) ||
         !conn_is_still(fd, record))
         return;
     int saved = errno;
     notes_close(record);
-    lingering_before_close(fd, record);
+    lingering_before_close(fd, conn, record);
     errno = saved;
 }

@@ -77,8 +77,9 @@ bool conn_step(struct conn *conn, enum conn_event event);
 bool conn_read_end(int fd);
 
 /*
- * fd, which is of this kind in the table, is about to be taken out of it and freed: where that ends
- * a connection while a drain is on, it may have to linger.
+ * fd, which was of this kind, has been taken out of the table and is about to be freed: where that
+ * ends a connection while a drain is on, it may have to linger. Behind table_take, which waits for
+ * the drainer: it may have cut it just before, and has counted it then.
  */
 void conn_closes(int fd, enum kind kind);
 

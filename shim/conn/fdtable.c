@@ -5,7 +5,6 @@
 #include "base/room.h"
 #include "base/sys.h"
 
-#include <sys/mman.h>
 #include <time.h>
 
 static struct shard own[SHARDS]; /* where there is no page */
@@ -142,12 +141,25 @@ static bool counts_here(uint64_t record)
     return (record & CONN_GENERATION) == generation_now() && !(record & CONN_DISOWNED);
 }
 
+/* Whether a descriptor of this connection is left: for what CONN_REFS can't count. */
+static bool has_descriptor(uint32_t number)
+{
+    uint32_t high = atomic_load(&table.high);
+    for (uint32_t fd = 0; fd < high; fd++) {
+        enum kind kind = table_kind((int)fd);
+        if ((kind == KIND_CONN || kind == KIND_ALIAS) && table_number_of((int)fd, kind) == number)
+            return true;
+    }
+    return false;
+}
+
 bool table_has_counted(void)
 {
     uint32_t high = atomic_load(&table.high);
     for (uint32_t number = 0; number < high; number++) {
         uint64_t record = atomic_load(&table_conn(number)->record);
-        if (record && counts_here(record) && !(record & CONN_FORCED))
+        if (record && counts_here(record) && !(record & CONN_FORCED) &&
+            table_kind((int)number) != KIND_CONN && !has_descriptor(number))
             return false;
     }
     return true;
@@ -239,18 +251,6 @@ static enum kind swap_kind(int fd, enum kind kind)
     return old;
 }
 
-/* Whether a descriptor of this connection is left: for what CONN_REFS can't count. */
-static bool has_descriptor(uint32_t number)
-{
-    uint32_t high = atomic_load(&table.high);
-    for (uint32_t fd = 0; fd < high; fd++) {
-        enum kind kind = table_kind((int)fd);
-        if ((kind == KIND_CONN || kind == KIND_ALIAS) && table_number_of((int)fd, kind) == number)
-            return true;
-    }
-    return false;
-}
-
 /*
  * Whether a connection that this process has closed may be served by another one: it was sent to
  * it, or was there when it was forked; but not if it was served, or half-closed, here.
@@ -327,7 +327,7 @@ static void unref(int fd, uint32_t number)
     } while (record && !atomic_compare_exchange_strong(&conn->record, &record, left));
 }
 
-static void drop(int fd, enum kind kind)
+void table_drop(int fd, enum kind kind)
 {
     if (kind == KIND_CONN || kind == KIND_ALIAS)
         unref(fd, table_number_of(fd, kind));
@@ -412,7 +412,7 @@ static __attribute__((noinline)) void add_oddly(int fd, uint64_t fresh, bool els
     if (UNLIKELY(!table_has(fd)) && !table_reaches(fd))
         return;
     if (UNLIKELY(GLANCE(&table.kind[fd]) != KIND_NONE))
-        drop(fd, swap_kind(fd, KIND_NONE));
+        table_drop(fd, swap_kind(fd, KIND_NONE));
     raise_high(fd);
     set_kind(fd, make_record(fd, fresh, elsewhere));
 }
@@ -470,7 +470,7 @@ void table_set(int fd, enum kind kind)
     if (!table_reaches(fd))
         return;
     raise_high(fd);
-    drop(fd, swap_kind(fd, kind));
+    table_drop(fd, swap_kind(fd, kind));
 }
 
 void table_alias(int fd, int to)
@@ -490,7 +490,7 @@ void table_alias(int fd, int to)
     if (!record)
         return;
     if (table_knows(to)) /* stale: closed on a path that we don't see */
-        drop(to, swap_kind(to, KIND_NONE));
+        table_drop(to, swap_kind(to, KIND_NONE));
     atomic_store_explicit(&table.alias[to], number, memory_order_relaxed);
     raise_high(to);
     set_kind(to, KIND_ALIAS);
@@ -531,11 +531,6 @@ void table_restore(int fd, enum kind kind)
 {
     if (kind != KIND_NONE)
         set_kind(fd, kind);
-}
-
-void table_drop(int fd, enum kind kind)
-{
-    drop(fd, kind);
 }
 
 void table_quicken(struct conn *conn)

@@ -159,8 +159,8 @@ void table_count_in(struct shard *shards, uint32_t count);
 /* This process's figures. in_use is counted by a walk over the states. */
 void table_totals(struct totals *totals);
 
-/* Whether each close is in the figures: a number leaves the table before its connection is counted,
- * and a thread that waits for a claim meanwhile is held up between the two. */
+/* Whether each close is in the figures, and what lingers of it is kept: a number leaves the table
+ * first, and a thread may be held up in between. */
 bool table_has_counted(void);
 
 /* The walk alone; and tells the page how many there are, for those who can't walk here. */

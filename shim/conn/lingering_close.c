@@ -94,13 +94,12 @@ static void say_lost(const char *what, int fd, const struct sock_queues *queues,
 
 /* Where there is a framing it tells of an answer that is not whole; and of a request, unless the
  * answer before it has said that no more comes. */
-static bool is_owed(int fd, uint64_t record)
+static bool is_owed(const struct conn *conn, uint64_t record)
 {
-    const struct conn *conn = table_find(fd);
     bool by_reply = mode_of(record) == MODE_REPLY;
-    if (by_reply && (record & CONN_READ_SINCE_SHUT || !conn || !is_owed_more(conn)))
+    if (by_reply && (record & CONN_READ_SINCE_SHUT || !is_owed_more(conn)))
         return record & CONN_READ_SINCE_SHUT;
-    return conn && tracker_state(&conn->http) == HTTP_IN_USE &&
+    return tracker_state(&conn->http) == HTTP_IN_USE &&
            (tracker_is_half_answered(&conn->http) || tracker_said_close(&conn->http) == HTTP_STAYS);
 }
 
@@ -108,10 +107,10 @@ static bool is_owed(int fd, uint64_t record)
  * A request, or a part of it, arrived on a connection that was half-closed as idle: the program has
  * read it, met the end behind it, and closes. Who has left waits for no answer.
  */
-static bool is_closed_in_use(int fd, uint64_t record)
+static bool is_closed_in_use(int fd, const struct conn *conn, uint64_t record)
 {
     struct sock_info info;
-    if ((record & (CONN_SHUT | CONN_FIN)) != CONN_SHUT || !is_owed(fd, record))
+    if ((record & (CONN_SHUT | CONN_FIN)) != CONN_SHUT || !is_owed(conn, record))
         return false;
     sock_info(fd, &info);
     return info.has && info.is_whole;
@@ -122,13 +121,12 @@ static bool is_closed_in_use(int fd, uint64_t record)
  * comes later the kernel says RST (net/ipv4/tcp_input.c, tcp_rcv_state_process). No answer is owed
  * to it where the one before has said that no more comes.
  */
-static bool is_unheard(int fd, uint64_t record, const struct sock_queues *queues)
+static bool is_unheard(const struct conn *conn, uint64_t record, const struct sock_queues *queues)
 {
     const uint64_t both = CONN_SHUT | CONN_FIN;
     if ((record & (both | CONN_TOLD | CONN_UNIX)) != both || !queues->unread)
         return false;
-    const struct conn *conn = table_find(fd);
-    return !conn || tracker_said_close(&conn->http) == HTTP_STAYS;
+    return tracker_said_close(&conn->http) == HTTP_STAYS;
 }
 
 static void say_closed_in_use(int fd)
@@ -144,7 +142,7 @@ static void say_closed_in_use(int fd)
     log_send(&line);
 }
 
-void lingering_before_close(int fd, uint64_t record)
+void lingering_before_close(int fd, const struct conn *conn, uint64_t record)
 {
     struct sock_queues queues;
     bool was_shut = record & CONN_SHUT;
@@ -154,7 +152,7 @@ void lingering_before_close(int fd, uint64_t record)
     sock_queues(fd, &queues);
     bool is_empty = !queues.unread && (queues.unsent <= (record & CONN_FIN ? OUR_FIN : 0) ||
                                        record & CONN_MET_END); /* its last word */
-    bool in_use = is_closed_in_use(fd, record) || is_unheard(fd, record, &queues);
+    bool in_use = is_closed_in_use(fd, conn, record) || is_unheard(conn, record, &queues);
     if (in_use)
         say_closed_in_use(fd);
     bool is_told =

@@ -13,15 +13,17 @@
 
 #include "base/common.h"
 
+struct conn;
+
 /* Whether any are to be kept from now on: a drain is on, and its thread there. */
 void lingering_switch(bool on);
 
 /*
  * The program is about to free fd, the last descriptor of a connection, on its own thread: keeps it
- * where there is need. Before the table forgets fd: so a drain never finds it in neither. record:
- * as the table has it.
+ * where there is need. The table has forgotten fd, so that no drainer acts on it, and not yet conn:
+ * a drain does not end in between (table_has_counted). record: as the table has it.
  */
-void lingering_before_close(int fd, uint64_t record);
+void lingering_before_close(int fd, const struct conn *conn, uint64_t record);
 
 /* An epoll in which connections are registered: a copy must be in none, or its loop gets events of
  * a connection that it has freed. */

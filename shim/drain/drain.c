@@ -315,15 +315,21 @@ static bool end_unseen_one(int fd, void *context)
     return true;
 }
 
-/* For how long closes that are under way may keep the end back. */
-#define COUNTED_MS 100
+/* For so many steps, or ms, closes that are under way may keep the end back: a signal's handler may
+ * have jumped out of one. */
+#define UNCOUNTED_MOST 1000
+
+/* Tells whether no close is under way. */
+static bool has_counted(void)
+{
+    bool counted = table_has_counted();
+    drain.uncounted = counted ? 0 : drain.uncounted + 1;
+    return counted || drain.uncounted > UNCOUNTED_MOST;
+}
 
 static void end(void)
 {
-    static const struct timespec moment = {0, 1000000};
     walk(end_unseen_one, NULL);
-    for (int ms = 0; ms < COUNTED_MS && !table_has_counted(); ms++)
-        sys2(SYS_nanosleep, &moment, NULL);
     struct totals totals;
     table_totals(&totals);
     atomic_store(&drain.timed_out, drain.by_timeout && totals.forced > drain.at_begin.forced);
@@ -359,6 +365,13 @@ static bool step_close_idle(int64_t now)
     return drain.sweeping;
 }
 
+static void await_closes(void)
+{
+    static const struct timespec moment = {0, 1000000};
+    while (!has_counted())
+        sys2(SYS_nanosleep, &moment, NULL);
+}
+
 static bool step_drain(int64_t now)
 {
     struct drain_count count = {.limits = drain_limits()};
@@ -377,15 +390,19 @@ static bool step_drain(int64_t now)
     drain.tracked = count.idle + count.in_use + count.shut;
     table_publish_in_use(count.in_use);
     process_slot_tell_clients(drain.tracked - count.of_tree, count.of_tree, arrived);
+    bool has_none = !drain.tracked && has_counted();
     bool lingers = lingering_step(now); /* after the table, out of which it may have come */
     bool timed_out = drain.until && now >= drain.until;
     if (timed_out && !drain.forcing) {
         force_all(now, true);
         stop_accepting();    /* also on what has been left open for others of the tree */
         force_connections(); /* what has been accepted meanwhile */
+    }
+    if (timed_out) {
+        await_closes();
         lingering_times_out();
     }
-    bool is_empty = !accepting && !lingers && !count.idle && !count.in_use && !count.shut;
+    bool is_empty = !accepting && !lingers && has_none;
     bool unseen = !drain.forcing && unseen_step(now, is_empty);
     if (timed_out || (is_empty && !unseen)) {
         end();
@@ -472,6 +489,7 @@ bool drain_forked(void)
     drain.forcing = false;
     drain.by_timeout = false;
     drain.sweeping = false;
+    drain.uncounted = 0;
     atomic_store(&drain.is_partial, false);
     drain.is_short = false;
     return draining;

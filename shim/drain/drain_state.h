@@ -23,6 +23,7 @@ extern HIDDEN struct drain {
     struct room seen;        /* conn_limits, seen_at */
     struct room notes;       /* struct drain_note */
     uint64_t tracked;        /* what the last walk has found */
+    uint32_t uncounted;      /* steps, in a row, in which a close was under way */
     bool is_short;           /* of memory: has been told */
     _Atomic bool is_partial; /* something goes on that could not be drained */
     struct totals at_begin;  /* of this process */

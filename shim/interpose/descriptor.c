@@ -31,9 +31,10 @@ static void free_now(int fd)
     if (in_vfork_child())
         return;
     bool handed_on = UNLIKELY(table.shares) && table_hand_on(fd);
+    enum kind kind = table_take(fd);
     if (LIKELY(!handed_on)) /* else its end is another's affair */
-        conn_closes(fd, table_kind(fd));
-    freed(fd, table_take(fd));
+        conn_closes(fd, kind);
+    freed(fd, kind);
 }
 
 static void free_range(unsigned int first, unsigned int last)
@@ -160,10 +161,11 @@ static enum kind replaces(int fd, int to)
 {
     enum kind kind = table_kind(to);
     bool handed_on = UNLIKELY(table.shares) && kind != KIND_NONE && table_hand_on(to);
+    kind = table_take(to);
     if (UNLIKELY(kind != KIND_NONE) && !handed_on && conn_may_linger() &&
         sys2(SYS_fcntl, fd, F_GETFD) >= 0)
         conn_closes(to, kind);
-    return table_take(to);
+    return kind;
 }
 
 #define DUP_OVER(name, params, args)      \

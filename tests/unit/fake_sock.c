@@ -109,10 +109,11 @@ void sock_uncork(int fd)
 }
 
 /* Of lingering_close.h: nothing is kept. */
-void lingering_before_close(int fd, uint64_t record);
-void lingering_before_close(int fd, uint64_t record)
+struct conn;
+void lingering_before_close(int fd, const struct conn *conn, uint64_t record);
+void lingering_before_close(int fd, const struct conn *conn, uint64_t record)
 {
-    (void)fd, (void)record;
+    (void)fd, (void)conn, (void)record;
 }
 
 void lingering_remember_epoll(int epoll);
