@@ -343,6 +343,47 @@ a_worker_is_busy() {
     figures 1 1 0 0
 }
 
+# has_an_idle_worker: its pid goes to $idle.
+has_an_idle_worker() {
+    local json worker
+    json=$("$weir" status "$SERVER_PID" --json)
+    for worker in $(descendants "$SERVER_PID"); do
+        idle=$worker
+        [[ $json != *"{\"pid\": $worker, \"tracked\": 1, \"idle\": 1, \"in_use\": 0}"* ]] || return 0
+    done
+    return 1
+}
+
+# idle_has_ended: its connection is gone.
+idle_has_ended() {
+    [[ $("$weir" status "$SERVER_PID" --json) == *"{\"pid\": $idle, \"tracked\": 0,"* ]]
+}
+
+@test "the command says what the log says, of a worker too that goes on when it was given up" {
+    local fd command status=0
+    serve server -- /usr/bin/python3 "$ROOT/tests/programs/tree_prefork.py" "$port" 2
+    wait_port "$port"
+    wait_until 5 has_lines worker 2
+    conn_open fd "$port"
+    conn_send "$fd" 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'
+    wait_until 5 has_an_idle_worker
+    kill -STOP "$idle"
+    "$weir" drain --wait --timeout 1s "$SERVER_PID" >"$BATS_TEST_TMPDIR/said" 2>&1 &
+    command=$!
+    wait_until 5 log_has server ': draining: `weir` from '
+    kill -STOP "$command"
+    wait_until 20 log_has server ': not wholly drained in .*: 0 closed clean, 1 forced; '
+    kill -CONT "$idle"
+    wait_until 5 idle_has_ended
+    kill -CONT "$command"
+    wait "$command" || status=$?
+    cat "$BATS_TEST_TMPDIR/said"
+    [ "$status" = 3 ]
+    grep -q "^weir: pid $idle had not drained when the drain ended$" "$BATS_TEST_TMPDIR/said"
+    grep -q ': not wholly drained in .*: 0 closed clean, 1 forced, 1 of them in use$' "$BATS_TEST_TMPDIR/said"
+    figures 1 1 0 0
+}
+
 # ---- what the shim does not see: the command looks from outside
 
 @test "a child that runs without the shim still accepts: exit 1, and it is named" {

@@ -77,8 +77,7 @@ void page_settle(struct totals *totals)
         totals->in_use = totals->tracked;
 }
 
-/* Of `one`, so many are cut, all of which were in use. */
-static void lose(struct totals *one, uint64_t lost)
+void page_lose(struct totals *one, uint64_t lost)
 {
     one->tracked -= lost;
     one->in_use = one->in_use > lost ? one->in_use - lost : 0;
@@ -92,23 +91,20 @@ void page_add_slot(struct totals *totals, const struct page *page, uint32_t inde
     bool is_listed = index < PAGE_SLOTS;
     const struct page_slot *slot = is_listed ? &page->slot[index] : NULL;
     struct totals one = {0};
+    if (atomic_load(is_listed ? &slot->given_up : &page->unlisted_given_up))
+        return;
     page_add(&one, &page->shard[first], count);
     if (is_listed) {
         one.forced_in_use = atomic_load(&slot->forced_in_use);
         one.unread = atomic_load(&slot->unread);
         one.unsent = atomic_load(&slot->unsent);
     }
-    bool given_up = atomic_load(is_listed ? &slot->given_up : &page->unlisted_given_up);
-    if (given_up || !lives) {
+    if (!lives) {
         page_settle(&one);
         bool drains = atomic_load(&page->order) & ORDER_DRAIN;
         bool execs = is_listed && atomic_load(&slot->flags) & SLOT_EXECS;
         bool told = is_listed && atomic_load(&slot->counted) >= page_order_number(page);
-        lose(&one, given_up || (drains && !execs && !told) ? one.tracked
-                   : drains && !execs                      ? one.in_use
-                                                           : 0);
-    }
-    if (!lives) {
+        page_lose(&one, !drains || execs ? 0 : told ? one.in_use : one.tracked);
         one.closed_by_program += one.tracked;
         one.tracked = one.in_use = 0;
     }

@@ -22,7 +22,7 @@
 #include "base/settings.h"
 
 #define PAGE_MAGIC "weirpage"
-#define PAGE_LAYOUT 11
+#define PAGE_LAYOUT 12
 
 #define PAGE_SLOTS 512    /* processes that are listed */
 #define PAGE_WIDE 16      /* slots whose processes have SHARDS shards, the others one */
@@ -63,7 +63,7 @@ struct page_slot {
     _Atomic uint32_t generation; /* of its records, in the place that it has there */
     _Atomic uint32_t flags;
     _Atomic uint32_t forced_in_use, unread, unsent; /* losses, in connections */
-    _Atomic uint32_t given_up; /* by the tree's watcher: its connections count as forced */
+    _Atomic uint32_t given_up; /* by the tree's watcher: what it has counted is in the sums */
     _Atomic uint32_t counted;  /* of which order it has told what was in use (page_order_number) */
     _Atomic uint32_t counts;   /* how often it has told */
     /* In a drain, as it has told last: its connections whose clients are no processes of the tree,
@@ -166,6 +166,8 @@ struct page {
     struct origin idle_by;              /* who asked last to close what is idle */
     struct totals asked;                /* of the tree, when it was asked for */
     _Atomic int64_t since, ended;       /* of the drain: CLOCK_MONOTONIC, ms */
+    struct totals at_end;               /* of the tree, as its log tells them */
+    _Atomic uint32_t has_at_end;        /* before phase says that it is drained */
     _Atomic int64_t execs_at;           /* a process of the tree is becoming another program since:
                                            CLOCK_MONOTONIC, ms; 0: none is known to */
     _Atomic uint32_t timed_out;         /* it ended because its time was over */
@@ -232,9 +234,12 @@ void page_settle(struct totals *totals);
 /*
  * The same of one slot, with its losses. PAGE_SLOTS: of all that have none. What a process that has
  * died was tracking has ended. In a drain what was in use there, as it had told last, was lost;
- * what it has not told was in use.
+ * what it has not told was in use. Of one that was given up nothing counts any more.
  */
 void page_add_slot(struct totals *totals, const struct page *page, uint32_t index, bool lives);
+
+/* Of these, so many are cut, all of which were in use. */
+void page_lose(struct totals *one, uint64_t lost);
 
 /* The same of all, as if each process lived: *totals is overwritten. For proc_finish_asked. */
 void page_add_all(struct totals *totals, const struct page *page);

@@ -266,10 +266,10 @@ static bool is_over(struct tree *tree)
     return over && (parts_are || tree->page.timed_out); /* nobody waits for them any more */
 }
 
-/* Names the processes without which the drain has ended. Returns whether there are any. */
+/* Names the processes without which the drain has ended. Returns whether there were any. */
 static bool say_undone(const struct view *view)
 {
-    bool any = false;
+    bool any = view->timed_out, is_named = false;
     for (size_t i = 0; i < view->processes; i++) {
         const struct view_process *process = &view->process[i];
         if (process->is_uncovered) {
@@ -278,12 +278,17 @@ static bool say_undone(const struct view *view)
                 "it (WEIR_LOG)",
                 process->pid);
         }
-        if (process->is_drained || !view->timed_out)
+        if (!view->timed_out || (process->is_drained && !process->is_given_up))
             continue;
-        any = true;
-        say("pid %d has not drained: it has %lu connections, and may still accept", process->pid,
-            process->tracked);
+        is_named = true;
+        if (process->is_drained)
+            say("pid %d had not drained when the drain ended", process->pid);
+        else
+            say("pid %d has not drained: it has %lu connections, and may still accept",
+                process->pid, process->tracked);
     }
+    if (view->timed_out && !is_named)
+        say("the drain ended before all of the tree had drained: its log names them (WEIR_LOG)");
     return any;
 }
 
@@ -307,7 +312,7 @@ static int say_drained(struct tree *tree, const struct view *view)
     bool undone = say_undone(view);
     if (say_outside(tree))
         undone = true;
-    const struct totals *lost = &view->totals;
+    const struct totals *lost = &view->at_end;
     bool is_loss = lost->forced_in_use || lost->unread || lost->unsent;
     printf("%s, pid %d: ", view->program, view->pid);
     print_in(undone ? BAD : GOOD, "%sdrained", undone ? "not wholly " : "");

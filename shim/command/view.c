@@ -120,6 +120,7 @@ static void add_process(struct view *view, int32_t pid, const struct totals *cou
         .is_deaf = line->flags & SLOT_NOT_WOKEN,
         .is_uncovered = line->flags & SLOT_UNCOVERED,
         .is_drained = line->phase == PHASE_DRAINED || (!can_drain && !counts->tracked),
+        .is_given_up = line->given_up,
     };
 }
 
@@ -209,15 +210,16 @@ static void add_line(struct view *view, struct tree *tree, uint32_t index)
     int32_t pid = index < PAGE_SLOTS ? tree_process(tree, index) : 0;
     page_add_slot(&counts, page, index, pid || index == PAGE_SLOTS);
     page_settle(&counts);
-    if (pid) {
-        /* One that the tree has given up has its connections still. */
-        uint64_t lost = counts.forced_in_use - page->slot[index].forced_in_use;
+    if (pid && !page->slot[index].given_up)
         count_in_use(view, tree, index, pid, &counts);
-        counts.tracked += lost;
-        add_process(view, pid, &counts, &page->slot[index]);
-        counts.tracked -= lost;
-    }
     page_add_totals(&view->totals, &counts);
+    if (pid && page->slot[index].given_up) { /* it has its connections still */
+        uint32_t shards, first = page_shards(index, &shards);
+        page_add(&counts, &page->shard[first], shards);
+        page_settle(&counts);
+    }
+    if (pid)
+        add_process(view, pid, &counts, &page->slot[index]);
 }
 
 static void add_listener(struct view *view, const struct page_listener *listener)
@@ -283,7 +285,7 @@ static void take_drained(struct view *view, const struct tree *tree)
     for (const struct tree *part = tree; part; part = part->attached)
         if (part->page.by_taken == 2 && part->page.asked.tracked != PAGE_NOT_COUNTED)
             page_add_totals(&asked, &part->page.asked);
-    view->drained = page_drained(&view->totals, &asked);
+    view->drained = page_drained(&view->at_end, &asked);
 }
 
 /* Since the process began that the tree is named after (the name of a page tells when). */
@@ -296,6 +298,11 @@ static int64_t age_of(const struct page *page)
     return ms > began ? (int64_t)(ms - began) : 0;
 }
 
+static bool has_ended(const struct page *page)
+{
+    return page->phase == PHASE_DRAINED && page->has_at_end;
+}
+
 void view_take(struct view *view, struct tree *tree, bool with_oldest)
 {
     *view = (struct view){
@@ -306,10 +313,15 @@ void view_take(struct view *view, struct tree *tree, bool with_oldest)
     view->mode = mode_name(tree->page.settings.mode);
     take_drain(view, &tree->page);
     for (struct tree *part = tree; part; part = part->attached) {
+        struct totals others = view->totals;
+        view->totals = (struct totals){0};
         add_page(view, part);
         add_handed_on(view, part);
+        page_add_totals(&view->at_end, has_ended(&part->page) ? &part->page.at_end : &view->totals);
+        page_add_totals(&view->totals, &others);
     }
     page_settle_tree(&view->totals);
+    page_settle_tree(&view->at_end);
     take_drained(view, tree);
     view->idle = view->totals.tracked - view->totals.in_use;
     if (!view->totals.in_use) /* by the kernel's word, in a drain */

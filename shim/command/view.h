@@ -17,6 +17,7 @@ struct view_process {
     bool is_sandboxed, is_deaf;
     bool is_uncovered; /* something of it goes on that could not be drained */
     bool is_drained;   /* or it can't drain, and has no connection */
+    bool is_given_up;  /* the drain ended without it */
 };
 
 struct view_connection {
@@ -38,6 +39,7 @@ struct view {
     enum phase phase;
     const char *phase_name;
     struct totals totals;
+    struct totals at_end; /* the same; of what has drained, as it ended: as its log tells it */
     uint64_t idle;
     struct page_drained drained; /* so far, in the drain */
     bool has_drain;

@@ -199,8 +199,9 @@ void drain_say_end(const char *afterwards)
     if (drain.whole_tree)
         log_take(); /* what others have to say comes first */
     struct totals totals;
+    int64_t ended_at = sys_now_ms();
     if (drain.whole_tree)
-        membership_totals(&totals);
+        ended_at = coordinator_totals_at_end(&totals);
     else
         table_totals(&totals);
     struct page_drained done =
@@ -211,7 +212,7 @@ void drain_say_end(const char *afterwards)
     log_begin(&line, LOG_INFO);
     const char *what = line.buffer + line.text.used;
     text_string(&line.text, partial ? "not wholly drained in " : "drained in ");
-    text_tenths(&line.text, sys_now_ms() - drain.since);
+    text_tenths(&line.text, ended_at - drain.since);
     text_add(&line.text, ": %lu closed clean, %lu forced; %s", done.clean, done.forced, afterwards);
     if (drain.whole_tree)
         sd_notify_end(what);

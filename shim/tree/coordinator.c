@@ -40,10 +40,17 @@ static struct {
 
 static bool ended_here; /* this process has seen the tree's drain to its end */
 static bool gave_up;    /* and some had not ended theirs */
+static struct totals at_end;
+static int64_t ended_at;
 
 /* When processes are woken again that have not begun. */
 static int64_t again_at;
 static int64_t reap_at; /* when it is looked for those that have died */
+
+static int64_t changing_since; /* is_changing; 0: none is */
+static struct {
+    int64_t used, looked_at;
+} grace; /* is_late */
 
 bool coordinator_joins(const char *name, bool first)
 {
@@ -58,7 +65,7 @@ bool coordinator_joins(const char *name, bool first)
 void coordinator_forget(void)
 {
     ended_here = gave_up = false;
-    again_at = reap_at = 0;
+    again_at = reap_at = changing_since = grace.used = 0;
     orders_done = tree_page ? atomic_load(&tree_page->order) & ORDER_CLOSE_IDLE : 0;
     atomic_store(&own.is_head, false);
     atomic_store(&own.has_terms, false);
@@ -246,8 +253,12 @@ bool coordinator_tree_is_drained(void)
            atomic_load(&tree_page->phase) == PHASE_DRAINED;
 }
 
-/* How long after the timeout the tree waits for a process that does not answer. */
+/* How long after the timeout the tree waits for a process that does not answer. Between two looks
+ * no more than LOOK_MOST_MS counts: where the machine leaves this process no time, nor does it
+ * others.
+ */
 #define GRACE_MS 2000
+#define LOOK_MOST_MS 50
 #define WAKE_AGAIN_MS 500
 #define REAP_MS 100
 
@@ -267,6 +278,31 @@ static bool is_done(uint32_t index)
         return true;
     bool can_drain = !(atomic_load(&slot->flags) & (SLOT_SANDBOXED | SLOT_NOT_WOKEN));
     return !can_drain && !tracked_by(index);
+}
+
+/*
+ * Tells whether a process is just taking its slot, or giving it back: what it has counted may be
+ * found in both places, or in neither. That takes no time; who is killed in the middle leaves it
+ * so.
+ */
+#define CHANGING_MOST_MS 1000
+
+static bool is_changing(int64_t now)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < process_slots_used() && !any; i++)
+        any = atomic_load(&tree_page->slot[i].pid) == -1;
+    changing_since = !any ? 0 : changing_since ? changing_since : now;
+    return any && now - changing_since < CHANGING_MOST_MS;
+}
+
+static bool is_late(int64_t now)
+{
+    int64_t until = atomic_load(&own.until), since = now - grace.looked_at;
+    grace.looked_at = now;
+    if (until && now > until)
+        grace.used += since < LOOK_MOST_MS ? since : LOOK_MOST_MS;
+    return grace.used > GRACE_MS;
 }
 
 /* Tells whether another process with this slot is still to be waited for. */
@@ -336,13 +372,12 @@ static void give_up_handoffs(void)
     }
 }
 
-/* Ends the tree's drain without the processes that have not ended theirs. Their connections count
- * as forced, once: as long as they are there (page_add_slot). */
+/* Ends the tree's drain without the processes that have not ended theirs. */
 static void give_up(void)
 {
     int named = 0;
     give_up_handoffs();
-    atomic_store(&tree_page->unlisted_given_up, 1);
+    process_slot_give_up(PAGE_SLOTS);
     atomic_store(&tree_page->timed_out, 1);
     gave_up = true;
     for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
@@ -350,13 +385,19 @@ static void give_up(void)
             continue;
         if (named++ < UNDONE_NAMED_MOST)
             name_undone(i);
-        atomic_store(&tree_page->slot[i].given_up, 1);
+        process_slot_give_up(i);
     }
 }
 
 bool coordinator_has_ended_it(void)
 {
     return ended_here;
+}
+
+int64_t coordinator_totals_at_end(struct totals *totals)
+{
+    *totals = at_end;
+    return ended_at;
 }
 
 bool coordinator_gave_up(void)
@@ -384,17 +425,20 @@ bool coordinator_check(int64_t now)
         return true;
     if (!is_watcher())
         return false;
-    int64_t until = atomic_load(&own.until);
-    bool late = until && now > until + GRACE_MS;
+    bool late = is_late(now);
     bool done = !has_handoff(now) && !wake_unlisted_serve(now) && subtrees_are_done(now);
     for (uint32_t i = 0; i < PAGE_SLOTS && done; i++)
         done = !is_undone(i);
-    if (!done && !late)
+    if ((!done && !late) || is_changing(now))
         return false;
     process_slots_reap(true);
     if (late && !done)
         give_up();
     ended_here = true;
+    ended_at = now;
+    membership_totals(&at_end);
+    tree_page->at_end = at_end;
+    atomic_store(&tree_page->has_at_end, 1);
     atomic_store(&own.has_ended, true);
     atomic_store(&tree_page->ended, now);
     atomic_store(&tree_page->phase, PHASE_DRAINED);

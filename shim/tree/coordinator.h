@@ -48,6 +48,9 @@ bool coordinator_has_ended_it(void);
 /* Tells whether it ended that drain after the timeout, before each process had ended its own. */
 bool coordinator_gave_up(void);
 
+/* What was counted when it ended, which is what the page says of it. Returns when that was. */
+int64_t coordinator_totals_at_end(struct totals *totals);
+
 /* Returns the actions that have been ordered since the last call, as bits 1 << enum action. */
 uint32_t coordinator_news(void);
 

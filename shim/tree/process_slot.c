@@ -63,6 +63,20 @@ bool process_slot_is_alone(void)
     return true;
 }
 
+/* Adds to the page's sums. What is tracked has ended. */
+static void add_to_sums(const struct totals *totals)
+{
+    struct page_sums *gone = &tree_page->gone;
+    atomic_fetch_add(&gone->accepted, totals->accepted);
+    atomic_fetch_add(&gone->closed_by_program, totals->closed_by_program + totals->tracked);
+    atomic_fetch_add(&gone->closed_idle, totals->closed_idle);
+    atomic_fetch_add(&gone->forced, totals->forced);
+    atomic_fetch_add(&gone->disowned, totals->disowned);
+    atomic_fetch_add(&gone->forced_in_use, totals->forced_in_use);
+    atomic_fetch_add(&gone->unread, totals->unread);
+    atomic_fetch_add(&gone->unsent, totals->unsent);
+}
+
 /* Adds what a process has left to the page's sums: one that has ended in good order, or died. The
  * slot is held (pid -1). Returns how many connections were lost with it. */
 static uint64_t fold(uint32_t index, bool died)
@@ -71,26 +85,18 @@ static uint64_t fold(uint32_t index, bool died)
     struct page_slot *slot = &tree_page->slot[index];
     struct totals totals = {0};
     uint32_t count, first = page_shards(index, &count);
+    uint64_t told = atomic_load(&slot->given_up) ? 0 : atomic_load(&slot->forced_in_use);
     page_add_slot(&totals, tree_page, index, !died);
     page_settle(&totals);
-    uint64_t lost = totals.forced_in_use - atomic_load(&slot->forced_in_use);
     for (uint32_t i = 0; i < count; i++)
         tree_page->shard[first + i] = nothing;
-    struct page_sums *gone = &tree_page->gone;
-    atomic_fetch_add(&gone->accepted, totals.accepted);
-    atomic_fetch_add(&gone->closed_by_program, totals.closed_by_program + totals.tracked);
-    atomic_fetch_add(&gone->closed_idle, totals.closed_idle);
-    atomic_fetch_add(&gone->forced, totals.forced);
-    atomic_fetch_add(&gone->disowned, totals.disowned);
-    atomic_fetch_add(&gone->forced_in_use, totals.forced_in_use);
-    atomic_fetch_add(&gone->unread, totals.unread);
-    atomic_fetch_add(&gone->unsent, totals.unsent);
+    add_to_sums(&totals);
     atomic_store(&slot->forced_in_use, 0);
     atomic_store(&slot->unread, 0);
     atomic_store(&slot->unsent, 0);
     atomic_store(&slot->given_up, 0);
     atomic_store(&slot->counted, 0);
-    return lost;
+    return totals.forced_in_use - told;
 }
 
 static bool take(uint32_t index, int32_t from)
@@ -110,6 +116,21 @@ static bool reap(uint32_t index, bool is_missed)
         log_say(LOG_INFO, "pid %d has died in the middle of the drain: %lu connections were in use",
                 pid, lost);
     return true;
+}
+
+void process_slot_give_up(uint32_t index)
+{
+    struct totals totals;
+    struct page_slot *slot = index < PAGE_SLOTS ? &tree_page->slot[index] : NULL;
+    int32_t pid = slot ? atomic_load(&slot->pid) : 0;
+    if (slot && (pid <= 0 || !take(index, pid)))
+        return; /* it ends just now */
+    page_slot_totals(&totals, tree_page, index);
+    page_lose(&totals, totals.tracked);
+    atomic_store(slot ? &slot->given_up : &tree_page->unlisted_given_up, 1);
+    add_to_sums(&totals);
+    if (slot)
+        atomic_store(&slot->pid, pid);
 }
 
 /* It makes system calls: only where no slot is free. */
@@ -299,9 +320,13 @@ bool process_slot_any_has(uint32_t flag)
 void process_slot_count_loss(bool in_use, bool unread, bool unsent)
 {
     struct page_slot *slot = process_slot_now();
-    if (!slot)
-        return;
-    atomic_fetch_add(&slot->forced_in_use, in_use);
-    atomic_fetch_add(&slot->unread, unread);
-    atomic_fetch_add(&slot->unsent, unsent);
+    if (slot) {
+        atomic_fetch_add(&slot->forced_in_use, in_use);
+        atomic_fetch_add(&slot->unread, unread);
+        atomic_fetch_add(&slot->unsent, unsent);
+    } else if (tree_page && atomic_load(&my_slot) == PAGE_SLOTS) {
+        atomic_fetch_add(&tree_page->gone.forced_in_use, in_use);
+        atomic_fetch_add(&tree_page->gone.unread, unread);
+        atomic_fetch_add(&tree_page->gone.unsent, unsent);
+    }
 }

@@ -41,6 +41,13 @@ void process_slot_fold_own(int32_t pid);
  */
 void process_slots_reap(bool is_missed);
 
+/*
+ * Does the same with a process that lives and has not ended its drain (PAGE_SLOTS: with all that
+ * have no slot): its connections count as forced, once, and what it counts later is no part of the
+ * sums.
+ */
+void process_slot_give_up(uint32_t index);
+
 /* Does the same with this process's own slot. */
 void process_slot_give_back(void);
 
