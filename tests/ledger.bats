@@ -370,7 +370,7 @@ idle_has_ended() {
     kill -STOP "$idle"
     "$weir" drain --wait --timeout 1s "$SERVER_PID" >"$BATS_TEST_TMPDIR/said" 2>&1 &
     command=$!
-    wait_until 5 log_has server ': draining: `weir` from '
+    wait_until 5 log_has server ': draining: '
     kill -STOP "$command"
     wait_until 20 log_has server ': not wholly drained in .*: 0 closed clean, 1 forced; '
     kill -CONT "$idle"
