@@ -224,10 +224,11 @@ void process_slot_give_back(void)
     int32_t pid = fork_pid();
     if (!slot || !pid || !take((uint32_t)(slot - tree_page->slot), pid))
         return;
-    fold((uint32_t)(slot - tree_page->slot), false);
-    table_count_in(NULL, 0);
+    /* First: what its threads still count would be found by who takes the slot next. */
     atomic_store(&ended, true);
     atomic_store(&my_slot, NO_SLOT);
+    table_count_in(NULL, 0);
+    fold((uint32_t)(slot - tree_page->slot), false);
     slot_pid = 0;
     atomic_store(&slot->pid, 0);
 }
