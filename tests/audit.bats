@@ -40,13 +40,15 @@ audits() {
 # A truth and what is told of it that are made up: the comparison can say no.
 @test "the audit finds what is lost and told as clean, and what is told lost and is whole" {
     local at=$BATS_TEST_TMPDIR
-    local end=eof protocol=http quiet=9 half_a_line=''
+    local end=eof protocol=http quiet=9 half_a_line='' undone=''
     told() { # EXIT-CODE VERDICT LOSSES
         echo '{"port": 5, "verdict": "'"$2"'", "end": "'"$end"'", "left_at": 7, "received": 9, "quiet_s": '$quiet'}' \
             >"$at/truth"
         echo '{"connections": 1, "protocol": "'$protocol'"}' >>"$at/truth"
         : >"$at/log"
-        [ "$3" = 0 ] || echo "${half_a_line}weir[1] a: forced 127.0.0.1:5: in use 1s, 0 bytes unsent" >"$at/log"
+        [ -z "$undone" ] || echo "weir[1] a: not drained: pid 2 has not ended its drain: its $undone connections count" \
+            "as forced, and its listeners may still accept" >>"$at/log"
+        [ "$3" = 0 ] || [ "$undone" ] || echo "${half_a_line}weir[1] a: forced 127.0.0.1:5: in use 1s, 0 bytes unsent" >>"$at/log"
         echo "weir[1] a: drained in 1.0s: $((1 - $3)) closed clean, $3 forced; the program runs on" >>"$at/log"
         echo "a, pid 1: drained in 1.0s: $((1 - $3)) closed clean, $3 forced, $3 of them in use" >"$at/said"
         echo '{"losses": {"forced_in_use": '"$3"', "unread": 0, "unsent": 0}}' >"$at/status"
@@ -64,6 +66,11 @@ audits() {
     # The server's own line had no end yet.
     half_a_line='Exception in '
     told 3 lost 1
+    # One that the drain ended without, and how many it had.
+    not told 1 '' 0
+    undone=0 told 1 '' 0
+    undone=1 told 3 '' 1
+    undone=0 not told 3 '' 1
     # Who has reset it before the drain began was not cut, and later was second without a sign of it.
     end='has reset'
     began=8 not told 3 '' 1
