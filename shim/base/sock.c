@@ -350,6 +350,20 @@ void sock_uncork(int fd)
     set_int(fd, IPPROTO_TCP, TCP_CORK, 0);
 }
 
+/* A path that is gone leads nobody to the socket that was bound to it. */
+bool sock_is_reached(int listener)
+{
+    struct sockaddr_storage own;
+    const struct sockaddr *addr = (const void *)&own;
+    const struct sockaddr_un *un = (const void *)addr;
+    struct stat status;
+    if (!sock_own_address(listener, &own))
+        return false;
+    return addr->sa_family != AF_UNIX || !*un->sun_path ||
+           (sys4(SYS_newfstatat, AT_FDCWD, un->sun_path, &status, 0) == 0 &&
+            S_ISSOCK(status.st_mode));
+}
+
 int sock_is_listener(int fd)
 {
     int type, listens;

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 
 /* Newer than the headers of some of the machines that we build on (asm-generic/socket.h). */
@@ -156,20 +155,6 @@ static bool has_v4_as_well(const struct sockaddr *addr)
 {
     const struct sockaddr_in6 *six = (const void *)addr;
     return addr->sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&six->sin6_addr);
-}
-
-/* A path that is gone leads nobody to the socket that was bound to it. */
-bool sock_is_reached(int listener)
-{
-    struct sockaddr_storage own;
-    const struct sockaddr *addr = (const void *)&own;
-    const struct sockaddr_un *un = (const void *)addr;
-    struct stat status;
-    if (!sock_own_address(listener, &own))
-        return false;
-    return addr->sa_family != AF_UNIX || !*un->sun_path ||
-           (sys4(SYS_newfstatat, AT_FDCWD, un->sun_path, &status, 0) == 0 &&
-            S_ISSOCK(status.st_mode));
 }
 
 static bool is_same_kind(int listener, int fresh)

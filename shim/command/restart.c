@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* weir restart: a new process in the place of a tree, with its listening sockets. */
-#include "base/libc_versions.h"
+#include "base/sock.h"
 #include "base/sys.h"
 #include "base/text.h"
 #include "command/act.h"
@@ -13,8 +13,6 @@
 #include <getopt.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -93,24 +91,17 @@ static int read_options(int argc, char **argv, struct restart *restart)
 
 /* ---- its sockets ---- */
 
-static bool is_listener(int fd)
+/* HAProxy binds its admin socket to one path, and gives it another: nobody can come by the first. A
+ * path that begins where the program was started can't be looked up from here. */
+static bool is_to_take(int fd)
 {
-    int listens = 0;
-    socklen_t len = sizeof listens;
-    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens;
-}
-
-/* HAProxy binds its admin socket to one path, and gives it another: nobody can come by the first.
- */
-static bool is_reached(int fd)
-{
-    struct sockaddr_un addr = {0};
-    socklen_t len = sizeof addr - 1;
-    struct stat status;
-    if (getsockname(fd, (struct sockaddr *)&addr, &len) != 0 || addr.sun_family != AF_UNIX ||
-        *addr.sun_path != '/')
-        return true;
-    return glibc_stat(addr.sun_path, &status) == 0 && S_ISSOCK(status.st_mode);
+    struct sockaddr_storage own;
+    const struct sockaddr_un *un = (const void *)&own;
+    if (sock_is_listener(fd) != 1)
+        return false;
+    bool is_relative = sock_own_address(fd, &own) && own.ss_family == AF_UNIX && *un->sun_path &&
+                       *un->sun_path != '/';
+    return is_relative || sock_is_reached(fd);
 }
 
 static bool has_inode(const struct restart *restart, uint64_t inode)
@@ -126,9 +117,9 @@ static char *address_of(int fd)
 {
     char into[480] = "";
     struct sockaddr_storage addr;
-    socklen_t len = sizeof addr;
+    socklen_t len = sock_own_address(fd, &addr);
     struct text text = TEXT_ON(into);
-    if (getsockname(fd, (struct sockaddr *)&addr, &len) == 0)
+    if (len)
         text_address(&text, (struct sockaddr *)&addr, len);
     return strdup(into);
 }
@@ -157,7 +148,7 @@ static void take_descriptor(int dir, const char *name, void *context)
     int fd = plan_copy_descriptor(taking->pidfd, atoi(name));
     if (fd < 0 && errno != EBADF)
         taking->error = errno;
-    if (fd >= 0 && is_listener(fd) && is_reached(fd)) {
+    if (fd >= 0 && is_to_take(fd)) {
         /* Nobody accepts for a while: as many as the kernel allows (somaxconn) may wait, until the
          * new one says how many it wants (listen(2) of a socket that listens sets that alone). */
         listen(fd, INT32_MAX);
