@@ -93,13 +93,12 @@ static void tell_tree(struct listener *listener)
     if (listener->addr_len && !listener->in_page)
         listener->in_page =
             listener_list_add((struct sockaddr *)&listener->addr, listener->addr_len,
-                              listener->view.mode, listener->inherited);
+                              listener->view.mode, listener->origin.is_inherited);
 }
 
 static void listens(int fd, struct listener *listener)
 {
-    listener->creator = fork_pid();
-    listener->generation = generation_now();
+    listener->origin.generation = generation_now();
     listener_set_kind(fd, listener, KIND_LISTENER);
     int state = atomic_load(&listener->view.state);
     if (!state && listener->view.mode != MODE_OFF)
@@ -118,7 +117,7 @@ void listener_listens(int fd)
     ask_address(fd, listener);
     sock_note_port(listener->view.port);
     listens(fd, listener);
-    listener->is_own = true;
+    listener->origin.is_own = true;
     membership_listens();
     tell_tree(listener);
     if (UNLIKELY(libc_listen_is_anothers())) /* and the kernel's addresses are its connections' */
@@ -147,9 +146,9 @@ void listener_inherited(int fd)
     if (!listener)
         return;
     /* One that a process of ours has made and handed to this one is the tree's to close. */
-    listener->inherited =
+    listener->origin.is_inherited =
         !membership_listens_at((struct sockaddr *)&listener->addr, listener->addr_len);
-    listener->is_activated = listen_fds_has(fd);
+    listener->origin.is_activated = listen_fds_has(fd);
     tell_tree(listener);
 }
 
@@ -175,13 +174,9 @@ void listener_duplicated(int fd, int to)
         return;
     copy->view.mode = from->view.mode;
     copy->view.is_unix = from->view.is_unix;
-    copy->inherited = from->inherited;
-    copy->is_activated = from->is_activated;
-    copy->is_own = from->is_own;
+    copy->origin = from->origin;
     copy->view.address = from->view.address;
     copy->view.port = from->view.port;
-    copy->creator = from->creator;
-    copy->generation = from->generation;
     if (atomic_load(&from->view.state) && !atomic_load(&copy->view.state) &&
         from->view.mode != MODE_OFF)
         atomic_fetch_add(&listener_count, 1);

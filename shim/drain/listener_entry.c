@@ -71,9 +71,7 @@ struct listener *listener_take(int fd)
     at->view.is_unix = false;
     at->view.address = 0;
     at->view.port = 0;
-    at->inherited = false;
-    at->is_activated = false;
-    at->is_own = false;
+    at->origin = (struct listener_origin){.generation = 0};
     at->in_page = 0;
     at->inode = 0;
     at->waits_since = at->moment_since = at->needed_at = 0;

@@ -15,15 +15,16 @@
 struct listener {
     _Atomic int number; /* descriptor + 1 */
     struct listener_view view;
-    bool inherited;        /* across exec: the process that started the tree shares it */
-    bool is_activated;     /* a service manager has given it to the program (LISTEN_FDS) */
-    bool is_own;           /* the process `creator` has called listen itself */
-    int creator;           /* the pid that listened; 0: not known */
-    uint64_t generation;   /* of the process that listened */
-    _Atomic bool is_dry;   /* AF_UNIX, CLOSING: accept has said that the queue is empty */
-    int64_t closed_at;     /* CLOSING: SYNs have been dropped since */
+    struct listener_origin {
+        bool is_inherited;   /* across exec: the process that started the tree shares it */
+        bool is_activated;   /* a service manager has given it to the program (LISTEN_FDS) */
+        bool is_own;         /* the process of this generation has called listen itself */
+        uint64_t generation; /* of the process that listened */
+    } origin;                /* of its socket, which its duplicates share */
+    _Atomic bool is_dry;     /* AF_UNIX, CLOSING: accept has said that the queue is empty */
+    int64_t closed_at;       /* CLOSING: SYNs have been dropped since */
     bool may_have_cookies; /* then handshakes may be under way of which the kernel knows nothing */
-    int64_t moment_since;  /* ends_between has been tried since; 0: it has not */
+    int64_t moment_since;  /* a moment is waited for since (has_siblings); 0: it is not */
     int64_t empty_since;   /* and the queue has been empty since */
     int64_t needed_at;     /* AF_UNIX: when others of the tree might need it last; 0: not so far */
     uint64_t inode;        /* of its socket, as /proc tells it; 0: not asked yet */

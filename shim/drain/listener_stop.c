@@ -178,7 +178,7 @@ static bool swap(struct listener *listener, int fd, enum then then, bool now)
 
 static bool is_kept(const struct listener *listener, enum listeners what)
 {
-    return what == LISTENERS_KEEP || (what == LISTENERS_AUTO && listener->inherited);
+    return what == LISTENERS_KEEP || (what == LISTENERS_AUTO && listener->origin.is_inherited);
 }
 
 /* Keeps new clients out. Those who are in the queue are still accepted. */

@@ -28,9 +28,9 @@ static struct {
 /* One that a service manager's socket unit has made is not the store's. */
 static bool is_ours(const struct listener *listener)
 {
-    return listener_is_to_stop(listener) && !listener->is_activated &&
+    return listener_is_to_stop(listener) && !listener->origin.is_activated &&
            (coordinator_is_here() ||
-            (listener->is_own && listener->generation == generation_now()));
+            (listener->origin.is_own && listener->origin.generation == generation_now()));
 }
 
 /* While nobody accepts as many wait as the kernel allows: who finds the queue full waits a second
