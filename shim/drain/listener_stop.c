@@ -11,7 +11,6 @@
 #include "drain/listener_epolls.h"
 #include "drain/listener_holders.h"
 #include "drain/listener_kept.h"
-#include "drain/listener_queue.h"
 #include "tree/listener_list.h"
 #include "tree/process_slot.h"
 
@@ -52,6 +51,44 @@ static void log_no_substitute(int fd, int error)
              ": no socket to put in its place (error %d); new connections are still served",
              -error);
     log_keep(&line); /* fd is claimed */
+}
+
+/* ---- who still waits in a queue when nobody will accept any more ---- */
+
+#define TURNED_AWAY_MOST 65536 /* the most that a backlog is set to, as a rule */
+
+static void say_lost(int fd, uint32_t unread)
+{
+    struct log_line line;
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, "forced ");
+    sock_peer(fd, &line.text);
+    if (unread)
+        text_add(&line.text, ": in the accept queue, %u unread", unread);
+    else /* it inherited MINTTL */
+        text_string(&line.text, ": in the accept queue, and what it may have sent was dropped");
+    log_keep(&line);
+}
+
+/*
+ * Closes the connections in the queue of fd, which is the worker's own and out of the program's
+ * reach. A client that has sent has lost that: it is counted as forced, and named in the log.
+ */
+static void turn_away(int fd)
+{
+    int got;
+    sock_never_block(fd); /* another process may accept in between: those that share it drain too */
+    for (int n = 0; n < TURNED_AWAY_MOST && (got = sock_accept(fd)) >= 0; n++) {
+        /* What a connection that inherited MINTTL was sent has been dropped. */
+        sock_clear_minttl(got);
+        uint32_t unread = sock_unread(got);
+        if (unread || sock_had_minttl(got)) {
+            table_count_turned_away();
+            process_slot_count_loss(false, true, false);
+            say_lost(got, unread);
+        }
+        sys1(SYS_close, got);
+    }
 }
 
 /* ---- swapped ---- */
@@ -158,7 +195,7 @@ static bool swap(struct listener *listener, int fd, enum then then, bool now)
     if (old < 0 || then == THEN_KEEP)
         return true;
     if (now && then >= THEN_CLOSE)
-        listener_turn_away((int)old);
+        turn_away((int)old);
     /* Wakes who is blocked in accept, with EINVAL: the wrapper accepts again, on the new one. */
     bool if_empty = then == THEN_SHUT_IF_EMPTY;
     bool shut = if_empty && shut_if_empty(listener, (int)old);
