@@ -217,6 +217,23 @@ uint64_t text_take_number(const char **at, unsigned int base)
     }
 }
 
+char *text_variable(char *const *envp, const char *name)
+{
+    for (; envp && *envp; envp++)
+        if (text_after(*envp, name))
+            return (char *)text_after(*envp, name);
+    return NULL;
+}
+
+void text_drop_variables(char **envp, const char *name)
+{
+    char **to = envp;
+    for (; *envp; envp++)
+        if (!text_after(*envp, name))
+            *to++ = *envp;
+    *to = NULL;
+}
+
 const char *text_skip_words(const char *at, int count)
 {
     for (; count; count--) {

@@ -46,6 +46,13 @@ size_t text_length(const char *string);
  * numbers is UINT64_MAX. */
 uint64_t text_take_number(const char **at, unsigned int base);
 
+/* The value of the variable of this name ("PATH=") in an environment, which clearenv(3) may have
+ * made NULL. NULL: there is none. */
+char *text_variable(char *const *envp, const char *name);
+
+/* Takes every variable whose name begins so out of it. */
+void text_drop_variables(char **envp, const char *name);
+
 /* Returns what stands behind so many words, and the spaces around them. */
 const char *text_skip_words(const char *at, int count);
 

@@ -114,21 +114,11 @@ static int read_start(struct plan *plan, int32_t pid)
 
 /* ---- what is to be started ---- */
 
-static const char *variable(const struct plan *plan, const char *name)
-{
-    for (char **at = plan->variables; *at; at++) {
-        const char *value = text_after(*at, name);
-        if (value)
-            return value;
-    }
-    return NULL;
-}
-
 /* Its own PATH, and its directory, tell which file is meant. */
 static int find_program(struct plan *plan)
 {
     struct check check = {0};
-    const char *path = variable(plan, "PATH="), *own = getenv("PATH");
+    const char *path = text_variable(plan->variables, "PATH="), *own = getenv("PATH");
     char before[PATH_MAX], copy[own ? strlen(own) + 1 : 1];
     strcpy(copy, own ? own : "");
     bool has_cwd = getcwd(before, sizeof before), works;

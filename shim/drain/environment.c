@@ -123,8 +123,7 @@ long environment_find_tree(char *const *envp)
 
 char *environment_tree(char *const *envp)
 {
-    long at = environment_find_tree(envp);
-    return at < 0 ? NULL : envp[at] + sizeof TREE_NAME - 1;
+    return text_variable(envp, TREE_NAME);
 }
 
 /* ---- marks in WEIR_TREE's value ---- */
@@ -231,12 +230,9 @@ void environment_remember(char *const *envp, bool children_follow)
 
 const char *environment_lost_preload(char *const *envp)
 {
-    if (!*preload || !table_find(0) || !environment_tree(envp))
-        return NULL;
-    for (; *envp; envp++)
-        if (text_after(*envp, PRELOAD_NAME))
-            return NULL;
-    return preload;
+    bool is_lost =
+        *preload && table_find(0) && environment_tree(envp) && !text_variable(envp, PRELOAD_NAME);
+    return is_lost ? preload : NULL;
 }
 
 void environment_remember_words(int argc, char **argv)

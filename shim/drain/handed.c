@@ -38,21 +38,6 @@ static int64_t closes_at; /* what is left is closed then; 0: not yet known */
 
 /* ---- taken ---- */
 
-static char *take_entry(char **envp)
-{
-    char *value = NULL;
-    char **to = envp;
-    for (char **at = envp; *at; at++) {
-        char *found = (char *)text_after(*at, HANDED_NAME);
-        if (found)
-            value = found;
-        else
-            *to++ = *at;
-    }
-    *to = NULL;
-    return value;
-}
-
 static int high_number(void)
 {
     struct rlimit limit = {0, 0};
@@ -97,7 +82,8 @@ static bool make_owners(void)
 
 bool handed_take(char **envp)
 {
-    const char *value = take_entry(envp);
+    const char *value = text_variable(envp, HANDED_NAME);
+    text_drop_variables(envp, HANDED_NAME);
     if (getauxval(AT_SECURE)) /* whoever starts such a program has not its rights */
         return false;
     bool stored = listen_fds_take(envp, take_stored);
@@ -107,12 +93,10 @@ bool handed_take(char **envp)
         return false;
     }
     while (value && *value) {
-        int fd = 0;
         const char *from = value;
-        for (; *value >= '0' && *value <= '9' && fd < 100000000; value++)
-            fd = fd * 10 + (*value - '0');
-        if (value > from)
-            take(fd);
+        uint64_t fd = text_take_number(&value, 10);
+        if (value > from && fd <= INT32_MAX)
+            take((int)fd);
         value += *value != '\0';
     }
     return stored;

@@ -4,31 +4,17 @@
 #include "base/settings.h"
 #include "base/sock.h"
 #include "base/sys.h"
-#include "base/text.h"
 #include "conn/conn.h"
 #include "conn/fork_detect.h"
 #include "conn/handoff.h"
 #include "conn/fdtable.h"
 #include "drain/handed.h"
+#include "drain/listen_fds.h"
 #include "drain/listener.h"
 #include "drain/stage.h"
 
 #include <poll.h>
 #include <sys/resource.h>
-
-/* sd_listen_fds(3): LISTEN_PID says whom the descriptors are for. */
-static bool has_listen_fds(char *const *envp)
-{
-    char mine[24];
-    struct text text = TEXT_ON(mine);
-    text_number(&text, (uint64_t)fork_pid());
-    for (; *envp; envp++) {
-        const char *pid = text_after(*envp, "LISTEN_PID=");
-        if (pid)
-            return text_equal(pid, mine);
-    }
-    return false;
-}
 
 /*
  * The connections that were handed over across exec: inetd's on descriptor 0 (and on 1 and 2, the
@@ -94,6 +80,6 @@ void inherited_take(bool (*serve)(void))
             listener_inherited(fd);
     if (!(polled[0].revents & POLLNVAL))
         take_connection(0, serve);
-    if (has_listen_fds(environ) && most > 3 && !(polled[3].revents & POLLNVAL))
+    if (listen_fds_has(3) && most > 3 && !(polled[3].revents & POLLNVAL))
         take_connection(3, serve);
 }

@@ -11,20 +11,11 @@
 
 static int passed; /* so many are the program's */
 
-static char *value_of(char *const *envp, const char *name)
-{
-    for (; *envp; envp++)
-        if (text_after(*envp, name))
-            return (char *)text_after(*envp, name);
-    return NULL;
-}
-
+/* -1: it is no number, or larger than any of these. */
 static int number(const char *text)
 {
-    int value = 0;
-    for (; *text >= '0' && *text <= '9' && value < 100000000; text++)
-        value = value * 10 + (*text - '0');
-    return *text ? -1 : value;
+    uint64_t value = text_take_number(&text, 10);
+    return *text || value > 100000000 ? -1 : (int)value;
 }
 
 static size_t name_length(const char *names)
@@ -52,19 +43,10 @@ static void move(int from, int to)
     sys1(SYS_close, from);
 }
 
-static void remove_entries(char **envp)
-{
-    char **to = envp;
-    for (char **at = envp; *at; at++)
-        if (!text_after(*at, "LISTEN_"))
-            *to++ = *at;
-    *to = NULL;
-}
-
 int listen_fds_take(char **envp, void (*take)(int fd))
 {
-    char *pid = value_of(envp, "LISTEN_PID="), *fds = value_of(envp, "LISTEN_FDS=");
-    char *names = value_of(envp, "LISTEN_FDNAMES="), *name = names, *to = names;
+    char *pid = text_variable(envp, "LISTEN_PID="), *fds = text_variable(envp, "LISTEN_FDS=");
+    char *names = text_variable(envp, "LISTEN_FDNAMES="), *name = names, *to = names;
     int count = fds ? number(fds) : 0, own = 0;
     if (!pid || number(pid) != sys0(SYS_getpid) || count <= 0)
         return 0;
@@ -92,7 +74,7 @@ int listen_fds_take(char **envp, void (*take)(int fd))
     if (own)
         text_number(&text, (uint64_t)own);
     else
-        remove_entries(envp);
+        text_drop_variables(envp, "LISTEN_");
     return count - own;
 }
 

@@ -61,14 +61,10 @@ void record_take(char **envp)
         if (text_after(*at, START_RECORD_NAME))
             size += text_length(*at) + 1;
     char *block = size ? make_block(size) : NULL;
-    char **to = envp;
-    for (char **at = envp; *at; at++) {
-        if (!text_after(*at, START_RECORD_NAME))
-            *to++ = *at;
-        else if (block)
+    for (char **at = envp; *at && block; at++)
+        if (text_after(*at, START_RECORD_NAME))
             block = put(block, at, 1, "");
-    }
-    *to = NULL;
+    text_drop_variables(envp, START_RECORD_NAME);
 }
 
 void record_make(char *const *envp)

@@ -259,13 +259,6 @@ static void warn_of_unknown(char **envp)
     }
 }
 
-static bool has_entry(char *const *envp, const char *name)
-{
-    while (*envp && !text_after(*envp, name))
-        envp++;
-    return *envp;
-}
-
 /* Tells whether another libweir.so stands in front of this one (two paths in LD_PRELOAD): it would
  * take our signals' handlers for the program's. */
 static bool is_second(void)
@@ -289,15 +282,15 @@ static void load(void)
     if (!envp)
         return;
     if (is_second()) {
-        if (!has_entry(envp, "WEIR_TREE=")) /* one line for the whole tree */
+        if (!environment_tree(envp)) /* one line for the whole tree */
             log_say(LOG_ERROR,
                     "LD_PRELOAD has two copies of libweir.so: the second one stands aside");
         return;
     }
 
-    for (char **at = envp; *at; at++)
-        if (text_after(*at, "NOTIFY_SOCKET="))
-            sd_notify_remember(text_after(*at, "NOTIFY_SOCKET="));
+    const char *manager = text_variable(envp, "NOTIFY_SOCKET=");
+    if (manager)
+        sd_notify_remember(manager);
     /* Also where we stand aside: its bind would fail on what the service manager has stored. */
     record_take(envp);
     bool stored = handed_take(envp);

@@ -45,16 +45,6 @@ static long open_dir(const char *path, bool is_named, mode_t mode, uint32_t uid)
     return failed < 0 ? failed : -PAGEFILE_REFUSED - (long)(status.st_mode & 07777);
 }
 
-static const char *variable(char *const *envp, const char *name)
-{
-    for (; envp && *envp; envp++) {
-        const char *value = text_after(*envp, name);
-        if (value)
-            return value;
-    }
-    return NULL;
-}
-
 bool pagefile_usual_directory(uint32_t i, uint32_t uid, char dir[PAGEFILE_PATH])
 {
     struct text text = {dir, 0, PAGEFILE_PATH};
@@ -76,7 +66,7 @@ bool pagefile_usual_directory(uint32_t i, uint32_t uid, char dir[PAGEFILE_PATH])
 static bool choose_dir(uint32_t i, const struct settings *settings, char *const *envp, uint32_t uid,
                        char path[PAGEFILE_PATH], mode_t *mode)
 {
-    const char *runtime = variable(envp, "XDG_RUNTIME_DIR=");
+    const char *runtime = text_variable(envp, "XDG_RUNTIME_DIR=");
     struct text text = {path, 0, PAGEFILE_PATH};
     *mode = i == 0 ? 0755 : 0700;
     *path = '\0';
@@ -85,7 +75,7 @@ static bool choose_dir(uint32_t i, const struct settings *settings, char *const 
         return true;
     }
     if (*settings->run_dir)
-        i = i == 1 && variable(envp, "WEIR_TREE=") ? 2 : 3;
+        i = i == 1 && text_variable(envp, "WEIR_TREE=") ? 2 : 3;
     if (i != 1) /* of the user's session: it says where that is */
         return pagefile_usual_directory(i, uid, path);
     if (runtime && *runtime == '/' && text_length(runtime) < 150)
