@@ -30,8 +30,9 @@
  *                                                   close frees the record.
  *
  * State and record are two words, and a half-close is for idle connections alone. So the drainer
- * sets SHUT, fences, and looks at the state again; a read in a drain changes the state, fences, and
- * looks for SHUT. One of the two sees the other.
+ * sets SHUT and then looks at the state again (a fence is between the two, or both are sequentially
+ * consistent); a read in a drain changes the state, fences, and looks for SHUT. One of the two sees
+ * the other.
  *
  * Between a process and its child all that is copied: a record whose generation is not the current
  * one was another process's, until a read or a write here takes it over.
