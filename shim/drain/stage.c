@@ -24,10 +24,11 @@ bool stage_is_first(void)
  */
 void stage_ends(void)
 {
+    /* In a child that has not noticed yet that it is one, the slot is its parent's. */
     if (in_vfork_child() || !generation_now())
         return;
     bool came_and_went = stage_is_first() && stage_is_dormant() && !membership_has_forked();
-    membership_ends();
+    process_slot_give_back();
     if (*membership_name() == '/' &&
         (came_and_went || (coordinator_tree_is_drained() && process_slot_is_alone())))
         sys3(SYS_unlinkat, AT_FDCWD, membership_name(), 0);

@@ -287,13 +287,6 @@ void membership_exec_failed(void)
     table_each_untouched(take_back);
 }
 
-void membership_ends(void)
-{
-    /* In a child that has not noticed yet that it is one, the line is its parent's. */
-    if (tree_page && !in_vfork_child() && generation_now())
-        process_slot_give_back();
-}
-
 bool membership_descends_from_the_living(int32_t oldest)
 {
     for (int i = generations - 1; i >= 0; i--) {

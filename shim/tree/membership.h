@@ -67,9 +67,6 @@ bool membership_is_first(void);
 void membership_execs(void);
 void membership_exec_failed(void);
 
-/* Gives the slot back: the process is about to end. */
-void membership_ends(void);
-
 /* Tells whether a process that this one was forked from still lives, as far as they are known (up
  * to oldest; 0: all of them). */
 bool membership_descends_from_the_living(int32_t oldest);
