@@ -85,7 +85,8 @@ uint16_t sock_port(const struct sockaddr *addr, socklen_t len)
     return 0;
 }
 
-uint32_t sock_identity(int fd, enum fingerprint kind)
+/* The fingerprint of the connection on fd as it is now. 0: no connection. */
+static uint32_t identity(int fd, enum fingerprint kind)
 {
     struct sockaddr_storage addr, own;
     socklen_t len = sizeof addr;
@@ -126,7 +127,7 @@ static __attribute__((noinline)) bool is_steered(int fd, uint32_t fingerprint,
     if (kind != FINGERPRINT_PEER_AND_PORT)
         return false;
     socklen_t len = sock_own_address(fd, &own);
-    uint32_t peer = sock_identity(fd, FINGERPRINT_PEER);
+    uint32_t peer = identity(fd, FINGERPRINT_PEER);
     if (!peer || !len || is_noted(sock_port((struct sockaddr *)&own, len)))
         return false;
     for (uint32_t port = 1; port < 65536; port++) {
@@ -142,7 +143,7 @@ bool sock_is(int fd, uint32_t fingerprint, enum fingerprint kind)
 {
     if (!fingerprint)
         return true;
-    return sock_identity(fd, kind) == fingerprint || is_steered(fd, fingerprint, kind);
+    return identity(fd, kind) == fingerprint || is_steered(fd, fingerprint, kind);
 }
 
 static uint32_t queue_of(int fd, int which)
@@ -331,11 +332,11 @@ static bool is_unnamed(int fd)
 
 uint32_t sock_connection(int fd, enum fingerprint *kind)
 {
-    if (sock_is_listener(fd) != 0 || !sock_identity(fd, FINGERPRINT_PEER) || has_connected(fd) ||
+    if (sock_is_listener(fd) != 0 || !identity(fd, FINGERPRINT_PEER) || has_connected(fd) ||
         (sock_family(fd) == AF_UNIX && is_unnamed(fd)))
         return 0;
     *kind = sock_family(fd) == AF_UNIX ? FINGERPRINT_OWN : FINGERPRINT_PEER_AND_PORT;
-    return sock_identity(fd, *kind);
+    return identity(fd, *kind);
 }
 
 bool sock_cork(int fd)

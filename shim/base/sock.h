@@ -32,9 +32,6 @@ uint16_t sock_port(const struct sockaddr *addr, socklen_t len);
  */
 void sock_note_port(uint16_t port);
 
-/* The fingerprint of the connection on fd as it is now. 0: no connection. */
-uint32_t sock_identity(int fd, enum fingerprint kind);
-
 /* Whether fd is the connection of this fingerprint; 0: it is not known, and nobody else's either.
  */
 bool sock_is(int fd, uint32_t fingerprint, enum fingerprint kind);

@@ -124,7 +124,12 @@ static bool alias_known(int fd, uint32_t fingerprint)
     return false;
 }
 
-void conn_uses_received(int fd)
+/*
+ * The program reads from or writes to what came over a socket, in a tree whose processes send each
+ * other connections: what it is, is asked for now, so that it counts where it is served. The one
+ * place outside a drain where a call on a connection makes others.
+ */
+static void uses_received(int fd)
 {
     enum fingerprint kind;
     if (!handoff_any_sent() || sys_is_sandboxed() || in_vfork_child() || !table_take_received(fd))
@@ -141,7 +146,8 @@ void conn_uses_received(int fd)
     errno = saved;
 }
 
-void conn_adopt(struct conn *conn)
+/* The process's first call on a connection that it inherited through fork makes it its own. */
+static void adopt(struct conn *conn)
 {
     if (in_vfork_child())
         return;
@@ -167,7 +173,7 @@ void conn_left(int fd)
     uint64_t record = conn ? atomic_load(&conn->record) : 0;
     if (record && (record & CONN_GENERATION) != generation_now() && !(record & CONN_DISOWNED) &&
         handoff_take(fingerprint_of(record)))
-        conn_adopt(conn);
+        adopt(conn);
 }
 
 /* The step itself. In a drain what is half-closed is owed an answer from its next read on. */
@@ -205,7 +211,7 @@ bool conn_step(struct conn *conn, enum conn_event event)
     if (in_vfork_child())
         return false;
     if (UNLIKELY((record & CONN_GENERATION) != generation_now())) {
-        conn_adopt(conn);
+        adopt(conn);
         record = atomic_load_explicit(&conn->record, memory_order_relaxed);
     }
     /* Another thread may have closed or disowned it since it was looked at. */
@@ -232,11 +238,11 @@ struct conn *conn_enters(int fd)
 {
     fork_lives_on();
     if (UNLIKELY(table_kind(fd) == KIND_RECEIVED))
-        conn_uses_received(fd);
+        uses_received(fd);
     struct conn *conn = table_find(fd);
     if (conn && (atomic_load_explicit(&conn->record, memory_order_relaxed) & CONN_GENERATION) !=
                     generation_now())
-        conn_adopt(conn);
+        adopt(conn);
     return conn;
 }
 
@@ -430,7 +436,7 @@ int conn_disown(int fd)
     struct conn *conn = table_find(fd);
     if (!conn)
         return ENOENT;
-    conn_adopt(conn);
+    adopt(conn);
     uint64_t record = atomic_load(&conn->record);
     do {
         if (!record || record & CONN_DISOWNED)

@@ -58,13 +58,6 @@ static inline bool conn_is_ours(int fd)
 }
 
 /*
- * The program reads from or writes to what came over a socket, in a tree whose processes send each
- * other connections: what it is, is asked for now, so that it counts where it is served. The one
- * place outside a drain where a call on a connection makes others.
- */
-void conn_uses_received(int fd);
-
-/*
  * The event has happened to fd's connection, or to this one. False: it is not tracked.
  */
 bool conn_event(int fd, enum conn_event event);
@@ -99,9 +92,6 @@ bool conn_is_known(int fd);
 
 /* For the drainer, which has claimed fd: it has ended there if it was closed on such a path. */
 void conn_ends_unseen(int fd);
-
-/* The process's first call on a connection that it inherited through fork makes it its own. */
-void conn_adopt(struct conn *conn);
 
 /*
  * A call on fd begins, on the slow path. Returns its connection, which is this process's from now

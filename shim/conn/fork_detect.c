@@ -70,11 +70,6 @@ static void set(uint64_t generation)
 
 bool fork_wipes_by_hand;
 
-bool fork_wipe_on_fork(void *at, size_t size)
-{
-    return sys3(SYS_madvise, at, size, MADV_WIPEONFORK) >= 0 && !fork_wipes_by_hand;
-}
-
 void fork_compare_pids(void)
 {
     int known = fork_pid();
@@ -88,7 +83,7 @@ void fork_make(void (*on_fork)(void), void (*afterwards)(void))
     noticed = afterwards;
     /* Linux before 4.14 refuses it; who agrees to advice that there is none of (qemu-user) does
      * nothing on any. */
-    fork_wipes_by_hand = !fork_wipe_on_fork(&fork_page, sizeof fork_page) ||
+    fork_wipes_by_hand = sys3(SYS_madvise, &fork_page, sizeof fork_page, MADV_WIPEONFORK) < 0 ||
                          sys3(SYS_madvise, &fork_page, sizeof fork_page, -1) >= 0;
     set(UINT64_C(1) << GENERATION_SHIFT);
 }

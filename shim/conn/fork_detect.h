@@ -33,11 +33,10 @@ void fork_make(void (*on_fork)(void), void (*afterwards)(void));
 bool generation_is_new(void);
 
 /*
- * Has the kernel hand zeros instead of these pages to a child (MADV_WIPEONFORK). False: it does
- * not, here; then fork_page is wiped by the wrappers around fork, and a child of a fork that none
- * of them sees is not told from its parent.
+ * The kernel does not hand zeros instead of fork_page to a child (MADV_WIPEONFORK): then it is
+ * wiped by the wrappers around fork, and a child of a fork that none of them sees is not told from
+ * its parent.
  */
-bool fork_wipe_on_fork(void *at, size_t size);
 extern HIDDEN bool fork_wipes_by_hand;
 
 /* Where that is so: asks the kernel whether this is such a child. When a signal of ours has come.
