@@ -106,8 +106,6 @@ uint64_t proc_start_time(int32_t pid)
     return read_start_time(pid, &start) == SEEN ? start : 0;
 }
 
-#define TICK_MS 10 /* proc(5): sysconf(_SC_CLK_TCK) is 100 on every Linux that we know */
-
 static bool exists(int32_t pid)
 {
     return pid > 0 && sys2(SYS_kill, pid, 0) != -ESRCH; /* EPERM: it is another user's */

@@ -108,6 +108,7 @@ void proc_each_child(int32_t pid, void (*visit)(int32_t child));
 /* Returns a process's start time, in ticks since boot (proc(5), stat, field 22). 0: no such
  * process. */
 uint64_t proc_start_time(int32_t pid);
+#define TICK_MS 10 /* sysconf(_SC_CLK_TCK) is 100 on every Linux that we know */
 
 /*
  * Adds up the counts of a tree: of the processes that live (me: the caller's pid, which does), of

@@ -15,8 +15,6 @@
 
 #include <limits.h>
 
-#define TICK_MS 10 /* of a start time (proc(5), stat) */
-
 /* A process that a line names, as /proc had it lately. */
 struct known {
     int32_t pid; /* as the line has it */

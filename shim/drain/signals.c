@@ -66,15 +66,19 @@ static void note_stacks(int sig, const struct sigaction *action)
             choose_stack(ours);
 }
 
+/* The kernel's struct sigaction. */
+struct kernel_action {
+    sighandler_t handler;
+    unsigned long flags;
+    void (*restorer)(void);
+    uint64_t mask;
+};
+
 /* Reads the handler and the flags that the kernel has. Libc's sigaction would change errno. */
 static bool read_action(int sig, struct sigaction *action)
 {
-    struct {
-        sighandler_t handler; /* the kernel's struct sigaction begins with these */
-        unsigned long flags;
-        long rest[18];
-    } kernel = {SIG_DFL, 0, {0}};
-    if (sys4(SYS_rt_sigaction, sig, NULL, &kernel, sizeof(uint64_t)) != 0)
+    struct kernel_action kernel;
+    if (sys4(SYS_rt_sigaction, sig, NULL, &kernel, sizeof kernel.mask) != 0)
         return false;
     *action = (struct sigaction){.sa_handler = kernel.handler, .sa_flags = (int)kernel.flags};
     return true;
@@ -151,13 +155,8 @@ void signals_hand_over(uint64_t set)
 static void give_back(int sig)
 {
     const struct sigaction *action = signals_program(sig);
-    struct {
-        sighandler_t handler; /* the kernel's struct sigaction */
-        unsigned long flags;
-        void (*restorer)(void);
-        uint64_t mask;
-    } plain = {action->sa_handler, (unsigned int)action->sa_flags, NULL,
-               signals_word(&action->sa_mask)};
+    struct kernel_action plain = {action->sa_handler, (unsigned int)action->sa_flags, NULL,
+                                  signals_word(&action->sa_mask)};
     if (signals_handles(action))
         signals_install(sig, action, NULL);
     else

@@ -379,9 +379,10 @@ void worker_steps_aside(void)
     await_end(atomic_load(&thread_tid), until - sys_now_ms());
 }
 
+static const struct origin nobody;
+
 void worker_comes_back(void)
 {
-    static const struct origin nobody = {0, 0, 0};
     if (in_vfork_child())
         return;
     uint32_t before = atomic_load(&pending);
@@ -406,7 +407,6 @@ bool worker_order(enum action action, const struct origin *origin)
 
 void worker_look(void)
 {
-    static const struct origin nobody = {0, 0, 0};
     leave(ORDERED_LOOK, &nobody);
 }
 
