@@ -105,27 +105,16 @@ static bool is_listed(const struct page_listener *at)
     return pid > 0 || pid == PAGE_LEFT;
 }
 
-bool listener_list_made(const struct page *page, const struct sockaddr *addr, socklen_t len)
+bool listener_list_has(const struct page *page, const struct sockaddr *addr, socklen_t len,
+                       bool from_outside)
 {
     char address[sizeof tree_page->listener->address];
     struct text wanted = TEXT_ON(address);
     text_address(&wanted, addr, len);
     for (uint32_t i = 0; page && i < page_used(&page->listeners_used, PAGE_LISTENERS); i++) {
         const struct page_listener *at = &page->listener[i];
-        if (is_listed(at) && !at->from_outside && text_equal(at->address, address))
-            return true;
-    }
-    return false;
-}
-
-bool listener_list_is_from_outside(const struct sockaddr *addr, socklen_t len)
-{
-    char address[sizeof tree_page->listener->address];
-    struct text wanted = TEXT_ON(address);
-    text_address(&wanted, addr, len);
-    for (uint32_t i = 0; i < listeners_used(); i++) {
-        const struct page_listener *at = &tree_page->listener[i];
-        if (is_listed(at) && at->from_outside && text_equal(at->address, address))
+        if (is_listed(at) && (bool)at->from_outside == from_outside &&
+            text_equal(at->address, address))
             return true;
     }
     return false;

@@ -21,11 +21,10 @@ enum page_listener_state listener_list_state(int index);
 /* has_children: this process has, and they may have it still. */
 void listener_list_remove(int index, bool has_children);
 
-/* Tells whether a process of that page's tree has made a listener of this address itself. */
-bool listener_list_made(const struct page *page, const struct sockaddr *addr, socklen_t len);
-
-/* Tells whether the process that started the tree has handed over a listener of this address. */
-bool listener_list_is_from_outside(const struct sockaddr *addr, socklen_t len);
+/* Tells whether a process of that page's tree has made a listener of this address itself;
+ * from_outside: whether the process that started the tree has handed one over. */
+bool listener_list_has(const struct page *page, const struct sockaddr *addr, socklen_t len,
+                       bool from_outside);
 
 /* AF_UNIX: a client of that listener is no process of the tree, as whoever else has it sees as
  * well; and whether that is so, or not known. */
