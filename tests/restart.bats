@@ -113,7 +113,7 @@ reload() {
     wait_until 20 has_loaded 5
     wait_gone "$worker" 20 # which closes what it still has by itself
     under_load http thrice
-    has_variable "$SERVER_PID" HAPROXY_MWORKER_WAIT_ONLY
+    wait_until 20 has_variable "$SERVER_PID" HAPROXY_MWORKER_WAIT_ONLY # when its worker has been started
 }
 
 # is_head PID: the command tells the tree by this process.
