@@ -28,7 +28,7 @@ pasv_address=127.0.0.1
 END
 }
 
-postgres_bin=$(echo /usr/lib/postgresql/*/bin) # Debian has a directory for each version
+for postgres_bin in /usr/lib/postgresql/*/bin; do :; done # Debian has a directory for each version
 as_postgres=(setpriv --reuid postgres --regid postgres --init-groups env HOME=/)
 
 # postgres [VAR=value...]: PostgreSQL, which refuses to run as root, on $port, and at a path in `sockets`
