@@ -4,11 +4,14 @@
 
 # descendants PID: those that live, a line each.
 descendants() {
-    local child
-    # shellcheck disable=SC2013  # words
-    for child in $(cat "/proc/$1/task"/*/children 2>/dev/null); do
-        echo "$child"
-        descendants "$child"
+    local list child children
+    for list in "/proc/$1/task"/*/children; do
+        children=()
+        { read -r -a children <"$list"; } 2>/dev/null || true # no newline ends it; and it may be gone
+        for child in "${children[@]}"; do
+            echo "$child"
+            descendants "$child"
+        done
     done
 }
 
