@@ -364,10 +364,12 @@ read_line() {
 
 # served PORT TEXT: a new connection that sends TEXT gets a byte of an answer within half a second.
 served() {
-    local PATIENT
+    local PATIENT most
+    take_patient 1
+    most=$PATIENT
     take_patient 0.5
     # shellcheck disable=SC2016  # expanded by the inner shell
-    timeout "$(patient 1)" bash -c '{ exec 9<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || exit 1
+    timeout "$most" bash -c '{ exec 9<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || exit 1
         printf %b "$2" >&9
         IFS= read -r -N 1 -t "$3" -u 9 byte && [ -n "$byte" ]' - "$1" "$2" "$PATIENT" 3>&-
 }
