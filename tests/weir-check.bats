@@ -403,6 +403,7 @@ script() {
 }
 
 @test "of a script the interpreter is looked at, through env and other scripts" {
+    local shell
     script plain '#!/usr/bin/python3 -u' 'pass'
     works "$PUBLIC/plain"
     says 'plain is a script'
@@ -414,9 +415,11 @@ script() {
     works "$PUBLIC/by_script"
     says '^/usr/bin/python3 is dynamic'
     # exec(3): what has no "#!" is the shell's.
+    checked 0 /bin/sh
+    shell=$(tail -n 1 <<<"$output") # dash can't accept, bash may load what can
     script text 'exec sleep 1'
     checked 0 "$PUBLIC/text"
-    ends_with '^nothing to drain: it accepts no connections; what it starts may$'
+    ends_with "^$shell\$"
     says '^/bin/sh is dynamic'
     works nginx # and what is none is not called one
     not says 'script'
