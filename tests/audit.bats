@@ -48,7 +48,8 @@ audits() {
         : >"$at/log"
         [ -z "$undone" ] || echo "weir[1] a: not drained: pid 2 has not ended its drain: its $undone connections count" \
             "as forced, and its listeners may still accept" >>"$at/log"
-        [ "$3" = 0 ] || [ "$undone" ] || echo "${half_a_line}weir[1] a: forced 127.0.0.1:5: in use 1s, 0 bytes unsent" >>"$at/log"
+        [ -z "${dead:-}" ] || echo "weir[1] a: pid 2 has died in the middle of the drain: 0 connections were in use" >>"$at/log"
+        [ "$3" = 0 ] || [ "$undone" ] || [ "${unnamed:-}" ] || echo "${half_a_line}weir[1] a: forced 127.0.0.1:5: in use 1s, 0 bytes unsent" >>"$at/log"
         echo "weir[1] a: drained in 1.0s: $((1 - $3)) closed clean, $3 forced; the program runs on" >>"$at/log"
         echo "a, pid 1: drained in 1.0s: $((1 - $3)) closed clean, $3 forced, $3 of them in use" >"$at/said"
         echo '{"losses": {"forced_in_use": '"$3"', "unread": 0, "unsent": 0}}' >"$at/status"
@@ -71,6 +72,10 @@ audits() {
     undone=0 told 1 '' 0
     undone=1 told 3 '' 1
     undone=0 not told 3 '' 1
+    # A process that died before it had named what it had cut: the totals tell it.
+    undone='' unnamed=1 not told 3 lost 1
+    undone='' unnamed=1 dead=1 told 3 lost 1
+    undone='' unnamed=1 dead=1 not told 3 lost 0
     # Who has reset it before the drain began was not cut, and later was second without a sign of it.
     end='has reset'
     began=8 not told 3 '' 1
