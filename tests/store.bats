@@ -201,6 +201,21 @@ while not select.select([reader], [], [], 0.1)[0]:
     is_told '^ended 15 store 1$'
 }
 
+@test "under a filter of system calls the first process waits until its child has stored its own" {
+    # 0x06, 0x7fff0000: a filter that allows everything (seccomp(2)); PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP
+    manage "$PYTHON" -c '
+import ctypes, os, struct, sys
+rule = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7fff0000))
+program = struct.pack("HxxxxxxP", 1, ctypes.addressof(rule))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0
+os.execv("/bin/sh", ["sh", "-c", "\"$@\"; exit 0", "sh"] + sys.argv[1:])' \
+        $(adopter "127.0.0.1/$port")
+    stops
+    is_told '^ended .* store 1$'
+    not grep 'closed, and not stored' "$log"
+}
+
 @test "wrappers that become the program, or start it, hand on what was stored" {
     # shellcheck disable=SC2046
     manage /bin/sh -c 'exec /bin/sh -c "exec \"\$@\"" sh "$@"' sh $(adopter "127.0.0.1/$port")

@@ -22,7 +22,7 @@
 #include "base/settings.h"
 
 #define PAGE_MAGIC "weirpage"
-#define PAGE_LAYOUT 12
+#define PAGE_LAYOUT 13
 
 #define PAGE_SLOTS 512    /* processes that are listed */
 #define PAGE_WIDE 16      /* slots whose processes have SHARDS shards, the others one */
@@ -170,6 +170,7 @@ struct page {
     _Atomic uint32_t has_at_end;        /* before phase says that it is drained */
     _Atomic int64_t execs_at;           /* a process of the tree is becoming another program since:
                                            CLOCK_MONOTONIC, ms; 0: none is known to */
+    _Atomic uint32_t has_stored;        /* another than the head has sent listeners to the store */
     _Atomic uint32_t timed_out;         /* it ended because its time was over */
     _Atomic uint32_t unlisted;          /* processes have found no free line since the start */
     _Atomic uint32_t is_named;          /* program is that of a process which listens */

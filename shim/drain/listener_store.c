@@ -87,17 +87,21 @@ static long send_those_of(int32_t pid)
 
 /*
  * A master may have no listener itself, and its workers, in a chroot, no way to the manager
- * (HAProxy). Under a filter of systemd's (SystemCallFilter=) pidfd_getfd would be the end.
+ * (HAProxy). Under a filter of systemd's (SystemCallFilter=) pidfd_getfd would be the end: then,
+ * and of a process that may not be looked at, `unknown` says that it may still send its own.
  */
-static long send_others(void)
+static long send_others(bool *unknown)
 {
     long count = 0;
-    if (sys5(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) != 0)
-        return 0;
+    bool may_look = sys5(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) == 0;
     for (uint32_t i = 0; i < process_slots_used(); i++) {
         int32_t pid = atomic_load(&tree_page->slot[i].pid);
-        if (pid <= 0 || pid == fork_pid() || !wake_reaches(pid))
+        if (pid <= 0 || pid == fork_pid())
             continue;
+        if (!may_look || !wake_reaches(pid)) {
+            *unknown = true;
+            continue;
+        }
         long sent = send_those_of(pid);
         if (sent < 0)
             return sent;
@@ -122,16 +126,19 @@ static void go_on(int64_t now, bool awaits_bind)
                       refused[] = "the service manager's store is full, switched off or not for "
                                   "this process (FileDescriptorStoreMax= has to be more than there "
                                   "are listeners, and NotifyAccess=all)";
-    bool has_none = false, is_late = now - store.since >= DECIDES_MOST_MS;
+    bool has_none = false, is_late = now - store.since >= DECIDES_MOST_MS, unknown = false;
     if (!store.is_sent) {
         long sent = send_all(true);
+        if (sent > 0 && !coordinator_is_here())
+            atomic_store(&tree_page->has_stored, 1);
         if (sent == 0 && coordinator_is_here()) {
-            sent = send_others();
-            has_none = sent == 0 && !awaits_bind; /* which the store still has */
+            sent = send_others(&unknown);
+            has_none = sent == 0 && !atomic_load(&tree_page->has_stored) &&
+                       !awaits_bind; /* which the store still has */
         }
-        store.is_sent = sent >= 0;
-        if (sent == -EAGAIN && !is_late)
+        if ((sent == -EAGAIN || (has_none && unknown)) && !is_late)
             return;
+        store.is_sent = sent >= 0;
         if (sent < 0 && coordinator_is_here())
             decide(false, sent == -EAGAIN ? no_answer : "the service manager can't be reached");
         else if (has_none)
