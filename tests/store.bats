@@ -30,7 +30,7 @@ manage() {
         "$PYTHON" "$ROOT/tests/programs/store_manager.py" "${options[@]}" \
         /bin/sh -c 'export WEIR_LISTENERS=$(cat "$0") LD_PRELOAD=$WEIR_LIB && exec "$@"' "$setting" \
         "$@"
-    wait_until 10 serves 1
+    wait_until 10 serves "${first:-1}"
 }
 
 serves() {
@@ -224,6 +224,19 @@ os.execv("/bin/sh", ["sh", "-c", "\"$@\"; exit 0", "sh"] + sys.argv[1:])' \
     conn_open between "$port"
     starts_again
     is_answered "$between"
+}
+
+@test "what a shell and its helpers hold is no listener that accepts; of two servers neither closes the other's" {
+    local other=$((port + 1))
+    first=2 manage /bin/sh -c '/bin/sh -c "sleep 100; :" & helper=$!
+        "$@" 127.0.0.1/'"$port"' & "$@" 127.0.0.1/'"$other"' & wait %2 %3; kill $helper; exit 0' sh $(adopter)
+    stops
+    is_told '^ended 15 store 2$'
+    starts_again 4
+    pause 10.5 # HANDED_MS
+    wait_until 5 stores 2
+    not grep 'which its predecessor has handed over' "$log"
+    "$ROOT/build/weir" drain --wait "$(pgrep -P "$SERVER_PID")"
 }
 
 @test "a store that is full, switched off or not there: the listeners are closed, and the log says why" {

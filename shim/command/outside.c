@@ -130,7 +130,9 @@ static void look_at_listener(struct outside *outside, const struct socket *socke
     const char *address = sockets_address(socket, &socket->own);
     const struct page_listener *known = listed(outside->tree, address, false);
     bool is_off = known && known->mode == MODE_OFF;
-    bool is_kept = known && known->state == PAGE_KEPT && outside->process->is_member;
+    /* A shell that has started the server, or a helper of it, has it still, and accepts nobody. */
+    bool is_kept = known && known->state == PAGE_KEPT &&
+                   (outside->process->is_member || find_has_shim(outside->process->pid));
     if (is_off || is_kept || is_substitute(socket))
         return;
     outside->found++;

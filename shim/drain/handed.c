@@ -4,11 +4,14 @@
 #include "base/log.h"
 #include "base/settings.h"
 #include "base/sock.h"
+#include "base/sock_option.h"
+#include "base/state_page.h"
 #include "base/sys.h"
 #include "base/text.h"
 #include "drain/listen_fds.h"
 #include "drain/listener.h"
 #include "drain/listener_store.h"
+#include "tree/listener_list.h"
 #include "tree/sd_notify.h"
 
 #include <fcntl.h>
@@ -203,13 +206,27 @@ static void say_late(const struct handed *at)
     log_send(&line);
 }
 
+/*
+ * A shell may start two programs, which know nothing of each other but by the page: of a group's
+ * sockets (SO_REUSEPORT) that does not tell which.
+ */
+static bool is_bound_by_another(const struct handed *at)
+{
+    struct sockaddr_storage addr;
+    socklen_t len = sock_own_address(at->fd, &addr);
+    int in_group = 0;
+    get_int(at->fd, SOL_SOCKET, SO_REUSEPORT, &in_group);
+    return !in_group && listener_list_has(tree_page, (struct sockaddr *)&addr, len, false);
+}
+
 /* Returns whether there are any. */
 static bool find_late(void)
 {
     bool found = false;
     for (struct handed *at = handed; at < handed + handed_count; at++) {
         int32_t who = OWNER_NONE;
-        if (at->fd < 0 || !atomic_compare_exchange_strong(&owner[at - handed], &who, OWNER_IS_LATE))
+        if (at->fd < 0 || is_bound_by_another(at) ||
+            !atomic_compare_exchange_strong(&owner[at - handed], &who, OWNER_IS_LATE))
             continue;
         say_late(at);
         found = true;
