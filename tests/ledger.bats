@@ -298,6 +298,35 @@ while True:
     figures 1 1 0 0
 }
 
+@test "a worker that crashes by a request which it has just read, in a drain, has lost it alone: exit 3" {
+    local other fd
+    serve server WEIR_MODE=protocol -- /usr/bin/python3 -c '
+import os, signal, socket, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+if os.fork():
+    os.wait()
+    time.sleep(60)
+clients = [listener.accept()[0] for _ in range(2)]
+for client in clients:
+    client.recv(100)
+    client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n")
+clients[1].recv(100)
+os.kill(os.getpid(), signal.SIGSEGV)' "$port"
+    wait_port "$port"
+    conn_open other "$port"
+    conn_open fd "$port"
+    conn_send "$other" 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'
+    conn_send "$fd" 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'
+    grep -q -m 1 ok <&"$other"
+    grep -q -m 1 ok <&"$fd"
+    "$weir" drain "$SERVER_PID"
+    wait_until 5 log_has server ': draining: .*; 2 idle, 0 in use$'
+    conn_send "$fd" 'GET /crash HTTP/1.1\r\nHost: x\r\n\r\n'
+    weir_exits 3 drain --wait "$SERVER_PID"
+    log_has server ": pid .* has died in the middle of the drain: 1 connections were in use\$"
+    ends 1 1 1
+}
+
 # a_worker_is_busy: its pid goes to $busy.
 a_worker_is_busy() {
     local json worker

@@ -158,6 +158,7 @@ static void adopt(struct conn *conn)
     } while (!atomic_compare_exchange_weak(&conn->record, &record,
                                            (record & ~(CONN_GENERATION | CONN_WRITES)) | mine));
     table_quicken(conn);
+    atomic_store(&conn->counts, false); /* its parent's */
     tell_adopts();
     /* Who accepted it has counted it, and has closed it or will: that close was none. What has been
      * cut is counted as that. */
@@ -190,6 +191,8 @@ static void change_state(struct conn *conn, const struct step *step)
             return;
         }
     } while (!atomic_compare_exchange_weak(&conn->state, &state, next));
+    if ((state ^ next) & STATE_IN_USE && gate_drains())
+        table_counts(conn, next & STATE_IN_USE);
 }
 
 static void change_owed(struct conn *conn, enum conn_event event)
@@ -443,6 +446,7 @@ int conn_disown(int fd)
             return record ? EALREADY : ENOENT;
     } while (!atomic_compare_exchange_strong(&conn->record, &record, record | CONN_DISOWNED));
     atomic_fetch_or(&conn->state, STATE_SLOW); /* a mark is to fail */
+    table_counts(conn, false);
     if (!(record & CONN_FORCED))
         atomic_fetch_add_explicit(&table_shard()->disowned, 1, memory_order_relaxed);
     return 0;

@@ -215,6 +215,9 @@ int64_t conn_lasts_ms(void);
  * the connection's turn is so still. */
 bool conn_is_unchanged(int fd);
 
+/* In a drain: what conn_classify has found counts, or what has happened since (table_counts). */
+void conn_counts(int fd, bool in_use);
+
 /* How long it has been quiet, as far as the kernel knows. */
 int64_t conn_quiet_ms(int fd);
 

@@ -2,7 +2,6 @@
 #include "conn/fdtable.h"
 
 #include "conn/fork_detect.h"
-#include "base/room.h"
 #include "base/sys.h"
 
 #include <time.h>
@@ -16,98 +15,17 @@ static _Atomic uint64_t published; /* table_publish_in_use, last */
 /* In a connection's shared, no generation: it was sent to another process. */
 #define SHARED_SENT UINT32_MAX
 
-static size_t whole_pages(size_t bytes)
+static inline void raise_to(_Atomic uint32_t *most, uint32_t to)
 {
-    return (bytes + PAGE_MAX - 1) & ~(size_t)(PAGE_MAX - 1);
-}
-
-/*
- * What one page table reaches. A fork makes one for each that has something in it to be copied, at
- * the price of a page: so the kinds and the first connections lie within the reach of one, before
- * the aliases, which are seldom used.
- */
-#define REACH ((size_t)2 << 20)
-
-static void lay_out(char *at, uint32_t most)
-{
-    table.kind = (_Atomic uint8_t *)at;
-    table.conn = (struct conn *)(void *)(at + whole_pages(most));
-    table.alias = (_Atomic uint32_t *)(table.conn + most);
-    table.most = most;
-}
-
-/* Asks for the memory of these numbers, in each of the arrays. */
-static bool commit(uint32_t from, uint32_t to)
-{
-    uint32_t n = to - from;
-    return room_commit((char *)table.kind + from, n) &&
-           room_commit((char *)(table.conn + from), n * sizeof *table.conn) &&
-           room_commit((char *)(table.alias + from), n * sizeof *table.alias);
-}
-
-static uint32_t whole_blocks(uint32_t count)
-{
-    return count / TABLE_BLOCK * TABLE_BLOCK;
-}
-
-int table_make(uint32_t most, uint32_t first)
-{
-    first = whole_blocks(first + TABLE_BLOCK - 1);
-    for (most = whole_blocks(most + TABLE_BLOCK - 1); most; most = whole_blocks(most / 4)) {
-        size_t bytes = whole_pages(most) + most * (sizeof *table.conn + sizeof *table.alias);
-        size_t slack = bytes > REACH ? REACH : 0;
-        char *at = room_reserve(bytes + slack);
-        if (!at)
-            continue; /* RLIMIT_AS: a smaller one will do for most programs */
-        size_t before = slack ? -(size_t)at & (REACH - 1) : 0, used = whole_pages(bytes);
-        room_give_back(at, before);
-        at += before;
-        room_give_back(at + used, whole_pages(bytes + slack) - used - before);
-        lay_out(at, most);
-        uint32_t limit = first < most ? first : most;
-        bool has = limit == most && room_commit(at, bytes);
-        while (!has && limit && !(has = commit(0, limit)))
-            limit = whole_blocks(limit / 4);
-        if (!has) {
-            room_give_back(at, used);
-            return -1;
-        }
-        __atomic_store_n(&table.limit, limit, __ATOMIC_RELEASE);
-        gate_set_limit(limit);
-        return 0;
-    }
-    return -1;
+    uint32_t now = atomic_load_explicit(most, memory_order_relaxed);
+    while (UNLIKELY(now < to) && !atomic_compare_exchange_weak(most, &now, to))
+        ;
 }
 
 void table_misses(int fd)
 {
-    uint32_t number = (uint32_t)fd, to = atomic_load(&table.missed_to);
-    uint32_t before = atomic_load(&table.missed_before);
-    while (before < ~number &&
-           !atomic_compare_exchange_weak(&table.missed_before, &before, ~number))
-        ;
-    while (to <= number && !atomic_compare_exchange_weak(&table.missed_to, &to, number + 1))
-        ;
-}
-
-bool table_reaches(int fd)
-{
-    uint32_t limit = __atomic_load_n(&table.limit, __ATOMIC_ACQUIRE), next = limit;
-    if (LIKELY((uint32_t)fd < limit))
-        return true;
-    if (!limit || fd < 0)
-        return false;
-    while (next <= (uint32_t)fd && next < table.most)
-        next = next < table.most / 2 ? next * 2 : table.most;
-    if ((uint32_t)fd >= next || sys_is_sandboxed() || !commit(limit, next)) {
-        table_misses(fd);
-        return false;
-    }
-    while (limit < next && !__atomic_compare_exchange_n(&table.limit, &limit, next, true,
-                                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-        ;
-    gate_set_limit(table.limit);
-    return true;
+    raise_to(&table.missed_before, ~(uint32_t)fd);
+    raise_to(&table.missed_to, (uint32_t)fd + 1);
 }
 
 void table_count_in(struct shard *shards, uint32_t count)
@@ -165,23 +83,47 @@ bool table_has_counted(void)
     return true;
 }
 
+static bool is_in_use_here(struct conn *conn)
+{
+    uint64_t record = atomic_load_explicit(&conn->record, memory_order_relaxed);
+    bool works = atomic_load_explicit(&conn->state, memory_order_relaxed) & STATE_IN_USE;
+    return (works || record & CONN_READ_SINCE_SHUT) && record && counts_here(record) &&
+           !(record & CONN_FORCED);
+}
+
 uint64_t table_in_use(void)
 {
     uint64_t in_use = 0;
     uint32_t high = atomic_load(&table.high);
-    for (uint32_t number = 0; number < high; number++) {
-        const struct conn *conn = table_conn(number);
-        uint64_t record = atomic_load_explicit(&conn->record, memory_order_relaxed);
-        bool works = atomic_load_explicit(&conn->state, memory_order_relaxed) & STATE_IN_USE;
-        in_use += (works || record & CONN_READ_SINCE_SHUT) && record && counts_here(record) &&
-                  !(record & CONN_FORCED);
-    }
+    for (uint32_t number = 0; number < high; number++)
+        in_use += is_in_use_here(table_conn(number));
     return in_use;
 }
 
-void table_publish_in_use(uint64_t now)
+static void publish(uint64_t now)
 {
     atomic_fetch_add(&table.shards->in_use, now - atomic_exchange(&published, now));
+}
+
+void table_publish_in_use(void)
+{
+    if (!gate_drains())
+        publish(table_in_use());
+}
+
+void table_counts(struct conn *conn, bool in_use)
+{
+    if (atomic_load(&conn->counts) != in_use && atomic_exchange(&conn->counts, in_use) != in_use)
+        atomic_fetch_add(&table.shards->in_use, in_use ? 1 : UINT64_MAX);
+}
+
+void table_begins_to_count(void)
+{
+    uint32_t high = atomic_load(&table.high);
+    for (uint32_t number = 0; number < high; number++)
+        if (is_in_use_here(table_conn(number)))
+            table_counts(table_conn(number), true);
+    publish(0);
 }
 
 void table_totals(struct totals *totals)
@@ -190,14 +132,6 @@ void table_totals(struct totals *totals)
     page_add(totals, table.shards, table.shard_mask + 1);
     totals->in_use = table_in_use();
     page_settle(totals);
-}
-
-static inline void raise_high(int fd)
-{
-    uint32_t high = atomic_load_explicit(&table.high, memory_order_relaxed);
-    while (UNLIKELY(high <= (uint32_t)fd) &&
-           !atomic_compare_exchange_weak(&table.high, &high, (uint32_t)fd + 1))
-        ;
 }
 
 /*
@@ -280,6 +214,7 @@ void table_end(struct conn *conn, uint64_t record)
 {
     uint64_t expected = record;
     atomic_store(&conn->state, STATE_SLOW); /* before the number can be another connection's */
+    table_counts(conn, false);
     count_closed(record, 1);
     if (!atomic_compare_exchange_strong(&conn->record, &expected, 0))
         count_closed(record, (uint64_t)-1);
@@ -321,8 +256,10 @@ static void unref(int fd, uint32_t number)
             atomic_store_explicit(&conn->state, STATE_SLOW, memory_order_relaxed);
         else if ((uint32_t)fd == number) /* which may be something else from now on */
             atomic_fetch_or(&conn->state, STATE_SLOW);
-        bool counts = record && !left && counts_here(record) && !(record & CONN_FORCED);
-        if ((counted = counts ? record : 0))
+        bool ends = record && !left && counts_here(record);
+        if (ends)
+            table_counts(conn, false);
+        if ((counted = ends && !(record & CONN_FORCED) ? record : 0))
             count_closed(counted, 1);
     } while (record && !atomic_compare_exchange_strong(&conn->record, &record, left));
 }
@@ -344,7 +281,7 @@ INLINE bool take_record(struct conn *conn, uint64_t fresh)
 static bool find_record(uint64_t fresh, uint32_t *number)
 {
     /* Behind all that is used, where a drain has room for its notes as well (room.h). */
-    uint32_t end = whole_blocks(atomic_load(&table.high)) + 2 * TABLE_BLOCK;
+    uint32_t end = table_whole_blocks(atomic_load(&table.high)) + 2 * TABLE_BLOCK;
     if (end > table.limit)
         end = table.limit;
     for (uint32_t n = end - 1; n + TABLE_BLOCK >= end; n--) {
@@ -399,7 +336,7 @@ static enum kind make_record(int fd, uint64_t fresh, bool elsewhere)
         if (!find_record(fresh, &number))
             return KIND_NONE;
         kind = KIND_ALIAS;
-        raise_high((int)number);
+        raise_to(&table.high, number + 1);
         atomic_store_explicit(&table.alias[fd], number, memory_order_relaxed);
     }
     tracker_reset(&table_conn(number)->http);
@@ -413,7 +350,7 @@ static __attribute__((noinline)) void add_oddly(int fd, uint64_t fresh, bool els
         return;
     if (UNLIKELY(GLANCE(&table.kind[fd]) != KIND_NONE))
         table_drop(fd, swap_kind(fd, KIND_NONE));
-    raise_high(fd);
+    raise_to(&table.high, (uint32_t)fd + 1);
     set_kind(fd, make_record(fd, fresh, elsewhere));
 }
 
@@ -469,7 +406,7 @@ void table_set(int fd, enum kind kind)
 {
     if (!table_reaches(fd))
         return;
-    raise_high(fd);
+    raise_to(&table.high, (uint32_t)fd + 1);
     table_drop(fd, swap_kind(fd, kind));
 }
 
@@ -492,7 +429,7 @@ void table_alias(int fd, int to)
     if (table_knows(to)) /* stale: closed on a path that we don't see */
         table_drop(to, swap_kind(to, KIND_NONE));
     atomic_store_explicit(&table.alias[to], number, memory_order_relaxed);
-    raise_high(to);
+    raise_to(&table.high, (uint32_t)to + 1);
     set_kind(to, KIND_ALIAS);
 }
 

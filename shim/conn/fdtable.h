@@ -100,6 +100,7 @@ struct conn {
     _Alignas(CACHE_LINE) _Atomic uint64_t record; /* 0: free */
     _Atomic uint32_t shared; /* table.fork_counter at its accept, or SHARED_SENT (fdtable.c) */
     _Atomic uint8_t state;
+    _Atomic bool counts; /* in a drain: among those in use, as the page has them */
     struct tracker http; /* mode protocol, and mode reply in a drain */
 };
 _Static_assert(sizeof(struct conn) <= CACHE_LINE, "one line for all that a call looks at");
@@ -164,9 +165,16 @@ void table_totals(struct totals *totals);
  * first, and a thread may be held up in between. */
 bool table_has_counted(void);
 
-/* The walk alone; and tells the page how many there are, for those who can't walk here. */
+/* A walk alone; and tells the page, for those who can't walk here. */
 uint64_t table_in_use(void);
-void table_publish_in_use(uint64_t now);
+void table_publish_in_use(void);
+
+/*
+ * In a drain, from now on: the page has each as it turns, for this process may be killed at any
+ * moment; and one that is in use now, or is not (any more).
+ */
+void table_begins_to_count(void);
+void table_counts(struct conn *conn, bool in_use);
 
 /* The connection of this record, which has one descriptor, has ended; unless the record has
  * changed. */
@@ -243,6 +251,11 @@ void table_await_claim(int fd);
 
 /* Numbers are made room for by so many. */
 #define TABLE_BLOCK 512
+
+static inline uint32_t table_whole_blocks(uint32_t count)
+{
+    return count / TABLE_BLOCK * TABLE_BLOCK;
+}
 
 static inline struct conn *table_conn(uint32_t number)
 {

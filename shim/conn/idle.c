@@ -332,6 +332,16 @@ bool conn_is_unchanged(int fd)
     return conn && atomic_load_explicit(&conn->state, memory_order_relaxed) & STATE_LOOKED;
 }
 
+void conn_counts(int fd, bool in_use)
+{
+    struct conn *conn = table_find(fd);
+    if (!conn)
+        return;
+    table_counts(conn, in_use);
+    if (!conn_is_unchanged(fd))
+        table_counts(conn, is_in_use(conn));
+}
+
 int64_t conn_quiet_ms(int fd)
 {
     struct sock_info info;

@@ -227,6 +227,7 @@ static void stop_serving(int64_t now)
     if (drain.whole_tree)
         membership_delayed();
     gate_shut(GATE_DRAINS, settings_now()->settle);
+    table_begins_to_count();
     set_phase(PHASE_DRAINING);
     const struct settings *settings = settings_now();
     int64_t notice = within_timeout(settings->notice, now);
@@ -388,7 +389,6 @@ static bool step_drain(int64_t now)
             drain.first_look = count.limits.now;
     }
     drain.tracked = count.idle + count.in_use + count.shut;
-    table_publish_in_use(count.in_use);
     process_slot_tell_clients(drain.tracked - count.of_tree, count.of_tree, arrived);
     bool has_none = !drain.tracked && has_counted();
     bool lingers = lingering_step(now); /* after the table, out of which it may have come */
@@ -431,7 +431,7 @@ int64_t drain_step(void)
     int64_t now = sys_now_ms(), began = sys_now_ns();
     if (drain_phase() == PHASE_DELAYING) {
         step_close_idle(now);
-        table_publish_in_use(table_in_use());
+        table_publish_in_use();
         if (now < drain.begins_at)
             return drain.sweeping ? STEP_MS : sooner(drain.begins_at - now, STEP_MOST_MS);
         stop_serving(now);

@@ -100,6 +100,8 @@ enum conn_class drain_count(int fd, struct drain_count *count)
         of_tree = note->of_tree;
     } else {
         look = classify(fd, &count->limits, true, &of_tree);
+        if (look != CONN_IS_GONE)
+            conn_counts(fd, look == CONN_IS_IN_USE);
         if (note)
             *note = (struct drain_note){count->limits.now + holds_ms(look), look, of_tree};
     }

@@ -249,7 +249,7 @@ bool process_slot_forked(struct process_slot_origin *parent)
 void process_slot_count(void)
 {
     struct page_slot *slot = tree_page ? process_slot_now() : NULL;
-    table_publish_in_use(table_in_use());
+    table_publish_in_use();
     if (!slot)
         return;
     atomic_store(&slot->counted, page_order_number(tree_page));

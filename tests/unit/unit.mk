@@ -14,7 +14,7 @@ UNIT_asan = $(CC) -fsanitize=address,undefined -fno-sanitize-recover=all
 UNIT_tsan = $(CLANG) -fsanitize=thread -DPARSER_PLAIN
 UNIT_fuzz = $(CLANG) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
-UNIT_fdtable = shim/conn/fdtable.c shim/base/room.c shim/conn/gate.c shim/base/state_page.c shim/base/text.c shim/conn/fork_detect.c shim/base/libc.c shim/base/libc_next.c shim/base/sys.c shim/http/streams.c
+UNIT_fdtable = shim/conn/fdtable.c shim/conn/fdtable_room.c shim/base/room.c shim/conn/gate.c shim/base/state_page.c shim/base/text.c shim/conn/fork_detect.c shim/base/libc.c shim/base/libc_next.c shim/base/sys.c shim/http/streams.c
 UNIT_conn = tests/unit/fake_sock.c shim/conn/conn.c shim/conn/idle.c shim/conn/force.c shim/conn/goodbye.c shim/conn/last_answer.c shim/http/parser.c shim/http/head_cache.c shim/http/parser_head.c shim/http/parser_records.c shim/http/parser_frames.c shim/http/parser_websocket.c shim/http/parser_postgres.c shim/http/parser_tls.c shim/http/tracker.c shim/http/close_header.c shim/conn/reply_model.c shim/conn/pacing.c shim/base/settings.c $(UNIT_fdtable)
 UNIT_crowd = $(UNIT_conn)
 UNIT_settings = shim/base/settings.c shim/base/text.c
