@@ -239,6 +239,31 @@ os.execv("/bin/sh", ["sh", "-c", "\"$@\"; exit 0", "sh"] + sys.argv[1:])' \
     "$ROOT/build/weir" drain --wait "$(pgrep -P "$SERVER_PID")"
 }
 
+@test "what is closed since it was not bound is closed for the shell as well, and can be bound later" {
+    manage /bin/sh -c '"$@"; exit 0' sh "$PYTHON" -c '
+import os, signal, socket, sys, time
+port, mark = int(sys.argv[1]), sys.argv[2]
+first = socket.create_server(("127.0.0.1", port))
+if os.path.exists(mark):
+    print("waits", flush=True)
+    while os.path.exists(mark):
+        time.sleep(0.05)
+second = socket.create_server(("127.0.0.1", port + 1))
+print("serving False", flush=True)
+signal.pause()' "$port" "$BATS_TEST_TMPDIR/mark"
+    stops
+    touch "$BATS_TEST_TMPDIR/mark"
+    kill -HUP "$SERVER_PID"
+    wait_until 10 is_told '^waits$'
+    wait_until 20 grep -q "closed 127.0.0.1:$((port + 1)), .* not bound in 10s" "$log"
+    not listening $((port + 1))
+    rm "$BATS_TEST_TMPDIR/mark"
+    wait_until 10 serves 2
+    listening $((port + 1))
+    stops
+    is_told '^ended .* store 2$'
+}
+
 @test "a store that is full, switched off or not there: the listeners are closed, and the log says why" {
     local most
     for most in 0 1 2; do

@@ -21,12 +21,16 @@
 
 #define HANDED_MOST 256
 
+/* Behind a number in the variable, among processes of one tree. */
+#define IS_STORED 's'
+
 /* Above what a program counts on, where its limit allows that. */
 #define HANDED_LEAST 1000
 
 static struct handed {
     _Atomic int fd; /* our copy; -1: there is none any more */
     int bound_to;   /* the program's own descriptor, which has been bound and does not listen yet */
+    bool is_stored; /* by the service manager: no predecessor lives that may go on with it */
     uint64_t inode;
 } handed[HANDED_MOST];
 static uint32_t handed_count; /* how many there were */
@@ -51,7 +55,7 @@ static int high_number(void)
                                             : (int)limit.rlim_cur / 2;
 }
 
-static void take(int fd)
+static void take(int fd, bool is_stored)
 {
     if (handed_count == HANDED_MOST || handed_has(fd) || sock_is_listener(fd) != 1)
         return;
@@ -61,14 +65,14 @@ static void take(int fd)
         sys1(SYS_close, fd);
     else
         sys3(SYS_fcntl, copy = fd, F_SETFD, FD_CLOEXEC);
-    handed[handed_count++] = (struct handed){(int)copy, -1, sock_inode((int)copy)};
+    handed[handed_count++] = (struct handed){(int)copy, -1, is_stored, sock_inode((int)copy)};
     atomic_fetch_add(&handed_left, 1);
 }
 
 /* One of the service manager's, whose number is the program's. */
 static void take_stored(int fd)
 {
-    take(fd);
+    take(fd, true);
     if (!handed_has(fd))
         sys1(SYS_close, fd);
 }
@@ -98,8 +102,10 @@ bool handed_take(char **envp)
     while (value && *value) {
         const char *from = value;
         uint64_t fd = text_take_number(&value, 10);
+        bool is_stored = *value == IS_STORED;
         if (value > from && fd <= INT32_MAX)
-            take((int)fd);
+            take((int)fd, is_stored);
+        value += is_stored;
         value += *value != '\0';
     }
     return stored;
@@ -193,30 +199,32 @@ bool handed_listens(int fd)
 
 /* ---- left ---- */
 
-static void say_late(const struct handed *at)
-{
-    struct log_line line;
-    struct sockaddr_storage addr;
-    socklen_t len = sock_own_address(at->fd, &addr);
-    log_begin(&line, LOG_INFO);
-    text_string(&line.text, "closed ");
-    text_address(&line.text, (struct sockaddr *)&addr, len);
-    text_add(&line.text, ", which its predecessor has handed over: not bound in %us",
-             HANDED_MS / 1000);
-    log_send(&line);
-}
+struct address {
+    struct sockaddr_storage of;
+    socklen_t len;
+};
 
 /*
  * A shell may start two programs, which know nothing of each other but by the page: of a group's
  * sockets (SO_REUSEPORT) that does not tell which.
  */
-static bool is_bound_by_another(const struct handed *at)
+static bool is_bound_by_another(const struct handed *at, const struct address *address)
 {
-    struct sockaddr_storage addr;
-    socklen_t len = sock_own_address(at->fd, &addr);
     int in_group = 0;
     get_int(at->fd, SOL_SOCKET, SO_REUSEPORT, &in_group);
-    return !in_group && listener_list_has(tree_page, (struct sockaddr *)&addr, len, false);
+    return !in_group &&
+           listener_list_has(tree_page, (const struct sockaddr *)&address->of, address->len, false);
+}
+
+static void say_late(const struct address *address)
+{
+    struct log_line line;
+    log_begin(&line, LOG_INFO);
+    text_string(&line.text, "closed ");
+    text_address(&line.text, (const struct sockaddr *)&address->of, address->len);
+    text_add(&line.text, ", which its predecessor has handed over: not bound in %us",
+             HANDED_MS / 1000);
+    log_send(&line);
 }
 
 /* Returns whether there are any. */
@@ -225,10 +233,18 @@ static bool find_late(void)
     bool found = false;
     for (struct handed *at = handed; at < handed + handed_count; at++) {
         int32_t who = OWNER_NONE;
-        if (at->fd < 0 || is_bound_by_another(at) ||
+        struct address address;
+        if (at->fd < 0)
+            continue;
+        address.len = sock_own_address(at->fd, &address.of);
+        if (is_bound_by_another(at, &address) ||
             !atomic_compare_exchange_strong(&owner[at - handed], &who, OWNER_IS_LATE))
             continue;
-        say_late(at);
+        say_late(&address);
+        /* A shell that has started the program has it, too: who came would wait for nobody, and the
+         * program could not bind it later. */
+        if (at->is_stored && address.of.ss_family != AF_UNIX)
+            sock_shut_both(at->fd);
         found = true;
     }
     return found;
@@ -300,14 +316,16 @@ bool handed_keeps_path(const char *path)
 
 const char *handed_entry(void)
 {
-    static char entry[sizeof HANDED_NAME + HANDED_MOST * 10]; /* nine digits, and a comma */
+    static char
+        entry[sizeof HANDED_NAME + HANDED_MOST * 11]; /* nine digits, a letter and a comma */
     struct text text = TEXT_ON(entry);
     if (!handed_any() || has_listened)
         return NULL;
     text_string(&text, HANDED_NAME);
     for (struct handed *at = handed; at < handed + handed_count; at++)
         if (at->fd >= 0)
-            text_add(&text, "%s%d", entry[text.used - 1] == '=' ? "" : ",", at->fd);
+            text_add(&text, "%s%d%s", entry[text.used - 1] == '=' ? "" : ",", at->fd,
+                     at->is_stored ? "s" : "");
     return entry;
 }
 
