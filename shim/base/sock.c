@@ -295,6 +295,13 @@ void sock_shut_both(int fd)
     sys2(SYS_shutdown, fd, SHUT_RDWR);
 }
 
+bool sock_was_reset(int fd)
+{
+    int error = 0;
+    get_int(fd, SOL_SOCKET, SO_ERROR, &error);
+    return error == ECONNRESET;
+}
+
 long sock_throw_away(int fd)
 {
     char room[4096];

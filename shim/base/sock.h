@@ -115,6 +115,10 @@ void sock_shut_write(int fd);
 bool sock_say(int fd, const void *bytes, size_t n);
 void sock_shut_both(int fd);
 
+/* Whether what the peer had sent met our cut: TCP resets it (net/ipv4/tcp_input.c,
+ * tcp_rcv_state_process, TCPABORTONDATA). Takes the socket's error away (SO_ERROR, socket(7)). */
+bool sock_was_reset(int fd);
+
 /*
  * Holds back the last segment of what is written from now on (TCP_CORK, tcp(7)): a shutdown then
  * sends it with the FIN in it, so that no peer has the one before the other. False: not TCP, or the

@@ -89,6 +89,8 @@ bool conn_force(int fd, const struct conn_limits *limits, int64_t until, struct 
     }
     if (!now->unread && !has_moved(conn))
         now->unread = before.unread;
+    if (sock_was_reset(fd) && !now->unread)
+        now->unread = 1; /* of how many bytes nobody tells */
     bool has_queues = now->unread || now->unsent;
     if (is_in_use(conn) || !has_rested)
         cost->look = CONN_IS_IN_USE;

@@ -504,6 +504,11 @@ static void a_cut_costs_what_is_unread(void)
     fakes[FD].queues.unread = 5;
     cuts_while(true, false, true);
     CHECK(cost.queues.unread == 5);
+    begin(MODE_PROTOCOL); /* idle, and what came behind the cut was reset */
+    fakes[FD].info = quiet_long;
+    fakes[FD].reset = true;
+    cuts_while(false, false, false);
+    CHECK(cost.queues.unread == 1);
 }
 
 /* An answer whose last byte came so long after the request, so long ago. */

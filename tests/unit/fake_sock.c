@@ -93,6 +93,11 @@ void sock_shut_both(int fd)
     fake(fd, true)->shut_both++;
 }
 
+bool sock_was_reset(int fd)
+{
+    return fake(fd, false)->reset;
+}
+
 bool sock_cork(int fd)
 {
     return !atomic_exchange(&fake(fd, true)->corked, true);

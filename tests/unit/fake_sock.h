@@ -17,7 +17,7 @@ struct fake {
     _Atomic unsigned int shut_read, shut_write, shut_both;
     size_t said; /* bytes of a goodbye */
     _Atomic bool corked;
-    bool was_deaf;
+    bool was_deaf, reset;
 };
 
 extern struct fake fakes[FAKES];
