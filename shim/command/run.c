@@ -11,12 +11,6 @@
 
 #define SETTINGS_MOST 64
 
-/* The command line, read. */
-struct run {
-    const char *value[SETTINGS_MOST]; /* of the i-th setting's option; NULL: not given */
-    char **command;                   /* with its arguments */
-};
-
 /* ---- options ---- */
 
 /* Prints a text from column `indent` on, in lines of 80 characters. */
@@ -63,8 +57,16 @@ static void print_help(void)
          "  weir run --timeout 1m --log syslog -- redis-server /etc/redis/redis.conf");
 }
 
-/* Returns an exit code, or -1: go on. */
-static int read_options(int argc, char **argv, struct run *run)
+/* Puts a value in place of each that the environment has of this name. */
+static void set(const char *name, const char *value)
+{
+    unsetenv(name);
+    if (setenv(name, value, 1))
+        exit(fail(EXIT_FAILED, "%s", strerror(errno)));
+}
+
+/* Puts the options' values into the environment. Returns an exit code, or -1: go on. */
+static int read_options(int argc, char **argv)
 {
     struct option options[SETTINGS_MOST + 2] = {{"help", no_argument, NULL, 'h'}};
     char names[SETTINGS_MOST][SETTINGS_OPTION];
@@ -80,31 +82,15 @@ static int read_options(int argc, char **argv, struct run *run)
         }
         if (option == '?')
             return EXIT_USAGE;
-        run->value[option - 256] = optarg;
+        settings_describe((size_t)option - 256, &setting);
+        set(setting.name, optarg);
     }
-    run->command = argv + optind;
-    return *run->command ? -1 : fail(EXIT_USAGE, "run: which COMMAND? `weir run --help` says more");
+    if (argv[optind])
+        return -1;
+    return fail(EXIT_USAGE, "run: which COMMAND? `weir run --help` says more");
 }
 
 /* ---- the environment ---- */
-
-/* Puts a value in place of each that the environment has of this name. */
-static void set(const char *name, const char *value)
-{
-    unsetenv(name);
-    if (setenv(name, value, 1))
-        exit(fail(EXIT_FAILED, "%s", strerror(errno)));
-}
-
-/* Puts the options' values into the environment, and takes out what must not be inherited. */
-static void set_variables(const struct run *run)
-{
-    struct setting_text setting;
-    unsetenv("WEIR_TREE"); /* start.c: the tree that we may be in. The command begins its own. */
-    for (size_t i = 0; i < SETTINGS_MOST && settings_describe(i, &setting); i++)
-        if (run->value[i])
-            set(setting.name, run->value[i]);
-}
 
 static void warn_of_unknown(void)
 {
@@ -150,32 +136,32 @@ static void execute(const char *path, char **command)
 
 int command_run(int argc, char **argv)
 {
-    struct run run = {0};
     struct check check = {0};
     struct settings settings;
     struct complaint complaint;
     char path[PATH_MAX], library[PATH_MAX];
-    int status = read_options(argc, argv, &run);
+    int status = read_options(argc, argv);
     if (status >= 0)
         return status;
-    set_variables(&run);
+    char **command = argv + optind;
+    unsetenv("WEIR_TREE"); /* start.c: the tree that we may be in. The command begins its own. */
     if (!settings_read(&settings, environ, &complaint))
         return fail(EXIT_USAGE, "%s", complaint.text);
     warn_of_unknown();
 
-    bool works = check_our_library(library, &check) && check_find(*run.command, path, &check);
+    bool works = check_our_library(library, &check) && check_find(*command, path, &check);
     if (works && strpbrk(library, ": "))
         works = check_fail(&check,
                            "%s: LD_PRELOAD can't name a path with a space or a colon (ld.so(8)): "
                            "move it",
                            escaped(library));
-    works = works && check_command(*run.command, &check);
+    works = works && check_command(*command, &check);
     if (!works)
         say("%s", check.reason);
     /* A file that may be executed, but not read, may well work. */
     if (!works && check.exit != EXIT_FORBIDDEN)
         return EXIT_FAILED;
     preload(library);
-    execute(path, run.command);
+    execute(path, command);
     return fail(EXIT_FAILED, "%s: %s", escaped(path), strerror(errno));
 }
