@@ -15,33 +15,22 @@ static bool has_color(void)
     return isatty(STDOUT_FILENO) && !(none && *none) && !(term && text_equal(term, "dumb"));
 }
 
-static void print_text(enum color color, const char *text)
+void print_in(enum color color, const char *format, ...)
 {
     static const char *const begins[] = {
         [GOOD] = "\033[32m",
         [WARNING] = "\033[33m",
         [BAD] = "\033[31m",
     };
-    bool colored = color != PLAIN && *text && has_color();
-    printf("%s%s%s", colored ? begins[color] : "", text, colored ? "\033[0m" : "");
-}
-
-static char *format_text(const char *format, va_list arguments)
-{
-    char *text;
-    if (vasprintf(&text, format, arguments) < 0)
-        exit(fail(EXIT_FAILED, "%s", strerror(errno)));
-    return text;
-}
-
-void print_in(enum color color, const char *format, ...)
-{
+    bool colored = color != PLAIN && has_color();
     va_list arguments;
+    if (colored)
+        fputs(begins[color], stdout);
     va_start(arguments, format);
-    char *text = format_text(format, arguments);
+    vprintf(format, arguments);
     va_end(arguments);
-    print_text(color, text);
-    free(text);
+    if (colored)
+        fputs("\033[0m", stdout);
 }
 
 const char *duration(int64_t ms)
@@ -82,11 +71,14 @@ static void add(enum color color, char *text)
 
 void table_cell(enum color color, const char *format, ...)
 {
+    char *text;
     va_list arguments;
     va_start(arguments, format);
-    char *text = format_text(format, arguments);
+    int length = vasprintf(&text, format, arguments), *width;
     va_end(arguments);
-    int *width = &table.width[table.cells % table.columns], length = (int)strlen(text);
+    if (length < 0)
+        exit(fail(EXIT_FAILED, "%s", strerror(errno)));
+    width = &table.width[table.cells % table.columns];
     *width = length > *width ? length : *width;
     add(color, text);
 }
@@ -114,7 +106,7 @@ static void print_row(const struct cell *row)
         int rest = table.width[i] - (int)strlen(row[i].text);
         if (*row[i].text) {
             printf("%*s", spaces + (table.is_right[i] ? rest : 0), "");
-            print_text(row[i].color, row[i].text);
+            print_in(row[i].color, "%s", row[i].text);
             spaces = table.is_right[i] ? 0 : rest;
         } else {
             spaces += rest;
