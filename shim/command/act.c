@@ -44,7 +44,6 @@ static const char *const does[] = {
 };
 
 struct request {
-    int32_t pid;
     enum action action;
     int64_t timeout; /* ms; -1: as the program was started */
     bool wait;
@@ -427,9 +426,9 @@ static int keep(struct tree *tree, bool keeps)
     return error;
 }
 
-int act_drain_keeping(struct tree *tree, int32_t pid, int64_t timeout, bool *over)
+int act_drain_keeping(struct tree *tree, int64_t timeout, bool *over)
 {
-    struct request request = {.pid = pid, .action = ACTION_DRAIN, .timeout = timeout, .wait = true};
+    struct request request = {.action = ACTION_DRAIN, .timeout = timeout, .wait = true};
     int error = keep(tree, true);
     int code = error ? fail_to_write(tree, error) : act(tree, &request);
     *over = tree_copy(tree) && (is_over(tree) || !tree_lives(tree));
@@ -442,12 +441,13 @@ int command_act(int argc, char **argv)
 {
     struct request request;
     struct tree *tree = NULL;
+    int32_t pid;
     int code = read_options(argc, argv, &request);
     if (code >= 0)
         return code;
-    code = find_target(*argv, argv[optind], &request.pid, &tree);
+    code = find_target(*argv, argv[optind], &pid, &tree);
     if (!code)
-        code = act_check(tree, request.pid, request.timeout);
+        code = act_check(tree, pid, request.timeout);
     if (!code)
         code = act(tree, &request);
     tree_free(tree);

@@ -15,6 +15,6 @@ int act_check(struct tree *tree, int32_t pid, int64_t timeout);
 
 /* Drains the tree, as `weir drain --wait` does, with its listeners kept open. *over: nobody of it
  * serves any more, whatever the exit code says. */
-int act_drain_keeping(struct tree *tree, int32_t pid, int64_t timeout, bool *over);
+int act_drain_keeping(struct tree *tree, int64_t timeout, bool *over);
 
 #endif

@@ -119,10 +119,10 @@ struct outside {
 static void name_process(const struct outside *outside, const char *does, const char *address)
 {
     int32_t pid = outside->process->pid;
-    const char *why = find_has_shim(pid) ? "by a socket that the shim does not see"
-                                         : "without the shim (see `weir check`)";
     if (outside->says)
-        say("pid %d %s %s, %s", pid, does, address, why);
+        say("pid %d %s %s, %s", pid, does, address,
+            find_has_shim(pid) ? "by a socket that the shim does not see"
+                               : "without the shim (see `weir check`)");
 }
 
 static void look_at_listener(struct outside *outside, const struct socket *socket)
@@ -164,15 +164,15 @@ static void look_at_descriptor(int dir, const char *name, void *context)
 /* ---- all of them ---- */
 
 /* Those that the program has taken over are nobody's here. */
-static uint64_t disowned_by(struct tree *tree)
+static uint64_t disowned_by(const struct tree *tree)
 {
-    struct totals totals = {0};
-    for (struct tree *part = tree; part; part = part->attached) {
-        for (uint32_t i = 0; i <= PAGE_SLOTS; i++)
-            page_add_slot(&totals, &part->page, i, true);
-        page_add_gone(&totals, &part->page.gone);
+    uint64_t disowned = 0;
+    for (const struct tree *part = tree; part; part = part->attached) {
+        struct totals totals;
+        page_add_all(&totals, &part->page);
+        disowned += totals.disowned;
     }
-    return totals.disowned;
+    return disowned;
 }
 
 static void look_at_process(struct outside *outside, uint64_t *disowned)

@@ -240,7 +240,7 @@ static int drain(struct restart *restart, struct tree *tree, bool *over)
     fflush(stdout);
     int out = dup(STDOUT_FILENO);
     dup2(STDERR_FILENO, STDOUT_FILENO);
-    int code = act_drain_keeping(tree, restart->pid, restart->timeout, over);
+    int code = act_drain_keeping(tree, restart->timeout, over);
     fflush(stdout);
     dup2(out, STDOUT_FILENO);
     close(out);
