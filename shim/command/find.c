@@ -12,8 +12,6 @@
 #include <signal.h>
 #include <sys/auxv.h>
 
-#define ANCESTORS_MOST 64
-
 /* ---- the pages that a process maps ---- */
 
 /* The shim and its pages among the mappings of a process. */
@@ -93,8 +91,6 @@ struct scan {
     struct tree *list;
     int count;
     const struct tree *ancestor; /* only processes that descend from one of this tree's; or NULL */
-    int32_t *strangers;          /* those that don't, as they were met */
-    size_t strangers_count;
 };
 
 static void keep(struct scan *scan, struct tree *tree)
@@ -164,41 +160,21 @@ static bool is_member(int32_t pid, const struct tree *tree)
     return named && tree_is_mapped(tree, pid) == 1;
 }
 
-static bool is_stranger(int32_t pid, const struct scan *scan)
+/* Whether the process descends from one of the tree's. */
+static bool descends(int32_t pid, const struct tree *tree)
 {
-    for (size_t i = scan->strangers_count; i; i--)
-        if (scan->strangers[i - 1] == pid)
-            return true;
-    return false;
-}
-
-/* Whether the process descends from one of the tree's. Of most processes a parent has been met. */
-static bool descends(int32_t pid, const struct tree *tree, const struct scan *scan)
-{
-    for (int i = 0; i < ANCESTORS_MOST && (pid = proc_parent(pid)) > 1; i++) {
+    for (int i = 0; i < ANCESTORS_MOST && (pid = process_parent(pid)) > 1; i++)
         if (is_member(pid, tree))
             return true;
-        if (scan && is_stranger(pid, scan))
-            return false;
-    }
     return false;
-}
-
-static void add_stranger(struct scan *scan, int32_t pid)
-{
-    scan->strangers = grow(scan->strangers, scan->strangers_count, sizeof *scan->strangers);
-    scan->strangers[scan->strangers_count++] = pid;
 }
 
 static void add_process(int32_t pid, void *context)
 {
     struct scan *scan = context;
     struct look look;
-    if (scan->ancestor && !descends(pid, scan->ancestor, scan)) {
-        add_stranger(scan, pid);
-        return;
-    }
-    if (look_at(pid, scan->list, PAGES_OF_PROCESS, &look))
+    if ((scan->ancestor && !descends(pid, scan->ancestor)) ||
+        look_at(pid, scan->list, PAGES_OF_PROCESS, &look))
         return;
     if (look.error == OTHER_LAYOUT)
         say_other(pid, &look);
@@ -248,7 +224,7 @@ static void add_dirs(struct scan *scan)
  */
 static bool is_of_tree(int32_t pid, int64_t uid, const struct tree *tree)
 {
-    return uid == tree->uid || uid == 0 || descends(pid, tree, NULL);
+    return uid == tree->uid || uid == 0 || descends(pid, tree);
 }
 
 static bool is_attached(const struct tree *part)
@@ -377,6 +353,7 @@ static int find_tree(int32_t pid, struct tree **tree)
 {
     struct look look;
     int code, error = look_at(pid, NULL, 1, &look);
+    process_forget_parents();
     /* A daemon that has forked itself away is known by its first process to those who started it,
      * and to its own log. */
     if (error && kill(pid, 0) && errno == ESRCH && (*tree = find_begun_by(pid)))
@@ -399,7 +376,6 @@ static int find_tree(int32_t pid, struct tree **tree)
 
     struct scan scan = {.ancestor = *tree = whole_of(look.trees)};
     proc_each_process(add_process, &scan);
-    free(scan.strangers);
     take_parts(&scan.list, *tree);
     tree_free(scan.list);
     return EXIT_DONE;
@@ -468,6 +444,7 @@ struct tree *find_trees(void)
     struct scan scan = {0};
     struct tree *sorted = NULL;
     budget_renew();
+    process_forget_parents();
     proc_each_process(add_process, &scan);
     add_dirs(&scan);
     for (struct tree *tree = scan.list; tree; tree = tree->next)

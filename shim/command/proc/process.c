@@ -41,6 +41,34 @@ int32_t process_outer_pid(uint32_t uid, uint32_t namespace, int32_t inner)
     return sought.outer;
 }
 
+#define PIDS_MOST (1 << 22) /* proc(5), pid_max */
+
+static int32_t *parents; /* by pid: untouched pages of it are no memory; NULL: not read */
+
+static void add_parent(int32_t pid, void *context)
+{
+    (void)context;
+    if (pid <= PIDS_MOST)
+        parents[pid] = proc_parent(pid);
+}
+
+void process_forget_parents(void)
+{
+    free(parents);
+    parents = NULL;
+}
+
+int32_t process_parent(int32_t pid)
+{
+    if (!parents) {
+        parents = calloc(PIDS_MOST + 1, sizeof *parents);
+        if (!parents)
+            exit(fail(EXIT_FAILED, "%s", strerror(errno)));
+        proc_each_process(add_parent, NULL);
+    }
+    return pid <= PIDS_MOST ? parents[pid] : 0;
+}
+
 bool process_variable(int32_t pid, const char *name, char *into, size_t size)
 {
     struct proc_lines entries;

@@ -16,6 +16,15 @@ int32_t process_number(const char *text);
  */
 int32_t process_outer_pid(uint32_t uid, uint32_t namespace, int32_t inner);
 
+/*
+ * The parent of a process, as all of them had theirs when this was called first; anew after
+ * process_forget_parents. 0: it has none, or that is not known. Whoever climbs asks at most so
+ * often: a user may make up processes without end, each the parent of the next.
+ */
+#define ANCESTORS_MOST 64
+int32_t process_parent(int32_t pid);
+void process_forget_parents(void);
+
 /* A variable that the process was started with. False: there is none, or it may not be read. */
 bool process_variable(int32_t pid, const char *name, char *into, size_t size);
 
