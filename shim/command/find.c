@@ -45,7 +45,7 @@ static void push(struct tree **list, struct tree *tree)
 
 /*
  * Opens the pages that a process maps and that are not among those known, `most` at most. Returns
- * the errno where its mappings can't be read.
+ * the errno where its mappings can't be read: nothing is found then.
  */
 static int look_at(int32_t pid, const struct tree *known, int most, struct look *look)
 {
@@ -384,8 +384,7 @@ static int find_tree(int32_t pid, struct tree **tree)
 bool find_is_of_another(int32_t pid, const struct tree *tree)
 {
     struct look look;
-    if (look_at(pid, NULL, PAGES_OF_PROCESS, &look))
-        return false;
+    look_at(pid, NULL, PAGES_OF_PROCESS, &look);
     bool ours = false, others = look.trees || look.error == OTHER_LAYOUT;
     for (const struct tree *part = tree; part; part = part->attached)
         ours = ours || is_in(look.trees, part->name, &part->file);
@@ -396,8 +395,7 @@ bool find_is_of_another(int32_t pid, const struct tree *tree)
 bool find_has_shim(int32_t pid)
 {
     struct look look;
-    if (look_at(pid, NULL, PAGES_OF_PROCESS, &look))
-        return false;
+    look_at(pid, NULL, PAGES_OF_PROCESS, &look);
     tree_free(look.trees);
     return look.has_library;
 }
@@ -405,8 +403,7 @@ bool find_has_shim(int32_t pid)
 const char *find_version(int32_t pid)
 {
     struct look look;
-    if (look_at(pid, NULL, 1, &look))
-        return NULL;
+    look_at(pid, NULL, 1, &look);
     const char *version = look.error == OTHER_LAYOUT ? tree_other_version : NULL;
     if (look.trees)
         version = escaped(look.trees->page.version);

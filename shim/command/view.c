@@ -194,8 +194,7 @@ static void count_in_use(struct view *view, struct tree *tree, uint32_t index, i
         counts->in_use = in_use.count;
     } else if (!has_told && has_time) {
         have_it_told(tree, index);
-        *counts = (struct totals){0};
-        page_add_slot(counts, &tree->page, index, true);
+        page_slot_totals(counts, &tree->page, index);
     }
     budget->time_ms -= sys_now_ms() - began;
     page_settle(counts);
