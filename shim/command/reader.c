@@ -86,7 +86,9 @@ static int open_found(int path_fd, const char *path, uint32_t uid, int32_t pid,
     int32_t first;
     uint64_t start;
     uint32_t own = proc_namespace(0, "ns/pid");
-    int fd = -1, error = glibc_fstat(path_fd, &status) ? errno : check_file(&status, uid);
+    int fd = -1, error = glibc_fstat(path_fd, &status) ? errno : 0;
+    if (!error)
+        error = wanted && status.st_ino != wanted->inode ? ENOENT : check_file(&status, uid);
     if (!error) {
         fd = open_again(path_fd, O_RDONLY);
         error = fd < 0 ? errno : 0;
@@ -114,7 +116,7 @@ static int open_found(int path_fd, const char *path, uint32_t uid, int32_t pid,
     tree->namespace = wanted ? proc_namespace(pid, "ns/pid") : tree->page.pid_namespace;
     tree->is_foreign = tree->namespace && own && tree->namespace != own;
     snprintf(tree->path, sizeof tree->path, "%s", path);
-    snprintf(tree->name, sizeof tree->name, "%s", base_name(path));
+    tree->name = base_name(tree->path);
     *found = tree;
     return 0;
 }
@@ -130,7 +132,6 @@ int tree_open_mapped(int32_t pid, const struct proc_mapping *mapping, struct tre
      * name where the process has another root.
      */
     for (int way = 0; way < 3; way++) {
-        struct stat status;
         if (way == 0)
             snprintf(path, sizeof path, "/proc/%d/map_files/%lx-%lx", pid, mapping->from,
                      mapping->to);
@@ -139,10 +140,6 @@ int tree_open_mapped(int32_t pid, const struct proc_mapping *mapping, struct tre
         else
             snprintf(path, sizeof path, "/proc/%d/root%s", pid, mapping->path);
         int fd = open(path, O_PATH | O_CLOEXEC | (way == 0 ? 0 : O_NOFOLLOW));
-        if (fd >= 0 && (glibc_fstat(fd, &status) || status.st_ino != mapping->file.inode)) {
-            close(fd);
-            continue;
-        }
         int error = fd < 0 ? errno : open_found(fd, mapping->path, uid, pid, &mapping->file, tree);
         if (!error)
             return 0;

@@ -28,9 +28,9 @@ struct tree {
     struct tree *attached; /* the tree's next page, of processes that could not open its own */
     int fd;
     struct proc_file file;
-    uint32_t uid;  /* who owns the file */
-    char name[48]; /* of the file */
+    uint32_t uid; /* who owns the file */
     char path[PATH_MAX];
+    const char *name;   /* the path's last part */
     uint32_t namespace; /* of its pids; 0: not known */
     bool is_foreign;    /* that is not ours */
     bool is_part;       /* of a tree whose page this user may not open */
