@@ -14,9 +14,7 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 
 static const char help[] = "Usage: weir %s PID|NAME [--wait]%s\n"
                            "\n"

@@ -3,7 +3,6 @@
 
 #include "base/start_record.h"
 #include "base/text.h"
-#include "command/check/libraries.h"
 #include "command/check/program.h"
 #include "command/proc/process.h"
 #include "command/say.h"
