@@ -269,7 +269,7 @@ static bool say_undone(const struct view *view)
     bool any = view->timed_out, is_named = false;
     for (size_t i = 0; i < view->processes; i++) {
         const struct view_process *process = &view->process[i];
-        if (process->is_uncovered) {
+        if (process->flags & SLOT_UNCOVERED) {
             any = true;
             say("pid %d: something of it could not be drained, and is still served: its log names "
                 "it (WEIR_LOG)",

@@ -73,8 +73,9 @@ static void print_processes(const struct view *view)
     table_begin(true, "PROCESS|>TRACKED|>IDLE|>IN USE|");
     for (size_t i = 0; i < view->processes; i++) {
         const struct view_process *process = &view->process[i];
-        const char *note = process->is_sandboxed ? "in a seccomp sandbox: it is waited for"
-                           : process->is_deaf ? "uses the control signal itself: it is not reached"
+        const char *note =
+            process->flags & SLOT_SANDBOXED   ? "in a seccomp sandbox: it is waited for"
+            : process->flags & SLOT_NOT_WOKEN ? "uses the control signal itself: it is not reached"
                                               : "";
         if (!process->tracked && !*note)
             continue;

@@ -116,9 +116,7 @@ static void add_process(struct view *view, int32_t pid, const struct totals *cou
         .tracked = counts->tracked,
         .idle = counts->tracked - counts->in_use,
         .in_use = counts->in_use,
-        .is_sandboxed = line->flags & SLOT_SANDBOXED,
-        .is_deaf = line->flags & SLOT_NOT_WOKEN,
-        .is_uncovered = line->flags & SLOT_UNCOVERED,
+        .flags = line->flags,
         .is_drained = line->phase == PHASE_DRAINED || (!can_drain && !counts->tracked),
         .is_given_up = line->given_up,
     };

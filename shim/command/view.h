@@ -14,10 +14,9 @@
 struct view_process {
     int32_t pid;
     uint64_t tracked, idle, in_use;
-    bool is_sandboxed, is_deaf;
-    bool is_uncovered; /* something of it goes on that could not be drained */
-    bool is_drained;   /* or it can't drain, and has no connection */
-    bool is_given_up;  /* the drain ended without it */
+    uint32_t flags;   /* SLOT_SANDBOXED and others (state_page.h) */
+    bool is_drained;  /* or it can't drain, and has no connection */
+    bool is_given_up; /* the drain ended without it */
 };
 
 struct view_connection {
