@@ -465,7 +465,7 @@ struct tree *find_begun_by(int32_t pid)
     for (struct tree *list = find_trees(), *next; list; list = next) {
         next = list->next;
         list->next = NULL;
-        if (!found && !list->is_foreign && tree_was(list, pid))
+        if (!found && !list->is_foreign && (pid == list->page.pid || pid == list->page.head))
             found = list;
         else
             tree_free(list);

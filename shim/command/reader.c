@@ -355,11 +355,6 @@ int32_t tree_pid(struct tree *tree)
     return pid;
 }
 
-bool tree_was(const struct tree *tree, int32_t pid)
-{
-    return pid == tree->page.pid || pid == atomic_load(&tree->page.head);
-}
-
 /* A page is not to be believed: by it a worker that was broken into could make root send the master
  * a signal that the master takes for an order. */
 bool tree_signal_is_harmless(const struct tree *tree)

@@ -91,9 +91,6 @@ bool tree_lives(struct tree *tree);
  * that of the topmost of those that do; else what the first's was. */
 int32_t tree_pid(struct tree *tree);
 
-/* Whether the tree's first process, or the one that acted for it later, had this pid. */
-bool tree_was(const struct tree *tree, int32_t pid);
-
 /* Whether the control signal that the page names is none that a program takes for an order. */
 bool tree_signal_is_harmless(const struct tree *tree);
 
