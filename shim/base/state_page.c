@@ -170,12 +170,6 @@ uint32_t page_order_number(const struct page *page)
     return (uint32_t)(order << 2) | (uint32_t)(order >> 32 & 3);
 }
 
-int64_t page_timeout(const struct page *page)
-{
-    int64_t timeout = atomic_load(&page->timeout);
-    return timeout < 0 ? page->settings.timeout : timeout;
-}
-
 bool page_ask(struct page *page, enum action action, const struct origin *origin, int64_t timeout,
               int64_t now, const struct totals *asked)
 {

@@ -282,7 +282,4 @@ bool page_ask(struct page *page, enum action action, const struct origin *origin
 /* A number for what has been asked so far, which grows with it. */
 uint32_t page_order_number(const struct page *page);
 
-/* The timeout of the drain that is on, in ms; 0: for ever. */
-int64_t page_timeout(const struct page *page);
-
 #endif

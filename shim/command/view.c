@@ -91,7 +91,7 @@ static void take_by(struct view *view, const struct origin *by)
 static void take_drain(struct view *view, const struct page *page)
 {
     int64_t since = page->since, end = page->ended ? page->ended : sys_now_ms();
-    int64_t timeout = page_timeout(page);
+    int64_t timeout = page->timeout < 0 ? page->settings.timeout : page->timeout;
     view->phase = page->phase < PHASES ? page->phase : PHASE_SERVING;
     view->phase_name = page->phase < PHASES ? view_phases[page->phase] : "?";
     view->has_drain = page->by_taken == 2;
