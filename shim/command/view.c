@@ -71,8 +71,7 @@ uint64_t figure_of(const struct view *view, const struct figure *figure)
 
 static const char *mode_name(uint32_t mode)
 {
-    const char *name = mode < MODES ? settings_mode_name((enum mode)mode) : NULL;
-    return name ? name : "?";
+    return mode < MODES ? settings_mode_name((enum mode)mode) : "?";
 }
 
 static void take_by(struct view *view, const struct origin *by)
@@ -295,11 +294,6 @@ static int64_t age_of(const struct page *page)
     return ms > began ? (int64_t)(ms - began) : 0;
 }
 
-static bool has_ended(const struct page *page)
-{
-    return page->phase == PHASE_DRAINED && page->has_at_end;
-}
-
 void view_take(struct view *view, struct tree *tree, bool with_oldest)
 {
     *view = (struct view){
@@ -314,7 +308,8 @@ void view_take(struct view *view, struct tree *tree, bool with_oldest)
         view->totals = (struct totals){0};
         add_page(view, part);
         add_handed_on(view, part);
-        page_add_totals(&view->at_end, has_ended(&part->page) ? &part->page.at_end : &view->totals);
+        bool has_ended = part->page.phase == PHASE_DRAINED && part->page.has_at_end;
+        page_add_totals(&view->at_end, has_ended ? &part->page.at_end : &view->totals);
         page_add_totals(&view->totals, &others);
     }
     page_settle_tree(&view->totals);
