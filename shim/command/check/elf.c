@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+/* Of 64 bits and little-endian. */
 #if defined(__x86_64__)
 #define NATIVE_MACHINE EM_X86_64
 #elif defined(__aarch64__)
@@ -21,9 +22,6 @@
 #ifndef EM_LOONGARCH /* elf.h of glibc before 2.35, of musl before 1.2.4 */
 #define EM_LOONGARCH 258
 #endif
-
-#define NATIVE_BITS (sizeof(void *) == 8 ? 64 : 32)
-#define NATIVE_ORDER (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? ELFDATA2LSB : ELFDATA2MSB)
 
 /* More of them than any program has, so that tables which point at each other take no hours. */
 #define NOTES_MOST 1024
@@ -218,11 +216,11 @@ enum elf_kind elf_read(struct elf *elf, const void *at, size_t size)
         return ELF_BROKEN;
     memset(&header, 0, sizeof header);
     memcpy(&header, at, size < sizeof header ? size : sizeof header);
-    bool is_native_order = header.e_ident[EI_DATA] == NATIVE_ORDER;
+    bool is_native_order = header.e_ident[EI_DATA] == ELFDATA2LSB;
     elf->bits = header.e_ident[EI_CLASS] == ELFCLASS64 ? 64 : 32;
     elf->machine = is_native_order ? header.e_machine : __builtin_bswap16(header.e_machine);
     elf->type = is_native_order ? header.e_type : __builtin_bswap16(header.e_type);
-    if (!is_native_order || elf->bits != NATIVE_BITS || elf->machine != NATIVE_MACHINE)
+    if (!is_native_order || elf->bits != 64 || elf->machine != NATIVE_MACHINE)
         return ELF_FOREIGN;
     if (size < sizeof header || header.e_phentsize != sizeof(ElfW(Phdr)) ||
         !part_of(elf->file, header.e_phoff, (uint64_t)header.e_phnum * sizeof(ElfW(Phdr)),

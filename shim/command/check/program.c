@@ -108,9 +108,9 @@ bool check_image(const struct elf_part *file, const char *path, struct elf *elf,
     if (useless)
         return check_fail(check, "%s %s", escaped(path), useless);
     if (kind == ELF_FOREIGN)
-        return check_fail(check, "%s is for %s (%u-bit), and the shim for %s (%u-bit)",
+        return check_fail(check, "%s is for %s (%u-bit), and the shim for %s (64-bit)",
                           escaped(path), elf_machine_name(elf->machine), elf->bits,
-                          elf_machine_name(elf_native_machine), 8 * (int)sizeof(void *));
+                          elf_machine_name(elf_native_machine));
     if (elf->is_go)
         return check_fail(check,
                           "%s is a Go program%s: it makes its system calls itself, not through "
