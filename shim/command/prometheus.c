@@ -3,17 +3,12 @@
 
 #include "base/text.h"
 
-/* The next tree, from *at on, whose pid is not that of one before it. NULL: no more. */
-static const struct view *next_tree(const struct view *views, size_t count, size_t *at)
+/* Whether one before it has the same pid. */
+static bool is_repeated(const struct view *views, const struct view *view)
 {
-    while (*at < count) {
-        const struct view *view = &views[(*at)++], *same = views;
-        while (same->pid != view->pid)
-            same++;
-        if (same == view)
-            return view;
-    }
-    return NULL;
+    while (views->pid != view->pid)
+        views++;
+    return views != view;
 }
 
 static void begin(const char *metric, const char *type, const char *help)
@@ -50,25 +45,24 @@ static void print_sample(const struct view *view, const struct figure *figure)
 /* The figures of one metric lie side by side, and the first has its help. */
 static void print_figures(const struct view *views, size_t count, const struct figure *first)
 {
-    const struct view *view;
     begin(first->metric, figure_groups[first->group].type, first->help);
-    for (size_t at = 0; (view = next_tree(views, count, &at));)
+    for (const struct view *view = views; view < views + count; view++)
         for (const struct figure *figure = first;
              figure < figures + figures_count && text_equal(figure->metric, first->metric);
              figure++)
-            print_sample(view, figure);
+            if (!is_repeated(views, view))
+                print_sample(view, figure);
 }
 
 void print_prometheus(const struct view *views, size_t count)
 {
     static const char phase[] = "weir_phase";
-    const struct view *view;
     for (size_t i = 0; i < figures_count; i++)
         if (figures[i].help)
             print_figures(views, count, &figures[i]);
     begin(phase, "gauge", "1 for the phase that the process tree is in.");
-    for (size_t at = 0; (view = next_tree(views, count, &at));)
-        for (size_t i = 0; i < PHASES; i++) {
+    for (const struct view *view = views; view < views + count; view++)
+        for (size_t i = 0; i < PHASES && !is_repeated(views, view); i++) {
             sample(view, phase, "phase", view_phases[i]);
             printf("%d\n", view->phase == i);
         }
