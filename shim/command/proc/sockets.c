@@ -22,8 +22,7 @@ static uint32_t network; /* whose they are; 0: nobody's */
 
 static struct socket *add(void)
 {
-    if (!(count & (count - 1))) /* a power of two: twice as many */
-        sockets = grow(sockets, 2 * count, sizeof *sockets);
+    sockets = grow(sockets, count, sizeof *sockets);
     struct socket *socket = &sockets[count++];
     *socket = (struct socket){.quiet_ms = -1};
     return socket;
