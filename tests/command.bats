@@ -250,6 +250,19 @@ time.sleep(30)" "$0" & wait' "$port"
     is "$SERVER_PID" 'd["oldest"][0]["peer"].startswith("127.0.0.1:")'
 }
 
+@test "status who may not read a process's memory has that tell what is in use" {
+    start_redis
+    ask_and_rest idle
+    ask_and_wait busy
+    weir() {
+        code=0
+        said=$("$PROGRAMS/without_memory" "$ROOT/build/weir" "$@") || code=$?
+    }
+    is "$SERVER_PID" 'd["connections"] == {"tracked": 2, "idle": 1, "in_use": 1} and d["oldest"] == []'
+    exits 0 status "$SERVER_PID"
+    has "$said" 'in use can'"'"'t be seen in every process: look as root.'
+}
+
 @test "a tree is one object, by whichever of its processes it is asked for" {
     local client
     start_nginx
@@ -270,6 +283,52 @@ time.sleep(30)" "$0" & wait' "$port"
     wait_until 5 grep -q libweir "/proc/$sleeper/maps"
     wait_until 5 grep -q '^sleep$' "/proc/$sleeper/comm"
     is "$sleeper" "d['pid'] == $SERVER_PID and d['program'] == 'redis-server'" # what listens
+}
+
+# has_helper: the server's shell has begun it.
+has_helper() {
+    helper=$(pgrep -x sleep -P "$SERVER_PID")
+}
+
+@test "a process that does not serve tells its tree by WEIR_TREE, also where the page lies in its own root" {
+    as_root
+    serve_bare server -- unshare --mount sh -c 'mount -t tmpfs none "$0" && export WEIR_RUN_DIR="$0" &&
+        LD_PRELOAD=$1 exec sh -c "sleep 60 & exec redis-server --bind 127.0.0.1 --port $2 --save \"\""' \
+        "$run_dir" "$WEIR_LIB" "$port"
+    wait_port "$port"
+    wait_until 5 has_helper
+    [ -z "$(ls "$run_dir")" ]
+    is "$helper" "d['pid'] == $SERVER_PID and d['program'] == 'redis-server'"
+}
+
+@test "a process that tells another's tree by WEIR_TREE is not believed" {
+    as_root
+    start_redis
+    chmod 755 "$BATS_TEST_TMPDIR" "$run_dir"
+    tree=("$run_dir/$SERVER_PID".*)
+    serve stranger "WEIR_TREE=${tree[0]}" -- setpriv --reuid=65534 --regid=65534 --clear-groups sleep 60
+    stranger=$SERVER_PID
+    wait_until 5 grep -qx sleep "/proc/$stranger/comm"
+    exits 1 drain "$stranger"
+    has "$complained" "pid $stranger: it says that it belongs to the tree of pid ${tree[0]##*/}, and does not"
+    served "$port" 'PING\r\n'
+}
+
+@test "who may look at a process, and not at its tree's page, is told so: exit 5" {
+    as_root
+    outside+=("/tmp/weir.$$")
+    cp "$ROOT/build/weir" "/tmp/weir.$$"
+    serve server "WEIR_RUN_DIR=$run_dir" -- sh -c '
+        setpriv --reuid=65534 --regid=65534 --clear-groups sleep 60 &
+        exec redis-server --bind 127.0.0.1 --port "$0" --save ""' "$port"
+    wait_port "$port"
+    wait_until 5 has_helper
+    chmod 755 "$BATS_TEST_TMPDIR" "$run_dir"
+    code=0
+    complained=$(as_nobody "/tmp/weir.$$" status "$helper" 2>&1) || code=$?
+    [ "$code" = 5 ]
+    has "$complained" "pid $helper: not permitted to open its state page $run_dir/$SERVER_PID."
+    is "$helper" "d['pid'] == $SERVER_PID"
 }
 
 @test "a killed worker's connections count as closed, and the sums come out" {
@@ -636,6 +695,17 @@ END
     conn_send "$client" 'ping\n'
     read_line answer "$client" 2
     is "$SERVER_PID" 'd["connections"]["tracked"] == 1'
+    # shellcheck disable=SC2046  # numbers
+    also_end $(pgrep -P "$SERVER_PID")
+    # Asked for by one of them it is the same tree; who may not open that one's page may not drain it.
+    part=$(pgrep -P "$SERVER_PID" -x python3)
+    is "$part" "d['pid'] == $SERVER_PID and len(d['processes']) == 3"
+    outside+=("/tmp/weir.$$")
+    cp "$ROOT/build/weir" "/tmp/weir.$$"
+    code=0
+    complained=$(as_nobody "/tmp/weir.$$" drain "$part" 2>&1) || code=$?
+    [ "$code" = 5 ]
+    has "$complained" "pid $part: it belongs to the tree of pid $SERVER_PID, whose state page this user may not open"
     exits 0 drain "$SERVER_PID" --wait
     at_eof "$client" 1
 }
@@ -652,6 +722,19 @@ END
         has "$complained" "pid $!: it does not run under the shim"
         [ -z "$said" ]
     done
+}
+
+@test "exit 4: a process that has ended, and that nobody has waited for" {
+    serve server "WEIR_RUN_DIR=$run_dir" -- /usr/bin/python3 -c 'import os, time
+print(os.fork() or os._exit(0), flush=True)
+time.sleep(60)'
+    wait_until 5 log_has server '^[0-9]+$'
+    zombie=$(grep -E '^[0-9]+$' "$BATS_TEST_TMPDIR/server.log")
+    wait_until 5 grep -q '^State:.Z' "/proc/$zombie/status"
+    exits 4 status "$zombie"
+    has "$complained" "pid $zombie: no such process"
+    exits 1 check "$zombie"
+    has "$said" "will not work: pid $zombie has no program: it is the kernel's, or ending"
 }
 
 @test "exit 5: another user's process" {
@@ -697,6 +780,37 @@ END
     done
     make_page size 123
     exits 1 status "$SERVER_PID"
+}
+
+# names_other TEXT: once, the tree of another version.
+names_other() {
+    [ "$(grep -c "pid $other: its state page is of weir 0.1.0 (layout 999)" <<<"$1")" = 1 ]
+}
+
+@test "status without a PID names a tree of another version once, and shows the others" {
+    local other
+    make_page layout 999
+    other=$SERVER_PID
+    exits 0 status
+    names_other "$complained"
+    make_page sound
+    exits 0 list
+    names_other "$complained"
+    grep -q "^$SERVER_PID  *page_make" <<<"$said"
+    not grep -q "^$other " <<<"$said"
+    weir_begins list --watch
+    wait_until 10 says "^$SERVER_PID +page_make" 3
+    names_other "$(<"$saying")"
+}
+
+@test "status without a PID says so where there is no other tree than one of another version" {
+    as_root
+    unshare --pid --fork --kill-child --mount-proc sh -c '"$0" "$1" layout 999 >"$1/says" &
+        until grep -q ready "$1/says"; do sleep 0.1; done
+        "$2" status' "$PROGRAMS/page_make" "$run_dir" "$ROOT/build/weir" >"$BATS_TEST_TMPDIR/said" 2>&1
+    has "$(<"$BATS_TEST_TMPDIR/said")" 'its state page is of weir 0.1.0 (layout 999)'
+    has "$(<"$BATS_TEST_TMPDIR/said")" 'no other process that this user may see runs under the shim'
+    [ "$(wc -l <"$BATS_TEST_TMPDIR/said")" = 2 ]
 }
 
 @test "exit 1: a page that has no file, and what to do" {
@@ -814,6 +928,15 @@ time.sleep(60)'
     is "$SERVER_PID" 'd["program"] == "page_make"'
     WEIR_RUN_DIR=$run_dir exits 0 status --json
     [ "$(grep -c page_make <<<"$said")" = 1 ]
+}
+
+@test "a page that is cut off while a drain is waited for: exit 1, and it is said" {
+    make_page drains 60000 0
+    weir_begins drain "$SERVER_PID" --wait
+    wait_until 5 says 'draining: 2 in use'
+    truncate -s 100 "$run_dir/$SERVER_PID".*
+    weir_ends 1
+    says "pid $SERVER_PID: its state page was cut off: somebody has tampered with it"
 }
 
 @test "a stranger's page can't say that it belongs to another tree" {

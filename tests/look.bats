@@ -126,6 +126,33 @@ kept[0].accept()' "$port"
     line "127.0.0.1:$port reply stopped"
 }
 
+@test "of more than ten connections in use the oldest ten are shown, and the others counted" {
+    local -a clients
+    local client
+    start "$port"
+    for client in 0 1 2 3 4 5 6 7 8 9 10 11; do
+        asks "clients[$client]" 60000
+    done
+    wait_until 5 counts_in_use 12
+    exits 0 status "$SERVER_PID"
+    [ "$(grep -cE " $SERVER_PID +127\.0\.0\.1:[0-9]+$" <<<"$said")" = 10 ]
+    line 'and 2 more'
+}
+
+@test "a time is told in seconds, from two minutes on in minutes, from two hours on in hours" {
+    local busy timeout pattern
+    for pair in '119s 11[89]\.[0-9]s' '3m 2m 5[0-9]s' '3h 2h 59m'; do
+        timeout=${pair%% *} pattern=${pair#* }
+        start "$port"
+        asks busy 60000
+        wait_until 5 counts_in_use 1
+        exits 0 drain "$SERVER_PID" --timeout "$timeout"
+        exits 0 status
+        line "$SERVER_PID oldhttpd 127.0.0.1:$port reply draining 0 1 [0-9.]+s $pattern"
+        port=$((port + 1))
+    done
+}
+
 # ---- names ----
 
 @test "a tree is named by its program, where that is one alone" {
@@ -288,6 +315,19 @@ typed() {
     [ "${#drawn}" = 79 ]
     closed=${drawn//[^#]/} open=${drawn//[^-]/}
     [ ${#closed} = $(((${#closed} + ${#open}) * 2 / 3)) ]
+}
+
+@test "drain --wait draws no bar where the terminal has no room for one" {
+    local busy
+    start "$port"
+    asks busy 60000
+    wait_until 5 counts_in_use 1
+    saying=$BATS_TEST_TMPDIR/saying
+    become script -qfec "stty cols 50; exec $ROOT/build/weir drain $SERVER_PID --wait" "$saying" \
+        </dev/null >/dev/null 2>&1 &
+    also_end $!
+    wait_until 10 says $'draining\033\\[0m 0 of 1 closed, [0-9.]+s left'
+    not says '\[[#-]'
 }
 
 # ---- mistakes ----

@@ -345,6 +345,58 @@ waits_at_port() {
     curl -sf -o "$BATS_TEST_TMPDIR/page" "http://127.0.0.1:$port/"
 }
 
+@test "one that listens nowhere, whose directory is gone, or that drains already is left alone" {
+    serve server -- /usr/bin/python3 -c 'import socket, time
+socket.create_server(("127.0.0.1", 0)).close()
+print("closed", flush=True)
+time.sleep(60)'
+    wait_until 5 log_has server '^closed$'
+    local nowhere=$SERVER_PID
+    restart 1 "$nowhere"
+    log_has said "pid $nowhere: it listens nowhere: there is nothing to hand over"
+    kill -0 "$nowhere"
+
+    mkdir "$BATS_TEST_TMPDIR/directory"
+    serve server -- env -C "$BATS_TEST_TMPDIR/directory" /usr/bin/python3 -m http.server "$port" \
+        --bind 127.0.0.1
+    wait_port "$port"
+    rmdir "$BATS_TEST_TMPDIR/directory"
+    local old=$SERVER_PID
+    restart 1 "$old"
+    log_has said "its directory $BATS_TEST_TMPDIR/directory.*: No such file or directory"
+    curl -s -o "$BATS_TEST_TMPDIR/page" "http://127.0.0.1:$port/"
+
+    "$WEIR" drain "$old"
+    restart 1 "$old"
+    log_has said "pid $old: a drain of it is on already, or over"
+    kill -0 "$old"
+}
+
+# has_in_use N: so many connections.
+has_in_use() {
+    "$WEIR" status "$SERVER_PID" --json | grep -q "\"in_use\": $1}"
+}
+
+@test "a restart that is interrupted starts nothing: the drain goes on, and the program too" {
+    local client answer status=0
+    serve server -- "$PROGRAMS/oldhttpd" "$port"
+    wait_port "$port"
+    conn_open client "$port"
+    conn_send "$client" 'GET /slow?ms=3000 HTTP/1.1\r\nHost: a\r\n\r\n'
+    wait_until 5 has_in_use 1
+    "$WEIR" restart "$SERVER_PID" >"$BATS_TEST_TMPDIR/new" 2>"$BATS_TEST_TMPDIR/said.log" &
+    wait_until 5 log_has said ': draining: 1 in use'
+    kill -INT $!
+    wait $! || status=$?
+    [ "$status" = 130 ]
+    log_has said "no longer waiting: the drain goes on \(weir status $SERVER_PID\)"
+    [ ! -s "$BATS_TEST_TMPDIR/new" ]
+    read_line answer "$client" 10
+    has "$answer" '200 OK'
+    wait_until 10 log_has server 'drained in .*1 closed clean, 0 forced; the program runs on'
+    kill -0 "$SERVER_PID"
+}
+
 # is_left_alone WRAPPER...: a program that this one becomes.
 is_left_alone() {
     port=$((port + 1))

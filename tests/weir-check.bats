@@ -411,6 +411,16 @@ script() {
     script by_env '#! /usr/bin/env -S A=1 python3 -u'
     PATH=/usr/bin:$PATH works "$PUBLIC/by_env"
     says '^/usr/bin/python3 is dynamic'
+    script by_option '#!/usr/bin/env -Spython3 -u'
+    PATH=/usr/bin:$PATH works "$PUBLIC/by_option"
+    says '^/usr/bin/python3 is dynamic'
+    script by_other '#!/usr/bin/env -S -u A -v python3'
+    PATH=/usr/bin:$PATH works "$PUBLIC/by_other"
+    says '^/usr/bin/python3 is dynamic'
+    script by_nothing '#!/usr/bin/env A=1'
+    works "$PUBLIC/by_nothing"
+    says 'by_nothing is a script'
+    not says 'is dynamic'
     script by_script "#!$PUBLIC/plain"
     works "$PUBLIC/by_script"
     says '^/usr/bin/python3 is dynamic'
@@ -622,6 +632,17 @@ time.sleep(60)' "$WEIR_LIB"
     ends_with '^will work: the shim is in it$'
 }
 
+@test "a process whose libweir.so has been replaced since: it goes on with the old one" {
+    LD_PRELOAD=$PUBLIC/libweir.so serve_bare server -- "$PROGRAMS/oldhttpd" "$port"
+    wait_port "$port"
+    cp "$WEIR_LIB" "$PUBLIC/new.so"
+    mv "$PUBLIC/new.so" "$PUBLIC/libweir.so"
+    checked 0 "$SERVER_PID"
+    says "^The shim is in it, of weir [0-9.]+: $PUBLIC/libweir\.so \(deleted\)\.$"
+    says '^That file has been replaced or removed since: the process goes on with the old one'
+    ends_with '^will work: the shim is in it$'
+}
+
 @test "no such process is 4, somebody else's process is 5" {
     can_be_nobody
     sleep 0 &
@@ -634,6 +655,19 @@ time.sleep(60)' "$WEIR_LIB"
     run as_nobody "$PUBLIC/weir" check "$SERVER_PID"
     [ "$status" = 5 ]
     says "^weir: pid $SERVER_PID: you may not look at it"
+}
+
+@test "a command is looked for in PATH, or where execvp looks without one" {
+    printf 'no program\n' >"$PUBLIC/sh"
+    PATH=$PUBLIC checked 1 sh
+    ends_with '^will not work: sh: is in PATH, but you may not execute it$'
+    PATH=$PUBLIC:/bin checked 0 sh
+    run env -u PATH "$WEIR" check sh
+    [ "$status" = 0 ]
+    says '^/bin/sh is dynamic'
+    run env -u PATH "$WEIR" check no-such-command
+    [ "$status" = 1 ]
+    ends_with ': no such command in PATH$'
 }
 
 @test "a program that can't accept: there is nothing to drain" {
