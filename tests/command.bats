@@ -669,8 +669,8 @@ while time.time() < end:
     says 'died in the middle of the drain'
 }
 
-@test "processes that could not open the tree's page are a part of it all the same" {
-    as_root
+# begin_parts COMMAND...: a shell, started like that, with a redis and a server of another user's.
+begin_parts() {
     chmod 755 "$BATS_TEST_TMPDIR"
     cat >"$BATS_TEST_TMPDIR/serve.py" <<'END'
 import socket, sys, time
@@ -683,12 +683,17 @@ while True:
 END
     outside+=("/tmp/weir-serve.$$.py")
     cp "$BATS_TEST_TMPDIR/serve.py" "/tmp/weir-serve.$$.py"
-    serve server -- sh -c '
+    serve_bare server -- "$@" sh -c '
         redis-server --bind 127.0.0.1 --port "$0" --save "" &
         setpriv --reuid=65534 --regid=65534 --clear-groups /usr/bin/python3 "$1" $(($0 + 1)) &
         wait' "$port" "/tmp/weir-serve.$$.py"
     wait_port "$port"
     wait_port $((port + 1))
+}
+
+@test "processes that could not open the tree's page are a part of it all the same" {
+    as_root
+    begin_parts env "LD_PRELOAD=$WEIR_LIB"
     wait_until 5 holds '"python3" in [open("/proc/%d/comm" % one["pid"]).read().strip()
         for one in d["processes"]]'
     conn_open client $((port + 1))
@@ -707,6 +712,25 @@ END
     [ "$code" = 5 ]
     has "$complained" "pid $part: it belongs to the tree of pid $SERVER_PID, whose state page this user may not open"
     exits 0 drain "$SERVER_PID" --wait
+    at_eof "$client" 1
+}
+
+@test "so are those of a tree whose first process is pid 1, as in a container" {
+    as_root
+    begin_parts unshare --pid --fork --kill-child --mount-proc env "LD_PRELOAD=$WEIR_LIB"
+    inside() {
+        code=0
+        said=$(nsenter -t "$(pgrep -P "$SERVER_PID")" --pid --mount "$ROOT/build/weir" "$@") || code=$?
+    }
+    conn_open client $((port + 1))
+    conn_send "$client" 'ping\n'
+    read_line answer "$client" 2
+    inside list
+    [ "$(grep -cE '^[0-9]' <<<"$said")" = 1 ]
+    grep -qE "^1 .* 1 .* 127.0.0.1:$port,127.0.0.1:$((port + 1))$" <<<"$said"
+    inside drain 1 --wait
+    [ "$code" = 0 ]
+    has "$said" ' 1 closed clean, 0 forced'
     at_eof "$client" 1
 }
 

@@ -163,7 +163,7 @@ static bool is_member(int32_t pid, const struct tree *tree)
 /* Whether the process descends from one of the tree's. */
 static bool descends(int32_t pid, const struct tree *tree)
 {
-    for (int i = 0; i < ANCESTORS_MOST && (pid = process_parent(pid)) > 1; i++)
+    for (int i = 0; i < ANCESTORS_MOST && (pid = process_parent(pid)); i++)
         if (is_member(pid, tree))
             return true;
     return false;
@@ -271,7 +271,7 @@ static struct tree *whole_of(struct tree *part)
 {
     part->is_part = is_attached(part) && geteuid() != 0;
     int32_t pid = is_attached(part) ? tree_first(part) : 0;
-    for (int i = 0; i < ANCESTORS_MOST && (pid = proc_parent(pid)) > 1; i++) {
+    for (int i = 0; i < ANCESTORS_MOST && (pid = proc_parent(pid)); i++) {
         struct look look;
         look_at(pid, NULL, 1, &look);
         if (look.trees && names(part, look.trees)) {
