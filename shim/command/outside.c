@@ -99,7 +99,7 @@ static void look_at_descriptor(int dir, const char *name, void *context)
 {
     struct outside *outside = context;
     uint64_t inode = proc_socket(dir, name);
-    const struct socket *socket = inode ? sockets_find_inode(outside->pid, inode) : NULL;
+    const struct socket *socket = inode ? sockets_find(outside->pid, inode) : NULL;
     if (socket && socket->listens)
         look_at_listener(outside, socket);
     else if (socket && socket->can_talk)

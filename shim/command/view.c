@@ -8,6 +8,7 @@
 #include "command/proc/sockets.h"
 #include "command/say.h"
 
+#include <fcntl.h>
 #include <time.h>
 
 /* ---- what is printed ---- */
@@ -152,9 +153,12 @@ static void add_in_use(struct view *view, int32_t pid, const struct in_use *in_u
     view->oldest = grow(view->oldest, view->oldests + in_use->fds, sizeof *view->oldest);
     for (size_t i = 0; i < in_use->fds; i++) {
         struct view_connection *connection = &view->oldest[view->oldests];
-        const struct socket *socket;
-        if (!sockets_find(pid, in_use->fd[i], &socket))
+        char path[64];
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, in_use->fd[i]);
+        uint64_t inode = proc_socket(AT_FDCWD, path);
+        if (!inode)
             continue; /* it was closed on a path that the shim does not see, or just now */
+        const struct socket *socket = sockets_find(pid, inode);
         *connection =
             (struct view_connection){.pid = pid, .in_use_ms = socket ? socket->quiet_ms : -1};
         snprintf(connection->peer, sizeof connection->peer, "%s",

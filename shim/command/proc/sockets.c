@@ -185,20 +185,11 @@ static void read_sockets(int32_t pid)
         qsort(sockets, count, sizeof *sockets, by_inode);
 }
 
-const struct socket *sockets_find_inode(int32_t pid, uint64_t inode)
+const struct socket *sockets_find(int32_t pid, uint64_t inode)
 {
     struct socket key = {.inode = inode};
     read_sockets(pid);
     return count ? bsearch(&key, sockets, count, sizeof key, by_inode) : NULL;
-}
-
-bool sockets_find(int32_t pid, int32_t fd, const struct socket **found)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
-    uint64_t inode = proc_socket(AT_FDCWD, path);
-    *found = inode ? sockets_find_inode(pid, inode) : NULL;
-    return inode;
 }
 
 const char *sockets_address(const struct socket *socket, const struct sockaddr_in6 *end)

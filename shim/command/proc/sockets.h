@@ -20,14 +20,10 @@ struct socket {
 };
 
 /*
- * Finds the connection that a process holds by this descriptor; *found is NULL if nothing is known
- * of it. Returns false if the descriptor is no socket. A network's connections are read once, until
- * sockets_forget, which makes *found invalid.
+ * Finds a socket of the network that a process lives in. NULL: nothing is known of it. A network's
+ * connections are read once, until sockets_forget, which makes what was found invalid.
  */
-bool sockets_find(int32_t pid, int32_t fd, const struct socket **found);
-
-/* The same of a socket that is known by its inode. NULL: nothing is known of it. */
-const struct socket *sockets_find_inode(int32_t pid, uint64_t inode);
+const struct socket *sockets_find(int32_t pid, uint64_t inode);
 void sockets_forget(void);
 
 /* Writes an end of a socket (own or peer) as the state page has it: of AF_UNIX there is one. Valid
