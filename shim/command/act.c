@@ -416,22 +416,14 @@ static int act(struct tree *tree, const struct request *request)
 
 /* ---- for a restart ---- */
 
-static int keep(struct tree *tree, bool keeps)
-{
-    int error = 0;
-    for (struct tree *part = tree; part && !error; part = part->attached)
-        error = tree_keep(part, keeps);
-    return error;
-}
-
 int act_drain_keeping(struct tree *tree, int64_t timeout, bool *over)
 {
     struct request request = {.action = ACTION_DRAIN, .timeout = timeout, .wait = true};
-    int error = keep(tree, true);
+    int error = tree_keep(tree, true);
     int code = error ? fail_to_write(tree, error) : act(tree, &request);
     *over = tree_copy(tree) && (is_over(tree) || !tree_lives(tree));
     if (!*over)
-        keep(tree, false);
+        tree_keep(tree, false);
     return code;
 }
 

@@ -257,14 +257,17 @@ int tree_ask(struct tree *tree, enum action action, const struct origin *origin,
 int tree_keep(struct tree *tree, bool keeps)
 {
     static struct page copy;
-    int fd = open_again(tree->fd, O_RDWR);
-    if (fd < 0)
-        return errno;
-    bool sound = pagefile_copy(fd, &copy);
-    if (sound)
-        pagefile_put_keeps(fd, &copy, keeps);
-    close(fd);
-    return sound ? 0 : EIO;
+    int error = 0;
+    for (; tree && !error; tree = tree->attached) {
+        int fd = open_again(tree->fd, O_RDWR);
+        if (fd < 0)
+            return errno;
+        error = pagefile_copy(fd, &copy) ? 0 : EIO;
+        if (!error)
+            pagefile_put_keeps(fd, &copy, keeps);
+        close(fd);
+    }
+    return error;
 }
 
 int tree_is_mapped(const struct tree *tree, int32_t pid)

@@ -59,7 +59,8 @@ bool tree_copy(struct tree *tree);
 /* Whether its page is this file, by this name. */
 bool tree_is(const struct tree *tree, const char *name, const struct proc_file *file);
 
-/* Has the drain that is asked for next keep the listeners, or no longer. Returns 0 or an errno. */
+/* Has the drain that is asked for next keep the listeners, of attached pages too, or no longer.
+ * Returns 0 or an errno. */
 int tree_keep(struct tree *tree, bool keeps);
 
 /*
