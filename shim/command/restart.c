@@ -145,7 +145,7 @@ static void take_descriptor(int dir, const char *name, void *context)
     uint64_t inode = proc_socket(dir, name);
     if (!inode || has_inode(restart, inode) || restart->sockets == SOCKETS_MOST)
         return;
-    int fd = plan_copy_descriptor(taking->pidfd, atoi(name));
+    int fd = (int)syscall(SYS_pidfd_getfd, taking->pidfd, atoi(name), 0);
     if (fd < 0 && errno != EBADF)
         taking->error = errno;
     if (fd >= 0 && is_to_take(fd)) {
@@ -264,16 +264,11 @@ static bool is_listed(const struct tree *tree, const char *address)
     return false;
 }
 
-static bool has_socket(const struct restart *restart, size_t index)
-{
-    return restart->fresh && is_listed(restart->fresh, restart->address[index]);
-}
-
 static size_t count_taken(const struct restart *restart)
 {
     size_t count = 0;
     for (size_t i = 0; i < restart->sockets; i++)
-        count += has_socket(restart, i);
+        count += is_listed(restart->fresh, restart->address[i]);
     return count;
 }
 
@@ -358,7 +353,7 @@ static bool wait_until_ready(struct restart *restart)
 static void say_lost(const struct restart *restart, const char *becomes)
 {
     for (size_t i = 0; i < restart->sockets; i++)
-        if (!has_socket(restart, i))
+        if (!is_listed(restart->fresh, restart->address[i]))
             say("%s: the new one does not listen there%s", restart->address[i], becomes);
 }
 

@@ -21,11 +21,6 @@
 
 #define BLOCK_MOST (UINT64_C(8) << 20) /* execve(2): a quarter of the stack's limit */
 
-int plan_copy_descriptor(int pidfd, int fd)
-{
-    return (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
-}
-
 /* ---- how it was started ---- */
 
 /* Finds the record in one mapping of the library. */
@@ -192,7 +187,7 @@ int plan_make(struct plan *plan, int32_t pid, char **command)
     if (pidfd < 0)
         return fail(exit_code(errno), "pid %d: %s", pid, strerror(errno));
     for (int fd = 0; fd < 3; fd++)
-        plan->std[fd] = plan_copy_descriptor(pidfd, fd);
+        plan->std[fd] = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
     int error = plan->std[0] < 0 && plan->std[1] < 0 && plan->std[2] < 0 ? errno : 0;
     close(pidfd);
     if (error == ENOSYS)

@@ -47,7 +47,4 @@ int plan_try(const struct plan *plan);
  */
 pid_t plan_start(const struct plan *plan, const int *sockets, size_t count);
 
-/* A copy of that process's descriptor (pidfd_getfd(2)), which is closed on exec. -1: errno. */
-int plan_copy_descriptor(int pidfd, int fd);
-
 #endif
