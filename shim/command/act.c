@@ -184,15 +184,14 @@ static int not_reached(struct tree *tree, const struct woken *woken)
 
 /* On a terminal one line that is written over, elsewhere a line a second. */
 struct progress {
-    bool is_terminal, is_drawn;
-    int64_t drawn_at;
+    bool is_terminal;
+    int64_t drawn_at; /* 0: never */
 };
 
-static void clear(struct progress *progress)
+static void clear(const struct progress *progress)
 {
-    if (progress->is_drawn)
+    if (progress->is_terminal && progress->drawn_at)
         printf("\r\033[K");
-    progress->is_drawn = false;
     fflush(stdout);
 }
 
@@ -237,13 +236,12 @@ static void draw(struct progress *progress, const struct view *view)
     if (now - progress->drawn_at < (progress->is_terminal ? 100 : LINE_MS))
         return;
     progress->drawn_at = now;
-    progress->is_drawn = progress->is_terminal;
     if (progress->is_terminal) {
         draw_on_terminal(view);
     } else {
         printf("%s, pid %d: %s: %lu in use, %lu idle", view->program, view->pid, view->phase_name,
                view->totals.in_use, view->idle);
-        if (view->has_drain)
+        if (view->elapsed >= 0)
             printf(", %s", duration(view->elapsed));
         if (view->left >= 0)
             printf(", %s left", duration(view->left));

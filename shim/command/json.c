@@ -68,7 +68,7 @@ void print_json(const struct view *views, size_t count)
         print_quoted(", \"mode\": ", view->mode);
         print_quoted(", \"phase\": ", view->phase_name);
         print_figures(view);
-        if (view->has_drain) {
+        if (view->elapsed >= 0) {
             print_quoted(", \"drain\": {\"by\": ", view->by);
             print_seconds(", \"elapsed_s\": ", view->elapsed);
             print_seconds(", \"left_s\": ", view->left);

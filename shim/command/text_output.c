@@ -23,7 +23,7 @@ static void print_phase(const struct view *view)
 {
     printf("%s, pid %d: ", view->program, view->pid);
     print_in(phase_color(view), "%s", view->phase_name);
-    if (view->has_drain) {
+    if (view->elapsed >= 0) {
         printf(view->phase == PHASE_DRAINED ? " in %s" : " for %s", duration(view->elapsed));
         if (view->phase != PHASE_DRAINED)
             printf(view->left < 0 ? ", no timeout" : ", %s left", duration(view->left));

@@ -94,10 +94,9 @@ static void take_drain(struct view *view, const struct page *page)
     int64_t timeout = page->timeout < 0 ? page->settings.timeout : page->timeout;
     view->phase = page->phase < PHASES ? page->phase : PHASE_SERVING;
     view->phase_name = page->phase < PHASES ? view_phases[page->phase] : "?";
-    view->has_drain = page->by_taken == 2;
     view->timed_out = page->timed_out;
     view->elapsed = view->left = -1;
-    if (!view->has_drain)
+    if (page->by_taken != 2)
         return;
     take_by(view, &page->by);
     view->elapsed = since >= 0 && end > since ? end - since : 0;

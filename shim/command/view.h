@@ -41,8 +41,7 @@ struct view {
     struct totals at_end; /* the same; of what has drained, as it ended: as its log tells it */
     uint64_t idle;
     struct page_drained drained; /* so far, in the drain */
-    bool has_drain;
-    bool timed_out; /* the drain ended before some process had drained */
+    bool timed_out;              /* the drain ended before some process had drained */
     char by[80];
     int64_t elapsed, left; /* ms; -1: no drain; left also: no timeout */
     int64_t oldest_ms;     /* how long the oldest one in use has been; 0: there is none */
