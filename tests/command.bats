@@ -593,6 +593,21 @@ while time.time() < end:
     is "$SERVER_PID" 'd["phase"] == "drained"'
 }
 
+@test "a daemon that has forked itself away is known by its first pid, also where nobody waits for that one" {
+    export WEIR_RUN_DIR=$run_dir
+    serve_bare parent -- /usr/bin/python3 -c 'import subprocess, sys, time
+print(subprocess.Popen(sys.argv[1:]).pid, flush=True)
+time.sleep(60)' env "LD_PRELOAD=$WEIR_LIB" redis-server --bind 127.0.0.1 --port "$port" --save '' \
+        --daemonize yes --pidfile "$BATS_TEST_TMPDIR/pid" --logfile /dev/null
+    wait_port "$port"
+    wait_until 5 test -s "$BATS_TEST_TMPDIR/pid"
+    daemon=$(<"$BATS_TEST_TMPDIR/pid")
+    also_end "$daemon"
+    first=$(<"$BATS_TEST_TMPDIR/parent.log")
+    wait_until 5 grep -q '^State:.Z' "/proc/$first/status"
+    is "$first" "d['pid'] == $daemon"
+}
+
 @test "a daemon that a script has started is listed by its own name and pid, and known by the first" {
     starter=(sh -c '"$@"; exit' -)
     nginx_main='daemon on;' start_nginx

@@ -355,8 +355,8 @@ static int find_tree(int32_t pid, struct tree **tree)
     int code, error = look_at(pid, NULL, 1, &look);
     process_forget_parents();
     /* A daemon that has forked itself away is known by its first process to those who started it,
-     * and to its own log. */
-    if (error && kill(pid, 0) && errno == ESRCH && (*tree = find_begun_by(pid)))
+     * and to its own log; also where nobody has waited for that one. */
+    if (!look.trees && !proc_start_time(pid) && (*tree = find_begun_by(pid)))
         return EXIT_DONE;
     if (error)
         return no_process(pid, error);
