@@ -3,7 +3,8 @@
 # The close notice and writes that are cut: by the program, in odd pieces and by each call there is,
 # and by the kernel, at any byte. What arrives is what the program wrote, and the notice, whole.
 # mutant: shim/http/close_header.c: s/own \+= inserts\(&scan\) \? 0 : n/own += n/
-# seconds: 43
+# needs: mini-httpd curl
+# seconds: 60
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
@@ -155,4 +156,56 @@ END
     port=$origin how=serve_bare name=origin start_node
     is_cut 15 start_haproxy 'default_backend back' "backend back
     server one 127.0.0.1:$origin"
+}
+
+# takes_whole MODE: each call, of which a drain begins in the middle.
+takes_whole() {
+    local call fds=() fd bytes
+    serve server WEIR_MODE="$1" -- /usr/bin/python3 "$ROOT/tests/programs/whole_calls.py" "$port"
+    wait_port "$port"
+    for call in write writev send sendmsg sendfile; do
+        conn_open fd "$port"
+        conn_send "$fd" "$(printf %-8s "$call")"
+        fds+=("$fd")
+        wait_until 5 log_has server "^asked $call"
+    done
+    conn_open fd "$port"
+    conn_send "$fd" 'waitall '
+    head -c 5000000 /dev/zero >&"$fd"
+    pause 0.3
+    "$ROOT/build/weir" drain "$SERVER_PID"
+    wait_until 5 log_has server ': draining: .* 6 in use'
+    pause 0.5
+    head -c 15000000 /dev/zero >&"$fd"
+    [ "$(timeout 20 cat <&"$fd")" = 20000000 ]
+    for fd in "${fds[@]}"; do
+        bytes=$(timeout 20 cat <&"$fd" | wc -c)
+        [ "$bytes" = 20000000 ]
+    done
+    wait_until 10 log_has server ': drained in [0-9.]*s: 6 closed clean, 0 forced'
+}
+
+@test "a call that waits for all takes all, though the drain's signal comes in the middle of it" {
+    takes_whole protocol
+}
+
+@test "mode reply: a call that waits for all takes all, though the drain's signal comes in the middle" {
+    takes_whole reply
+}
+
+@test "mini_httpd, which ends where sendfile has sent less: a download under way is whole" {
+    local download
+    mkdir -m 755 "$temporary/www"
+    truncate -s 40M "$temporary/www/large"
+    chmod 755 "$temporary"
+    serve server WEIR_MODE=protocol -- mini_httpd -D -h 127.0.0.1 -p "$port" -d "$temporary/www"
+    wait_port "$port"
+    curl -s --limit-rate 12M -o "$temporary/got" -w '%{http_code} %{size_download}' "http://127.0.0.1:$port/large" \
+        >"$temporary/said" &
+    download=$!
+    wait_until 5 test -s "$temporary/got"
+    pause 0.3
+    "$ROOT/build/weir" drain --wait "$SERVER_PID"
+    wait "$download"
+    [ "$(cat "$temporary/said")" = '200 41943040' ]
 }

@@ -73,6 +73,7 @@ static inline uint64_t generation_now(void)
 struct fork_thread {
     int in_vfork_child; /* first: vfork.S */
     bool interrupted;   /* signals_must_call_again */
+    long cut_short;     /* signals_must_go_on */
     uint8_t child;      /* enum fork_child */
     bool was_told; /* of a listener that is ready, by its last poll or select; perhaps, by epoll */
 };

@@ -13,7 +13,9 @@ void signals_interrupted(const void *context)
     uint64_t pending = 0;
     sys2(SYS_rt_sigpending, &pending, sizeof pending);
     uint64_t theirs = pending & ~signals_word(&at->uc_sigmask) & ~signals_held();
-    fork_thread.interrupted = signals_result_of(context) == -EINTR && !theirs;
+    long result = signals_result_of(context);
+    fork_thread.interrupted = result == -EINTR && !theirs;
+    fork_thread.cut_short = theirs ? 0 : result;
 }
 
 bool signals_must_restart(void)

@@ -20,6 +20,19 @@ static inline bool signals_must_call_again(void)
     return UNLIKELY(fork_thread.interrupted) && errno == EINTR && signals_must_restart();
 }
 
+/*
+ * The same of a call that has returned `done`, less than it was to write or read: a program that
+ * waits for all need not expect less, and takes it for the end (signal(7): SA_RESTART does not help
+ * where something was transferred). The rest is to be done.
+ */
+static inline bool signals_must_go_on(ssize_t done)
+{
+    if (LIKELY(fork_thread.cut_short != done) || done <= 0)
+        return false;
+    fork_thread.cut_short = 0;
+    return true;
+}
+
 /* Notes which call our handler has interrupted. Called by our handler, first, and again last. */
 void signals_interrupted(const void *context);
 

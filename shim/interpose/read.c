@@ -17,6 +17,9 @@
  * (recv(2)). */
 #define ODD_FLAGS (MSG_ERRQUEUE | MSG_OOB | MSG_PEEK)
 
+/* Those that are none of the fast path's. */
+#define SLOW_FLAGS (ODD_FLAGS | MSG_WAITALL)
+
 /*
  * A call on fd that reads to these bytes has returned `got`. Returns whether it has to be made
  * again: where our handler has ended it with EINTR (signal(7): one with SO_RCVTIMEO fails so also
@@ -111,19 +114,31 @@ static __attribute__((noinline)) ssize_t recv_rest(struct conn *conn, void *buf,
     return got;
 }
 
+/* Who waits for all gets all, also where our handler has cut that short. */
+static ssize_t recv_all(int fd, void *buf, size_t n, int flags)
+{
+    ssize_t last = libc_recv(fd, buf, n, flags), got = last;
+    while (flags & MSG_WAITALL && (size_t)got < n && signals_must_go_on(last)) {
+        last = libc_recv(fd, (char *)buf + got, n - (size_t)got, flags);
+        got += last > 0 ? last : 0;
+    }
+    return got;
+}
+
 static __attribute__((noinline)) ssize_t recv_slowly(int fd, void *buf, size_t n, int flags)
 {
+    ssize_t got;
     conn_enters(fd);
-    ssize_t got = libc_recv(fd, buf, n, flags);
-    while (receives(fd, got, flags, BYTES(buf, n)))
-        got = libc_recv(fd, buf, n, flags);
+    do
+        got = recv_all(fd, buf, n, flags);
+    while (receives(fd, got, flags, BYTES(buf, n)));
     return got;
 }
 
 static __attribute__((noinline)) ssize_t recv_followed(int fd, void *buf, size_t n, int flags,
                                                        struct conn *conn)
 {
-    if (UNLIKELY(GLANCE(&conn->state) & STATE_SLOW) || UNLIKELY(flags & ODD_FLAGS))
+    if (UNLIKELY(GLANCE(&conn->state) & STATE_SLOW) || UNLIKELY(flags & SLOW_FLAGS))
         return recv_slowly(fd, buf, n, flags);
     size_t room = n;
     KEPT_ON_STACK(room);
@@ -141,7 +156,7 @@ EXPORT HOT ssize_t recv(int fd, void *buf, size_t n, int flags)
     if (LIKELY(table_is_of_no_interest(fd)))
         return libc_recv(fd, buf, n, flags);
     struct conn *conn = table_conn((uint32_t)fd);
-    if (UNLIKELY(GLANCE(&conn->state) >= STATE_HTTP) || UNLIKELY(flags & ODD_FLAGS))
+    if (UNLIKELY(GLANCE(&conn->state) >= STATE_HTTP) || UNLIKELY(flags & SLOW_FLAGS))
         return recv_followed(fd, buf, n, flags, conn);
     struct reading {
         struct conn *conn;

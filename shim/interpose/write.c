@@ -60,6 +60,21 @@ static size_t rest_of(struct bytes bytes, size_t from, struct iovec rest[PIECES_
     return count;
 }
 
+/* Does the rest of a write that our handler has cut short. Returns what was taken in all; what
+ * fails then fails the program's next one. */
+static ssize_t goes_on(int fd, struct bytes bytes, size_t asked, int flags, ssize_t done)
+{
+    int saved = errno;
+    for (ssize_t last = done; bytes.iov && (size_t)done < asked && signals_must_go_on(last);) {
+        struct iovec rest[PIECES_MOST];
+        struct msghdr msg = {.msg_iov = rest, .msg_iovlen = rest_of(bytes, (size_t)done, rest)};
+        last = WRITE_AGAIN(libc_sendmsg(fd, &msg, flags | MSG_NOSIGNAL));
+        done += last > 0 ? last : 0;
+    }
+    errno = saved;
+    return done;
+}
+
 /*
  * A write of the program's, with what close_header_plan makes of it. Returns what the program's own
  * call would have: a text of ours is not counted, and where it alone has gone out the rest is
@@ -85,7 +100,8 @@ static __attribute__((noinline)) ssize_t send_planned(int fd, struct conn *conn,
         taken = WRITE_AGAIN(libc_sendmsg(fd, &msg, flags));
         if (taken < 0)
             break;
-        all = (size_t)taken == length_of(plan.piece, (size_t)plan.count);
+        all =
+            (size_t)taken == length_of(plan.piece, (size_t)plan.count) || signals_must_go_on(taken);
         own += close_header_took(http, &plan, (size_t)taken);
     }
     if (taken >= 0 || own || errno == EAGAIN)
@@ -169,6 +185,8 @@ static ssize_t ends(struct writing *writing, ssize_t done)
 {
     if (done >= 0)
         measure(writing);
+    if (writing->conn && done > 0)
+        done = goes_on(writing->fd, writing->bytes, writing->asked, writing->flags, done);
     if (writing->conn)
         wrote(writing->fd, writing->conn, writing->asked, done, writing->flags, writing->bytes);
     if (UNLIKELY(writing->held_back))
@@ -201,10 +219,13 @@ INLINE bool is_all(ssize_t done, size_t asked)
 }
 
 /* Behind a call that the fast path does not understand. */
-static ssize_t wrote_rest(struct conn *from, ssize_t done, size_t asked, struct bytes bytes)
+static ssize_t wrote_rest(struct conn *from, ssize_t done, size_t asked, int flags,
+                          struct bytes bytes)
 {
     int fd = (int)table_number(from);
     struct conn *conn = conn_enters(fd);
+    if (done > 0)
+        done = goes_on(fd, bytes, asked, flags, done);
     if (conn)
         wrote(fd, conn, asked, done, 0, bytes);
     return done;
@@ -215,7 +236,7 @@ static __attribute__((noinline)) ssize_t write_rest(struct conn *conn, const voi
 {
     if (done < 0 && signals_must_call_again())
         return write_slowly((int)table_number(conn), buf, n);
-    return wrote_rest(conn, done, n, BYTES(buf, n));
+    return wrote_rest(conn, done, n, 0, BYTES(buf, n));
 }
 
 /*
@@ -273,7 +294,7 @@ static __attribute__((noinline)) ssize_t send_rest(struct conn *conn, const void
 {
     if (done < 0 && signals_must_call_again())
         return send_slowly((int)table_number(conn), buf, n, flags);
-    return wrote_rest(conn, done, n, BYTES(buf, n));
+    return wrote_rest(conn, done, n, flags, BYTES(buf, n));
 }
 
 static __attribute__((noinline)) ssize_t send_followed(int fd, const void *buf, size_t n, int flags,
@@ -314,7 +335,8 @@ EXPORT HOT ssize_t send(int fd, const void *buf, size_t n, int flags)
 /* ---- in pieces ---- */
 
 /* Behind a call on a connection. */
-static ssize_t wrote_pieces(struct conn *conn, ssize_t done, size_t asked, struct bytes bytes)
+static ssize_t wrote_pieces(struct conn *conn, ssize_t done, size_t asked, int flags,
+                            struct bytes bytes)
 {
     if (LIKELY(is_all(done, asked))) {
         if (LIKELY(table_writes_fast(conn)))
@@ -324,7 +346,7 @@ static ssize_t wrote_pieces(struct conn *conn, ssize_t done, size_t asked, struc
             return done;
         }
     }
-    return wrote_rest(conn, done, asked, bytes);
+    return wrote_rest(conn, done, asked, flags, bytes);
 }
 
 static __attribute__((noinline)) ssize_t writev_slowly(int fd, const struct iovec *iov, int count)
@@ -347,7 +369,7 @@ EXPORT HOT ssize_t writev(int fd, const struct iovec *iov, int count)
     if (done < 0 && signals_must_call_again())
         return writev_slowly(fd, iov, count);
     size_t asked = done < 0 ? 1 : length_of(iov, (size_t)count);
-    return wrote_pieces(conn, done, asked, (struct bytes){iov, (size_t)count});
+    return wrote_pieces(conn, done, asked, 0, (struct bytes){iov, (size_t)count});
 }
 
 static struct bytes bytes_of(const struct msghdr *msg)
@@ -396,7 +418,7 @@ EXPORT HOT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
         if (done < 0 && signals_must_call_again())
             done = sendmsg_slowly(fd, msg, flags);
         else
-            wrote_pieces(conn, done, asked, done < 0 ? BYTES_UNSEEN : bytes_of(msg));
+            done = wrote_pieces(conn, done, asked, flags, done < 0 ? BYTES_UNSEEN : bytes_of(msg));
     } else {
         done = sendmsg_slowly(fd, msg, flags);
     }
@@ -473,22 +495,33 @@ static ssize_t sent_file(struct writing *writing, ssize_t done)
     return done == 0 ? 0 : ends(writing, done);
 }
 
+typedef ssize_t file_sender(int out, int in, off_t *offset, size_t n);
+
+static ssize_t send_file(file_sender *send, int out, int in, off_t *offset, size_t n)
+{
+    struct writing writing = WRITING(out, BYTES_UNSEEN, n, 0);
+    if (!begins(&writing))
+        return writing.done;
+    ssize_t last = WRITE_AGAIN(send(out, in, offset, n)), done = last;
+    int saved = errno;
+    while ((size_t)done < n && signals_must_go_on(last)) {
+        last = WRITE_AGAIN(send(out, in, offset, n - (size_t)done));
+        done += last > 0 ? last : 0;
+    }
+    errno = saved;
+    return sent_file(&writing, done);
+}
+
 EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t n)
 {
-    if (LIKELY(table_ignores(out)))
-        return libc_sendfile(out, in, offset, n);
-    struct writing writing = WRITING(out, BYTES_UNSEEN, n, 0);
-    return begins(&writing) ? sent_file(&writing, WRITE_AGAIN(libc_sendfile(out, in, offset, n)))
-                            : writing.done;
+    return LIKELY(table_ignores(out)) ? libc_sendfile(out, in, offset, n)
+                                      : send_file(libc_sendfile, out, in, offset, n);
 }
 
 EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t n)
 {
-    if (LIKELY(table_ignores(out)))
-        return libc_sendfile64(out, in, offset, n);
-    struct writing writing = WRITING(out, BYTES_UNSEEN, n, 0);
-    return begins(&writing) ? sent_file(&writing, WRITE_AGAIN(libc_sendfile64(out, in, offset, n)))
-                            : writing.done;
+    return LIKELY(table_ignores(out)) ? libc_sendfile64(out, in, offset, n)
+                                      : send_file(libc_sendfile64, out, in, offset, n);
 }
 
 /* Reads, writes, or both: one end at least is a pipe (splice(2)). */
