@@ -185,8 +185,9 @@ is_held() {
     [ "$(awk '{ print $3 }' "/proc/$SERVER_PID/stat")" = t ] || log_has strace DELAYED
 }
 
+# is_traced [PID]
 is_traced() {
-    [ "$(sed -n 's/^TracerPid:\t//p' "/proc/$SERVER_PID/status")" != 0 ]
+    [ "$(sed -n 's/^TracerPid:\t//p' "/proc/${1:-$SERVER_PID}/status")" != 0 ]
 }
 
 # Its thread is held in the middle of the close, as the shim logs what is lost by it.
@@ -329,6 +330,33 @@ os.kill(os.getpid(), signal.SIGSEGV)' "$port"
     weir_exits 3 drain --wait "$SERVER_PID"
     log_has server ": pid .* has died in the middle of the drain: 1 connections were in use\$"
     ends 1 1 1
+}
+
+@test "a worker that ends as its connection is cut, before that was counted, has lost it: exit 3" {
+    local fd server
+    serve server -- /usr/bin/python3 -c '
+import os, socket, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+if os.fork():
+    os.wait()
+    time.sleep(60)
+connection = listener.accept()[0]
+connection.recv(100)
+print("served", os.getpid(), flush=True)
+connection.recv(100)
+os._exit(0)' "$port"
+    wait_port "$port"
+    conn_open fd "$port"
+    conn_send "$fd" 'ask\n'
+    wait_until 5 log_has server '^served '
+    server=$SERVER_PID
+    serve_bare strace -- strace -f -qq -e trace=shutdown -e inject=shutdown:delay_exit=200000 \
+        -p "$(descendants "$server")"
+    SERVER_PID=$server
+    wait_until 5 is_traced "$(descendants "$server")"
+    weir_exits 3 drain-all --wait "$SERVER_PID"
+    log_has server ': forced 127\.0\.0\.1:[0-9]+: in use '
+    ends 0 1 1
 }
 
 # a_worker_is_busy: its pid goes to $busy.

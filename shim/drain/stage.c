@@ -4,6 +4,7 @@
 #include "base/state_page.h"
 #include "base/sys.h"
 #include "conn/fork_detect.h"
+#include "drain/walk.h"
 #include "tree/coordinator.h"
 #include "tree/membership.h"
 #include "tree/process_slot.h"
@@ -28,7 +29,9 @@ void stage_ends(void)
     if (in_vfork_child() || !generation_now())
         return;
     bool came_and_went = stage_is_first() && stage_is_dormant() && !membership_has_forked();
+    walk_hold();
     process_slot_give_back();
+    walk_go_on();
     if (*membership_name() == '/' &&
         (came_and_went || (coordinator_tree_is_drained() && process_slot_is_alone())))
         sys3(SYS_unlinkat, AT_FDCWD, membership_name(), 0);

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/settings.h"
 #include "base/sock.h"
+#include "base/sys.h"
 #include "conn/conn.h"
 #include "conn/fdtable.h"
 
@@ -35,8 +36,36 @@ static bool is_empty(uint32_t first)
     return true;
 }
 
+static _Atomic uint64_t walks; /* the generation of the process that does: a child's copy is void */
+static _Atomic bool is_held;
+
+static const struct timespec moment = {0, 50000};
+
+void walk_hold(void)
+{
+    int64_t until = sys_now_ms() + WALK_HELD_MS;
+    atomic_store(&is_held, true);
+    while (atomic_load(&walks) == generation_now() && sys_now_ms() < until)
+        sys2(SYS_nanosleep, &moment, NULL);
+}
+
+void walk_go_on(void)
+{
+    atomic_store(&is_held, false);
+}
+
+/* One of the two sees the other. */
+static void begin(void)
+{
+    while (atomic_store(&walks, generation_now()), atomic_load(&is_held)) {
+        atomic_store(&walks, 0);
+        sys2(SYS_nanosleep, &moment, NULL);
+    }
+}
+
 void walk(walk_fn *visit, void *context)
 {
+    begin();
     uint32_t high = atomic_load(&table.high);
     bool go_on = true;
     for (uint32_t first = 0; first < high && go_on; first += STRIDE) {
@@ -48,4 +77,5 @@ void walk(walk_fn *visit, void *context)
         table_release();
         log_send_kept();
     }
+    atomic_store(&walks, 0);
 }

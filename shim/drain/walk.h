@@ -9,4 +9,12 @@
 typedef bool walk_fn(int fd, void *context);
 void walk(walk_fn *visit, void *context);
 
+/*
+ * Waits until no walk is on, for WALK_HELD_MS at the most, and lets none begin until walk_go_on:
+ * for a thread that ends the process, for what was cut is counted and named behind the cut.
+ */
+#define WALK_HELD_MS 500
+void walk_hold(void);
+void walk_go_on(void);
+
 #endif
