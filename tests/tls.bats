@@ -118,6 +118,7 @@ serves_new() {
 
 # Its threads have it sign by a process of its own, and abort where that has closed their connection.
 @test "h2o: the process that has its key is asked on after a close-idle, and until the drain is over" {
+    command -v h2o >/dev/null || skip "there is no h2o"
     cat >"$at/h2o.conf" <<END2
 user: root
 num-threads: 2
