@@ -17,11 +17,11 @@ setup() {
     WEIR=$ROOT/build/weir
 }
 
-# restart CODE ARGUMENT...: SERVER_PID is the new one's.
+# restart CODE ARGUMENT...: SERVER_PID is the new one's. The command is begun by what is in `as`.
 restart() {
     local code=$1 status=0 new
     shift
-    new=$("$WEIR" restart "$@" 2>"$BATS_TEST_TMPDIR/said.log") || status=$?
+    new=$("${as[@]}" "$WEIR" restart "$@" 2>"$BATS_TEST_TMPDIR/said.log") || status=$?
     cat "$BATS_TEST_TMPDIR/said.log"
     echo "code $status, new $new"
     [ "$status" = "$code" ]
@@ -289,6 +289,21 @@ of() {
     before=$(of "$SERVER_PID")
     restart 0 "$SERVER_PID"
     diff <(echo "$before") <(of "$SERVER_PID" | grep -v ^WEIR_HANDED=)
+}
+
+@test "root without the right to change groups restarts what has the same as it, and nothing else" {
+    local as=(setpriv --bounding-set -setgid --inh-caps -setgid)
+    setpriv --reuid=nobody --regid=nogroup --clear-groups true 2>/dev/null || skip "not root"
+    serve server WEIR_STOP_SIGNALS=TERM -- "${as[@]}" /usr/bin/python3 \
+        "$ROOT/tests/programs/adopter.py" "127.0.0.1/$port"
+    wait_port "$port"
+    restart 0 "$SERVER_PID"
+    end_started
+    serve other WEIR_STOP_SIGNALS=TERM -- setpriv --groups 4,24 /usr/bin/python3 \
+        "$ROOT/tests/programs/adopter.py" "127.0.0.1/$port"
+    wait_port "$port"
+    restart 1 "$SERVER_PID"
+    log_has said 'its groups: Operation not permitted'
 }
 
 @test "another COMMAND may take the place" {

@@ -240,6 +240,24 @@ void plan_free(struct plan *plan)
 
 /* ---- started ---- */
 
+static bool has_its_groups(const struct plan *plan)
+{
+    int count = (int)plan->group_count;
+    gid_t mine[count + 1];
+    return getgroups(count + 1, mine) == count &&
+           (count == 0 || memcmp(mine, plan->groups, (size_t)count * sizeof *mine) == 0);
+}
+
+/*
+ * Without CAP_SETGID, and in a user namespace that says "deny" (user_namespaces(7), setgroups),
+ * root too has to stay in the groups that it is in.
+ */
+static bool set_groups(const struct plan *plan)
+{
+    return setgroups(plan->group_count, plan->groups) == 0 ||
+           (errno == EPERM && has_its_groups(plan));
+}
+
 /* Returns what can't be done, with errno. */
 static const char *become(const struct plan *plan)
 {
@@ -250,7 +268,7 @@ static const char *become(const struct plan *plan)
     for (int i = 0; me == 0 && prctl(PR_CAPBSET_READ, i) >= 0; i++)
         if (!(plan->bounding_set >> i & 1) && prctl(PR_CAPBSET_DROP, i))
             return "its capabilities";
-    if (me == 0 && setgroups(plan->group_count, plan->groups))
+    if (me == 0 && !set_groups(plan))
         return "its groups";
     if (setresgid(plan->gid[0], plan->gid[1], plan->gid[2]))
         return "its group";
