@@ -350,6 +350,7 @@ holds() {
 
 @test "a page whose file is gone is found all the same, by root" {
     as_root
+    needs_root # /proc/PID/map_files
     make_page sound
     rm "$run_dir/$SERVER_PID".*
     is "$SERVER_PID" 'd["program"] == "page_make"'

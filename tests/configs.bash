@@ -10,6 +10,11 @@ nginx_paths() {
     done
 }
 
+# nginx_user: a line of nginx's configuration: who its workers are.
+nginx_user() {
+    if has_users; then echo 'user nobody nogroup;'; else echo 'user root;'; fi
+}
+
 # vsftpd_lines FILES: it serves FILES to anonymous on $port. Without its seccomp sandbox, as Debian has
 # it, unless `sandbox` is YES.
 vsftpd_lines() {
@@ -35,6 +40,7 @@ as_postgres=(setpriv --reuid postgres --regid postgres --init-groups env HOME=/)
 # if that is set; with the options `postgres_also`. The cluster is one for all tests of a file, made when the first needs it.
 postgres() {
     local cluster=$BATS_FILE_TMPDIR/cluster
+    needs_users
     cd /
     [ -d "$cluster" ] || {
         chmod 755 "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/file" "$BATS_FILE_TMPDIR"

@@ -171,7 +171,7 @@ sys.exit(value is False)' "$expression" || { echo "not so: $expression" >&2; ret
 
 # container [DEPLOYMENT]: runs it.
 container() {
-    [ "$(id -u)" = 0 ] || skip "not root"
+    needs_root # its file system is an overlay
     mkdir "$BATS_TEST_TMPDIR/root"
     serve_bare server -- unshare --mount --pid --fork --kill-child \
         /usr/bin/python3 "$ROOT/tests/programs/container.py" run "$BATS_TEST_TMPDIR/root" "$containerfile" "$@"

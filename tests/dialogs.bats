@@ -23,6 +23,7 @@ setup() {
 
 # In the foreground; a process for each client.
 start_exim() {
+    needs_users
     mkdir "$temporary/spool"
     chown Debian-exim: "$temporary/spool"
     cat >"$temporary/exim.conf" <<END2
@@ -52,6 +53,7 @@ END2
 # children's environment, but for the names that it is told: WEIR_TREE says whose they are.
 start_dovecot() {
     local name names=(LD_PRELOAD WEIR_TREE) mode=reply
+    needs_users
     mkdir -p "$temporary/mail/user/Maildir"
     chown -R mail: "$temporary/mail"
     for name in WEIR_LOG WEIR_MODE "$@"; do
@@ -141,6 +143,7 @@ END2
 
 # Two processes for each client.
 start_vsftpd() {
+    needs_users
     mkdir "$temporary/files"
     head -c 1500000 /dev/zero >"$temporary/files/slow"
     head -c 10 /dev/zero >"$temporary/files/small"

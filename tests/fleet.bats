@@ -12,6 +12,11 @@ unset WEIR_MODE # the default, protocol
 # Twenty rolling restarts take a minute, and on a busy machine several.
 BATS_TEST_TIMEOUT=600
 
+# Apache.
+setup() {
+    needs_users
+}
+
 # fleet ARGUMENT...: a row of fleet-demo's table, its figures in variables.
 fleet() {
     local code=0 output=$BATS_TEST_TMPDIR/output

@@ -107,6 +107,29 @@ become() {
     exec "$@"
 }
 
+# has_users: there is another user to become. Who is not root runs the tests in a user namespace that has
+# one (tests/run).
+has_users() {
+    setpriv --reuid=nobody --regid=nogroup --clear-groups true 2>/dev/null
+}
+
+# needs_users: of a server that becomes another user, and can't be told not to.
+needs_users() {
+    has_users || skip "it becomes another user: run as root"
+}
+
+# needs_root: of what only the machine's root may, and not that of a user namespace.
+needs_root() {
+    local inside outside
+    read -r inside outside _ </proc/self/uid_map
+    [ "$(id -u) $inside $outside" = '0 0 0' ] || skip "it needs what only root may"
+}
+
+# somebody: whom a server of root's can become: nobody, or root where there is no other.
+somebody() {
+    if has_users; then echo nobody; else echo root; fi
+}
+
 # also_end PID...: teardown ends these too (a daemon that forked itself away).
 also_end() {
     STARTED+=("$@")

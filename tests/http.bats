@@ -130,6 +130,7 @@ is_helped() {
 
 # As Debian configures it. As such a user it forbids itself all threads (setrlimit(2), RLIMIT_NPROC).
 @test "HAProxy as nobody, where no thread can be made: clients that do not look lose nothing" {
+    needs_users
     haproxy_user='user nobody
     group nogroup'
     loses_nothing start_haproxy \

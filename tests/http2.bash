@@ -26,9 +26,11 @@ start_nginx() {
     cat >"$at/nginx.conf" <<END2
 daemon off;
 master_process off;
+$(nginx_user)
 pid $at/nginx.pid;
 events {}
 http {
+    access_log off;
     $(nginx_paths)
     server {
         listen 127.0.0.1:$port ${tls:+ssl} http2;

@@ -508,7 +508,7 @@ in_a_copy() {
 }
 
 @test "the package installs, works, and leaves nothing behind when it is purged" {
-    [ "$(id -u)" = 0 ] || skip "not root"
+    needs_root # its file system is an overlay
     local code=0
     # shellcheck disable=SC2016  # the inner shell's
     in_a_copy '

@@ -204,9 +204,11 @@ END2
     cat >"$at/nginx.conf" <<END2
 daemon off;
 master_process off;
+$(nginx_user)
 pid $at/nginx.pid;
 events {}
 http {
+    access_log off;
     $(nginx_paths)
     upstream php { server 127.0.0.1:$port; keepalive 8; }
     server {

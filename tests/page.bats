@@ -192,6 +192,7 @@ forge() {
 }
 
 @test "a sound page of the same process that another user has planted is not used" {
+    needs_users
     local forged
     forge
     planted "$forged >\"\$file\"; chmod 666 \"\$file\"; chown 65534 \"\$file\""
@@ -201,6 +202,7 @@ forge() {
 }
 
 @test "where a stranger's file can't be taken away the tree does without one, and says so once" {
+    needs_users
     local as=65534
     planted "$forged"'umask 0; echo mine >"$file"'
     [ "$(<"$planted_file")" = mine ]
@@ -255,6 +257,7 @@ without_file() {
 }
 
 @test "where no file can be made a tree is one all the same, and one line says so" {
+    needs_users
     mkdir "$run"
     serve_bare server WEIR_RUN_DIR="$run" WEIR_FIRST_BYTE=200ms WEIR_SETTLE=50ms -- \
         "${as_nobody[@]}" env LD_PRELOAD="$WEIR_LIB" "$PROGRAMS/pg_tree" fork "$port"
@@ -290,6 +293,7 @@ in_mounts() {
 }
 
 @test "who may not write /run/weir has pages in XDG_RUNTIME_DIR/weir" {
+    needs_users
     in_mounts one 'mount -t tmpfs -o mode=755 none /run
         mkdir -m 755 /run/weir; mkdir -m 700 /run/me; chown 65534:65534 /run/me
         export XDG_RUNTIME_DIR=/run/me' "${as_nobody[@]}"
@@ -298,6 +302,7 @@ in_mounts() {
 }
 
 @test "who has neither has pages in /dev/shm/weir-UID" {
+    needs_users
     in_mounts one 'mount -t tmpfs -o mode=755 none /run
         mount -t tmpfs -o mode=1777 none /dev/shm' "${as_nobody[@]}"
     read_page "/proc/$head/root/dev/shm/weir-65534" | grep -qx "pid $head"
@@ -305,6 +310,7 @@ in_mounts() {
 }
 
 @test "a directory of that name that somebody else has made is not used" {
+    needs_users
     in_mounts one 'mount -t tmpfs -o mode=755 none /run; mount -t tmpfs -o mode=1777 none /dev/shm
         mkdir -m 777 /dev/shm/weir-65534; chown 1 /dev/shm/weir-65534' "${as_nobody[@]}"
     made=$(ls "/proc/$head/root/dev/shm/weir-65534")
@@ -531,6 +537,7 @@ in_the_gap() {
 }
 
 @test "the same of a child that gives up its rights" {
+    needs_users
     in_the_gap nobody
 }
 
@@ -634,6 +641,7 @@ in_the_gap() {
 }
 
 @test "a process of another user, which can't open the page, has its own, with the tree's name" {
+    needs_users
     local client first
     for_all 1777
     serve server WEIR_RUN_DIR="$run" -- sh -c '"$@"; exit $?' - \

@@ -15,6 +15,7 @@ CLIENT=pg_client.py
 
 setup() {
     port=$((26000 + 10 * BATS_TEST_NUMBER))
+    needs_users
 }
 
 # start [VAR=value...]: a transaction has more time to end than a busy machine takes for its COMMIT.

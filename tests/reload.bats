@@ -9,6 +9,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load configs
 load load
 load processes
 
@@ -51,10 +52,12 @@ succeeds_twice() {
 @test "nginx: two binary upgrades by USR2, and QUIT to the old one" {
     cat >"$BATS_TEST_TMPDIR/nginx.conf" <<END
 pid $file; error_log stderr; worker_processes 2;
+$(nginx_user)
 env LD_PRELOAD; env WEIR_TREE; env WEIR_RUN_DIR; env WEIR_STOP_SIGNALS; env WEIR_MODE; env WEIR_LOG;
 env WEIR_SIGNAL;
 events {}
 http {
+    $(nginx_paths)
     access_log off; keepalive_requests 1000000;
     server { listen 127.0.0.1:$port; location / { return 200 "good\n"; } }
 }

@@ -52,6 +52,7 @@ start_nginx() {
     cat >"$temporary/nginx.conf" <<END2
 daemon off;
 master_process off;
+$(nginx_user)
 pid $temporary/nginx.pid;
 error_log stderr notice;
 events { worker_connections 1000; }
@@ -160,13 +161,13 @@ END2
 }
 
 @test "memcached: clients that never rest are told within two seconds, and none has lost an answer" {
-    serve server -- memcached -l 127.0.0.1 -p "$port" -U 0 -u nobody
+    serve server -- memcached -l 127.0.0.1 -p "$port" -U 0 -u "$(somebody)"
     wait_port "$port"
     rests_never --connections 200 --protocol memcached
 }
 
 @test "memcached, a value kept and asked for in turn: told within two seconds, and none has lost an answer" {
-    serve server -- memcached -l 127.0.0.1 -p "$port" -U 0 -u nobody
+    serve server -- memcached -l 127.0.0.1 -p "$port" -U 0 -u "$(somebody)"
     wait_port "$port"
     rests_never --connections 50 --protocol cache
 }

@@ -8,6 +8,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2154
 
 load helpers
+load configs
 load load
 load processes
 
@@ -42,8 +43,10 @@ thrice() {
 @test "nginx, with two workers: three restarts, and nobody is refused" {
     cat >"$BATS_TEST_TMPDIR/nginx.conf" <<END
 worker_processes 2; daemon off; pid $BATS_TEST_TMPDIR/pid; error_log stderr;
+$(nginx_user)
 events {}
 http {
+    $(nginx_paths)
     access_log off; keepalive_requests 1000000;
     server {
         listen 127.0.0.1:$port; listen 127.0.0.1:$((port + 1)) reuseport;
@@ -185,9 +188,11 @@ of_program() {
     # It has no use for USR2 while its parent is there, and leaves out what it is not told to keep.
     cat >"$BATS_TEST_TMPDIR/nginx.conf" <<END
 pid $BATS_TEST_TMPDIR/pid; error_log stderr;
+$(nginx_user)
 env LD_PRELOAD; env WEIR_TREE; env WEIR_RUN_DIR; env WEIR_STOP_SIGNALS; env WEIR_MODE; env WEIR_LOG;
 events {}
 http {
+    $(nginx_paths)
     access_log off; keepalive_requests 1000000;
     server { listen 127.0.0.1:$port; location / { return 200 "good\n"; } }
 }
@@ -228,7 +233,7 @@ END
 
 @test "memcached: three restarts" {
     unset WEIR_RUN_DIR # it drops its privileges, and so does the new one
-    serve server WEIR_STOP_SIGNALS=TERM -- memcached -u nobody -l 127.0.0.1 -p "$port"
+    serve server WEIR_STOP_SIGNALS=TERM -- memcached -u "$(somebody)" -l 127.0.0.1 -p "$port"
     wait_port "$port"
     under_load memcached thrice
 }
@@ -279,6 +284,7 @@ of() {
 }
 
 @test "the new one has the user, rights, directory, descriptors and environment of the old one" {
+    needs_users
     local before
     unset WEIR_RUN_DIR # there each user has one
     serve server WEIR_STOP_SIGNALS=TERM GREETING='a b=c' -- /usr/bin/setpriv --reuid nobody \
@@ -293,7 +299,7 @@ of() {
 
 @test "root without the right to change groups restarts what has the same as it, and nothing else" {
     local as=(setpriv --bounding-set -setgid --inh-caps -setgid)
-    setpriv --reuid=nobody --regid=nogroup --clear-groups true 2>/dev/null || skip "not root"
+    needs_users
     serve server WEIR_STOP_SIGNALS=TERM -- "${as[@]}" /usr/bin/python3 \
         "$ROOT/tests/programs/adopter.py" "127.0.0.1/$port"
     wait_port "$port"
@@ -471,8 +477,8 @@ comes_back() {
 }
 
 nginx_config() {
-    echo "daemon off; pid $BATS_TEST_TMPDIR/pid; error_log stderr; $1 events {}
-        http { access_log off; keepalive_requests 1000000; server { listen 127.0.0.1:$port;
+    echo "daemon off; pid $BATS_TEST_TMPDIR/pid; error_log stderr; $(nginx_user) $1 events {}
+        http { $(nginx_paths) access_log off; keepalive_requests 1000000; server { listen 127.0.0.1:$port;
             location / { return 200 \"good\n\"; } } }"
 }
 
@@ -537,6 +543,7 @@ nginx_comes_back() {
 }
 
 @test "a COMMAND that its user may not execute, in a directory that he may not enter: nothing is done" {
+    needs_users
     local old
     unset WEIR_RUN_DIR # there each user has one
     serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/setpriv --reuid nobody --regid nogroup \
@@ -551,6 +558,7 @@ nginx_comes_back() {
 }
 
 @test "another user's program is exit 5, and is left alone" {
+    needs_users
     serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/python3 -m http.server "$port" --bind 127.0.0.1
     wait_port "$port"
     chmod 755 "$BATS_TEST_TMPDIR"

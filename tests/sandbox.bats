@@ -153,6 +153,7 @@ ends_on_term_in() {
 # start_vsftpd YES|NO: with its seccomp sandbox, or without it, as Debian has it: what its filters
 # allow is no longer all that glibc uses, and they kill it when it looks at a file.
 start_vsftpd() {
+    needs_users
     sandbox=$1 vsftpd_lines "$BATS_TEST_TMPDIR/files" >"$BATS_TEST_TMPDIR/vsftpd.conf"
     mkdir "$BATS_TEST_TMPDIR/files"
     echo "It works" >"$BATS_TEST_TMPDIR/files/page"
@@ -296,6 +297,7 @@ while True:
             clients.remove(ready)
             ready.close()
 END
+    [[ " $*" != *" uid="* ]] || needs_users
     serve server "${variables[@]}" -- "${launcher[@]}" \
         /usr/bin/python3 "$BATS_TEST_TMPDIR/lines.py" "$port" "$@"
     wait_port "$port"
@@ -344,7 +346,7 @@ print("master up", flush=True)
 while True:
     signal.pause()
 END
-    [ "$(id -u)" = 0 ] || skip "it changes users"
+    needs_users
     serve server WEIR_STOP_SIGNALS=TERM WEIR_TIMEOUT=4s -- \
         /usr/bin/python3 "$BATS_TEST_TMPDIR/drops.py" "$port" "$1"
     wait_until 5 log_has server 'worker up'
@@ -620,7 +622,7 @@ END
 # (libfaketime and jemalloc don't go together: each calls the other before it is ready.)
 @test "memcached, which has threads, is drained under jemalloc and the shim" {
     serve_bare server LD_PRELOAD="$JEMALLOC:$WEIR_LIB" -- \
-        memcached -l 127.0.0.1 -p "$port" -U 0 -u nobody
+        memcached -l 127.0.0.1 -p "$port" -U 0 -u "$(somebody)"
     wait_port "$port"
     drains_two 'get x\r' END
 }

@@ -43,7 +43,7 @@ redis_slow_answer() {
 
 start_memcached() {
     program=memcached
-    serve server "$@" -- memcached -l 127.0.0.1 -p "$port" -U 0 -u nobody "${arguments[@]}"
+    serve server "$@" -- memcached -l 127.0.0.1 -p "$port" -U 0 -u "$(somebody)" "${arguments[@]}"
     wait_port "$port"
 }
 
@@ -100,6 +100,7 @@ start_nginx() {
 load_module /usr/lib/nginx/modules/ngx_http_echo_module.so;
 ${nginx_main:-daemon off;}
 master_process off;
+$(nginx_user)
 pid $temporary/nginx.pid;
 error_log ${nginx_error_log:-stderr} notice;
 events { worker_connections 256; }

@@ -8,6 +8,7 @@
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load configs
 load processes
 
 setup() {
@@ -131,6 +132,7 @@ END
 }
 
 @test "as nobody: a successor to which the listener was sent serves on" {
+    needs_users
     # shellcheck disable=SC2046  # words
     serve_bare server WEIR_STOP_SIGNALS=TERM WEIR_TIMEOUT=8s -- \
         setpriv --reuid=nobody --regid=nogroup --clear-groups env "LD_PRELOAD=$WEIR_LIB" \
@@ -261,7 +263,7 @@ all_answered() {
 # Who answers can't tell by himself that his helper, another user's, holds no listener; the parent can,
 # and never accepts. Handshakes that are half done come to the queue when the drain has long begun.
 @test "a server that may not look into its helper serves half-done handshakes as its parent does" {
-    [ "$(id -u)" = 0 ] || skip "needs another user"
+    needs_users
     start worker
     also_end "$(sed -n 's/^up //p' "$BATS_TEST_TMPDIR/server.log")"
     server=$SERVER_PID
@@ -383,10 +385,11 @@ nginx_is_replaced() {
 pid $BATS_TEST_TMPDIR/pid;
 error_log stderr;
 worker_processes 2;
-user nobody nogroup;
+$(nginx_user)
 $@
 events {}
 http {
+    $(nginx_paths)
     access_log off;
     server { listen $at; location / { return 200 "hello\n"; } }
 }
@@ -460,6 +463,7 @@ holds_listener() {
 }
 
 @test "HAProxy as nobody: a new one is sent the old one's listeners, and serves on" {
+    needs_users
     haproxy_is_replaced $'user nobody\n    group nogroup'
 }
 
@@ -509,6 +513,7 @@ is_quiet_with() {
 
 # Its postmaster waits for an AF_UNIX and a TCP listener with select, and logs what accept says.
 @test "PostgreSQL logs no failed accept when it drains" {
+    needs_users
     local bin data=$BATS_TEST_TMPDIR/run/data
     bin=$(echo /usr/lib/postgresql/*/bin)
     setpriv --reuid=nobody --regid=nogroup --clear-groups \
@@ -543,6 +548,7 @@ is_quiet_with() {
 }
 
 @test "distccd logs no failed accept when it drains" {
+    needs_users
     local fd
     serve server -- distccd --daemon --no-detach --log-stderr --allow 127.0.0.1 \
         --listen 127.0.0.1 --port "$port" --enable-tcp-insecure

@@ -13,7 +13,7 @@ load helpers
 unset WEIR_MODE # the default, protocol
 
 setup() {
-    [ "$(id -u)" = 0 ] || skip "it needs namespaces: run as root"
+    needs_users
 }
 
 # is_the_same DAEMON: nothing of it differs.

@@ -526,6 +526,7 @@ END
 # `make install` puts it, and /run as it is after the start of a machine.
 machine() {
     local directory
+    needs_root # some of them are for root's eyes
     mkdir -p "$root/etc/systemd/system" "$root/usr/local/lib" "$root/usr/lib/tmpfiles.d"
     for directory; do
         mkdir -p "$root${directory%/*}"

@@ -119,6 +119,7 @@ serves_new() {
 # Its threads have it sign by a process of its own, and abort where that has closed their connection.
 @test "h2o: the process that has its key is asked on after a close-idle, and until the drain is over" {
     command -v h2o >/dev/null || skip "there is no h2o"
+    needs_users
     cat >"$at/h2o.conf" <<END2
 user: root
 num-threads: 2
@@ -139,6 +140,7 @@ END2
 }
 
 @test "PostgreSQL: an idle session ends with a close_notify" {
+    needs_users
     cp "$key" "$certificate" "$at" && chown postgres "$at" "$at"/*.pem
     chmod 755 "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/test" "$at"
     postgres_also=(-c ssl=on -c "ssl_key_file=$at/key.pem" -c "ssl_cert_file=$at/certificate.pem")
@@ -151,9 +153,11 @@ END2
     cat >"$at/nginx.conf" <<END2
 daemon off;
 master_process off;
+$(nginx_user)
 pid $at/nginx.pid;
 events {}
 http {
+    access_log off;
     $(nginx_paths)
     keepalive_requests 1000000;
     server {

@@ -24,7 +24,7 @@ of_redis() {
 }
 
 of_memcached() {
-    command=(memcached -l 127.0.0.1 -p "$port" -U 0 -u nobody -t 2)
+    command=(memcached -l 127.0.0.1 -p "$port" -U 0 -u "$(somebody)" -t 2)
 }
 
 of_nginx() {
@@ -34,6 +34,7 @@ of_nginx() {
     cat >"$temporary/nginx.conf" <<END
 daemon off;
 master_process off;
+$(nginx_user)
 pid $temporary/nginx.pid;
 error_log stderr notice;
 events { worker_connections 256; }

@@ -64,6 +64,7 @@ load_module /usr/lib/nginx/modules/ngx_http_echo_module.so;
 daemon ${daemon:-off};
 master_process on;
 worker_processes 2;
+$(nginx_user)
 worker_shutdown_timeout 5s;
 pid $temporary/nginx.pid;
 error_log ${error_log:-stderr} notice;
@@ -119,6 +120,7 @@ speaks_http prefork
 start_apache() {
     local modules=/usr/lib/apache2/modules mpm=$1
     shift
+    needs_users
     mkdir "$temporary/pages"
     echo "It works" >"$temporary/pages/index.html"
     printf '#!/bin/sh\nsleep 1.5\nprintf "Content-Type: text/plain\\n\\nat last\\n"\n' \
@@ -230,6 +232,7 @@ speaks_http haproxy
 
 start_postgres() {
     local sockets=$temporary/sockets
+    needs_users
     program=postgres
     install -d -o postgres "$sockets"
     postgres "WEIR_LOG=$temporary/weir.log" "$@"
@@ -270,6 +273,7 @@ postgres_slow_answer() {
 # Two processes for each session.
 start_vsftpd() {
     program=vsftpd
+    needs_users
     mkdir "$temporary/files"
     head -c 16000000 /dev/zero >"$temporary/files/large"
     vsftpd_lines "$temporary/files" >"$temporary/vsftpd.conf"
@@ -334,11 +338,21 @@ clients() {
     all_are_open
 }
 
+# accepts_no_more: the tree says so of each of its listeners. Each process begins when it is woken, and on
+# a busy machine one may have closed its connections before another one stops accepting.
+accepts_no_more() {
+    local said
+    said=$(status)
+    has "$said" '"listeners": [{'
+    lacks "$said" '"state": "accepting"'
+}
+
 # watch_clients X: the drain is on. What is idle ends, the slow answer comes, nobody new is served.
 watch_clients() {
     local hello=$1_hello
     all_at_eof 1 "${idle[@]}"
     before_slow is_open "$slow"
+    wait_until 5 accepts_no_more
     not_served "$port" "${!hello}"
     "$1_slow_answer" "$slow"
     at_eof "$slow" 2
@@ -514,6 +528,7 @@ ssh_keys() {
 
 start_sshd() {
     program=sshd
+    needs_root # /etc/shadow
     ssh_keys
     cat >"$temporary/sshd.conf" <<END
 ListenAddress 127.0.0.1:$port
@@ -534,6 +549,7 @@ END
 
 start_dropbear() {
     program=dropbear
+    needs_users
     ssh_keys
     dropbearkey -t ed25519 -f "$temporary/dropbear" >/dev/null 2>&1
     # shellcheck disable=SC2016  # expanded by the inner shell

@@ -69,6 +69,7 @@ END2
 start_apache() {
     local mpm=$1
     shift
+    needs_users
     files
     trigger=RTMIN+3 # USR2 it blocks
     cat >"$BATS_TEST_TMPDIR/apache.conf" <<END2

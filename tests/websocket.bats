@@ -106,8 +106,10 @@ each_is_told_by_proxy() {
     cat >"$at/nginx.conf" <<END
 daemon off;
 pid $at/nginx.pid;
+$(nginx_user)
 events {}
 http {
+    access_log off;
     $(nginx_paths)
     server {
         listen 127.0.0.1:$port;
