@@ -3,7 +3,7 @@
 # A server puts a new one in its place by itself, with its listening sockets, and the old one is drained
 # when it is told to end: under clients that stay and clients that come all the time, none of them is
 # refused, reset, or loses a request. (Of HAProxy's master: those that come; or all, by an option of its own.)
-# mutant: shim/drain/drain.c: s/^    listener_find_received\(\);//
+# mutant: shim/drain/environment.c: s/return MARK_SUCCESSOR;/return MARK_NONE;/
 # needs: nginx-light haproxy gunicorn unicorn python3
 # seconds: 60
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
