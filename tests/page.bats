@@ -776,11 +776,29 @@ all_live() {
     has_pages 1
     says pid "$head"
     says program pg_tree # it is called after what listens
-    [ "$(cat "/proc/$head/comm")" = sleep ]
+    wait_until 10 has_become "$head" sleep
     conn_open client "$port"
     echoes "$client"
     line_has "$server" "tracked 1"
     counts 1 0 1 0 0
+}
+
+has_become() {
+    [ "$(cat "/proc/$1/comm")" = "$2" ]
+}
+
+@test "a tree is called after what listens also when its first process execs itself later" {
+    serve server WEIR_RUN_DIR="$run" -- sh -c '"$@" & until [ -e "$0" ]; do sleep 0.05; done
+        exec sleep 100' "$gate" "$PROGRAMS/pg_tree" one "$port"
+    head=$SERVER_PID
+    is_up
+    says program pg_tree
+    touch "$gate"
+    wait_until 10 has_become "$head" sleep
+    pause 0.3 # until the shim in it has begun
+    has_pages 1
+    says pid "$head"
+    says program pg_tree
 }
 
 @test "the listener of a program that becomes another one is listed once" {

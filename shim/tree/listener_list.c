@@ -180,6 +180,17 @@ bool listener_list_tree_serves(int32_t but)
                          atomic_load(&tree_page->sends) != sends);
 }
 
+bool listener_list_has_others(int32_t pid)
+{
+    for (uint32_t i = 0; i < listeners_used(); i++) {
+        int32_t holder = atomic_load(&tree_page->listener[i].pid);
+        const struct page_slot *slot = holder > 0 && holder != pid ? process_slot_of(holder) : NULL;
+        if (slot && proc_slot_lives(slot))
+            return true;
+    }
+    return false;
+}
+
 bool listener_list_is_of_tree(int32_t pid)
 {
     return tree_page && pid > 0 && is_to_drain(process_slot_of(pid));

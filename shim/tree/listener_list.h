@@ -37,6 +37,9 @@ bool listener_list_may_serve_outside(int index);
  */
 bool listener_list_tree_serves(int32_t but);
 
+/* Tells whether another process of the tree than that one has a listener. */
+bool listener_list_has_others(int32_t pid);
+
 /* Tells whether that process, which has connected to this one, is another of the tree that drains
  * with it. */
 bool listener_list_is_of_tree(int32_t pid);

@@ -63,7 +63,10 @@ static void fill_in(int32_t pid, uint64_t start, const char *tree)
     tree_page->layout = PAGE_LAYOUT;
     tree_page->size = sizeof *tree_page;
     copy(tree_page->version, sizeof tree_page->version, text_after(version, "weir "));
-    copy(tree_page->program, sizeof tree_page->program, log_program());
+    /* A first process that execs itself while another one listens: the tree is called after that.
+     */
+    if (!atomic_load(&tree_page->is_named) || !listener_list_has_others(pid))
+        copy(tree_page->program, sizeof tree_page->program, log_program());
     tree_page->pid = pid;
     tree_page->start = start;
     tree_page->pid_namespace = proc_namespace(0, "ns/pid");
