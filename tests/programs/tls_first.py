@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """tls_first.py PORT HOW PATH: asks over TLS for one thing, which is its connection's first, and says "whole" or
 "lost"; "asked" when the server has said what it says of itself before. HOW: by HTTP/2 (h2), in a record behind
-that of its preface, when the server's SETTINGS have come (h2-apart), or by HTTP/1.1 (http1); else the end of its
-handshake goes out with it. And in HTTP/2
-what acknowledges the server's SETTINGS behind the answer (h2-stays): it says "ended" at its end."""
+that of its preface, when the server has acknowledged that one's SETTINGS (h2-apart), or by HTTP/1.1 (http1); else
+the end of its handshake goes out with it. And in HTTP/2 what acknowledges the server's SETTINGS behind the answer (h2-stays): it says "ended" at its end."""
 import socket
 import ssl
 import sys
@@ -22,7 +21,7 @@ def frame(kind, flags, stream, payload=b""):
 BLOCK = b"\x82\x87\x04" + bytes([len(path)]) + path + b"\x01\x09localhost"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0)
 REQUEST = frame(HEADERS, END_HEADERS | END_STREAM, 1, BLOCK)
-ASKS = {"http1": [b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"], "h2-apart": [PREFACE, REQUEST]}
+ASKS = {"http1": [b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"], "h2-apart": [REQUEST]}
 
 plain = socket.create_connection(("127.0.0.1", port))
 plain.settimeout(120)
@@ -85,11 +84,19 @@ def is_settled(got):
     return is_http1 or (SETTINGS, 0, 0) in frames(got)
 
 
-# nginx says its SETTINGS of itself, or with what acknowledges ours where those came first.
+def is_acknowledged(got):
+    return (SETTINGS, ACK, 0) in frames(got)
+
+
+# nginx says its SETTINGS of itself, or with what acknowledges ours where those came first. OpenSSL 3.5 reads
+# the preface and what is behind it at once: then so short a request might be a WINDOW_UPDATE.
 got = b""
 if how == "h2-apart":
     plain.sendall(goes.read())
     got = until(is_settled, got)
+    tls.write(PREFACE)
+    plain.sendall(goes.read())
+    got = until(is_acknowledged, got)
 for ask in ASKS.get(how, [PREFACE + REQUEST]):
     tls.write(ask)
 plain.sendall(goes.read())
