@@ -49,6 +49,56 @@ END2
     wait_port "$port"
 }
 
+# dovecot_VERSION: what each says in a way of its own, of `names` and the mail's place. It comes first.
+dovecot_23() {
+    local service
+    cat <<END2
+disable_plaintext_auth = no
+import_environment = TZ CORE_OUTOFMEM ${names[*]}
+mail_location = maildir:~/Maildir
+passdb {
+    driver = static
+    args = nopassword
+}
+userdb {
+    driver = static
+    args = uid=mail gid=mail home=$temporary/mail/%u
+}
+END2
+    for service in director:director-admin doveadm:doveadm-server replicator:replicator \
+        aggregator:replication-notify old-stats:old-stats; do
+        printf 'service %s {\n unix_listener %s {\n mode = 0\n }\n}\n' "${service%:*}" "${service#*:}"
+    done
+}
+
+dovecot_24() {
+    local name
+    cat <<END2
+dovecot_config_version = 2.4.0
+dovecot_storage_version = 2.4.0
+auth_allow_cleartext = yes
+mail_driver = maildir
+mail_path = ~/Maildir
+passdb static {
+    fields {
+        nopassword = yes
+    }
+}
+userdb static {
+    fields {
+        uid = mail
+        gid = mail
+        home = $temporary/mail/%{user}
+    }
+}
+import_environment {
+END2
+    for name in "${names[@]}"; do
+        echo "    $name = %{env:$name}"
+    done
+    echo '}'
+}
+
 # A process that takes the log-ins, and hands each client to one of its own. Dovecot empties its
 # children's environment, but for the names that it is told: WEIR_TREE says whose they are.
 start_dovecot() {
@@ -60,27 +110,17 @@ start_dovecot() {
         names+=("${name%%=*}")
     done
     cat >"$temporary/dovecot.conf" <<END2
+$("dovecot_$(dovecot --version | sed 's/\(2\.[34]\).*/\1/; s/\.//')")
 base_dir = $temporary/run
 state_dir = $temporary/state
 log_path = /dev/stderr
 protocols = imap
 listen = 127.0.0.1
 ssl = no
-disable_plaintext_auth = no
-import_environment = TZ CORE_OUTOFMEM ${names[*]}
-mail_location = maildir:~/Maildir
 mail_max_userip_connections = 0
 default_process_limit = 400
 first_valid_uid = 1
 first_valid_gid = 1
-passdb {
-    driver = static
-    args = nopassword
-}
-userdb {
-    driver = static
-    args = uid=mail gid=mail home=$temporary/mail/%u
-}
 service dict {
     unix_listener dict {
         mode = 0
@@ -88,31 +128,6 @@ service dict {
 }
 service dict-async {
     unix_listener dict-async {
-        mode = 0
-    }
-}
-service director {
-    unix_listener director-admin {
-        mode = 0
-    }
-}
-service doveadm {
-    unix_listener doveadm-server {
-        mode = 0
-    }
-}
-service replicator {
-    unix_listener replicator {
-        mode = 0
-    }
-}
-service aggregator {
-    unix_listener replication-notify {
-        mode = 0
-    }
-}
-service old-stats {
-    unix_listener old-stats {
         mode = 0
     }
 }
