@@ -366,6 +366,8 @@ newer() {
 #ifndef NEWER_FEATURES
 #define NEWER_FEATURES
 #include_next <features.h>
+#undef __GLIBC_USE_C2X_STRTOL
+#undef __GLIBC_USE_C23_STRTOL
 #define __GLIBC_USE_C2X_STRTOL 1
 #define __GLIBC_USE_C23_STRTOL 1
 #endif
