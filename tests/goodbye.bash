@@ -17,6 +17,7 @@ drains() {
     local began
     began=$(now_ms)
     { wait_until 30 log_has server ': draining: ' && : >"$DRAINS"; } 3>&- &
+    also_end "$!" # it may not come: Apache says it elsewhere
     timeout 70 "$ROOT/build/weir" drain --wait "$server" >"$BATS_TEST_TMPDIR/drained" 2>&1 || {
         cat "$BATS_TEST_TMPDIR/drained"
         return 1
