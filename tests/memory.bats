@@ -291,7 +291,7 @@ END
 drains_number() {
     local number=$1 answer
     shift
-    serve server WEIR_FIRST_BYTE=200ms WEIR_SETTLE=50ms -- "$@" /usr/bin/python3 \
+    serve server WEIR_TIMEOUT=5s WEIR_FIRST_BYTE=200ms WEIR_SETTLE=50ms -- "$@" /usr/bin/python3 \
         "$BATS_TEST_DIRNAME/programs/many_numbers.py" "$port" "$number"
     wait_until 10 log_has server '^ready$'
     conn_open client "$port"
