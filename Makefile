@@ -108,9 +108,8 @@ $(BUILD)/tests/%: tests/programs/%.c Makefile $(BUILD)/compiler shim/weir.h
 test:
 	tests/run
 
-# These wait more than they compute.
 check:
-	TEST_SIDE_BY_SIDE=$$((4 * $$(nproc))) tests/run unit calls goji settings queue signals
+	tests/run unit calls goji settings queue signals
 
 install: all
 	BUILD='$(BUILD)' PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)' scripts/install
