@@ -279,13 +279,15 @@ while True:
 END
     own activated -- /usr/bin/python3 /srv/activated.py
     systemctl start activated.socket
-    starts
+    starts # it is ready by the socket unit's
+    wait_until 10 answers 7007
     starts restart
     stored 1
+    wait_until 10 answers 7007
     starts restart
     stored 1
     answers 7006
-    answers 7007
+    wait_until 10 answers 7007
     [ "$(journal | grep -c '^given')" = 3 ]
     not grep -Ev ' 1 web$' <(journal | grep '^given')
     systemctl stop activated.socket

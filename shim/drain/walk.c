@@ -43,10 +43,9 @@ static const struct timespec moment = {0, 50000};
 
 void walk_hold(void)
 {
-    int64_t until = sys_now_ms() + WALK_HELD_MS;
     atomic_store(&is_held, true);
-    while (atomic_load(&walks) == generation_now() && sys_now_ms() < until)
-        sys2(SYS_nanosleep, &moment, NULL);
+    for (int i = 0; atomic_load(&walks) == generation_now() && i < WALK_HELD_MS * 20; i++)
+        sys2(SYS_nanosleep, &moment, NULL); /* 50 us, and what the kernel adds to that */
 }
 
 void walk_go_on(void)
