@@ -359,6 +359,39 @@ os._exit(0)' "$port"
     ends 0 1 1
 }
 
+@test "a child of a drain that accepts under a number that it has inherited, and crashes, has lost its client: exit 3" {
+    local first second
+    serve server WEIR_MODE=protocol -- /usr/bin/python3 -c '
+import os, signal, socket, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+first = listener.accept()[0]
+first.recv(100)
+first.recv(100)
+if not os.fork():
+    first.close()
+    second = listener.accept()[0]
+    second.recv(100)
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGSEGV)
+os.wait()
+first.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n")
+first.close()
+time.sleep(60)' "$port"
+    wait_port "$port"
+    conn_open first "$port"
+    conn_send "$first" 'GET / HTTP/1.1\r\n'
+    pause 0.3
+    conn_open second "$port"
+    conn_send "$second" 'GET /crash HTTP/1.1\r\nHost: x\r\n\r\n'
+    "$weir" drain "$SERVER_PID"
+    wait_until 5 log_has server ': draining: '
+    pause 0.3
+    conn_send "$first" 'Host: x\r\n\r\n'
+    weir_exits 3 drain --wait "$SERVER_PID"
+    log_has server ": pid .* has died in the middle of the drain: 1 connections were in use\$"
+    ends 1 1 1
+}
+
 # a_worker_is_busy: its pid goes to $busy.
 a_worker_is_busy() {
     local json worker

@@ -158,8 +158,9 @@ static void adopt(struct conn *conn)
     } while (!atomic_compare_exchange_weak(&conn->record, &record,
                                            (record & ~(CONN_GENERATION | CONN_WRITES)) | mine));
     table_quicken(conn);
-    atomic_store(&conn->counts, false); /* its parent's */
     tell_adopts();
+    if (gate_drains())
+        table_counts_as_it_is(conn);
     /* Who accepted it has counted it, and has closed it or will: that close was none. What has been
      * cut is counted as that. */
     if (!(record & CONN_FORCED))
@@ -177,8 +178,8 @@ void conn_left(int fd)
         adopt(conn);
 }
 
-/* The step itself. In a drain what is half-closed is owed an answer from its next read on. */
-static void change_state(struct conn *conn, const struct step *step)
+/* The step itself. Returns whether, with the gate shut, it turns what is idle or in use. */
+static bool change_state(struct conn *conn, const struct step *step)
 {
     uint8_t state = atomic_load_explicit(&conn->state, memory_order_relaxed), next;
     do {
@@ -188,14 +189,14 @@ static void change_state(struct conn *conn, const struct step *step)
         if (gate_is_open()) {
             if (next != state)
                 atomic_store_explicit(&conn->state, next, memory_order_relaxed);
-            return;
+            return false;
         }
     } while (!atomic_compare_exchange_weak(&conn->state, &state, next));
-    if ((state ^ next) & STATE_IN_USE && gate_drains())
-        table_counts(conn, next & STATE_IN_USE);
+    return (state ^ next) & STATE_IN_USE;
 }
 
-static void change_owed(struct conn *conn, enum conn_event event)
+/* What is half-closed is owed an answer from its next read on. Returns whether that is new. */
+static bool change_owed(struct conn *conn, enum conn_event event)
 {
     uint64_t record, next;
     atomic_thread_fence(memory_order_seq_cst); /* the drainer's is in conn_shut */
@@ -206,6 +207,7 @@ static void change_owed(struct conn *conn, enum conn_event event)
                : reads             ? record | CONN_READ_SINCE_SHUT
                                    : record;
     } while (next != record && !atomic_compare_exchange_weak(&conn->record, &record, next));
+    return next != record;
 }
 
 bool conn_step(struct conn *conn, enum conn_event event)
@@ -220,9 +222,11 @@ bool conn_step(struct conn *conn, enum conn_event event)
     /* Another thread may have closed or disowned it since it was looked at. */
     if (UNLIKELY(!record || record & CONN_DISOWNED))
         return false;
-    change_state(conn, &steps[mode_of(record)][event]);
+    bool turns = change_state(conn, &steps[mode_of(record)][event]);
     if (!gate_is_open())
-        change_owed(conn, event);
+        turns |= change_owed(conn, event);
+    if (turns && gate_drains())
+        table_counts_as_it_is(conn);
     return true;
 }
 
@@ -445,7 +449,8 @@ int conn_disown(int fd)
         if (!record || record & CONN_DISOWNED)
             return record ? EALREADY : ENOENT;
     } while (!atomic_compare_exchange_strong(&conn->record, &record, record | CONN_DISOWNED));
-    atomic_fetch_or(&conn->state, STATE_SLOW); /* a mark is to fail */
+    atomic_fetch_or(&conn->state, STATE_SLOW);              /* a mark is to fail */
+    atomic_fetch_and(&conn->state, (uint8_t)~STATE_LOOKED); /* conn_counts */
     table_counts(conn, false);
     if (!(record & CONN_FORCED))
         atomic_fetch_add_explicit(&table_shard()->disowned, 1, memory_order_relaxed);

@@ -117,12 +117,23 @@ void table_counts(struct conn *conn, bool in_use)
         atomic_fetch_add(&table.shards->in_use, in_use ? 1 : UINT64_MAX);
 }
 
+/* Until what was counted is what is: another thread may turn it meanwhile, or end it. */
+void table_counts_as_it_is(struct conn *conn)
+{
+    bool in_use;
+    do {
+        in_use = is_in_use_here(conn);
+        table_counts(conn, in_use);
+        atomic_thread_fence(memory_order_seq_cst);
+    } while (is_in_use_here(conn) != in_use);
+}
+
 void table_begins_to_count(void)
 {
     uint32_t high = atomic_load(&table.high);
     for (uint32_t number = 0; number < high; number++)
         if (is_in_use_here(table_conn(number)))
-            table_counts(table_conn(number), true);
+            table_counts_as_it_is(table_conn(number));
     publish(0);
 }
 
@@ -262,6 +273,8 @@ static void unref(int fd, uint32_t number)
         if ((counted = ends && !(record & CONN_FORCED) ? record : 0))
             count_closed(counted, 1);
     } while (record && !atomic_compare_exchange_strong(&conn->record, &record, left));
+    if (gate_drains())
+        table_counts_as_it_is(conn);
 }
 
 void table_drop(int fd, enum kind kind)
@@ -509,6 +522,8 @@ void table_forked(void)
         struct conn *conn = table_conn(number);
         uint8_t state = atomic_load_explicit(&conn->state, memory_order_relaxed);
         bool is_one = atomic_load_explicit(&conn->record, memory_order_relaxed);
+        if (UNLIKELY(atomic_load_explicit(&conn->counts, memory_order_relaxed))) /* its parent's */
+            atomic_store_explicit(&conn->counts, false, memory_order_relaxed);
         if (is_one && !(state & STATE_SLOW)) /* written to only where it must be: it costs a page */
             atomic_store_explicit(&conn->state, state | STATE_SLOW, memory_order_relaxed);
     }

@@ -175,6 +175,7 @@ void table_publish_in_use(void);
  */
 void table_begins_to_count(void);
 void table_counts(struct conn *conn, bool in_use);
+void table_counts_as_it_is(struct conn *conn);
 
 /* The connection of this record, which has one descriptor, has ended; unless the record has
  * changed. */

@@ -65,8 +65,10 @@ static bool shut_both(int fd, struct conn *conn)
             still = false;
     } while (still && !atomic_compare_exchange_weak(&conn->record, &record,
                                                     record | CONN_SHUT | CONN_FORCED));
-    if (still)
+    if (still) {
         sock_shut_both(pin);
+        table_counts(conn, false);
+    }
     sock_unguard(fd, pin);
     return still;
 }

@@ -339,7 +339,7 @@ void conn_counts(int fd, bool in_use)
         return;
     table_counts(conn, in_use);
     if (!conn_is_unchanged(fd))
-        table_counts(conn, is_in_use(conn));
+        table_counts_as_it_is(conn);
 }
 
 int64_t conn_quiet_ms(int fd)

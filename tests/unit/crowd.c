@@ -25,7 +25,15 @@
 
 #include <time.h>
 
-enum { OWNERS = 3, EACH = 60, SHARERS = 2, SHARED = 2, FINGERPRINT = 5, OPEN_ROUNDS = 2 };
+enum {
+    OWNERS = 3,
+    EACH = 60,
+    SHARERS = 2,
+    SHARED = 2,
+    FINGERPRINT = 5,
+    OPEN_ROUNDS = 2,
+    CLOSING_ROUNDS = 4
+};
 enum { NOTHING = -1, BOUND = -2, LISTENER = -3, RECEIVED = -4 }; /* or which connection */
 
 struct model {
@@ -362,6 +370,8 @@ static void *share(void *argument)
             int fd = shared[unit_random(&dice) % SHARED].fd;
             if (is_first && one_in(16))
                 end_shared();
+            else if (gate_drains()) /* past the tracker, which two threads may confuse */
+                conn_event(fd, one_in(2) ? CONN_READ : CONN_WROTE);
             else if (one_in(2))
                 call_read(fd, 1);
             else
@@ -406,6 +416,8 @@ static void visit(int fd)
     struct conn *conn = table_find(fd); /* NULL: its end waits for us */
     CHECK(look != CONN_IS_GONE || !conn || atomic_load(&conn->record) & CONN_DISOWNED,
           "fd %d is gone", fd);
+    if (gate_drains() && look != CONN_IS_GONE)
+        conn_counts(fd, look == CONN_IS_IN_USE);
     if (look == CONN_IS_IDLE && one_in(8))
         shuts += conn_shut(fd);
     else if (look == CONN_IS_SHUT)
@@ -509,13 +521,36 @@ static void check_figures(void)
     CHECK(records == want.tracked, "%llu records", (unsigned long long)records);
 }
 
+/* In a drain: what the page has is what is marked so, and that is there. */
+static void check_counted(void)
+{
+    struct totals page = {0};
+    uint64_t counted = 0;
+    page_add(&page, table.shards, table.shard_mask + 1);
+    for (uint32_t number = 0; number < table.limit; number++) {
+        struct conn *conn = table_conn(number);
+        uint64_t record = atomic_load(&conn->record);
+        counted += atomic_load(&conn->counts);
+        CHECK(!atomic_load(&conn->counts) || (record && !(record & (CONN_DISOWNED | CONN_FORCED))),
+              "seed %llu: number %u counts, of record %llx", (unsigned long long)first_seed, number,
+              (unsigned long long)record);
+    }
+    CHECK(page.in_use == (gate_drains() ? counted : 0), "seed %llu: %lld, not %lld",
+          (unsigned long long)first_seed, (long long)page.in_use, (long long)counted);
+}
+
 static void stand_still(void)
 {
     for (uint64_t round = 0; round < rounds; round++) {
         pthread_barrier_wait(&still);
         check_figures();
+        check_counted();
         if (round + 1 == OPEN_ROUNDS)
             gate_shut(GATE_CLOSES_IDLE, 0);
+        if (round + 1 == CLOSING_ROUNDS) {
+            gate_shut(GATE_DRAINS, 0);
+            table_begins_to_count();
+        }
         atomic_store(&busy, OWNERS + SHARERS);
         pthread_barrier_wait(&still);
     }
