@@ -135,6 +135,28 @@ time.sleep(60)' "${at#unix:}"
 
 # ---- what the timeout cuts
 
+@test "AF_UNIX: a client that has gone with a part of its answer unread is no loss of a cut: exit 0" {
+    serve server -- /usr/bin/python3 -c '
+import socket, sys, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+client = listener.accept()[0]
+client.send(b"hello")
+print("greeted", flush=True)
+time.sleep(60)' "$BATS_TEST_TMPDIR/s"
+    wait_unix "$BATS_TEST_TMPDIR/s"
+    /usr/bin/python3 -c '
+import socket, sys
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+client.recv(1)' "$BATS_TEST_TMPDIR/s"
+    wait_until 5 log_has server '^greeted$'
+    weir_exits 0 drain-all --wait "$SERVER_PID"
+    ends 1 0 0
+    figures 0 0 0 0
+}
+
 @test "the second of two pipelined requests, which the program has not read, is lost: exit 3" {
     local fd mode
     for mode in reply automatic manual; do

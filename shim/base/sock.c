@@ -295,9 +295,13 @@ void sock_shut_both(int fd)
     sys2(SYS_shutdown, fd, SHUT_RDWR);
 }
 
-bool sock_was_reset(int fd)
+bool sock_has_met_cut(int fd, uint32_t segments)
 {
+    struct sock_info info;
     int error = 0;
+    sock_info(fd, &info);
+    if (info.segments == segments || !queue_of(fd, SIOCOUTQ))
+        return false;
     get_int(fd, SOL_SOCKET, SO_ERROR, &error);
     return error == ECONNRESET;
 }

@@ -115,9 +115,13 @@ void sock_shut_write(int fd);
 bool sock_say(int fd, const void *bytes, size_t n);
 void sock_shut_both(int fd);
 
-/* Whether what the peer had sent met our cut: TCP resets it (net/ipv4/tcp_input.c,
- * tcp_rcv_state_process, TCPABORTONDATA). Takes the socket's error away (SO_ERROR, socket(7)). */
-bool sock_was_reset(int fd);
+/*
+ * Whether what the peer had sent met our cut, before which so many segments had come: TCP resets it
+ * (net/ipv4/tcp_input.c, tcp_rcv_state_process, TCPABORTONDATA). No request is what it sends when
+ * it has our FIN, and acknowledges it (TLS's close_notify), nor a RST of its own. Takes the
+ * socket's error away (SO_ERROR, socket(7)).
+ */
+bool sock_has_met_cut(int fd, uint32_t segments);
 
 /*
  * Holds back the last segment of what is written from now on (TCP_CORK, tcp(7)): a shutdown then

@@ -78,8 +78,10 @@ bool conn_force(int fd, const struct conn_limits *limits, int64_t until, struct 
     static const struct timespec moment = {0, 1000000};
     struct conn *conn = table_find(fd);
     struct sock_queues before = {0, 0}, *now = &cost->queues;
+    struct sock_info info;
     if (conn)
         queues_of(fd, conn, &before);
+    sock_info(fd, &info);
     if (!shut_both(fd, conn))
         return false;
     bool has_rested = !may_say_more(fd, conn, limits);
@@ -91,7 +93,7 @@ bool conn_force(int fd, const struct conn_limits *limits, int64_t until, struct 
     }
     if (!now->unread && !has_moved(conn))
         now->unread = before.unread;
-    if (sock_was_reset(fd) && !now->unread)
+    if (!now->unread && sock_has_met_cut(fd, info.segments))
         now->unread = 1; /* of how many bytes nobody tells */
     bool has_queues = now->unread || now->unsent;
     if (is_in_use(conn) || !has_rested)

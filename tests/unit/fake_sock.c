@@ -93,8 +93,9 @@ void sock_shut_both(int fd)
     fake(fd, true)->shut_both++;
 }
 
-bool sock_was_reset(int fd)
+bool sock_has_met_cut(int fd, uint32_t segments)
 {
+    (void)segments;
     return fake(fd, false)->reset;
 }
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The last look before our FIN. A seccomp filter turns each look into a SIGSYS, whose handler looks
- * itself (with MSG_PEEK) and does what the machine might do between a look and what comes of it.
+ * The last look before our FIN, and what meets a cut. A seccomp filter turns each look into a
+ * SIGSYS, whose handler looks itself (with MSG_PEEK) and does what the machine might do between a
+ * look and what comes of it.
  */
 #include "unit.h"
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -91,10 +93,56 @@ static void always_away(void)
     CHECK(sock_unread_now(ours) == 0 && looks > 1 && looks < 20, "%d looks", looks);
 }
 
+/* ---- what meets our cut */
+
+enum peer { SENDS_BEFORE, SENDS_AFTER, RESETS, CLOSES };
+
+/* The peer does so as its connection has been cut; before it has our FIN, or behind that. */
+static bool meets_cut(enum peer peer)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sock_filter none = BPF_STMT(BPF_RET | BPF_K, 0);
+    struct sock_fprog nothing_comes = {1, &none};
+    struct linger abort = {1, 0};
+    struct sock_info info;
+    socklen_t len = sizeof at;
+    int listener = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(!bind(listener, (void *)&at, len) && !listen(listener, 1) &&
+          !getsockname(listener, (void *)&at, &len) && !connect(client, (void *)&at, len));
+    int server = accept(listener, NULL, NULL);
+    CHECK(server >= 0);
+    sock_info(server, &info);
+    if (peer == SENDS_BEFORE)
+        CHECK(!setsockopt(client, SOL_SOCKET, SO_ATTACH_FILTER, &nothing_comes,
+                          sizeof nothing_comes));
+    sock_shut_both(server);
+    if (peer == RESETS)
+        CHECK(!setsockopt(client, SOL_SOCKET, SO_LINGER, &abort, sizeof abort));
+    else if (peer != CLOSES)
+        CHECK(send(client, "PING\n", 5, 0) == 5);
+    close(client);
+    bool met = sock_has_met_cut(server, info.segments);
+    close(server);
+    close(listener);
+    return met;
+}
+
+static void meets(void)
+{
+    CHECK(meets_cut(SENDS_BEFORE));
+}
+
+static void says_goodbye(void)
+{
+    CHECK(!meets_cut(SENDS_AFTER) && !meets_cut(RESETS) && !meets_cut(CLOSES));
+}
+
 static const struct unit_test tests[] = {
     {"who is not kept from the processor looks once before our FIN", at_once},
     {"who is preempted behind the last look looks again, and sees what has come in", preempted},
     {"where every look is slow it is not looked for ever", always_away},
+    {"what a peer has sent before it had our FIN has met our cut", meets},
+    {"what it says behind that is its goodbye, and a RST is none of it", says_goodbye},
 };
 
 int main(void)
