@@ -310,6 +310,25 @@ stores() {
     [ "$(grep '^store ' "$BATS_TEST_TMPDIR/manager.log" | tail -n 1)" = "store $1" ]
 }
 
+@test "an address in whose way the stored one lies can be bound: it takes its place" {
+    local file=$BATS_TEST_TMPDIR/words round=1 pair between
+    echo "127.0.0.1/$port" >"$file"
+    # shellcheck disable=SC2046
+    manage /bin/sh -c '"$@" $(cat '"$file"'); exit 0' sh $(adopter)
+    for pair in "127.0.0.1 0.0.0.0" "0.0.0.0 ::" ":: 0.0.0.0" "0.0.0.0 127.0.0.1" "127.0.0.1 ::"; do
+        stops
+        round=$((round + 1))
+        : >"$log"
+        echo "${pair#* }/$port" >"$file"
+        starts_again $round
+        grep -Fq "closed ${pair% *}" "$log" || grep -Fq "closed [${pair% *}]" "$log"
+        conn_open between "$port"
+        is_answered "$between"
+    done
+    stops
+    is_told '^ended .* store 1$'
+}
+
 @test "without the setting, or with one that is wrong, what was stored is taken for the last time" {
     local between value
     for value in close nonsense; do

@@ -171,6 +171,10 @@ bool sock_is_deaf(int fd);
  */
 bool sock_may_take_place(int listener, int fresh, const struct sockaddr *addr, socklen_t len);
 
+/* Tells whether a fresh socket can't be bound to this address while this one listens: they have a
+ * port in common, and one of them is for all addresses, or it is the same. */
+bool sock_is_in_way(int listener, int fresh, const struct sockaddr *addr, socklen_t len);
+
 /* Tells whether a socket would reach this listener by this address of its own: the listener's, or
  * loopback's where it listens on all. */
 bool sock_leads_to(int listener, int fd, const struct sockaddr *addr, socklen_t len);

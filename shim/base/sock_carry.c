@@ -200,6 +200,38 @@ bool sock_may_take_place(int listener, int fresh, const struct sockaddr *addr, s
            sock_is_reached(listener);
 }
 
+/* 0: it is none of the two families, or has none yet. */
+static in_port_t port_of(const struct sockaddr *addr, socklen_t len)
+{
+    const struct sockaddr_in *four = (const void *)addr;
+    const struct sockaddr_in6 *six = (const void *)addr;
+    if (addr->sa_family == AF_INET && len >= sizeof *four)
+        return four->sin_port;
+    return addr->sa_family == AF_INET6 && len >= sizeof *six ? six->sin6_port : 0;
+}
+
+static bool is_any(const struct sockaddr *addr)
+{
+    const struct sockaddr_in *four = (const void *)addr;
+    return addr->sa_family == AF_INET ? four->sin_addr.s_addr == INADDR_ANY : has_v4_as_well(addr);
+}
+
+bool sock_is_in_way(int listener, int fresh, const struct sockaddr *addr, socklen_t len)
+{
+    struct sockaddr_storage at;
+    socklen_t own_len = sock_own_address(listener, &at);
+    const struct sockaddr *own = (const void *)&at;
+    int is_six_alone = 0;
+    if (!own_len || len < sizeof addr->sa_family || !port_of(own, own_len) ||
+        port_of(own, own_len) != port_of(addr, len))
+        return false;
+    if (own->sa_family == addr->sa_family)
+        return is_any(own) || is_any(addr) || is_same_address(own, own_len, addr, len);
+    bool is_six = own->sa_family == AF_INET6;
+    get_int(is_six ? listener : fresh, IPPROTO_IPV6, IPV6_V6ONLY, &is_six_alone);
+    return has_v4_as_well(is_six ? own : addr) && !is_six_alone;
+}
+
 bool sock_take_place(int listener, int fresh)
 {
     carry(fresh, listener);

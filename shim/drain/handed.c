@@ -41,7 +41,8 @@ enum { OWNER_NONE = 0, OWNER_BINDS = -1, OWNER_LISTENS = -2, OWNER_IS_LATE = -3 
 static _Atomic int32_t *owner;
 
 static bool has_listened; /* on one of them. Varnish first tries whether it can listen at all */
-static int64_t closes_at; /* what is left is closed then; 0: not yet known */
+static _Atomic bool has_made_way; /* one of them: it is to be removed from the store */
+static int64_t closes_at;         /* what is left is closed then; 0: not yet known */
 
 /* ---- taken ---- */
 
@@ -216,14 +217,13 @@ static bool is_bound_by_another(const struct handed *at, const struct address *a
            listener_list_has(tree_page, (const struct sockaddr *)&address->of, address->len, false);
 }
 
-static void say_late(const struct address *address)
+static void say_closed(const struct address *address, const char *why)
 {
     struct log_line line;
     log_begin(&line, LOG_INFO);
     text_string(&line.text, "closed ");
     text_address(&line.text, (const struct sockaddr *)&address->of, address->len);
-    text_add(&line.text, ", which its predecessor has handed over: not bound in %us",
-             HANDED_MS / 1000);
+    text_add(&line.text, ", which its predecessor has handed over: %s", why);
     log_send(&line);
 }
 
@@ -240,11 +240,34 @@ static bool find_late(void)
         if (is_bound_by_another(at, &address) ||
             !atomic_compare_exchange_strong(&owner[at - handed], &who, OWNER_IS_LATE))
             continue;
-        say_late(&address);
+        say_closed(&address, "not bound in " STRING(HANDED_S) "s");
         /* A shell that has started the program has it, too: who came would wait for nobody, and the
          * program could not bind it later. */
         if (at->is_stored && address.of.ss_family != AF_UNIX)
             sock_shut_both(at->fd);
+        found = true;
+    }
+    return found;
+}
+
+bool handed_makes_way(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    static const int on = 1;
+    bool found = false;
+    for (struct handed *at = handed; at < handed + handed_count && !sys_is_sandboxed(); at++) {
+        int32_t who = OWNER_NONE;
+        struct address address;
+        if (at->fd < 0 || !at->is_stored || !sock_is_in_way(at->fd, fd, addr, len))
+            continue;
+        address.len = sock_own_address(at->fd, &address.of);
+        if (listener_list_has(tree_page, (struct sockaddr *)&address.of, address.len, false) ||
+            !atomic_compare_exchange_strong(&owner[at - handed], &who, OWNER_IS_LATE))
+            continue;
+        say_closed(&address, "what is bound now takes its place");
+        /* For a shell that has it as well, which keeps its number. */
+        sys5(SYS_setsockopt, at->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        sock_shut_both(at->fd);
+        atomic_store(&has_made_way, true);
         found = true;
     }
     return found;
@@ -269,7 +292,7 @@ int64_t handed_step(int64_t now)
         return -1;
     if (now < closes_at)
         return closes_at - now;
-    if (find_late())
+    if (find_late() || has_made_way)
         remove_from_store();
     for (struct handed *at = handed; at < handed + handed_count; at++) {
         int32_t who = atomic_load(&owner[at - handed]);

@@ -35,6 +35,14 @@ bool handed_take(char **envp);
  * the program has set on it. Returns false if there is none: nothing has been done. */
 bool handed_adopt(int fd, const struct sockaddr *addr, socklen_t len);
 
+/*
+ * Closes what the service manager has stored, nobody has bound, and lies in the way of that address
+ * (the program is configured for all of a machine's where it had one, or the other way round): else
+ * it could not start until the store is empty. Returns whether there was any. It stays among those
+ * that are left, as not bound in time (handed_step).
+ */
+bool handed_makes_way(int fd, const struct sockaddr *addr, socklen_t len);
+
 /* Tells whether a connection of fd to this address would lead to one that nobody has bound yet. */
 bool handed_is_at(int fd, const struct sockaddr *addr, socklen_t len);
 
@@ -50,7 +58,8 @@ bool handed_listens(int fd);
  * service manager remove it from its store. For the worker. Returns after how many ms to call it
  * again; -1: never.
  */
-#define HANDED_MS 10000
+#define HANDED_S 10
+#define HANDED_MS (HANDED_S * 1000)
 int64_t handed_step(int64_t now);
 
 /* Tells whether fd is our copy of one. */

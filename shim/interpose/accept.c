@@ -21,6 +21,9 @@ EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
     start_settled();
     bool adopted = handed_any() && addr && !in_vfork_child() && handed_adopt(fd, addr, len);
     int result = adopted ? 0 : libc_bind(fd, addr, len);
+    if (UNLIKELY(result != 0) && errno == EADDRINUSE && handed_any() && addr && !in_vfork_child() &&
+        handed_makes_way(fd, addr, len))
+        result = libc_bind(fd, addr, len);
     if (UNLIKELY(result != 0) && errno == EADDRINUSE && listener_any_is_kept() &&
         !in_vfork_child() && listener_binds_again(fd, addr, len))
         result = 0;
