@@ -205,15 +205,20 @@ struct address {
     socklen_t len;
 };
 
+static bool is_in_group(int fd)
+{
+    int in_group = 0;
+    get_int(fd, SOL_SOCKET, SO_REUSEPORT, &in_group);
+    return in_group;
+}
+
 /*
  * A shell may start two programs, which know nothing of each other but by the page: of a group's
  * sockets (SO_REUSEPORT) that does not tell which.
  */
 static bool is_bound_by_another(const struct handed *at, const struct address *address)
 {
-    int in_group = 0;
-    get_int(at->fd, SOL_SOCKET, SO_REUSEPORT, &in_group);
-    return !in_group &&
+    return !is_in_group(at->fd) &&
            listener_list_has(tree_page, (const struct sockaddr *)&address->of, address->len, false);
 }
 
@@ -242,8 +247,8 @@ static bool find_late(void)
             continue;
         say_closed(&address, "not bound in " STRING(HANDED_S) "s");
         /* A shell that has started the program has it, too: who came would wait for nobody, and the
-         * program could not bind it later. */
-        if (at->is_stored && address.of.ss_family != AF_UNIX)
+         * program could not bind it later. (Of a group another program may have bound it.) */
+        if (at->is_stored && address.of.ss_family != AF_UNIX && !is_in_group(at->fd))
             sock_shut_both(at->fd);
         found = true;
     }
