@@ -212,6 +212,7 @@ bool signals_deliver(int sig, siginfo_t *info, void *context, bool is_directed)
     if (action.sa_handler == SIG_IGN)
         return false;
     fork_thread.interrupted = false; /* the EINTR is the program's, as it would be without us */
+    fork_thread.cut_short = 0;
     if (!signals_handles(&action)) {
         give_back(sig);
         signals_send((int)sys0(SYS_gettid), info);
