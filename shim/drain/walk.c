@@ -56,9 +56,11 @@ void walk_go_on(void)
 /* One of the two sees the other. */
 static void begin(void)
 {
-    while (atomic_store(&walks, generation_now()), atomic_load(&is_held)) {
+    atomic_store(&walks, generation_now());
+    while (atomic_load(&is_held)) {
         atomic_store(&walks, 0);
         sys2(SYS_nanosleep, &moment, NULL);
+        atomic_store(&walks, generation_now());
     }
 }
 
