@@ -100,6 +100,13 @@ ends_by_handler() {
     ends_by_handler sigsuspend
 }
 
+@test "a stop signal reaches a program whose waits block it and have their result at once" {
+    local i
+    for i in 1 2 3; do
+        ends_by_handler ready
+    done
+}
+
 # ---- what a handler finds of a stop signal, and leaves ----
 
 # handlers ROW...: sig_context says the same bare and where SIGTERM is held.

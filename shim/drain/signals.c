@@ -198,7 +198,7 @@ bool signals_deliver(int sig, siginfo_t *info, void *context, bool is_directed)
 {
     if (signals_hidden() & SIGNAL_BIT(sig)) {
         signals_settle_after(SIGNAL_BIT(sig), context);
-        if (signals_own.blocked & SIGNAL_BIT(sig)) {
+        if (signals_view_at(context) & SIGNAL_BIT(sig)) {
             /* From here on the kernel blocks it in this thread as well. The signal waits for
              * another, for a signalfd or for a sigwait; or for the end of the call. */
             signals_add_to_mask(context, SIGNAL_BIT(sig));

@@ -70,7 +70,9 @@ void signals_wait_begins(const sigset_t *set, struct signals_mask *mask)
         signals_own.base; /* of a wait that a handler has interrupted which makes this one */
     mask->before = signals_own.base = signals_own.blocked;
     signals_own.wait_set = signals_word(set);
+    atomic_signal_fence(memory_order_seq_cst);
     signals_own.waits = true;
+    atomic_signal_fence(memory_order_seq_cst);
     signals_set_view((mask->before & ~mine) | (signals_word(set) & mine));
 }
 
@@ -82,8 +84,10 @@ void signals_wait_mask(const sigset_t *set, sigset_t *kernel)
 
 void signals_wait_ends(const struct signals_mask *mask)
 {
-    signals_own.waits = false;
     signals_own.blocked = signals_own.base; /* what a handler has left of it */
+    atomic_signal_fence(memory_order_seq_cst);
+    signals_own.waits = false;
+    atomic_signal_fence(memory_order_seq_cst);
     signals_own.base = mask->after;
     signals_let_through();
 }

@@ -68,8 +68,8 @@ void signals_add_to_mask(void *context, uint64_t set)
 
 void signals_settle_after(uint64_t set, void *context)
 {
-    uint64_t base = signals_wait_is_interrupted(context) ? signals_own.base : signals_own.blocked;
-    signals_add_to_mask(context, set & base);
+    signals_add_to_mask(context,
+                        set & (signals_own.waits ? signals_own.base : signals_own.blocked));
     /* Else the call that is about to be made would undo it, or the end of the handler. */
     if (!signals_own.changes && !signals_is_inside(signals_stack_of(context)))
         signals_own.settled |= set;

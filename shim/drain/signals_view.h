@@ -107,6 +107,15 @@ static inline bool signals_wait_is_interrupted(const ucontext_t *at)
     return signals_own.waits && signals_result_of(at) == -EINTR;
 }
 
+/* What the program believes it blocks where a handler has interrupted this thread. Of a wait under
+ * a mask that is the mask only inside the system call: one that had its result already (an event,
+ * its time) when the signal came gives the thread its own mask back before the handler runs. */
+static inline uint64_t signals_view_at(const ucontext_t *at)
+{
+    return signals_own.waits && !signals_wait_is_interrupted(at) ? signals_own.base
+                                                                 : signals_own.blocked;
+}
+
 /*
  * Tells whether a thread with its stack there may be in a handler of the program's that we have
  * called: what it blocks by the kernel's mask ends with that handler. (After a handler that ran on
