@@ -846,7 +846,7 @@ names_other() {
 @test "status without a PID says so where there is no other tree than one of another version" {
     as_root
     unshare --pid --fork --kill-child --mount-proc sh -c '"$0" "$1" layout 999 >"$1/says" &
-        until grep -q ready "$1/says"; do sleep 0.1; done
+        until grep -qs ready "$1/says"; do sleep 0.1; done
         "$2" status' "$PROGRAMS/page_make" "$run_dir" "$ROOT/build/weir" >"$BATS_TEST_TMPDIR/said" 2>&1
     has "$(<"$BATS_TEST_TMPDIR/said")" 'its state page is of weir 0.1.0 (layout 999)'
     has "$(<"$BATS_TEST_TMPDIR/said")" 'no other process that this user may see runs under the shim'
