@@ -12,6 +12,8 @@ ROOT=${BASH_SOURCE[0]%/tests/*}
 # shellcheck disable=SC2086  # names, a word each
 [ -z "${!WEIR_@}" ] || unset ${!WEIR_@}
 unset LD_PRELOAD PREFIX LIBDIR DESTDIR
+# What threads of a Python client print at once is whole, wherever the tests are run.
+export PYTHONUNBUFFERED=1
 
 WEIR_LIB=$ROOT/build/libweir.so
 # shellcheck disable=SC2034  # for the test files

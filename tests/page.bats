@@ -595,7 +595,7 @@ in_the_gap() {
     conn_open client "$port"
     ask "$client" "fork 3"
     echoes "$client"
-    counts 1 0 1 0 0
+    wait_until 2 counts 1 0 1 0 0
     pause 0.4
     kill -USR2 "$head"
     at_eof "$client" 2

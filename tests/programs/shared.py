@@ -84,12 +84,17 @@ def serve(sock, waiter):
         threading.Thread(target=answer, args=(client,)).start()
 
 
+def say(*words):
+    # In one write: print makes several, between which another process may make its own.
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
 def serve_in_worker(sock, waiter):
     if os.fork() == 0:
         subprocess.Popen(["sleep", "60"])
         os.setgid(65534)
         os.setuid(65534)
-        print("up", os.getpid(), flush=True)
+        say("up", os.getpid())
         serve(sock, waiter)
     os.wait()
 
@@ -98,7 +103,7 @@ def accept_from(sock):
     try:
         answer(sock.accept()[0])
     except OSError as error:
-        print("accept:", error, flush=True)
+        say("accept:", error)
 
 
 def serve_quietly(*socks):
@@ -124,7 +129,7 @@ def serve_in_children(sock):
                     select.select([client], [], [], 5)
                     answer(client)
                 except OSError as error:
-                    print("accept:", error, flush=True)
+                    say("accept:", error)
     os.wait()
 
 
@@ -155,7 +160,7 @@ if how.startswith("queue") and how != "queue-offer":
                               "s = socket.socket(fileno=0)\n"
                               "fds = socket.recv_fds(s, 1, 1); time.sleep(60)"],
                              stdin=theirs, pass_fds=kept, env=environment)
-    print("child", child.pid, flush=True)
+    say("child", child.pid)
     if how == "queue-send":
         socket.send_fds(ours, [b"x"], [sock.fileno()])
     if how == "queue-drain":
@@ -164,7 +169,7 @@ if how.startswith("queue") and how != "queue-offer":
                       lambda *_: threading.Thread(target=drain, daemon=True).start())
 if how == "worker":
     serve_in_worker(sock, waiter)
-print("up", os.getpid(), flush=True)
+say("up", os.getpid())
 if how == "quiet-children":
     serve_in_children(sock)
 elif how.startswith("quiet"):
