@@ -154,7 +154,7 @@ END2
         --dir "$temporary"
     wait_port "$port"
     for i in 1 2 3; do
-        taskset -c 0 timeout 50 sh -c 'while :; do :; done' 3>&- &
+        taskset -c 0 sh -c 'ulimit -t 50; while :; do :; done' 3>&- &
         STARTED+=("$!")
     done
     rests_never --connections 50 --protocol redis
