@@ -398,8 +398,8 @@ has_in_use() {
     "$WEIR" status "$SERVER_PID" --json | grep -q "\"in_use\": $1}"
 }
 
-@test "a restart that is interrupted starts nothing: the drain goes on, and the program too" {
-    local client answer status=0
+@test "a restart that is interrupted starts nothing: the drain goes on, and another restart goes on with it" {
+    local client late answer status=0
     serve server -- "$PROGRAMS/oldhttpd" "$port"
     wait_port "$port"
     conn_open client "$port"
@@ -416,6 +416,12 @@ has_in_use() {
     has "$answer" '200 OK'
     wait_until 10 log_has server 'drained in .*1 closed clean, 0 forced; the program runs on'
     kill -0 "$SERVER_PID"
+    log_has said "who connects waits until .weir restart $SERVER_PID. goes on with it"
+    conn_open late "$port"
+    conn_send "$late" 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
+    restart 0 "$SERVER_PID"
+    read_line answer "$late" 10
+    has "$answer" '200 OK'
 }
 
 # is_left_alone WRAPPER...: a program that this one becomes.

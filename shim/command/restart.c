@@ -91,6 +91,36 @@ static int read_options(int argc, char **argv, struct restart *restart)
 
 /* ---- its sockets ---- */
 
+/* The page has one line for sockets of a process that share an address (SO_REUSEPORT): the first of
+ * them stands for all. */
+static bool is_listed(const struct tree *tree, const char *address, enum page_listener_state state)
+{
+    for (const struct tree *part = tree; part; part = part->attached)
+        for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
+            const struct page_listener *at = &part->page.listener[i];
+            if (at->pid > 0 && at->state == state && text_equal(at->address, address))
+                return true;
+        }
+    return false;
+}
+
+/* Whether a drain that is on, or over, has left its listeners open, as an earlier restart wanted
+ * that has not come to its end: who connects waits. */
+static bool is_half_done(const struct tree *tree)
+{
+    bool any = false;
+    for (const struct tree *part = tree; part; part = part->attached)
+        for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
+            const struct page_listener *at = &part->page.listener[i];
+            if (at->pid <= 0 || at->mode == MODE_OFF)
+                continue;
+            if (at->state != PAGE_KEPT)
+                return false;
+            any = true;
+        }
+    return any;
+}
+
 /* HAProxy binds its admin socket to one path, and gives it another: nobody can come by the first. A
  * path that begins where the program was started can't be looked up from here. */
 static bool is_to_take(int fd)
@@ -135,8 +165,14 @@ static void release_sockets(struct restart *restart)
 
 struct taking {
     struct restart *restart;
+    const struct tree *kept; /* only what the page says is kept, not what stands in for it */
     int pidfd, error;
 };
+
+static bool is_wanted(const struct taking *taking, int fd, const char *address)
+{
+    return is_to_take(fd) && (!taking->kept || is_listed(taking->kept, address, PAGE_KEPT));
+}
 
 static void take_descriptor(int dir, const char *name, void *context)
 {
@@ -148,22 +184,24 @@ static void take_descriptor(int dir, const char *name, void *context)
     int fd = (int)syscall(SYS_pidfd_getfd, taking->pidfd, atoi(name), 0);
     if (fd < 0 && errno != EBADF)
         taking->error = errno;
-    if (fd >= 0 && is_to_take(fd)) {
+    char *address = fd < 0 ? NULL : address_of(fd);
+    if (fd >= 0 && is_wanted(taking, fd, address)) {
         /* Nobody accepts for a while: as many as the kernel allows (somaxconn) may wait, until the
          * new one says how many it wants (listen(2) of a socket that listens sets that alone). */
         listen(fd, INT32_MAX);
         restart->socket[restart->sockets] = fd;
-        restart->address[restart->sockets] = address_of(fd);
+        restart->address[restart->sockets] = address;
         restart->inode[restart->sockets++] = inode;
     } else if (fd >= 0) {
+        free(address);
         close(fd);
     }
 }
 
-static int take_sockets(struct restart *restart, int32_t pid)
+static int take_sockets(struct restart *restart, const struct tree *kept, int32_t pid)
 {
     char path[64];
-    struct taking taking = {restart, (int)syscall(SYS_pidfd_open, pid, 0), 0};
+    struct taking taking = {restart, kept, (int)syscall(SYS_pidfd_open, pid, 0), 0};
     if (taking.pidfd < 0)
         return EXIT_DONE; /* it has ended */
     snprintf(path, sizeof path, "/proc/%d/fd", pid);
@@ -180,10 +218,11 @@ static int take_sockets(struct restart *restart, int32_t pid)
 static int take_all_sockets(struct restart *restart, struct tree *tree)
 {
     int code = EXIT_DONE;
+    const struct tree *kept = is_half_done(tree) ? tree : NULL;
     for (struct tree *part = tree; part; part = part->attached)
         for (uint32_t i = 0; i < PAGE_SLOTS && !code; i++) {
             int32_t pid = tree_process(part, i);
-            code = pid ? take_sockets(restart, pid) : EXIT_DONE;
+            code = pid ? take_sockets(restart, kept, pid) : EXIT_DONE;
         }
     if (!code && !restart->sockets)
         return fail(EXIT_FAILED, "pid %d: it listens nowhere: there is nothing to hand over",
@@ -251,24 +290,11 @@ static int drain(struct restart *restart, struct tree *tree, bool *over)
 
 /* ---- the new one listens ---- */
 
-/* The page has one line for sockets of a process that share an address (SO_REUSEPORT): the first of
- * them stands for all. */
-static bool is_listed(const struct tree *tree, const char *address)
-{
-    for (const struct tree *part = tree; part; part = part->attached)
-        for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
-            const struct page_listener *at = &part->page.listener[i];
-            if (at->pid > 0 && at->state == PAGE_ACCEPTING && text_equal(at->address, address))
-                return true;
-        }
-    return false;
-}
-
 static size_t count_taken(const struct restart *restart)
 {
     size_t count = 0;
     for (size_t i = 0; i < restart->sockets; i++)
-        count += is_listed(restart->fresh, restart->address[i]);
+        count += is_listed(restart->fresh, restart->address[i], PAGE_ACCEPTING);
     return count;
 }
 
@@ -353,7 +379,7 @@ static bool wait_until_ready(struct restart *restart)
 static void say_lost(const struct restart *restart, const char *becomes)
 {
     for (size_t i = 0; i < restart->sockets; i++)
-        if (!is_listed(restart->fresh, restart->address[i]))
+        if (!is_listed(restart->fresh, restart->address[i], PAGE_ACCEPTING))
             say("%s: the new one does not listen there%s", restart->address[i], becomes);
 }
 
@@ -445,7 +471,7 @@ static int restart_tree(struct restart *restart, struct tree *tree)
     int code = act_check(tree, restart->pid, restart->timeout);
     if (code)
         return code;
-    if (tree->page.phase != PHASE_SERVING)
+    if (tree->page.phase != PHASE_SERVING && (restart->overlaps || !is_half_done(tree)))
         return fail(EXIT_FAILED, "pid %d: a drain of it is on already, or over", tree_pid(tree));
     if (tree_pid(tree) == 1) /* pid_namespaces(7) */
         return fail(EXIT_FAILED, "pid 1: with its end the kernel kills every process here");
@@ -457,6 +483,9 @@ static int restart_tree(struct restart *restart, struct tree *tree)
     if (code)
         return code;
     code = restart->overlaps ? overlapping(restart, tree) : one_after_the_other(restart, tree);
+    if (interrupted && tree_copy(tree) && is_half_done(tree))
+        say("pid %d: who connects waits until `weir restart %d` goes on with it", tree_pid(tree),
+            tree_pid(tree));
     if (restart->fresh && fresh_lives(restart))
         printf("%d\n", tree_pid(restart->fresh));
     return code;
