@@ -54,6 +54,15 @@ static char *make_block(size_t size)
     return (char *)at;
 }
 
+/* A program that does not have the library (a static shell, gosu(1)) may hand on one variable of
+ * each name: what is left of a record then is none. */
+static bool is_whole(void)
+{
+    const char *words = record.block + sizeof START_RECORD_NAME - 1;
+    uint64_t count = text_take_number(&words, 10);
+    return !*words && *record.block && entries >= 2 && count <= entries - 2;
+}
+
 void record_take(char **envp)
 {
     size_t size = 0;
@@ -65,6 +74,11 @@ void record_take(char **envp)
         if (text_after(*at, START_RECORD_NAME))
             block = put(block, at, 1, "");
     text_drop_variables(envp, START_RECORD_NAME);
+    if (!record.block || is_whole())
+        return;
+    sys2(SYS_munmap, record.block, record.size);
+    record.block = NULL;
+    record.size = entries = 0;
 }
 
 void record_make(char *const *envp)
