@@ -3,7 +3,7 @@
 # weir restart: a new process in the place of the old one, under clients that stay and clients that
 # come all the time; none of them is refused, reset, or loses a request.
 # mutant: shim/drain/drain.c: s/\? LISTENERS_KEEP$/? LISTENERS_CLOSE/
-# needs: nginx-light haproxy gunicorn redis-server memcached python3
+# needs: nginx-light haproxy gunicorn redis-server memcached python3 busybox-static
 # seconds: 150
 # shellcheck shell=bash disable=SC2030,SC2031,SC2154
 
@@ -572,4 +572,31 @@ nginx_comes_back() {
     setpriv --reuid nobody --regid nogroup --clear-groups "$WEIR" restart "$SERVER_PID" || status=$?
     [ "$status" = 5 ]
     curl -sf -o "$BATS_TEST_TMPDIR/page" "http://127.0.0.1:$port/"
+}
+
+# As HAProxy's master does, for a moment.
+@test "a master that becomes itself anew beside its worker: it is the new pid" {
+    cat >"$BATS_TEST_TMPDIR/master.py" <<'END'
+import os, socket, sys, time
+if len(sys.argv) > 2:
+    time.sleep(60)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+time.sleep(0.2)
+if os.fork() == 0:
+    time.sleep(1)
+    while True:
+        client, _ = listener.accept()
+        client.sendall(b"%d\n" % os.getppid())
+        client.close()
+os.execv("/bin/busybox", ["busybox", "sh", "-c", 'sleep 2; exec "$@"', "-", sys.executable] + sys.argv + ["again"])
+END
+    local client answer
+    serve server -- /usr/bin/python3 "$BATS_TEST_TMPDIR/master.py" "$port"
+    wait_port "$port"
+    wait_until 10 log_has server 'ready: '
+    pause 3
+    restart 0 "$SERVER_PID" -- /usr/bin/python3 "$BATS_TEST_TMPDIR/master.py" "$port"
+    conn_open client "$port"
+    read_line answer "$client" 5
+    [ "$answer" = "$SERVER_PID" ]
 }

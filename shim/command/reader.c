@@ -324,6 +324,16 @@ int32_t tree_first(struct tree *tree)
     return process_of(tree, &tree->known[PAGE_SLOTS], tree->page.pid, tree->page.start * TICK_MS);
 }
 
+bool tree_first_execs(const struct tree *tree)
+{
+    for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
+        const struct page_slot *line = &tree->page.slot[i];
+        if (line->pid == tree->page.pid && line->flags & SLOT_EXECS)
+            return proc_is_alive(line->pid, line->since) != 0;
+    }
+    return false;
+}
+
 int32_t tree_any(struct tree *tree)
 {
     int32_t pid = tree_first(tree);

@@ -82,6 +82,9 @@ int32_t tree_process(struct tree *tree, uint32_t line);
 /* The same for the process that the page is named after. */
 int32_t tree_first(struct tree *tree);
 
+/* Tells whether that one is about to become another program, and maps nothing for now. */
+bool tree_first_execs(const struct tree *tree);
+
 /* Any process of the page that lives; those of attached pages do not count. 0: none. */
 int32_t tree_any(struct tree *tree);
 

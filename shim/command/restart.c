@@ -359,7 +359,8 @@ static bool wait_until_ready(struct restart *restart)
             if (!all_at && !has_way_back(restart))
                 release_sockets(restart);
             all_at = all_at ? all_at : now;
-            if (now - all_at >= SERVES_MS || fresh_serves(restart))
+            if (now - all_at >= SERVES_MS ||
+                (fresh_serves(restart) && !tree_first_execs(restart->fresh)))
                 return true;
         }
         if (taken && !first)
