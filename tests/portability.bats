@@ -174,7 +174,7 @@ closes_idle_by_value() {
     ask "$client" /
     answered "$client"
     status_has '"phase": "serving"'
-    status_has '"closed_idle": 1'
+    wait_until 5 status_has '"closed_idle": 1' # counted behind the FIN
 }
 
 refuses_in_one_line() {

@@ -511,7 +511,7 @@ END
     also_end "$SERVER_PID"
     asks_slowly 0 1500
     sh "$BATS_TEST_TMPDIR/init" stop
-    gone "$SERVER_PID"
+    wait_gone "$SERVER_PID" 1 # it may be in the middle of its end
     answered
     log_has server "^weir.$SERVER_PID. oldhttpd: drained in .*: 1 closed clean, 0 forced; SIGTERM goes"
 }
