@@ -275,3 +275,51 @@ END2
     wait_drained server 8
     log_has server ': drained in .* 0 forced'
 }
+
+# closes_the_silent MODE GREETING ASKED: a close-idle between a client's connect (and greeting) and what it asks
+# over AF_UNIX, of which the kernel has no times: it is answered. One that goes on in silence is closed.
+closes_the_silent() {
+    local path=$BATS_TEST_TMPDIR/socket.$1
+    cat >"$BATS_TEST_TMPDIR/greets.py" <<'END'
+import socket, sys, threading
+def serve(client):
+    client.sendall(sys.argv[2].encode())
+    while client.recv(1000):
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    client.close()
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],)).start()
+END
+    cat >"$BATS_TEST_TMPDIR/asks.py" <<'END'
+import socket, subprocess, sys, time
+path, greeting, asked, pid = sys.argv[1:]
+clients = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+for client in clients:
+    client.settimeout(5)
+    client.connect(path)
+    assert client.recv(1000) == greeting.encode() if greeting else not time.sleep(0.1)
+subprocess.run(["/bin/kill", "-q", "1", "-s", "USR2", pid], check=True)
+time.sleep(0.2)
+clients[0].sendall(asked.encode() + b"\r\n\r\n")
+print("answer:", clients[0].recv(1000)[-2:].decode())
+print("end:", clients[1].recv(1000))
+END
+    serve server WEIR_MODE="$1" -- /usr/bin/python3 "$BATS_TEST_TMPDIR/greets.py" "$path" "$2"
+    wait_unix "$path"
+    timeout 20 /usr/bin/python3 "$BATS_TEST_TMPDIR/asks.py" "$path" "$2" "$3" "$SERVER_PID" \
+        >"$BATS_TEST_TMPDIR/asked"
+    diff "$BATS_TEST_TMPDIR/asked" <(printf "answer: ok\nend: b''\n")
+}
+
+@test "AF_UNIX: who has just been greeted when idle connections are closed is answered" {
+    closes_the_silent reply 'hello' 'who'
+}
+
+@test "AF_UNIX: who has just connected when idle connections are closed is answered" {
+    closes_the_silent reply '' 'who'
+    closes_the_silent protocol '' 'GET / HTTP/1.1
+Host: a'
+}

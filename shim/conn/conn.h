@@ -211,6 +211,10 @@ enum conn_class conn_classify(int fd, const struct conn_limits *limits, bool ver
 #define CONN_LASTS INT64_MAX
 int64_t conn_lasts_ms(void);
 
+/* Tells whether conn_classify has just gone by when the drainer first saw the connection as it is:
+ * of AF_UNIX the kernel has no times. */
+bool conn_goes_by_sight(void);
+
 /* Whether nothing has happened on it that we would see since conn_classify: what that has found by
  * the connection's turn is so still. */
 bool conn_is_unchanged(int fd);

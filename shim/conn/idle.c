@@ -20,6 +20,21 @@ static int64_t seen_ms(struct conn *conn, uint8_t state, const struct conn_limit
     return limits->now - limits->seen_at[number];
 }
 
+static bool goes_by_sight; /* conn_goes_by_sight */
+
+bool conn_goes_by_sight(void)
+{
+    return goes_by_sight;
+}
+
+/* The same where the kernel has no times. */
+static int64_t seen_alone_ms(struct conn *conn, uint8_t state, const struct conn_limits *limits)
+{
+    int64_t seen = seen_ms(conn, state, limits);
+    goes_by_sight = seen != INT64_MAX;
+    return seen;
+}
+
 /*
  * An answer that was written past our wrappers (by stdio, by a system call made inline): the peer's
  * last byte is older than our last, on a connection that we have never seen answered.
@@ -108,7 +123,7 @@ static __attribute__((noinline)) enum conn_class classify_unix(struct conn *conn
                                                                const struct conn_limits *limits)
 {
     static const struct sock_info none;
-    return idle_after(quiet_needed(conn, limits, &none), seen_ms(conn, state, limits));
+    return idle_after(quiet_needed(conn, limits, &none), seen_alone_ms(conn, state, limits));
 }
 
 /*
@@ -183,7 +198,7 @@ static int64_t quiet_ms(struct conn *conn, uint8_t state, const struct conn_limi
                         const struct sock_info *info)
 {
     if (!info->has)
-        return seen_ms(conn, state, limits);
+        return seen_alone_ms(conn, state, limits);
     return info->sent_ms < info->received_ms ? info->sent_ms : info->received_ms;
 }
 
@@ -242,6 +257,8 @@ static enum conn_class classify_http(int fd, struct conn *conn, uint8_t state,
         return CONN_IS_IN_USE;
     if (info.has && !info.has_received)
         return classify_silent(fd, conn, state, limits, &info);
+    if (!info.has && !(state & STATE_ANSWERED))
+        return idle_after(limits->first_byte, seen_alone_ms(conn, state, limits));
     if (tracker_has_frames(&conn->http))
         return classify_frames(fd, conn, state, limits, &info);
     if (tracker_is_tls(&conn->http))
@@ -273,6 +290,7 @@ enum conn_class conn_classify(int fd, const struct conn_limits *limits, bool ver
 {
     struct conn *conn = table_find(fd);
     lasts_ms = 0;
+    goes_by_sight = false;
     uint64_t record = looked.record = conn ? atomic_load(&conn->record) : 0;
     if (!record || record & CONN_DISOWNED || (record & CONN_GENERATION) != generation_now())
         return CONN_IS_GONE;

@@ -58,6 +58,16 @@ static bool shut_one(int fd, void *context)
     return true;
 }
 
+static bool shut_seen_one(int fd, void *context)
+{
+    struct drain_count *count = context;
+    if (drain_count(fd, count) == CONN_IS_IDLE && conn_goes_by_sight() && conn_shut(fd)) {
+        count->idle--;
+        count->shut++;
+    }
+    return true;
+}
+
 static bool pacing_one(int fd, void *context)
 {
     if (drain_count(fd, context) == CONN_IS_IDLE)
@@ -158,16 +168,58 @@ static void force_all(int64_t now, bool by_timeout)
     force_connections();
 }
 
+/* Address space is taken for so many connections, or twice as many as there are: not for all that
+ * there may ever be, since a child that is forked meanwhile may limit its own (vsftpd, to 200 MB).
+ */
+#define NOTES_LEAST 65536
+
+static uint32_t notes_most(uint32_t high)
+{
+    uint32_t most = high < NOTES_LEAST / 2 ? NOTES_LEAST : high * 2;
+    return most < table.most ? most : table.most;
+}
+
+/* Makes room for when connections were seen first, as far as there are any. */
+static bool make_room_for_sight(void)
+{
+    uint32_t high = atomic_load(&table.high);
+    return room_reach(&drain.seen, sizeof(int64_t), high, notes_most(high));
+}
+
+/* The same for all that a drain notes of them. */
+static void make_room(void)
+{
+    uint32_t high = atomic_load(&table.high), most = notes_most(high);
+    bool has = reply_model_begin(high, most);
+    has = room_reach(&drain.notes, sizeof(struct drain_note), high, most) && has;
+    has = make_room_for_sight() && has;
+    if (!has && !drain.is_short)
+        log_say(LOG_ERROR, "no memory for notes on all connections (RLIMIT_AS, RLIMIT_DATA?): one "
+                           "that never rests is cut at the timeout");
+    drain.is_short = !has;
+}
+
+/* What sight has to tell of in a close-idle is quiet for as long as that, and a step. */
+static int64_t sight_ms(void)
+{
+    const struct settings *settings = settings_now();
+    int64_t most =
+        settings->first_byte > settings->settle ? settings->first_byte : settings->settle;
+    return most + STEP_MOST_MS;
+}
+
 static void begin_close_idle(int64_t now, const struct origin *origin, bool whole_tree)
 {
     gate_shut(GATE_CLOSES_IDLE, settings_now()->settle);
     process_slot_count();
+    make_room_for_sight();
+    drain.sweeping = true;
+    drain.sight_until = now + sight_ms();
     struct drain_count count = {.limits = drain_limits()};
     struct totals totals = drain_totals_to_say(whole_tree);
     walk(shut_one, &count);
     /* Afterwards: the log may be slow. */
     drain_say_begin("closing idle connections: ", origin, whole_tree, &totals);
-    drain.sweeping = true;
     drain.finish_at = now + FINISH_AFTER_MS;
     drain.sweep_until = now + CLOSE_IDLE_MOST_MS + settings_now()->linger;
     atomic_fetch_add(&drain.sweeps, 1);
@@ -196,27 +248,6 @@ static int64_t within_timeout(int64_t length, int64_t now)
 {
     int64_t most = (drain.until - now) * 3 / 4;
     return drain.until && length > most ? most : length;
-}
-
-/* Address space is taken for so many connections, or twice as many as there are: not for all that
- * there may ever be, since a child that is forked meanwhile may limit its own (vsftpd, to 200 MB).
- */
-#define NOTES_LEAST 65536
-
-/* Makes room for what a drain notes of connections, as far as there are any. */
-static void make_room(void)
-{
-    uint32_t high = atomic_load(&table.high);
-    uint32_t most = high < NOTES_LEAST / 2 ? NOTES_LEAST : high * 2;
-    if (most > table.most)
-        most = table.most;
-    bool has = reply_model_begin(high, most);
-    has = room_reach(&drain.notes, sizeof(struct drain_note), high, most) && has;
-    has = room_reach(&drain.seen, sizeof(int64_t), high, most) && has;
-    if (!has && !drain.is_short)
-        log_say(LOG_ERROR, "no memory for notes on all connections (RLIMIT_AS, RLIMIT_DATA?): one "
-                           "that never rests is cut at the timeout");
-    drain.is_short = !has;
 }
 
 /* Ends the delay: from now on no new client is accepted. */
@@ -359,9 +390,13 @@ static bool step_close_idle(int64_t now)
         return false;
     finish_when_due(now);
     struct drain_count count = {.limits = drain_limits(), .verify = true};
-    walk(drain_count_one, &count);
-    drain.sweeping = count.shut && now < drain.sweep_until;
-    if (!count.shut) /* what we have shut needs the slow path: a write behind our FIN */
+    bool looks = now < drain.sight_until;
+    walk(looks ? shut_seen_one : drain_count_one, &count);
+    bool awaits = looks && count.awaited;
+    drain.sweeping = awaits || (count.shut && now < drain.sweep_until);
+    /* Sight is undone by the slow path, which what we have shut needs as well: a write behind our
+     * FIN. */
+    if (!count.shut && !awaits)
         gate_open();
     return drain.sweeping;
 }

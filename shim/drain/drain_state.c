@@ -27,7 +27,7 @@ struct conn_limits drain_limits(void)
         .first_byte = at_least(settings->first_byte),
         .notice_until = draining ? drain.notice_until : 0,
         .now = now,
-        .seen_at = draining ? atomic_load(&drain.seen.at) : NULL,
+        .seen_at = draining || drain.sweeping ? atomic_load(&drain.seen.at) : NULL,
         .seen_count = atomic_load(&drain.seen.count),
         .answer = answer,
         .heard = answer < settings->linger ? answer : settings->linger,
@@ -100,6 +100,7 @@ enum conn_class drain_count(int fd, struct drain_count *count)
         of_tree = note->of_tree;
     } else {
         look = classify(fd, &count->limits, true, &of_tree);
+        count->awaited += look == CONN_IS_WAITING && conn_goes_by_sight();
         if (look != CONN_IS_GONE)
             conn_counts(fd, look == CONN_IS_IN_USE);
         if (note)

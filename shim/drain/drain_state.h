@@ -18,7 +18,8 @@ extern HIDDEN struct drain {
     bool by_timeout;
     bool sweeping; /* a close-idle sweep has still to finish what it has half-closed */
     int64_t since, begins_at, until, sweep_until; /* sys_now_ms; until 0: for ever */
-    int64_t first_look;                           /* 0: that is still to come */
+    int64_t sight_until; /* a close-idle looks again at those of which only sight tells (conn.h) */
+    int64_t first_look;  /* 0: that is still to come */
     int64_t finish_at, report_at, name_at, warn_at, notice, notice_until;
     struct room seen;        /* conn_limits, seen_at */
     struct room notes;       /* struct drain_note */
@@ -47,6 +48,7 @@ struct drain_count {
     struct conn_limits limits;
     bool verify; /* also those that nothing is done to, and what was noted does not count */
     uint64_t idle, in_use, shut;
+    uint64_t awaited; /* of the idle, those that sight alone will tell (conn_goes_by_sight) */
     uint64_t of_tree; /* among these */
 };
 
