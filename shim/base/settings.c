@@ -242,6 +242,25 @@ static bool parse_mode_name(const char *value, enum mode *mode)
     return text_equal(value, "http"); /* its older name */
 }
 
+static bool same_bytes(const void *a, const void *b, size_t n)
+{
+    const unsigned char *x = a, *y = b;
+    while (n && *x == *y)
+        x++, y++, n--;
+    return !n;
+}
+
+/* ipv6(7): a socket of AF_INET6 that is bound to ::ffff:1.2.3.4 listens on IPv4, as Java's do. */
+static int without_mapping(unsigned char ip[16])
+{
+    static const unsigned char prefix[12] = {[10] = 0xff, [11] = 0xff};
+    if (!same_bytes(ip, prefix, sizeof prefix))
+        return AF_INET6;
+    for (int i = 0; i < 16; i++)
+        ip[i] = i < 4 ? ip[12 + i] : 0;
+    return AF_INET;
+}
+
 /* "unix:/path", ":80", "1.2.3.4:80" or "[::1]:80". */
 static bool parse_address(char *address, struct mode_item *item)
 {
@@ -270,8 +289,9 @@ static bool parse_address(char *address, struct mode_item *item)
     }
     if (*address == '[' && colon[-1] == ']') {
         colon[-1] = '\0';
-        item->family = AF_INET6;
-        return inet_pton(AF_INET6, address + 1, item->ip) == 1;
+        bool is_ip = inet_pton(AF_INET6, address + 1, item->ip) == 1;
+        item->family = without_mapping(item->ip);
+        return is_ip;
     }
     item->family = AF_INET;
     return inet_pton(AF_INET, address, item->ip) == 1;
@@ -314,14 +334,6 @@ static bool parse_modes(const char *value, void *into)
     }
 }
 
-static bool same_bytes(const void *a, const void *b, size_t n)
-{
-    const unsigned char *x = a, *y = b;
-    while (n && *x == *y)
-        x++, y++, n--;
-    return !n;
-}
-
 /* unix(7), "BUGS": getsockname may give a path of 108 bytes and its NUL, one more than sun_path. */
 static bool unix_matches(const char *path, const struct sockaddr *addr, socklen_t len)
 {
@@ -333,24 +345,36 @@ static bool unix_matches(const char *path, const struct sockaddr *addr, socklen_
     return room >= length && same_bytes(path, bound, length) && (room == length || !bound[length]);
 }
 
+/* Returns the family of a TCP address, or 0; fills in the rest. */
+static int read_address(const struct sockaddr *addr, socklen_t len, uint16_t *port,
+                        unsigned char ip[16])
+{
+    const struct sockaddr_in *in = (const void *)addr;
+    const struct sockaddr_in6 *in6 = (const void *)addr;
+    bool is_in = addr->sa_family == AF_INET && len >= sizeof *in;
+    if (!is_in && (addr->sa_family != AF_INET6 || len < sizeof *in6))
+        return 0;
+    *port = is_in ? in->sin_port : in6->sin6_port;
+    const unsigned char *from = is_in ? (const void *)&in->sin_addr : in6->sin6_addr.s6_addr;
+    for (int i = 0; i < 16; i++)
+        ip[i] = i < 4 || !is_in ? from[i] : 0;
+    return is_in ? AF_INET : without_mapping(ip);
+}
+
 enum mode settings_mode(const struct mode_list *list, const struct sockaddr *addr, socklen_t len)
 {
+    unsigned char ip[16];
+    uint16_t port;
+    int family = read_address(addr, len, &port, ip);
     for (int i = 0; i < list->count; i++) {
         const struct mode_item *item = &list->item[i];
         bool match = false;
-        if (addr->sa_family == AF_INET && len >= sizeof(struct sockaddr_in)) {
-            const struct sockaddr_in *in = (const void *)addr;
-            match = in->sin_port == item->port &&
+        if (family)
+            match = item->port == port &&
                     (item->family == AF_UNSPEC ||
-                     (item->family == AF_INET && same_bytes(item->ip, &in->sin_addr, 4)));
-        } else if (addr->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6)) {
-            const struct sockaddr_in6 *in6 = (const void *)addr;
-            match = in6->sin6_port == item->port &&
-                    (item->family == AF_UNSPEC ||
-                     (item->family == AF_INET6 && same_bytes(item->ip, &in6->sin6_addr, 16)));
-        } else if (addr->sa_family == AF_UNIX && item->family == AF_UNIX) {
+                     (item->family == family && same_bytes(item->ip, ip, sizeof ip)));
+        else if (addr->sa_family == AF_UNIX && item->family == AF_UNIX)
             match = unix_matches(item->path, addr, len);
-        }
         if (match)
             return item->mode;
     }
@@ -409,7 +433,8 @@ static const struct setting table[] = {
      "at a drain: close them, keep them open and unaccepted, auto: keep those inherited across "
      "exec, or store: keep them, and hand them to the service manager for the next start"},
     {"WEIR_ON_DRAINED", "none", parse_any_signal, IN(on_drained), SIGNAL,
-     "a signal that the first process of what was drained then gets, or none"},
+     "a signal that the first process of what was drained then gets (where no stop signal is "
+     "delivered to it), or none"},
     {"WEIR_CONTROL_SIGNAL", "RTMAX-3", parse_signal, IN(control_signal),
      SIGNAL " that can be caught",
      "the signal with which the weir command wakes a tree's processes"},

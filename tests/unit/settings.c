@@ -336,6 +336,10 @@ static void listeners_by_ip(void)
     CHECK(mode_of_ip(list, "0.0.0.0", 82) == MODE_OFF);
     CHECK(mode_of_ip(list, "1.2.3.4", 82) == MODE_MANUAL);
     CHECK(mode_of_ip(list, "::", 82) == MODE_MANUAL);
+    CHECK(mode_of_ip(list, "::ffff:1.2.3.4", 81) == MODE_DEADLINE, "as it listens on IPv4");
+    CHECK(mode_of_ip(list, "::ffff:1.2.3.5", 81) == MODE_REPLY);
+    CHECK(mode_of_ip("off,[::ffff:1.2.3.4]:80=reply", "1.2.3.4", 80) == MODE_REPLY);
+    CHECK(mode_of_ip("off,[::ffff:1.2.3.4]:80=reply", "::ffff:1.2.3.4", 80) == MODE_REPLY);
     CHECK(mode_of_ip(list, "1.2.3.4", 0x5000) == MODE_MANUAL, "80 in the other byte order");
 }
 
