@@ -499,6 +499,21 @@ first_byte() {
     first_byte "$talker_to" "$talker_from" "$silent_from"
 }
 
+@test "protocol over AF_UNIX: who has not sent a byte is left alone for WEIR_FIRST_BYTE, and not WEIR_NOTICE" {
+    local path=$BATS_TEST_TMPDIR/protocol.sock talker_to talker_from silent_from notice
+    ADDRESSES=("unix:$path")
+    for notice in 0 30s; do
+        start_marked WEIR_MODE=protocol "WEIR_FIRST_BYTE=$((1500 * $(patience)))ms" WEIR_SETTLE=50ms \
+            "WEIR_NOTICE=$notice" WEIR_TIMEOUT=80s
+        relay talker_to talker_from "$path"
+        relay _ silent_from "$path"
+        first_byte "$talker_to" "$talker_from" "$silent_from"
+        another
+        rm "$path"* "$BATS_TEST_TMPDIR/relay."*
+        ADDRESSES=("unix:$path")
+    done
+}
+
 # ---- those who come during a drain ----
 
 # came_late MODE [VAR=value...]: one is in use, a drain is on, and one who waits in the accept queue

@@ -257,8 +257,9 @@ static enum conn_class classify_http(int fd, struct conn *conn, uint8_t state,
         return CONN_IS_IN_USE;
     if (info.has && !info.has_received)
         return classify_silent(fd, conn, state, limits, &info);
-    if (!info.has && !(state & STATE_ANSWERED))
-        return idle_after(limits->first_byte, seen_alone_ms(conn, state, limits));
+    if (!info.has && tracker_state(&conn->http) == HTTP_NONE && !tracker_is_tls(&conn->http))
+        return idle_after(limits->first_byte,
+                          seen_alone_ms(conn, state, limits)); /* AF_UNIX: silent */
     if (tracker_has_frames(&conn->http))
         return classify_frames(fd, conn, state, limits, &info);
     if (tracker_is_tls(&conn->http))

@@ -842,6 +842,26 @@ static void what_reply_makes_of_unix_connections(void)
     CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE);
 }
 
+/* Who has sent nothing is given WEIR_FIRST_BYTE, whatever the time for a close notice is. */
+static void what_protocol_makes_of_a_silent_one_on_af_unix(void)
+{
+    static const char asked[] = "GET / HTTP/1.1\r\n\r\n";
+    static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    for (int64_t notice = 0; notice <= 5000; notice += 5000) {
+        begin(MODE_PROTOCOL);
+        limits.notice_until = limits.now + notice;
+        CHECK(conn_classify(FD, &limits, true) == CONN_IS_WAITING);
+        limits.now += 999;
+        CHECK(conn_classify(FD, &limits, true) == CONN_IS_WAITING);
+        limits.now += 1;
+        CHECK(conn_classify(FD, &limits, true) == CONN_IS_IDLE);
+        tracker_received_here(&table_find(FD)->http, asked, sizeof asked - 1);
+        tracker_sent_here(&table_find(FD)->http, answer, sizeof answer - 1);
+        CHECK((conn_classify(FD, &limits, true) == CONN_IS_IDLE) == !notice, "it can be told");
+    }
+    limits.notice_until = 0;
+}
+
 /* The kernel counts from the handshake, and it may have been long in the queue. */
 static void a_silent_one_accepted_in_the_drain_counts_from_its_accept(void)
 {
@@ -1215,6 +1235,8 @@ static const struct unit_test tests[] = {
     {"reply: what the kernel's figures come to", what_reply_makes_of_the_kernel_s_figures},
     {"reply: one that was deaf has time to send again", what_reply_makes_of_one_that_was_deaf},
     {"reply: what is idle on AF_UNIX", what_reply_makes_of_unix_connections},
+    {"protocol: a silent one on AF_UNIX has WEIR_FIRST_BYTE",
+     what_protocol_makes_of_a_silent_one_on_af_unix},
     {"reply: a duplicate on AF_UNIX has been quiet for as long",
      a_duplicate_has_been_quiet_for_as_long},
     {"a silent one that was accepted in the drain counts from its accept",
