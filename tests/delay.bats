@@ -150,6 +150,27 @@ is() {
     pings "$idle"
 }
 
+@test "weir drain --timeout is shorter than the delay where there is none: drain-all, and a drain that is on" {
+    local delay
+    for delay in 1s 20s; do
+        port=$((port + 1))
+        start_redis "WEIR_DELAY=$delay" "WEIR_TIMEOUT=$([ "$delay" = 1s ] && echo 4s || echo 25s)"
+        conn_open busy "$port"
+        conn_send "$busy" 'BLPOP nothing 30\r\n'
+        pause 0.2
+        if [ "$delay" = 1s ]; then
+            "$weir" drain "$SERVER_PID"
+            wait_until 5 is phase '"draining"'
+            run timeout "$(patient 10)" "$weir" drain "$SERVER_PID" --timeout 500ms --wait
+        else
+            run timeout "$(patient 10)" "$weir" drain-all "$SERVER_PID" --timeout 5s --wait
+        fi
+        echo "$output"
+        [ "$status" = 3 ]
+        end_started
+    done
+}
+
 @test "drain-all during the delay closes everything at once" {
     start_redis WEIR_DELAY=10s
     rested idle

@@ -129,7 +129,7 @@ static int ask_page(struct tree *tree, const struct request *request, struct wok
 
 /* ---- what stands in the way ---- */
 
-int act_check(struct tree *tree, int32_t pid, int64_t timeout)
+int act_check(struct tree *tree, int32_t pid, enum action action, int64_t timeout)
 {
     int32_t first = tree_pid(tree);
     if (tree->is_foreign)
@@ -153,7 +153,8 @@ int act_check(struct tree *tree, int32_t pid, int64_t timeout)
                     "pid %d: its state page says that signal %d wakes it, which could do "
                     "harm, and is not sent: send it WEIR_SIGNAL",
                     first, tree->page.settings.control_signal);
-    if (timeout > 0 && tree->page.settings.delay >= timeout)
+    bool delays = action == ACTION_DRAIN && tree->page.phase == PHASE_SERVING;
+    if (delays && timeout > 0 && tree->page.settings.delay >= timeout)
         return fail(EXIT_USAGE, "--timeout: it is not longer than WEIR_DELAY of pid %d (%ld ms)",
                     first, tree->page.settings.delay);
     return EXIT_DONE;
@@ -435,7 +436,7 @@ int command_act(int argc, char **argv)
         return code;
     code = find_target(*argv, argv[optind], &pid, &tree);
     if (!code)
-        code = act_check(tree, pid, request.timeout);
+        code = act_check(tree, pid, request.action, request.timeout);
     if (!code)
         code = act(tree, &request);
     tree_free(tree);

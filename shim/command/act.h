@@ -11,7 +11,7 @@
 int act_read_duration(const char *name, const char *option, const char *value, int64_t *ms);
 
 /* Returns an exit code: whether the tree can be drained at all. It says why not. */
-int act_check(struct tree *tree, int32_t pid, int64_t timeout);
+int act_check(struct tree *tree, int32_t pid, enum action action, int64_t timeout);
 
 /* Drains the tree, as `weir drain --wait` does, with its listeners kept open. *over: nobody of it
  * serves any more, whatever the exit code says. */

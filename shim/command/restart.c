@@ -469,7 +469,7 @@ static int overlapping(struct restart *restart, struct tree *tree)
 
 static int restart_tree(struct restart *restart, struct tree *tree)
 {
-    int code = act_check(tree, restart->pid, restart->timeout);
+    int code = act_check(tree, restart->pid, ACTION_DRAIN, restart->timeout);
     if (code)
         return code;
     if (tree->page.phase != PHASE_SERVING && (restart->overlaps || !is_half_done(tree)))
