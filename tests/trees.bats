@@ -862,6 +862,19 @@ drains_without() {
     weir_says 'python3: drained in [0-9.]+m?s: 0 closed clean, 1 forced; the program runs on'
 }
 
+@test "a worker that was drained alone has no second line when the tree is drained" {
+    local worker
+    start_prefork
+    worker=$(sed -n 's/^worker //p' "$BATS_TEST_TMPDIR/server.log" | head -n 1)
+    kill -USR2 "$worker"
+    wait_until 5 grep -q "^weir\\[$worker\\] .*: drained in " "$temporary/weir.log"
+    kill -USR2 "$SERVER_PID"
+    wait_until 5 grep -q "^weir\\[$SERVER_PID\\] .*: drained in " "$temporary/weir.log"
+    pause 0.5
+    cat "$temporary/weir.log"
+    [ "$(grep -c ': drained in ' "$temporary/weir.log")" = 2 ]
+}
+
 @test "WEIR_ON_DRAINED goes to the first process alone" {
     local fd
     start_prefork WEIR_ON_DRAINED=HUP

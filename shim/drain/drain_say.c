@@ -191,30 +191,34 @@ void drain_say_progress(int64_t now)
     log_send(&line);
 }
 
-void drain_say_end(const char *afterwards)
+void drain_say_end(bool again, const char *afterwards)
 {
     struct log_line line;
-    if (drain.whole_tree ? !coordinator_has_ended_it() : !speaks(false))
+    bool whole_tree = drain.whole_tree || again || coordinator_has_ended_it();
+    if (whole_tree ? !coordinator_has_ended_it() : !speaks(false))
         return;
-    if (drain.whole_tree)
+    if (whole_tree)
         log_take(); /* what others have to say comes first */
     struct totals totals;
+    struct drain_terms terms = {false, drain.since, 0};
     int64_t ended_at = sys_now_ms();
-    if (drain.whole_tree)
+    if (whole_tree) {
+        coordinator_terms(&terms);
         ended_at = coordinator_totals_at_end(&totals);
-    else
+    } else {
         table_totals(&totals);
+    }
     struct page_drained done =
-        page_drained(&totals, drain.whole_tree ? &tree_page->asked : &drain.at_begin);
-    bool partial = drain.whole_tree ? process_slot_any_has(SLOT_UNCOVERED) ||
-                                          coordinator_gave_up() || uncovered_accepts()
-                                    : atomic_load(&drain.is_partial);
+        page_drained(&totals, whole_tree ? &tree_page->asked : &drain.at_begin);
+    bool partial = whole_tree ? process_slot_any_has(SLOT_UNCOVERED) || coordinator_gave_up() ||
+                                    uncovered_accepts()
+                              : atomic_load(&drain.is_partial);
     log_begin(&line, LOG_INFO);
     const char *what = line.buffer + line.text.used;
     text_string(&line.text, partial ? "not wholly drained in " : "drained in ");
-    text_tenths(&line.text, ended_at - drain.since);
+    text_tenths(&line.text, ended_at - terms.since);
     text_add(&line.text, ": %lu closed clean, %lu forced; %s", done.clean, done.forced, afterwards);
-    if (drain.whole_tree)
+    if (whole_tree)
         sd_notify_end(what);
     log_send(&line);
 }

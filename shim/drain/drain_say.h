@@ -26,8 +26,9 @@ void drain_name(struct log_line *line, const char *what, int fd);
 void drain_describe(struct log_line *line, int fd, enum conn_class look,
                     const struct sock_queues *queues, int64_t now);
 
-/* "drained in ...", once the phase is PHASE_DRAINED; afterwards: what the program does then. */
-void drain_say_end(const char *afterwards);
+/* "drained in ...", once the phase is PHASE_DRAINED; afterwards: what the program does then. again:
+ * this process has said it of its own drain, and now the tree is drained, too. */
+void drain_say_end(bool again, const char *afterwards);
 
 /* Who asked for a drain that this process's parent had begun. */
 extern const struct origin drain_inherited;

@@ -83,6 +83,9 @@ static void begin_trees(void)
 
 /* ---- the end of a drain ---- */
 
+/* The end has been told, of this process and of the tree. */
+static bool ended, tree_ended;
+
 /* Hands a stop signal over, and sends WEIR_ON_DRAINED. */
 static void after_drain(bool of_tree)
 {
@@ -98,12 +101,12 @@ static void after_drain(bool of_tree)
     int on_drained = is_first ? settings_now()->on_drained : 0;
     int sig = stopping ? stopping : on_drained;
     if (!sig) {
-        drain_say_end("the program runs on");
+        drain_say_end(ended, "the program runs on");
         return;
     }
     settings_say_signal(&text, sig);
     text_string(&text, " goes to the program");
-    drain_say_end(buffer);
+    drain_say_end(ended, buffer);
     if (stopping)
         return; /* to stop_signals_release */
     if (signals_is_default(sig))
@@ -114,9 +117,6 @@ static void after_drain(bool of_tree)
 /* How often the watcher of a tree looks whether all are drained, and how often the others look. */
 #define TREE_STEP_MS 20
 #define TREE_WAIT_MS 200
-
-/* The end has been told, of this process and of the tree. */
-static bool ended, tree_ended;
 
 /*
  * Sees to the tree of this process, which is drained. Returns the ms until it has to be looked at
