@@ -250,14 +250,36 @@ time.sleep(30)" "$0" & wait' "$port"
     is "$SERVER_PID" 'd["oldest"][0]["peer"].startswith("127.0.0.1:")'
 }
 
-@test "status who may not read a process's memory has that tell what is in use" {
-    start_redis
-    ask_and_rest idle
-    ask_and_wait busy
+# without_memory: from here on weir may not read a process's memory.
+without_memory() {
     weir() {
         code=0
         said=$("$PROGRAMS/without_memory" "$ROOT/build/weir" "$@") || code=$?
     }
+}
+
+@test "a close-idle counts once what is in use, for its log and for who is told by the page" {
+    local idle others busy new
+    start_redis WEIR_FIRST_BYTE=100ms
+    ask_and_rest idle
+    ask_and_rest others
+    ask_and_wait busy
+    pause 0.3
+    exits 0 close-idle "$SERVER_PID"
+    at_eof "$idle" 2
+    at_eof "$others" 2
+    wait_until 3 log_has server 'closing idle connections: .*; 2 idle, 1 in use$'
+    ask_and_rest new
+    is_open "$new"
+    without_memory
+    is "$SERVER_PID" 'd["connections"] == {"tracked": 2, "idle": 1, "in_use": 1}'
+}
+
+@test "status who may not read a process's memory has that tell what is in use" {
+    start_redis
+    ask_and_rest idle
+    ask_and_wait busy
+    without_memory
     is "$SERVER_PID" 'd["connections"] == {"tracked": 2, "idle": 1, "in_use": 1} and d["oldest"] == []'
     exits 0 status "$SERVER_PID"
     has "$said" 'in use can'"'"'t be seen in every process: look as root.'

@@ -3,6 +3,7 @@
 
 #include "base/settings.h"
 #include "base/sys.h"
+#include "conn/gate.h"
 #include "tree/listener_list.h"
 
 struct drain drain;
@@ -101,7 +102,7 @@ enum conn_class drain_count(int fd, struct drain_count *count)
     } else {
         look = classify(fd, &count->limits, true, &of_tree);
         count->awaited += look == CONN_IS_WAITING && conn_goes_by_sight();
-        if (look != CONN_IS_GONE)
+        if (look != CONN_IS_GONE && gate_drains()) /* else table_publish_in_use has it */
             conn_counts(fd, look == CONN_IS_IN_USE);
         if (note)
             *note = (struct drain_note){count->limits.now + holds_ms(look), look, of_tree};
