@@ -102,6 +102,32 @@ is() {
     log_has server 'drained in [0-9]+\.[0-9]s: 3 closed clean, 0 forced'
 }
 
+@test "during WEIR_DELAY a close-idle closes what is idle, and the program goes on serving" {
+    local idle busy fd
+    start_redis WEIR_DELAY=60s WEIR_TIMEOUT=100s WEIR_FIRST_BYTE=100ms
+    conn_open busy "$port"
+    conn_send "$busy" 'BLPOP nothing 100\r\n'
+    drain
+    wait_until 5 is phase '"delaying"'
+    rested idle
+    pause 0.3
+    "$weir" close-idle "$SERVER_PID" --wait
+    at_eof "$idle" 2
+    rested idle
+    pause 0.3
+    command -p env kill -s "$WEIR_SIGNAL" -q 1 "$SERVER_PID"
+    at_eof "$idle" 2
+    log_has server 'closing idle connections: SIG.* from pid [0-9]+ uid [0-9]+; 1 idle, 1 in use'
+    served "$port" 'PING\r\n'
+    is_open "$busy"
+    is phase '"delaying"'
+    # The drain goes on as if nothing had been.
+    "$weir" drain-all "$SERVER_PID" --wait || [ $? = 3 ]
+    at_eof "$busy" 1
+    run conn_open fd "$port"
+    [ "$status" -ne 0 ]
+}
+
 @test "WEIR_DELAY is waited for also where there is no connection" {
     start_redis WEIR_DELAY=800ms
     drain

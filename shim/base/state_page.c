@@ -177,8 +177,9 @@ bool page_ask(struct page *page, enum action action, const struct origin *origin
     if (action == ACTION_CLOSE_IDLE) {
         uint64_t next;
         do {
-            if (order & (ORDER_DRAIN | ORDER_DRAIN_ALL))
-                return false;
+            bool drains = order & (ORDER_DRAIN | ORDER_DRAIN_ALL);
+            if (drains && atomic_load(&page->phase) != PHASE_DELAYING)
+                return false; /* what is idle is closed anyhow */
             page->idle_by = *origin;
             next = (order & ~ORDER_CLOSE_IDLE) | ((order + 1) & ORDER_CLOSE_IDLE);
         } while (!atomic_compare_exchange_weak(&page->order, &order, next));

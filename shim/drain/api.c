@@ -46,7 +46,7 @@ int weir_close_idle(void)
         return 0;
     worker_order(ACTION_CLOSE_IDLE, &itself);
     /* A drain that began meanwhile closes what is idle as well, and counts no sweeps. */
-    while (atomic_load(sweeps) == before && drain_phase() == PHASE_SERVING)
+    while (atomic_load(sweeps) == before && drain_phase() <= PHASE_DELAYING)
         sys_futex_wait(sweeps, before, 10);
     return 0;
 }

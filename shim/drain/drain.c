@@ -295,7 +295,7 @@ void drain_begin(enum action action, const struct origin *origin, const struct d
     bool serving = drain_phase() == PHASE_SERVING;
 
     if (action == ACTION_CLOSE_IDLE) {
-        if (serving)
+        if (serving || drain_phase() == PHASE_DELAYING)
             begin_close_idle(now, origin, terms->whole_tree);
         return;
     }

@@ -125,17 +125,18 @@ void drain_count_before_wake(void)
 struct totals drain_totals_to_say(bool whole_tree)
 {
     struct totals totals = {0};
+    bool is_before_wake = whole_tree && has_before_wake;
     if (!speaks(whole_tree))
         return totals;
-    if (whole_tree && coordinator_tree_drains())
+    has_before_wake = has_before_wake && !whole_tree;
+    if (whole_tree && coordinator_tree_drains() && atomic_load(&drain.phase) != PHASE_DELAYING)
         return tree_page->asked;
-    if (whole_tree && has_before_wake)
+    if (is_before_wake)
         totals = before_wake;
     else if (whole_tree)
         membership_totals(&totals);
     else
         table_totals(&totals);
-    has_before_wake = has_before_wake && !whole_tree;
     return totals;
 }
 
