@@ -375,6 +375,27 @@ ends_on_term() {
     log_has server '^weir\[1\] oldhttpd: drained in '
 }
 
+@test "at pid 1 a signal whose default action ends nobody ends nobody" {
+    local variable first
+    for variable in WEIR_STOP_SIGNALS WEIR_ON_DRAINED; do
+        port=$((port + 1))
+        serve_bare "server.$variable" -- unshare --pid --fork --mount-proc env \
+            LD_PRELOAD="$WEIR_LIB" "$variable=WINCH" "$PROGRAMS/oldhttpd" "$port"
+        wait_port "$port"
+        first=$(<"/proc/$SERVER_PID/task/$SERVER_PID/children")
+        first=${first%% *}
+        also_end "$first"
+        if [ "$variable" = WEIR_STOP_SIGNALS ]; then
+            kill -WINCH "$first"
+        else
+            kill -USR2 "$first"
+        fi
+        wait_until 5 log_has "server.$variable" 'drained in .*; SIGWINCH goes to the program'
+        pause 0.3
+        alive "$first"
+    done
+}
+
 # daemon SERVER: it is its daemon that drains, and the log is a file.
 daemon() {
     local server=$1

@@ -61,9 +61,15 @@ int64_t stop_signals_held_since(void)
     return atomic_load(&held_since);
 }
 
+/* signal(7), "Ign" and "Cont": the kernel drops no end there. */
+static bool spares_by_default(int sig)
+{
+    return sig == SIGCHLD || sig == SIGCONT || sig == SIGURG || sig == SIGWINCH;
+}
+
 void stop_signals_end_init(int sig)
 {
-    if (sys0(SYS_getpid) == 1)
+    if (!spares_by_default(sig) && sys0(SYS_getpid) == 1)
         sys1(SYS_exit_group, 128 + sig);
 }
 
@@ -73,7 +79,7 @@ void stop_signals_release(void)
     atomic_fetch_or(&released, set);
     atomic_fetch_and(&taken, ~set);
     for (int sig; (sig = signals_lowest(set)); set &= set - 1) {
-        if (signals_is_default(sig)) {
+        if (signals_is_default(sig) && !spares_by_default(sig)) {
             stage_ends(); /* nothing else will */
             stop_signals_end_init(sig);
         }

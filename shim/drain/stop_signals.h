@@ -34,7 +34,8 @@ void stop_signals_hand_over(void);
  */
 int64_t stop_signals_step(int64_t now);
 
-/* Ends the process if it is pid 1, where the kernel drops a default action (pid_namespaces(7)). */
+/* Ends the process if it is pid 1, where the kernel drops a default action (pid_namespaces(7));
+ * not by a signal that ends nobody. */
 void stop_signals_end_init(int sig);
 
 /* Puts back the si_code that a released signal has lost on its way (signals_send). */
