@@ -201,6 +201,12 @@ END
         not says 'not found'
         mv "$PUBLIC/away" "$PUBLIC/lib"
     done
+    # $ORIGIN is where the program's file lies, not a link to it (java).
+    mkdir "$PUBLIC/bin"
+    ln -s ../here "$PUBLIC/bin/there"
+    works "$PUBLIC/bin/there"
+    says '^Libraries that it needs and that were looked at: 3\.$'
+    not says 'not found'
     # What is there and no file is passed over, and not waited for: here the list comes first.
     mkdir "$PUBLIC/fifo"
     mkfifo "$PUBLIC/fifo/libhere.so.1"

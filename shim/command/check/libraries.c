@@ -240,7 +240,9 @@ size_t check_libraries(const struct elf *elf, const char *path, const struct che
                        void (*seen)(const struct elf *library, const char *path))
 {
     struct search search = {.program.elf = *elf, .check = check, .seen = seen};
-    snprintf(search.program.path, PATH_MAX, "%s", path);
+    /* ld.so(8), $ORIGIN: of the program's file, whatever link it was called by. */
+    if (!realpath(path, search.program.path))
+        snprintf(search.program.path, PATH_MAX, "%s", path);
     elf_map("/etc/ld.so.cache", &search.cache);
     look_at_needed(&search, &search.program);
     for (size_t i = 0; i < search.count; i++)
