@@ -715,6 +715,22 @@ came_late() {
     expect '0 *' drained 1000
 }
 
+@test "weir status: a program that has called weir_drain is draining, and then drained" {
+    goji manual
+    phase_is serving
+    expect 0 in_use 1
+    expect started drain
+    wait_until 3 phase_is draining
+    expect 0 idle 1
+    expect '0 *' drained 1000
+    wait_until 3 phase_is drained
+}
+
+# phase_is PHASE: as weir status tells it of marked.
+phase_is() {
+    "$ROOT/build/weir" status "$SERVER_PID" --json | grep -F "\"phase\": \"$1\""
+}
+
 @test "weir_drain gives ETIMEDOUT when WEIR_TIMEOUT forced a connection, which is cut" {
     start_marked WEIR_MODE=manual WEIR_TIMEOUT=1s
     connect CLIENT

@@ -115,6 +115,7 @@ static void add_process(struct view *view, int32_t pid, const struct totals *cou
         .tracked = counts->tracked,
         .idle = counts->tracked - counts->in_use,
         .in_use = counts->in_use,
+        .phase = line->phase,
         .flags = line->flags,
         .is_drained = line->phase == PHASE_DRAINED || (!can_drain && !counts->tracked),
         .is_given_up = line->given_up,
@@ -287,6 +288,19 @@ static void take_drained(struct view *view, const struct tree *tree)
     view->drained = page_drained(&view->at_end, &asked);
 }
 
+/* A tree of which no drain was asked, but of each of its processes alone (weir_drain(),
+ * WEIR_SIGNAL), is where the last of them is. */
+static void take_own_drains(struct view *view)
+{
+    uint32_t least = PHASES;
+    for (size_t i = 0; i < view->processes; i++)
+        least = view->process[i].phase < least ? view->process[i].phase : least;
+    if (view->phase != PHASE_SERVING || least == PHASES)
+        return;
+    view->phase = least;
+    view->phase_name = view_phases[least];
+}
+
 /* Since the process began that the tree is named after (the name of a page tells when). */
 static int64_t age_of(const struct page *page)
 {
@@ -318,6 +332,7 @@ void view_take(struct view *view, struct tree *tree, bool with_oldest)
     page_settle_tree(&view->totals);
     page_settle_tree(&view->at_end);
     take_drained(view, tree);
+    take_own_drains(view);
     view->idle = view->totals.tracked - view->totals.in_use;
     if (!view->totals.in_use) /* by the kernel's word, in a drain */
         view->oldests = 0;

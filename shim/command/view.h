@@ -14,6 +14,7 @@
 struct view_process {
     int32_t pid;
     uint64_t tracked, idle, in_use;
+    uint32_t phase;   /* enum phase, of its own drain */
     uint32_t flags;   /* SLOT_SANDBOXED and others (state_page.h) */
     bool is_drained;  /* or it can't drain, and has no connection */
     bool is_given_up; /* the drain ended without it */
