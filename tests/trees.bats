@@ -103,8 +103,9 @@ speaks_http nginx_daemon
 # Its answers have the worker's pid too. Listens before it forks; its master awaits signals alone.
 start_prefork() {
     program=python3
+    # shellcheck disable=SC2086  # a word, or none
     serve server "WEIR_LOG=$temporary/weir.log" "$@" -- \
-        /usr/bin/python3 "$ROOT/tests/programs/tree_prefork.py" "$port" 2
+        /usr/bin/python3 "$ROOT/tests/programs/tree_prefork.py" "$port" 2 ${binds:-}
     wait_port "$port"
     wait_until 5 has_workers 2
 }
@@ -114,6 +115,13 @@ has_workers() {
 }
 
 speaks_http prefork
+
+# Its master binds, and each of its workers listens, as Hypercorn's.
+start_bound() {
+    binds=bind start_prefork "$@"
+}
+
+speaks_http bound
 
 # It signals its whole process group, which has to be its own.
 # start_apache MPM [VAR=value...]
@@ -458,6 +466,34 @@ stays() {
 @test "a pre-fork server in Python drains by the command, and stays" {
     load=40
     stays prefork 0 command
+}
+
+@test "workers that listen on what their master has bound are drained by the command: no accept fails" {
+    load=40
+    stays bound 0 command
+    lacks "$(log server)" 'accept:'
+}
+
+@test "workers that listen on what their master has bound are drained on TERM: no accept fails" {
+    load=40
+    ends_by_signal bound 0
+    lacks "$(log server)" 'accept:'
+}
+
+@test "a worker that is drained alone leaves what their master has bound to the other" {
+    local fd first
+    start_bound
+    conn_open fd "$port"
+    worker_of "$fd"
+    first=$worker
+    kill -USR2 "$first"
+    wait_until 5 weir_says ".*: drained in " 2>/dev/null
+    for _ in 1 2 3 4; do
+        conn_open fd "$port"
+        worker_of "$fd"
+        [ "$worker" != "$first" ]
+    done
+    lacks "$(log server)" 'accept:'
 }
 
 @test "Apache with a process for each connection drains on TERM, then ends as it does on TERM" {

@@ -43,6 +43,8 @@ void listener_bound(int fd, const struct sockaddr *addr, socklen_t len)
     if (!listener)
         return;
     atomic_store(&listener->view.state, 0);
+    listener->origin =
+        (struct listener_origin){.is_bound_here = true, .generation = generation_now()};
     describe(listener, addr, len);
     listener_set_kind(fd, listener, KIND_BOUND);
 }
@@ -116,6 +118,9 @@ void listener_listens(int fd)
     }
     ask_address(fd, listener);
     sock_note_port(listener->view.port);
+    /* A worker may listen on what its master has bound, before a fork or an exec (Hypercorn). */
+    listener->origin.is_bound_here =
+        listener->origin.is_bound_here && listener->origin.generation == generation_now();
     listens(fd, listener);
     listener->origin.is_own = true;
     membership_listens();

@@ -19,7 +19,8 @@ struct listener {
         bool is_inherited;   /* across exec: the process that started the tree shares it */
         bool is_activated;   /* a service manager has given it to the program (LISTEN_FDS) */
         bool is_own;         /* the process of this generation has called listen itself */
-        uint64_t generation; /* of the process that listened */
+        bool is_bound_here;  /* and bind: it shares it with nobody from whom it comes */
+        uint64_t generation; /* of the process that bound it, or listened since */
     } origin;                /* of its socket, which its duplicates share */
     _Atomic bool is_dry;     /* AF_UNIX, CLOSING: accept has said that the queue is empty */
     int64_t closed_at;       /* CLOSING: SYNs have been dropped since */

@@ -60,8 +60,8 @@ static void look_for_holders(bool whole_tree)
         if (!listener_is_to_stop(listener))
             continue;
         listener->inode = sock_inode(atomic_load(&listener->number) - 1);
-        is_alone =
-            is_alone && listener->origin.is_own && listener->origin.generation == generation_now();
+        is_alone = is_alone && listener->origin.is_own && listener->origin.is_bound_here &&
+                   listener->origin.generation == generation_now();
     }
     listener_epolls_shared_by_nobody();
     bool complete = is_alone || holders_look(&visitor, whole_tree, atomic_load(&listener_was_sent));

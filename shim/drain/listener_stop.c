@@ -12,6 +12,7 @@
 #include "drain/listener_holders.h"
 #include "drain/listener_kept.h"
 #include "tree/listener_list.h"
+#include "tree/membership.h"
 #include "tree/process_slot.h"
 
 #include <fcntl.h>
@@ -162,6 +163,22 @@ static bool shut_if_empty(const struct listener *listener, int old)
 }
 
 /*
+ * Tells whether to shut the old one, which others of the tree close as well: it was bound before
+ * this process, perhaps by one that has never listened, and whose copy nobody takes away (a master
+ * whose workers call listen: Hypercorn). The last who listens on it does, for the accept
+ * of another would fail.
+ */
+static bool is_last_of_bound(const struct listener *listener)
+{
+    const struct listener_origin *origin = &listener->origin;
+    if (!origin->is_own || origin->is_bound_here || origin->generation != generation_now() ||
+        membership_has_forked()) /* its children accept from it, and are no line in the page */
+        return false;
+    listener_list_set(listener->in_page, PAGE_STOPPED);
+    return listener_list_is_last(listener->in_page);
+}
+
+/*
  * Puts a socket that nobody can reach in the listener's place. Returns false if a client has come
  * into the queue that was to be empty: the listener is back in its place, and a thread that has
  * begun to wait on the other one meanwhile is to be woken. now: whoever is in the queue is turned
@@ -199,7 +216,7 @@ static bool swap(struct listener *listener, int fd, enum then then, bool now)
     /* Wakes who is blocked in accept, with EINVAL: the wrapper accepts again, on the new one. */
     bool if_empty = then == THEN_SHUT_IF_EMPTY;
     bool shut = if_empty && shut_if_empty(listener, (int)old);
-    if (then == THEN_SHUT)
+    if (then == THEN_SHUT || (then == THEN_CLOSE && is_last_of_bound(listener)))
         sock_shut_read((int)old);
     bool is_over = !if_empty || (shut && sock_queue_length((int)old) == 0);
     if (!is_over) {

@@ -11,6 +11,7 @@
 #include "drain/handed.h"
 #include "drain/listener.h"
 #include "drain/listener_kept.h"
+#include "tree/membership.h"
 #include "tree/process_slot.h"
 
 /* Between two looks: a thread is not held up for so long behind its accept, as a rule. */
@@ -73,6 +74,9 @@ static void visit(int dir, const char *name, void *context)
     if (!listens && !sock_connection(fd, &kind))
         return;
     socklen_t len = sock_own_address(fd, &own);
+    /* Bound here, before a fork: workers listen on it, and stop it. */
+    if (listens && membership_listens_at((struct sockaddr *)&own, len))
+        return;
     enum mode mode = listens ? settings_mode(&settings_now()->mode, (struct sockaddr *)&own, len)
                              : listener_mode_at(&own, len);
     if (mode == MODE_OFF)

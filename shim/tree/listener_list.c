@@ -191,6 +191,21 @@ bool listener_list_has_others(int32_t pid)
     return false;
 }
 
+bool listener_list_is_last(int index)
+{
+    int32_t me = fork_pid();
+    for (uint32_t i = 0; index && i < listeners_used(); i++) {
+        const struct page_listener *at = &tree_page->listener[i];
+        uint32_t state = atomic_load(&at->state);
+        int32_t pid = atomic_load(&at->pid);
+        if ((state == PAGE_ACCEPTING || state == PAGE_CLOSING) && pid > 0 && pid != me &&
+            text_equal(at->address, tree_page->listener[index - 1].address) &&
+            is_to_drain(process_slot_of(pid)))
+            return false;
+    }
+    return index;
+}
+
 bool listener_list_is_of_tree(int32_t pid)
 {
     return tree_page && pid > 0 && is_to_drain(process_slot_of(pid));

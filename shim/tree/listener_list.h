@@ -40,6 +40,10 @@ bool listener_list_tree_serves(int32_t but);
 /* Tells whether another process of the tree than that one has a listener. */
 bool listener_list_has_others(int32_t pid);
 
+/* Tells whether no other process of the tree that drains with this one is still to stop a listener
+ * of the same address. */
+bool listener_list_is_last(int index);
+
 /* Tells whether that process, which has connected to this one, is another of the tree that drains
  * with it. */
 bool listener_list_is_of_tree(int32_t pid);

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""tree_prefork.py PORT WORKERS: a pre-fork HTTP server. The master listens, forks the workers,
-makes a new one for each that dies, and on TERM stops them and ends with 0. A worker is
-slow_server.py, but that it answers with its pid: "It works: PID". Prints "worker PID" for each, and
-"hup PID" where there is a HUP."""
+"""tree_prefork.py PORT WORKERS [bind]: a pre-fork HTTP server. The master listens (bind: it binds
+alone, and each worker listens), forks the workers, makes a new one for each that dies, and on TERM
+stops them and ends with 0. A worker is slow_server.py, but that it answers with its pid: "It works:
+PID". Prints "worker PID" for each, "hup PID" where there is a HUP, and the first accept that fails."""
 import os
 import signal
 import socket
@@ -16,11 +16,24 @@ class Worker(slow_server.Server):
     def handle_error(self, *_):
         pass  # a client that is gone
 
+    has_failed = False
+
+    def get_request(self):
+        try:
+            return super().get_request()
+        except OSError as error:
+            if not self.has_failed:
+                print("accept:", error, flush=True)
+            self.has_failed = True
+            raise
+
 
 def fork_worker(listener):
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if binds:
+            listener.listen(200)
         slow_server.Handler.at_once = b"It works: %d\n" % os.getpid()
         Worker(listener.getsockname(), listener=listener).serve_forever()
     print("worker", pid, flush=True)
@@ -41,7 +54,13 @@ def say_hup(*_):
 
 
 workers = set()
-master = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=200)
+address, binds = ("127.0.0.1", int(sys.argv[1])), sys.argv[3:] == ["bind"]
+if binds:
+    master = socket.socket()
+    master.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    master.bind(address)
+else:
+    master = socket.create_server(address, backlog=200)
 signal.signal(signal.SIGHUP, say_hup)
 for _ in range(int(sys.argv[2])):
     workers.add(fork_worker(master))
