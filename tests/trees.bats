@@ -480,6 +480,20 @@ stays() {
     lacks "$(log server)" 'accept:'
 }
 
+@test "what a master has bound is closed also where the master is not the tree's first process" {
+    local fd
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    serve server "WEIR_LOG=$temporary/weir.log" -- sh -c '"$@"; exit' sh \
+        /usr/bin/python3 "$ROOT/tests/programs/tree_prefork.py" "$port" 2 bind
+    wait_port "$port"
+    wait_until 5 has_workers 2
+    conn_open fd "$port"
+    worker_of "$fd"
+    "$weir" drain --wait "$SERVER_PID"
+    lacks "$(log server)" 'accept:'
+    not conn_open fd "$port"
+}
+
 @test "a worker that is drained alone leaves what their master has bound to the other" {
     local fd first
     start_bound

@@ -391,6 +391,8 @@ static bool has_text(const char *in, const char *text)
     return !*text;
 }
 
+#define MAPPINGS_MOST 4096 /* of one process, among which the shim is looked for */
+
 int proc_maps(int32_t pid, const struct proc_file *file, const char *name, uint32_t *budget)
 {
     struct proc_lines maps;
@@ -403,6 +405,22 @@ int proc_maps(int32_t pid, const struct proc_file *file, const char *name, uint3
                 mapping.file.device == file->device && has_text(mapping.path, name);
     proc_close_lines(&maps);
     return found;
+}
+
+bool proc_has_shim(int32_t pid)
+{
+    static struct proc_file shim;
+    struct proc_lines maps;
+    struct proc_mapping mapping;
+    uint32_t budget = MAPPINGS_MOST;
+    bool has = false;
+    if ((!shim.inode && !proc_mapped_file((const void *)(uintptr_t)proc_has_shim, &shim)) ||
+        proc_open_lines(&maps, pid, "maps"))
+        return true; /* as far as is known */
+    while (!has && proc_next_mapping(&maps, &budget, &mapping))
+        has = mapping.file.inode == shim.inode && mapping.file.device == shim.device;
+    proc_close_lines(&maps);
+    return has;
 }
 
 /* ---- connections that are handed on ---- */

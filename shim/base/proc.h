@@ -80,6 +80,9 @@ bool proc_opened_file(int fd, struct proc_file *file);
 #define PROC_MAPS_BUDGET (1 << 18)
 int proc_maps(int32_t pid, const struct proc_file *file, const char *name, uint32_t *budget);
 
+/* Whether that process has loaded the shim, as far as is known. */
+bool proc_has_shim(int32_t pid);
+
 /* Returns a process's effective user. -1: not known. */
 int64_t proc_user(int32_t pid);
 

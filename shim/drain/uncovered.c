@@ -11,7 +11,6 @@
 
 #define PROCESSES_MOST 64  /* that are looked at */
 #define LISTENING_MOST 256 /* sockets of one process's network */
-#define MAPPINGS_MOST 4096 /* of one process, among which the shim is looked for */
 
 static struct {
     int32_t pid[PROCESSES_MOST];
@@ -27,22 +26,6 @@ static void add_child(int32_t child)
 {
     if (family.count < PROCESSES_MOST)
         family.pid[family.count++] = child;
-}
-
-static bool has_shim(int32_t pid)
-{
-    static struct proc_file shim;
-    struct proc_lines maps;
-    struct proc_mapping mapping;
-    uint32_t budget = MAPPINGS_MOST;
-    bool has = false;
-    if ((!shim.inode && !proc_mapped_file((const void *)(uintptr_t)has_shim, &shim)) ||
-        proc_open_lines(&maps, pid, "maps"))
-        return true; /* as far as is known */
-    while (!has && proc_next_mapping(&maps, &budget, &mapping))
-        has = mapping.file.inode == shim.inode && mapping.file.device == shim.device;
-    proc_close_lines(&maps);
-    return has;
 }
 
 /* ---- the listeners of a network, as /proc/PID/net/tcp tells them ---- */
@@ -112,7 +95,7 @@ bool uncovered_accepts(void)
     proc_each_child(fork_pid(), add_child);
     for (uint32_t i = 0; i < family.count; i++) {
         int32_t pid = family.pid[i];
-        if (!process_slot_lives(pid) && !has_shim(pid) && listens(pid)) {
+        if (!process_slot_lives(pid) && !proc_has_shim(pid) && listens(pid)) {
             log_say(LOG_ERROR, "not drained: pid %lu runs without the shim, and still accepts",
                     (uint64_t)pid);
             return true;

@@ -26,6 +26,26 @@ struct look {
     bool for_epolls;
 };
 
+/*
+ * Whether a process of the tree from which this one descends has no line in the page: it has never
+ * listened nor accepted, and can't be told. It has bound what its children listen on.
+ */
+static bool is_dormant_ancestor(int32_t pid)
+{
+    bool is_ancestor = false;
+    int32_t at = proc_parent(fork_pid());
+    for (int i = 0; i < PROC_GENERATIONS_MOST && at && !process_slot_lives(at); i++) {
+        is_ancestor = is_ancestor || at == pid;
+        at = proc_parent(at);
+    }
+    return is_ancestor && process_slot_lives(at) && proc_has_shim(pid);
+}
+
+static bool drains_too(int32_t pid)
+{
+    return coordinator_has_process(pid) || is_dormant_ancestor(pid);
+}
+
 static void visit_descriptor(int dir, const char *name, void *context)
 {
     struct look *look = context;
@@ -46,7 +66,7 @@ static void visit_descriptor(int dir, const char *name, void *context)
     if (!inode || !look->visitor->is_wanted(inode))
         return;
     if (look->is == UNKNOWN)
-        look->is = look->whole_tree && coordinator_has_process(look->pid) ? DRAINS : GOES_ON;
+        look->is = look->whole_tree && drains_too(look->pid) ? DRAINS : GOES_ON;
     /* Still so: it may have been one of the tree's a moment ago, which has called exec since. */
     if (look->is == GOES_ON && proc_socket(dir, name) == inode)
         look->visitor->held(inode);
