@@ -1426,3 +1426,271 @@ END
     half='NO' rest='OP\r\n' answer='^250 '
     client=(socat -t 3 - TCP:127.0.0.1:2525) client_says='EHLO b\r\nQUIT\r\n' expect='^221 '
 }
+
+daemon_nbdkit() {
+    packages=(nbdkit)
+    command=(nbdkit -f -i 127.0.0.1 -p 10809 memory 1M)
+    # A list of the exports; a part of the magic number with which each answer begins.
+    port=10809 greeting=NBDMAGIC half='\x00\x00\x00\x03IHAV'
+    rest='EOPT\x00\x00\x00\x03\x00\x00\x00\x00' answer=Ue
+    client=(socat -t 1 - TCP:127.0.0.1:10809) client_says="$half$rest" expect=IHAVEOPT
+}
+
+daemon_pulseaudio() {
+    packages=(pulseaudio pulseaudio-utils)
+    user=nobody environment=("HOME=$place" "XDG_RUNTIME_DIR=$place")
+    command=(pulseaudio -n --daemonize=no --exit-idle-time=-1 --disable-shm=yes
+        -L "module-native-protocol-tcp auth-anonymous=1 port=4713 listen=127.0.0.1" -L module-null-sink)
+    port=4713 closes=1
+    client=(env "HOME=$place" pactl -s 127.0.0.1 info) expect='Server Name: pulseaudio'
+}
+
+daemon_tarantool() {
+    packages=(tarantool)
+    write a.lua <<END
+box.cfg{listen = '127.0.0.1:3301', work_dir = '$place'}
+END
+    command=(tarantool "$place/a.lua")
+    # A ping.
+    port=3301 greeting=Tarantool half='\x05\x82\x00' rest='\x40\x01\x01' answer='\xce.*\x05\xce'
+    client=(socat -t 1 - TCP:127.0.0.1:3301) client_says="$half$rest" expect=Tarantool
+    varies='s/[0-9a-f]{8}-[0-9a-f-]{27}/uuid/g'
+}
+
+daemon_zookeeper() {
+    packages=(zookeeper)
+    write zoo.cfg <<END
+tickTime=2000
+dataDir=$place/data
+clientPort=2181
+clientPortAddress=127.0.0.1
+admin.enableServer=false
+END
+    command=(java -Xmx64m -cp "/etc/zookeeper/conf:/usr/share/java/*"
+        org.apache.zookeeper.server.quorum.QuorumPeerMain "$place/zoo.cfg")
+    port=2181 half=sr rest=vr answer='Zoo[kK]eeper' closes=1
+    client=(socat -t 3 - TCP:127.0.0.1:2181) client_says=srvr expect='Zoo[kK]eeper'
+}
+
+daemon_rpcbind() {
+    packages=(rpcbind)
+    command=(rpcbind -f -r)
+    # A null call of version 2.
+    port=111 half='\x80\x00\x00\x28\x12\x34\x56\x78\x00\x00\x00\x00\x00\x00\x00\x02\x00\x01\x86\xa0'
+    rest='\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00'
+    answer='\x12\x34\x56\x78'
+    client=(rpcinfo -T tcp 127.0.0.1 100000 2) expect='ready and waiting'
+}
+
+daemon_saned() {
+    packages=(sane-utils)
+    command=(saned -l -b 127.0.0.1 -p 6566 -e)
+    # INIT, version 1.0.3, of user a.
+    port=6566 half='\x00\x00\x00\x00\x01\x00' rest='\x00\x03\x00\x00\x00\x02a\x00' answer='\x01\x03'
+    client=(socat -t 1 - TCP:127.0.0.1:6566) client_says="$half$rest" expect=$'\x03'
+}
+
+daemon_nutcracker() {
+    packages=(nutcracker redis-server redis-tools)
+    write nutcracker.yml <<END
+a:
+  listen: 127.0.0.1:6400
+  redis: true
+  servers:
+   - 127.0.0.1:6379:1
+END
+    command=(nutcracker -c "$place/nutcracker.yml" -o "$place/log/nutcracker" -a 127.0.0.1)
+    port=6400 half='*2\r\n\x243\r\nGET\r\n\x241' rest='\r\nc\r\n' answer='\$-1'
+    client=(redis-cli -p 6400 set a b) expect=OK
+}
+
+prepare_nutcracker() {
+    redis-server --bind 127.0.0.1 --port 6379 --save '' --dir "$place" &
+    wait_for listening 6379
+}
+
+daemon_gdnsd() {
+    packages=(gdnsd bind9-dnsutils)
+    mkdir -p "$place/etc/zones" "$place/run" "$place/state"
+    zone
+    cp "$place/zone" "$place/etc/zones/test"
+    write etc/config <<END
+options => {
+ listen => [127.0.0.1:5300]
+ run_dir => $place/run
+ state_dir => $place/state
+}
+END
+    command=(gdnsd -c "$place/etc" start)
+    dns_dialog 5300
+}
+
+daemon_apt_cacher_ng() {
+    packages=(apt-cacher-ng)
+    mkdir -p "$place/cache" "$place/run"
+    command=(apt-cacher-ng -c /etc/apt-cacher-ng ForeGround=1 Port:3142 BindAddress:127.0.0.1
+        "CacheDir:$place/cache" "LogDir:$place/log" "SocketPath:$place/run/socket" "PidFile:$place/pid")
+    http 3142 /acng-report.html
+}
+
+daemon_tor() {
+    packages=(tor)
+    write torrc <<END
+DisableNetwork 1
+SocksPort 0
+ControlPort 9051
+DataDirectory $place/tor
+Log notice stdout
+END
+    mkdir -p "$place/tor"
+    chmod 700 "$place/tor"
+    command=(tor -f "$place/torrc" --defaults-torrc /dev/null)
+    port=9051 half=PROTOCOL rest='INFO 1\r\n' answer='^250 OK' closes=1
+    client=(socat -t 1 - TCP:127.0.0.1:9051) client_says='PROTOCOLINFO 1\r\n' expect='^250-VERSION'
+}
+
+daemon_janus() {
+    packages=(janus)
+    mkdir -p "$place/janus"
+    cp /etc/janus/janus.jcfg /etc/janus/janus.transport.http.jcfg "$place/janus"
+    command=(janus -F "$place/janus" --disable-colors)
+    varies='s/^Fingerprint.*/Fingerprint/'
+    http 8088 /janus/info
+}
+
+daemon_snapserver() {
+    packages=(snapserver)
+    mkdir -p "$place/data"
+    write snapserver.conf <<END
+[server]
+datadir = $place/data
+[http]
+bind_to_address = 127.0.0.1
+[tcp]
+bind_to_address = 127.0.0.1
+[stream]
+bind_to_address = 127.0.0.1
+source = pipe://$place/fifo?name=a
+[logging]
+sink = stderr
+END
+    command=(snapserver -c "$place/snapserver.conf")
+    port=1705 half='{"id":1,"jsonrpc":"2.0","met' rest='hod":"Server.GetRPCVersion"}\r\n' answer='"result"'
+    client=(socat -t 1 - TCP:127.0.0.1:1705) client_says="$half$rest" expect='result'
+}
+
+daemon_sentinel() {
+    packages=(redis-sentinel redis-tools)
+    write sentinel.conf <<END
+port 26379
+bind 127.0.0.1
+dir $place
+END
+    command=(redis-sentinel "$place/sentinel.conf")
+    port=26379 half='PI' rest='NG\r\n' answer='\+PONG'
+    client=(redis-cli -p 26379 ping) expect=PONG
+    varies='s/[0-9a-f]{40}/id/g'
+}
+
+daemon_searchd() {
+    packages=(sphinxsearch mariadb-client)
+    write sphinx.conf <<END
+index a
+{
+ type = rt
+ path = $place/a
+ rt_field = t
+ rt_attr_uint = n
+}
+searchd
+{
+ listen = 127.0.0.1:9306:mysql41
+ log = $place/log/searchd
+ query_log = $place/log/query
+ pid_file = $place/pid
+ binlog_path =
+}
+END
+    command=(searchd --nodetach -c "$place/sphinx.conf")
+    port=9306 greeting='2\.2\.11' closes=1
+    client=(mariadb --no-defaults -h 127.0.0.1 -P 9306 -N -e "SELECT * FROM a; SHOW TABLES") expect='rt'
+}
+
+daemon_opendkim() {
+    packages=(opendkim)
+    write opendkim.conf <<END
+Mode v
+Socket inet:8891@127.0.0.1
+UserID root
+PidFile $place/pid
+END
+    command=(opendkim -f -x "$place/opendkim.conf")
+    # The negotiation of options (libmilter).
+    port=8891 half='\x00\x00\x00\x0dO\x00\x00\x00\x06\x00\x00' rest='\x01\xff\x00\x1f\xff\xff' answer=O
+    client=(socat -t 1 - TCP:127.0.0.1:8891) client_says="$half$rest" expect=O
+}
+
+daemon_rabbitmq() {
+    packages=(rabbitmq-server)
+    user=nobody
+    environment=("HOME=$place" "RABBITMQ_MNESIA_BASE=$place/mnesia" "RABBITMQ_LOG_BASE=$place/broker"
+        "RABBITMQ_PID_FILE=$place/pid" RABBITMQ_ENABLED_PLUGINS_FILE=/dev/null
+        RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODENAME=a@localhost)
+    command=(/usr/lib/rabbitmq/bin/rabbitmq-server)
+    port=5672 half='AMQP\x00\x00' rest='\x09\x01' answer=product
+    client=(socat -t 1 - TCP:127.0.0.1:5672) client_says='AMQP\x00\x00\x09\x01' expect=product
+}
+
+daemon_civetweb() {
+    packages=(civetweb)
+    mkdir -p "$place/www"
+    echo hello >"$place/www/index.html"
+    command=(civetweb -listening_ports 127.0.0.1:8000 -document_root "$place/www" -num_threads 10
+        -enable_keep_alive yes)
+    http 8000 /index.html
+}
+
+daemon_perlbal() {
+    packages=(perlbal)
+    mkdir -p "$place/www"
+    echo hello >"$place/www/index.html"
+    write perlbal.conf <<END
+CREATE SERVICE web
+  SET role = web_server
+  SET listen = 127.0.0.1:8000
+  SET docroot = $place/www
+  SET persist_client = on
+ENABLE web
+END
+    command=(perlbal -c "$place/perlbal.conf")
+    http 8000 /index.html
+}
+
+daemon_yaws() {
+    packages=(yaws)
+    mkdir -p "$place/www"
+    echo hello >"$place/www/index.html"
+    write yaws.conf <<END
+logdir = $place/log
+<server localhost>
+ port = 8000
+ listen = 127.0.0.1
+ docroot = $place/www
+</server>
+END
+    environment=("HOME=$place" "YAWSHOME=$place")
+    command=(yaws --conf "$place/yaws.conf" --erlarg -noinput -i)
+    http 8000 /index.html
+}
+
+daemon_tinysshd() {
+    packages=(tinysshd ipsvd)
+    command=(tcpsvd -l a -c 10 127.0.0.1 2222 tinysshd "$place/keys")
+    port=2222 closes=1
+    client=(socat -t 1 -u TCP:127.0.0.1:2222 -) expect='SSH-2.0'
+    varies='s/tinysshd: [A-Za-z0-9]{8}:/tinysshd: ID:/'
+}
+
+prepare_tinysshd() {
+    tinysshd-makekey "$place/keys"
+}
