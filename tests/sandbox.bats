@@ -188,6 +188,21 @@ ftp_visit() {
     at_eof "$visit" 2
 }
 
+@test "a child in a seccomp filter that outlives the timeout is named as that, and so is its listener" {
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    serve server -- sh -c '"$0" "$@"; exit' "$PROGRAMS/sandbox_seccomp" filter "$port"
+    wait_port "$port"
+    conn_open fd "$port"
+    conn_send "$fd" 'a\n'
+    read_line line "$fd" 5
+    run "$ROOT/build/weir" drain --wait --timeout 500ms "$SERVER_PID"
+    also_end "$(pgrep -P "$SERVER_PID")"
+    echo "$output"
+    [ "$status" = 3 ]
+    has "$output" 'still accepts on 127.0.0.1:'"$port"', in a seccomp sandbox'
+    log_has server 'has not begun its drain \(it is in a seccomp sandbox\): its 1 connections count'
+}
+
 @test "vsftpd in its own sandbox serves under the shim" {
     start_vsftpd YES
     ftp_login fd

@@ -62,12 +62,22 @@ struct outside {
     char first[480]; /* the address of the first of them */
 };
 
+static bool is_sandboxed(struct tree *tree, int32_t pid)
+{
+    for (; tree; tree = tree->attached)
+        for (uint32_t i = 0; i < PAGE_SLOTS; i++)
+            if (tree_process(tree, i) == pid && tree->page.slot[i].flags & SLOT_SANDBOXED)
+                return true;
+    return false;
+}
+
 static void name_process(const struct outside *outside, const char *does, const char *address)
 {
     if (outside->says)
         say("pid %d %s %s, %s", outside->pid, does, address,
-            find_has_shim(outside->pid) ? "by a socket that the shim does not see"
-                                        : "without the shim (see `weir check`)");
+            !find_has_shim(outside->pid)                ? "without the shim (see `weir check`)"
+            : is_sandboxed(outside->tree, outside->pid) ? "in a seccomp sandbox"
+                                                        : "by a socket that the shim does not see");
 }
 
 static void look_at_listener(struct outside *outside, const struct socket *socket)

@@ -344,12 +344,15 @@ static void name_undone(uint32_t index)
 {
     struct page_slot *slot = &tree_page->slot[index];
     bool has_begun = atomic_load(&slot->phase) != PHASE_SERVING;
+    bool is_sandboxed = atomic_load(&slot->flags) & SLOT_SANDBOXED;
     log_say(
         LOG_ERROR,
         "not drained: pid %d has not %s: its %lu connections count as forced, and its listeners "
         "may still accept",
         atomic_load(&slot->pid),
-        has_begun ? "ended its drain" : "begun its drain (is it stopped, or traced?)",
+        is_sandboxed ? "begun its drain (it is in a seccomp sandbox)"
+        : has_begun  ? "ended its drain"
+                     : "begun its drain (is it stopped, or traced?)",
         tracked_by(index));
 }
 
