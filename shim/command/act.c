@@ -47,8 +47,16 @@ struct request {
     bool wait;
 };
 
-static int print_help(const char *name, enum action action)
+static enum action action_of(const char *name)
 {
+    return text_equal(name, "close-idle")  ? ACTION_CLOSE_IDLE
+           : text_equal(name, "drain-all") ? ACTION_DRAIN_ALL
+                                           : ACTION_DRAIN;
+}
+
+static void print_help(const char *name)
+{
+    enum action action = action_of(name);
     bool idle = action == ACTION_CLOSE_IDLE;
     printf(help, name, idle ? "" : " [--timeout D]", does[action],
            idle ? ": until none is idle, or for a second none more was\n"
@@ -56,11 +64,10 @@ static int print_help(const char *name, enum action action)
                 : "");
     fputs(idle ? "" : timeout_help, stdout);
     printf(examples, name, name);
-    return EXIT_DONE;
 }
 
 /* As WEIR_TIMEOUT: whose words for what is wrong with it are used too. */
-int act_read_duration(const char *name, const char *option, const char *value, int64_t *timeout)
+int64_t act_read_duration(const char *name, const char *option, const char *value)
 {
     static const char variable[] = "WEIR_TIMEOUT";
     char entry[256];
@@ -70,14 +77,12 @@ int act_read_duration(const char *name, const char *option, const char *value, i
     if ((size_t)snprintf(entry, sizeof entry, "%s=%s", variable, value) >= sizeof entry ||
         !settings_read(&settings, environment, &complaint)) {
         const char *what = text_after(complaint.text, variable);
-        return say_usage(name, "%s%s", option, what ? what : ": this is no duration");
+        die_usage(name, "%s%s", option, what ? what : ": this is no duration");
     }
-    *timeout = settings.timeout;
-    return EXIT_DONE;
+    return settings.timeout;
 }
 
-/* Returns an exit code, or -1: go on. */
-static int read_options(int argc, char **argv, struct request *request)
+static struct request read_options(int argc, char **argv)
 {
     static const struct option options[] = {
         {"wait", no_argument, NULL, 'w'},
@@ -85,23 +90,17 @@ static int read_options(int argc, char **argv, struct request *request)
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    *request = (struct request){.timeout = -1,
-                                .action = text_equal(*argv, "close-idle")  ? ACTION_CLOSE_IDLE
-                                          : text_equal(*argv, "drain-all") ? ACTION_DRAIN_ALL
-                                                                           : ACTION_DRAIN};
-    for (int c; (c = next_option(argc, argv, options)) != -1;) {
-        if (c == 'h')
-            return print_help(*argv, request->action);
-        if (c == '?' ||
-            (c == 't' && act_read_duration(*argv, "--timeout", optarg, &request->timeout)))
-            return EXIT_USAGE;
-        request->wait |= c == 'w';
+    struct request request = {.action = action_of(*argv), .timeout = -1};
+    for (int c; (c = next_option(argc, argv, options, print_help)) != -1;) {
+        if (c == 't')
+            request.timeout = act_read_duration(*argv, "--timeout", optarg);
+        request.wait |= c == 'w';
     }
-    if (request->timeout >= 0 && request->action == ACTION_CLOSE_IDLE)
-        return say_usage(*argv, "--timeout: close-idle forces nothing, and has none");
+    if (request.timeout >= 0 && request.action == ACTION_CLOSE_IDLE)
+        die_usage(*argv, "--timeout: close-idle forces nothing, and has none");
     if (argc - optind != 1)
-        return say_usage(*argv, "one PID, please");
-    return -1;
+        die_usage(*argv, "one PID, please");
+    return request;
 }
 
 /* ---- waking ---- */
@@ -129,35 +128,33 @@ static int ask_page(struct tree *tree, const struct request *request, struct wok
 
 /* ---- what stands in the way ---- */
 
-int act_check(struct tree *tree, int32_t pid, enum action action, int64_t timeout)
+void act_check(struct tree *tree, int32_t pid, enum action action, int64_t timeout)
 {
     int32_t first = tree_pid(tree);
     if (tree->is_foreign)
-        return fail(EXIT_FAILED,
-                    "pid %d lives in another pid namespace, whose processes can't be told apart "
-                    "from here: run `weir` inside its container",
-                    pid);
+        die(EXIT_FAILED,
+            "pid %d lives in another pid namespace, whose processes can't be told apart from here: "
+            "run `weir` inside its container",
+            pid);
     if (tree->is_part && proc_start_time(tree->page.tree_pid) == tree->page.tree_start)
-        return fail(
-            EXIT_FORBIDDEN,
+        die(EXIT_FORBIDDEN,
             "pid %d: it belongs to the tree of pid %d, whose state page this user may not open: "
             "use that one's user, or root",
             pid, tree->page.tree_pid);
     if (tree->page.settings.control_signal == 0)
-        return fail(EXIT_FAILED,
-                    "pid %d: it was started with WEIR_CONTROL_SIGNAL=none, so that nothing can "
-                    "wake it: send it WEIR_SIGNAL, or start it with a control signal",
-                    first);
+        die(EXIT_FAILED,
+            "pid %d: it was started with WEIR_CONTROL_SIGNAL=none, so that nothing can wake it: "
+            "send it WEIR_SIGNAL, or start it with a control signal",
+            first);
     if (!tree_signal_is_harmless(tree))
-        return fail(EXIT_FAILED,
-                    "pid %d: its state page says that signal %d wakes it, which could do "
-                    "harm, and is not sent: send it WEIR_SIGNAL",
-                    first, tree->page.settings.control_signal);
+        die(EXIT_FAILED,
+            "pid %d: its state page says that signal %d wakes it, which could do harm, and is not "
+            "sent: send it WEIR_SIGNAL",
+            first, tree->page.settings.control_signal);
     bool delays = action == ACTION_DRAIN && tree->page.phase == PHASE_SERVING;
     if (delays && timeout > 0 && tree->page.settings.delay >= timeout)
-        return fail(EXIT_USAGE, "--timeout: it is not longer than WEIR_DELAY of pid %d (%ld ms)",
-                    first, tree->page.settings.delay);
-    return EXIT_DONE;
+        die(EXIT_USAGE, "--timeout: it is not longer than WEIR_DELAY of pid %d (%ld ms)", first,
+            tree->page.settings.delay);
 }
 
 static int not_reached(struct tree *tree, const struct woken *woken)
@@ -428,17 +425,11 @@ int act_drain_keeping(struct tree *tree, int64_t timeout, bool *over)
 
 int command_act(int argc, char **argv)
 {
-    struct request request;
-    struct tree *tree = NULL;
+    struct request request = read_options(argc, argv);
     int32_t pid;
-    int code = read_options(argc, argv, &request);
-    if (code >= 0)
-        return code;
-    code = find_target(*argv, argv[optind], &pid, &tree);
-    if (!code)
-        code = act_check(tree, pid, request.action, request.timeout);
-    if (!code)
-        code = act(tree, &request);
+    struct tree *tree = find_target(*argv, argv[optind], &pid);
+    act_check(tree, pid, request.action, request.timeout);
+    int code = act(tree, &request);
     tree_free(tree);
     return code;
 }

@@ -7,11 +7,11 @@
 
 #include "command/reader.h"
 
-/* Reads an option's duration. Returns an exit code; *ms is as it was unless it is EXIT_DONE. */
-int act_read_duration(const char *name, const char *option, const char *value, int64_t *ms);
+/* Returns an option's duration, in ms. */
+int64_t act_read_duration(const char *name, const char *option, const char *value);
 
-/* Returns an exit code: whether the tree can be drained at all. It says why not. */
-int act_check(struct tree *tree, int32_t pid, enum action action, int64_t timeout);
+/* Ends weir where the tree can't be drained at all, and says why. */
+void act_check(struct tree *tree, int32_t pid, enum action action, int64_t timeout);
 
 /* Drains the tree, as `weir drain --wait` does, with its listeners kept open. *over: nobody of it
  * serves any more, whatever the exit code says. */

@@ -285,15 +285,14 @@ static struct tree *whole_of(struct tree *part)
 
 /* ---- of one process ---- */
 
-static int no_process(int32_t pid, int error)
+static _Noreturn void no_process(int32_t pid, int error)
 {
     if (error == EACCES || error == EPERM || (kill(pid, 0) && errno == EPERM))
-        return fail(EXIT_FORBIDDEN, "pid %d: not permitted to look at it: use its user, or root",
-                    pid);
-    return fail(EXIT_NO_SHIM, "pid %d: no such process", pid);
+        die(EXIT_FORBIDDEN, "pid %d: not permitted to look at it: use its user, or root", pid);
+    die(EXIT_NO_SHIM, "pid %d: no such process", pid);
 }
 
-static int no_page(int32_t pid, int error, const char *path)
+static _Noreturn void no_page(int32_t pid, int error, const char *path)
 {
     if (error == OTHER_LAYOUT)
         say_other_version(pid, path);
@@ -307,78 +306,71 @@ static int no_page(int32_t pid, int error, const char *path)
         say("pid %d: its state page %s can't be opened: %s (the run directory may have been "
             "replaced: as root it can be reached all the same)",
             pid, escaped(path), strerror(error));
-    return exit_code(error);
+    exit(exit_code(error));
 }
 
 /*
  * A process that has the shim but no page: a dormant child (a shell, a CGI program), which knows
  * its tree by name only.
  */
-static int find_by_name(int32_t pid, bool is_nameless, struct tree **tree)
+static struct tree *find_by_name(int32_t pid, bool is_nameless)
 {
     char name[PATH_MAX] = "", path[PATH_MAX + 32];
+    struct tree *tree;
     if (!process_variable(pid, "WEIR_TREE", name, sizeof name) && !is_nameless)
-        return fail(
-            EXIT_FAILED,
+        die(EXIT_FAILED,
             "pid %d: it has the shim, which stands aside there: its log says why (WEIR_LOG)", pid);
     if (is_nameless || *name != '/')
-        return fail(
-            EXIT_FAILED,
+        die(EXIT_FAILED,
             "pid %d: the state page of its tree has no file, because no run directory could be "
             "written: send it WEIR_SIGNAL, or start it with WEIR_RUN_DIR set to a directory that "
             "can",
             pid);
     int64_t user = proc_user(pid);
     uint32_t uid = user < 0 ? geteuid() : (uint32_t)user;
-    int error = tree_open_at(AT_FDCWD, name, uid, tree);
+    int error = tree_open_at(AT_FDCWD, name, uid, &tree);
     if (error == ENOENT) { /* it may have another root */
         snprintf(path, sizeof path, "/proc/%d/root%s", pid, name);
-        error = tree_open_at(AT_FDCWD, path, uid, tree);
+        error = tree_open_at(AT_FDCWD, path, uid, &tree);
     }
     if (error)
-        return no_page(pid, error, name);
-    if (!is_of_tree(pid, user, *tree)) {
-        tree_free(*tree);
-        *tree = NULL;
-        return fail(
-            EXIT_FAILED,
+        no_page(pid, error, name);
+    if (!is_of_tree(pid, user, tree))
+        die(EXIT_FAILED,
             "pid %d: it says that it belongs to the tree of pid %s, and does not: use that tree's "
             "own pid if it is meant",
             pid, escaped(base_name(name)));
-    }
-    return EXIT_DONE;
+    return tree;
 }
 
-static int find_tree(int32_t pid, struct tree **tree)
+static struct tree *find_tree(int32_t pid)
 {
     struct look look;
-    int code, error = look_at(pid, NULL, 1, &look);
+    struct tree *tree;
+    int error = look_at(pid, NULL, 1, &look);
     process_forget_parents();
     /* A daemon that has forked itself away is known by its first process to those who started it,
      * and to its own log; also where nobody has waited for that one. */
-    if (!look.trees && !proc_start_time(pid) && (*tree = find_begun_by(pid)))
-        return EXIT_DONE;
+    if (!look.trees && !proc_start_time(pid) && (tree = find_begun_by(pid)))
+        return tree;
     if (error)
-        return no_process(pid, error);
+        no_process(pid, error);
     if (!look.trees && look.error)
-        return no_page(pid, look.error, look.path);
-    if (!look.trees && !look.has_library) {
-        if (!proc_start_time(pid))
-            return no_process(pid, 0); /* a zombie maps nothing */
-        return fail(
-            EXIT_NO_SHIM,
+        no_page(pid, look.error, look.path);
+    if (!look.trees && !look.has_library && !proc_start_time(pid))
+        no_process(pid, 0); /* a zombie maps nothing */
+    if (!look.trees && !look.has_library)
+        die(EXIT_NO_SHIM,
             "pid %d: it does not run under the shim: start it with `weir run`, and see `weir check "
             "%d`",
             pid, pid);
-    }
-    if (!look.trees && (code = find_by_name(pid, look.has_nameless, &look.trees)))
-        return code;
 
-    struct scan scan = {.ancestor = *tree = whole_of(look.trees)};
+    tree = whole_of(look.trees ? look.trees : find_by_name(pid, look.has_nameless));
+    struct scan scan = {.ancestor = tree};
     proc_each_process(add_process, &scan);
-    take_parts(&scan.list, *tree);
+    take_parts(&scan.list, tree);
     tree_free(scan.list);
-    return EXIT_DONE;
+    return tree;
 }
 
 bool find_is_of_another(int32_t pid, const struct tree *tree)
@@ -485,50 +477,51 @@ static bool has_name(const struct tree *tree, const char *unit, const char *name
            text_equal(name, escaped(tree->page.program));
 }
 
-static int no_tree(const char *command, const char *name)
+static _Noreturn void no_tree(const char *command, const char *name)
 {
     const char *suffix = strstr(name, service);
     if (suffix && text_equal(suffix, service))
-        return fail(EXIT_NO_SHIM, "%s: no tree of this unit runs under the shim (see: weir list)",
-                    escaped(name));
-    return say_usage(command,
-                     "\"%s\" is not a process's number, nor the unit or the program of a tree: "
-                     "`weir list` has those",
-                     escaped(name));
+        die(EXIT_NO_SHIM, "%s: no tree of this unit runs under the shim (see: weir list)",
+            escaped(name));
+    die_usage(command,
+              "\"%s\" is not a process's number, nor the unit or the program of a tree: "
+              "`weir list` has those",
+              escaped(name));
 }
 
 /* The number of a process of the tree that is meant. Of a number nothing is looked at yet. */
-static int find_pid(const char *command, const char *name, int32_t *pid)
+static int32_t find_pid(const char *command, const char *name)
 {
     char pids[512], unit[260];
     size_t count = 0, used = 0;
+    int32_t pid = 0;
     if (!name[strspn(name, "0123456789")]) { /* or nothing */
-        *pid = process_number(name);
-        return *pid ? EXIT_DONE
-                    : say_usage(command, "\"%s\" is not a process's number", escaped(name));
+        if (!(pid = process_number(name)))
+            die_usage(command, "\"%s\" is not a process's number", escaped(name));
+        return pid;
     }
     struct tree *trees = find_trees();
     for (struct tree *tree = trees; tree; tree = tree->next) {
         process_unit(tree_pid(tree), unit, sizeof unit);
         if (!has_name(tree, unit, name))
             continue;
-        *pid = tree_pid(tree);
+        pid = tree_pid(tree);
         if (used < sizeof pids)
             used += (size_t)snprintf(pids + used, sizeof pids - used, "%s%d%s%s", count ? ", " : "",
-                                     *pid, *unit ? " " : "", unit);
+                                     pid, *unit ? " " : "", unit);
         count++;
     }
     tree_free(trees);
     if (!count)
-        return no_tree(command, name);
+        no_tree(command, name);
     if (count > 1)
-        return say_usage(command, "%zu trees are \"%s\": which one, of pid %s?", count,
-                         escaped(name), pids);
-    return EXIT_DONE;
+        die_usage(command, "%zu trees are \"%s\": which one, of pid %s?", count, escaped(name),
+                  pids);
+    return pid;
 }
 
-int find_target(const char *command, const char *name, int32_t *pid, struct tree **tree)
+struct tree *find_target(const char *command, const char *name, int32_t *pid)
 {
-    int code = find_pid(command, name, pid);
-    return code ? code : find_tree(*pid, tree);
+    *pid = find_pid(command, name);
+    return find_tree(*pid);
 }

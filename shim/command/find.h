@@ -10,10 +10,9 @@
 /*
  * Finds the tree that `weir COMMAND NAME` is about, with the pages that are attached to it, and a
  * process of it: NAME is a number, the tree's systemd unit (nginx.service, or nginx) or its
- * program, where one tree alone has it. Returns an exit code, and says on stderr why where it is
- * not EXIT_DONE.
+ * program, where one tree alone has it. Where there is none weir ends, and says why.
  */
-int find_target(const char *command, const char *name, int32_t *pid, struct tree **tree);
+struct tree *find_target(const char *command, const char *name, int32_t *pid);
 
 /* Finds the tree whose first process, or the one that acted for it later, had this pid. NULL: none
  * that lives did. */

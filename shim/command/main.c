@@ -5,8 +5,6 @@
 #include "command/say.h"
 #include "base/text.h"
 
-#include <errno.h>
-
 static const char help[] =
     "Usage: weir COMMAND ...\n"
     "\n"
@@ -66,9 +64,5 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    int code = run(argc, argv);
-    /* On a full disk the output is lost: the exit code must say so. */
-    if ((fflush(stdout) || ferror(stdout)) && code == EXIT_DONE)
-        return fail(EXIT_FAILED, "can't write to stdout: %s", strerror(errno));
-    return code;
+    finish(run(argc, argv));
 }

@@ -62,8 +62,13 @@ struct restart {
     struct tree *fresh; /* the new tree; NULL: it is not there yet */
 };
 
-/* Returns an exit code, or -1: go on. */
-static int read_options(int argc, char **argv, struct restart *restart)
+static void print_help(const char *name)
+{
+    (void)name;
+    fputs(help, stdout);
+}
+
+static void read_options(int argc, char **argv, struct restart *restart)
 {
     static const struct option options[] = {
         {"timeout", required_argument, NULL, 't'},
@@ -72,21 +77,16 @@ static int read_options(int argc, char **argv, struct restart *restart)
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    for (int c; (c = next_option(argc, argv, options)) != -1;) {
-        if (c == 'h') {
-            fputs(help, stdout);
-            return EXIT_DONE;
-        }
-        if (c == '?' ||
-            (c == 't' && act_read_duration(*argv, "--timeout", optarg, &restart->timeout)) ||
-            (c == 'r' && act_read_duration(*argv, "--ready", optarg, &restart->ready)))
-            return EXIT_USAGE;
+    for (int c; (c = next_option(argc, argv, options, print_help)) != -1;) {
+        if (c == 't')
+            restart->timeout = act_read_duration(*argv, "--timeout", optarg);
+        if (c == 'r')
+            restart->ready = act_read_duration(*argv, "--ready", optarg);
         restart->overlaps |= c == 'o';
     }
     if (optind == argc)
-        return say_usage(*argv, "which PID?");
+        die_usage(*argv, "which PID?");
     restart->command = argv[optind + 1] ? argv + optind + 1 : NULL;
-    return -1;
 }
 
 /* ---- its sockets ---- */
@@ -198,36 +198,33 @@ static void take_descriptor(int dir, const char *name, void *context)
     }
 }
 
-static int take_sockets(struct restart *restart, const struct tree *kept, int32_t pid)
+static void take_sockets(struct restart *restart, const struct tree *kept, int32_t pid)
 {
     char path[64];
     struct taking taking = {restart, kept, (int)syscall(SYS_pidfd_open, pid, 0), 0};
     if (taking.pidfd < 0)
-        return EXIT_DONE; /* it has ended */
+        return; /* it has ended */
     snprintf(path, sizeof path, "/proc/%d/fd", pid);
     long error = -proc_each_file(path, take_descriptor, &taking);
     close(taking.pidfd);
     if (!error)
         error = taking.error;
     if (error && error != ENOENT && error != ESRCH)
-        return fail(exit_code((int)error), "pid %d: its sockets can't be taken: %s", pid,
-                    strerror((int)error));
-    return EXIT_DONE;
+        die(exit_code((int)error), "pid %d: its sockets can't be taken: %s", pid,
+            strerror((int)error));
 }
 
-static int take_all_sockets(struct restart *restart, struct tree *tree)
+static void take_all_sockets(struct restart *restart, struct tree *tree)
 {
-    int code = EXIT_DONE;
     const struct tree *kept = is_half_done(tree) ? tree : NULL;
     for (struct tree *part = tree; part; part = part->attached)
-        for (uint32_t i = 0; i < PAGE_SLOTS && !code; i++) {
+        for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
             int32_t pid = tree_process(part, i);
-            code = pid ? take_sockets(restart, kept, pid) : EXIT_DONE;
+            if (pid)
+                take_sockets(restart, kept, pid);
         }
-    if (!code && !restart->sockets)
-        return fail(EXIT_FAILED, "pid %d: it listens nowhere: there is nothing to hand over",
-                    restart->pid);
-    return code;
+    if (!restart->sockets)
+        die(EXIT_FAILED, "pid %d: it listens nowhere: there is nothing to hand over", restart->pid);
 }
 
 /* ---- the old one ends ---- */
@@ -439,7 +436,7 @@ static int go_back(struct restart *restart)
     say("what was there before is started again");
     if (restart->ready < READY_DEFAULT)
         restart->ready = READY_DEFAULT;
-    if (plan_go_back(&restart->plan) || !start(restart))
+    if (!plan_go_back(&restart->plan) || !start(restart))
         return fail_to_start(restart);
     say("pid %d: it serves as before", tree_pid(restart->fresh));
     return EXIT_FAILED;
@@ -469,21 +466,15 @@ static int overlapping(struct restart *restart, struct tree *tree)
 
 static int restart_tree(struct restart *restart, struct tree *tree)
 {
-    int code = act_check(tree, restart->pid, ACTION_DRAIN, restart->timeout);
-    if (code)
-        return code;
+    act_check(tree, restart->pid, ACTION_DRAIN, restart->timeout);
     if (tree->page.phase != PHASE_SERVING && (restart->overlaps || !is_half_done(tree)))
-        return fail(EXIT_FAILED, "pid %d: a drain of it is on already, or over", tree_pid(tree));
+        die(EXIT_FAILED, "pid %d: a drain of it is on already, or over", tree_pid(tree));
     if (tree_pid(tree) == 1) /* pid_namespaces(7) */
-        return fail(EXIT_FAILED, "pid 1: with its end the kernel kills every process here");
-    code = plan_make(&restart->plan, tree_pid(tree), restart->command);
-    if (!code)
-        code = plan_try(&restart->plan);
-    if (!code)
-        code = take_all_sockets(restart, tree);
-    if (code)
-        return code;
-    code = restart->overlaps ? overlapping(restart, tree) : one_after_the_other(restart, tree);
+        die(EXIT_FAILED, "pid 1: with its end the kernel kills every process here");
+    plan_make(&restart->plan, tree_pid(tree), restart->command);
+    plan_try(&restart->plan);
+    take_all_sockets(restart, tree);
+    int code = restart->overlaps ? overlapping(restart, tree) : one_after_the_other(restart, tree);
     if (interrupted && tree_copy(tree) && is_half_done(tree))
         say("pid %d: who connects waits until `weir restart %d` goes on with it", tree_pid(tree),
             tree_pid(tree));
@@ -494,16 +485,8 @@ static int restart_tree(struct restart *restart, struct tree *tree)
 
 int command_restart(int argc, char **argv)
 {
-    struct restart restart = {.timeout = -1, .ready = READY_DEFAULT, .plan = {.std = {-1, -1, -1}}};
-    struct tree *tree = NULL;
-    int code = read_options(argc, argv, &restart);
-    if (code >= 0)
-        return code;
-    code = find_target(*argv, argv[optind], &restart.pid, &tree);
-    if (!code)
-        code = restart_tree(&restart, tree);
-    plan_free(&restart.plan);
-    tree_free(restart.fresh);
-    tree_free(tree);
-    return code;
+    struct restart restart = {.timeout = -1, .ready = READY_DEFAULT};
+    read_options(argc, argv, &restart);
+    struct tree *tree = find_target(*argv, argv[optind], &restart.pid);
+    return restart_tree(&restart, tree);
 }

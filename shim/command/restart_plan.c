@@ -73,25 +73,25 @@ static char *next_string(char **at, char *end)
     return after ? (char *)after : string + strlen(string);
 }
 
-static int read_start(struct plan *plan, int32_t pid)
+static void read_start(struct plan *plan, int32_t pid)
 {
     struct start_record record;
     if (!find_record(pid, &record))
-        return fail(EXIT_FAILED,
-                    "pid %d: how it was started can't be read out of its memory: use its user or "
-                    "root, or say what to start (-- COMMAND)",
-                    pid);
-    plan->block = malloc(record.size + 1);
-    if (!plan->block || !process_memory(pid, (uintptr_t)record.block, plan->block, record.size))
-        return fail(EXIT_FAILED, "pid %d: its memory can't be read: %s", pid, strerror(errno));
-    plan->block[record.size] = '\0';
+        die(EXIT_FAILED,
+            "pid %d: how it was started can't be read out of its memory: use its user or root, or "
+            "say what to start (-- COMMAND)",
+            pid);
+    char *block = grow(NULL, record.size, 1);
+    if (!process_memory(pid, (uintptr_t)record.block, block, record.size))
+        die(EXIT_FAILED, "pid %d: its memory can't be read: %s", pid, strerror(errno));
+    block[record.size] = '\0';
     size_t strings = 0;
     for (size_t i = 0; i < record.size; i++)
-        strings += !plan->block[i];
-    char *end = plan->block + record.size, *at = plan->block;
+        strings += !block[i];
+    char *end = block + record.size, *at = block;
     char **list = calloc(strings + 2, sizeof *list);
     if (!list)
-        return fail(EXIT_FAILED, "%s", strerror(errno));
+        die(EXIT_FAILED, "%s", strerror(errno));
     uint64_t words = strtoul(next_string(&at, end), NULL, 10);
     plan->directory = next_string(&at, end);
     plan->words = plan->own_words = list;
@@ -103,13 +103,13 @@ static int read_start(struct plan *plan, int32_t pid)
         if (is_inherited(one))
             *list++ = one;
     }
-    return EXIT_DONE;
 }
 
 /* ---- what is to be started ---- */
 
-/* Its own PATH, and its directory, tell which file is meant. */
-static int find_program(struct plan *plan)
+/* Its own PATH, and its directory, tell which file is meant. False: none can be executed, and it is
+ * said why. */
+static bool find_program(struct plan *plan)
 {
     struct check check = {0};
     const char *path = text_variable(plan->variables, "PATH="), *own = getenv("PATH");
@@ -117,7 +117,8 @@ static int find_program(struct plan *plan)
     strcpy(copy, own ? own : "");
     bool has_cwd = getcwd(before, sizeof before), works;
     if (chdir(plan->directory))
-        return fail(EXIT_FAILED, "its directory %s: %s", escaped(plan->directory), strerror(errno));
+        return !fail(EXIT_FAILED, "its directory %s: %s", escaped(plan->directory),
+                     strerror(errno));
     if (path)
         setenv("PATH", path, 1);
     works = check_find(*plan->words, plan->path, &check);
@@ -131,8 +132,8 @@ static int find_program(struct plan *plan)
     if (own)
         setenv("PATH", copy, 1);
     if (has_cwd && chdir(before))
-        return fail(EXIT_FAILED, "%s: %s", escaped(before), strerror(errno));
-    return may_work ? EXIT_DONE : fail(EXIT_FAILED, "%s: nothing was done", check.reason);
+        return !fail(EXIT_FAILED, "%s: %s", escaped(before), strerror(errno));
+    return may_work || !fail(EXIT_FAILED, "%s: nothing was done", check.reason);
 }
 
 /* ---- as whom ---- */
@@ -153,14 +154,14 @@ static bool is_in_our_place(int32_t pid)
            its == ours;
 }
 
-static int read_status(struct plan *plan, int32_t pid)
+static void read_status(struct plan *plan, int32_t pid)
 {
     char path[64], line[4096];
     unsigned int mask = 022;
     snprintf(path, sizeof path, "/proc/%d/status", pid);
     FILE *file = fopen(path, "re");
     if (!file)
-        return fail(exit_code(errno), "pid %d: %s", pid, strerror(errno));
+        die(exit_code(errno), "pid %d: %s", pid, strerror(errno));
     while (fgets(line, sizeof line, file)) {
         sscanf(line, "Umask: %o", &mask);
         sscanf(line, "Uid: %u %u %u", &plan->uid[0], &plan->uid[1], &plan->uid[2]);
@@ -177,36 +178,31 @@ static int read_status(struct plan *plan, int32_t pid)
     plan->bounding_set = UINT64_MAX;
     proc_status(pid, "CapBnd:\t", 0, 16, &plan->bounding_set);
     proc_status(pid, "NoNewPrivs:\t", 0, 10, &plan->no_new_privs);
-    return EXIT_DONE;
 }
 
-int plan_make(struct plan *plan, int32_t pid, char **command)
+void plan_make(struct plan *plan, int32_t pid, char **command)
 {
-    *plan = (struct plan){.std = {-1, -1, -1}};
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (pidfd < 0)
-        return fail(exit_code(errno), "pid %d: %s", pid, strerror(errno));
+        die(exit_code(errno), "pid %d: %s", pid, strerror(errno));
     for (int fd = 0; fd < 3; fd++)
         plan->std[fd] = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
     int error = plan->std[0] < 0 && plan->std[1] < 0 && plan->std[2] < 0 ? errno : 0;
     close(pidfd);
     if (error == ENOSYS)
-        return fail(EXIT_FAILED, "the kernel has no pidfd_getfd(2) (Linux 5.6): nothing was done");
+        die(EXIT_FAILED, "the kernel has no pidfd_getfd(2) (Linux 5.6): nothing was done");
     if (error == EPERM || error == EACCES)
-        return fail(EXIT_FORBIDDEN,
-                    "pid %d: its sockets may not be taken: use its user, or root (ptrace(2), "
-                    "PTRACE_MODE_ATTACH)",
-                    pid);
+        die(EXIT_FORBIDDEN,
+            "pid %d: its sockets may not be taken: use its user, or root (ptrace(2), "
+            "PTRACE_MODE_ATTACH)",
+            pid);
     if (!is_in_our_place(pid))
-        return fail(EXIT_FAILED,
-                    "pid %d: it has namespaces, a root directory or a seccomp filter of its own: "
-                    "call weir restart from in there (nsenter(1))",
-                    pid);
-    int code = read_start(plan, pid);
-    if (!code)
-        code = read_status(plan, pid);
-    if (code)
-        return code;
+        die(EXIT_FAILED,
+            "pid %d: it has namespaces, a root directory or a seccomp filter of its own: call weir "
+            "restart from in there (nsenter(1))",
+            pid);
+    read_start(plan, pid);
+    read_status(plan, pid);
     char exe[64];
     snprintf(exe, sizeof exe, "/proc/%d/exe", pid);
     ssize_t length = readlink(exe, plan->exe, sizeof plan->exe - 1);
@@ -214,28 +210,20 @@ int plan_make(struct plan *plan, int32_t pid, char **command)
     if (command)
         plan->words = command;
     if (!*plan->words)
-        return fail(EXIT_USAGE, "pid %d: its command line is not known: -- COMMAND", pid);
+        die(EXIT_USAGE, "pid %d: its command line is not known: -- COMMAND", pid);
     for (int i = 0; i < RLIM_NLIMITS; i++)
         if (prlimit(pid, i, NULL, &plan->limit[i]))
             getrlimit(i, &plan->limit[i]);
-    return find_program(plan);
+    if (!find_program(plan))
+        exit(EXIT_FAILED);
 }
 
-int plan_go_back(struct plan *plan)
+bool plan_go_back(struct plan *plan)
 {
     plan->words = plan->own_words;
     if (!*plan->words)
-        return fail(EXIT_FAILED, "by what the old one was started is not known");
+        return !fail(EXIT_FAILED, "by what the old one was started is not known");
     return find_program(plan);
-}
-
-void plan_free(struct plan *plan)
-{
-    for (int fd = 0; fd < 3; fd++)
-        if (plan->std[fd] >= 0)
-            close(plan->std[fd]);
-    free(plan->block);
-    free(plan->groups);
 }
 
 /* ---- started ---- */
@@ -361,8 +349,9 @@ pid_t plan_start(const struct plan *plan, const int *sockets, size_t count)
     return fail(-1, "%s", said);
 }
 
-int plan_try(const struct plan *plan)
+void plan_try(const struct plan *plan)
 {
     pid_t pid = plan_start(plan, NULL, 0);
-    return pid > 0 && waitpid(pid, NULL, 0) == pid ? EXIT_DONE : EXIT_FAILED;
+    if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+        exit(EXIT_FAILED);
 }

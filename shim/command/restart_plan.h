@@ -10,9 +10,8 @@
 #include <sys/resource.h>
 
 struct plan {
-    char *block; /* what the following point into */
     char *directory, **words, **variables;
-    char **own_words;    /* by which it was started: they point into the block */
+    char **own_words;    /* by which it was started */
     char exe[PATH_MAX];  /* the file that it runs now; "": it can't be read */
     char path[PATH_MAX]; /* of the program that is to be started */
     int std[3];          /* copies of its standard descriptors; -1: it has none */
@@ -27,19 +26,19 @@ struct plan {
 
 /*
  * Looks at the process that is to be started again. command: what is to be started instead, with
- * its arguments; NULL: the same as it was. Returns an exit code, and says why.
+ * its arguments; NULL: the same as it was. Where it can't be weir ends, and says why.
  *
  * The process itself says how it was started, and may have been broken into. So the new one gets no
  * right that the old one would not have by an exec of its own.
  */
-int plan_make(struct plan *plan, int32_t pid, char **command);
-void plan_free(struct plan *plan);
+void plan_make(struct plan *plan, int32_t pid, char **command);
 
-/* Makes it a plan of what was there before, in place of the command. Returns an exit code. */
-int plan_go_back(struct plan *plan);
+/* Makes it a plan of what was there before, in place of the command. False: it can't be, and that
+ * is said. */
+bool plan_go_back(struct plan *plan);
 
-/* Does all that starts it but its exec. Returns an exit code, and says what can't be done. */
-int plan_try(const struct plan *plan);
+/* Does all that starts it but its exec. Where that can't be done weir ends, and says what. */
+void plan_try(const struct plan *plan);
 
 /*
  * Starts it with the sockets, as they are numbered here. Returns its pid; -1: it could not be

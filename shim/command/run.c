@@ -29,8 +29,9 @@ static void print_wrapped(const char *text, int indent)
     putchar('\n');
 }
 
-static void print_help(void)
+static void print_help(const char *name)
 {
+    (void)name;
     const int indent = 26;
     struct setting_text setting;
     puts("Usage: weir run [OPTION...] [--] COMMAND [ARG...]\n"
@@ -62,11 +63,11 @@ static void set(const char *name, const char *value)
 {
     unsetenv(name);
     if (setenv(name, value, 1))
-        exit(fail(EXIT_FAILED, "%s", strerror(errno)));
+        die(EXIT_FAILED, "%s", strerror(errno));
 }
 
-/* Puts the options' values into the environment. Returns an exit code, or -1: go on. */
-static int read_options(int argc, char **argv)
+/* Puts the options' values into the environment. */
+static void read_options(int argc, char **argv)
 {
     struct option options[SETTINGS_MOST + 2] = {{"help", no_argument, NULL, 'h'}};
     char names[SETTINGS_MOST][SETTINGS_OPTION];
@@ -75,19 +76,12 @@ static int read_options(int argc, char **argv)
         settings_option(setting.name, names[i]);
         options[i + 1] = (struct option){names[i], required_argument, NULL, 256 + (int)i};
     }
-    for (int option; (option = next_option(argc, argv, options)) != -1;) {
-        if (option == 'h') {
-            print_help();
-            return EXIT_DONE;
-        }
-        if (option == '?')
-            return EXIT_USAGE;
+    for (int option; (option = next_option(argc, argv, options, print_help)) != -1;) {
         settings_describe((size_t)option - 256, &setting);
         set(setting.name, optarg);
     }
-    if (argv[optind])
-        return -1;
-    return fail(EXIT_USAGE, "run: which COMMAND? `weir run --help` says more");
+    if (!argv[optind])
+        die(EXIT_USAGE, "run: which COMMAND? `weir run --help` says more");
 }
 
 /* ---- the environment ---- */
@@ -140,9 +134,7 @@ int command_run(int argc, char **argv)
     struct settings settings;
     struct complaint complaint;
     char path[PATH_MAX], library[PATH_MAX];
-    int status = read_options(argc, argv);
-    if (status >= 0)
-        return status;
+    read_options(argc, argv);
     char **command = argv + optind;
     unsetenv("WEIR_TREE"); /* start.c: the tree that we may be in. The command begins its own. */
     if (!settings_read(&settings, environ, &complaint))

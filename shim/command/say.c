@@ -20,7 +20,7 @@ int fail(int code, const char *format, ...)
     return code;
 }
 
-int say_usage(const char *name, const char *format, ...)
+void die_usage(const char *name, const char *format, ...)
 {
     char line[1024];
     va_list arguments;
@@ -28,7 +28,15 @@ int say_usage(const char *name, const char *format, ...)
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
     fprintf(stderr, "weir %s: %s (see: weir %s --help)\n", name, line, name);
-    return EXIT_USAGE;
+    exit(EXIT_USAGE);
+}
+
+void finish(int code)
+{
+    /* On a full disk the output is lost: the exit code must say so. */
+    if ((fflush(stdout) || ferror(stdout)) && code == EXIT_DONE)
+        die(EXIT_FAILED, "can't write to stdout: %s", strerror(errno));
+    exit(code);
 }
 
 #define WORD_MOST 40
@@ -70,23 +78,26 @@ const char *near_text(const struct near *near, const char *before)
     return into;
 }
 
-int next_option(int argc, char **argv, const struct option *options)
+int next_option(int argc, char **argv, const struct option *options, void (*help)(const char *name))
 {
     opterr = 0;
     int c = getopt_long(argc, argv, text_equal(*argv, "run") ? "+:h" : ":h", options, NULL);
-    const char *given = c == '?' || c == ':' ? argv[optind - 1] : "";
-    if (c == '?') {
-        char wrong[WORD_MOST + 2];
-        snprintf(wrong, sizeof wrong, "%.*s", (int)strcspn(given, "="), given);
-        struct near near = {.wrong = wrong + strspn(wrong, "-")};
-        for (const struct option *option = options; option->name; option++)
-            near_try(&near, option->name);
-        say("unrecognized option '%s'%s (see: weir %s --help)", escaped(given),
-            near_text(&near, "--"), *argv);
-    } else if (c == ':') {
-        say("option '%s' wants a value (see: weir %s --help)", escaped(given), *argv);
+    if (c == 'h') {
+        help(*argv);
+        finish(EXIT_DONE);
     }
-    return c == ':' ? '?' : c;
+    if (c != '?' && c != ':')
+        return c;
+    const char *given = argv[optind - 1];
+    if (c == ':')
+        die(EXIT_USAGE, "option '%s' wants a value (see: weir %s --help)", escaped(given), *argv);
+    char wrong[WORD_MOST + 2];
+    snprintf(wrong, sizeof wrong, "%.*s", (int)strcspn(given, "="), given);
+    struct near near = {.wrong = wrong + strspn(wrong, "-")};
+    for (const struct option *option = options; option->name; option++)
+        near_try(&near, option->name);
+    die(EXIT_USAGE, "unrecognized option '%s'%s (see: weir %s --help)", escaped(given),
+        near_text(&near, "--"), *argv);
 }
 
 const char *escaped(const char *text)
@@ -104,7 +115,7 @@ void *grow(void *list, size_t count, size_t size)
 {
     void *room = realloc(list, (count + 1) * size);
     if (!room)
-        exit(fail(EXIT_FAILED, "%s", strerror(errno)));
+        die(EXIT_FAILED, "%s", strerror(errno));
     return room;
 }
 

@@ -16,8 +16,15 @@
 __attribute__((format(printf, 2, 3))) int fail(int code, const char *format, ...);
 #define say(...) ((void)fail(EXIT_DONE, __VA_ARGS__))
 
-/* Prints a usage error of `weir NAME`, which points to its help. Returns EXIT_USAGE. */
-__attribute__((format(printf, 2, 3))) int say_usage(const char *name, const char *format, ...);
+/* Where nothing has been begun that would have to be ended, weir ends on the spot. */
+#define die(...) exit(fail(__VA_ARGS__))
+
+/* Ends it over the usage of `weir NAME`, and points to its help. */
+__attribute__((format(printf, 2, 3))) _Noreturn void die_usage(const char *name, const char *format,
+                                                               ...);
+
+/* Ends it: a success only if all of its output could be written. */
+_Noreturn void finish(int code);
 
 /*
  * The word, among those that are tried, that was probably meant by a wrong one. near_text: ", did
@@ -31,11 +38,13 @@ void near_try(struct near *near, const char *word);
 const char *near_text(const struct near *near, const char *before);
 
 /*
- * Returns the next option of a subcommand, as getopt_long(3) does; -1: no more; '?': it is wrong,
- * and stderr says why. Options behind the first argument of `weir run` belong to that command.
+ * Returns the next option of a subcommand, as getopt_long(3) does; -1: no more. At --help (or -h)
+ * weir prints that and ends, as it does at one that is wrong. Options behind the first argument of
+ * `weir run` belong to that command.
  */
 struct option;
-int next_option(int argc, char **argv, const struct option *options);
+int next_option(int argc, char **argv, const struct option *options,
+                void (*help)(const char *name));
 
 /* Returns a text from outside as a terminal may show it. Valid until the eighth call after this
  * one. */

@@ -49,8 +49,12 @@ struct request {
     bool watch;
 };
 
-/* Returns an exit code, or -1: go on. */
-static int read_options(int argc, char **argv, struct request *request)
+static void print_help(const char *name)
+{
+    fputs(text_equal(name, "list") ? list_help : status_help, stdout);
+}
+
+static void read_options(int argc, char **argv, struct request *request)
 {
     static const struct option options[] = {
         {"json", no_argument, NULL, 'j'},
@@ -60,26 +64,19 @@ static int read_options(int argc, char **argv, struct request *request)
         {NULL, 0, NULL, 0},
     };
     print_fn *standard = request->print;
-    for (int c; (c = next_option(argc, argv, options)) != -1;) {
+    for (int c; (c = next_option(argc, argv, options, print_help)) != -1;) {
         print_fn *asked = c == 'j' ? print_json : print_prometheus;
-        if (c == 'h') {
-            fputs(standard == print_list ? list_help : status_help, stdout);
-            return EXIT_DONE;
-        }
-        if (c == '?')
-            return EXIT_USAGE;
         if (c == 'w')
             request->watch = true;
         else if (request->print != standard && request->print != asked)
-            return say_usage(*argv, "--json and --prometheus don't go together");
+            die_usage(*argv, "--json and --prometheus don't go together");
         else
             request->print = asked;
     }
     if (argc - optind > 1)
-        return say_usage(*argv, "one PID at most");
+        die_usage(*argv, "one PID at most");
     if (optind < argc && request->print == print_trees)
         request->print = print_details;
-    return -1;
 }
 
 /* What a tree had counted when it was shown last. */
@@ -171,12 +168,8 @@ static void watch(struct tree *tree, const struct request *request)
 int command_status(int argc, char **argv)
 {
     struct request request = {.print = text_equal(*argv, "list") ? print_list : print_trees};
-    struct tree *trees = NULL;
-    int code = read_options(argc, argv, &request);
-    if (code >= 0)
-        return code;
-    if (optind < argc && (code = find_target(*argv, argv[optind], &request.pid, &trees)))
-        return code;
+    read_options(argc, argv, &request);
+    struct tree *trees = optind < argc ? find_target(*argv, argv[optind], &request.pid) : NULL;
     if (request.watch) {
         watch(trees, &request);
     } else {

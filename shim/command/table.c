@@ -77,7 +77,7 @@ void table_cell(enum color color, const char *format, ...)
     int length = vasprintf(&text, format, arguments), *width;
     va_end(arguments);
     if (length < 0)
-        exit(fail(EXIT_FAILED, "%s", strerror(errno)));
+        die(EXIT_FAILED, "%s", strerror(errno));
     width = &table.width[table.cells % table.columns];
     *width = length > *width ? length : *width;
     add(color, text);

@@ -261,16 +261,18 @@ static int verdict(const struct check *check, bool works, const char *where)
     return works ? EXIT_DONE : check->exit;
 }
 
+static void print_help(const char *name)
+{
+    (void)name;
+    fputs(usage, stdout);
+}
+
 int command_check(int argc, char **argv)
 {
     static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {0}};
     struct check check = {.says = true};
-    int option = next_option(argc, argv, options);
-    if (option == 'h') {
-        fputs(usage, stdout);
-        return EXIT_DONE;
-    }
-    if (option != -1 || optind + 1 != argc) {
+    next_option(argc, argv, options, print_help);
+    if (optind + 1 != argc) {
         fputs(usage, stderr);
         return EXIT_USAGE;
     }

@@ -63,7 +63,7 @@ int32_t process_parent(int32_t pid)
     if (!parents) {
         parents = calloc(PIDS_MOST + 1, sizeof *parents);
         if (!parents)
-            exit(fail(EXIT_FAILED, "%s", strerror(errno)));
+            die(EXIT_FAILED, "%s", strerror(errno));
         proc_each_process(add_parent, NULL);
     }
     return pid <= PIDS_MOST ? parents[pid] : 0;
