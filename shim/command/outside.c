@@ -51,8 +51,6 @@ static bool is_substitute(const struct socket *socket)
 
 struct outside {
     struct tree *tree;
-    int32_t *member; /* the tree's processes */
-    size_t members;
     bool says;
     uint32_t found;
     uint64_t disowned; /* connections that the program has taken over are nobody's here */
@@ -116,43 +114,13 @@ static void look_at_descriptor(int dir, const char *name, void *context)
         look_at_connection(outside, socket);
 }
 
-/* ---- all of them ---- */
-
 /* ---- the processes ---- */
-
-static void add_member(struct outside *outside, int32_t pid)
-{
-    if (!pid)
-        return;
-    outside->member = grow(outside->member, outside->members, sizeof *outside->member);
-    outside->member[outside->members++] = pid;
-}
-
-static void gather(struct outside *outside)
-{
-    for (struct tree *part = outside->tree; part; part = part->attached) {
-        struct totals totals;
-        page_add_all(&totals, &part->page);
-        outside->disowned += totals.disowned;
-        add_member(outside, tree_first(part));
-        for (uint32_t i = 0; i < PAGE_SLOTS; i++)
-            add_member(outside, tree_process(part, i));
-    }
-}
-
-static bool is_member(const struct outside *outside, int32_t pid)
-{
-    for (size_t i = 0; i < outside->members; i++)
-        if (outside->member[i] == pid)
-            return true;
-    return false;
-}
 
 /* Whether a process is one of the tree's, or descends from one and is no other tree's. */
 static bool is_related(const struct outside *outside, int32_t pid)
 {
     int32_t at = pid;
-    for (int i = 0; at && !is_member(outside, at); i++)
+    for (int i = 0; at && !tree_has(outside->tree, at); i++)
         at = i < ANCESTORS_MOST ? process_parent(at) : 0;
     bool is_related = at && (at == pid || !outside->tree->page.settings.leaves_children);
     for (; is_related && pid != at; pid = process_parent(pid))
@@ -167,7 +135,7 @@ static void look_at_process(int32_t pid, void *context)
     if (!is_related(outside, pid))
         return;
     outside->pid = pid;
-    outside->is_member = is_member(outside, pid);
+    outside->is_member = tree_has(outside->tree, pid);
     outside->connections = 0;
     snprintf(path, sizeof path, "/proc/%d/fd", pid);
     if (proc_each_file(path, look_at_descriptor, outside) == -EACCES && !outside->is_member &&
@@ -190,11 +158,14 @@ static void look_at_process(int32_t pid, void *context)
 uint32_t outside_look(struct tree *tree, bool says)
 {
     struct outside outside = {.tree = tree, .says = says};
-    gather(&outside);
+    for (struct tree *part = tree; part; part = part->attached) {
+        struct totals totals;
+        page_add_all(&totals, &part->page);
+        outside.disowned += totals.disowned;
+    }
     process_forget_parents();
     sockets_forget();
     proc_each_process(look_at_process, &outside);
     sockets_forget();
-    free(outside.member);
     return outside.found;
 }

@@ -349,12 +349,22 @@ bool tree_lives(struct tree *tree)
     return tree;
 }
 
+/* Whether the page has it. In another namespace its number there is another one. */
 static bool has(struct tree *tree, int32_t pid)
 {
+    if ((tree->is_foreign || tree->page.pid == pid) && tree_first(tree) == pid)
+        return true;
     for (uint32_t i = 0; i < PAGE_SLOTS; i++)
-        if (tree_process(tree, i) == pid)
+        if ((tree->is_foreign || tree->page.slot[i].pid == pid) && tree_process(tree, i) == pid)
             return true;
     return false;
+}
+
+bool tree_has(struct tree *tree, int32_t pid)
+{
+    while (tree && !has(tree, pid))
+        tree = tree->attached;
+    return tree;
 }
 
 int32_t tree_pid(struct tree *tree)

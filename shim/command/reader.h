@@ -88,8 +88,9 @@ bool tree_first_execs(const struct tree *tree);
 /* Any process of the page that lives; those of attached pages do not count. 0: none. */
 int32_t tree_any(struct tree *tree);
 
-/* Whether any process of the tree lives, whichever of its pages has it. */
+/* Whether any process of the tree lives, or this one is of it, whichever of its pages has it. */
 bool tree_lives(struct tree *tree);
+bool tree_has(struct tree *tree, int32_t pid);
 
 /* The pid that users know the tree by: its first process's, in our namespace if that lives; else
  * that of the topmost of those that do; else what the first's was. */
