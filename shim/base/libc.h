@@ -232,7 +232,4 @@ void *libc_default(const char *name);
  */
 void *libc_allocate(size_t size);
 
-/* What is in parentheses, (fd, buf, n), as a part of a longer list: for the wrappers' macros. */
-#define UNPACK(...) __VA_ARGS__
-
 #endif

@@ -30,7 +30,7 @@
 #define GLIBC_OLDEST(name, alias) __asm__(".symver " #alias ", " #name "@GLIBC_2.17")
 #endif
 
-/* stat(2), fstat(2), fstatat(2): functions since 2.33; before, inline around another. */
+/* stat(2), fstat(2): functions since 2.33; before, inline around another. */
 static inline int glibc_result(long result)
 {
     if (result >= 0)
@@ -42,11 +42,6 @@ static inline int glibc_result(long result)
 static inline int glibc_stat(const char *path, struct stat *at)
 {
     return glibc_result(sys4(SYS_newfstatat, -100 /* AT_FDCWD */, path, at, 0));
-}
-
-static inline int glibc_fstatat(int dir, const char *path, struct stat *at, int flags)
-{
-    return glibc_result(sys4(SYS_newfstatat, dir, path, at, flags));
 }
 
 static inline int glibc_fstat(int fd, struct stat *at)

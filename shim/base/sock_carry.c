@@ -200,16 +200,6 @@ bool sock_may_take_place(int listener, int fresh, const struct sockaddr *addr, s
            sock_is_reached(listener);
 }
 
-/* 0: it is none of the two families, or has none yet. */
-static in_port_t port_of(const struct sockaddr *addr, socklen_t len)
-{
-    const struct sockaddr_in *four = (const void *)addr;
-    const struct sockaddr_in6 *six = (const void *)addr;
-    if (addr->sa_family == AF_INET && len >= sizeof *four)
-        return four->sin_port;
-    return addr->sa_family == AF_INET6 && len >= sizeof *six ? six->sin6_port : 0;
-}
-
 static bool is_any(const struct sockaddr *addr)
 {
     const struct sockaddr_in *four = (const void *)addr;
@@ -222,8 +212,8 @@ bool sock_is_in_way(int listener, int fresh, const struct sockaddr *addr, sockle
     socklen_t own_len = sock_own_address(listener, &at);
     const struct sockaddr *own = (const void *)&at;
     int is_six_alone = 0;
-    if (!own_len || len < sizeof addr->sa_family || !port_of(own, own_len) ||
-        port_of(own, own_len) != port_of(addr, len))
+    if (!own_len || len < sizeof addr->sa_family || !sock_port(own, own_len) ||
+        sock_port(own, own_len) != sock_port(addr, len))
         return false;
     if (own->sa_family == addr->sa_family)
         return is_any(own) || is_any(addr) || is_same_address(own, own_len, addr, len);

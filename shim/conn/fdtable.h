@@ -92,7 +92,6 @@ _Static_assert(STATE_SEEN == GATE_FAST_STATES, "the flags below it are the fast 
 #define CONN_READ_SINCE_SHUT UINT64_C(0x10000) /* and not written to since then */
 #define CONN_REF (UINT64_C(1) << 17)
 #define CONN_REFS (UINT64_C(0x7f) << 17)
-#define CONN_GENERATION_SHIFT GENERATION_SHIFT
 #define CONN_GENERATION GENERATION_MASK
 #define CONN_FINGERPRINT_SHIFT 32
 

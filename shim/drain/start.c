@@ -33,6 +33,7 @@
 #include "tree/sd_notify.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/resource.h>
 
 /* ---- start-up ---- */
@@ -91,6 +92,16 @@ void start_forks(void)
         inherits = totals.tracked;
     }
     membership_forks(inherits);
+}
+
+void start_clones(uint64_t flags)
+{
+    if (flags & CLONE_VM)
+        return;
+    start_forks();
+    atomic_store(&fork_cloned, true);
+    if (flags & CLONE_NEWPID)
+        atomic_store(&fork_clones_foreigners, true);
 }
 
 static void lives_on(void)

@@ -31,7 +31,10 @@ static inline bool start_serving(void)
     return serves || start_serving_first();
 }
 
-/* Prepares for a fork that shares descriptors. Makes no system call. */
+/* Prepares for a fork that shares descriptors. Makes no system call. start_clones: for a clone by
+ * the program itself, of whose child libc does not know the pid; one on this process's memory (a
+ * thread, a vfork) is none. */
 void start_forks(void);
+void start_clones(uint64_t flags);
 
 #endif

@@ -152,12 +152,7 @@ EXPORT int clone(int (*run)(void *), void *stack, int flags, void *arg, ...)
     void *ptid = va_arg(args, void *), *tls = va_arg(args, void *), *ctid = va_arg(args, void *);
     va_end(args);
     bool borrows = (flags & CLONE_VM) && (flags & CLONE_VFORK) && !(flags & CLONE_THREAD);
-    if (!(flags & CLONE_VM)) {
-        start_forks();
-        atomic_store(&fork_cloned, true);
-        if (flags & CLONE_NEWPID)
-            atomic_store(&fork_clones_foreigners, true);
-    }
+    start_clones((unsigned int)flags);
     fork_thread.in_vfork_child += borrows;
     int result = libc_clone(run, stack, flags, arg, ptid, tls, ctid);
     fork_thread.in_vfork_child -= borrows;

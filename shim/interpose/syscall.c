@@ -22,18 +22,6 @@
 
 #define P(x) ((void *)(x))
 
-/* A child whose libc does not know its pid; a thread, or a child on our memory, is none. */
-static void clones(long n, long a)
-{
-    uint64_t flags = n == SYS_clone ? (uint64_t)a : n == SYS_clone3 && a ? *(uint64_t *)a : 0;
-    if (flags & CLONE_VM)
-        return;
-    start_forks();
-    atomic_store(&fork_cloned, true);
-    if (flags & CLONE_NEWPID)
-        atomic_store(&fork_clones_foreigners, true);
-}
-
 /* Declared without the "..." of unistd.h: the arguments must be named to be passed on. */
 EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f) __asm__("syscall");
 
@@ -143,7 +131,7 @@ EXPORT long weir_syscall(long n, long a, long b, long c, long d, long e, long f)
 #endif
     case SYS_clone:
     case SYS_clone3:
-        clones(n, a);
+        start_clones(n == SYS_clone ? (uint64_t)a : n == SYS_clone3 && a ? *(uint64_t *)a : 0);
         break;
     case SYS_execve:
         return execve(P(a), P(b), P(c));

@@ -89,7 +89,7 @@ bool coordinator_is_here(void)
     head = atomic_load(&tree_page->head);
     if (head == me || process_slot_lives(head))
         return head == me;
-    if (membership_descends_from_the_living(0) ||
+    if (membership_descends_from_the_living() ||
         !atomic_compare_exchange_strong(&tree_page->head, &head, me))
         return false;
     /* An earlier coordinator may have ended the drain, of which there is one only. */

@@ -290,14 +290,11 @@ void membership_exec_failed(void)
     table_each_untouched(take_back);
 }
 
-bool membership_descends_from_the_living(int32_t oldest)
+bool membership_descends_from_the_living(void)
 {
-    for (int i = generations - 1; i >= 0; i--) {
+    for (int i = generations - 1; i >= 0; i--)
         if (proc_is_alive(ancestors[i].pid, ancestors[i].since) != 0)
             return true;
-        if (ancestors[i].pid == oldest)
-            break;
-    }
     return false;
 }
 

@@ -67,9 +67,8 @@ bool membership_is_first(void);
 void membership_execs(void);
 void membership_exec_failed(void);
 
-/* Tells whether a process that this one was forked from still lives, as far as they are known (up
- * to oldest; 0: all of them). */
-bool membership_descends_from_the_living(int32_t oldest);
+/* Tells whether a process that this one was forked from still lives, as far as they are known. */
+bool membership_descends_from_the_living(void);
 
 /* Tells whether this process has ever started another; notes that it does. */
 bool membership_has_forked(void);
