@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/inet_diag.h>
-#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 
 /* Where nobody looks for the lowest free number (and select can still reach). */
@@ -411,40 +412,56 @@ uint64_t sock_inode(int fd)
     return sys2(SYS_fstat, fd, &status) < 0 ? 0 : status.st_ino;
 }
 
-/* Of an AF_UNIX listener, by sock_diag(7): what waits to be accepted is its receive queue. */
-static int unix_queue_length(int fd)
+/* As much as the kernel says at once to who has not asked for more (NLMSG_GOODSIZE). */
+#define ANSWER_MOST (PAGE_MAX < 8192 ? 4096 : 8192)
+
+bool sock_diag(const void *request, size_t size, int flags, sock_diag_fn *visit, void *context)
 {
-    struct {
-        struct nlmsghdr header;
-        struct unix_diag_req request;
-    } ask = {.header = {sizeof ask, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0},
-             .request = {.sdiag_family = AF_UNIX,
-                         .udiag_states = UINT32_MAX,
-                         .udiag_ino = (uint32_t)sock_inode(fd),
-                         .udiag_show = UDIAG_SHOW_RQLEN,
-                         .udiag_cookie = {UINT32_MAX, UINT32_MAX}}}; /* whichever */
-    char answer[1024] __attribute__((aligned(8)));
-    int length = -1;
-    long netlink = sys3(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-    if (netlink < 0)
-        return -1;
-    if (sys3(SYS_write, netlink, &ask, sizeof ask) == (long)sizeof ask) {
-        long got = sys6(SYS_recvfrom, netlink, answer, sizeof answer, MSG_DONTWAIT, NULL, NULL);
+    const struct nlmsghdr head = {(uint32_t)NLMSG_LENGTH(size), SOCK_DIAG_BY_FAMILY,
+                                  (uint16_t)(NLM_F_REQUEST | flags), 0, 0};
+    const struct iovec ask[] = {{(void *)&head, sizeof head}, {(void *)request, size}};
+    char answer[ANSWER_MOST] __attribute__((aligned(8)));
+    long fd = sys3(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    if (fd < 0)
+        return false;
+    bool more = sys3(SYS_writev, fd, ask, 2) == (long)head.nlmsg_len, is_whole = false;
+    while (more) {
+        long got = sys3(SYS_read, fd, answer, sizeof answer);
+        size_t left = got > 0 ? (size_t)got : 0;
         const struct nlmsghdr *message = (void *)answer;
-        long end = got > 0 && message->nlmsg_len < (uint64_t)got ? message->nlmsg_len : got;
-        long at = NLMSG_LENGTH(sizeof(struct unix_diag_msg));
-        if (end < at || message->nlmsg_type != SOCK_DIAG_BY_FAMILY)
-            end = 0;
-        while (at + (long)sizeof(struct nlattr) <= end && length < 0) {
-            const struct nlattr *attribute = (void *)(answer + at);
-            const struct unix_diag_rqlen *queues = (void *)(answer + at + NLA_HDRLEN);
-            if (attribute->nla_type == UNIX_DIAG_RQLEN &&
-                at + NLA_HDRLEN + (long)sizeof *queues <= end)
-                length = (int)queues->udiag_rqueue;
-            at += attribute->nla_len ? NLA_ALIGN(attribute->nla_len) : end;
+        more = left && flags & NLM_F_DUMP;
+        for (; NLMSG_OK(message, left); message = NLMSG_NEXT(message, left)) {
+            bool is_socket = message->nlmsg_type == SOCK_DIAG_BY_FAMILY;
+            if (is_socket)
+                visit(message, context);
+            more = more && is_socket;
+            is_whole = message->nlmsg_type == NLMSG_DONE || (is_socket && !(flags & NLM_F_DUMP));
         }
     }
-    sys1(SYS_close, netlink);
+    sys1(SYS_close, fd);
+    return is_whole;
+}
+
+static void take_queue(const struct nlmsghdr *message, void *length)
+{
+    const struct unix_diag_msg *socket = NLMSG_DATA(message);
+    const struct rtattr *at = (const void *)(socket + 1);
+    int left = (int)NLMSG_PAYLOAD(message, sizeof *socket);
+    for (; RTA_OK(at, left); at = RTA_NEXT(at, left))
+        if (at->rta_type == UNIX_DIAG_RQLEN && RTA_PAYLOAD(at) >= sizeof(struct unix_diag_rqlen))
+            *(int *)length = (int)((const struct unix_diag_rqlen *)RTA_DATA(at))->udiag_rqueue;
+}
+
+/* Of an AF_UNIX listener: what waits to be accepted is its receive queue. */
+static int unix_queue_length(int fd)
+{
+    const struct unix_diag_req ask = {.sdiag_family = AF_UNIX,
+                                      .udiag_states = UINT32_MAX,
+                                      .udiag_ino = (uint32_t)sock_inode(fd),
+                                      .udiag_show = UDIAG_SHOW_RQLEN,
+                                      .udiag_cookie = {UINT32_MAX, UINT32_MAX}}; /* whichever */
+    int length = -1;
+    sock_diag(&ask, sizeof ask, 0, take_queue, &length);
     return length;
 }
 
@@ -464,53 +481,39 @@ int sock_queue_length(int fd)
 /* net/tcp_states.h, which is not for programs */
 enum { STATE_SYN_RECV = 3, STATE_LISTEN = 10 };
 
+struct counted {
+    uint32_t but;
+    int found;
+};
+
+static void count_one(const struct nlmsghdr *message, void *context)
+{
+    const struct inet_diag_msg *socket = NLMSG_DATA(message);
+    struct counted *counted = context;
+    counted->found +=
+        message->nlmsg_len >= NLMSG_LENGTH(sizeof *socket) && socket->idiag_inode != counted->but;
+}
+
 /* How many sockets of fd's port are in this state, but for the one of an inode. -1: can't be told.
  */
 static int count_of_port(int fd, int state, uint32_t but)
 {
     struct sockaddr_storage own;
-    struct {
-        struct nlmsghdr header;
-        struct inet_diag_req_v2 request;
-    } ask = {.header = {sizeof ask, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 0, 0}};
+    struct counted counted = {but, 0};
     socklen_t len = sock_own_address(fd, &own);
-    uint16_t port = len ? sock_port((struct sockaddr *)&own, len) : 0;
-    if (!port)
+    struct inet_diag_req_v2 ask = {
+        .sdiag_protocol = IPPROTO_TCP,
+        .idiag_states = 1U << state,
+        .id.idiag_sport = len ? sock_port((struct sockaddr *)&own, len) : 0,
+    };
+    if (!ask.id.idiag_sport)
         return 0; /* AF_UNIX has no handshake */
-    long netlink = sys3(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-    if (netlink < 0)
-        return -1;
-    int found = 0;
-    for (int family = 0; family < 2 && found >= 0; family++) {
-        char answer[4096] __attribute__((aligned(8)));
-        bool more = true;
-        ask.request = (struct inet_diag_req_v2){
-            .sdiag_family = family ? AF_INET6 : AF_INET,
-            .sdiag_protocol = IPPROTO_TCP,
-            .idiag_states = 1U << state,
-            .id.idiag_sport = port,
-        };
-        if (sys3(SYS_write, netlink, &ask, sizeof ask) != (long)sizeof ask)
-            found = -1;
-        while (more && found >= 0) {
-            long got = sys3(SYS_read, netlink, answer, sizeof answer);
-            more = got > 0;
-            for (long at = 0; more && at + (long)sizeof(struct nlmsghdr) <= got;) {
-                const struct nlmsghdr *message = (void *)(answer + at);
-                const struct inet_diag_msg *socket = NLMSG_DATA(message);
-                if (message->nlmsg_type == NLMSG_ERROR)
-                    found = -1;
-                if (message->nlmsg_type == NLMSG_DONE || message->nlmsg_type == NLMSG_ERROR ||
-                    message->nlmsg_len < NLMSG_LENGTH(sizeof *socket))
-                    more = false;
-                else
-                    found += socket->idiag_inode != but;
-                at += (long)NLMSG_ALIGN(message->nlmsg_len);
-            }
-        }
+    for (int family = 0; family < 2; family++) {
+        ask.sdiag_family = family ? AF_INET6 : AF_INET;
+        if (!sock_diag(&ask, sizeof ask, NLM_F_DUMP, count_one, &counted))
+            return -1;
     }
-    sys1(SYS_close, netlink);
-    return found;
+    return counted.found;
 }
 
 int sock_half_open(int fd)

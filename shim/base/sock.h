@@ -224,6 +224,15 @@ void sock_never_block(int fd);
  */
 int sock_unreachable_listener(int fd);
 
+/*
+ * Asks the kernel for sockets of this network (sock_diag(7)), by a struct inet_diag_req_v2 or
+ * unix_diag_req: for the one that it names, or for all that it describes (flags: NLM_F_DUMP). Calls
+ * visit with each. False: not all of them could be told.
+ */
+struct nlmsghdr;
+typedef void sock_diag_fn(const struct nlmsghdr *message, void *context);
+bool sock_diag(const void *request, size_t size, int flags, sock_diag_fn *visit, void *context);
+
 /* fd's own address. Its length, or 0. */
 socklen_t sock_own_address(int fd, struct sockaddr_storage *addr);
 

@@ -2,14 +2,13 @@
 #include "command/proc/sockets.h"
 
 #include "base/proc.h"
+#include "base/sock.h"
 #include "base/text.h"
 #include "command/say.h"
 
 #include <fcntl.h>
 #include <linux/inet_diag.h>
-#include <linux/netlink.h>
 #include <linux/rtnetlink.h>
-#include <linux/sock_diag.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/socket.h>
@@ -30,30 +29,6 @@ static struct socket *add(void)
 
 /* ---- TCP ---- */
 
-/*
- * A netlink socket of the network that a process lives in: a socket stays in the one that it was
- * made in (setns(2); which is for root). -1: it may not be.
- */
-static int open_netlink(int32_t pid)
-{
-    char path[64];
-    int fd = -1, there, own;
-    struct timeval limit = {5, 0};
-    snprintf(path, sizeof path, "/proc/%d/ns/net", pid);
-    there = open(path, O_RDONLY | O_CLOEXEC);
-    own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-    bool is_own = proc_namespace(pid, "ns/net") == proc_namespace(0, "ns/net");
-    if (is_own || !setns(there, CLONE_NEWNET)) {
-        fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-        if (!is_own)
-            setns(own, CLONE_NEWNET);
-    }
-    close(there);
-    close(own);
-    return fd;
-}
-
 static void fill(struct sockaddr_in6 *into, uint8_t family, uint16_t port, const uint32_t *address)
 {
     if (family == AF_INET) {
@@ -66,8 +41,9 @@ static void fill(struct sockaddr_in6 *into, uint8_t family, uint16_t port, const
     }
 }
 
-static void add_tcp(const struct nlmsghdr *header)
+static void add_tcp(const struct nlmsghdr *header, void *context)
 {
+    (void)context;
     const struct inet_diag_msg *message = NLMSG_DATA(header);
     if (header->nlmsg_len < NLMSG_LENGTH(sizeof *message) || !message->idiag_inode)
         return;
@@ -94,36 +70,31 @@ static void add_tcp(const struct nlmsghdr *header)
     }
 }
 
-static void dump(int fd, uint8_t family)
+/*
+ * In the network that a process lives in: a netlink socket is of the one in which it was made
+ * (setns(2); which is for root).
+ */
+static void read_tcp(int32_t pid)
 {
-    struct {
-        struct nlmsghdr header;
-        struct inet_diag_req_v2 request;
-    } ask = {
-        .header = {.nlmsg_len = sizeof ask,
-                   .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-                   .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
-        .request = {.sdiag_family = family,
-                    .sdiag_protocol = IPPROTO_TCP,
-                    .idiag_ext = 1 << (INET_DIAG_INFO - 1),
-                    .idiag_states =
-                        ~(1u << TCP_TIME_WAIT | 1u << TCP_SYN_RECV | 1u << TCP_SYN_SENT)},
+    char path[64];
+    struct inet_diag_req_v2 ask = {
+        .sdiag_protocol = IPPROTO_TCP,
+        .idiag_ext = 1 << (INET_DIAG_INFO - 1),
+        .idiag_states = ~(1u << TCP_TIME_WAIT | 1u << TCP_SYN_RECV | 1u << TCP_SYN_SENT),
     };
-    static char buffer[65536] __attribute__((aligned(8)));
-    if (send(fd, &ask, sizeof ask, 0) != sizeof ask)
-        return;
-    for (;;) {
-        ssize_t got = recv(fd, buffer, sizeof buffer, 0);
-        if (got <= 0)
-            return;
-        const struct nlmsghdr *header = (const void *)buffer;
-        for (size_t left = (size_t)got; NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
-            if (header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR)
-                return;
-            if (header->nlmsg_type == SOCK_DIAG_BY_FAMILY)
-                add_tcp(header);
-        }
+    snprintf(path, sizeof path, "/proc/%d/ns/net", pid);
+    int there = open(path, O_RDONLY | O_CLOEXEC);
+    int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    bool is_own = proc_namespace(pid, "ns/net") == proc_namespace(0, "ns/net");
+    bool is_there = is_own || !setns(there, CLONE_NEWNET);
+    for (int family = 0; is_there && family < 2; family++) {
+        ask.sdiag_family = family ? AF_INET6 : AF_INET;
+        sock_diag(&ask, sizeof ask, NLM_F_DUMP, add_tcp, NULL);
     }
+    if (is_there && !is_own)
+        setns(own, CLONE_NEWNET);
+    close(there);
+    close(own);
 }
 
 /* ---- AF_UNIX ---- */
@@ -174,12 +145,7 @@ static void read_sockets(int32_t pid)
         return;
     sockets_forget();
     network = theirs;
-    int fd = open_netlink(pid);
-    if (fd >= 0) {
-        dump(fd, AF_INET);
-        dump(fd, AF_INET6);
-        close(fd);
-    }
+    read_tcp(pid);
     add_unix(pid);
     if (count)
         qsort(sockets, count, sizeof *sockets, by_inode);
