@@ -44,9 +44,9 @@
 #define HOT __attribute__((section(".text.hot"), aligned(64)))
 
 /*
- * A load that stands inside of a comparison, behind which others may follow that need what was stored
- * before it. (Compilers compare an atomic one in a register only: an instruction more in each call.
- * x86 loads in order. Never of more than a word, which is never torn.)
+ * A load that stands inside of a comparison, behind which others may follow that need what was
+ * stored before it. (Compilers compare an atomic one in a register only: an instruction more in
+ * each call. x86 loads in order. Never of more than a word, which is never torn.)
  */
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
@@ -115,6 +115,22 @@ static inline uint32_t list_grows(_Atomic uint32_t *used, uint32_t most)
     while (next < most && !atomic_compare_exchange_weak(used, &next, next + 1))
         ;
     return next < most ? next : most;
+}
+
+/*
+ * Takes an entry of such a list that is free, or the next one. take: tries the i-th, which another
+ * thread or process may be quicker to take. most: there is none.
+ */
+static inline uint32_t list_take(_Atomic uint32_t *used, uint32_t most, bool (*take)(uint32_t i))
+{
+    uint32_t fresh;
+    do {
+        for (uint32_t i = 0; i < atomic_load(used) && i < most; i++)
+            if (take(i))
+                return i;
+        fresh = list_grows(used, most);
+    } while (fresh < most && !take(fresh));
+    return fresh;
 }
 
 /* A short wait in a loop that another processor is about to end. */

@@ -12,7 +12,7 @@
 
 #define REGISTRATIONS_MOST 8192
 
-static _Atomic uint32_t used; /* list_grows */
+static _Atomic uint32_t used; /* list_take */
 static _Atomic bool missed;   /* there were more */
 
 static BIG(6) struct registration {
@@ -22,24 +22,10 @@ static BIG(6) struct registration {
     struct epoll_event event;
 } registrations[REGISTRATIONS_MOST];
 
-static bool hold(struct registration *at)
+static bool take(uint32_t i)
 {
     int none = 0;
-    return atomic_compare_exchange_strong(&at->number, &none, -1);
-}
-
-static struct registration *free_registration(void)
-{
-    uint32_t fresh;
-    do {
-        for (uint32_t i = 0; i < atomic_load(&used); i++)
-            if (hold(&registrations[i]))
-                return &registrations[i];
-        fresh = list_grows(&used, REGISTRATIONS_MOST);
-        if (fresh < REGISTRATIONS_MOST && hold(&registrations[fresh]))
-            return &registrations[fresh]; /* else another thread has found it by then */
-    } while (fresh < REGISTRATIONS_MOST);
-    return NULL;
+    return atomic_compare_exchange_strong(&registrations[i].number, &none, -1);
 }
 
 void listener_registered(int epoll, int op, int fd, const struct epoll_event *event)
@@ -54,10 +40,12 @@ void listener_registered(int epoll, int op, int fd, const struct epoll_event *ev
         return;
     }
     if (!at) {
-        if (!(at = free_registration())) {
+        uint32_t taken = list_take(&used, REGISTRATIONS_MOST, take);
+        if (taken == REGISTRATIONS_MOST) {
             atomic_store(&missed, true);
             return;
         }
+        at = &registrations[taken];
         at->is_shared = false;
     }
     at->epoll = epoll;

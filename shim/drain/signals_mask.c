@@ -111,29 +111,23 @@ static LATE struct signals_start {
 } starts[256];
 static _Atomic uint32_t starts_used;
 
-static bool take_start(struct signals_start *at)
+static bool take_start(uint32_t i)
 {
-    return !atomic_load_explicit(&at->taken, memory_order_relaxed) &&
-           !atomic_exchange(&at->taken, true);
+    return !atomic_load_explicit(&starts[i].taken, memory_order_relaxed) &&
+           !atomic_exchange(&starts[i].taken, true);
 }
 
 struct signals_start *signals_before_thread(void *(*run)(void *), void *arg)
 {
     fork_lives_on();
     signals_settle();
-    struct signals_start *found = NULL;
     if (LIKELY(!signals_own.blocked && !signals_own.settled))
         return NULL;
-    for (uint32_t i = 0; i < atomic_load(&starts_used) && !found; i++)
-        if (take_start(&starts[i]))
-            found = &starts[i];
-    for (uint32_t fresh = 0; !found && fresh < COUNT_OF(starts);) {
-        fresh = list_grows(&starts_used, COUNT_OF(starts));
-        if (fresh < COUNT_OF(starts) && take_start(&starts[fresh]))
-            found = &starts[fresh];
-    }
-    if (!found) /* so many begin at once: as the kernel has it, for want of a better word */
+    uint32_t taken = list_take(&starts_used, COUNT_OF(starts), take_start);
+    /* So many begin at once: as the kernel has it, for want of a better word. */
+    if (taken == COUNT_OF(starts))
         return NULL;
+    struct signals_start *found = &starts[taken];
     found->run = run;
     found->arg = arg;
     found->blocked = signals_own.blocked;

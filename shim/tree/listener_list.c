@@ -46,35 +46,25 @@ static int take_listener_over(const char *address, enum mode mode, bool from_out
     return 0;
 }
 
-static bool hold_listener(struct page_listener *at, int32_t pid)
+static bool take_free(uint32_t i)
 {
-    return atomic_compare_exchange_strong(&at->pid, &pid, -1);
+    int32_t none = 0;
+    return atomic_compare_exchange_strong(&tree_page->listener[i].pid, &none, -1);
 }
 
-/* One that is free, or that was left. */
-static struct page_listener *find_listener(int32_t pid)
+static bool take_left(uint32_t i)
 {
-    for (uint32_t i = 0; i < listeners_used(); i++) {
-        struct page_listener *at = &tree_page->listener[i];
-        if (atomic_load(&at->pid) == pid && hold_listener(at, pid))
-            return at;
-    }
-    return NULL;
+    int32_t left = PAGE_LEFT;
+    return atomic_compare_exchange_strong(&tree_page->listener[i].pid, &left, -1);
 }
 
-/* An entry that is held (pid -1), or NULL. */
+/* An entry that is held (pid -1): one that is free, or else was left. NULL: there is neither. */
 static struct page_listener *free_listener(void)
 {
-    uint32_t fresh;
-    do {
-        struct page_listener *at = find_listener(0);
-        if (at)
-            return at;
-        fresh = list_grows(&tree_page->listeners_used, PAGE_LISTENERS);
-        if (fresh < PAGE_LISTENERS && hold_listener(&tree_page->listener[fresh], 0))
-            return &tree_page->listener[fresh]; /* else another process has found it by then */
-    } while (fresh < PAGE_LISTENERS);
-    return find_listener(PAGE_LEFT);
+    uint32_t taken = list_take(&tree_page->listeners_used, PAGE_LISTENERS, take_free);
+    if (taken == PAGE_LISTENERS)
+        taken = list_take(&tree_page->listeners_used, PAGE_LISTENERS, take_left);
+    return taken < PAGE_LISTENERS ? &tree_page->listener[taken] : NULL;
 }
 
 int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode, bool from_outside)

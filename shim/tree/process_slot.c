@@ -149,18 +149,16 @@ void process_slots_reap(bool is_missed)
             atomic_store(&tree_page->slot[i].pid, 0);
 }
 
+static bool take_free(uint32_t index)
+{
+    return !atomic_load_explicit(&tree_page->slot[index].pid, memory_order_relaxed) &&
+           take(index, 0);
+}
+
 static int free_slot(void)
 {
-    uint32_t fresh = 0;
-    while (fresh < PAGE_SLOTS) {
-        for (uint32_t i = 0; i < process_slots_used(); i++)
-            if (!atomic_load_explicit(&tree_page->slot[i].pid, memory_order_relaxed) && take(i, 0))
-                return (int)i;
-        fresh = list_grows(&tree_page->slots_used, PAGE_SLOTS);
-        if (fresh < PAGE_SLOTS && take(fresh, 0))
-            return (int)fresh; /* else another process has found it by then */
-    }
-    return sys_is_sandboxed() ? PAGE_SLOTS : reap_slot();
+    int found = (int)list_take(&tree_page->slots_used, PAGE_SLOTS, take_free);
+    return found < PAGE_SLOTS || sys_is_sandboxed() ? found : reap_slot();
 }
 
 void process_slot_fold_own(int32_t pid)
