@@ -50,26 +50,18 @@ static const struct {
 #endif
 };
 
-/* A number below `most`, whole. -1: is none. */
-static int small_number(const char *value, int most)
-{
-    const char *end = value;
-    uint64_t number = text_take_number(&end, 10);
-    return end == value || *end || number > (uint64_t)most ? -1 : (int)number;
-}
-
 /* The signal's number, or 0. */
 static int signal_number(const char *name)
 {
-    int number = small_number(name, 64);
+    int number = text_number_in(name, 64);
     if (number < 0) {
         const char *offset, *bare = text_after(name, "SIG");
         name = bare ? bare : name;
         if ((offset = text_after(name, "RTMIN"))) {
-            int n = *offset == '+' ? small_number(offset + 1, 64) : *offset ? -1 : 0;
+            int n = *offset == '+' ? text_number_in(offset + 1, 64) : *offset ? -1 : 0;
             number = n < 0 ? 0 : SIGRTMIN + n;
         } else if ((offset = text_after(name, "RTMAX"))) {
-            int n = *offset == '-' ? small_number(offset + 1, 64) : *offset ? -1 : 0;
+            int n = *offset == '-' ? text_number_in(offset + 1, 64) : *offset ? -1 : 0;
             number = n < 0 ? 0 : SIGRTMAX - n;
         } else {
             for (size_t i = 0; i < COUNT_OF(signals); i++)
@@ -242,19 +234,11 @@ static bool parse_mode_name(const char *value, enum mode *mode)
     return text_equal(value, "http"); /* its older name */
 }
 
-static bool same_bytes(const void *a, const void *b, size_t n)
-{
-    const unsigned char *x = a, *y = b;
-    while (n && *x == *y)
-        x++, y++, n--;
-    return !n;
-}
-
 /* ipv6(7): a socket of AF_INET6 that is bound to ::ffff:1.2.3.4 listens on IPv4, as Java's do. */
 static int without_mapping(unsigned char ip[16])
 {
     static const unsigned char prefix[12] = {[10] = 0xff, [11] = 0xff};
-    if (!same_bytes(ip, prefix, sizeof prefix))
+    if (!text_same_bytes(ip, prefix, sizeof prefix))
         return AF_INET6;
     for (int i = 0; i < 16; i++)
         ip[i] = i < 4 ? ip[12 + i] : 0;
@@ -278,7 +262,7 @@ static bool parse_address(char *address, struct mode_item *item)
             colon = at;
     if (!colon)
         return false;
-    int port = small_number(colon + 1, 65535);
+    int port = text_number_in(colon + 1, 65535);
     if (port < 1)
         return false;
     item->port = htons((uint16_t)port);
@@ -341,8 +325,9 @@ static bool unix_matches(const char *path, const struct sockaddr *addr, socklen_
     size_t room = len - offsetof(struct sockaddr_un, sun_path);
     size_t length = text_length(path);
     if (*path == '@')
-        return room == length && !*bound && same_bytes(path + 1, bound + 1, length - 1);
-    return room >= length && same_bytes(path, bound, length) && (room == length || !bound[length]);
+        return room == length && !*bound && text_same_bytes(path + 1, bound + 1, length - 1);
+    return room >= length && text_same_bytes(path, bound, length) &&
+           (room == length || !bound[length]);
 }
 
 /* Returns the family of a TCP address, or 0; fills in the rest. */
@@ -372,7 +357,7 @@ enum mode settings_mode(const struct mode_list *list, const struct sockaddr *add
         if (family)
             match = item->port == port &&
                     (item->family == AF_UNSPEC ||
-                     (item->family == family && same_bytes(item->ip, ip, sizeof ip)));
+                     (item->family == family && text_same_bytes(item->ip, ip, sizeof ip)));
         else if (addr->sa_family == AF_UNIX && item->family == AF_UNIX)
             match = unix_matches(item->path, addr, len);
         if (match)

@@ -62,10 +62,7 @@ static void carry_option(int from, int to, const struct option *option)
     if (sys5(SYS_getsockopt, from, option->level, option->name, wanted, &len) < 0 ||
         sys5(SYS_getsockopt, to, option->level, option->name, has, &has_len) < 0)
         return;
-    bool same = len == has_len;
-    for (socklen_t i = 0; i < len && same; i++)
-        same = wanted[i] == has[i];
-    if (!same)
+    if (len != has_len || !text_same_bytes(wanted, has, len))
         sys5(SYS_setsockopt, to, option->level, option->name, wanted, len);
 }
 
@@ -107,15 +104,6 @@ static bool is_same_option(int a, int b, int level, int name)
     return one == other;
 }
 
-static bool is_same(const void *a, const void *b, size_t size)
-{
-    const char *one = a, *other = b;
-    for (size_t i = 0; i < size; i++)
-        if (one[i] != other[i])
-            return false;
-    return true;
-}
-
 /* unix(7): a path ends with a NUL, or with the address; an abstract name with the address alone. */
 static size_t name_length(const struct sockaddr_un *un, socklen_t len)
 {
@@ -141,13 +129,14 @@ static bool is_same_address(const struct sockaddr *a, socklen_t a_len, const str
         const struct sockaddr_in6 *one = (const void *)a, *other = (const void *)b;
         return a_len >= sizeof *one && b_len >= sizeof *other &&
                one->sin6_port == other->sin6_port && one->sin6_scope_id == other->sin6_scope_id &&
-               is_same(&one->sin6_addr, &other->sin6_addr, sizeof one->sin6_addr);
+               text_same_bytes(&one->sin6_addr, &other->sin6_addr, sizeof one->sin6_addr);
     }
     if (a->sa_family != AF_UNIX || a_len <= sizeof a->sa_family || b_len <= sizeof b->sa_family)
         return false;
     const struct sockaddr_un *one = (const void *)a, *other = (const void *)b;
     size_t length = name_length(one, a_len);
-    return length == name_length(other, b_len) && is_same(one->sun_path, other->sun_path, length);
+    return length == name_length(other, b_len) &&
+           text_same_bytes(one->sun_path, other->sun_path, length);
 }
 
 /* net/ipv6/af_inet6.c, inet6_bind: of any other address it is set by the kernel. */

@@ -148,18 +148,10 @@ void page_name(struct text *text, int32_t pid, uint64_t start, uint32_t pid_name
     text_add(text, "%d.%lu.%u", pid, start, pid_namespace);
 }
 
-static bool is_magic(const struct page *page)
-{
-    for (size_t i = 0; i < sizeof page->magic; i++)
-        if (page->magic[i] != PAGE_MAGIC[i])
-            return false;
-    return true;
-}
-
 bool page_is_sound(const struct page *page, size_t size)
 {
-    return size >= sizeof *page && is_magic(page) && page->layout == PAGE_LAYOUT &&
-           page->size == sizeof *page && page->pid > 0;
+    return size >= sizeof *page && text_same_bytes(page->magic, PAGE_MAGIC, sizeof page->magic) &&
+           page->layout == PAGE_LAYOUT && page->size == sizeof *page && page->pid > 0;
 }
 
 /* ---- orders ---- */

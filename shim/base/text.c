@@ -152,10 +152,8 @@ void text_address(struct text *text, const struct sockaddr *addr, socklen_t len)
     } else if (len >= sizeof(struct sockaddr_in6) && addr->sa_family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const void *)addr;
         const unsigned char *ip = in6->sin6_addr.s6_addr;
-        bool is_mapped = true;
-        for (int i = 0; i < 12; i++)
-            is_mapped = is_mapped && ip[i] == mapped[i];
-        if (is_mapped) { /* a client of IPv4 at a dual-stack listener */
+        if (text_same_bytes(ip, mapped,
+                            sizeof mapped)) { /* a client of IPv4 at a dual-stack listener */
             ipv4(text, ip + 12);
         } else {
             put(text, '[');
@@ -184,6 +182,14 @@ bool text_equal(const char *a, const char *b)
     while (*a && *a == *b)
         a++, b++;
     return *a == *b;
+}
+
+bool text_same_bytes(const void *a, const void *b, size_t n)
+{
+    const char *one = a, *other = b;
+    while (n && *one == *other)
+        one++, other++, n--;
+    return !n;
 }
 
 const char *text_after(const char *string, const char *prefix)
@@ -215,6 +221,13 @@ uint64_t text_take_number(const char **at, unsigned int base)
             return number;
         number = number > (UINT64_MAX - digit) / base ? UINT64_MAX : number * base + digit;
     }
+}
+
+int text_number_in(const char *text, int most)
+{
+    const char *end = text;
+    uint64_t number = text_take_number(&end, 10);
+    return end == text || *end || number > (uint64_t)most ? -1 : (int)number;
 }
 
 char *text_variable(char *const *envp, const char *name)

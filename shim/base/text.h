@@ -38,6 +38,7 @@ void text_duration(struct text *text, int64_t ms);
 void text_address(struct text *text, const struct sockaddr *addr, socklen_t len);
 
 bool text_equal(const char *a, const char *b);
+bool text_same_bytes(const void *a, const void *b, size_t n);
 /* Whether string begins with prefix: what follows it, or NULL. */
 const char *text_after(const char *string, const char *prefix);
 size_t text_length(const char *string);
@@ -45,6 +46,9 @@ size_t text_length(const char *string);
 /* Reads a number of digits of that base from *at, and moves *at behind it. What is larger than all
  * numbers is UINT64_MAX. */
 uint64_t text_take_number(const char **at, unsigned int base);
+
+/* A whole text as a number. -1: it is none, or above `most`. */
+int text_number_in(const char *text, int most);
 
 /* The value of the variable of this name ("PATH=") in an environment, which clearenv(3) may have
  * made NULL. NULL: there is none. */

@@ -496,7 +496,7 @@ static int32_t find_pid(const char *command, const char *name)
     size_t count = 0, used = 0;
     int32_t pid = 0;
     if (!name[strspn(name, "0123456789")]) { /* or nothing */
-        if (!(pid = process_number(name)))
+        if ((pid = text_number_in(name, INT32_MAX)) <= 0)
             die_usage(command, "\"%s\" is not a process's number", escaped(name));
         return pid;
     }

@@ -7,16 +7,10 @@
 
 #include <fcntl.h>
 
-#define FIRST 3 /* SD_LISTEN_FDS_START */
+#define FIRST 3        /* SD_LISTEN_FDS_START */
+#define MOST 100000000 /* no descriptor, and no pid, is larger */
 
 static int passed; /* so many are the program's */
-
-/* -1: it is no number, or larger than any of these. */
-static int number(const char *text)
-{
-    uint64_t value = text_take_number(&text, 10);
-    return *text || value > 100000000 ? -1 : (int)value;
-}
 
 static size_t name_length(const char *names)
 {
@@ -28,10 +22,7 @@ static size_t name_length(const char *names)
 
 static bool is_ours(const char *name, size_t length)
 {
-    for (size_t i = 0; i < length; i++)
-        if (name[i] != SD_NOTIFY_STORED[i]) /* which ends with a NUL */
-            return false;
-    return length == sizeof SD_NOTIFY_STORED - 1;
+    return length == sizeof SD_NOTIFY_STORED - 1 && text_same_bytes(name, SD_NOTIFY_STORED, length);
 }
 
 static void move(int from, int to)
@@ -47,8 +38,8 @@ int listen_fds_take(char **envp, void (*take)(int fd))
 {
     char *pid = text_variable(envp, "LISTEN_PID="), *fds = text_variable(envp, "LISTEN_FDS=");
     char *names = text_variable(envp, "LISTEN_FDNAMES="), *name = names, *to = names;
-    int count = fds ? number(fds) : 0, own = 0;
-    if (!pid || number(pid) != sys0(SYS_getpid) || count <= 0)
+    int count = fds ? text_number_in(fds, MOST) : 0, own = 0;
+    if (!pid || text_number_in(pid, MOST) != sys0(SYS_getpid) || count <= 0)
         return 0;
     passed = count;
     for (int i = 0; names && i < count; i++) {

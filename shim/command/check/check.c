@@ -279,8 +279,8 @@ int command_check(int argc, char **argv)
     const char *argument = argv[optind];
     if (!*argument || argument[strspn(argument, "0123456789")])
         return verdict(&check, check_command(argument, &check), "");
-    int32_t pid = process_number(argument); /* proc(5), pid_max: no process has a larger one */
-    struct process process = {.pid = pid ? pid : INT32_MAX};
+    int32_t pid = text_number_in(argument, INT32_MAX); /* proc(5), pid_max: none is larger */
+    struct process process = {.pid = pid > 0 ? pid : INT32_MAX};
     bool works = check_process(&process, &check);
     return verdict(&check, works,
                    *process.mapped ? ": the shim is in it"

@@ -10,12 +10,6 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-int32_t process_number(const char *text)
-{
-    uint64_t pid = text_take_number(&text, 10);
-    return *text || pid > INT32_MAX ? 0 : (int32_t)pid;
-}
-
 struct sought {
     uint32_t namespace;
     int32_t inner, outer;

@@ -7,9 +7,6 @@
 
 #include "base/proc.h"
 
-/* A whole text as a process's number. 0: it is none. */
-int32_t process_number(const char *text);
-
 /*
  * The process that has this number in the pid namespace with this inode: its number here, or 0. All
  * of /proc is looked through, on the budget of that user.
