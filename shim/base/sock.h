@@ -9,7 +9,7 @@
 
 #include "base/text.h"
 
-/* A 32-bit hash of an address, never 0: an fingerprint that accept has for nothing. */
+/* A 32-bit hash of an address, never 0: a fingerprint that accept has for nothing. */
 uint32_t sock_hash(const struct sockaddr *addr, socklen_t len);
 
 /*

@@ -4,7 +4,7 @@
 #include "base/libc.h"
 #include "conn/fdtable.h"
 
-/* Where an fingerprint may lie: a few slots in a row. */
+/* Where a fingerprint may lie: a few slots in a row. */
 #define GAP_PROBES 8
 
 static _Atomic uint64_t *gap_slot(uint32_t fingerprint, int probe)

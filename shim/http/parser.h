@@ -23,8 +23,8 @@
  *     before its colon
  *   a second Content-Length, also the same again; one that  RFC 9112, 6.3: rejected or made one, as
  *     is a list, empty, signed, no number, >= 2^63            the recipient likes
- *   Transfer-Encoding: all but one that is "chunked" alone  what does "gzip, chunked, fingerprint"
- * end Content-Length and Transfer-Encoding together           the classic of smuggling
+ *   Transfer-Encoding: all but one that is "chunked" alone  what does "gzip, chunked, identity" end
+ *   Content-Length and Transfer-Encoding together           the classic of smuggling
  *   Transfer-Encoding in HTTP/1.0                           RFC 9112, 6.1: faulty
  *   either of them in a trailer                             must not be merged, and sometimes is
  *   a chunk's size that is empty, no hex number, longer     overflow; "5 ;a" and "5 " are cut in

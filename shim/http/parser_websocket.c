@@ -9,12 +9,15 @@
  * PONG ask nothing and answer nothing: most libraries send them by themselves.
  *
  *   no WebSocket any more from                     because
- *   ----------------------------------------------
- * ------------------------------------------------- a client's frame without mask, a
- * server's      5.1 with one an opcode that RFC 6455 has no meaning for     5.2: an extension's,
- * and who knows what it wants a message in a message, and a part of none     5.4 a control frame in
- * parts, longer than 125      5.5 bytes, or with a reserved bit a length of 2^63 or more 5.2 bytes
- * that were not seen, but of a payload     they may hold a head
+ *   ---------------------------------------------- -----------------------------------------------
+ *   a client's frame without mask, a server's      5.1
+ *     with one
+ *   an opcode that RFC 6455 has no meaning for     5.2: an extension's, and who knows what it wants
+ *   a message in a message, and a part of none     5.4
+ *   a control frame in parts, longer than 125      5.5
+ *     bytes, or with a reserved bit
+ *   a length of 2^63 or more                       5.2
+ *   bytes that were not seen, but of a payload     they may hold a head
  */
 #include "http/parser.h"
 
