@@ -618,8 +618,10 @@ while time.time() < end:
 
 @test "a daemon that has forked itself away is known by its first pid, also where nobody waits for that one" {
     export WEIR_RUN_DIR=$run_dir
+    # Who lets go of a Popen whose process has ended by then has waited for that.
     serve_bare parent -- /usr/bin/python3 -c 'import subprocess, sys, time
-print(subprocess.Popen(sys.argv[1:]).pid, flush=True)
+first = subprocess.Popen(sys.argv[1:])
+print(first.pid, flush=True)
 time.sleep(60)' env "LD_PRELOAD=$WEIR_LIB" redis-server --bind 127.0.0.1 --port "$port" --save '' \
         --daemonize yes --pidfile "$BATS_TEST_TMPDIR/pid" --logfile /dev/null
     wait_port "$port"
