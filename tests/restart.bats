@@ -374,7 +374,7 @@ time.sleep(60)'
     wait_until 5 log_has server '^closed$'
     local nowhere=$SERVER_PID
     restart 1 "$nowhere"
-    log_has said "pid $nowhere: it listens nowhere: there is nothing to hand over"
+    log_has said "pid $nowhere: it listens nowhere that the new one would ask for: there is nothing to hand over"
     kill -0 "$nowhere"
 
     mkdir "$BATS_TEST_TMPDIR/directory"
@@ -599,4 +599,28 @@ END
     conn_open client "$port"
     read_line answer "$client" 5
     [ "$answer" = "$SERVER_PID" ]
+}
+
+# Erlang's nodes, and Java's for JMX, listen on one beside the one that clients know.
+@test "a port that the kernel has picked is not handed over: the new one has another" {
+    cat >"$BATS_TEST_TMPDIR/two.py" <<'END'
+import os, select, socket, sys
+listeners = [socket.create_server(("127.0.0.1", port)) for port in (int(sys.argv[1]), 0)]
+os.write(1, b"picked %d\n" % listeners[1].getsockname()[1])
+while True:
+    for listener in select.select(listeners, [], [])[0]:
+        client, _ = listener.accept()
+        client.sendall(b"%d\n" % os.getpid())
+        client.close()
+END
+    local picked
+    serve server WEIR_STOP_SIGNALS=TERM -- /usr/bin/python3 "$BATS_TEST_TMPDIR/two.py" "$port"
+    wait_until 10 log_has server '^picked '
+    picked=$(sed -n 's/^picked //p' "$BATS_TEST_TMPDIR/server.log")
+    restart 0 "$SERVER_PID"
+    not served "$picked" ''
+    served "$port" ''
+    picked=$(sed -n 's/^picked //p' "$BATS_TEST_TMPDIR/server.log" | tail -n 1)
+    served "$picked" ''
+    not log_has server 'has handed over'
 }

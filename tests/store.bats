@@ -90,6 +90,14 @@ is_answered() {
     [ "$(grep -c '^ended 15 store 6$' "$BATS_TEST_TMPDIR/manager.log")" = 3 ]
 }
 
+@test "a port that the kernel has picked is not stored: the next start has another" {
+    # shellcheck disable=SC2046
+    manage $(adopter "127.0.0.1/$port" "127.0.0.1/0")
+    stops
+    grep '^ended 15 store 1$' "$BATS_TEST_TMPDIR/manager.log"
+    starts_again
+}
+
 # Varnish does, to find out what it can have.
 @test "a program that first listens elsewhere, and closes all that it has not opened, finds them" {
     local between

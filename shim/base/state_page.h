@@ -22,7 +22,7 @@
 #include "base/settings.h"
 
 #define PAGE_MAGIC "weirpage"
-#define PAGE_LAYOUT 13
+#define PAGE_LAYOUT 14
 
 #define PAGE_SLOTS 512    /* processes that are listed */
 #define PAGE_WIDE 16      /* slots whose processes have SHARDS shards, the others one */
@@ -93,7 +93,9 @@ struct page_listener {
     _Atomic int32_t pid;            /* who listened; 0: free; -1: being taken; or PAGE_LEFT */
     _Atomic uint32_t state;         /* enum page_listener_state */
     uint16_t mode;                  /* enum mode */
-    uint8_t from_outside;           /* it was inherited across exec from outside of the tree */
+    uint8_t from_outside : 1;       /* it was inherited across exec from outside of the tree */
+    uint8_t is_picked : 1;          /* the kernel has picked its port or name: no other start asks
+                                     * for that */
     _Atomic uint8_t serves_outside; /* AF_UNIX: who is no process of the tree has connected */
     char address[116];              /* as text_address writes it, with a NUL */
 };

@@ -112,13 +112,24 @@ static bool is_half_done(const struct tree *tree)
     for (const struct tree *part = tree; part; part = part->attached)
         for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
             const struct page_listener *at = &part->page.listener[i];
-            if (at->pid <= 0 || at->mode == MODE_OFF)
+            if (at->pid <= 0 || at->mode == MODE_OFF || at->is_picked)
                 continue;
             if (at->state != PAGE_KEPT)
                 return false;
             any = true;
         }
     return any;
+}
+
+/* A port that the kernel has picked: the new one does not ask for it. */
+static bool is_picked(const struct tree *tree, const char *address)
+{
+    for (const struct tree *part = tree; part; part = part->attached)
+        for (uint32_t i = 0; i < PAGE_LISTENERS; i++)
+            if (part->page.listener[i].pid > 0 && part->page.listener[i].is_picked &&
+                text_equal(part->page.listener[i].address, address))
+                return true;
+    return false;
 }
 
 /* HAProxy binds its admin socket to one path, and gives it another: nobody can come by the first. A
@@ -165,13 +176,15 @@ static void release_sockets(struct restart *restart)
 
 struct taking {
     struct restart *restart;
-    const struct tree *kept; /* only what the page says is kept, not what stands in for it */
+    const struct tree *tree;
+    bool only_kept; /* by the page's word, not what stands in for it */
     int pidfd, error;
 };
 
 static bool is_wanted(const struct taking *taking, int fd, const char *address)
 {
-    return is_to_take(fd) && (!taking->kept || is_listed(taking->kept, address, PAGE_KEPT));
+    return is_to_take(fd) && !is_picked(taking->tree, address) &&
+           (!taking->only_kept || is_listed(taking->tree, address, PAGE_KEPT));
 }
 
 static void take_descriptor(int dir, const char *name, void *context)
@@ -198,10 +211,11 @@ static void take_descriptor(int dir, const char *name, void *context)
     }
 }
 
-static void take_sockets(struct restart *restart, const struct tree *kept, int32_t pid)
+static void take_sockets(struct restart *restart, const struct tree *tree, int32_t pid)
 {
     char path[64];
-    struct taking taking = {restart, kept, (int)syscall(SYS_pidfd_open, pid, 0), 0};
+    struct taking taking = {restart, tree, is_half_done(tree), (int)syscall(SYS_pidfd_open, pid, 0),
+                            0};
     if (taking.pidfd < 0)
         return; /* it has ended */
     snprintf(path, sizeof path, "/proc/%d/fd", pid);
@@ -216,15 +230,17 @@ static void take_sockets(struct restart *restart, const struct tree *kept, int32
 
 static void take_all_sockets(struct restart *restart, struct tree *tree)
 {
-    const struct tree *kept = is_half_done(tree) ? tree : NULL;
     for (struct tree *part = tree; part; part = part->attached)
         for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
             int32_t pid = tree_process(part, i);
             if (pid)
-                take_sockets(restart, kept, pid);
+                take_sockets(restart, tree, pid);
         }
     if (!restart->sockets)
-        die(EXIT_FAILED, "pid %d: it listens nowhere: there is nothing to hand over", restart->pid);
+        die(EXIT_FAILED,
+            "pid %d: it listens nowhere that the new one would ask for: there is nothing to "
+            "hand over",
+            restart->pid);
 }
 
 /* ---- the old one ends ---- */

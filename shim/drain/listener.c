@@ -46,6 +46,7 @@ void listener_bound(int fd, const struct sockaddr *addr, socklen_t len)
     listener->origin =
         (struct listener_origin){.is_bound_here = true, .generation = generation_now()};
     describe(listener, addr, len);
+    listener->origin.is_picked = !listener->addr_len;
     listener_set_kind(fd, listener, KIND_BOUND);
 }
 
@@ -93,9 +94,9 @@ void listener_ask_kernel(int fd, struct listener *listener)
 static void tell_tree(struct listener *listener)
 {
     if (listener->addr_len && !listener->in_page)
-        listener->in_page =
-            listener_list_add((struct sockaddr *)&listener->addr, listener->addr_len,
-                              listener->view.mode, listener->origin.is_inherited);
+        listener->in_page = listener_list_add(
+            (struct sockaddr *)&listener->addr, listener->addr_len, listener->view.mode,
+            listener->origin.is_inherited, listener->origin.is_picked);
 }
 
 static void listens(int fd, struct listener *listener)

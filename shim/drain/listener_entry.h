@@ -19,6 +19,7 @@ struct listener {
         bool is_inherited;   /* across exec: the process that started the tree shares it */
         bool is_activated;   /* a service manager has given it to the program (LISTEN_FDS) */
         bool is_own;         /* the process of this generation has called listen itself */
+        bool is_picked;      /* the program left its port, or name, to the kernel */
         bool is_bound_here;  /* and bind: it shares it with nobody from whom it comes */
         uint64_t generation; /* of the process that bound it, or listened since */
     } origin;                /* of its socket, which its duplicates share */

@@ -232,6 +232,9 @@ static bool swap(struct listener *listener, int fd, enum then then, bool now)
 
 static bool is_kept(const struct listener *listener, enum listeners what)
 {
+    /* For the next start, which will not ask for it: its clients have to look it up anew. */
+    if (listener->origin.is_picked && atomic_load(&tree_page->keeps_listeners) == KEEPS_ALL)
+        return false;
     return what == LISTENERS_KEEP || (what == LISTENERS_AUTO && listener->origin.is_inherited);
 }
 

@@ -29,6 +29,7 @@ static struct {
 static bool is_ours(const struct listener *listener)
 {
     return listener_is_to_stop(listener) && !listener->origin.is_activated &&
+           !listener->origin.is_picked &&
            (coordinator_is_here() ||
             (listener->origin.is_own && listener->origin.generation == generation_now()));
 }
@@ -73,6 +74,7 @@ static long send_those_of(int32_t pid)
         socklen_t len = sock_is_listener((int)copy) == 1 ? sock_own_address((int)copy, &own) : 0;
         const struct sockaddr *addr = (struct sockaddr *)&own;
         if (len && sock_is_reached((int)copy) && !listener_list_has(tree_page, addr, len, true) &&
+            !listener_list_is_picked(addr, len) &&
             settings_mode(&settings_now()->mode, addr, len) != MODE_OFF) {
             long sent = sd_notify_store((int)copy);
             make_room_in((int)copy);

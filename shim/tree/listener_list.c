@@ -29,7 +29,8 @@ static bool outside_is_served_at(const char *address)
 }
 
 /* An entry of this address whose process is gone: it is the successor's now. */
-static int take_listener_over(const char *address, enum mode mode, bool from_outside)
+static int take_listener_over(const char *address, enum mode mode, bool from_outside,
+                              bool is_picked)
 {
     for (uint32_t i = 0; i < listeners_used(); i++) {
         struct page_listener *at = &tree_page->listener[i];
@@ -39,6 +40,7 @@ static int take_listener_over(const char *address, enum mode mode, bool from_out
             atomic_compare_exchange_strong(&at->pid, &pid, fork_pid())) {
             at->mode = (uint16_t)mode;
             at->from_outside = from_outside;
+            at->is_picked = is_picked;
             atomic_store(&at->state, PAGE_ACCEPTING);
             return (int)i + 1;
         }
@@ -67,14 +69,15 @@ static struct page_listener *free_listener(void)
     return taken < PAGE_LISTENERS ? &tree_page->listener[taken] : NULL;
 }
 
-int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode, bool from_outside)
+int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode, bool from_outside,
+                      bool is_picked)
 {
     char address[sizeof tree_page->listener->address];
     struct text wanted = TEXT_ON(address);
     text_address(&wanted, addr, len);
     if (!tree_page)
         return 0;
-    int known = take_listener_over(address, mode, from_outside);
+    int known = take_listener_over(address, mode, from_outside, is_picked);
     struct page_listener *at = known ? NULL : free_listener();
     if (!at)
         return known;
@@ -83,6 +86,7 @@ int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode
     text_string(&text, address);
     at->mode = (uint16_t)mode;
     at->from_outside = from_outside;
+    at->is_picked = is_picked;
     atomic_store(&at->serves_outside, outside);
     atomic_store(&at->state, PAGE_ACCEPTING);
     atomic_store(&at->pid, fork_pid());
@@ -105,6 +109,19 @@ bool listener_list_has(const struct page *page, const struct sockaddr *addr, soc
         const struct page_listener *at = &page->listener[i];
         if (is_listed(at) && (bool)at->from_outside == from_outside &&
             text_equal(at->address, address))
+            return true;
+    }
+    return false;
+}
+
+bool listener_list_is_picked(const struct sockaddr *addr, socklen_t len)
+{
+    char address[sizeof tree_page->listener->address];
+    struct text wanted = TEXT_ON(address);
+    text_address(&wanted, addr, len);
+    for (uint32_t i = 0; i < listeners_used(); i++) {
+        const struct page_listener *at = &tree_page->listener[i];
+        if (is_listed(at) && at->is_picked && text_equal(at->address, address))
             return true;
     }
     return false;

@@ -10,9 +10,9 @@
 #include "base/state_page.h"
 
 /* Adds a listener of this process. from_outside: the process that started the tree has handed it
- * over. */
-int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode,
-                      bool from_outside);
+ * over. is_picked: the kernel has picked its port, or its name. */
+int listener_list_add(const struct sockaddr *addr, socklen_t len, enum mode mode, bool from_outside,
+                      bool is_picked);
 
 /* Sets the state of a listener; returns the last one that any process has set. */
 void listener_list_set(int index, enum page_listener_state state);
@@ -25,6 +25,9 @@ void listener_list_remove(int index, bool has_children);
  * from_outside: whether the process that started the tree has handed one over. */
 bool listener_list_has(const struct page *page, const struct sockaddr *addr, socklen_t len,
                        bool from_outside);
+
+/* Tells whether one of this address was added as picked. */
+bool listener_list_is_picked(const struct sockaddr *addr, socklen_t len);
 
 /* AF_UNIX: a client of that listener is no process of the tree, as whoever else has it sees as
  * well; and whether that is so, or not known. */
