@@ -494,6 +494,18 @@ stays() {
     not conn_open fd "$port"
 }
 
+start_again() {
+    binds=again start_prefork "$@"
+}
+
+speaks_http again
+
+@test "a master that listens again on what it had before an exec takes it from no worker: no accept fails" {
+    load=40
+    stays again 0 command
+    lacks "$(log server)" 'accept:'
+}
+
 @test "a worker that is drained alone leaves what their master has bound to the other" {
     local fd first
     start_bound

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""tree_prefork.py PORT WORKERS [bind]: a pre-fork HTTP server. The master listens (bind: it binds
-alone, and each worker listens), forks the workers, makes a new one for each that dies, and on TERM
+"""tree_prefork.py PORT WORKERS [bind|again]: a pre-fork HTTP server. The master listens (bind: it
+binds alone, and each worker listens; again: it listens, becomes itself anew as unicorn's successor
+does, and listens again), forks the workers, makes a new one for each that dies, and on TERM
 stops them and ends with 0. A worker is slow_server.py, but that it answers with its pid: "It works:
 PID". Prints "worker PID" for each, "hup PID" where there is a HUP, and the first accept that fails."""
 import os
@@ -55,7 +56,14 @@ def say_hup(*_):
 
 workers = set()
 address, binds = ("127.0.0.1", int(sys.argv[1])), sys.argv[3:] == ["bind"]
-if binds:
+if sys.argv[3:] == ["again"]:
+    master = socket.create_server(address, backlog=200)
+    master.set_inheritable(True)
+    os.execv(sys.executable, [sys.executable] + sys.argv + [str(master.fileno())])
+elif sys.argv[3:4] == ["again"]:
+    master = socket.socket(fileno=int(sys.argv[4]))
+    master.listen(200)
+elif binds:
     master = socket.socket()
     master.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     master.bind(address)
