@@ -398,6 +398,11 @@ has_in_use() {
     "$WEIR" status "$SERVER_PID" --json | grep -q "\"in_use\": $1}"
 }
 
+# is_kept: its listener is open, and nobody accepts from it.
+is_kept() {
+    "$WEIR" status "$SERVER_PID" --json | grep -q '"state": "kept"'
+}
+
 @test "a restart that is interrupted starts nothing: the drain goes on, and another restart goes on with it" {
     local client late answer status=0
     serve server -- "$PROGRAMS/oldhttpd" "$port"
@@ -407,6 +412,7 @@ has_in_use() {
     wait_until 5 has_in_use 1
     "$WEIR" restart "$SERVER_PID" >"$BATS_TEST_TMPDIR/new" 2>"$BATS_TEST_TMPDIR/said.log" &
     wait_until 5 log_has said ': draining: 1 in use'
+    wait_until 5 is_kept
     kill -INT $!
     wait $! || status=$?
     [ "$status" = 130 ]
