@@ -91,14 +91,18 @@ static void read_options(int argc, char **argv, struct restart *restart)
 
 /* ---- its sockets ---- */
 
-/* The page has one line for sockets of a process that share an address (SO_REUSEPORT): the first of
- * them stands for all. */
-static bool is_listed(const struct tree *tree, const char *address, enum page_listener_state state)
+enum wanted { IS_ACCEPTING = PAGE_ACCEPTING, IS_KEPT = PAGE_KEPT, IS_PICKED = PAGE_STATES };
+
+/* Whether the tree has such a listener. The page has one line for sockets of a process that share
+ * an address (SO_REUSEPORT): the first of them stands for all. IS_PICKED: the kernel has picked its
+ * port, and the new one does not ask for it. */
+static bool has_listener(const struct tree *tree, const char *address, enum wanted wanted)
 {
     for (const struct tree *part = tree; part; part = part->attached)
         for (uint32_t i = 0; i < PAGE_LISTENERS; i++) {
             const struct page_listener *at = &part->page.listener[i];
-            if (at->pid > 0 && at->state == state && text_equal(at->address, address))
+            bool is_so = wanted == IS_PICKED ? at->is_picked : at->state == (uint32_t)wanted;
+            if (at->pid > 0 && is_so && text_equal(at->address, address))
                 return true;
         }
     return false;
@@ -119,17 +123,6 @@ static bool is_half_done(const struct tree *tree)
             any = true;
         }
     return any;
-}
-
-/* A port that the kernel has picked: the new one does not ask for it. */
-static bool is_picked(const struct tree *tree, const char *address)
-{
-    for (const struct tree *part = tree; part; part = part->attached)
-        for (uint32_t i = 0; i < PAGE_LISTENERS; i++)
-            if (part->page.listener[i].pid > 0 && part->page.listener[i].is_picked &&
-                text_equal(part->page.listener[i].address, address))
-                return true;
-    return false;
 }
 
 /* HAProxy binds its admin socket to one path, and gives it another: nobody can come by the first. A
@@ -183,8 +176,8 @@ struct taking {
 
 static bool is_wanted(const struct taking *taking, int fd, const char *address)
 {
-    return is_to_take(fd) && !is_picked(taking->tree, address) &&
-           (!taking->only_kept || is_listed(taking->tree, address, PAGE_KEPT));
+    return is_to_take(fd) && !has_listener(taking->tree, address, IS_PICKED) &&
+           (!taking->only_kept || has_listener(taking->tree, address, IS_KEPT));
 }
 
 static void take_descriptor(int dir, const char *name, void *context)
@@ -307,7 +300,7 @@ static size_t count_taken(const struct restart *restart)
 {
     size_t count = 0;
     for (size_t i = 0; i < restart->sockets; i++)
-        count += is_listed(restart->fresh, restart->address[i], PAGE_ACCEPTING);
+        count += has_listener(restart->fresh, restart->address[i], IS_ACCEPTING);
     return count;
 }
 
@@ -393,7 +386,7 @@ static bool wait_until_ready(struct restart *restart)
 static void say_lost(const struct restart *restart, const char *becomes)
 {
     for (size_t i = 0; i < restart->sockets; i++)
-        if (!is_listed(restart->fresh, restart->address[i], PAGE_ACCEPTING))
+        if (!has_listener(restart->fresh, restart->address[i], IS_ACCEPTING))
             say("%s: the new one does not listen there%s", restart->address[i], becomes);
 }
 

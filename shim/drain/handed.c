@@ -219,7 +219,8 @@ static bool is_in_group(int fd)
 static bool is_bound_by_another(const struct handed *at, const struct address *address)
 {
     return !is_in_group(at->fd) &&
-           listener_list_has(tree_page, (const struct sockaddr *)&address->of, address->len, false);
+           listener_list_has(tree_page, (const struct sockaddr *)&address->of, address->len,
+                             LISTENER_IS_MADE);
 }
 
 static void say_closed(const struct address *address, const char *why)
@@ -265,7 +266,8 @@ bool handed_makes_way(int fd, const struct sockaddr *addr, socklen_t len)
         if (at->fd < 0 || !at->is_stored || !sock_is_in_way(at->fd, fd, addr, len))
             continue;
         address.len = sock_own_address(at->fd, &address.of);
-        if (listener_list_has(tree_page, (struct sockaddr *)&address.of, address.len, false) ||
+        if (listener_list_has(tree_page, (struct sockaddr *)&address.of, address.len,
+                              LISTENER_IS_MADE) ||
             !atomic_compare_exchange_strong(&owner[at - handed], &who, OWNER_IS_LATE))
             continue;
         say_closed(&address, "what is bound now takes its place");

@@ -73,8 +73,9 @@ static long send_those_of(int32_t pid)
             continue;
         socklen_t len = sock_is_listener((int)copy) == 1 ? sock_own_address((int)copy, &own) : 0;
         const struct sockaddr *addr = (struct sockaddr *)&own;
-        if (len && sock_is_reached((int)copy) && !listener_list_has(tree_page, addr, len, true) &&
-            !listener_list_is_picked(addr, len) &&
+        if (len && sock_is_reached((int)copy) &&
+            !listener_list_has(tree_page, addr, len, LISTENER_IS_HANDED) &&
+            !listener_list_has(tree_page, addr, len, LISTENER_IS_PICKED) &&
             settings_mode(&settings_now()->mode, addr, len) != MODE_OFF) {
             long sent = sd_notify_store((int)copy);
             make_room_in((int)copy);

@@ -99,29 +99,21 @@ static bool is_listed(const struct page_listener *at)
     return pid > 0 || pid == PAGE_LEFT;
 }
 
+static bool is_so(const struct page_listener *at, enum listener_is what)
+{
+    return what == LISTENER_IS_PICKED ? at->is_picked
+                                      : at->from_outside == (what == LISTENER_IS_HANDED);
+}
+
 bool listener_list_has(const struct page *page, const struct sockaddr *addr, socklen_t len,
-                       bool from_outside)
+                       enum listener_is what)
 {
     char address[sizeof tree_page->listener->address];
     struct text wanted = TEXT_ON(address);
     text_address(&wanted, addr, len);
     for (uint32_t i = 0; page && i < page_used(&page->listeners_used, PAGE_LISTENERS); i++) {
         const struct page_listener *at = &page->listener[i];
-        if (is_listed(at) && (bool)at->from_outside == from_outside &&
-            text_equal(at->address, address))
-            return true;
-    }
-    return false;
-}
-
-bool listener_list_is_picked(const struct sockaddr *addr, socklen_t len)
-{
-    char address[sizeof tree_page->listener->address];
-    struct text wanted = TEXT_ON(address);
-    text_address(&wanted, addr, len);
-    for (uint32_t i = 0; i < listeners_used(); i++) {
-        const struct page_listener *at = &tree_page->listener[i];
-        if (is_listed(at) && at->is_picked && text_equal(at->address, address))
+        if (is_listed(at) && is_so(at, what) && text_equal(at->address, address))
             return true;
     }
     return false;

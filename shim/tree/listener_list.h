@@ -21,13 +21,12 @@ enum page_listener_state listener_list_state(int index);
 /* has_children: this process has, and they may have it still. */
 void listener_list_remove(int index, bool has_children);
 
-/* Tells whether a process of that page's tree has made a listener of this address itself;
- * from_outside: whether the process that started the tree has handed one over. */
+/* Tells whether that page's tree has a listener of this address that one of its processes has made
+ * itself, or that it was handed by the process that started the tree, or that was added as picked.
+ */
+enum listener_is { LISTENER_IS_MADE, LISTENER_IS_HANDED, LISTENER_IS_PICKED };
 bool listener_list_has(const struct page *page, const struct sockaddr *addr, socklen_t len,
-                       bool from_outside);
-
-/* Tells whether one of this address was added as picked. */
-bool listener_list_is_picked(const struct sockaddr *addr, socklen_t len);
+                       enum listener_is what);
 
 /* AF_UNIX: a client of that listener is no process of the tree, as whoever else has it sees as
  * well; and whether that is so, or not known. */

@@ -311,5 +311,5 @@ void membership_delayed(void)
 
 bool membership_listens_at(const struct sockaddr *addr, socklen_t len)
 {
-    return listener_list_has(predecessor ? predecessor : tree_page, addr, len, false);
+    return listener_list_has(predecessor ? predecessor : tree_page, addr, len, LISTENER_IS_MADE);
 }
