@@ -3,7 +3,7 @@
 # What is told of a drain beside what its clients know: random clients and drains of real servers, with
 # fixed seeds. What they lost is told by the exit code, the totals and the log, and nothing else is.
 # mutant: shim/drain/drain.c: s/process_slot_count_loss\(in_use, cost.queues.unread, cost.queues.unsent\);//
-# seconds: 40
+# seconds: 27
 # shellcheck shell=bash
 
 load helpers

@@ -4,7 +4,7 @@
 # without the shim; in a drain one header line more says "Connection: close", or a keep-alive in it
 # does so in its place, and nothing else differs.
 # mutant: shim/http/close_header.c: s/\? REPLACES : 0/? INSERTS : 0/
-# seconds: 66
+# seconds: 19
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers

@@ -3,7 +3,7 @@
 # weir(1): drain, close-idle, drain-all, status and list, on trees of real servers, and on state
 # pages that somebody has tampered with. INTERFACE.md, section 4.
 # mutant: shim/command/reader.c: s/return sig >= SIGRTMIN \|\|/return sig > 0 ||/
-# seconds: 45
+# seconds: 82
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154
 
 load helpers

@@ -2,7 +2,7 @@
 # The time that a drain takes, and what it writes down: WEIR_DELAY, WEIR_SPREAD, and the ledger of
 # what became of each connection.
 # mutant: shim/drain/drain.c: s/(begins_at = terms->since) \+ settings_now\(\)->delay/\1/
-# seconds: 38
+# seconds: 65
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers

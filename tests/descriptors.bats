@@ -4,7 +4,7 @@
 # whatever number it has, it is gone when its last descriptor is, and who gets its number afterwards
 # has nothing to fear.
 # mutant: shim/interpose/descriptor.c: s/(command == F_DUPFD) \|\| command == F_DUPFD_CLOEXEC/\1/
-# seconds: 40
+# seconds: 86
 # shellcheck disable=SC2030,SC2031,SC2154
 
 load helpers

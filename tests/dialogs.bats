@@ -5,7 +5,7 @@
 # one.
 # mutant: shim/drain/drain_state.c: s/settle = at_least\(settings->settle\)/settle = 0/
 # needs: dovecot-imapd
-# seconds: 40
+# seconds: 31
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers

@@ -3,7 +3,7 @@
 # What the library shows to the world, and that it builds without a warning.
 # mutant: shim/exports.map: s/ recvmmsg;//
 # needs: clang
-# seconds: 20
+# seconds: 4
 
 load helpers
 

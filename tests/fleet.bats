@@ -3,7 +3,7 @@
 # A fleet: three servers that we did not write behind HAProxy, each in a network of its own, under a
 # load of POSTs that must each be answered, and executed once (scripts/fleet-demo).
 # mutant: shim/drain/drain.c: s/(drain\.notice_until = now) \+ notice/\1/
-# seconds: 240
+# seconds: 291
 # shellcheck shell=bash disable=SC2034,SC2154
 
 load helpers

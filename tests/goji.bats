@@ -4,7 +4,7 @@
 # the modes, the actions and the C interface where goji has nothing to compare with.
 # "Closed" means: the program read end-of-file and closed, and its client saw the end.
 # mutant: shim/conn/conn.c: /MODE_DEADLINE\]/s/IDLE/KEEP/
-# seconds: 69
+# seconds: 77
 
 # shellcheck disable=SC2153  # ANSWER is set by marked.bash
 

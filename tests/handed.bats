@@ -4,7 +4,7 @@
 # their queues, and the program finds its own socket as it has made it.
 # mutant: shim/base/sock_carry.c: s/sock_admit_syns\(to\);//
 # needs:
-# seconds: 30
+# seconds: 14
 # shellcheck shell=bash disable=SC2154
 
 load helpers

@@ -5,7 +5,7 @@
 # Its clients are told so in its own words, and none is reset.
 # mutant: shim/http/streams.c: s/rest != BOTH_OPEN \&\& rest != ended/rest != ended/
 # needs: nginx-light nghttp2-client nghttp2-server apache2 haproxy nodejs curl
-# seconds: 90
+# seconds: 52
 # shellcheck shell=bash disable=SC2030,SC2031,SC2154
 
 load helpers

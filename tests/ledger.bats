@@ -3,7 +3,7 @@
 # the command's exit code is 3; status, the command and the log say the same.
 # mutant: shim/drain/drain.c: s/process_slot_count_loss\(in_use, cost.queues.unread,/process_slot_count_loss(in_use, false,/
 # needs: ngircd libsocket-wrapper torsocks
-# seconds: 75
+# seconds: 44
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers

@@ -2,7 +2,7 @@
 # What the program closes with input unread or output unacknowledged, while it drains, arrives whole
 # all the same: the answer is 1 MiB, its reader slow, and 100 kB of his are never read.
 # mutant: shim/conn/lingering_close.c: s/(if \(now) < (atomic_load\(&at->until)/\1 > \2/
-# seconds: 45
+# seconds: 54
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers

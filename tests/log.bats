@@ -3,7 +3,7 @@
 # The log never holds its program up and never raises a signal, whatever stderr or WEIR_LOG=FILE is;
 # lines that could not be written are counted.
 # mutant: shim/base/log.c: s/MSG_DONTWAIT \| MSG_NOSIGNAL/MSG_NOSIGNAL/
-# seconds: 30
+# seconds: 48
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154
 
 load helpers

@@ -4,7 +4,7 @@
 # textfile collector, and when the alerts fire.
 # mutant: scripts/metrics/weir-alerts.yml: s/weir_listeners_accepting > 0/weir_listeners_accepting > 1/
 # needs: prometheus python3-yaml
-# seconds: 10
+# seconds: 1
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154
 
 load helpers

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # The close notice of mode protocol: who gets it and when, and what is left alone.
 # mutant: shim/http/close_header.c: s/(requests.count - scan->mark.count\)) == 1/\1 >= 1/
-# seconds: 88
+# seconds: 61
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers

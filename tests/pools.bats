@@ -5,7 +5,7 @@
 # repeats by itself where an answer may be on its way: each is executed once, and answered.
 # mutant: shim/http/close_header.c: s/"close     "/"keep-alive"/
 # needs: python3-requests
-# seconds: 93
+# seconds: 82
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers

@@ -7,7 +7,7 @@
 # four bytes of TCP_INFO: so on aarch64 it is also shown that the shim does without.
 # mutant: shim/conn/fork_detect.c: s/sys3\(SYS_madvise, &fork_page, sizeof fork_page, -1\) >= 0/false/
 # needs: libc6-arm64-cross libc6-dev-arm64-cross
-# seconds: 71
+# seconds: 60
 # shellcheck disable=SC2030,SC2031,SC2153,SC2154
 
 load helpers

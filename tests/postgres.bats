@@ -3,7 +3,7 @@
 # PostgreSQL in mode protocol: in a drain a session's client is told by FATAL, 57P01, between two
 # statements; what it has asked is answered before, and a transaction has time to end.
 # mutant: shim/http/parser_postgres.c: s/scan->mark.flags \|= CONTINUES/(void)scan/
-# seconds: 40
+# seconds: 7
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers

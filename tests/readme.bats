@@ -4,7 +4,7 @@
 # no Debian package (docker, kubectl), a stand-in of the same name takes it, named in its test.
 # mutant: README.md: s/^weir run --stop-signals TERM your/weir run --stop-signal TERM your/
 # needs: python3-yaml nginx-light
-# seconds: 31
+# seconds: 55
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers

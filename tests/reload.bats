@@ -5,7 +5,7 @@
 # refused, reset, or loses a request. (Of HAProxy's master: those that come; or all, by an option of its own.)
 # mutant: shim/drain/environment.c: s/return MARK_SUCCESSOR;/return MARK_NONE;/
 # needs: nginx-light haproxy gunicorn unicorn python3
-# seconds: 60
+# seconds: 16
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers

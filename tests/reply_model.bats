@@ -4,7 +4,7 @@
 # in mode reply ends within two seconds all the same, and nobody has lost an answer; an answer that
 # only comes slowly is not taken for finished.
 # mutant: shim/conn/reply_model.c: s/(#define WAITS_MANY) 32/\1 32000/
-# seconds: 103
+# seconds: 119
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers

@@ -4,7 +4,7 @@
 # come all the time; none of them is refused, reset, or loses a request.
 # mutant: shim/drain/drain.c: s/\? LISTENERS_KEEP$/? LISTENERS_CLOSE/
 # needs: nginx-light haproxy gunicorn redis-server memcached python3 busybox-static
-# seconds: 150
+# seconds: 92
 # shellcheck shell=bash disable=SC2030,SC2031,SC2154
 
 load helpers

@@ -3,7 +3,7 @@
 # Where the shim may do little: in seccomp sandboxes, in a chroot, as nobody, where there is no room
 # for a table or a thread. And who else is in the process: helpers, other preloads, other libraries.
 # mutant: shim/drain/trigger.c: s/(atomic_store\(&sys_sandboxed), true/\1, false/
-# seconds: 20
+# seconds: 34
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers

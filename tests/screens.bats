@@ -3,7 +3,7 @@
 # The screens in weir(1) are what the command says: in shape, since the figures are others each time.
 # mutant: shim/command/text_output.c: s/IN USE\|>AGE/IN USE|>SINCE/
 # needs: redis-server memcached
-# seconds: 15
+# seconds: 4
 
 load helpers
 

@@ -3,7 +3,7 @@
 # The environment: what each variable accepts, what is said once and done (nothing) when it doesn't,
 # where the log goes, and what a child sees.
 # mutant: shim/base/settings.c: s/ \|\| \(value\[n\] == ',' && !value\[n \+ 1\]\)//
-# seconds: 84
+# seconds: 63
 # shellcheck disable=SC2153  # ANSWER is set by marked.bash
 
 load helpers

@@ -3,7 +3,7 @@
 # accepting, and leaves the socket as it is to who goes on; nobody in an accept queue is reset; and
 # a program that polls meets no error that it does not meet on a quiet day.
 # mutant: shim/drain/listener_stop.c: s/held \? THEN_LEAVE/held ? THEN_SHUT/
-# seconds: 60
+# seconds: 37
 # needs: gunicorn unicorn gpsd distcc haproxy nginx-light
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 

@@ -4,7 +4,7 @@
 # and to the command: nothing.
 # mutant: shim/base/proc.c: s/pid, 0\) != -ESRCH/pid, 0) == 0/
 # needs: apache2-bin clang
-# seconds: 40
+# seconds: 60
 # shellcheck disable=SC2016,SC2030,SC2031,SC2153,SC2154
 
 load helpers

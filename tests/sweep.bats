@@ -6,7 +6,7 @@
 # needs: ngircd mosquitto mosquitto-clients rsync nsd bind9-dnsutils beanstalkd pen rinetd sslh
 # needs: tinyproxy webfs mini-httpd openbsd-inetd micro-httpd gophernicus microsocks cvs ucspi-tcp
 # needs: socat busybox-static curl
-# seconds: 80
+# seconds: 43
 # shellcheck disable=SC2154
 
 load helpers

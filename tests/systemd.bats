@@ -4,7 +4,7 @@
 # sockets that systemd has made, Debian's start-stop-daemon, and Debian's own units, which are started and
 # stopped as systemd does it. Nothing here needs a systemd that runs.
 # mutant: shim/tree/sd_notify.c: s/\(uint64_t\)ms \* 1000/(uint64_t)ms/
-# seconds: 75
+# seconds: 103
 # shellcheck shell=bash disable=SC2013,SC2030,SC2031,SC2153,SC2154
 
 load helpers

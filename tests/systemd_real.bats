@@ -5,7 +5,7 @@
 # mutant: shim/tree/sd_notify.c: s/"FDSTORE=1" NAMED;/"FDSTORE=0" NAMED;/
 # needs: systemd systemd-container nginx-light memcached redis-server lighttpd apache2 apache2-bin haproxy
 # needs: varnish pgbouncer php8.2-fpm php8.4-fpm
-# seconds: 120
+# seconds: 44
 # shellcheck shell=bash disable=SC2028,SC2154
 
 load helpers

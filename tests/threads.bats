@@ -4,7 +4,7 @@
 # what the program's threads have.
 # mutant: shim/drain/trigger.c: s/return !pid \|\| pid ==/return pid !=/
 # needs: sbcl
-# seconds: 90
+# seconds: 46
 # shellcheck disable=SC2030,SC2031,SC2154
 
 load helpers

@@ -5,7 +5,7 @@
 # Clients that look before they send lose nothing by the moment between the end and that word.
 # mutant: shim/http/tracker.c: s/request.what == TLS_HANDSHAKE/false/
 # needs: h2o nginx-light apache2 haproxy nodejs redis-server postgresql openssl
-# seconds: 50
+# seconds: 26
 # shellcheck disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers

@@ -4,7 +4,7 @@
 # HTTP/2) is not taken for that answer, although it takes long.
 # mutant: shim/http/parser_tls.c: s/mark->flags \|= doubted \? DOUBTED : ANSWERED/mark->flags |= ANSWERED/
 # needs: h2o nginx-light apache2 haproxy nodejs openssl python3
-# seconds: 40
+# seconds: 20
 # shellcheck disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers

@@ -2,7 +2,7 @@
 # Suites that other people wrote give the same, case by case, bare and under the shim: the short
 # form of scripts/transparency.
 # mutant: shim/interpose/wait.c: s/(libc_epoll_wait\(epoll, events), most, ms/\1, 1, ms/
-# seconds: 119
+# seconds: 63
 # shellcheck shell=bash disable=SC2030,SC2031,SC2154
 
 load helpers

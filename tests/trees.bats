@@ -3,7 +3,7 @@
 # command. Idle and silent connections are closed, what is in use is answered, nobody is lost, and
 # the tree ends, or stays, as it should.
 # mutant: shim/tree/wake.c: s/sys2\(SYS_kill, pid, sig\) == -EPERM/sig < 0/
-# seconds: 88
+# seconds: 117
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers

@@ -4,7 +4,7 @@
 # ThreadSanitizer. A failing one says which of its sentences is not true.
 # mutant: shim/conn/conn.c: /MODE_MANUAL\]/s/\{KEEP,/{READ,/
 # needs: clang libclang-rt-dev
-# seconds: 75
+# seconds: 59
 
 load helpers
 

@@ -4,7 +4,7 @@
 # it has asked is answered before, and its own Close goes to the program.
 # mutant: shim/http/parser_websocket.c: s/mark->count = scan->other.count/(void)mark/
 # needs: nodejs node-ws python3-websockets python3-tornado python3-aiohttp nginx-light haproxy
-# seconds: 40
+# seconds: 27
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2154
 
 load helpers

@@ -4,7 +4,7 @@
 # and by the kernel, at any byte. What arrives is what the program wrote, and the notice, whole.
 # mutant: shim/http/close_header.c: s/own \+= inserts\(&scan\) \? 0 : n/own += n/
 # needs: mini-httpd curl
-# seconds: 60
+# seconds: 39
 # shellcheck shell=bash disable=SC2030,SC2031,SC2034,SC2119,SC2120,SC2154
 
 load helpers
