@@ -404,6 +404,19 @@ holds() {
     [ "$(grep -Ec "^$second +[^ ]+ +127.0.0.1:$port +reply +serving +0 +0 +- +-$" <<<"$said")" = 1 ]
 }
 
+@test "where nothing runs under the shim, nothing is shown, and nothing undefined happens" {
+    local shows
+    export WEIR_RUN_DIR=$run_dir
+    for shows in list status 'status --json' 'status --prometheus'; do
+        # shellcheck disable=SC2086  # two words
+        "$ROOT/build/asan/weir" $shows >"$BATS_TEST_TMPDIR/shown"
+        not grep -q '"pid"' "$BATS_TEST_TMPDIR/shown"
+    done
+    code=0
+    timeout --signal INT 2 "$ROOT/build/asan/weir" status --watch || code=$?
+    [ "$code" = 124 ]
+}
+
 @test "status --prometheus is what promtool accepts, for one tree and for all" {
     local idle busy
     command -v promtool >/dev/null || skip "there is no promtool"

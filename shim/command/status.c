@@ -105,7 +105,8 @@ static void take_rates(struct view *views, size_t count)
                             totals->closed_by_program + totals->closed_idle + totals->forced};
         view->has_rates = true;
         view->accepted_rate = view->closed_rate = -1;
-        for (const struct sample *at = last; at < last + lasts; at++) {
+        for (size_t j = 0; j < lasts; j++) {
+            const struct sample *at = &last[j];
             if (at->pid != view->pid)
                 continue;
             int64_t ms = samples[i].at - at->at;
@@ -121,7 +122,7 @@ static void take_rates(struct view *views, size_t count)
 static void show(struct tree *trees, const struct request *request)
 {
     size_t count = 0;
-    struct view *views = NULL;
+    struct view *views = grow(NULL, 0, sizeof *views); /* so that it has an end when it is empty */
     for (struct tree *tree = trees; tree; tree = tree->next) {
         views = grow(views, count, sizeof *views);
         tree_copy(tree); /* or the last figures that there were */
