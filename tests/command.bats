@@ -405,15 +405,14 @@ holds() {
 }
 
 @test "where nothing runs under the shim, nothing is shown, and nothing undefined happens" {
-    local shows
-    export WEIR_RUN_DIR=$run_dir
+    local shows alone=(unshare --pid --fork --kill-child --mount-proc)
     for shows in list status 'status --json' 'status --prometheus'; do
         # shellcheck disable=SC2086  # two words
-        "$ROOT/build/asan/weir" $shows >"$BATS_TEST_TMPDIR/shown"
+        "${alone[@]}" "$ROOT/build/asan/weir" $shows >"$BATS_TEST_TMPDIR/shown"
         not grep -q '"pid"' "$BATS_TEST_TMPDIR/shown"
     done
     code=0
-    timeout --signal INT 2 "$ROOT/build/asan/weir" status --watch || code=$?
+    "${alone[@]}" timeout --signal INT 2 "$ROOT/build/asan/weir" status --watch || code=$?
     [ "$code" = 124 ]
 }
 
