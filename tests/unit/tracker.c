@@ -713,16 +713,23 @@ static void again(void)
  */
 #define REQUESTS 60000
 static struct tracker shared;
-static _Atomic unsigned int heads_read, answers_sent;
+static sem_t heads_read, answers_sent;
 static _Atomic bool over;
+
+/* They wait without a processor: beside others that want it, who spins gets it back much later. */
+static void await(sem_t *event)
+{
+    while (sem_wait(event))
+        ;
+}
 
 static void *reads(void *unused)
 {
     for (unsigned int i = 1; i < REQUESTS; i++) {
         bytes_received(&shared, GET, strlen(GET));
-        atomic_fetch_add(&heads_read, 1);
-        while (atomic_load(&answers_sent) + 1 < i)
-            sched_yield();
+        sem_post(&heads_read);
+        if (i > 1)
+            await(&answers_sent);
     }
     return unused;
 }
@@ -730,11 +737,10 @@ static void *reads(void *unused)
 static void *writes(void *unused)
 {
     for (unsigned int i = 0; i < REQUESTS - 1; i++) {
-        while (atomic_load(&heads_read) <= i)
-            sched_yield();
+        await(&heads_read);
         bytes_sent(&shared, OK_2, strlen(OK_2) - 1);
         bytes_sent(&shared, "k", 1);
-        atomic_fetch_add(&answers_sent, 1);
+        sem_post(&answers_sent);
     }
     return unused;
 }
@@ -754,7 +760,7 @@ static void threads(void)
 {
     pthread_t reader, writer, asker;
     tracker_reset(&shared);
-    heads_read = answers_sent = 0;
+    CHECK(!sem_init(&heads_read, 0, 0) && !sem_init(&answers_sent, 0, 0));
     over = false;
     receive(&shared, GET, strlen(GET));
     CHECK(!pthread_create(&asker, NULL, asks, NULL) &&
