@@ -411,9 +411,14 @@ holds() {
         "${alone[@]}" "$ROOT/build/asan/weir" $shows >"$BATS_TEST_TMPDIR/shown"
         not grep -q '"pid"' "$BATS_TEST_TMPDIR/shown"
     done
+}
+
+@test "status --watch, which has no last figures at first, does nothing undefined" {
+    make_page sound
     code=0
-    "${alone[@]}" timeout --signal INT 2 "$ROOT/build/asan/weir" status --watch || code=$?
+    timeout --signal INT 2 "$ROOT/build/asan/weir" status --watch >"$BATS_TEST_TMPDIR/shown" || code=$?
     [ "$code" = 124 ]
+    grep -q page_make "$BATS_TEST_TMPDIR/shown"
 }
 
 @test "status --prometheus is what promtool accepts, for one tree and for all" {
