@@ -23,7 +23,8 @@ finds_nothing() {
     timeout "$(patient 60)" "$ROOT/build/fuzz/$target" -max_len=600 -runs="$2" -print_final_stats=1 \
         -dict="$ROOT/tests/fuzz/words.dict" -artifact_prefix="$BATS_TEST_TMPDIR/" \
         "$new" "$corpus" >"$log" 2>&1 || {
-        tail -n 60 "$log"
+        tail -n 30 "$log"
+        grep -aE 'is not so|runtime error|ERROR|^Base64' "$log"
         echo "to have it again, give the input above (Base64) to build/fuzz/$target"
         return 1
     }

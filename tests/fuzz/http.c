@@ -244,13 +244,16 @@ PLAIN bool says_close(const struct talk *talk)
     return marks.closes[0];
 }
 
-/* A connection may become HTTP/2: by its first bytes, by a frame that nobody has asked for, by 101;
- * or WebSocket, by that. Or it is TLS, by its first byte.
+/* A connection may become HTTP/2: by its first bytes, empty lines aside, by a frame that nobody has
+ * asked for, by 101; or WebSocket, by that. Or it is TLS, by its first byte.
  */
 static void look_for_http2(struct talk *talk)
 {
     const struct plain_text *read = &talk->read, *written = &talk->written;
-    if (read->n >= 4 && !memcmp(read->bytes, "PRI ", 4))
+    size_t first = 0;
+    while (read->n - first >= 2 && !memcmp(read->bytes + first, "\r\n", 2))
+        first += 2;
+    if (read->n - first >= 4 && !memcmp(read->bytes + first, "PRI ", 4))
         talk->is_http2 = true;
     if (written->n && written->bytes[0] == '\0' && !talk->has_begun)
         talk->is_http2 = true;
