@@ -203,6 +203,24 @@ ftp_visit() {
     log_has server 'has not begun its drain \(it is in a seccomp sandbox\): its 1 connections count'
 }
 
+@test "a tree whose child accepts in a seccomp filter is not wholly drained, in the log, too" {
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    serve server -- sh -c '"$0" "$@"; exit' "$PROGRAMS/sandbox_seccomp" filter "$port"
+    wait_port "$port"
+    conn_open fd "$port"
+    replies "$fd" hi hi
+    conn_close "$fd"
+    local child
+    child=$(pgrep -P "$SERVER_PID")
+    run "$ROOT/build/weir" drain --wait --timeout 5s "$SERVER_PID"
+    also_end "$child"
+    echo "$output"
+    [ "$status" = 1 ]
+    has "$output" "pid $child still accepts on 127.0.0.1:$port, in a seccomp sandbox"
+    log_has server "not drained: pid $child is in a seccomp sandbox, and still accepts"
+    log_has server 'not wholly drained in'
+}
+
 @test "vsftpd in its own sandbox serves under the shim" {
     start_vsftpd YES
     ftp_login fd
