@@ -7,7 +7,8 @@
 #                  under UBSan alone, which needs no runtime: it traps, $(BUILD)/ubsan
 
 CLANG ?= clang
-UNIT_CFLAGS = -std=gnu11 -O1 -g -fno-omit-frame-pointer -Wall -Wextra -Werror -Ishim -pthread \
+# -g1: a report names lines, and nothing else of what there is to know of a program.
+UNIT_CFLAGS = -std=gnu11 -O1 -g1 -fno-omit-frame-pointer -Wall -Wextra -Werror -Ishim -pthread \
 	-DHEAD_CACHE_LEARNS_EACH=1
 UNIT_asan = $(CC) -fsanitize=address,undefined -fno-sanitize-recover=all
 # Also what stands in for SSE2 elsewhere.
