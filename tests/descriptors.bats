@@ -406,13 +406,38 @@ process_is_made() {
     is_waited_for 755
 }
 
+# ---- the lowest free number ----
+
+# POSIX has open, dup, socket return it, and a server with one thread counts on that.
+@test "what the worker opens in a drain is out of the way at once of who gets the lowest free number" {
+    serve_bare server -- strace -ff -qq -o "$BATS_TEST_TMPDIR/trace" \
+        -e trace=openat,socket,pidfd_open,pidfd_getfd,accept4,fcntl,close,prctl \
+        -E LD_PRELOAD="$WEIR_LIB" -E WEIR_LOG="$BATS_TEST_TMPDIR/log" -E WEIR_STOP_SIGNALS=TERM \
+        "$PROGRAMS/fork_each" fork "$port"
+    wait_port "$port"
+    conn_open client "$port"
+    echoes "$client"
+    kill "$(pgrep -P "$SERVER_PID")"
+    wait_gone "$SERVER_PID" 30
+    local workers
+    mapfile -t workers < <(grep -l 'PR_SET_NAME, "weir"' "$BATS_TEST_TMPDIR"/trace.*)
+    awk 'FNR == 1 { due = "" }
+         due { moved += index($0, due) > 0; late += !index($0, due)
+               due = due ~ /^fcntl/ ? "close(" low ")" : ""; next }
+         !/^(fcntl|close|prctl)/ && / = [0-9]+$/ { opened++ }
+         (!/^(fcntl|close|prctl)/ || /F_DUPFD/) && / = [0-9][0-9]?$/ {
+             low = $NF; due = "fcntl(" low ", F_DUPFD_CLOEXEC, 100)" }
+         END { print opened, moved, late; exit !(opened > 10 && moved == 2 * opened && !late) }' \
+        "${workers[@]}"
+}
+
 # ---- a number that changes hands ----
 
-# reuse LIBRARY HOW ROUNDS: `result` is its last line.
+# reuse LIBRARY HOW ROUNDS [sleep]: `result` is its last line.
 reuse() {
     WEIR_LIB=$1
     serve reuse WEIR_LOG=none "WEIR_MODE=automatic,127.0.0.1:$((port + 1))=off" -- \
-        "$PROGRAMS/reuse" "$2" "$3" "$port"
+        "$PROGRAMS/reuse" "$2" "$3" "$port" ${4:+"$4"}
     wait_gone "$SERVER_PID" 55
     result=$(log reuse | tail -n 1)
     echo "$2: $result"

@@ -111,7 +111,7 @@ static uint32_t kept_count;
 static long splice_line(int fd, const char *at, size_t n)
 {
     int own[2];
-    long done = sys2(SYS_pipe2, own, O_CLOEXEC | O_NONBLOCK);
+    long done = sys_pipe(own);
     if (done < 0)
         return done;
     done = sys3(SYS_write, own[1], at, n);
@@ -153,7 +153,7 @@ static long write_terminal(int fd, const char *at, size_t n)
     struct text text = TEXT_ON(path);
     text_add(&text, "/proc/self/fd/%d", fd);
     const int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-    long own = sys4(SYS_openat, AT_FDCWD, path, flags, 0), done = 0, one = 1;
+    long own = sys_move_up(sys4(SYS_openat, AT_FDCWD, path, flags, 0)), done = 0, one = 1;
     if (own >= 0) {
         done = sys3(SYS_write, own, at, n);
         sys1(SYS_close, own);
@@ -210,7 +210,7 @@ static enum outcome write_stderr(const char *at, size_t n, bool to_null)
 {
     if (!chosen.has_stderr)
         return ELSEWHERE;
-    long fd = sys3(SYS_fcntl, STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    long fd = sys_duplicate(STDERR_FILENO);
     if (fd < 0)
         return fd == -EMFILE ? LOST : ELSEWHERE;
     struct stat status;
@@ -234,7 +234,8 @@ static enum outcome write_syslog(enum log_level level, const char *at)
     text_add(&text, "%s%s", priority[level], at);
     if (text.used && buffer[text.used - 1] == '\n')
         text.used--;
-    long fd = sys3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const int type = SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+    long fd = sys_move_up(sys3(SYS_socket, AF_UNIX, type, 0));
     if (fd < 0)
         return LOST;
     long done = sys6(SYS_sendto, fd, buffer, text.used, MSG_NOSIGNAL, &journal, sizeof journal);
@@ -277,7 +278,7 @@ static bool passes(long error)
 static long open_file(void)
 {
     const int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-    return sys4(SYS_openat, AT_FDCWD, chosen.path, flags, 0640);
+    return sys_move_up(sys4(SYS_openat, AT_FDCWD, chosen.path, flags, 0640));
 }
 
 static bool write_opened(int fd, const char *at, size_t n)

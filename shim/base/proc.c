@@ -29,7 +29,8 @@ static const char *path_of(char path[64], int32_t pid, const char *name)
 static long open_proc(int32_t pid, const char *name)
 {
     char path[64];
-    return sys4(SYS_openat, AT_FDCWD, path_of(path, pid, name), O_RDONLY | O_CLOEXEC, 0);
+    path_of(path, pid, name);
+    return sys_move_up(sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0));
 }
 
 /* ---- line by line ---- */
@@ -169,7 +170,7 @@ long proc_each_file(const char *path, proc_visit_fn *visit, void *context)
 {
     char buffer[2048] __attribute__((aligned(8)));
     const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-    long n, dir = sys4(SYS_openat, AT_FDCWD, path, flags, 0);
+    long n, dir = sys_move_up(sys4(SYS_openat, AT_FDCWD, path, flags, 0));
     if (dir < 0)
         return dir;
     while ((n = sys3(SYS_getdents64, dir, buffer, sizeof buffer)) > 0)

@@ -20,9 +20,6 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 
-/* Where nobody looks for the lowest free number (and select can still reach). */
-#define PINNED_LEAST 100
-
 /* Multiplies by the golden ratio, so that each bit reaches the upper half, and brings that down. */
 static uint64_t stir(uint64_t hash, uint64_t word)
 {
@@ -226,7 +223,7 @@ void sock_peer(int fd, struct text *text)
 
 int sock_guard(int fd)
 {
-    long pin = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, PINNED_LEAST);
+    long pin = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, SYS_OWN_LEAST);
     /* EINVAL: RLIMIT_NOFILE is below that. None left: the number itself has to do. */
     return pin == -EMFILE || pin == -ENFILE || pin == -EINVAL ? fd : (int)pin;
 }
@@ -395,7 +392,7 @@ socklen_t sock_own_address(int fd, struct sockaddr_storage *addr)
 
 int sock_accept(int fd)
 {
-    long got = sys4(SYS_accept4, fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    long got = sys_move_up(sys4(SYS_accept4, fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
     return got < 0 ? -1 : (int)got;
 }
 
@@ -421,7 +418,8 @@ bool sock_diag(const void *request, size_t size, int flags, sock_diag_fn *visit,
                                   (uint16_t)(NLM_F_REQUEST | flags), 0, 0};
     const struct iovec ask[] = {{(void *)&head, sizeof head}, {(void *)request, size}};
     char answer[ANSWER_MOST] __attribute__((aligned(8)));
-    long fd = sys3(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    const int type = SOCK_RAW | SOCK_CLOEXEC;
+    long fd = sys_move_up(sys3(SYS_socket, AF_NETLINK, type, NETLINK_SOCK_DIAG));
     if (fd < 0)
         return false;
     bool more = sys3(SYS_writev, fd, ask, 2) == (long)head.nlmsg_len, is_whole = false;
@@ -567,7 +565,7 @@ int sock_unreachable_listener(int fd)
     sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &len);
 
     long flags = sys2(SYS_fcntl, fd, F_GETFL);
-    long made = sys3(SYS_socket, family, type | SOCK_CLOEXEC, 0);
+    long made = sys_move_up(sys3(SYS_socket, family, type | SOCK_CLOEXEC, 0));
     if (made < 0)
         return (int)made;
     long failed = bind_out_of_reach((int)made, family);

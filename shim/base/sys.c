@@ -2,6 +2,7 @@
 #include "base/sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -37,6 +38,31 @@ void sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t ms)
 void sys_futex_wake(const _Atomic uint32_t *word)
 {
     sys3(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX);
+}
+
+long sys_move_up(long fd)
+{
+    if (fd < 0 || fd >= SYS_OWN_LEAST)
+        return fd;
+    long own = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, SYS_OWN_LEAST);
+    if (own < 0)
+        return fd;
+    sys1(SYS_close, fd);
+    return own;
+}
+
+long sys_pipe(int ends[2])
+{
+    long made = sys2(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK);
+    for (int i = 0; made >= 0 && i < 2; i++)
+        ends[i] = (int)sys_move_up(ends[i]);
+    return made;
+}
+
+long sys_duplicate(int fd)
+{
+    long own = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, SYS_OWN_LEAST);
+    return own == -EINVAL || own == -EMFILE ? sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3) : own;
 }
 
 bool sys_has_children(void)

@@ -112,6 +112,24 @@ void sys_futex_wake(const _Atomic uint32_t *word);
  * program. */
 bool sys_has_children(void);
 
+/*
+ * Descriptors of our own lie from there on: a program may count on the lowest free number being the
+ * one that it gets (open(2)), and select(2) still reaches so far.
+ */
+#define SYS_OWN_LEAST 100
+
+/*
+ * Moves fd, which has just been opened, up there, and returns its new number; fd itself where none
+ * is left (RLIMIT_NOFILE), and an error as it is. Until it returns the lower number is taken.
+ */
+long sys_move_up(long fd);
+
+/* Makes a pipe up there, non-blocking and close-on-exec. -errno. */
+long sys_pipe(int ends[2]);
+
+/* Duplicates fd up there, or where none is left above the standard ones. -errno. */
+long sys_duplicate(int fd);
+
 /* Blocks every signal for the calling thread; the old mask goes to *old. Undone by sys_unblock. */
 void sys_block_signals(uint64_t *old);
 void sys_unblock_signals(const uint64_t *old);

@@ -8,9 +8,6 @@
 #include "tree/listener_list.h"
 #include "tree/process_slot.h"
 
-#include <fcntl.h>
-
-#define KEPT_LEAST 100
 
 static _Atomic int kept[PAGE_LISTENERS + 1]; /* the descriptor and one more; 0: not yet there */
 _Atomic uint32_t listener_kept;
@@ -22,9 +19,7 @@ static int number(uint32_t i)
 
 int listener_keep(int fd)
 {
-    long copy = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, KEPT_LEAST);
-    if (copy < 0) /* the limit is lower */
-        copy = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+    long copy = sys_duplicate(fd);
     if (copy >= 0 && atomic_load(&listener_kept) < PAGE_LISTENERS)
         atomic_store(&kept[atomic_fetch_add(&listener_kept, 1)], (int)copy + 1);
     return (int)copy;

@@ -15,7 +15,6 @@
 #include "tree/membership.h"
 #include "tree/process_slot.h"
 
-#include <fcntl.h>
 
 /* How long the queue must have been empty once SYNs are dropped; the same where nothing tells of
  * handshakes that are half done; and how long those are waited for. A SYN-ACK whose answer was lost
@@ -195,7 +194,7 @@ static bool swap(struct listener *listener, int fd, enum then then, bool now)
     take_in_hand(SUBSTITUTE, substitute);
     if (listener_epolls_is_shared(fd)) /* which goes on telling of clients, who are the others' */
         sock_never_block(substitute);
-    long old = then == THEN_KEEP ? listener_keep(fd) : sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+    long old = then == THEN_KEEP ? listener_keep(fd) : sys_duplicate(fd);
     if (old >= 0 && then != THEN_KEEP)
         take_in_hand(OLD, (int)old);
 

@@ -65,10 +65,10 @@ static long send_all(bool drains)
 
 static long send_those_of(int32_t pid)
 {
-    long count = 0, process = sys2(SYS_pidfd_open, pid, 0);
+    long count = 0, process = sys_move_up(sys2(SYS_pidfd_open, pid, 0));
     for (int fd = 0; process >= 0 && fd < LOOKED_AT && count >= 0; fd++) {
         struct sockaddr_storage own;
-        long copy = sys3(SYS_pidfd_getfd, process, fd, 0);
+        long copy = sys_move_up(sys3(SYS_pidfd_getfd, process, fd, 0));
         if (copy < 0)
             continue;
         socklen_t len = sock_is_listener((int)copy) == 1 ? sock_own_address((int)copy, &own) : 0;

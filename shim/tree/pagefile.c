@@ -168,13 +168,14 @@ int pagefile_open_others(const char *path, const char *name, uint32_t uid)
 {
     const int flags = O_NOFOLLOW | O_CLOEXEC;
     struct stat status;
-    long fd = -1, dir = sys4(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | flags, 0);
+    long fd = -1;
+    long dir = sys_move_up(sys4(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | flags, 0));
     if (dir < 0)
         return -1;
     /* A lease holds nobody up, a terminal is not taken: what it is, is looked at before as well. */
     if (sys4(SYS_newfstatat, dir, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
         is_others_page(&status, uid))
-        fd = sys4(SYS_openat, dir, name, O_RDWR | O_NONBLOCK | O_NOCTTY | flags, 0);
+        fd = sys_move_up(sys4(SYS_openat, dir, name, O_RDWR | O_NONBLOCK | O_NOCTTY | flags, 0));
     sys1(SYS_close, dir);
     if (fd < 0)
         return -1;

@@ -60,7 +60,7 @@ static long send_message(const char *at, size_t length, int passed)
         message.msg_control = &control;
         message.msg_controllen = sizeof control;
     }
-    long fd = sys3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    long fd = sys_move_up(sys3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     if (fd < 0)
         return fd;
     long sent = sys3(SYS_sendmsg, fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -189,7 +189,7 @@ void sd_notify_empties_store(void)
 static long send_pipe(const char *message)
 {
     int ends[2];
-    long made = sys2(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK);
+    long made = sys_pipe(ends);
     if (made < 0)
         return made;
     long sent = send_message(message, text_length(message), ends[1]);
