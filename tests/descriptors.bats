@@ -497,28 +497,32 @@ hits_somebody() {
     hits_somebody
 }
 
-# pausing NAME: between its look at a connection and its shutdown the worker takes up to 100 us or so.
+# pausing NAME: between its look at a connection and its shutdown the worker waits, for a moment, for the
+# number to be somebody else's.
 pausing() {
-    mutant "$1" shim/base/sock.c \
-        '/^bool sock_shut_read_of(/,/^}/ s/^    int pin = /    static uint32_t turn;\n    for (uint32_t i = turn++ % 512; i; i--)\n        sys2(SYS_getppid, 0, 0);\n&/'
+    mutant "$1" shim/base/sock.c '/^bool sock_shut_read_of(/,/^}/ s/^    int pin = /    struct stat was, is;\
+    sys2(SYS_fstat, fd, \&was);\
+    for (int i = 0; i < 100 \&\& (sys2(SYS_fstat, fd, \&is) < 0 || is.st_ino == was.st_ino); i++)\
+        sys2(SYS_nanosleep, (\&(struct timespec){0, 20000}), NULL);\
+&/'
 }
 
 @test "a number closed and reused behind the worker's look: claim and fingerprint each protect" {
     pausing neither
     without_claim neither
     without_fingerprint neither
-    reuse "$mutant" seen 1500
+    reuse "$mutant" seen 200 sleep
     hits_somebody # what follows was tried
 
     pausing claim
     without_fingerprint claim
-    reuse "$mutant" seen 1500
-    [[ $result == "rounds 1500 "*" hit 0 lost 0" ]]
+    reuse "$mutant" seen 200 sleep
+    [[ $result == "rounds 200 "*" hit 0 lost 0" ]]
 
     pausing fingerprint
     without_claim fingerprint
-    reuse "$mutant" seen 1500
-    [[ $result == "rounds 1500 "*" hit 0 lost 0" ]]
+    reuse "$mutant" seen 200 sleep
+    [[ $result == "rounds 200 "*" hit 0 lost 0" ]]
 }
 
 # ---- the last moment ----

@@ -2,12 +2,13 @@
  * without pause; whoever got the number must never meet an end that nobody made.
  * SPDX-License-Identifier: MIT
  *
- *   reuse unseen|seen ROUNDS PORT       WEIR_MODE=automatic,127.0.0.1:PORT+1=off
+ *   reuse unseen|seen ROUNDS PORT [sleep]       WEIR_MODE=automatic,127.0.0.1:PORT+1=off
  *
  * "unseen" closes with a system call made inline, past every wrapper, "seen" with close(2). Who
  * gets the number: in turn an end of a socketpair, an outgoing connection, and a connection
  * accepted from the listener whose mode is off. A few idle connections beside keep the drainer
- * busy. Prints
+ * busy. With "sleep" it gives the drainer its time before and behind the close, and doesn't race
+ * it. Prints
  *
  *   rounds R reused U passes P shut S hit H lost L
  *
@@ -123,10 +124,20 @@ static void innocent(int kind, int waiting, int *pair)
     }
 }
 
+static void wait_a_little(unsigned *seed, bool sleeps)
+{
+    int spins = rand_r(seed) % PAUSE_MOST;
+    if (sleeps)
+        usleep((useconds_t)spins * 20);
+    for (; !sleeps && spins > 0; spins--)
+        getppid();
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 4 || !weir_close_idle) {
-        fprintf(stderr, "usage: reuse unseen|seen ROUNDS PORT, under the shim\n");
+    bool sleeps = argc == 5 && !strcmp(argv[4], "sleep");
+    if ((argc != 4 && !sleeps) || !weir_close_idle) {
+        fprintf(stderr, "usage: reuse unseen|seen ROUNDS PORT [sleep], under the shim\n");
         return 2;
     }
     bool unseen = !strcmp(argv[1], "unseen");
@@ -145,8 +156,7 @@ int main(int argc, char **argv)
         int client = connect_to(&tracked_at);
         int fd = accept_from(tracked);
         /* The close is to fall anywhere in the drainer's look, its claim and its shutdown. */
-        for (int spin = rand_r(&seed) % PAUSE_MOST; spin > 0; spin--)
-            getppid();
+        wait_a_little(&seed, sleeps);
         shut += has_end(fd);
         if (unseen)
             inline_call(SYS_close, fd, 0, 0, 0);
@@ -154,8 +164,7 @@ int main(int argc, char **argv)
             close(fd);
         innocent(kind, waiting, pair);
         reused += pair[0] == fd;
-        for (int spin = rand_r(&seed) % PAUSE_MOST; spin > 0; spin--)
-            getppid();
+        wait_a_little(&seed, sleeps);
         if (has_end(pair[0]) || has_end(pair[1]) || cannot_send(pair[1]) || cannot_send(pair[0]))
             hit++;
         else if (!has_come(pair[0]) || !has_come(pair[1]))
