@@ -35,16 +35,27 @@ begins() {
     wait_port "$port"
 }
 
+# tells: drains, and says of how many clients a request came in while their connection was closed.
+tells() {
+    local status=0
+    timeout 70 "$ROOT/build/weir" drain --wait "$server" >"$at/drained" 2>&1 || status=$?
+    cat "$at/drained"
+    told=$(sed -En 's/.*: drained in .* ([0-9]+) forced, \1 of them in use$/\1/p' "$at/drained")
+    [ "$status" = $((told > 0 ? 3 : 0)) ]
+}
+
 # ends_well KIND HOW: ten idle connections end so; those that ask every quarter of a second, and are
-# found idle between, lose nothing.
+# found idle between, lose nothing but what is told; on a busy machine a request may come in right
+# between the last look and the FIN.
 ends_well() {
     client idle "$1" 10 0
     client busy "$1" 20 0.25
-    drains
+    tells
+    [ "$told" -le 2 ]
     wait_until 20 log_has idle '^answered '
     log_has idle "^answered 10, lost 0, ended by \\{'$2': 10\\}$"
     wait_until 70 log_has busy '^answered '
-    log_has busy '^answered [0-9]+, lost 0, ended by '
+    log_has busy "^answered [0-9]+, lost $told, ended by "
     lacks "$(log busy)" reset
 }
 
@@ -70,7 +81,7 @@ never_rests() {
     log_has restless '^answered [0-9]+, lost 0, ended by '
 }
 
-@test "Apache: an idle connection ends with a close_notify" {
+apache() {
     cat >"$at/apache.conf" <<END2
 ServerName localhost
 ServerRoot $at
@@ -93,7 +104,25 @@ KeepAliveTimeout 60
 MaxKeepAliveRequests 0
 END2
     begins setsid apache2 -f "$at/apache.conf" -DFOREGROUND
+}
+
+@test "Apache: an idle connection ends with a close_notify" {
+    apache
     ends_well http close_notify
+}
+
+# Apache throws away what it has not read, before it closes, and the client has left by then.
+@test "Apache, held up between the last look and the FIN: each request that came in is told as lost" {
+    apache
+    client busy http 20 0.25
+    serve_bare strace -- strace -f -qq -o "$at/trace" -e trace=shutdown \
+        -e inject=shutdown:delay_enter=100000 -p "$(pgrep -P "$server")"
+    wait_until 10 grep -q '^TracerPid:.*[1-9]' /proc/"$(pgrep -P "$server")"/status
+    tells
+    wait_until 70 log_has busy '^answered '
+    log busy
+    [ "$told" -gt 0 ]
+    log_has busy "^answered [0-9]+, lost $told, ended by "
 }
 
 @test "HAProxy: an idle connection ends with a close_notify" {

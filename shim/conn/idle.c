@@ -3,6 +3,7 @@
 #include "conn/conn.h"
 #include "conn/conn_own.h"
 #include "conn/goodbye.h"
+#include "conn/lingering_close.h"
 
 /*
  * How long ago the drainer first saw the connection since it last changed: it has been quiet for as
@@ -433,10 +434,12 @@ void conn_finish(int fd, const struct conn_limits *limits, bool late)
     if (!queues.unread && !queues.unsent &&
         atomic_compare_exchange_strong(&conn->record, &record, record | CONN_FIN)) {
         atomic_thread_fence(memory_order_seq_cst); /* fdtable.h */
-        if (!is_in_use(conn) && !sock_unread_now(pin))
+        if (!is_in_use(conn) && !sock_unread_now(pin)) {
             sock_shut_write(pin);
-        else
+            lingering_behind_end(pin, conn, true);
+        } else {
             atomic_fetch_and(&conn->record, ~CONN_FIN);
+        }
     }
     sock_unguard(fd, pin);
 }

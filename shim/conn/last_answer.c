@@ -4,6 +4,7 @@
 #include "conn/conn_own.h"
 
 #include "base/sys.h"
+#include "conn/lingering_close.h"
 #include "conn/pacing.h"
 
 #include <errno.h>
@@ -134,8 +135,10 @@ void notes_wrote(int fd, struct conn *conn, size_t done, bool whole, struct byte
     if (mode_of(record) != MODE_REPLY || !done)
         return;
     int saved = errno;
-    if (record & CONN_MET_END)
+    if (record & CONN_MET_END) {
         atomic_fetch_or(&conn->record, CONN_SPOKE);
+        lingering_behind_end(fd, conn, false);
+    }
     release_end(fd, number);
     enum reply_model_sign sign = sign_of(conn, done, bytes);
     if (record & CONN_SHUT)
@@ -146,12 +149,14 @@ void notes_wrote(int fd, struct conn *conn, size_t done, bool whole, struct byte
         is_ended_by(sign, record) && conn_is_still(fd, record) &&
         atomic_compare_exchange_strong(&conn->record, &record, shut)) {
         atomic_thread_fence(memory_order_seq_cst); /* another thread may read (fdtable.h) */
-        if (is_in_use(conn) || !waits_for_more(fd, number, tracker_in_drain(conn, false)))
+        if (is_in_use(conn) || !waits_for_more(fd, number, tracker_in_drain(conn, false))) {
             atomic_fetch_and(&conn->record, ~(shut & ~record));
-        else if (sure)
+        } else if (sure) {
             sock_shut_both(fd);
-        else if (sock_shut_read(fd), reply_model_held(number) == HOLD_WRITE)
+            lingering_behind_end(fd, conn, false);
+        } else if (sock_shut_read(fd), reply_model_held(number) == HOLD_WRITE) {
             reply_model_holds(number, HOLD_END);
+        }
     }
     errno = saved;
 }
@@ -232,10 +237,12 @@ bool conn_read_end(int fd)
     bool ends = !queues.unread && !is_in_use(conn) &&
                 (!queues.unsent || reply_model_waits_for_answers(table_number(conn)));
     if (ends && !(queues.unread = sock_unread_now(fd))) {
-        if (over == CONN_MET_END) /* for WEIR_SETTLE: conn_finish */
+        if (over == CONN_MET_END) { /* for WEIR_SETTLE: conn_finish */
             atomic_fetch_and(&conn->state, (uint8_t)~STATE_SEEN);
-        else
+        } else {
             sock_shut_write(fd);
+            lingering_behind_end(fd, conn, false);
+        }
         return false;
     }
     atomic_fetch_and(&conn->record, ~over);

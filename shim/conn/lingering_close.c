@@ -116,30 +116,41 @@ static bool is_closed_in_use(int fd, const struct conn *conn, uint64_t record)
     return info.has && info.is_whole;
 }
 
-/*
- * What lies unread behind our FIN came before it, and behind the look that found nothing: to what
- * comes later the kernel says RST (net/ipv4/tcp_input.c, tcp_rcv_state_process). No answer is owed
- * to it where the one before has said that no more comes.
- */
-static bool is_unheard(const struct conn *conn, uint64_t record, const struct sock_queues *queues)
-{
-    const uint64_t both = CONN_SHUT | CONN_FIN;
-    if ((record & (both | CONN_TOLD | CONN_UNIX)) != both || !queues->unread)
-        return false;
-    return tracker_said_close(&conn->http) == HTTP_STAYS;
-}
-
-static void say_closed_in_use(int fd)
+static void say_closed_in_use(int fd, bool is_claimed)
 {
     struct log_line line;
-    table_count_lost(true);
     if (lingering_on_loss)
         lingering_on_loss(true, false, false);
     log_begin(&line, LOG_INFO);
     text_string(&line.text, "closed ");
     sock_peer(fd, &line.text);
     text_string(&line.text, ": in use, for it was sent something as it was closed");
-    log_send(&line);
+    if (is_claimed)
+        log_keep(&line);
+    else
+        log_send(&line);
+}
+
+/*
+ * TLS: as long may the peer's own close_notify be, which answers the program's (RFC 5246 with a
+ * nonce and a tag of AES-GCM: 5 + 8 + 2 + 16; RFC 8446, 5.2, has 24).
+ */
+#define CLOSE_NOTIFY_MOST 31
+
+void lingering_behind_end(int fd, struct conn *conn, bool is_claimed)
+{
+    uint64_t record = atomic_load(&conn->record);
+    if (!atomic_load(&is_on) || record & CONN_UNIX ||
+        sock_unread(fd) <= (record & CONN_FIN ? 0 : CLOSE_NOTIFY_MOST) ||
+        tracker_said_close(&conn->http) != HTTP_STAYS)
+        return;
+    do {
+        if (!record || record & (CONN_FORCED | CONN_DISOWNED))
+            return;
+    } while (!atomic_compare_exchange_weak(&conn->record, &record, record | CONN_FORCED));
+    table_counts(conn, false);
+    table_count_forced(true);
+    say_closed_in_use(fd, is_claimed);
 }
 
 void lingering_before_close(int fd, const struct conn *conn, uint64_t record)
@@ -152,9 +163,11 @@ void lingering_before_close(int fd, const struct conn *conn, uint64_t record)
     sock_queues(fd, &queues);
     bool is_empty = !queues.unread && (queues.unsent <= (record & CONN_FIN ? OUR_FIN : 0) ||
                                        record & CONN_MET_END); /* its last word */
-    bool in_use = is_closed_in_use(fd, conn, record) || is_unheard(conn, record, &queues);
-    if (in_use)
-        say_closed_in_use(fd);
+    bool in_use = is_closed_in_use(fd, conn, record);
+    if (in_use) {
+        table_count_lost(true);
+        say_closed_in_use(fd, false);
+    }
     bool is_told =
         record & CONN_TOLD && linger; /* what the client still says is no reason to reset */
     if (is_empty && !is_told)
