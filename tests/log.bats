@@ -146,7 +146,7 @@ has_lines() {
     wait_until 5 reads_fifo
     kill -USR2 "$server"
     wait_until 5 log_has reader "^weir\[$server\] log_server: 1 line before this one is lost: "
-    log_has reader ': closing idle connections: '
+    wait_until 5 log_has reader ': closing idle connections: '
     kill -KILL "$SERVER_PID"
     wait_gone "$SERVER_PID"
     kill -TERM "$server"

@@ -117,6 +117,12 @@ void lingering_before_close(int fd, const struct conn *conn, uint64_t record)
     (void)fd, (void)conn, (void)record;
 }
 
+void lingering_behind_end(int fd, struct conn *conn, bool is_claimed);
+void lingering_behind_end(int fd, struct conn *conn, bool is_claimed)
+{
+    (void)fd, (void)conn, (void)is_claimed;
+}
+
 void lingering_remember_epoll(int epoll);
 void lingering_remember_epoll(int epoll)
 {
