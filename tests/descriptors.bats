@@ -406,6 +406,29 @@ process_is_made() {
     is_waited_for 755
 }
 
+@test "a service of another user that is between its fork and its exec as a drain begins is drained as well" {
+    local client inetd
+    mkdir -m 1777 "$BATS_TEST_TMPDIR/run"
+    export WEIR_RUN_DIR=$BATS_TEST_TMPDIR/run
+    start_sed nobody
+    inetd=$SERVER_PID
+    serve_bare strace -- strace -f -qq -o /dev/null -e trace=execve \
+        -e inject=execve:delay_enter=1000000 -p "$inetd"
+    wait_until 5 grep -q '^TracerPid:.*[1-9]' "/proc/$inetd/status"
+    SERVER_PID=$inetd
+    conn_open client "$port"
+    conn_send "$client" pi
+    wait_until 5 process_is_made
+    also_end "$(cat "/proc/$inetd/task/$inetd/children")"
+    kill -TERM "$inetd"
+    wait_until 5 log_has weir 'inetd: draining: '
+    replies "$client" ng got:ping
+    at_eof "$client" 5
+    wait_drained weir
+    wait_gone "$inetd"
+    log_has weir 'inetd: drained in .* 0 forced'
+}
+
 # ---- the lowest free number ----
 
 # POSIX has open, dup, socket return it, and a server with one thread counts on that.

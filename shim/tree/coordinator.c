@@ -420,6 +420,8 @@ void coordinator_keep_awake(int64_t now)
         again_at = now + WAKE_AGAIN_MS;
         wake_tree(WAKE_NOT_BEGUN);
     }
+    if (coordinator_is_here())
+        subtrees_ask_new(atomic_load(&own.since), atomic_load(&own.timeout), now);
 }
 
 bool coordinator_check(int64_t now)

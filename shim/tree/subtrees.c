@@ -139,7 +139,7 @@ static void ask_part(int fd, int64_t since, int64_t timeout)
         wake_page(&copy, &file, WAKE_ALL);
 }
 
-void subtrees_ask(int64_t since, int64_t timeout)
+static void ask(int64_t since, int64_t timeout, bool new_ones)
 {
     uint32_t left_out = 0;
     gather_family();
@@ -155,12 +155,31 @@ void subtrees_ask(int64_t since, int64_t timeout)
             parts[parts_count++] = part;
         else if (!known)
             left_out++;
-        ask_part(fd, since, timeout);
+        if (!known || !new_ones)
+            ask_part(fd, since, timeout);
         sys1(SYS_close, fd);
     }
-    if (left_out || family.overflows)
+    if (!new_ones && (left_out || family.overflows))
         log_say(LOG_ERROR, "too many processes descend from this one: the drain does not wait for "
                            "all of those that run as other users");
+}
+
+void subtrees_ask(int64_t since, int64_t timeout)
+{
+    ask(since, timeout, false);
+}
+
+/* A look goes through all that descends from here: it takes a hundredth of the time at the most. */
+#define ASK_AGAIN_MS 500
+
+void subtrees_ask_new(int64_t since, int64_t timeout, int64_t now)
+{
+    static int64_t ask_at;
+    if (now < ask_at)
+        return;
+    ask(since, timeout, true);
+    int64_t took = sys_now_ms() - now;
+    ask_at = now + (took * 100 > ASK_AGAIN_MS ? took * 100 : ASK_AGAIN_MS);
 }
 
 static bool is_undone(const struct part *part)

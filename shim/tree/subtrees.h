@@ -17,6 +17,12 @@
  * drain_terms). For the worker. */
 void subtrees_ask(int64_t since, int64_t timeout);
 
+/*
+ * The same of those that were not there then, again and again while a drain is on: a process that
+ * was between its fork and its exec, and runs as another user since.
+ */
+void subtrees_ask_new(int64_t since, int64_t timeout, int64_t now);
+
 /* Tells whether all that were found are drained. Looks a few times a second at the most. */
 bool subtrees_are_done(int64_t now);
 
