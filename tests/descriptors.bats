@@ -240,6 +240,20 @@ start_passing() {
     [ "${#lines[@]}" = 2 ]
 }
 
+# Those of one AF_UNIX listener can't be told apart by an address.
+@test "two connections of one AF_UNIX listener that are sent to a child are two" {
+    local path=$BATS_TEST_TMPDIR/socket
+    serve server "${quick[@]:0:2}" WEIR_TIMEOUT=10s -- \
+        /usr/bin/python3 "$ROOT/tests/programs/unix_pass.py" serve "$path"
+    wait_unix "$path"
+    timeout 60 python3 "$ROOT/tests/programs/unix_pass.py" ask "$path" "$SERVER_PID" \
+        >"$BATS_TEST_TMPDIR/got"
+    cat "$BATS_TEST_TMPDIR/got"
+    [ "$(<"$BATS_TEST_TMPDIR/got")" = "$(printf 'resting \nbusy slow')" ]
+    wait_drained server
+    log_has server 'drained in .*: 2 closed clean, 0 forced'
+}
+
 # ---- exec ----
 
 start_inetd() {

@@ -92,36 +92,37 @@ void conn_inherited(int fd, enum mode mode)
     conn_accepted(fd, mode, fingerprint, kind);
 }
 
-void conn_received(int fd, enum mode mode)
-{
-    enum fingerprint kind;
-    uint32_t fingerprint = sock_connection(fd, &kind);
-    reply_model_forget((uint32_t)fd);
-    if (!fingerprint || mode == MODE_OFF)
-        table_forget(fd);
-    else if (!handoff_any_sent() || handoff_is_apart())
-        table_promote(fd, fresh_record(mode, fingerprint, kind),
-                      false); /* from outside of the page */
-    else if (handoff_take(fingerprint))
-        table_promote(fd, fresh_record(mode, fingerprint, kind), true);
-    tell_arrival();
-}
-
-/* Whether the connection is known by another descriptor: inetd gives it to a service three times.
- * Then fd is one of its descriptors. */
-static bool alias_known(int fd, uint32_t fingerprint)
+/* Returns another descriptor by which the connection is known: inetd gives it to a service three
+ * times. -1: there is none. (Those of one AF_UNIX listener have one fingerprint.) */
+static int known_by(int fd, uint32_t fingerprint)
 {
     int high = (int)atomic_load(&table.high);
     for (int known = 0; known < high; known++) {
         struct conn *conn = known == fd ? NULL : table_find(known);
         uint64_t record = conn ? atomic_load(&conn->record) : 0;
         if (record && fingerprint_of(record) == fingerprint &&
-            (record & CONN_GENERATION) == generation_now()) {
-            table_alias(known, fd);
-            return true;
-        }
+            (record & CONN_GENERATION) == generation_now() && sock_inode(known) == sock_inode(fd))
+            return known;
     }
-    return false;
+    return -1;
+}
+
+void conn_received(int fd, enum mode mode)
+{
+    enum fingerprint kind;
+    int known = -1;
+    uint32_t fingerprint = sock_connection(fd, &kind);
+    reply_model_forget((uint32_t)fd);
+    if (!fingerprint || mode == MODE_OFF)
+        table_forget(fd);
+    else if ((known = known_by(fd, fingerprint)) >= 0)
+        table_promote_alias(known, fd);
+    else if (!handoff_any_sent() || handoff_is_apart())
+        table_promote(fd, fresh_record(mode, fingerprint, kind),
+                      false); /* from outside of the page */
+    else if (handoff_take(fingerprint))
+        table_promote(fd, fresh_record(mode, fingerprint, kind), true);
+    tell_arrival();
 }
 
 /*
@@ -136,7 +137,10 @@ static void uses_received(int fd)
         return;
     int saved = errno;
     uint32_t fingerprint = sock_connection(fd, &kind);
-    if (fingerprint && settings_now()->mode.rest != MODE_OFF && !alias_known(fd, fingerprint)) {
+    int known = fingerprint ? known_by(fd, fingerprint) : -1;
+    if (known >= 0) {
+        table_alias(known, fd);
+    } else if (fingerprint && settings_now()->mode.rest != MODE_OFF) {
         tell_adopts();
         reply_model_forget((uint32_t)fd);
         table_add(fd, fresh_record(settings_now()->mode.rest, fingerprint, kind), true);

@@ -423,21 +423,38 @@ void table_set(int fd, enum kind kind)
     table_drop(fd, swap_kind(fd, kind));
 }
 
-void table_alias(int fd, int to)
+/* Counts one more descriptor of fd's connection, whose number is told. False: fd is of none. */
+static bool ref(int fd, uint32_t *number)
 {
     enum kind kind = table_kind(fd);
-    if (kind == KIND_RECEIVED)
-        table_set(to, KIND_RECEIVED);
-    if ((kind != KIND_CONN && kind != KIND_ALIAS) || !table_reaches(to))
-        return;
-    uint32_t number = table_number_of(fd, kind);
-    struct conn *conn = table_conn(number);
+    if (kind != KIND_CONN && kind != KIND_ALIAS)
+        return false;
+    struct conn *conn = table_conn(*number = table_number_of(fd, kind));
     uint64_t record = atomic_load(&conn->record);
     /* 127 descriptors of one connection: the count stays there (unref). */
     while (record && (record & CONN_REFS) != CONN_REFS &&
            !atomic_compare_exchange_strong(&conn->record, &record, record + CONN_REF))
         ;
-    if (!record)
+    return record;
+}
+
+void table_promote_alias(int fd, int to)
+{
+    uint8_t received = KIND_RECEIVED;
+    uint32_t number;
+    if (!ref(fd, &number))
+        return;
+    atomic_store_explicit(&table.alias[to], number, memory_order_relaxed);
+    if (!atomic_compare_exchange_strong(&table.kind[to], &received, KIND_ALIAS))
+        unref(to, number);
+}
+
+void table_alias(int fd, int to)
+{
+    uint32_t number;
+    if (table_kind(fd) == KIND_RECEIVED)
+        table_set(to, KIND_RECEIVED);
+    if (!table_reaches(to) || !ref(fd, &number))
         return;
     if (table_knows(to)) /* stale: closed on a path that we don't see */
         table_drop(to, swap_kind(to, KIND_NONE));

@@ -202,6 +202,9 @@ void table_set(int fd, enum kind kind);
 /* `to` is another descriptor of fd's connection from now on. */
 void table_alias(int fd, int to);
 
+/* The same of `to` that is RECEIVED, and claimed by the drainer. */
+void table_promote_alias(int fd, int to);
+
 /*
  * fd is about to be closed in a process that shares (table.shares): tells on_shared where another
  * one may serve its connection, and returns whether that is so. Before table_take: so a drain never
