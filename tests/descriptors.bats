@@ -335,7 +335,7 @@ ended_well() {
     alive "$SERVER_PID"
 }
 
-# start_sed USER: a service of openbsd-inetd's. sed reads and writes within libc (stdio): of its
+# start_sed USER [SERVICE]: a service of openbsd-inetd's. sed reads and writes within libc (stdio): of its
 # descriptors nothing is seen until a drain.
 start_sed() {
     needs_users
@@ -344,7 +344,7 @@ start_sed() {
     : >"$BATS_TEST_TMPDIR/weir.log"
     chmod 666 "$BATS_TEST_TMPDIR/weir.log"
     LOGGED+=(weir)
-    echo "$port stream tcp nowait $1 /bin/sed sed -u s/^/got:/" >"$BATS_TEST_TMPDIR/inetd.conf"
+    echo "$port stream tcp nowait $1 ${2-/bin/sed sed -u s/^/got:/}" >"$BATS_TEST_TMPDIR/inetd.conf"
     serve server WEIR_FIRST_BYTE=200ms WEIR_SETTLE=50ms WEIR_STOP_SIGNALS=TERM \
         "WEIR_LOG=$BATS_TEST_TMPDIR/weir.log" -- inetd -i "$BATS_TEST_TMPDIR/inetd.conf"
     wait_port "$port"
@@ -418,6 +418,26 @@ process_is_made() {
 
 @test "the command waits for a service of another user, which may not write the run directory" {
     is_waited_for 755
+}
+
+@test "a service that becomes another user's program when the drain is on is drained as well" {
+    local client service=$BATS_TEST_TMPDIR/service
+    mkdir -m 1777 "$BATS_TEST_TMPDIR/run"
+    export WEIR_RUN_DIR=$BATS_TEST_TMPDIR/run
+    printf '%s\n' 'import os, time' 'time.sleep(1)' 'os.setgroups([])' 'os.setgid(65534)' 'os.setuid(65534)' \
+        'os.execv("/bin/sed", ["sed", "-u", "s/^/got:/"])' >"$service"
+    start_sed root "/usr/bin/python3 python3 $service"
+    conn_open client "$port"
+    conn_send "$client" pi
+    wait_until 5 process_is_made
+    also_end "$(cat "/proc/$SERVER_PID/task/$SERVER_PID/children")"
+    kill -TERM "$SERVER_PID"
+    wait_until 5 log_has weir 'inetd: draining: '
+    replies "$client" ng got:ping
+    at_eof "$client" 5
+    wait_drained weir
+    wait_gone "$SERVER_PID"
+    log_has weir 'inetd: drained in .* 0 forced'
 }
 
 @test "a service of another user that is between its fork and its exec as a drain begins is drained as well" {

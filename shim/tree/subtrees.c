@@ -75,6 +75,9 @@ static LATE struct part {
 } parts[PARTS_MOST];
 static uint32_t parts_count;
 
+static int64_t look_at; /* when it is due to look whether they are done */
+static bool undone;     /* what the last look has found */
+
 static LATE struct page copy;
 
 enum { DIRS = 1 + PAGEFILE_DIRECTORIES };
@@ -151,10 +154,12 @@ static void ask(int64_t since, int64_t timeout, bool new_ones)
         bool known = false;
         for (uint32_t k = 0; k < parts_count && !known; k++)
             known = parts[k].pid == part.pid && parts[k].start == part.start;
-        if (!known && parts_count < PARTS_MOST)
+        if (!known && parts_count < PARTS_MOST) {
             parts[parts_count++] = part;
-        else if (!known)
+            look_at = 0;
+        } else if (!known) {
             left_out++;
+        }
         if (!known || !new_ones)
             ask_part(fd, since, timeout);
         sys1(SYS_close, fd);
@@ -207,9 +212,6 @@ bool subtrees_has(int32_t pid)
     }
     return found;
 }
-
-static int64_t look_at; /* when the next look is due */
-static bool undone;     /* what the last one has found */
 
 bool subtrees_are_done(int64_t now)
 {

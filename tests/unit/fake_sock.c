@@ -17,6 +17,11 @@ uint32_t sock_connection(int fd, enum fingerprint *kind)
     return fake(fd, false)->fingerprint;
 }
 
+uint64_t sock_inode(int fd)
+{
+    return fake(fd, false)->fingerprint;
+}
+
 void sock_queues(int fd, struct sock_queues *queues)
 {
     *queues = fake(fd, false)->queues;
