@@ -93,7 +93,8 @@ void conn_inherited(int fd, enum mode mode)
 }
 
 /* Returns another descriptor by which the connection is known: inetd gives it to a service three
- * times. -1: there is none. (Those of one AF_UNIX listener have one fingerprint.) */
+ * times. -1: there is none. (Those of one AF_UNIX listener have one fingerprint; a number that is
+ * closed, and somebody else's, meanwhile has another inode.) */
 static int known_by(int fd, uint32_t fingerprint)
 {
     int high = (int)atomic_load(&table.high);

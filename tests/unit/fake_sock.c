@@ -17,9 +17,11 @@ uint32_t sock_connection(int fd, enum fingerprint *kind)
     return fake(fd, false)->fingerprint;
 }
 
+/* What one is sent is no descriptor of a connection that it has. (Also asked of a number that nobody
+ * claims.) */
 uint64_t sock_inode(int fd)
 {
-    return fake(fd, false)->fingerprint;
+    return (uint64_t)fd + 1;
 }
 
 void sock_queues(int fd, struct sock_queues *queues)
