@@ -312,38 +312,34 @@ static bool is_undone(uint32_t index)
     return pid && pid != fork_pid() && !is_done(index);
 }
 
-#define HANDOFF_LOOK_MS 50
-
-static uint64_t sum_of_handoffs(void)
+static bool slots_are_done(void)
 {
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < PAGE_HANDOFFS; i++)
-        sum += atomic_load(&tree_page->handoff[i]);
-    return sum;
+    bool done = true;
+    for (uint32_t i = 0; i < PAGE_SLOTS && done; i++)
+        done = !is_undone(i);
+    return done;
 }
 
+#define HANDOFF_LOOK_MS 50
+
 /* Tells whether a connection is on its way between two processes. A look takes the longer the more
- * sockets there are: the looks take at the most a tenth of the time. Between two, what is new may
- * be such a one. */
+ * sockets there are: the looks that find one take at the most a tenth of the time. */
 static bool has_handoff(int64_t now)
 {
     static int64_t look_at;
     static uint32_t found;
-    static uint64_t looked_at;
     bool open[PAGE_HANDOFFS];
     if (!atomic_load(&tree_page->handoffs_used))
         return false;
-    if (now < look_at)
-        return found || sum_of_handoffs() != looked_at;
-    looked_at = sum_of_handoffs();
+    if (found && now < look_at)
+        return true;
     uint64_t entries[PAGE_HANDOFFS];
     for (uint32_t i = 0; i < PAGE_HANDOFFS; i++)
         entries[i] = atomic_load(&tree_page->handoff[i]);
     found = proc_open_handoffs(tree_page->handoff, PAGE_HANDOFFS, 0, now, open);
     for (uint32_t i = 0; i < PAGE_HANDOFFS; i++)
-        if (entries[i] && !(entries[i] & HANDOFF_ADOPTED) && !open[i] &&
-            atomic_compare_exchange_strong(&tree_page->handoff[i], &entries[i], 0))
-            looked_at -= entries[i];
+        if (entries[i] && !(entries[i] & HANDOFF_ADOPTED) && !open[i])
+            atomic_compare_exchange_strong(&tree_page->handoff[i], &entries[i], 0);
     int64_t took = sys_now_ms() - now;
     look_at = now + took + (took * 9 > HANDOFF_LOOK_MS ? took * 9 : HANDOFF_LOOK_MS);
     return found;
@@ -443,10 +439,10 @@ bool coordinator_check(int64_t now)
     if (!is_watcher())
         return false;
     bool late = is_late(now);
-    bool done = !has_handoff(now) && !wake_unlisted_serve(now) && subtrees_are_done(now);
-    for (uint32_t i = 0; i < PAGE_SLOTS && done; i++)
-        done = !is_undone(i);
-    done = done && !has_handoff(now); /* or one may be on its way since the look at the processes */
+    /* A connection that leaves its process, by exec, is on its way first; who comes for it is there
+     * before it is on its way no more. */
+    bool done = slots_are_done() && !wake_unlisted_serve(now) && subtrees_are_done(now) &&
+                !has_handoff(now) && slots_are_done();
     if ((!done && !late) || is_changing(now))
         return false;
     process_slots_reap(true);
