@@ -8,7 +8,8 @@ turn and never two at a time; 0: it asks once, and waits for its end. When all h
 
   answered N, lost N, ended by {'close_notify': N, ...}
 
-lost: asked, and neither answered nor ended when it asked. An end is by `close_notify`, by a `FIN` alone,
+lost: asked, and neither answered nor ended when it asked, though the server's kernel has acknowledged the
+request: what it never took in, since it came behind the server's FIN, has crossed that. An end is by `close_notify`, by a `FIN` alone,
 by `reset`, or by an alert's name.
 """
 import random
@@ -61,10 +62,22 @@ class Client:
                 raise ssl.SSLZeroReturnError(0, "close_notify")
             got += more
 
+    def acknowledged(self):
+        """How many bytes of ours (linux/tcp.h: tcpi_bytes_acked)."""
+        info = self.tls.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
+        return struct.unpack_from("Q", info, 120)[0]
+
     def ask(self):
-        """Returns whether it was answered."""
-        self.tls.sendall(ASKS[kind])
-        self.receive()
+        """Is answered, or raises an error; then `took_in` says whether the request was acknowledged."""
+        before = self.acknowledged()
+        try:
+            self.tls.sendall(ASKS[kind])
+            self.receive()
+        except OSError:
+            self.took_in = True
+            time.sleep(0.05)
+            self.took_in = self.acknowledged() > before
+            raise
 
     def end(self):
         """How it has ended, by now; None: it has not. (A ticket for the next session is none.)"""
@@ -111,7 +124,7 @@ while due and time.monotonic() < until:
             client.ask()
             answered += 1
         except OSError as error:
-            lost += 1
+            lost += client.took_in
             how = why(error)
     if how:
         ends[how] = ends.get(how, 0) + 1
