@@ -348,6 +348,8 @@ os.kill(os.getpid(), signal.SIGSEGV)' "$port"
     grep -q -m 1 ok <&"$fd"
     "$weir" drain "$SERVER_PID"
     wait_until 5 log_has server ': draining: .*; 2 idle, 0 in use$'
+    wait_until 5 grep -q '^weir$' "/proc/$(pgrep -P "$SERVER_PID")"/task/*/comm
+    pause 0.2 # the worker's own drain has begun as well
     conn_send "$fd" 'GET /crash HTTP/1.1\r\nHost: x\r\n\r\n'
     weir_exits 3 drain --wait "$SERVER_PID"
     log_has server ": pid .* has died in the middle of the drain: 1 connections were in use\$"

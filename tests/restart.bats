@@ -148,11 +148,12 @@ has_started() {
 
 @test "a program that becomes itself again with another variable does not see what is handed on for it" {
     cat >"$BATS_TEST_TMPDIR/again.py" <<'END'
-import os, socket, sys
+import os, socket, sys, time
 print("started", os.environ.get("AGAIN"), [name for name in os.environ if "STARTED" in name], flush=True)
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 if "AGAIN" not in os.environ:
     os.environ["AGAIN"] = "yes"
+    time.sleep(1) # it listens, and weir restart has let go by then of what it closes as it execs
     os.execv(sys.executable, [sys.executable] + sys.argv + ["-sf"])
 while True:
     listener.accept()[0].close()
