@@ -140,7 +140,8 @@ static void say_closed_in_use(int fd, bool is_claimed)
 void lingering_behind_end(int fd, struct conn *conn, bool is_claimed)
 {
     uint64_t record = atomic_load(&conn->record);
-    if (record & CONN_UNIX || sock_unread(fd) <= (record & CONN_FIN ? 0 : CLOSE_NOTIFY_MOST) ||
+    if (!atomic_load(&is_on) || record & CONN_UNIX ||
+        sock_unread(fd) <= (record & CONN_FIN ? 0 : CLOSE_NOTIFY_MOST) ||
         tracker_said_close(&conn->http) != HTTP_STAYS)
         return;
     do {

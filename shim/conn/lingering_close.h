@@ -27,9 +27,10 @@ void lingering_before_close(int fd, const struct conn *conn, uint64_t record);
 
 /*
  * Our FIN has gone out on fd, or, after it has met our end, the program's last word, and right
- * before nothing was found in its queue. What lies there now is a request that nobody answers,
- * which is counted and named, unless the answer before it has said that no more comes. (What comes
- * behind our FIN the kernel answers with RST: net/ipv4/tcp_input.c, tcp_rcv_state_process.)
+ * before nothing was found in its queue. What lies there now, in a drain, is a request that nobody
+ * answers, which is counted and named, unless the answer before it has said that no more comes.
+ * (What comes behind our FIN the kernel answers with RST: net/ipv4/tcp_input.c,
+ * tcp_rcv_state_process.)
  * is_claimed: fd is (log.h, log_keep).
  */
 void lingering_behind_end(int fd, struct conn *conn, bool is_claimed);
