@@ -77,6 +77,7 @@ static uint32_t parts_count;
 
 static int64_t look_at; /* when it is due to look whether they are done */
 static bool undone;     /* what the last look has found */
+static int64_t ask_at;  /* when it is due to look for new ones */
 
 static LATE struct page copy;
 
@@ -179,7 +180,6 @@ void subtrees_ask(int64_t since, int64_t timeout)
 
 void subtrees_ask_new(int64_t since, int64_t timeout, int64_t now)
 {
-    static int64_t ask_at;
     if (now < ask_at)
         return;
     ask(since, timeout, true);
@@ -227,6 +227,6 @@ bool subtrees_are_done(int64_t now)
 void subtrees_forget(void)
 {
     parts_count = 0;
-    look_at = 0;
+    look_at = ask_at = 0;
     undone = false;
 }
